@@ -1,0 +1,147 @@
+//! What was accepted and not begun, in order.
+
+use std::collections::BTreeMap;
+
+use crate::error::Error;
+use crate::future::FutureId;
+
+/// What waits in a backlog: a task, or a chunk of them with ascending names.
+pub(crate) trait Work: Send + 'static {
+    /// The first name.
+    fn id(&self) -> FutureId;
+    /// How many tasks it is.
+    fn len(&self) -> usize;
+    /// Takes out the task of this name; what is left of it is for the caller to drop, off locks.
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>>;
+    /// Settles all of it with this error.
+    fn fail(self, error: &Error);
+}
+
+/// A queue, first in first out by name, out of which tasks can be withdrawn. What returns to it
+/// (its worker was lost before it began) is older than what came later, and goes to the front.
+pub(crate) struct Backlog<W> {
+    /// What waits, by first name.
+    waiting: BTreeMap<FutureId, W>,
+    /// How many tasks that is.
+    tasks: usize,
+}
+
+impl<W: Work> Backlog<W> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            tasks: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, work: W) {
+        self.tasks += work.len();
+        self.waiting.insert(work.id(), work);
+    }
+
+    /// The oldest.
+    pub(crate) fn pop(&mut self) -> Option<W> {
+        let (_, work) = self.waiting.pop_first()?;
+        self.tasks -= work.len();
+        Some(work)
+    }
+
+    /// Takes out one task; the caller drops what is left of it, off locks.
+    pub(crate) fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+        let (&key, work) = self.waiting.range_mut(..=id).next_back()?;
+        if work.len() == 1 {
+            if key != id && work.id() != id {
+                return None;
+            }
+            self.tasks -= 1;
+            let work = self.waiting.remove(&key)?;
+            return Some(Box::new(work));
+        }
+        let item = work.remove(id)?;
+        self.tasks -= 1;
+        Some(item)
+    }
+
+    /// How many tasks wait.
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks
+    }
+
+    /// How many workers could begin something.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Everything.
+    pub(crate) fn take_all(&mut self) -> Vec<W> {
+        self.tasks = 0;
+        std::mem::take(&mut self.waiting).into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Names(Vec<u64>);
+
+    impl Work for Names {
+        fn id(&self) -> FutureId {
+            FutureId::from_number(self.0[0])
+        }
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+        fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+            let at = self
+                .0
+                .iter()
+                .position(|n| FutureId::from_number(*n) == id)?;
+            Some(Box::new(self.0.remove(at)))
+        }
+        fn fail(self, _: &Error) {}
+    }
+
+    fn backlog(chunks: &[&[u64]]) -> Backlog<Names> {
+        let mut backlog = Backlog::new();
+        for chunk in chunks {
+            backlog.push(Names(chunk.to_vec()));
+        }
+        backlog
+    }
+
+    fn rest(mut backlog: Backlog<Names>) -> Vec<Vec<u64>> {
+        std::iter::from_fn(|| backlog.pop()).map(|n| n.0).collect()
+    }
+
+    #[test]
+    fn old_ones_that_return_go_to_the_front() {
+        let mut backlog = backlog(&[&[1], &[2], &[3]]);
+        let first = backlog.pop().unwrap();
+        backlog.push(first);
+        assert_eq!(rest(backlog), [[1], [2], [3]]);
+    }
+
+    #[test]
+    fn single_tasks_and_items_of_chunks_can_be_withdrawn() {
+        let mut backlog = backlog(&[&[1], &[2, 3, 4], &[5]]);
+        for id in [1, 2, 4] {
+            assert!(
+                backlog.withdraw(FutureId::from_number(id)).is_some(),
+                "{id}"
+            );
+            assert!(
+                backlog.withdraw(FutureId::from_number(id)).is_none(),
+                "{id}"
+            );
+        }
+        assert_eq!(backlog.tasks(), 2);
+        assert!(backlog.withdraw(FutureId::from_number(3)).is_some());
+        assert!(backlog.withdraw(FutureId::from_number(9)).is_none());
+        assert_eq!(rest(backlog), [[5]]);
+    }
+}

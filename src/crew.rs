@@ -1,0 +1,645 @@
+//! Threads that serve one backlog: what thread pools and process pools have in common.
+//!
+//! A worker is a thread. It looks for work with [`Crew::take`], says what it begins and ends, and
+//! leaves when there is none and the crew closes. One lock guards backlog and roster; no user
+//! code runs under it, and no cell's lock is taken under it.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::backlog::{Backlog, Work};
+use crate::error::Error;
+use crate::executor::Stats;
+use crate::fork::Origin;
+use crate::future::{FutureId, Verdict};
+use crate::options::Shutdown;
+use crate::roster::{Killed, Roster, Status, Worker};
+use crate::unwind;
+use crate::worker::Progress;
+
+/// The threads of one pool, and what they are to do.
+pub(crate) struct Crew<W: Work> {
+    /// Backlog, roster, stage.
+    state: Mutex<State<W>>,
+    /// Notified when there is work, or none any more: idle workers wait here.
+    work: Condvar,
+    /// Notified when a worker is ready or has left, or the stage changes.
+    change: Condvar,
+    /// How many threads there may be.
+    max_workers: usize,
+    /// Threads are called this, and their index.
+    name_prefix: String,
+    /// What a worker does from its first moment to its last.
+    career: Career<W>,
+    /// The process whose threads these are.
+    origin: Origin,
+}
+
+/// What a worker does from its first moment to its last.
+pub(crate) type Career<W> = Box<dyn Fn(&Post<W>) + Send + Sync>;
+
+/// What the lock guards.
+struct State<W: Work> {
+    /// Whether tasks are accepted.
+    stage: Stage,
+    /// Accepted, and not begun.
+    backlog: Backlog<W>,
+    /// Who is there.
+    roster: Roster,
+    /// Threads that are ending, to be joined.
+    left: Vec<JoinHandle<()>>,
+    /// How many callers of `shutdown` are joining threads.
+    joining: usize,
+    /// Starts that failed since the last that did not.
+    failures: u32,
+    /// Starts that were interrupted since the last that was not.
+    interruptions: u32,
+    /// Workers lost and not replaced so far.
+    lost: usize,
+    /// How many callers of `warm_up` wait for all workers.
+    warming: usize,
+}
+
+/// Whether tasks are accepted.
+#[derive(Debug, Clone)]
+enum Stage {
+    /// They are.
+    Open,
+    /// Those accepted are still served.
+    Closing,
+    /// Those begun are still served.
+    Cancelling,
+    /// None is served any more, for this reason.
+    Broken(Error),
+}
+
+/// A worker's place in its crew. Dropping it leaves the crew.
+pub(crate) struct Post<W: Work> {
+    /// The crew.
+    crew: Arc<Crew<W>>,
+    /// The worker's index.
+    index: usize,
+    /// What its tasks can see of it.
+    progress: Arc<Progress>,
+}
+
+/// The answer to [`Crew::submit`].
+#[must_use]
+pub(crate) enum Submit<W> {
+    /// It will be served.
+    Accepted,
+    /// It will not, for this reason: here it is back.
+    Refused(W, Error),
+}
+
+/// The answer to [`Post::start_failed`] and [`Post::lost`].
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Start again.
+    Restart,
+    /// Leave: the crew is broken, or has nothing to do.
+    Leave,
+}
+
+/// The answer to [`Post::conclude`].
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conclude {
+    /// The outcome counts.
+    Counts,
+    /// The task was killed: its outcome does not count, and the worker is to die.
+    Killed,
+}
+
+/// Starts in a row that may fail while no worker is ready.
+const MAX_FAILURES: u32 = 3;
+
+/// Starts in a row that others may interrupt.
+const MAX_INTERRUPTIONS: u32 = 1000;
+
+impl Stage {
+    /// Why nothing is accepted any more, if so.
+    fn refusal(&self) -> Option<Error> {
+        match self {
+            Self::Open => None,
+            Self::Closing | Self::Cancelling => Some(Error::ShutDown),
+            Self::Broken(error) => Some(error.clone()),
+        }
+    }
+}
+
+impl<W: Work> Crew<W> {
+    pub(crate) fn new(max_workers: usize, name_prefix: String, career: Career<W>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                stage: Stage::Open,
+                backlog: Backlog::new(),
+                roster: Roster::default(),
+                left: Vec::new(),
+                joining: 0,
+                failures: 0,
+                interruptions: 0,
+                lost: 0,
+                warming: 0,
+            }),
+            work: Condvar::new(),
+            change: Condvar::new(),
+            max_workers,
+            name_prefix,
+            career,
+            origin: Origin::here(),
+        })
+    }
+
+    // ---- what the executor asks --------------------------------------------------------------
+
+    /// Queues work for the next free worker, starting one where there is room.
+    pub(crate) fn submit(self: &Arc<Self>, work: W) -> Submit<W> {
+        if self.origin.is_elsewhere() {
+            return Submit::Refused(work, forked());
+        }
+        let mut state = self.lock();
+        if let Some(error) = state.stage.refusal() {
+            return Submit::Refused(work, error);
+        }
+        state.backlog.push(work);
+        let staffed = self.staff(&mut state);
+        drop(state);
+        self.break_unless(staffed);
+        Submit::Accepted
+    }
+
+    /// Why nothing is accepted any more, if so.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        if self.origin.is_elsewhere() {
+            return Some(forked());
+        }
+        self.lock().stage.refusal()
+    }
+
+    pub(crate) fn max_workers(&self) -> usize {
+        self.max_workers
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        if self.origin.is_elsewhere() {
+            return Stats::default();
+        }
+        let state = self.lock();
+        state.roster.stats(state.backlog.tasks())
+    }
+
+    /// A task was cancelled before it began.
+    pub(crate) fn withdrawn(&self, id: FutureId) {
+        if self.origin.is_elsewhere() {
+            return;
+        }
+        let mut state = self.lock();
+        state.roster.count(Verdict::Cancelled);
+        let rest = state.backlog.withdraw(id);
+        drop(state);
+        discard(rest);
+    }
+
+    /// Counts a task that ended without a worker.
+    pub(crate) fn count(&self, verdict: Verdict) {
+        self.lock().roster.count(verdict);
+    }
+
+    /// Asks the thread that runs this task to stop it, if one does.
+    pub(crate) fn request_cancel(&self, id: FutureId) {
+        if let Some((_, worker)) = self.lock().roster.running(id) {
+            worker.progress.request_cancel();
+        }
+    }
+
+    /// Marks the task as killed if a worker runs it; that worker's index. From then on its
+    /// outcome does not count, and the worker begins nothing else.
+    pub(crate) fn mark_killed(&self, id: FutureId) -> Option<usize> {
+        if self.origin.is_elsewhere() {
+            return None;
+        }
+        let mut state = self.lock();
+        let (index, worker) = state.roster.running(id)?;
+        if let Status::Busy { killed, .. } = &mut worker.status {
+            *killed = Killed::Yes;
+        }
+        Some(index)
+    }
+
+    /// The process of an idle worker has died.
+    pub(crate) fn bereave(&self, index: usize) {
+        let mut state = self.lock();
+        if let Some(worker) = state.roster.worker(index) {
+            if worker.status == Status::Idle {
+                worker.status = Status::Bereft;
+                self.work.notify_all();
+            }
+        }
+    }
+
+    /// Starts all workers and waits until they are ready.
+    pub(crate) fn warm_up(self: &Arc<Self>) -> Result<(), Error> {
+        if self.origin.is_elsewhere() {
+            return Err(forked());
+        }
+        let mut state = self.lock();
+        state.warming += 1;
+        let outcome = loop {
+            match self.warmth(&mut state) {
+                Some(outcome) => break outcome,
+                None => state = self.sleep(&self.change, state),
+            }
+        };
+        state.warming -= 1;
+        outcome
+    }
+
+    /// Whether all workers are ready, or never will be; starts those that are missing.
+    fn warmth(self: &Arc<Self>, state: &mut State<W>) -> Option<Result<(), Error>> {
+        if let Some(error) = state.stage.refusal() {
+            return Some(Err(error));
+        }
+        if state.roster.ready() == self.max_workers {
+            return Some(Ok(()));
+        }
+        while state.roster.len() < self.max_workers {
+            if let Err(error) = self.start_worker(state) {
+                return Some(Err(Error::spawn("a thread", &error)));
+            }
+        }
+        None
+    }
+
+    /// Fails what is queued and what comes, for this reason.
+    pub(crate) fn break_down(&self, error: &Error) {
+        let mut state = self.lock();
+        if let Stage::Broken(_) = state.stage {
+            return;
+        }
+        state.stage = Stage::Broken(error.clone());
+        let queued = state.backlog.take_all();
+        let tasks = queued.iter().map(Work::len).sum();
+        state.roster.count_many(Verdict::Failed, tasks);
+        self.work.notify_all();
+        self.change.notify_all();
+        drop(state);
+        for work in queued {
+            work.fail(error);
+        }
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) {
+        if self.origin.is_elsewhere() {
+            return; // the original's threads are not here: nothing to wait for, or to touch
+        }
+        let mut state = self.lock();
+        if let Stage::Open = state.stage {
+            state.stage = Stage::Closing;
+        }
+        let mut cancelled = Vec::new();
+        if let (true, Stage::Closing | Stage::Cancelling) = (how.cancels, &state.stage) {
+            state.stage = Stage::Cancelling;
+            cancelled = state.backlog.take_all();
+            let tasks = cancelled.iter().map(Work::len).sum();
+            state.roster.count_many(Verdict::Cancelled, tasks);
+        }
+        self.work.notify_all();
+        self.change.notify_all();
+        drop(state);
+        discard(cancelled);
+        if how.waits {
+            self.wait_until_gone();
+        }
+    }
+
+    /// Waits until every worker has left, and joins their threads. A worker itself waits for the
+    /// others, but not for those that wait for it.
+    fn wait_until_gone(&self) {
+        let me = thread::current().id();
+        let mut state = self.lock();
+        let is_worker = match state.roster.by_thread(me) {
+            Some(worker) => {
+                worker.waits_for_others = true;
+                self.change.notify_all();
+                true
+            }
+            None => false,
+        };
+        loop {
+            let awaited =
+                |w: &Worker| w.thread.thread().id() != me && !(is_worker && w.waits_for_others);
+            let any = state.roster.workers().any(awaited);
+            if !any && (is_worker || state.joining == 0) {
+                break;
+            }
+            state = self.sleep(&self.change, state);
+        }
+        let left = std::mem::take(&mut state.left);
+        state.joining += 1;
+        drop(state);
+        for thread in left {
+            // A worker's panics are caught; what a thread-local's `Drop` does is its own.
+            let _ = thread.join();
+        }
+        let mut state = self.lock();
+        state.joining -= 1;
+        if let Some(worker) = state.roster.by_thread(me) {
+            worker.waits_for_others = false;
+        }
+        self.change.notify_all();
+    }
+
+    // ---- staffing ----------------------------------------------------------------------------
+
+    /// Wakes an idle worker for what was queued, or starts one.
+    fn staff(self: &Arc<Self>, state: &mut State<W>) -> Result<(), Error> {
+        if state.backlog.is_empty() {
+            return Ok(());
+        }
+        if state.roster.idle() > 0 {
+            self.work.notify_one();
+        }
+        let needed = state.backlog.len() > state.roster.free();
+        if needed && state.roster.len() < self.max_workers {
+            let started = self.start_worker(state);
+            if let (Err(error), 0) = (&started, state.roster.len()) {
+                let reason = format!("cannot start a thread: {error}");
+                return Err(Error::BrokenPool(reason.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_worker(self: &Arc<Self>, state: &mut State<W>) -> io::Result<()> {
+        let index = state.roster.vacancy();
+        let progress = Arc::new(Progress::default());
+        let name = format!("{}_{index}", self.name_prefix);
+        let (crew, its_progress) = (Arc::clone(self), Arc::clone(&progress));
+        // The new thread looks at the roster only under the lock that we hold: it is seated then.
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || Post::new(crew, index, its_progress).serve())?;
+        if state.lost > 0 {
+            state.lost -= 1;
+            state.roster.count_restart();
+        }
+        let worker = Worker {
+            status: Status::Starting,
+            thread,
+            waits_for_others: false,
+            progress,
+        };
+        state.roster.seat(index, worker);
+        Ok(())
+    }
+
+    /// Breaks down where no worker could be started.
+    fn break_unless(&self, staffed: Result<(), Error>) {
+        if let Err(error) = staffed {
+            self.break_down(&error);
+        }
+    }
+
+    // ---- the lock ----------------------------------------------------------------------------
+
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep<'a>(
+        &self,
+        event: &Condvar,
+        state: MutexGuard<'a, State<W>>,
+    ) -> MutexGuard<'a, State<W>> {
+        event.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Work> Post<W> {
+    fn new(crew: Arc<Crew<W>>, index: usize, progress: Arc<Progress>) -> Self {
+        Self {
+            crew,
+            index,
+            progress,
+        }
+    }
+
+    /// The worker's life.
+    fn serve(self) {
+        (self.crew.career)(&self);
+    }
+
+    pub(crate) fn crew(&self) -> &Arc<Crew<W>> {
+        &self.crew
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// The worker is past its start.
+    pub(crate) fn ready(&self) {
+        let mut state = self.crew.lock();
+        state.failures = 0;
+        state.interruptions = 0;
+        self.set(&mut state, Status::Idle);
+        self.crew.change.notify_all();
+    }
+
+    /// The next work; `None`: leave. This is where a worker takes a task.
+    pub(crate) fn take(&self) -> Option<W> {
+        let mut state = self.crew.lock();
+        loop {
+            if self.status(&mut state) == Some(Status::Bereft) {
+                return None;
+            }
+            if let Some(work) = state.backlog.pop() {
+                self.set(&mut state, Status::busy_with(work.len()));
+                return Some(work);
+            }
+            let Stage::Open = state.stage else {
+                return None;
+            };
+            self.set(&mut state, Status::Idle);
+            state = self.crew.sleep(&self.crew.work, state);
+        }
+    }
+
+    /// The worker begins this task.
+    pub(crate) fn begin(&self, id: FutureId) {
+        self.progress.begin_task();
+        self.update_busy(|task, rest, _| {
+            *task = Some(id);
+            *rest -= 1;
+        });
+    }
+
+    /// The next task of the chunk had been cancelled.
+    pub(crate) fn skip(&self) {
+        self.update_busy(|_, rest, _| *rest -= 1);
+    }
+
+    /// Whether what has not begun is not to begin any more.
+    pub(crate) fn cancels(&self) -> bool {
+        matches!(self.crew.lock().stage, Stage::Cancelling)
+    }
+
+    /// So many tasks of the chunk will not begin.
+    pub(crate) fn forget(&self, tasks: usize) {
+        self.update_busy(|_, rest, _| *rest -= tasks);
+        let mut state = self.crew.lock();
+        state.roster.count_many(Verdict::Cancelled, tasks);
+    }
+
+    /// The outcome of the task has arrived: does it count?
+    pub(crate) fn conclude(&self) -> Conclude {
+        let mut answer = Conclude::Counts;
+        self.update_busy(|task, _, killed| match killed {
+            Killed::Yes => answer = Conclude::Killed,
+            // From here on nobody finds the task running, to kill it.
+            Killed::No => *task = None,
+        });
+        answer
+    }
+
+    /// The task's future is about to be done: the worker is free from now on, unless its chunk
+    /// goes on.
+    pub(crate) fn end(&self, verdict: Verdict) {
+        let mut state = self.crew.lock();
+        state.roster.count(verdict);
+        match self.status(&mut state) {
+            Some(Status::Busy {
+                rest: 0,
+                killed: Killed::No,
+                ..
+            }) => {
+                self.set(&mut state, Status::Idle);
+            }
+            Some(Status::Busy { rest, killed, .. }) => {
+                let task = None;
+                self.set(&mut state, Status::Busy { task, rest, killed });
+            }
+            _ => {}
+        }
+    }
+
+    /// The worker's process is gone; what it had not begun goes back to the queue.
+    pub(crate) fn lost(&self, unbegun: Option<W>) -> Next {
+        let mut state = self.crew.lock();
+        state.lost += 1;
+        self.set(&mut state, Status::Starting);
+        let mut unserved = None;
+        if let Some(work) = unbegun {
+            match &state.stage {
+                Stage::Open | Stage::Closing => state.backlog.push(work),
+                Stage::Cancelling => {
+                    state.roster.count_many(Verdict::Cancelled, work.len());
+                    unserved = Some((work, Error::Cancelled));
+                }
+                Stage::Broken(error) => {
+                    let error = error.clone();
+                    state.roster.count_many(Verdict::Failed, work.len());
+                    unserved = Some((work, error));
+                }
+            }
+        }
+        let next = self.restart_or_leave(&mut state);
+        drop(state);
+        if let Some((work, error)) = unserved {
+            work.fail(&error);
+        }
+        next
+    }
+
+    /// The worker could not be started. Breaks the crew at the third time in a row.
+    pub(crate) fn start_failed(&self, error: &Error) -> Next {
+        let mut state = self.crew.lock();
+        state.failures += 1;
+        if state.failures >= MAX_FAILURES && state.roster.ready() == 0 {
+            drop(state);
+            self.crew.break_down(error);
+            return Next::Leave;
+        }
+        self.restart_or_leave(&mut state)
+    }
+
+    /// The worker was ended from outside before it was ready. Breaks the crew only when that
+    /// never ends: where memory is short, the kernel kills worker after worker.
+    pub(crate) fn start_interrupted(&self, error: &Error) -> Next {
+        let mut state = self.crew.lock();
+        state.interruptions += 1;
+        if state.interruptions >= MAX_INTERRUPTIONS {
+            drop(state);
+            self.crew.break_down(error);
+            return Next::Leave;
+        }
+        self.restart_or_leave(&mut state)
+    }
+
+    fn restart_or_leave(&self, state: &mut State<W>) -> Next {
+        let wanted = match state.stage {
+            Stage::Broken(_) => false,
+            Stage::Closing | Stage::Cancelling => !state.backlog.is_empty(),
+            Stage::Open => !state.backlog.is_empty() || state.warming > 0,
+        };
+        if !wanted {
+            return Next::Leave;
+        }
+        if state.lost > 0 {
+            state.lost -= 1;
+            state.roster.count_restart();
+        }
+        Next::Restart
+    }
+
+    fn update_busy(&self, f: impl FnOnce(&mut Option<FutureId>, &mut usize, &mut Killed)) {
+        let mut state = self.crew.lock();
+        if let Some(worker) = state.roster.worker(self.index) {
+            if let Status::Busy { task, rest, killed } = &mut worker.status {
+                f(task, rest, killed);
+            }
+        }
+    }
+
+    fn status(&self, state: &mut State<W>) -> Option<Status> {
+        state.roster.worker(self.index).map(|worker| worker.status)
+    }
+
+    fn set(&self, state: &mut State<W>, status: Status) {
+        if let Some(worker) = state.roster.worker(self.index) {
+            worker.status = status;
+        }
+    }
+}
+
+impl<W: Work> Drop for Post<W> {
+    fn drop(&mut self) {
+        let mut state = self.crew.lock();
+        if let Some(worker) = state.roster.unseat(self.index) {
+            state.left.push(worker.thread);
+        }
+        let staffed = match state.stage {
+            Stage::Broken(_) => Ok(()),
+            _ => self.crew.staff(&mut state),
+        };
+        self.crew.change.notify_all();
+        drop(state);
+        self.crew.break_unless(staffed);
+    }
+}
+
+fn forked() -> Error {
+    Error::BrokenPool("this process is a forked copy of the one that made the pool".into())
+}
+
+/// Drops what may hold user values, whose `Drop` may panic.
+fn discard<T>(value: T) {
+    let (Ok(()) | Err(_)) = unwind::catch(|| drop(value));
+}

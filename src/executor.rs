@@ -1,0 +1,263 @@
+//! The trait that threads, processes and the caller's own stack have in common.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::future::Future;
+use crate::map::{Map, MapUnordered};
+use crate::options::{MapOptions, Shutdown, TaskOptions};
+use crate::task::{Payload, Task};
+
+/// Runs functions somewhere else, and hands out futures of their results.
+/// (`concurrent.futures.Executor`)
+///
+/// Any function, generic function, method path or closure without captures goes; what a closure
+/// would capture travels in the argument. Take `&impl Executor`, `Arc<dyn Executor>` or
+/// `&Box<dyn Executor>`:
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
+///
+/// fn total(executor: &impl Executor) -> Result<u64, Error> {
+///     executor.map(|n| n * n, 1..=10_u64).sum()
+/// }
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// for threads in [true, false] {
+///     let executor: Box<dyn Executor> = if threads {
+///         Box::new(ThreadPoolExecutor::new(2)?)
+///     } else {
+///         Box::new(ProcessPoolExecutor::new(2)?)
+///     };
+///     assert_eq!(total(&executor)?, 385);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// On a bare `&dyn Executor` borrow once more:
+///
+/// ```
+/// # use concurrent_futures::{Executor, SerialExecutor};
+/// let executor: &dyn Executor = &SerialExecutor::new();
+/// assert_eq!((&executor).submit(|x: i32| x + 1, 1).result()?, 2);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use concurrent_futures::{Executor, SerialExecutor};
+/// let executor: &dyn Executor = &SerialExecutor::new();
+/// executor.submit(|x: i32| x + 1, 1); // the size for values of type `dyn Executor` cannot be known
+/// ```
+///
+/// A closure that captures is refused by the compiler:
+///
+/// ```compile_fail,E0308
+/// # use concurrent_futures::{Executor, SerialExecutor};
+/// let factor = 3;
+/// SerialExecutor::new().submit(|x: i32| factor * x, 1); // expected fn pointer, found closure
+/// ```
+pub trait Executor: Send + Sync {
+    /// Runs `f(arg)` and returns the future of its result. (`Executor.submit`)
+    ///
+    /// Never fails, and never blocks on a worker: what goes wrong is the future's error.
+    #[track_caller]
+    fn submit<A: Payload, R: Payload>(&self, f: fn(A) -> R, arg: A) -> Future<R>
+    where
+        Self: Sized,
+    {
+        self.submit_with(TaskOptions::new(), f, arg)
+    }
+
+    /// As [`submit`](Self::submit), with options.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, SerialExecutor, TaskOptions};
+    /// let options = TaskOptions::new().name("greet");
+    /// let greeting = SerialExecutor::new().submit_with(options, |name: String| format!("hi, {name}"), "Ada".into());
+    /// assert_eq!(greeting.result()?, "hi, Ada");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn submit_with<A: Payload, R: Payload>(
+        &self,
+        options: TaskOptions,
+        f: fn(A) -> R,
+        arg: A,
+    ) -> Future<R>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::portable(options, f, arg);
+        self.execute(task);
+        future
+    }
+
+    /// Runs `f` on every item, and yields the results in the order of the items.
+    /// (`Executor.map`)
+    ///
+    /// Work starts at the call; items are pulled as results are read, so that input without end
+    /// works. An item's error does not end the map.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let roots: Vec<f64> = pool.map(f64::sqrt, [1.0, 4.0, 9.0]).collect::<Result<_, _>>()?;
+    /// assert_eq!(roots, [1.0, 2.0, 3.0]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
+        &self,
+        f: fn(A) -> R,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+    {
+        self.map_with(MapOptions::new(), f, items)
+    }
+
+    /// As [`map`](Self::map), with options.
+    #[track_caller]
+    fn map_with<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
+        &self,
+        options: MapOptions,
+        f: fn(A) -> R,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+    {
+        Map::portable(self, options, f, items.into_iter())
+    }
+
+    /// As [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut lengths = [0; 3];
+    /// for (index, length) in pool.map_unordered(MapOptions::new(), |word: String| word.len(), ["a", "bb", "ccc"].map(String::from)) {
+    ///     lengths[index] = length?;
+    /// }
+    /// assert_eq!(lengths, [1, 2, 3]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map_unordered<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
+        &self,
+        options: MapOptions,
+        f: fn(A) -> R,
+        items: I,
+    ) -> MapUnordered<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+    {
+        MapUnordered::portable(self, options, f, items.into_iter())
+    }
+
+    /// How many tasks can run at a time.
+    fn max_workers(&self) -> usize;
+
+    /// Accepts no more tasks; see [`Shutdown`] for what becomes of those accepted.
+    /// (`Executor.shutdown`)
+    ///
+    /// Idempotent; a later call may wait or cancel where an earlier one did not. From a thread of
+    /// the pool itself (in a task, in a callback), it waits for everything but that thread.
+    fn shutdown(&self, how: Shutdown);
+
+    /// What the executor is doing now, and has done.
+    fn stats(&self) -> Stats;
+
+    /// Queues one erased task: what an implementor writes. Its future settles when the task is
+    /// run, failed or dropped.
+    fn execute(&self, task: Task);
+}
+
+/// What an executor is doing now, and has done.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// pool.submit(|x: u8| x, 1).result()?;
+/// let stats = pool.stats();
+/// assert_eq!((stats.workers, stats.idle, stats.completed), (1, 1, 1));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Workers that are there, starting ones included.
+    pub workers: usize,
+    /// Workers that wait for a task.
+    pub idle: usize,
+    /// Tasks accepted and not begun.
+    pub pending: usize,
+    /// Tasks that a worker has begun.
+    pub running: usize,
+    /// Tasks that returned a value.
+    pub completed: u64,
+    /// Tasks that ended with an error other than [`Error::Cancelled`](crate::Error::Cancelled).
+    pub failed: u64,
+    /// Tasks cancelled or killed.
+    pub cancelled: u64,
+    /// Workers started in place of one that was lost.
+    pub worker_restarts: u64,
+}
+
+impl<E: Executor + ?Sized> Executor for &E {
+    fn max_workers(&self) -> usize {
+        (**self).max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        (**self).shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        (**self).stats()
+    }
+
+    fn execute(&self, task: Task) {
+        (**self).execute(task);
+    }
+}
+
+impl<E: Executor + ?Sized> Executor for Box<E> {
+    fn max_workers(&self) -> usize {
+        self.deref().max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        self.deref().shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        self.deref().stats()
+    }
+
+    fn execute(&self, task: Task) {
+        self.deref().execute(task);
+    }
+}
+
+impl<E: Executor + ?Sized> Executor for Arc<E> {
+    fn max_workers(&self) -> usize {
+        self.deref().max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        self.deref().shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        self.deref().stats()
+    }
+
+    fn execute(&self, task: Task) {
+        self.deref().execute(task);
+    }
+}

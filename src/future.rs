@@ -1,0 +1,554 @@
+//! The two ends of a task: the user's [`Future`] and the pool's [`Promise`].
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut, RangeFrom};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::state::{
+    Cell, Ending, Outcome, Publish, Register, Settling, Start, Waited, WatchKey, Watcher, Withdraw,
+};
+use crate::unwind;
+
+/// The result, to come, of a task. (`concurrent.futures.Future`)
+///
+/// Blocks with [`result`](Self::result), is awaited in any async runtime, calls back with
+/// [`add_done_callback`](Self::add_done_callback). Dropping it detaches the task, which goes on;
+/// [`cancel_on_drop`](Self::cancel_on_drop) changes that.
+///
+/// `Send` if `T: Send`, `Sync` if `T: Send + Sync`.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let square = pool.submit(|x: u64| x * x, 12);
+/// assert_eq!(square.result()?, 144);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use = "dropping a future detaches its task; call `result`, `.await` it, or keep it"]
+pub struct Future<T> {
+    /// The cell, shared with the promise.
+    shared: Arc<Shared<T>>,
+    /// `&Future` lends `&T` to late callbacks: `Sync` asks for `T: Sync`.
+    lends: PhantomData<T>,
+}
+
+/// The value is behind a pointer, never pinned in place.
+impl<T> Unpin for Future<T> {}
+
+/// Names a future: the key of a map of futures. Never used twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FutureId(u64);
+
+/// The pool's end. Dropping it settles the future as cancelled.
+pub(crate) struct Promise<T> {
+    /// The cell; `None` once settled.
+    shared: Option<Arc<Shared<T>>>,
+}
+
+/// What both ends point to.
+struct Shared<T> {
+    /// Names the task.
+    id: FutureId,
+    /// Where the task stands, and its outcome.
+    cell: Cell<T>,
+    /// The pool that accepted the task.
+    owner: OnceLock<Weak<dyn Owner>>,
+}
+
+/// What a pool hears of the tasks that it accepted.
+pub(crate) trait Owner: Send + Sync {
+    /// The task was cancelled before it began: forget it.
+    fn withdrawn(&self, id: FutureId);
+    /// Stop the task if it runs; whether it will end as cancelled.
+    fn kill(&self, id: FutureId) -> bool;
+}
+
+/// How an outcome counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A value.
+    Completed,
+    /// An error other than cancellation.
+    Failed,
+    /// Cancelled.
+    Cancelled,
+}
+
+impl FutureId {
+    /// The first of `count` consecutive new names.
+    pub(crate) fn block(count: usize) -> RangeFrom<u64> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // ORDERING: Relaxed; only the uniqueness of the numbers matters.
+        NEXT.fetch_add(count as u64, Ordering::Relaxed)..
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Both ends of a new task.
+pub(crate) fn pair<T>() -> (Future<T>, Promise<T>) {
+    let [pair] = pairs(1)
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("one was asked for"));
+    pair
+}
+
+/// Both ends of `count` new tasks with consecutive names.
+pub(crate) fn pairs<T>(count: usize) -> Vec<(Future<T>, Promise<T>)> {
+    FutureId::block(count).take(count).map(pair_named).collect()
+}
+
+fn pair_named<T>(number: u64) -> (Future<T>, Promise<T>) {
+    let shared = Arc::new(Shared {
+        id: FutureId(number),
+        cell: Cell::new(),
+        owner: OnceLock::new(),
+    });
+    let promise = Promise {
+        shared: Some(Arc::clone(&shared)),
+    };
+    let future = Future {
+        shared,
+        lends: PhantomData,
+    };
+    (future, promise)
+}
+
+impl<T> Future<T> {
+    /// Blocks until the task is done, and takes its value. (`Future.result()`)
+    ///
+    /// # Errors
+    /// What became of the task instead of a value; [`Error::Taken`] if `poll` or
+    /// `result_timeout` took it before; [`Error::Deadlock`] in a callback of this same future.
+    pub fn result(mut self) -> Result<T, Error> {
+        match self.shared.cell.wait() {
+            Waited::Done => self.take(),
+            Waited::TimedOut => unreachable!("a wait without a limit does not time out"),
+            Waited::Deadlock => Err(Error::Deadlock),
+        }
+    }
+
+    /// Like [`result`](Self::result), for at most `limit`. (`Future.result(timeout)`)
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the task was not done in time: it goes on, and this can be asked
+    /// again. Otherwise as `result`.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
+    /// # use std::time::Duration;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut slow = pool.submit(|ms| std::thread::sleep(Duration::from_millis(ms)), 50);
+    /// while let Err(Error::Timeout) = slow.result_timeout(Duration::from_millis(5)) {
+    ///     println!("still waiting");
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn result_timeout(&mut self, limit: Duration) -> Result<T, Error> {
+        match self.wait_limited(limit) {
+            Waited::Done => self.take(),
+            Waited::TimedOut => Err(Error::Timeout),
+            Waited::Deadlock => Err(Error::Deadlock),
+        }
+    }
+
+    /// Blocks until the task is done; its error, or `None` after success.
+    /// (`Future.exception()`)
+    #[must_use]
+    pub fn exception(&self) -> Option<Error> {
+        match self.shared.cell.wait() {
+            Waited::Done => self.outcome().as_ref()?.as_ref().err().cloned(),
+            Waited::TimedOut => unreachable!("a wait without a limit does not time out"),
+            Waited::Deadlock => Some(Error::Deadlock),
+        }
+    }
+
+    /// Blocks until the task is done. In a callback of this same future it returns at once.
+    pub fn wait(&self) {
+        let (Waited::Done | Waited::TimedOut | Waited::Deadlock) = self.shared.cell.wait();
+    }
+
+    /// Blocks until the task is done, for at most `limit`; whether it is.
+    #[must_use]
+    pub fn wait_timeout(&self, limit: Duration) -> bool {
+        self.wait_limited(limit) == Waited::Done
+    }
+
+    fn wait_limited(&self, limit: Duration) -> Waited {
+        self.wait_to(Instant::now().checked_add(limit))
+    }
+
+    fn wait_to(&self, deadline: Option<Instant>) -> Waited {
+        match deadline {
+            Some(deadline) => self.shared.cell.wait_until(deadline),
+            None => self.shared.cell.wait(),
+        }
+    }
+
+    /// Blocks until the task is done or the deadline has passed; whether it is done.
+    pub(crate) fn wait_deadline(&self, deadline: Option<Instant>) -> bool {
+        self.wait_to(deadline) != Waited::TimedOut
+    }
+
+    /// Cancels the task if it has not begun. (`Future.cancel()`)
+    ///
+    /// `true`: it never ran and never will, also when asked again. `false`: it runs or is over.
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "often called for its effect alone"
+    )]
+    pub fn cancel(&self) -> bool {
+        match self.shared.cell.withdraw() {
+            Withdraw::Yours(settling) => {
+                complete(settling, || {
+                    if let Some(owner) = self.shared.owner() {
+                        owner.withdrawn(self.shared.id);
+                    }
+                });
+                true
+            }
+            Withdraw::Already => true,
+            Withdraw::TooLate => false,
+        }
+    }
+
+    /// Cancels the task even if it runs, by killing the worker process that runs it; the worker
+    /// is replaced, and no other task is hit.
+    ///
+    /// `true`: the future is cancelled, or will be once the process is gone. On threads, which
+    /// cannot be stopped, it is [`cancel`](Self::cancel), and a running task can see that it was
+    /// asked to stop by [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "often called for its effect alone"
+    )]
+    pub fn kill(&self) -> bool {
+        self.cancel()
+            || (!self.done() && self.shared.owner().is_some_and(|o| o.kill(self.shared.id)))
+            || self.cancelled()
+    }
+
+    /// Makes dropping the future cancel the task.
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop(Some(self))
+    }
+
+    /// Whether the task was cancelled or killed. (`Future.cancelled()`)
+    #[must_use]
+    pub fn cancelled(&self) -> bool {
+        matches!(
+            self.shared.cell.ending(),
+            Some(Ending::Withdrawn | Ending::Killed)
+        )
+    }
+
+    /// Whether a worker runs the task now. (`Future.running()`)
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.shared.cell.is_running()
+    }
+
+    /// Whether the task is over, in whatever way. (`Future.done()`)
+    #[must_use]
+    pub fn done(&self) -> bool {
+        self.shared.cell.ending().is_some()
+    }
+
+    /// The future's name.
+    #[must_use]
+    pub fn id(&self) -> FutureId {
+        self.shared.id
+    }
+
+    /// Calls `f` with the outcome. (`Future.add_done_callback()`)
+    ///
+    /// Registered before the task is done, it runs on the thread that completes the task, in the
+    /// order of registration, before the future is done for anyone else; registered afterwards,
+    /// at once in the caller. Once the value was taken, late callbacks see [`Error::Taken`]. A
+    /// callback that panics is reported on stderr and harms nothing. It may submit to the same
+    /// executor, cancel, and shut it down; waiting in it for this same future is
+    /// [`Error::Deadlock`].
+    pub fn add_done_callback(&self, f: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
+        if let Register::Done(f) = self.shared.cell.add_callback(Box::new(f)) {
+            let outcome = match self.outcome() {
+                Some(outcome) => outcome.as_ref(),
+                None => Err(&Error::Taken),
+            };
+            report(unwind::catch(|| f(outcome)));
+        }
+    }
+
+    /// Calls `watcher` when the future is done.
+    pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> Register<()> {
+        self.shared.cell.watch(key, watcher)
+    }
+
+    pub(crate) fn unwatch(&self, key: WatchKey) {
+        self.shared.cell.unwatch(key);
+    }
+
+    /// Whether it is done with an error; `false` while it is not done, or cancelled.
+    pub(crate) fn failed(&self) -> bool {
+        self.done() && !self.cancelled() && matches!(self.outcome(), Some(Err(_)))
+    }
+
+    /// The outcome of a future that is done; `None` once the value was taken.
+    fn outcome(&self) -> &Option<Outcome<T>> {
+        debug_assert!(self.done());
+        // SAFETY: callers have seen the cell done, and the borrow of `self`, the one handle,
+        // keeps `take` away.
+        let place = unsafe { self.shared.cell.outcome() };
+        // SAFETY: as above; the settler wrote before it published, which the lock orders.
+        unsafe { &*place }
+    }
+
+    /// Takes the value of a future that is done, or copies its error.
+    fn take(&mut self) -> Result<T, Error> {
+        debug_assert!(self.done());
+        // SAFETY: callers have seen the cell done, and `&mut self`, the one handle, lends to
+        // nobody else meanwhile.
+        let place = unsafe { self.shared.cell.outcome() };
+        // SAFETY: as above; the settler wrote before it published, which the lock orders.
+        let outcome = unsafe { &mut *place };
+        match outcome.take() {
+            Some(Err(error)) => {
+                *outcome = Some(Err(error.clone()));
+                Err(error)
+            }
+            Some(Ok(value)) => Ok(value),
+            None => Err(Error::Taken),
+        }
+    }
+}
+
+impl<T> std::future::Future for Future<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        match this.shared.cell.set_waker(context.waker()) {
+            Register::Registered => Poll::Pending,
+            Register::Done(()) => Poll::Ready(this.take()),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Future<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.shared.cell.ending() {
+            Some(Ending::Finished) => "finished",
+            Some(Ending::Withdrawn) => "cancelled",
+            Some(Ending::Killed) => "killed",
+            None if self.running() => "running",
+            None => "pending",
+        };
+        f.debug_struct("Future")
+            .field("id", &self.shared.id.0)
+            .field("state", &format_args!("{state}"))
+            .finish()
+    }
+}
+
+/// A future that cancels its task when dropped; otherwise a [`Future`], by `Deref`.
+///
+/// ```
+/// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// let guarded = pool.submit(|x: u32| x + 1, 1).cancel_on_drop();
+/// assert_eq!(guarded.result()?, 2);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it cancels the task"]
+pub struct CancelOnDrop<T>(
+    /// `None` only once `result` has taken it.
+    Option<Future<T>>,
+);
+
+impl<T> CancelOnDrop<T> {
+    /// As [`Future::result`].
+    ///
+    /// # Errors
+    /// As [`Future::result`].
+    pub fn result(mut self) -> Result<T, Error> {
+        match self.0.take() {
+            Some(future) => future.result(),
+            None => unreachable!("only `result`, which consumes, takes the future"),
+        }
+    }
+}
+
+impl<T> Deref for CancelOnDrop<T> {
+    type Target = Future<T>;
+
+    fn deref(&self) -> &Future<T> {
+        match &self.0 {
+            Some(future) => future,
+            None => unreachable!("only `result`, which consumes, takes the future"),
+        }
+    }
+}
+
+impl<T> DerefMut for CancelOnDrop<T> {
+    fn deref_mut(&mut self) -> &mut Future<T> {
+        match &mut self.0 {
+            Some(future) => future,
+            None => unreachable!("only `result`, which consumes, takes the future"),
+        }
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(future) = &self.0 {
+            future.cancel();
+        }
+    }
+}
+
+impl<T> std::future::Future for CancelOnDrop<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut **self).poll(context)
+    }
+}
+
+impl<T> Promise<T> {
+    pub(crate) fn id(&self) -> FutureId {
+        self.shared().id
+    }
+
+    /// Tells the future which pool to turn to.
+    pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
+        // A task forwarded from pool to pool keeps its first owner.
+        let _ = self.shared().owner.set(Weak::clone(owner));
+    }
+
+    /// The worker begins; false: it was cancelled, leave it.
+    pub(crate) fn start(&self) -> Start {
+        self.shared().cell.start()
+    }
+
+    /// The worker was lost before it touched the task.
+    pub(crate) fn put_back(&self) {
+        self.shared().cell.put_back();
+    }
+
+    /// Settles the future with what the function came to. `before` runs once callbacks are
+    /// through, just before anybody else sees the future done.
+    pub(crate) fn settle(self, outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
+        self.settle_as(outcome, Ending::Finished, before);
+    }
+
+    /// Settles the future as cancelled, its worker having been killed.
+    pub(crate) fn settle_killed(self, before: impl FnOnce(Verdict)) {
+        self.settle_as(Err(Error::Cancelled), Ending::Killed, before);
+    }
+
+    fn settle_as(mut self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
+        let Some(shared) = self.shared.take() else {
+            unreachable!("settling consumes the promise")
+        };
+        shared.settle(outcome, ending, before);
+        release(shared);
+    }
+
+    fn shared(&self) -> &Shared<T> {
+        match &self.shared {
+            Some(shared) => shared,
+            None => unreachable!("settling consumes the promise"),
+        }
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            let ending = if shared.cell.is_running() {
+                Ending::Killed
+            } else {
+                Ending::Withdrawn
+            };
+            shared.settle(Err(Error::Cancelled), ending, |_| ());
+            release(shared);
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.owner.get()?.upgrade()
+    }
+
+    fn settle(&self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
+        let verdict = Verdict::of(&outcome);
+        match self.cell.settle(outcome, ending) {
+            Ok(settling) => complete(settling, || before(verdict)),
+            Err(late) => report(unwind::catch(|| drop(late))),
+        }
+    }
+}
+
+impl Verdict {
+    fn of<T>(outcome: &Outcome<T>) -> Self {
+        match outcome {
+            Ok(_) => Self::Completed,
+            Err(Error::Cancelled) => Self::Cancelled,
+            Err(_) => Self::Failed,
+        }
+    }
+}
+
+/// Takes a cell from SETTLING to DONE.
+fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
+    run_callbacks(&settling);
+    before();
+    let mut settling = settling;
+    let wakeups = loop {
+        match settling.publish() {
+            Publish::Done(wakeups) => break wakeups,
+            Publish::More(again, callbacks) => {
+                for callback in callbacks {
+                    report(unwind::catch(|| callback(again.outcome())));
+                }
+                settling = again;
+            }
+        }
+    };
+    report(unwind::catch(|| wakeups.deliver()));
+}
+
+/// Runs callbacks, and those that they register, in order.
+fn run_callbacks<T>(settling: &Settling<'_, T>) {
+    loop {
+        let callbacks = settling.take_callbacks();
+        if callbacks.is_empty() {
+            return;
+        }
+        for callback in callbacks {
+            report(unwind::catch(|| callback(settling.outcome())));
+        }
+    }
+}
+
+/// Lets go of a cell; a detached value is dropped here, and its `Drop` is user code.
+fn release<T>(shared: Arc<Shared<T>>) {
+    report(unwind::catch(|| drop(shared)));
+}
+
+/// A panic in a callback, a waker or a value's `Drop` has been printed by the panic hook; it has
+/// no other place to go.
+fn report(outcome: Result<(), unwind::Panic>) {
+    let (Ok(()) | Err(_)) = outcome;
+}

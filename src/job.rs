@@ -1,0 +1,261 @@
+//! One function, one child process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, ProcessEnd};
+use crate::future::Future;
+use crate::options::TaskOptions;
+use crate::process::attendant::{Death, error_of};
+use crate::process::launch::{Failure, Launch};
+use crate::process::link::{Broken, Link, Reply};
+use crate::process::reentry;
+use crate::process::request::Request;
+use crate::process::subprocess::Subprocess;
+use crate::process::wire::Fault;
+use crate::state::Start;
+use crate::task::{Payload, Task};
+
+/// A function that is to run in a child process of its own. (`multiprocessing.Process`)
+///
+/// ```
+/// use concurrent_futures::{Error, Process};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let child = Process::new(|n: u64| n * n, 12).name("squarer").start()?;
+/// assert_ne!(child.pid(), std::process::id());
+/// assert_eq!(child.join()?, 144);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a process does nothing unless started"]
+pub struct Process<A, R> {
+    /// What `start` calls it; `Process-N` if not given.
+    name: Option<String>,
+    /// What it runs.
+    function: fn(A) -> R,
+    /// On what.
+    argument: A,
+}
+
+/// A child process that runs one function. (`multiprocessing.Process`, started)
+///
+/// Dropping it kills and reaps the process.
+pub struct RunningProcess<R> {
+    /// What the user calls it.
+    name: String,
+    /// The process.
+    process: Arc<Subprocess>,
+    /// The function's result; done once the process is reaped.
+    future: Option<Future<R>>,
+    /// Waits for the result; `None` once joined.
+    attendant: Option<JoinHandle<()>>,
+}
+
+impl<A: Payload, R: Payload> Process<A, R> {
+    /// `f(arg)`, to be run by a child. (`Process(target, args)`)
+    pub fn new(f: fn(A) -> R, arg: A) -> Self {
+        Self {
+            name: None,
+            function: f,
+            argument: arg,
+        }
+    }
+
+    /// Names the process; `Process-1`, `Process-2`… if not given. (`Process(name)`)
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Starts the child; it consumes the process, which is started at most once.
+    /// (`Process.start`)
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
+    /// [`Error::Encode`], [`Error::TooLarge`] or [`Error::Panicked`] if the argument cannot be
+    /// encoded; [`Error::Spawn`] if the child cannot be started.
+    #[track_caller]
+    pub fn start(self) -> Result<RunningProcess<R>, Error> {
+        if !reentry::is_known() {
+            return Err(Error::NotInitialized);
+        }
+        let (task, future) = Task::portable(TaskOptions::new(), self.function, self.argument);
+        let launch = Launch::new();
+        let Some(request) = task
+            .into_requests(launch.payload_limit, &mut |_| ())
+            .pop_front()
+        else {
+            return Err(future.exception().unwrap_or(Error::Cancelled));
+        };
+        let name = self.name.unwrap_or_else(next_name);
+        let link = launch.start(0, || ()).map_err(|f| spawn_error(f, &name))?;
+        let process = Arc::clone(link.process());
+        let attendant = std::thread::Builder::new()
+            .name(format!("attendant of {name}"))
+            .spawn(move || attend(link, request))
+            .map_err(|error| Error::spawn("a thread", &error))?;
+        Ok(RunningProcess {
+            name,
+            process,
+            future: Some(future),
+            attendant: Some(attendant),
+        })
+    }
+}
+
+impl<R> RunningProcess<R> {
+    /// The child's process number. (`Process.pid`)
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its name. (`Process.name`)
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the child still lives. (`Process.is_alive`)
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.process.end().is_none()
+    }
+
+    /// `None` while it lives; then its exit code, or minus the signal that ended it. A function
+    /// that panicked makes it 1. (`Process.exitcode`)
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        Some(match self.process.end()? {
+            ProcessEnd::Exited(code) => code,
+            ProcessEnd::Signalled(signal) => -signal,
+        })
+    }
+
+    /// Asks the child to end, by SIGTERM. (`Process.terminate`)
+    pub fn terminate(&self) {
+        self.process.terminate();
+    }
+
+    /// Ends the child, and what it started, by SIGKILL. (`Process.kill`)
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Waits for the child's end, and gives its function's result. (`Process.join`)
+    ///
+    /// # Errors
+    /// What became of the function instead: [`Error::Panicked`], [`Error::WorkerDied`],
+    /// [`Error::Encode`], [`Error::Decode`], [`Error::TooLarge`].
+    pub fn join(mut self) -> Result<R, Error> {
+        let result = match self.future.take() {
+            Some(future) => future.result(),
+            None => unreachable!("only `join`, which consumes, takes the future"),
+        };
+        self.join_attendant();
+        result
+    }
+
+    /// As [`join`](Self::join), for at most `limit`. (`Process.join(timeout)`)
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the child did not end in time: it goes on, and this can be asked
+    /// again. [`Error::Taken`] once it gave the result. Otherwise as `join`.
+    pub fn join_timeout(&mut self, limit: Duration) -> Result<R, Error> {
+        match &mut self.future {
+            Some(future) => future.result_timeout(limit),
+            None => unreachable!("only `join`, which consumes, takes the future"),
+        }
+    }
+
+    fn join_attendant(&mut self) {
+        if let Some(attendant) = self.attendant.take() {
+            // It runs no user code that is not caught.
+            let _ = attendant.join();
+        }
+    }
+}
+
+impl<R> Drop for RunningProcess<R> {
+    fn drop(&mut self) {
+        if self.attendant.is_some() {
+            self.process.kill();
+            self.join_attendant();
+        }
+    }
+}
+
+impl<R> fmt::Debug for RunningProcess<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningProcess")
+            .field("name", &self.name)
+            .field("pid", &self.pid())
+            .field("exit_code", &self.exit_code())
+            .finish()
+    }
+}
+
+impl<A, R> fmt::Debug for Process<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn next_name() -> String {
+    static STARTED: AtomicUsize = AtomicUsize::new(1);
+    // ORDERING: Relaxed; only the uniqueness of the number matters.
+    format!("Process-{}", STARTED.fetch_add(1, Ordering::Relaxed))
+}
+
+fn spawn_error(failure: Failure, name: &str) -> Error {
+    let (Failure::Start(error) | Failure::Interrupted(error) | Failure::Initializer(error)) =
+        failure;
+    match error {
+        Error::BrokenPool(reason) => Error::Spawn(format!("{name}: {reason}").into()),
+        other => other,
+    }
+}
+
+/// Hands the child its task, and settles the outcome once the child is gone.
+fn attend(mut link: Link, request: Request) {
+    if request.reply.start() == Start::Cancelled {
+        return;
+    }
+    let info = request.reply.info();
+    let outcome = match converse(&mut link, &request) {
+        Ok(outcome) => {
+            link.close();
+            outcome.map_err(|fault| error_of(fault, info, 0))
+        }
+        Err(broken) => {
+            let end = link.end_now();
+            let pid = link.process().pid();
+            let death = Death {
+                worker: 0,
+                pid,
+                end,
+            };
+            Err(death.of(info, &broken))
+        }
+    };
+    match outcome {
+        Ok(value) => request.reply.deliver(&value, &mut |_| ()),
+        Err(error) => request.reply.fail(error, &mut |_| ()),
+    }
+}
+
+/// The child's answer to its task.
+fn converse(link: &mut Link, request: &Request) -> Result<Result<Vec<u8>, Fault>, Broken> {
+    link.send(&[request])?;
+    Ok(match link.receive()? {
+        Reply::Value(value) => Ok(value.to_vec()),
+        Reply::Fault(fault) => Err(fault),
+    })
+}

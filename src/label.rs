@@ -1,0 +1,112 @@
+//! Which task: what errors say of it.
+
+use std::fmt;
+use std::panic::Location;
+
+/// Which task an error speaks of: the name given to it, its function, the place of the `submit`.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, SerialExecutor, TaskOptions};
+///
+/// let options = TaskOptions::new().name("halve");
+/// let future = SerialExecutor::new().submit_with(options, |x: u32| 1 / x, 0);
+/// let Err(Error::Panicked(panic)) = future.result() else { unreachable!() };
+/// assert_eq!(panic.task().unwrap().name(), Some("halve"));
+/// assert!(panic.task().unwrap().location().file().ends_with(".rs"));
+/// ```
+#[derive(Clone, Copy)]
+pub struct TaskInfo {
+    /// Given by [`TaskOptions::name`](crate::TaskOptions::name).
+    name: Option<&'static str>,
+    /// Where the user called `submit`, `map` or `Process::new`.
+    location: &'static Location<'static>,
+    /// What was submitted.
+    function: Function,
+}
+
+/// What was submitted, as far as it has a name.
+#[derive(Clone, Copy)]
+pub(crate) enum Function {
+    /// The address of a plain function.
+    Address(usize),
+    /// The type of a closure or function item.
+    Type(&'static str),
+}
+
+impl TaskInfo {
+    pub(crate) const fn new(
+        name: Option<&'static str>,
+        location: &'static Location<'static>,
+        function: Function,
+    ) -> Self {
+        Self {
+            name,
+            location,
+            function,
+        }
+    }
+
+    /// The name given by [`TaskOptions::name`](crate::TaskOptions::name).
+    #[must_use]
+    pub const fn name(&self) -> Option<&'static str> {
+        self.name
+    }
+
+    /// Where the task was submitted.
+    #[must_use]
+    pub const fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    /// The function's name, looked up in the program's symbols at each call; `None` where the
+    /// program was stripped of them or the feature `symbols` is off.
+    #[must_use]
+    pub fn function(&self) -> Option<String> {
+        match self.function {
+            Function::Address(address) => symbol_at(address),
+            Function::Type(name) => Some(name.to_owned()),
+        }
+    }
+}
+
+#[cfg(feature = "symbols")]
+fn symbol_at(address: usize) -> Option<String> {
+    let mut found = None;
+    // `resolve` looks one byte before what it takes for a return address.
+    let inside = std::ptr::without_provenance_mut(address.wrapping_add(1));
+    backtrace::resolve(inside, |symbol| {
+        // With inlined frames the last one is the function that stands at the address. The shim of
+        // a closure without captures has a name that says nothing.
+        let name = symbol.name().map(|name| format!("{name:#}"));
+        found = name.filter(|name| name != "core::ops::function::FnOnce::call_once");
+    });
+    found
+}
+
+#[cfg(not(feature = "symbols"))]
+fn symbol_at(_address: usize) -> Option<String> {
+    None
+}
+
+impl fmt::Display for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("task")?;
+        if let Some(name) = self.name {
+            write!(f, " `{name}`")?;
+        }
+        if let Some(function) = self.function() {
+            write!(f, " {function}")?;
+        }
+        write!(f, " submitted at {}", self.location)
+    }
+}
+
+impl fmt::Debug for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskInfo")
+            .field("name", &self.name)
+            .field("function", &self.function())
+            .field("location", &format_args!("{}", self.location))
+            .finish()
+    }
+}

@@ -1,0 +1,37 @@
+//! Concurrent futures
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod sync;
+mod fork;
+mod unwind;
+mod label;
+mod error;
+mod options;
+mod state;
+mod future;
+mod wait;
+mod worker;
+mod process;
+mod task;
+mod map;
+mod executor;
+mod serial;
+mod backlog;
+mod roster;
+mod crew;
+mod thread;
+mod job;
+
+pub use error::{Error, PanicInfo, Reason, WorkerDeath};
+pub use executor::{Executor, Stats};
+pub use future::{CancelOnDrop, Future, FutureId};
+pub use job::{Process, RunningProcess};
+pub use label::TaskInfo;
+pub use map::{Map, MapUnordered};
+pub use options::{MapOptions, Shutdown, TaskOptions};
+pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, init};
+pub use serial::SerialExecutor;
+pub use task::{Payload, Task};
+pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
+pub use wait::{AsCompleted, ReturnWhen, Waited, as_completed, wait};
+pub use worker::{WorkerInfo, current_worker};

@@ -1,0 +1,153 @@
+//! What a user may ask of one task, of a map, of a shutdown.
+
+use std::time::Duration;
+
+/// What is asked of one task.
+///
+/// ```
+/// use concurrent_futures::TaskOptions;
+///
+/// const RESIZE: TaskOptions = TaskOptions::new().name("resize");
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use]
+pub struct TaskOptions {
+    /// What errors call the task.
+    name: Option<&'static str>,
+}
+
+impl TaskOptions {
+    /// No name.
+    pub const fn new() -> Self {
+        Self { name: None }
+    }
+
+    /// What errors call the task.
+    pub const fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    pub(crate) const fn given_name(&self) -> Option<&'static str> {
+        self.name
+    }
+}
+
+/// What is asked of a [`map`](crate::Executor::map_with).
+///
+/// ```
+/// use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let options = MapOptions::new().chunksize(100).buffersize(1000);
+/// let sum: u64 = pool.map_with(options, |n| n + 1, 0..10_000_u64).flatten().sum();
+/// assert_eq!(sum, 50_005_000);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use]
+pub struct MapOptions {
+    /// Items a message; adaptive if not given.
+    pub(crate) chunksize: Option<usize>,
+    /// How many inputs are taken ahead of the result being read.
+    pub(crate) buffersize: Option<usize>,
+    /// Limit for the whole map.
+    pub(crate) timeout: Option<Duration>,
+    /// What is asked of each item's task.
+    pub(crate) task: TaskOptions,
+}
+
+impl MapOptions {
+    /// Adaptive chunks, 1024 inputs a worker ahead, no limit.
+    pub const fn new() -> Self {
+        Self {
+            chunksize: None,
+            buffersize: None,
+            timeout: None,
+            task: TaskOptions::new(),
+        }
+    }
+
+    /// How many items travel in one message; never more than `buffersize`. An item's fate stays
+    /// its own. Without this, chunks grow from 1 as long as they take less than about 1 ms.
+    /// (`chunksize` of `Executor.map`)
+    pub const fn chunksize(mut self, items: usize) -> Self {
+        self.chunksize = Some(items);
+        self
+    }
+
+    /// How many inputs may be taken ahead of the result being read; without this, 1024 a worker
+    /// and 64 MiB of encoded arguments. (`buffersize` of `Executor.map`)
+    pub const fn buffersize(mut self, items: usize) -> Self {
+        self.buffersize = Some(items);
+        self
+    }
+
+    /// The limit for the whole map, counted from the call. When it passes, `next` gives
+    /// `Err(Error::Timeout)` once, then `None`, and what has not started is cancelled.
+    /// (`timeout` of `Executor.map`)
+    pub const fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// What is asked of each item's task.
+    pub const fn task(mut self, options: TaskOptions) -> Self {
+        self.task = options;
+        self
+    }
+}
+
+/// How an executor is shut down. (`wait` and `cancel_futures` of `Executor.shutdown`)
+///
+/// ```
+/// use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let doubled = pool.submit(|x: i32| 2 * x, 21);
+/// pool.shutdown(Shutdown::wait());
+/// assert_eq!(doubled.result()?, 42);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Shutdown {
+    /// Whether the call returns only when the pool is gone.
+    pub(crate) waits: bool,
+    /// Whether queued tasks are cancelled.
+    pub(crate) cancels: bool,
+}
+
+impl Shutdown {
+    /// Queued tasks run; the call returns when all work is done, every thread is joined and every
+    /// child process reaped.
+    pub const fn wait() -> Self {
+        Self {
+            waits: true,
+            cancels: false,
+        }
+    }
+
+    /// Queued tasks run; the call returns at once.
+    pub const fn no_wait() -> Self {
+        Self {
+            waits: false,
+            cancels: false,
+        }
+    }
+
+    /// What dropping an executor does.
+    pub(crate) fn on_drop() -> Self {
+        if std::thread::panicking() {
+            Self::wait().cancel_futures()
+        } else {
+            Self::wait()
+        }
+    }
+
+    /// Queued tasks are cancelled instead; running ones finish.
+    pub const fn cancel_futures(mut self) -> Self {
+        self.cancels = true;
+        self
+    }
+}

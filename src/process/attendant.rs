@@ -1,0 +1,319 @@
+//! The parent's thread behind each worker process: starts it, hands it tasks, settles their
+//! outcomes, and sees to what it leaves behind when it dies.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backlog::Work;
+use crate::crew::{Conclude, Next, Post};
+use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
+use crate::future::{FutureId, Verdict};
+use crate::label::TaskInfo;
+use crate::process::desks::Desks;
+use crate::process::launch::{Failure, Launch};
+use crate::process::link::{Broken, Link, Reply};
+use crate::process::request::Request;
+use crate::process::wire::Fault;
+use crate::state::Start;
+use crate::task::Pace;
+use crate::unwind;
+
+/// What waits for a worker process: a task, or a chunk of a map.
+pub(crate) struct Requests {
+    /// The tasks, their names ascending.
+    pub(crate) waiting: VecDeque<Request>,
+    /// Who wants to know how long they take.
+    pub(crate) pace: Option<Arc<Pace>>,
+}
+
+impl Work for Requests {
+    fn id(&self) -> FutureId {
+        match self.waiting.front() {
+            Some(request) => request.reply.id(),
+            None => unreachable!("empty chunks are not queued"),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+        let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
+        let request = self.waiting.remove(at.ok()?)?;
+        Some(Box::new(request))
+    }
+
+    fn fail(self, error: &Error) {
+        for request in self.waiting {
+            request.reply.fail(error.clone(), &mut |_| ());
+        }
+    }
+}
+
+/// The attendant's life: one worker process after the other, as long as there is need.
+pub(crate) fn attend(post: &Post<Requests>, launch: &Launch, desks: &Desks) {
+    loop {
+        let next = match start(post, launch) {
+            Ok(link) => {
+                desks.occupy(post.index(), link.process());
+                let next = serve(post, link);
+                desks.vacate(post.index());
+                next
+            }
+            Err(Failure::Start(error)) => post.start_failed(&error),
+            Err(Failure::Interrupted(error)) => post.start_interrupted(&error),
+            Err(Failure::Initializer(error)) => {
+                post.crew().break_down(&error);
+                Next::Leave
+            }
+        };
+        if next == Next::Leave {
+            return;
+        }
+    }
+}
+
+fn start(post: &Post<Requests>, launch: &Launch) -> Result<Link, Failure> {
+    let (crew, index) = (Arc::downgrade(post.crew()), post.index());
+    let bereave = move || {
+        if let Some(crew) = crew.upgrade() {
+            crew.bereave(index);
+        }
+    };
+    let mut link = launch.start(index, bereave)?;
+    link.limit_payload(launch.payload_limit);
+    Ok(link)
+}
+
+/// Hands tasks to one worker process, until it is lost or there are no more.
+fn serve(post: &Post<Requests>, mut link: Link) -> Next {
+    post.ready();
+    while link.process().end().is_none() {
+        let Some(requests) = post.take() else { break };
+        let mut conversation = Conversation {
+            post,
+            link: &mut link,
+            ahead: VecDeque::new(),
+            rest: requests.waiting,
+            window: 1,
+        };
+        let begun = Instant::now();
+        let count = conversation.rest.len();
+        match conversation.carry_out() {
+            Ok(()) => {
+                if let Some(pace) = &requests.pace {
+                    pace.note(count, begun.elapsed());
+                }
+            }
+            Err(broken) => return conversation.break_off(&broken, requests.pace),
+        }
+    }
+    if link.process().end().is_some() {
+        link.end_now();
+        post.lost(None)
+    } else {
+        link.close();
+        Next::Leave
+    }
+}
+
+/// One chunk on its way through one worker.
+struct Conversation<'a> {
+    /// The attendant.
+    post: &'a Post<Requests>,
+    /// To the worker.
+    link: &'a mut Link,
+    /// Sent, without an outcome so far. The worker runs the first of them.
+    ahead: VecDeque<Request>,
+    /// Not sent.
+    rest: VecDeque<Request>,
+    /// How many may be ahead.
+    window: usize,
+}
+
+/// Tasks are sent ahead for about this long.
+const AHEAD: Duration = Duration::from_millis(5);
+/// No more than so many.
+const MAX_AHEAD: usize = 64;
+/// And no more bytes than a socket takes without waiting for its reader, who may himself wait for
+/// us to read.
+const MAX_AHEAD_BYTES: usize = 32 << 10;
+
+impl Conversation<'_> {
+    /// Sends every task and settles every outcome.
+    fn carry_out(&mut self) -> Result<(), Broken> {
+        loop {
+            self.send_ahead()?;
+            if self.ahead.is_empty() {
+                return Ok(());
+            }
+            let begun = Instant::now();
+            self.settle_next()?;
+            self.widen(begun.elapsed());
+        }
+    }
+
+    /// Sends what the window has room for. Only here does a task of a process begin.
+    fn send_ahead(&mut self) -> Result<(), Broken> {
+        if self.ahead.len() > self.window / 2 {
+            return Ok(());
+        }
+        let first_new = self.ahead.len();
+        let mut bytes: usize = self.ahead.iter().map(|r| r.argument.len()).sum();
+        self.drop_what_was_cancelled();
+        while let Some(request) = self.rest.front() {
+            let room = self.ahead.is_empty()
+                || (self.ahead.len() < self.window
+                    && bytes + request.argument.len() <= MAX_AHEAD_BYTES);
+            if !room {
+                break;
+            }
+            let Some(request) = self.rest.pop_front() else {
+                break;
+            };
+            match request.reply.start() {
+                Start::Cancelled => {
+                    self.post.skip();
+                    discard(request);
+                }
+                Start::Begun => {
+                    if self.ahead.is_empty() {
+                        self.post.begin(request.reply.id());
+                    }
+                    bytes += request.argument.len();
+                    self.ahead.push_back(request);
+                }
+            }
+        }
+        let new: Vec<_> = self.ahead.iter().skip(first_new).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.link.send(&new)
+    }
+
+    /// After `shutdown` with `cancel_futures`, what has not begun never does.
+    fn drop_what_was_cancelled(&mut self) {
+        let begun_before = !self.ahead.is_empty() || self.window > 1;
+        if begun_before && !self.rest.is_empty() && self.post.cancels() {
+            let rest = std::mem::take(&mut self.rest);
+            self.post.forget(rest.len());
+            discard(rest);
+        }
+    }
+
+    /// Receives the outcome of the first task ahead. The one place where outcomes of processes
+    /// settle, but for deaths.
+    fn settle_next(&mut self) -> Result<(), Broken> {
+        let reply = self.link.receive()?;
+        if self.post.conclude() == Conclude::Killed {
+            return Err(Broken {
+                unread: false,
+                offence: None,
+            });
+        }
+        let Some(request) = self.ahead.pop_front() else {
+            unreachable!("there is something ahead")
+        };
+        let mut settled = |verdict| self.post.end(verdict);
+        match reply {
+            Reply::Value(value) => request.reply.deliver(value, &mut settled),
+            Reply::Fault(fault) => {
+                let error = error_of(fault, request.reply.info(), self.post.index());
+                request.reply.fail(error, &mut settled);
+            }
+        }
+        if let Some(next) = self.ahead.front() {
+            self.post.begin(next.reply.id());
+        }
+        Ok(())
+    }
+
+    /// Sends further ahead the shorter tasks are.
+    fn widen(&mut self, took: Duration) {
+        let fitting = AHEAD.as_nanos() / took.as_nanos().max(1);
+        self.window = usize::try_from(fitting)
+            .unwrap_or(usize::MAX)
+            .min(self.window * 2)
+            .clamp(1, MAX_AHEAD);
+    }
+
+    /// Sees to what a worker leaves behind that is lost: what it had not begun returns to the
+    /// queue; what it ran settles once it was reaped.
+    fn break_off(mut self, broken: &Broken, pace: Option<Arc<Pace>>) -> Next {
+        let killed = self.post.conclude() == Conclude::Killed;
+        let end = self.link.end_now();
+        let untouched = broken.unread && !killed;
+        let victim = if untouched {
+            None
+        } else {
+            self.ahead.pop_front()
+        };
+        for request in self.ahead.drain(..).rev() {
+            request.reply.put_back();
+            self.rest.push_front(request);
+        }
+        let unbegun = (!self.rest.is_empty()).then_some(Requests {
+            waiting: self.rest,
+            pace,
+        });
+        let next = self.post.lost(unbegun);
+        if let Some(victim) = victim {
+            let crew = self.post.crew();
+            let mut settled = |verdict: Verdict| crew.count(verdict);
+            if killed {
+                victim.reply.killed(&mut settled);
+            } else {
+                let death = Death {
+                    worker: self.post.index(),
+                    pid: self.link.process().pid(),
+                    end,
+                };
+                let error = death.of(victim.reply.info(), broken);
+                victim.reply.fail(error, &mut settled);
+            }
+        }
+        next
+    }
+}
+
+/// The end of a worker.
+pub(crate) struct Death {
+    /// Its index.
+    pub(crate) worker: usize,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// How it ended.
+    pub(crate) end: ProcessEnd,
+}
+
+impl Death {
+    /// The error of the task that it ran.
+    pub(crate) fn of(&self, task: TaskInfo, broken: &Broken) -> Error {
+        Error::WorkerDied(WorkerDeath::new(DeathReport {
+            worker: self.worker,
+            pid: self.pid,
+            end: self.end,
+            task,
+            attempts: 1,
+            note: broken.offence.clone(),
+        }))
+    }
+}
+
+/// What a fault that a worker reports is to the user.
+pub(crate) fn error_of(fault: Fault, task: TaskInfo, worker: usize) -> Error {
+    match fault {
+        Fault::Panicked(panic) => Error::Panicked(PanicInfo::new(panic, Some(task), Some(worker))),
+        Fault::Decode(words) => Error::Decode(words.into()),
+        Fault::Encode(words) => Error::Encode(words.into()),
+        Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },
+    }
+}
+
+/// Drops requests; a promise settles, and its callbacks' captures are user values.
+fn discard<T>(value: T) {
+    let (Ok(()) | Err(_)) = unwind::catch(|| drop(value));
+}

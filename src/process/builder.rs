@@ -1,0 +1,134 @@
+//! Settings of a process pool.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, PanicInfo};
+use crate::process::launch::Launch;
+use crate::process::pool::ProcessPoolExecutor;
+use crate::process::{codec, entry, reentry};
+use crate::task::Payload;
+use crate::unwind;
+
+/// Settings of a [`ProcessPoolExecutor`].
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let pool = ProcessPoolExecutor::builder()
+///     .max_workers(2)
+///     .env("LANGUAGE", "C")
+///     .current_dir("/")
+///     .initializer(|greeting: String| eprintln!("{greeting}"), "a worker is up".into())
+///     .start_timeout(Duration::from_secs(5))
+///     .build()?;
+/// let language = pool.submit(|name: String| std::env::var(name).ok(), "LANGUAGE".into());
+/// assert_eq!(language.result()?.as_deref(), Some("C"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct ProcessPoolBuilder {
+    /// How many processes there may be.
+    max_workers: Option<usize>,
+    /// How they are started.
+    launch: Launch,
+    /// The first thing that was wrong.
+    fault: Option<Error>,
+}
+
+impl ProcessPoolBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            max_workers: None,
+            launch: Launch::new(),
+            fault: None,
+        }
+    }
+
+    /// At most so many processes; the available parallelism if not given. (`max_workers`)
+    pub fn max_workers(mut self, max_workers: usize) -> Self {
+        self.max_workers = Some(max_workers);
+        self
+    }
+
+    /// Each worker runs `f(arg)` before its first task; if that panics or the worker dies in it,
+    /// the pool is broken. (`initializer`, `initargs`)
+    pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
+        let encoded = unwind::catch(|| codec::encode(&arg, self.launch.payload_limit))
+            .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
+        let initializer = entry::export(f).and_then(|call| Ok((call, encoded?)));
+        match initializer {
+            Ok(initializer) => self.launch.initializer = Some(initializer),
+            Err(error) => self.fault = self.fault.or(Some(error)),
+        }
+        self
+    }
+
+    /// Sets an environment variable for the workers.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        let bytes = key.as_encoded_bytes();
+        if bytes.is_empty() || bytes.iter().any(|byte| matches!(byte, b'=' | 0)) {
+            let words = format!("env: {key:?} is no name of a variable");
+            self.fault = self.fault.or(Some(Error::InvalidConfig(words.into())));
+        } else if value.as_encoded_bytes().contains(&0) {
+            let words = format!("env: the value of {key:?} has a NUL character");
+            self.fault = self.fault.or(Some(Error::InvalidConfig(words.into())));
+        } else {
+            self.launch.env.insert(key, value);
+        }
+        self
+    }
+
+    /// Where workers start; where the program is if not given.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.launch.current_dir = Some(dir.into());
+        self
+    }
+
+    /// How long a worker may take until it is ready, initializer included; 10 s if not given.
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.launch.start_timeout = limit;
+        self
+    }
+
+    /// How many bytes an encoded argument or result may have; 16 GiB if not given. Above it, the
+    /// task ends with [`Error::TooLarge`].
+    pub fn payload_limit(mut self, bytes: u64) -> Self {
+        self.launch.payload_limit = bytes;
+        self
+    }
+
+    /// The pool. No process starts before the first task.
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
+    /// [`Error::InvalidConfig`] if a setting makes no sense; [`Error::Encode`] and the like if the
+    /// initializer's argument cannot travel.
+    pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
+        if !reentry::is_known() {
+            return Err(Error::NotInitialized);
+        }
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let max_workers = self.max_workers.unwrap_or_else(default_workers);
+        if max_workers == 0 {
+            return Err(Error::InvalidConfig("max_workers is 0".into()));
+        }
+        if self.launch.start_timeout.is_zero() {
+            return Err(Error::InvalidConfig("start_timeout is 0".into()));
+        }
+        Ok(ProcessPoolExecutor::with_launch(max_workers, self.launch))
+    }
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}

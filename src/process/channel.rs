@@ -1,0 +1,135 @@
+//! Frames over a socket: one end of a link.
+
+use std::io::{self, IoSlice, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use crate::process::sys;
+use crate::process::wire::Header;
+
+/// One end of a link, which sends bytes and receives frames.
+pub(crate) struct Channel {
+    /// The socket.
+    stream: Arc<UnixStream>,
+    /// Received and not consumed: `buffer[start..end]`.
+    buffer: Box<[u8]>,
+    /// See `buffer`.
+    start: usize,
+    /// See `buffer`.
+    end: usize,
+    /// Descriptors that came along.
+    passed: Vec<OwnedFd>,
+}
+
+/// What a channel heard.
+pub(crate) enum Heard<T> {
+    /// This.
+    Some(T),
+    /// The other side closed its end, between two frames.
+    Closed,
+}
+
+/// Small frames are received many at a time.
+const BUFFER: usize = 64 << 10;
+
+impl Channel {
+    pub(crate) fn new(stream: Arc<UnixStream>) -> Self {
+        Self {
+            stream,
+            buffer: vec![0; BUFFER].into(),
+            start: 0,
+            end: 0,
+            passed: Vec::new(),
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &Arc<UnixStream> {
+        &self.stream
+    }
+
+    /// Sends all of these, one after the other.
+    pub(crate) fn send(&self, parts: &[&[u8]]) -> io::Result<()> {
+        self.send_with(parts, &[])
+    }
+
+    /// Sends all of these, and descriptors along with the first byte.
+    pub(crate) fn send_with(
+        &self,
+        parts: &[&[u8]],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = &mut slices[..];
+        let mut descriptors = descriptors;
+        IoSlice::advance_slices(&mut rest, 0); // skips empty ones
+        while !rest.is_empty() {
+            let sent = sys::send(self.stream.as_fd(), rest, descriptors)?;
+            descriptors = &[];
+            IoSlice::advance_slices(&mut rest, sent);
+        }
+        Ok(())
+    }
+
+    /// The next header.
+    ///
+    /// # Errors
+    /// Of the socket; `InvalidData` if what came is none; `UnexpectedEof` inside of one.
+    pub(crate) fn receive_header(&mut self) -> io::Result<Heard<Header>> {
+        while self.end - self.start < Header::SIZE {
+            if self.fill()? == 0 {
+                if self.start == self.end {
+                    return Ok(Heard::Closed);
+                }
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let Some(bytes) = self.buffer[self.start..self.end].first_chunk() else {
+            unreachable!("the loop leaves at least a header")
+        };
+        let header = Header::from_bytes(bytes);
+        self.start += Header::SIZE;
+        match header {
+            Some(header) => Ok(Heard::Some(header)),
+            None => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "no frame header",
+            )),
+        }
+    }
+
+    /// The next bytes, replacing what `body` holds. Memory grows with what has come, not with
+    /// what was announced.
+    pub(crate) fn receive_body(&mut self, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
+        body.clear();
+        let buffered = (self.end - self.start).min(usize::try_from(length).unwrap_or(usize::MAX));
+        body.extend_from_slice(&self.buffer[self.start..self.start + buffered]);
+        self.start += buffered;
+        let rest = length - buffered as u64;
+        if rest > 0 && (&*self.stream).take(rest).read_to_end(body)? as u64 != rest {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+
+    /// Whether something was received and not consumed.
+    pub(crate) fn has_buffered(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// The descriptors that came so far.
+    pub(crate) fn take_passed(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.passed)
+    }
+
+    /// Receives some bytes into the buffer; 0: the other side has closed its end.
+    fn fill(&mut self) -> io::Result<usize> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        let (received, passed) = sys::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
+        self.end += received;
+        self.passed.extend(passed);
+        Ok(received)
+    }
+}

@@ -1,0 +1,121 @@
+//! The serde format of arguments and results: one file, one place to change.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+#[cfg(not(any(feature = "bincode", feature = "postcard")))]
+compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
+
+/// Encodes a value into at most `limit` bytes.
+///
+/// # Errors
+/// `TooLarge` with the true size, or `Encode` with the format's words.
+pub(crate) fn encode<T: Serialize>(value: &T, limit: u64) -> Result<Vec<u8>, Error> {
+    format::encode(value, limit)
+}
+
+/// Decodes a value from exactly these bytes.
+///
+/// # Errors
+/// `Decode` with the format's words.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    format::decode(bytes).map_err(|words| Error::Decode(words.into()))
+}
+
+pub(crate) use format::ID;
+
+#[cfg(feature = "postcard")]
+mod format {
+    use super::{DeserializeOwned, Error, Serialize};
+
+    /// What hello calls the format.
+    pub(crate) const ID: u8 = b'p';
+
+    pub(super) fn encode<T: Serialize>(value: &T, limit: u64) -> Result<Vec<u8>, Error> {
+        let words = |error: postcard::Error| Error::Encode(error.to_string().into());
+        let size = postcard::experimental::serialized_size(value).map_err(words)?;
+        if size as u64 > limit {
+            let size = size as u64;
+            return Err(Error::TooLarge { size, limit });
+        }
+        postcard::to_extend(value, Vec::with_capacity(size)).map_err(words)
+    }
+
+    pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((value, [])) => Ok(value),
+            Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+#[cfg(all(feature = "bincode", not(feature = "postcard")))]
+mod format {
+    use bincode::{DefaultOptions, ErrorKind, Options};
+
+    use super::{DeserializeOwned, Error, Serialize};
+
+    /// What hello calls the format.
+    pub(crate) const ID: u8 = b'b';
+
+    pub(super) fn encode<T: Serialize>(value: &T, limit: u64) -> Result<Vec<u8>, Error> {
+        let bounded = DefaultOptions::new().with_limit(limit);
+        bounded.serialize(value).map_err(|error| match *error {
+            ErrorKind::SizeLimit => Error::TooLarge {
+                size: size_of(value),
+                limit,
+            },
+            other => Error::Encode(other.to_string().into()),
+        })
+    }
+
+    fn size_of<T: Serialize>(value: &T) -> u64 {
+        let unbounded = DefaultOptions::new().with_no_limit();
+        unbounded.serialized_size(value).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+        let exact = DefaultOptions::new()
+            .with_limit(bytes.len() as u64)
+            .reject_trailing_bytes();
+        exact.deserialize(bytes).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back() {
+        let value = (7_u64, "seven".to_owned(), vec![0.5_f64; 3], Some(()));
+        let bytes = encode(&value, 1000).unwrap();
+        assert_eq!(
+            decode::<(u64, String, Vec<f64>, Option<()>)>(&bytes).unwrap(),
+            value
+        );
+    }
+
+    #[test]
+    fn the_limit_holds_and_both_sizes_are_told() {
+        let Err(Error::TooLarge { size, limit }) = encode(&vec![1_u8; 100], 64) else {
+            panic!("100 bytes fit into 64")
+        };
+        assert_eq!((size, limit), (101, 64));
+    }
+
+    #[test]
+    fn lying_lengths_and_leftovers_are_refused() {
+        let long = encode(&u64::MAX, 100).unwrap();
+        assert!(matches!(decode::<Vec<u8>>(&long), Err(Error::Decode(_))));
+        assert!(matches!(decode::<String>(&long), Err(Error::Decode(_))));
+        assert!(matches!(
+            decode::<Vec<(u64, u64)>>(&long),
+            Err(Error::Decode(_))
+        ));
+        assert!(matches!(decode::<u8>(&[1, 2]), Err(Error::Decode(_))));
+    }
+}

@@ -1,0 +1,239 @@
+//! Function ↔ offset in the program's image, checked.
+//!
+//! A `fn(A) -> R` travels as two distances in one image: that of a static [`Entry`], which knows
+//! how to run functions of that type on bytes, from a static anchor; and that of the function
+//! itself from a code anchor. Parent and worker run the same image (hello compares the build), so
+//! the distances hold in both, wherever each was loaded.
+
+use std::any::TypeId;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ptr;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::process::codec;
+use crate::process::image;
+
+/// What a task asks a worker to call, as it travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// Distance of the [`Entry`] from [`ANCHOR`].
+    pub(crate) entry: i64,
+    /// Distance of the function from [`code_anchor`].
+    pub(crate) function: i64,
+    /// Of the function's types.
+    pub(crate) fingerprint: u64,
+}
+
+/// How to run functions of one type on bytes; one static of it per type.
+#[repr(C)]
+pub(crate) struct Entry {
+    /// [`MAGIC`].
+    magic: u64,
+    /// Tells this type of function from others.
+    fingerprint: fn() -> u64,
+    /// Decodes the argument, calls the function at this address, encodes the result.
+    run: Run,
+}
+
+/// Function, argument, limit of the result's bytes; to the result.
+type Run = unsafe fn(*const (), &mut Vec<u8>, u64) -> Result<Vec<u8>, Error>;
+
+/// Marks an [`Entry`].
+const MAGIC: u64 = u64::from_le_bytes(*b"cf-entry");
+
+/// Where distances of entries are counted from.
+static ANCHOR: u64 = 0;
+
+/// Where distances of functions are counted from.
+#[inline(never)]
+fn code_anchor() {}
+
+/// Gives each pair of types its entry.
+struct Signature<A, R>(std::marker::PhantomData<fn(A) -> R>);
+
+impl<A, R> Signature<A, R>
+where
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    const ENTRY: &'static Entry = &Entry {
+        magic: MAGIC,
+        fingerprint: fingerprint::<A, R>,
+        run: run::<A, R>,
+    };
+}
+
+/// What travels in place of the function.
+///
+/// # Errors
+/// `Unsupported` if the function lies outside the program's own image, as one of a plugin does.
+pub(crate) fn export<A, R>(function: fn(A) -> R) -> Result<Call, Error>
+where
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let address = (function as *const ()).expose_provenance();
+    let entry = ptr::from_ref(Signature::<A, R>::ENTRY).expose_provenance();
+    let image = image::current();
+    if !image.holds_code(address) || !image.holds_data(entry, size_of::<Entry>()) {
+        return Err(Error::Unsupported(
+            "the function is not part of the program's own image, but of a library that was \
+             loaded into it; worker processes know only the former"
+                .into(),
+        ));
+    }
+    Ok(Call {
+        entry: distance(entry, ptr::from_ref(&ANCHOR).expose_provenance()),
+        function: distance(address, (code_anchor as *const ()).expose_provenance()),
+        fingerprint: fingerprint::<A, R>(),
+    })
+}
+
+/// Calls what travelled, on an encoded argument; the bytes' memory is freed before the call if
+/// it is large.
+///
+/// # Errors
+/// `Decode`, `Encode`, `TooLarge` of argument and result; `Decode` also for a call that names no
+/// function of this program.
+pub(crate) fn invoke(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Vec<u8>, Error> {
+    let (entry, function) = locate(call)
+        .ok_or_else(|| Error::Decode("the task names no function of this program".into()))?;
+    // SAFETY: the entry's fingerprint is the one that `export` took from the function's own type,
+    // so `run` calls it as what it is.
+    unsafe { (entry.run)(function, argument, limit) }
+}
+
+/// The entry and function that a call names, if it names any.
+fn locate(call: Call) -> Option<(&'static Entry, *const ())> {
+    let image = image::current();
+    let entry = at_distance(ptr::from_ref(&ANCHOR).expose_provenance(), call.entry)?;
+    let function = at_distance(
+        (code_anchor as *const ()).expose_provenance(),
+        call.function,
+    )?;
+    let sound = image.holds_data(entry, size_of::<Entry>())
+        && entry % align_of::<Entry>() == 0
+        && image.holds_code(function);
+    if !sound {
+        return None;
+    }
+    let entry: *const Entry = ptr::with_exposed_provenance(entry);
+    // The magic is the first field.
+    let magic: *const u64 = entry.cast();
+    // SAFETY: the address is aligned and inside the image's mapped, never unmapped data, whose
+    // provenance `export`'s twin statics expose; any bytes are a valid u64.
+    let magic = unsafe { magic.read() };
+    if magic != MAGIC {
+        return None;
+    }
+    // SAFETY: our magic stands only at the start of entries; the stamps of parent
+    // and worker agree, so what the parent took for an entry is one here.
+    let entry = unsafe { &*entry };
+    let same_types = (entry.fingerprint)() == call.fingerprint;
+    same_types.then(|| (entry, ptr::with_exposed_provenance(function)))
+}
+
+fn at_distance(anchor: usize, distance: i64) -> Option<usize> {
+    anchor.checked_add_signed(isize::try_from(distance).ok()?)
+}
+
+fn distance(to: usize, from: usize) -> i64 {
+    // Both lie in one address space: the difference fits.
+    to.wrapping_sub(from) as isize as i64
+}
+
+fn fingerprint<A: 'static, R: 'static>() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (TypeId::of::<A>(), TypeId::of::<R>()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Decode, call, encode.
+///
+/// # Safety
+/// `function` is the address of a `fn(A) -> R`.
+unsafe fn run<A, R>(function: *const (), bytes: &mut Vec<u8>, limit: u64) -> Result<Vec<u8>, Error>
+where
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    /// Above this, the argument's bytes are not kept for the next task.
+    const KEPT: usize = 1 << 20;
+
+    // SAFETY: the caller's promise; the pointer was made from the function's own address.
+    let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
+    let argument = codec::decode(bytes)?;
+    if bytes.capacity() > KEPT {
+        *bytes = Vec::new();
+    }
+    let result = function(argument);
+    // The result is dropped here, before anybody hears of the outcome.
+    codec::encode(&result, limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn double(x: u32) -> u32 {
+        2 * x
+    }
+
+    fn encoded(x: u32) -> Vec<u8> {
+        codec::encode(&x, 100).unwrap()
+    }
+
+    #[test]
+    fn a_call_finds_its_function() {
+        let call = export(double as fn(u32) -> u32).unwrap();
+        let result = invoke(call, &mut encoded(21), 100).unwrap();
+        assert_eq!(codec::decode::<u32>(&result).unwrap(), 42);
+    }
+
+    #[test]
+    fn a_closure_without_captures_is_a_function() {
+        let call = export::<u32, String>(|x| x.to_string()).unwrap();
+        let result = invoke(call, &mut encoded(21), 100).unwrap();
+        assert_eq!(codec::decode::<String>(&result).unwrap(), "21");
+    }
+
+    #[test]
+    fn what_names_no_function_is_refused() {
+        let call = export(double as fn(u32) -> u32).unwrap();
+        let wrong = [
+            Call { entry: 0, ..call },
+            Call {
+                entry: call.entry + 1,
+                ..call
+            },
+            Call {
+                entry: i64::MAX,
+                ..call
+            },
+            Call {
+                function: i64::MIN,
+                ..call
+            },
+            Call {
+                fingerprint: call.fingerprint ^ 1,
+                ..call
+            },
+        ];
+        for call in wrong {
+            let outcome = invoke(call, &mut encoded(1), 100);
+            assert!(matches!(outcome, Err(Error::Decode(_))), "{call:?}");
+        }
+    }
+
+    #[test]
+    fn a_function_of_a_loaded_library_is_refused() {
+        // SAFETY: `labs` is a function of the C library with this signature, widened to `fn`; it
+        // is only exported, never called.
+        let foreign: fn(i64) -> i64 =
+            unsafe { std::mem::transmute::<*const (), fn(i64) -> i64>(libc::labs as *const ()) };
+        assert!(matches!(export(foreign), Err(Error::Unsupported(_))));
+    }
+}

@@ -1,0 +1,200 @@
+//! The loaded object that this crate is part of: where its code and data lie, and which build it
+//! is.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// The loaded object that holds our own code: as a rule, the program.
+#[derive(Debug, Default)]
+pub(crate) struct Image {
+    /// Executable memory.
+    code: Vec<Range<usize>>,
+    /// Other memory.
+    data: Vec<Range<usize>>,
+    /// What the linker called this build; empty where it gave no name.
+    build_id: Vec<u8>,
+}
+
+impl Image {
+    pub(crate) fn holds_code(&self, address: usize) -> bool {
+        self.code.iter().any(|range| range.contains(&address))
+    }
+
+    pub(crate) fn holds_data(&self, address: usize, size: usize) -> bool {
+        let Some(end) = address.checked_add(size) else {
+            return false;
+        };
+        let inside = |range: &Range<usize>| range.start <= address && end <= range.end;
+        self.data.iter().any(inside)
+    }
+
+    /// Tells this build of the program from every other.
+    pub(crate) fn stamp(&self) -> Vec<u8> {
+        if self.build_id.is_empty() {
+            file_stamp()
+        } else {
+            self.build_id.clone()
+        }
+    }
+}
+
+/// The image that holds this very function.
+pub(crate) fn current() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| elf::find((current as *const ()).addr()))
+}
+
+/// Device, inode, size and time of the executable: for builds without a name.
+fn file_stamp() -> Vec<u8> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(file) = std::fs::metadata("/proc/self/exe") else {
+        return Vec::new();
+    };
+    [
+        file.dev(),
+        file.ino(),
+        file.size(),
+        file.mtime() as u64,
+        file.mtime_nsec() as u64,
+    ]
+    .iter()
+    .flat_map(|number| number.to_le_bytes())
+    .collect()
+}
+
+/// Walks what the dynamic loader knows.
+mod elf {
+    use std::ffi::{c_int, c_void};
+    use std::ops::Range;
+
+    use super::Image;
+
+    #[cfg(target_pointer_width = "64")]
+    type Header = libc::Elf64_Phdr;
+    #[cfg(target_pointer_width = "32")]
+    type Header = libc::Elf32_Phdr;
+
+    /// What the walk looks for and has found.
+    struct Search {
+        /// An address inside the image.
+        inside: usize,
+        /// The image.
+        found: Image,
+    }
+
+    pub(super) fn find(inside: usize) -> Image {
+        let mut search = Search {
+            inside,
+            found: Image::default(),
+        };
+        // SAFETY: `visit` has the signature asked for, and the pointer is to a `Search` that
+        // outlives the call, during which nothing else uses it.
+        unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
+        search.found
+    }
+
+    unsafe extern "C" fn visit(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        search: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the loader passes a valid description of one object.
+        let info = unsafe { &*info };
+        // SAFETY: `find` passes its `Search`, which nothing else uses meanwhile.
+        let search = unsafe { &mut *search.cast::<Search>() };
+        if info.dlpi_phdr.is_null() {
+            return 0;
+        }
+        // SAFETY: the loader's table has so many headers and stays while the object is loaded.
+        let headers =
+            unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        let range = |header: &Header| -> Range<usize> {
+            let start = (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
+            start..start.wrapping_add(header.p_memsz as usize)
+        };
+        let loaded = || headers.iter().filter(|h| h.p_type == libc::PT_LOAD);
+        if !loaded().any(|header| range(header).contains(&search.inside)) {
+            return 0;
+        }
+        let (code, data): (Vec<_>, Vec<_>) = loaded().partition(|h| h.p_flags & libc::PF_X != 0);
+        search.found = Image {
+            code: code.into_iter().map(range).collect(),
+            data: data.into_iter().map(range).collect(),
+            build_id: headers
+                .iter()
+                .filter(|header| header.p_type == libc::PT_NOTE)
+                // SAFETY: a note segment of a loaded object is mapped and constant.
+                .find_map(|header| build_id(unsafe { bytes(range(header)) }))
+                .unwrap_or_default(),
+        };
+        1
+    }
+
+    /// # Safety
+    /// The range is mapped, readable and constant for good.
+    unsafe fn bytes(range: Range<usize>) -> &'static [u8] {
+        let start = std::ptr::with_exposed_provenance(range.start);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(start, range.len()) }
+    }
+
+    /// The build id among the notes of one segment: each is three lengths, a name and a
+    /// description, both padded to four bytes.
+    fn build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
+        const NT_GNU_BUILD_ID: u32 = 3;
+        loop {
+            let (name_size, rest) = number(notes)?;
+            let (size, rest) = number(rest)?;
+            let (kind, rest) = number(rest)?;
+            let name = rest.get(..name_size as usize)?;
+            let rest = rest.get((name_size as usize).next_multiple_of(4)..)?;
+            let description = rest.get(..size as usize)?;
+            if kind == NT_GNU_BUILD_ID && name == b"GNU\0" {
+                return Some(description.to_vec());
+            }
+            notes = rest.get((size as usize).next_multiple_of(4)..)?;
+        }
+    }
+
+    fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
+        let (number, rest) = bytes.split_first_chunk::<4>()?;
+        Some((u32::from_ne_bytes(*number), rest))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn the_build_id_is_found_among_notes() {
+            let mut notes = Vec::new();
+            for (kind, name, text) in [(1_u32, b"GNU\0", &b"abi"[..]), (3, b"GNU\0", b"build")] {
+                for word in [4, text.len() as u32, kind] {
+                    notes.extend(word.to_ne_bytes());
+                }
+                notes.extend(name);
+                notes.extend(text);
+                notes.resize(notes.len().next_multiple_of(4), 0);
+            }
+            assert_eq!(build_id(&notes).unwrap(), b"build");
+            assert_eq!(build_id(&notes[..20]), None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_and_data_are_told_apart() {
+        static DATA: u64 = 7;
+        let code = (code_and_data_are_told_apart as *const ()).addr();
+        let data = std::ptr::from_ref(&DATA).addr();
+        let image = current();
+        assert!(image.holds_code(code) && !image.holds_code(data));
+        assert!(image.holds_data(data, 8) && !image.holds_data(code, 8));
+        assert!(!image.holds_data(usize::MAX, 8));
+        assert!(!image.stamp().is_empty());
+    }
+}

@@ -1,0 +1,432 @@
+//! Starting a worker, up to the point where it is ready for tasks.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, PanicInfo, ProcessEnd};
+use crate::process::channel::{Channel, Heard};
+use crate::process::entry::Call;
+use crate::process::link::Link;
+use crate::process::subprocess::{Started, Subprocess};
+use crate::process::wire::{self, Dialect, Fault, Header, Hello, Kind, Welcome};
+use crate::process::{codec, image, reentry, sys};
+
+/// How the workers of a pool are started.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// Added to the environment.
+    pub(crate) env: BTreeMap<OsString, OsString>,
+    /// Where they start.
+    pub(crate) current_dir: Option<PathBuf>,
+    /// How long until they must have said hello and run the initializer.
+    pub(crate) start_timeout: Duration,
+    /// Bytes that an encoded argument or result may have.
+    pub(crate) payload_limit: u64,
+    /// What they run first, and on which encoded argument.
+    pub(crate) initializer: Option<(Call, Vec<u8>)>,
+}
+
+/// Why a worker did not get ready.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something is wrong with the program or the system.
+    Start(Error),
+    /// Somebody killed it.
+    Interrupted(Error),
+    /// The initializer panicked, or ended the process.
+    Initializer(Error),
+}
+
+/// This program, whatever has become of its file.
+const PROGRAM: &str = "/proc/self/exe";
+
+impl Launch {
+    pub(crate) fn new() -> Self {
+        Self {
+            env: BTreeMap::new(),
+            current_dir: None,
+            start_timeout: Duration::from_secs(10),
+            payload_limit: DEFAULT_PAYLOAD_LIMIT,
+            initializer: None,
+        }
+    }
+
+    /// Starts worker `index` and waits until it is ready; `then` is called when its process has
+    /// ended.
+    pub(crate) fn start(
+        &self,
+        index: usize,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<Link, Failure> {
+        let deadline = Instant::now() + self.start_timeout;
+        let (ours, theirs) = UnixStream::pair().map_err(|error| failed(index, &error))?;
+        let ours = Arc::new(ours);
+        let started = self
+            .command(index, theirs.into())
+            .and_then(|command| Subprocess::start(command, Arc::clone(&ours), then))
+            .map_err(|error| failed(index, &error))?;
+        Launching::new(self, index, started, ours, deadline).finish()
+    }
+
+    fn command(&self, index: usize, stdin: OwnedFd) -> io::Result<Command> {
+        let mut command = Command::new(PROGRAM);
+        let (arguments, (mark, value)) = reentry::arguments(stdin.as_fd());
+        if let Some(name) = std::env::args_os().next() {
+            command.arg0(name);
+        }
+        command
+            .args(arguments)
+            .envs(&self.env)
+            .env(mark, value)
+            .process_group(0)
+            .stdin(Stdio::from(stdin))
+            // What is printed before `init` is none of the user's tasks: libtest's chatter.
+            .stdout(Stdio::null())
+            // What is printed before hello explains a failure.
+            .stderr(Stdio::piped());
+        if let Some(dir) = &self.current_dir {
+            // Checked here: a worker that cannot change into it would fail like a missing program.
+            if !dir.is_dir() {
+                let words = format!(
+                    "current_dir {} of worker {index} is no directory",
+                    dir.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::NotFound, words));
+            }
+            command.current_dir(dir);
+        }
+        Ok(command)
+    }
+
+    fn welcome(&self, index: usize) -> Welcome {
+        Welcome {
+            dialect: dialect(),
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            payload_limit: self.payload_limit,
+            title: title(index),
+            initializer: self.initializer.clone(),
+        }
+    }
+}
+
+/// 16 GiB: more than a message should have, less than a mistake can make.
+pub(crate) const DEFAULT_PAYLOAD_LIMIT: u64 = 16 << 30;
+
+/// How this program talks.
+pub(crate) fn dialect() -> Dialect {
+    Dialect {
+        protocol: wire::PROTOCOL,
+        codec: codec::ID,
+        stamp: image::current().stamp(),
+    }
+}
+
+/// `PROGRAM:worker-N`, the program cut so that the rest fits what the kernel keeps of a title.
+fn title(index: usize) -> Vec<u8> {
+    const KEPT: usize = 15;
+    let arg0 = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&arg0).file_name().unwrap_or(OsStr::new(""));
+    let suffix = format!(":worker-{index}");
+    let mut title = name.as_encoded_bytes().to_vec();
+    title.truncate(KEPT.saturating_sub(suffix.len()));
+    title.extend(suffix.as_bytes());
+    title
+}
+
+fn failed(index: usize, error: &io::Error) -> Failure {
+    let program = program_name();
+    let reason = format!("cannot start worker {index} of {program}: {error}");
+    Failure::Start(Error::BrokenPool(reason.into()))
+}
+
+fn program_name() -> String {
+    match std::env::current_exe() {
+        Ok(path) => path.display().to_string(),
+        Err(_) => "this program".to_owned(),
+    }
+}
+
+/// A worker between its start and its first task.
+struct Launching<'a> {
+    /// How it was started.
+    launch: &'a Launch,
+    /// Its index.
+    index: usize,
+    /// It.
+    link: Link,
+    /// Its standard error before hello; `None` once closed.
+    stderr: Option<ChildStderr>,
+    /// The end of what it said there.
+    last_words: Vec<u8>,
+    /// When it must be ready.
+    deadline: Instant,
+    /// How far it has come.
+    stage: Stage,
+}
+
+/// How far a worker has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has not said hello.
+    Silent,
+    /// It runs the initializer.
+    Initializing,
+    /// It waits for tasks.
+    Ready,
+}
+
+/// Why a start goes no further.
+enum Stop {
+    /// The process, or its end of the link, is gone.
+    Gone,
+    /// The deadline has passed.
+    Late,
+    /// It said something that it should not.
+    Wrong(String),
+    /// The initializer failed so.
+    Initializer(Fault),
+}
+
+impl<'a> Launching<'a> {
+    fn new(
+        launch: &'a Launch,
+        index: usize,
+        started: Started,
+        stream: Arc<UnixStream>,
+        deadline: Instant,
+    ) -> Self {
+        let channel = Channel::new(stream);
+        Self {
+            launch,
+            index,
+            link: Link::new(channel, started.process, started.watcher),
+            stderr: started.stderr,
+            last_words: Vec::new(),
+            deadline,
+            stage: Stage::Silent,
+        }
+    }
+
+    fn finish(mut self) -> Result<Link, Failure> {
+        match self.get_ready() {
+            Ok(()) => Ok(self.link),
+            Err(stop) => Err(self.explain(stop)),
+        }
+    }
+
+    fn get_ready(&mut self) -> Result<(), Stop> {
+        self.limit_patience(Some(self.launch.start_timeout));
+        self.say_welcome()?;
+        while self.stage != Stage::Ready {
+            self.wait_for_news()?;
+        }
+        self.limit_patience(None);
+        Ok(())
+    }
+
+    /// Bounds reads and writes of what should come, or go, at once.
+    fn limit_patience(&self, limit: Option<Duration>) {
+        let stream = self.link.channel().stream();
+        // Fails only for a limit of zero, which then does not apply.
+        let _ = stream.set_read_timeout(limit);
+        let _ = stream.set_write_timeout(limit);
+    }
+
+    fn say_welcome(&self) -> Result<(), Stop> {
+        let frame = wire::frame(Kind::Welcome, &self.launch.welcome(self.index).to_body());
+        let outputs = sys::standard(libc::STDOUT_FILENO)
+            .and_then(|stdout| Ok([stdout, sys::standard(libc::STDERR_FILENO)?]))
+            .map_err(|error| Stop::Wrong(format!("no descriptors for its output: {error}")))?;
+        let descriptors = [outputs[0].as_fd(), outputs[1].as_fd()];
+        let channel = self.link.channel();
+        channel.send_with(&[&frame], &descriptors).map_err(stop_of)
+    }
+
+    /// Handles a frame, or what the worker says on standard error.
+    fn wait_for_news(&mut self) -> Result<(), Stop> {
+        let link = self.link.channel().stream().as_fd();
+        let stderr = self.stderr.as_ref().map(AsFd::as_fd);
+        let buffered = self.link.channel().has_buffered();
+        let readable = if buffered {
+            Ok([true, false])
+        } else {
+            sys::poll_readable([Some(link), stderr], Some(self.deadline))
+        };
+        match readable.map_err(stop_of)? {
+            [false, false] => Err(Stop::Late),
+            [link, stderr] => {
+                if stderr {
+                    self.hear_stderr();
+                }
+                if link { self.hear_frame() } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Passes on what the worker says on standard error, and keeps the end of it.
+    fn hear_stderr(&mut self) {
+        const KEPT: usize = 2048;
+        let Some(stderr) = &mut self.stderr else {
+            return;
+        };
+        let mut words = [0; 4096];
+        match stderr.read(&mut words) {
+            Ok(0) | Err(_) => self.stderr = None,
+            Ok(count) => {
+                // Nobody to tell if our own standard error is gone.
+                let _ = io::stderr().write_all(&words[..count]);
+                self.last_words.extend(&words[..count]);
+                let excess = self.last_words.len().saturating_sub(KEPT);
+                self.last_words.drain(..excess);
+            }
+        }
+    }
+
+    fn hear_frame(&mut self) -> Result<(), Stop> {
+        let header = match self.link.channel_mut().receive_header().map_err(stop_of)? {
+            Heard::Some(header) => header,
+            Heard::Closed => return Err(Stop::Gone),
+        };
+        let body = self.receive_control(header)?;
+        match (header.kind, self.stage) {
+            (Kind::Hello, Stage::Silent) => self.hear_hello(&body),
+            (Kind::Ready, Stage::Initializing) => {
+                self.stage = Stage::Ready;
+                match body.as_slice() {
+                    [] => Ok(()),
+                    fault => Err(Fault::from_body(fault).map_or_else(
+                        || Stop::Wrong("its report on the initializer is garbled".into()),
+                        Stop::Initializer,
+                    )),
+                }
+            }
+            (kind, stage) => Err(Stop::Wrong(format!("it sent {kind:?} while {stage:?}"))),
+        }
+    }
+
+    fn receive_control(&mut self, header: Header) -> Result<Vec<u8>, Stop> {
+        if header.length > wire::MAX_CONTROL {
+            return Err(Stop::Wrong(format!("it announced {} bytes", header.length)));
+        }
+        let mut body = Vec::new();
+        let channel = self.link.channel_mut();
+        channel
+            .receive_body(header.length, &mut body)
+            .map_err(stop_of)?;
+        Ok(body)
+    }
+
+    fn hear_hello(&mut self, body: &[u8]) -> Result<(), Stop> {
+        let Some(hello) = Hello::from_body(body) else {
+            return Err(Stop::Wrong("its hello is garbled".into()));
+        };
+        let ours = dialect();
+        let theirs = &hello.dialect;
+        let difference = if theirs.protocol != ours.protocol {
+            Some("protocol version")
+        } else if theirs.codec != ours.codec {
+            Some("codec")
+        } else if theirs.stamp != ours.stamp {
+            Some("build")
+        } else if hello.pid != self.link.process().pid() {
+            Some("process")
+        } else {
+            None
+        };
+        match difference {
+            None => {
+                self.stage = Stage::Initializing;
+                Ok(())
+            }
+            Some(what) => Err(Stop::Wrong(format!(
+                "its {what} is not this program's own; was the program rebuilt?"
+            ))),
+        }
+    }
+
+    /// Ends the worker, and says why it was not ready.
+    fn explain(mut self, stop: Stop) -> Failure {
+        let killed_by_us = self.link.process().end().is_none() && !matches!(stop, Stop::Gone);
+        let end = self.link.end_now();
+        while self.stderr.is_some() && self.stderr_is_waiting() {
+            self.hear_stderr();
+        }
+        let index = self.index;
+        let what = match &stop {
+            Stop::Gone if self.stage == Stage::Initializing => {
+                format!("its process {end} in the initializer")
+            }
+            Stop::Gone => format!(
+                "its process {end} before it said hello (is `concurrent_futures::init()` the first \
+                 statement of `main`?)"
+            ),
+            Stop::Late => format!("it was not ready after {:?}", self.launch.start_timeout),
+            Stop::Wrong(words) => words.clone(),
+            Stop::Initializer(fault) => initializer_fault(fault, index),
+        };
+        let program = program_name();
+        let last_words = String::from_utf8_lossy(&self.last_words);
+        let last_words = match last_words.trim() {
+            "" => String::new(),
+            words => format!("; its last words: {words}"),
+        };
+        let reason = format!("worker {index} of {program} did not start: {what}{last_words}");
+        let error = Error::BrokenPool(reason.into());
+        match (stop, self.stage) {
+            (Stop::Initializer(_), _) | (Stop::Gone, Stage::Initializing) => {
+                Failure::Initializer(error)
+            }
+            (Stop::Gone, _) if !killed_by_us && from_outside(end) => Failure::Interrupted(error),
+            _ => Failure::Start(error),
+        }
+    }
+
+    fn stderr_is_waiting(&self) -> bool {
+        let stderr = self.stderr.as_ref().map(AsFd::as_fd);
+        sys::poll_readable([stderr], Some(Instant::now())).is_ok_and(|[readable]| readable)
+    }
+}
+
+/// What an initializer's failure is called.
+fn initializer_fault(fault: &Fault, index: usize) -> String {
+    match fault {
+        Fault::Panicked(panic) => {
+            let info = PanicInfo::new(panic.clone(), None, Some(index));
+            format!("the initializer {info}")
+        }
+        Fault::Decode(words) | Fault::Encode(words) => {
+            format!("the initializer's argument could not be decoded: {words}")
+        }
+        Fault::TooLarge { size, limit } => {
+            format!("the initializer's result of {size} bytes is over the limit of {limit}")
+        }
+    }
+}
+
+/// Whether a process was ended by what others send, not by what it does itself.
+fn from_outside(end: ProcessEnd) -> bool {
+    const OUTSIDE: [i32; 5] = [
+        libc::SIGKILL,
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+    ];
+    matches!(end, ProcessEnd::Signalled(signal) if OUTSIDE.contains(&signal))
+}
+
+fn stop_of(error: io::Error) -> Stop {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Stop::Late,
+        io::ErrorKind::InvalidData => Stop::Wrong("it sent garbage".into()),
+        _ => Stop::Gone,
+    }
+}

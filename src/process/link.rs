@@ -1,0 +1,211 @@
+//! The parent's end of one worker: tasks out, outcomes in, and the process behind them.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::ProcessEnd;
+use crate::process::channel::{Channel, Heard};
+use crate::process::request::Request;
+use crate::process::subprocess::{Subprocess, Watcher};
+use crate::process::wire::{self, CALL_SIZE, Fault, Header, Kind};
+
+/// The parent's end of one worker. Dropping it ends the worker.
+pub(crate) struct Link {
+    /// Frames to and from the worker.
+    channel: Channel,
+    /// The worker.
+    process: Arc<Subprocess>,
+    /// Waits for it; `None` once joined.
+    watcher: Option<Watcher>,
+    /// How many tasks were sent: names them on the wire.
+    sent: u64,
+    /// How many outcomes were received.
+    received: u64,
+    /// What the last outcome's body was; kept warm.
+    body: Vec<u8>,
+    /// What a result may have, in bytes.
+    payload_limit: u64,
+}
+
+/// What became of a task, as the worker tells it.
+pub(crate) enum Reply<'a> {
+    /// Its encoded result.
+    Value(&'a [u8]),
+    /// Why there is none.
+    Fault(Fault),
+}
+
+/// A worker that can no longer be talked to.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// Whether the tasks last sent were certainly never read by the worker.
+    pub(crate) unread: bool,
+    /// What it did, where that was not just to die.
+    pub(crate) offence: Option<String>,
+}
+
+/// How long a worker that was told to leave may take.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// A result's memory above this is not kept for the next.
+const KEPT: usize = 1 << 20;
+
+impl Link {
+    pub(crate) fn new(channel: Channel, process: Arc<Subprocess>, watcher: Watcher) -> Self {
+        Self {
+            channel,
+            process,
+            watcher: Some(watcher),
+            sent: 0,
+            received: 0,
+            body: Vec::new(),
+            payload_limit: u64::MAX,
+        }
+    }
+
+    /// Refuses results above this.
+    pub(crate) fn limit_payload(&mut self, bytes: u64) {
+        self.payload_limit = bytes;
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub(crate) fn channel_mut(&mut self) -> &mut Channel {
+        &mut self.channel
+    }
+
+    pub(crate) fn process(&self) -> &Arc<Subprocess> {
+        &self.process
+    }
+
+    /// Sends tasks, in this order.
+    pub(crate) fn send(&mut self, requests: &[&Request]) -> Result<(), Broken> {
+        let heads: Vec<_> = requests
+            .iter()
+            .zip(self.sent..)
+            .map(|(request, number)| head(request, number))
+            .collect();
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * requests.len());
+        for (head, request) in heads.iter().zip(requests) {
+            parts.push(head);
+            parts.push(&request.argument);
+        }
+        self.sent += requests.len() as u64;
+        self.channel.send(&parts).map_err(|_| Broken {
+            // What the worker left unread when it died, or could not be sent, it never began;
+            // of several tasks the first may have been.
+            unread: requests.len() == 1 && self.sent == self.received + 1,
+            offence: None,
+        })
+    }
+
+    /// Blocks for the outcome of the oldest task sent.
+    pub(crate) fn receive(&mut self) -> Result<Reply<'_>, Broken> {
+        let header = match self.channel.receive_header() {
+            Ok(Heard::Some(header)) => header,
+            Ok(Heard::Closed) => return Err(Broken::gone()),
+            Err(error) => return Err(self.broken(&error)),
+        };
+        if header.task != self.received {
+            return Err(Broken::offence("it answered a task that it was not given"));
+        }
+        let limit = match header.kind {
+            Kind::Value => self.payload_limit,
+            Kind::Fault => wire::MAX_CONTROL,
+            _ => return Err(Broken::offence("it sent what only comes before tasks")),
+        };
+        if header.length > limit {
+            return Err(Broken::offence("it announced more bytes than it may send"));
+        }
+        if self.body.capacity() > KEPT {
+            self.body = Vec::new();
+        }
+        if let Err(error) = self.channel.receive_body(header.length, &mut self.body) {
+            return Err(self.broken(&error));
+        }
+        self.received += 1;
+        match header.kind {
+            Kind::Value => Ok(Reply::Value(&self.body)),
+            _ => match Fault::from_body(&self.body) {
+                Some(fault) => Ok(Reply::Fault(fault)),
+                None => Err(Broken::offence("its report on a task is garbled")),
+            },
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> Broken {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Broken::offence("it sent garbage"),
+            // Linux says so when the other side closed with bytes of ours unread.
+            io::ErrorKind::ConnectionReset => Broken {
+                unread: self.sent == self.received + 1,
+                offence: None,
+            },
+            _ => Broken::gone(),
+        }
+    }
+
+    /// Lets the worker leave: it finishes nothing more, and exits by itself.
+    pub(crate) fn close(mut self) -> ProcessEnd {
+        // Fails only if the worker is gone already.
+        let _ = self.channel.stream().shutdown(Shutdown::Write);
+        let end = self.process.wait_or_kill(LEAVING);
+        self.join_watcher();
+        end
+    }
+
+    /// Kills the worker, unless it has ended, and waits until it was reaped.
+    pub(crate) fn end_now(&mut self) -> ProcessEnd {
+        self.process.kill();
+        let end = self.process.wait();
+        self.join_watcher();
+        end
+    }
+
+    fn join_watcher(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.join();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if self.watcher.is_some() {
+            self.end_now();
+        }
+    }
+}
+
+impl Broken {
+    fn gone() -> Self {
+        Self {
+            unread: false,
+            offence: None,
+        }
+    }
+
+    fn offence(what: &str) -> Self {
+        Self {
+            unread: false,
+            offence: Some(what.to_owned()),
+        }
+    }
+}
+
+/// What stands before a task's argument.
+fn head(request: &Request, number: u64) -> [u8; Header::SIZE + CALL_SIZE] {
+    let header = Header {
+        kind: Kind::Task,
+        task: number,
+        length: (CALL_SIZE + request.argument.len()) as u64,
+    };
+    let mut head = [0; Header::SIZE + CALL_SIZE];
+    head[..Header::SIZE].copy_from_slice(&header.to_bytes());
+    head[Header::SIZE..].copy_from_slice(&wire::call_to_bytes(request.call));
+    head
+}

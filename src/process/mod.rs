@@ -1,0 +1,35 @@
+//! [`ProcessPoolExecutor`]: tasks in processes that re-execute the program.
+//!
+//! ```text
+//!  the program                                        a worker: the program, re-executed
+//!
+//!  submit ─► task.rs ─► request.rs ─► backlog         init ─► child.rs
+//!             encode      promise        │                      │  decode, call, encode
+//!                                        ▼                      ▼
+//!                    attendant.rs ── link.rs ═══ socket ═══ channel.rs ── entry.rs
+//!                     takes, settles   frames                frames        runs
+//!                         │
+//!            launch.rs ◄──┴──► subprocess.rs
+//!             start, hello      watch, kill, reap
+//! ```
+
+pub(crate) mod codec;
+pub(crate) mod image;
+pub(crate) mod entry;
+pub(crate) mod request;
+pub(crate) mod wire;
+pub(crate) mod sys;
+pub(crate) mod reentry;
+pub(crate) mod channel;
+pub(crate) mod subprocess;
+pub(crate) mod link;
+pub(crate) mod launch;
+pub(crate) mod child;
+pub(crate) mod desks;
+pub(crate) mod attendant;
+mod pool;
+mod builder;
+
+pub use builder::ProcessPoolBuilder;
+pub use child::init;
+pub use pool::ProcessPoolExecutor;

@@ -1,0 +1,187 @@
+//! The process pool's public face.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use crate::backlog::Work;
+use crate::crew::{Crew, Submit};
+use crate::error::Error;
+use crate::executor::{Executor, Stats};
+use crate::future::{FutureId, Owner};
+use crate::options::Shutdown;
+use crate::process::attendant::{Requests, attend};
+use crate::process::builder::ProcessPoolBuilder;
+use crate::process::desks::Desks;
+use crate::process::launch::Launch;
+use crate::task::Task;
+
+/// Runs tasks in worker processes, which re-execute the program.
+/// (`concurrent.futures.ProcessPoolExecutor`)
+///
+/// What happens in a worker stays there: a crash, a leak, a global lock, `exit`. A worker that
+/// dies costs the task that it ran ([`Error::WorkerDied`]) and is replaced. Arguments and results
+/// travel by serde. Workers start on demand; an idle one is reused before a new one starts. They
+/// print to the program's own stdout and stderr, and their stdin is empty. Dropping the pool waits
+/// for its tasks; no worker outlives the program, whatever ends it.
+///
+/// The program calls [`init`](crate::init) as the first statement of `main`.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let pool = ProcessPoolExecutor::new(2)?;
+/// let crash = pool.submit(|code: i32| -> u8 { std::process::exit(code) }, 7);
+/// let sum: u64 = pool.map(|n| n * n, 1..=10_u64).sum::<Result<_, _>>()?;
+/// assert_eq!(sum, 385);
+/// let Err(Error::WorkerDied(death)) = crash.result() else { unreachable!() };
+/// assert_eq!(death.exit_code(), Some(7));
+/// # Ok(())
+/// # }
+/// ```
+pub struct ProcessPoolExecutor {
+    /// The attendants: one thread a worker process.
+    crew: Arc<Crew<Requests>>,
+    /// The processes.
+    desks: Arc<Desks>,
+    /// What futures turn to.
+    owner: Arc<dyn Owner>,
+    /// Bytes that an encoded argument may have.
+    payload_limit: u64,
+}
+
+impl ProcessPoolExecutor {
+    /// A pool of at most `max_workers` processes.
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init),
+    /// [`Error::InvalidConfig`] if `max_workers` is 0.
+    pub fn new(max_workers: usize) -> Result<Self, Error> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// A pool with settings.
+    pub fn builder() -> ProcessPoolBuilder {
+        ProcessPoolBuilder::new()
+    }
+
+    /// The processes of workers that are ready.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::new(2)?;
+    /// assert!(pool.worker_pids().is_empty());
+    /// pool.warm_up()?;
+    /// assert_eq!(pool.worker_pids().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.desks.pids()
+    }
+
+    /// Starts all workers now, and waits until they are ready.
+    ///
+    /// # Errors
+    /// [`Error::BrokenPool`] if they cannot be started, [`Error::ShutDown`] after `shutdown`,
+    /// [`Error::Spawn`] if the system gives no more threads.
+    pub fn warm_up(&self) -> Result<(), Error> {
+        self.crew.warm_up()
+    }
+
+    pub(super) fn with_launch(max_workers: usize, launch: Launch) -> Self {
+        let desks = Arc::new(Desks::default());
+        let payload_limit = launch.payload_limit;
+        let seats = Arc::clone(&desks);
+        let career = move |post: &_| attend(post, &launch, &seats);
+        let crew = Crew::new(
+            max_workers,
+            "process attendant".to_owned(),
+            Box::new(career),
+        );
+        let owner = Arc::new(Tasks {
+            crew: Arc::downgrade(&crew),
+            desks: Arc::clone(&desks),
+        });
+        Self {
+            crew,
+            desks,
+            owner,
+            payload_limit,
+        }
+    }
+}
+
+impl Executor for ProcessPoolExecutor {
+    fn max_workers(&self) -> usize {
+        self.crew.max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        self.crew.shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        self.crew.stats()
+    }
+
+    fn execute(&self, task: Task) {
+        if let Some(error) = self.crew.refusal() {
+            return task.fail(error);
+        }
+        let owner: Weak<dyn Owner> = Arc::<dyn Owner>::downgrade(&self.owner);
+        task.attach(&owner);
+        let pace = task.pace();
+        let waiting = task.into_requests(self.payload_limit, &mut |v| self.crew.count(v));
+        if waiting.is_empty() {
+            return;
+        }
+        if let Submit::Refused(requests, error) = self.crew.submit(Requests { waiting, pace }) {
+            requests.fail(&error);
+        }
+    }
+}
+
+impl Drop for ProcessPoolExecutor {
+    fn drop(&mut self) {
+        self.shutdown(Shutdown::on_drop());
+    }
+}
+
+impl fmt::Debug for ProcessPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessPoolExecutor")
+            .field("max_workers", &self.max_workers())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What futures of a pool turn to.
+struct Tasks {
+    /// Gone once the pool and its threads are.
+    crew: Weak<Crew<Requests>>,
+    /// The processes.
+    desks: Arc<Desks>,
+}
+
+impl Owner for Tasks {
+    fn withdrawn(&self, id: FutureId) {
+        if let Some(crew) = self.crew.upgrade() {
+            crew.withdrawn(id);
+        }
+    }
+
+    /// Marks first, then kills: by then the worker begins no other task.
+    fn kill(&self, id: FutureId) -> bool {
+        let index = self.crew.upgrade().and_then(|crew| crew.mark_killed(id));
+        if let Some(process) = index.and_then(|index| self.desks.at(index)) {
+            process.kill();
+        }
+        index.is_some()
+    }
+}

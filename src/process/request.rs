@@ -1,0 +1,79 @@
+//! One task on its way to a worker: what is sent, and where its outcome settles.
+
+use crate::error::{Error, PanicInfo};
+use crate::future::{FutureId, Promise, Verdict};
+use crate::label::TaskInfo;
+use crate::process::entry::Call;
+use crate::state::Start;
+use crate::unwind;
+
+/// A task, encoded.
+pub(crate) struct Request {
+    /// What to call.
+    pub(crate) call: Call,
+    /// With what.
+    pub(crate) argument: Vec<u8>,
+    /// Where the outcome goes.
+    pub(crate) reply: Box<dyn Reply>,
+}
+
+/// The promise of a [`Request`], its type erased: the one place where the outcome of a process's
+/// task settles.
+pub(crate) trait Reply: Send {
+    fn id(&self) -> FutureId;
+    fn info(&self) -> TaskInfo;
+    /// The worker begins it, unless it was cancelled.
+    fn start(&self) -> Start;
+    /// The worker was lost before it touched the task.
+    fn put_back(&self);
+    /// The worker's result arrived.
+    fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict));
+    /// There is no result.
+    fn fail(self: Box<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
+    /// It was killed.
+    fn killed(self: Box<Self>, settled: &mut dyn FnMut(Verdict));
+}
+
+/// The [`Reply`] of a task that returns `R`.
+pub(crate) struct Slot<R> {
+    /// Where the outcome goes.
+    pub(crate) promise: Promise<R>,
+    /// What errors say of the task.
+    pub(crate) info: TaskInfo,
+    /// How the result is decoded.
+    pub(crate) decode: fn(&[u8]) -> Result<R, Error>,
+}
+
+impl<R: Send> Reply for Slot<R> {
+    fn id(&self) -> FutureId {
+        self.promise.id()
+    }
+
+    fn info(&self) -> TaskInfo {
+        self.info
+    }
+
+    fn start(&self) -> Start {
+        self.promise.start()
+    }
+
+    fn put_back(&self) {
+        self.promise.put_back();
+    }
+
+    fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
+        let outcome = unwind::catch(|| (self.decode)(value)).unwrap_or_else(|panic| {
+            let info = PanicInfo::new(panic, Some(self.info), None);
+            Err(Error::Panicked(info))
+        });
+        self.promise.settle(outcome, settled);
+    }
+
+    fn fail(self: Box<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        self.promise.settle(Err(error), settled);
+    }
+
+    fn killed(self: Box<Self>, settled: &mut dyn FnMut(Verdict)) {
+        self.promise.settle_killed(settled);
+    }
+}

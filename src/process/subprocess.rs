@@ -1,0 +1,185 @@
+//! One child process: started, watched until its end, killed, reaped.
+//!
+//! A thread of its own starts the child and waits for it: the kernel tells a worker of its
+//! parent's end by the end of the very thread that started it.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStderr, Command};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::error::ProcessEnd;
+use crate::process::sys;
+
+/// A child process.
+pub(crate) struct Subprocess {
+    /// Its number; its own until it is reaped.
+    pid: u32,
+    /// Whether it lives.
+    life: Mutex<Life>,
+    /// Notified when it has been reaped.
+    ended: Condvar,
+}
+
+/// Whether a process lives.
+#[derive(Clone, Copy)]
+enum Life {
+    /// It was not reaped.
+    Unreaped,
+    /// It ended so, and was reaped.
+    Ended(ProcessEnd),
+}
+
+/// The thread that waits for a process.
+pub(crate) struct Watcher(
+    /// Ends soon after the process.
+    JoinHandle<()>,
+);
+
+/// What starting a process gives.
+pub(crate) struct Started {
+    /// The process.
+    pub(crate) process: Arc<Subprocess>,
+    /// Its standard error, where it was piped.
+    pub(crate) stderr: Option<ChildStderr>,
+    /// The thread that waits for it.
+    pub(crate) watcher: Watcher,
+}
+
+impl Subprocess {
+    /// Starts a child. When it has ended, `link` (our end) is shut down, it is reaped, and `then`
+    /// is called, all on the watching thread.
+    pub(crate) fn start(
+        mut command: Command,
+        link: Arc<UnixStream>,
+        then: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Started> {
+        let (tell, hear) = crossbeam_channel::bounded(1);
+        let watch = move || {
+            let spawned = command.spawn();
+            // Our copy of the child's end goes with the command.
+            drop(command);
+            let mut child = match spawned {
+                Ok(child) => child,
+                Err(error) => return drop(tell.send(Err(error))),
+            };
+            let process = Arc::new(Self {
+                pid: child.id(),
+                life: Mutex::new(Life::Unreaped),
+                ended: Condvar::new(),
+            });
+            let stderr = child.stderr.take();
+            // The receiver waits for this one message.
+            drop(tell.send(Ok((Arc::clone(&process), stderr))));
+            process.watch(&mut child, &link);
+            then();
+        };
+        let name = "process watcher".to_owned();
+        let watcher = Watcher(thread::Builder::new().name(name).spawn(watch)?);
+        match hear.recv() {
+            Ok(Ok((process, stderr))) => Ok(Started {
+                process,
+                stderr,
+                watcher,
+            }),
+            Ok(Err(error)) => {
+                watcher.join();
+                Err(error)
+            }
+            Err(_) => unreachable!("the watcher tells what became of the start"),
+        }
+    }
+
+    /// Waits for the end, and reaps. What is left of its process group goes with it.
+    fn watch(&self, child: &mut Child, link: &UnixStream) {
+        // Fails only for what is no child of ours, which `child` is.
+        let _ = sys::wait_for_end(self.pid);
+        let mut life = self.lock();
+        sys::kill_group(self.pid);
+        let end = match child.wait() {
+            Ok(status) => status.into(),
+            Err(_) => ProcessEnd::Exited(-1), // somebody else has reaped it: nothing is known
+        };
+        *life = Life::Ended(end);
+        drop(life);
+        // A copy of the link in a process that the task forked must not keep us waiting.
+        let _ = link.shutdown(std::net::Shutdown::Both);
+        self.ended.notify_all();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn end(&self) -> Option<ProcessEnd> {
+        match *self.lock() {
+            Life::Unreaped => None,
+            Life::Ended(end) => Some(end),
+        }
+    }
+
+    /// Ends it and its process group, unless it has ended. Returns at once.
+    pub(crate) fn kill(&self) {
+        // Under the lock: it is not reaped meanwhile, and the number stays its own.
+        if let Life::Unreaped = *self.lock() {
+            sys::kill_tree(self.pid);
+        }
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        // Under the lock: as in `kill`.
+        if let Life::Unreaped = *self.lock() {
+            sys::signal(self.pid, libc::SIGTERM);
+        }
+    }
+
+    /// Blocks until it was reaped.
+    pub(crate) fn wait(&self) -> ProcessEnd {
+        let mut life = self.lock();
+        loop {
+            if let Life::Ended(end) = *life {
+                return end;
+            }
+            life = self
+                .ended
+                .wait(life)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Blocks until it was reaped; kills it if it takes longer than this.
+    pub(crate) fn wait_or_kill(&self, grace: Duration) -> ProcessEnd {
+        let deadline = Instant::now() + grace;
+        let mut life = self.lock();
+        loop {
+            if let Life::Ended(end) = *life {
+                return end;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.ended.wait_timeout(life, left);
+            life = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(life);
+        self.kill();
+        self.wait()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher {
+    /// Blocks until the thread is gone; the process is reaped by then.
+    pub(crate) fn join(self) {
+        // It runs no user code, and does not panic.
+        let _ = self.0.join();
+    }
+}

@@ -1,0 +1,319 @@
+//! The system calls that std does not wrap, each in a safe function.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Instant;
+
+use crate::error::ProcessEnd;
+
+/// Repeats a call that a signal interrupted.
+fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The answer of a call that says -1 for failure.
+fn checked<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
+    if answer == T::from(-1) {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(answer)
+    }
+}
+
+// ---- sockets ---------------------------------------------------------------------------------
+
+/// Descriptors that can travel with a message.
+pub(crate) const MAX_PASSED: usize = 2;
+
+/// Room for the control message of [`MAX_PASSED`] descriptors, aligned for its header.
+#[repr(align(8))]
+struct Ancillary([u8; 64]);
+
+/// Sends some of the bytes, and all of the descriptors, without raising SIGPIPE.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    buffers: &[IoSlice<'_>],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    assert!(descriptors.len() <= MAX_PASSED);
+    let mut ancillary = Ancillary([0; 64]);
+    let mut message = empty_message();
+    // IoSlice has the layout of iovec, and sendmsg does not write through it.
+    message.msg_iov = buffers.as_ptr().cast_mut().cast();
+    message.msg_iovlen = buffers.len().min(libc::UIO_MAXIOV as usize) as _;
+    if !descriptors.is_empty() {
+        let size = size_of_val(descriptors) as u32;
+        message.msg_control = ancillary.0.as_mut_ptr().cast();
+        // SAFETY: CMSG_SPACE computes with numbers alone.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as _;
+        // SAFETY: the control buffer is set, aligned, and holds more than one header.
+        let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        // SAFETY: as above; nobody else refers to it.
+        let header = unsafe { &mut *header };
+        header.cmsg_level = libc::SOL_SOCKET;
+        header.cmsg_type = libc::SCM_RIGHTS;
+        // SAFETY: CMSG_LEN computes with numbers alone.
+        header.cmsg_len = unsafe { libc::CMSG_LEN(size) } as _;
+        // SAFETY: the data lie inside the control buffer, whose room was computed above.
+        let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+        for (at, descriptor) in descriptors.iter().enumerate() {
+            // SAFETY: as above; the data may be unaligned for an int.
+            let place = unsafe { data.add(at) };
+            // SAFETY: as above.
+            unsafe { place.write_unaligned(descriptor.as_raw_fd()) };
+        }
+    }
+    retried(|| {
+        // SAFETY: the message points to buffers that outlive the call.
+        let sent =
+            unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        checked(sent).map(isize::unsigned_abs)
+    })
+}
+
+/// Receives some bytes, and the descriptors that came with them.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut ancillary = Ancillary([0; 64]);
+    let mut slice = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let mut message = empty_message();
+    message.msg_iov = &raw mut slice;
+    message.msg_iovlen = 1;
+    message.msg_control = ancillary.0.as_mut_ptr().cast();
+    message.msg_controllen = ancillary.0.len() as _;
+    let received = retried(|| {
+        let flags = libc::MSG_CMSG_CLOEXEC;
+        // SAFETY: the message points to buffers that outlive the call.
+        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+        checked(received).map(isize::unsigned_abs)
+    })?;
+    Ok((received, passed_descriptors(&message)))
+}
+
+fn passed_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    // SAFETY: recvmsg has filled the message, whose control buffer is still there.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give pointers inside the control buffer.
+        let found = unsafe { header.read() };
+        if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: CMSG_LEN computes with numbers alone.
+            let overhead = unsafe { libc::CMSG_LEN(0) } as usize;
+            let count = (found.cmsg_len as usize - overhead) / size_of::<RawFd>();
+            // SAFETY: the header is inside the control buffer, its data behind it.
+            let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+            for at in 0..count {
+                // SAFETY: the kernel wrote so many descriptors.
+                let place = unsafe { data.add(at) };
+                // SAFETY: as above.
+                let descriptor = unsafe { place.read_unaligned() };
+                // SAFETY: the kernel made this descriptor for us; nobody else has it.
+                descriptors.push(unsafe { OwnedFd::from_raw_fd(descriptor) });
+            }
+        }
+        // SAFETY: as CMSG_FIRSTHDR.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    descriptors
+}
+
+fn empty_message() -> libc::msghdr {
+    // SAFETY: a msghdr is numbers and pointers, for which zero is valid.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Waits until one of the descriptors can be read, or is hung up; which.
+pub(crate) fn poll_readable<const N: usize>(
+    descriptors: [Option<BorrowedFd<'_>>; N],
+    deadline: Option<Instant>,
+) -> io::Result<[bool; N]> {
+    let mut polled = descriptors.map(|descriptor| libc::pollfd {
+        // Negative ones are ignored.
+        fd: descriptor.map_or(-1, |d| d.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    loop {
+        let milliseconds = deadline.map_or(-1, |deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up: never a busy wait for the last fraction.
+            i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
+        // SAFETY: the array outlives the call.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
+        match checked(ready) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(polled.map(|p| p.revents != 0)),
+        }
+    }
+}
+
+/// Whether the other side of a socket has gone.
+pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut polled = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: the structure outlives the call.
+    let ready = unsafe { libc::poll(&raw mut polled, 1, 0) };
+    ready > 0 && polled.revents & libc::POLLHUP != 0
+}
+
+/// The number of the socket behind a descriptor; `None` if it is none.
+pub(crate) fn socket_number(descriptor: BorrowedFd<'_>) -> Option<u64> {
+    // SAFETY: a stat is numbers, for which zero is valid.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer outlives the call.
+    let answer = unsafe { libc::fstat(descriptor.as_raw_fd(), &raw mut stat) };
+    (answer == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(stat.st_ino)
+}
+
+// ---- descriptors -----------------------------------------------------------------------------
+
+/// A close-on-exec copy of a descriptor, numbered out of the way of what programs expect.
+pub(crate) fn copy_high(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let lowest = descriptor_limit().map_or(100, |limit| (limit / 2).min(100));
+    // SAFETY: no memory is touched.
+    let copy = unsafe {
+        libc::fcntl(
+            descriptor.as_raw_fd(),
+            libc::F_DUPFD_CLOEXEC,
+            lowest as libc::c_int,
+        )
+    };
+    let copy = checked(copy)?;
+    // SAFETY: the kernel made this descriptor for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+fn descriptor_limit() -> Option<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the buffer outlives the call.
+    let answer = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    (answer == 0).then_some(limit.rlim_cur)
+}
+
+/// Makes `number` (0, 1 or 2) mean what `descriptor` means.
+pub(crate) fn redirect(descriptor: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    retried(|| {
+        // SAFETY: no memory is touched; 0, 1 and 2 belong to nobody in particular.
+        checked(unsafe { libc::dup2(descriptor.as_raw_fd(), number) }).map(|_| ())
+    })
+}
+
+/// Standard input, output or error of this process; `/dev/null` where it was closed.
+pub(crate) fn standard(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is touched.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    match checked(copy) {
+        // SAFETY: the kernel made this descriptor for us; nobody else has it.
+        Ok(copy) => Ok(unsafe { OwnedFd::from_raw_fd(copy) }),
+        Err(_) => Ok(File::options().write(true).open("/dev/null")?.into()),
+    }
+}
+
+// ---- processes -------------------------------------------------------------------------------
+
+/// Blocks until the child has ended, and leaves it to be reaped.
+pub(crate) fn wait_for_end(pid: u32) -> io::Result<()> {
+    retried(|| {
+        // SAFETY: a siginfo_t is numbers and pointers, for which zero is valid.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOWAIT;
+        // SAFETY: the buffer outlives the call.
+        let answer = unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, flags) };
+        checked(answer).map(|_| ())
+    })
+}
+
+/// Sends SIGKILL to a child that was not reaped, and to its process group.
+pub(crate) fn kill_tree(pid: u32) {
+    signal(pid, libc::SIGKILL);
+    kill_group(pid);
+}
+
+/// Sends SIGKILL to the process group that a child, which was not reaped, leads or led.
+pub(crate) fn kill_group(pid: u32) {
+    // SAFETY: no memory is touched. The group's name is the child's until it is reaped. Failure
+    // means that nobody is left in it.
+    unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGKILL) };
+}
+
+/// Sends a signal to a child that was not reaped.
+pub(crate) fn signal(pid: u32, signal: i32) {
+    // SAFETY: no memory is touched. Failure means that it has ended.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
+}
+
+impl From<std::process::ExitStatus> for ProcessEnd {
+    fn from(status: std::process::ExitStatus) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, Some(signal)) => Self::Signalled(signal),
+            (None, None) => unreachable!("a child that was waited for exited or was signalled"),
+        }
+    }
+}
+
+// ---- a worker's own settings -----------------------------------------------------------------
+
+/// Has the kernel kill this process when the thread that started it ends.
+#[cfg(target_os = "linux")]
+pub(crate) fn die_with_parent() {
+    // SAFETY: no memory is touched; this option cannot fail for a valid signal.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// What the process list calls the calling thread.
+#[cfg(target_os = "linux")]
+pub(crate) fn set_title(title: &std::ffi::CStr) {
+    // SAFETY: the text outlives the call, which copies it.
+    unsafe { libc::prctl(libc::PR_SET_NAME, title.as_ptr()) };
+}
+
+/// Leaves it to the program to react to Ctrl-C, and lets background output through: SIGINT does
+/// nothing here, by a handler, which unlike SIG_IGN is not inherited by what tasks execute.
+pub(crate) fn stand_aside_from_terminal() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler = nothing as extern "C" fn(libc::c_int);
+    // SAFETY: the handler does nothing, which is safe at any point.
+    unsafe { libc::signal(libc::SIGINT, handler as libc::sighandler_t) };
+    // SAFETY: a sigset_t is numbers, for which zero is valid.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set outlives the call.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    // SAFETY: the set outlives the call.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGTTOU) };
+    // SAFETY: the set outlives the call, which is given no place for the old one.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Flushes what C code has printed.
+pub(crate) fn flush_c_streams() {
+    // SAFETY: null stands for all streams.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+/// Ends a forked copy of a worker, without a trace.
+pub(crate) fn vanish() -> ! {
+    // SAFETY: ends the process; nothing of it runs any more.
+    unsafe { libc::_exit(0) }
+}

@@ -1,0 +1,145 @@
+//! Frames come back as they went; anything else is refused, whatever it claims.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn dialect() -> impl Strategy<Value = Dialect> {
+    let stamp = proptest::collection::vec(any::<u8>(), 0..64);
+    (any::<u32>(), any::<u8>(), stamp).prop_map(|(protocol, codec, stamp)| Dialect {
+        protocol,
+        codec,
+        stamp,
+    })
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    (any::<i64>(), any::<i64>(), any::<u64>()).prop_map(|(entry, function, fingerprint)| Call {
+        entry,
+        function,
+        fingerprint,
+    })
+}
+
+fn welcome() -> impl Strategy<Value = Welcome> {
+    let title = proptest::collection::vec(any::<u8>(), 0..16);
+    let argument = proptest::collection::vec(any::<u8>(), 0..64);
+    let initializer = proptest::option::of((call(), argument));
+    (dialect(), any::<u32>(), any::<u64>(), title, initializer).prop_map(
+        |(dialect, index, payload_limit, title, initializer)| Welcome {
+            dialect,
+            index,
+            payload_limit,
+            title,
+            initializer,
+        },
+    )
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let optional = || proptest::option::of(any::<String>());
+    prop_oneof![
+        (any::<String>(), optional(), optional()).prop_map(|(message, location, backtrace)| {
+            Fault::Panicked(Panic {
+                message,
+                location,
+                backtrace,
+            })
+        }),
+        any::<String>().prop_map(Fault::Decode),
+        any::<String>().prop_map(Fault::Encode),
+        (any::<u64>(), any::<u64>()).prop_map(|(size, limit)| Fault::TooLarge { size, limit }),
+    ]
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop::sample::select(vec![
+        Kind::Welcome,
+        Kind::Task,
+        Kind::Hello,
+        Kind::Ready,
+        Kind::Value,
+        Kind::Fault,
+    ])
+}
+
+proptest! {
+    #[test]
+    fn headers_come_back(kind in kind(), task: u64, length: u64) {
+        let header = Header { kind, task, length };
+        prop_assert_eq!(Header::from_bytes(&header.to_bytes()), Some(header));
+    }
+
+    #[test]
+    fn a_header_with_one_wrong_bit_is_refused_or_says_something_else(
+        kind in kind(), task: u64, length: u64, bit in 0..Header::SIZE * 8,
+    ) {
+        let header = Header { kind, task, length };
+        let mut bytes = header.to_bytes();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        prop_assert_ne!(Header::from_bytes(&bytes), Some(header));
+    }
+
+    #[test]
+    fn calls_come_back(call in call()) {
+        prop_assert_eq!(call_from_bytes(&call_to_bytes(call)), call);
+    }
+
+    #[test]
+    fn welcomes_come_back(welcome in welcome()) {
+        prop_assert_eq!(Welcome::from_body(&welcome.to_body()), Some(welcome));
+    }
+
+    #[test]
+    fn hellos_come_back(dialect in dialect(), pid: u32) {
+        let hello = Hello { dialect, pid };
+        prop_assert_eq!(Hello::from_body(&hello.to_body()), Some(hello));
+    }
+
+    #[test]
+    fn faults_come_back(fault in fault()) {
+        prop_assert_eq!(Fault::from_body(&fault.to_body()), Some(fault));
+    }
+
+    #[test]
+    fn cut_bodies_are_refused(fault in fault(), dialect in dialect(), cut: prop::sample::Index) {
+        let body = fault.to_body();
+        prop_assert_eq!(Fault::from_body(&body[..cut.index(body.len())]), None);
+        let body = Hello { dialect, pid: 1 }.to_body();
+        prop_assert_eq!(Hello::from_body(&body[..cut.index(body.len())]), None);
+    }
+
+    #[test]
+    fn bodies_with_leftovers_are_refused(fault in fault(), dialect in dialect(), more: u8) {
+        let mut body = fault.to_body();
+        body.push(more);
+        prop_assert_eq!(Fault::from_body(&body), None);
+        let mut body = Hello { dialect, pid: 1 }.to_body();
+        body.push(more);
+        prop_assert_eq!(Hello::from_body(&body), None);
+    }
+
+    #[test]
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let _ = Welcome::from_body(&bytes);
+        let _ = Hello::from_body(&bytes);
+        let _ = Fault::from_body(&bytes);
+        if let Some(header) = bytes.first_chunk() {
+            let _ = Header::from_bytes(header);
+        }
+    }
+}
+
+#[test]
+fn long_texts_are_cut() {
+    let fault = Fault::Decode("x".repeat(1 << 20));
+    assert!(fault.to_body().len() < 70_000);
+    assert!(Fault::from_body(&fault.to_body()).is_some());
+}
+
+#[test]
+fn a_length_beyond_the_body_is_refused() {
+    let mut body = Fault::Decode("x".into()).to_body();
+    body[2..6].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(Fault::from_body(&body), None);
+}

@@ -1,0 +1,110 @@
+//! [`SerialExecutor`]: tasks in the caller.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::Error;
+use crate::executor::{Executor, Stats};
+use crate::future::{FutureId, Verdict};
+use crate::options::Shutdown;
+use crate::task::{Host, Task};
+use crate::worker::{Progress, WorkerInfo};
+
+/// Runs each task inside `submit`, in the caller: for tests, for debugging, and for the serial
+/// row of a comparison.
+///
+/// ```
+/// use concurrent_futures::{Executor, SerialExecutor};
+///
+/// let future = SerialExecutor::new().submit(|x: i32| -x, 5);
+/// assert!(future.done());
+/// assert_eq!(future.result()?, -5);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Default)]
+pub struct SerialExecutor {
+    /// Whether tasks are accepted, and what came of them.
+    state: Mutex<State>,
+    /// What tasks can see.
+    progress: Arc<Progress>,
+}
+
+/// What the lock guards.
+#[derive(Default)]
+struct State {
+    /// Set by `shutdown`.
+    closed: bool,
+    /// Figures; `pending` and `idle` stay 0.
+    stats: Stats,
+}
+
+impl SerialExecutor {
+    /// An executor without workers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Executor for SerialExecutor {
+    fn max_workers(&self) -> usize {
+        1
+    }
+
+    fn shutdown(&self, _how: Shutdown) {
+        self.lock().closed = true;
+    }
+
+    fn stats(&self) -> Stats {
+        self.lock().stats
+    }
+
+    fn execute(&self, task: Task) {
+        if self.lock().closed {
+            return task.fail(Error::ShutDown);
+        }
+        let _seat = WorkerInfo::here(0, Arc::clone(&self.progress)).sit();
+        task.run_on(self);
+    }
+}
+
+impl Host for SerialExecutor {
+    fn begin(&self, _: FutureId) {
+        self.progress.begin_task();
+        self.lock().stats.running += 1;
+    }
+
+    fn skip(&self) {}
+
+    fn cancels(&self) -> bool {
+        false
+    }
+
+    fn forget(&self, _: usize) {}
+
+    fn end(&self, verdict: Verdict) {
+        let stats = &mut self.lock().stats;
+        stats.running -= 1;
+        match verdict {
+            Verdict::Completed => stats.completed += 1,
+            Verdict::Failed => stats.failed += 1,
+            Verdict::Cancelled => stats.cancelled += 1,
+        }
+    }
+
+    fn index(&self) -> Option<usize> {
+        Some(0)
+    }
+}
+
+impl fmt::Debug for SerialExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerialExecutor")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,416 @@
+//! The cell that a future and its promise share, and every move that it can make.
+//!
+//! ```text
+//!            start             settle            publish
+//!  PENDING ────────► RUNNING ────────► SETTLING ────────► DONE
+//!     │  ▲              │                  ▲
+//!     │  └──────────────┘ put back         │
+//!     └────────────────────────────────────┘
+//!                withdraw, settle
+//! ```
+//!
+//! Whoever makes the move into SETTLING owns the outcome until it publishes; from then on the
+//! future's handle owns it. Nothing here calls user code: callbacks and wakers are handed to the
+//! caller, to be run off the lock.
+
+use std::cell::UnsafeCell;
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::error::Error;
+use crate::sync::{Condvar, Mutex, ThreadId, lock, sleep, this_thread};
+
+/// What a task came to.
+pub(crate) type Outcome<T> = Result<T, Error>;
+
+/// Run once the outcome is there, before the future is done for anyone else.
+pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
+
+/// Run once the future is done. Ours, never a user's.
+pub(crate) type Watcher = Box<dyn FnOnce() + Send>;
+
+/// The shared cell of one task.
+pub(crate) struct Cell<T> {
+    /// Where the task stands, and who wants to hear of it.
+    inner: Mutex<Inner<T>>,
+    /// Notified when the phase becomes `Done`.
+    done: Condvar,
+    /// The outcome. Written and read by the settler while SETTLING, afterwards by the one
+    /// `Future` handle alone; `None` before, and once the handle has taken the value.
+    outcome: UnsafeCell<Option<Outcome<T>>>,
+}
+
+// SAFETY: `outcome` is the one field that is not Sync by itself. It is reached by one thread at a
+// time as its documentation says (the lock orders settler before handle), or by shared reference
+// through a `Future` that is Sync only if `T: Send + Sync`; so the value is only moved between
+// threads.
+unsafe impl<T: Send> Sync for Cell<T> {}
+
+/// What the lock guards.
+struct Inner<T> {
+    /// Where the task stands.
+    phase: Phase,
+    /// To be run by the settler, in this order.
+    callbacks: Vec<Callback<T>>,
+    /// To be run after publishing, each under the key that removes it.
+    watchers: Vec<(WatchKey, Watcher)>,
+    /// The async task that polls the future.
+    waker: Option<Waker>,
+}
+
+/// Where a task stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Accepted, and not begun.
+    Pending,
+    /// A worker has begun it.
+    Running,
+    /// The outcome is there and its callbacks run, on this thread.
+    Settling(Ending, ThreadId),
+    /// The outcome is the handle's.
+    Done(Ending),
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// With a value or an error.
+    Finished,
+    /// Cancelled before it began: it never ran and never will.
+    Withdrawn,
+    /// Cancelled while it ran, by killing its worker.
+    Killed,
+}
+
+/// Names one watcher of one cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WatchKey(usize);
+
+/// Possession proves that the cell is SETTLING and that this is its settler.
+#[must_use = "a cell that is never published hangs its waiters"]
+pub(crate) struct Settling<'a, T>(&'a Cell<T>);
+
+/// The answer to [`Cell::start`].
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The caller runs the task.
+    Begun,
+    /// It was cancelled: leave it.
+    Cancelled,
+}
+
+/// The answer to [`Cell::withdraw`].
+#[must_use]
+pub(crate) enum Withdraw<'a, T> {
+    /// The caller has cancelled it, and settles it.
+    Yours(Settling<'a, T>),
+    /// It had been cancelled before it began.
+    Already,
+    /// It runs, or has ended otherwise.
+    TooLate,
+}
+
+/// The answer to [`Settling::publish`].
+#[must_use]
+pub(crate) enum Publish<'a, T> {
+    /// Done; these are to be called now.
+    Done(Wakeups),
+    /// Callbacks were registered meanwhile: run them and publish again.
+    More(Settling<'a, T>, Vec<Callback<T>>),
+}
+
+/// Who is to hear that a future is done.
+#[must_use]
+pub(crate) struct Wakeups {
+    /// Waiters over many futures.
+    watchers: Vec<(WatchKey, Watcher)>,
+    /// The async task.
+    waker: Option<Waker>,
+}
+
+/// The answer to a wait.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// The future is done.
+    Done,
+    /// The limit passed first.
+    TimedOut,
+    /// The calling thread runs this future's callbacks: it would wait for itself.
+    Deadlock,
+}
+
+/// The answer to a registration.
+#[must_use]
+pub(crate) enum Register<R> {
+    /// It will be called.
+    Registered,
+    /// The future is done already: here it is back.
+    Done(R),
+}
+
+impl<T> Cell<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                phase: Phase::Pending,
+                callbacks: Vec::new(),
+                watchers: Vec::new(),
+                waker: None,
+            }),
+            done: Condvar::new(),
+            outcome: UnsafeCell::new(None),
+        }
+    }
+
+    // ---- moves -----------------------------------------------------------------------------
+
+    /// PENDING → RUNNING.
+    pub(crate) fn start(&self) -> Start {
+        let mut inner = lock(&self.inner);
+        match inner.phase {
+            Phase::Pending => {
+                inner.phase = Phase::Running;
+                Start::Begun
+            }
+            _ => Start::Cancelled,
+        }
+    }
+
+    /// RUNNING → PENDING: the worker that had begun it was lost before the task was touched.
+    pub(crate) fn put_back(&self) {
+        let mut inner = lock(&self.inner);
+        if inner.phase == Phase::Running {
+            inner.phase = Phase::Pending;
+        }
+    }
+
+    /// PENDING → SETTLING, as cancelled.
+    pub(crate) fn withdraw(&self) -> Withdraw<'_, T> {
+        let mut inner = lock(&self.inner);
+        match inner.phase {
+            Phase::Pending => {
+                inner.phase = Phase::Settling(Ending::Withdrawn, this_thread());
+                drop(inner);
+                Withdraw::Yours(self.settling(Err(Error::Cancelled)))
+            }
+            Phase::Settling(Ending::Withdrawn, _) | Phase::Done(Ending::Withdrawn) => {
+                Withdraw::Already
+            }
+            _ => Withdraw::TooLate,
+        }
+    }
+
+    /// PENDING or RUNNING → SETTLING, with the outcome.
+    ///
+    /// # Errors
+    /// The outcome back, if the cell was settled before.
+    pub(crate) fn settle(
+        &self,
+        outcome: Outcome<T>,
+        ending: Ending,
+    ) -> Result<Settling<'_, T>, Outcome<T>> {
+        let mut inner = lock(&self.inner);
+        match inner.phase {
+            Phase::Pending | Phase::Running => {
+                inner.phase = Phase::Settling(ending, this_thread());
+                drop(inner);
+                Ok(self.settling(outcome))
+            }
+            Phase::Settling(..) | Phase::Done(_) => Err(outcome),
+        }
+    }
+
+    /// Lays the outcome down; the caller has just made the move into SETTLING.
+    fn settling(&self, outcome: Outcome<T>) -> Settling<'_, T> {
+        // SAFETY: the move into SETTLING is made once and by the caller, so nobody else reads or
+        // writes the outcome until it publishes.
+        unsafe { *self.outcome.get() = Some(outcome) };
+        Settling(self)
+    }
+
+    // ---- looks -----------------------------------------------------------------------------
+
+    pub(crate) fn is_running(&self) -> bool {
+        lock(&self.inner).phase == Phase::Running
+    }
+
+    /// How it ended; `None` while it has not.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        match lock(&self.inner).phase {
+            Phase::Done(ending) => Some(ending),
+            _ => None,
+        }
+    }
+
+    /// The outcome's place.
+    ///
+    /// # Safety
+    /// The cell is done, and the caller is the future's handle, which lends it out by its own
+    /// borrow alone: shared for reading, exclusive for taking.
+    pub(crate) unsafe fn outcome(&self) -> *mut Option<Outcome<T>> {
+        self.outcome.get()
+    }
+
+    // ---- waiting ---------------------------------------------------------------------------
+
+    /// Blocks until the cell is done.
+    pub(crate) fn wait(&self) -> Waited {
+        let mut inner = lock(&self.inner);
+        loop {
+            if let Some(end) = inner.end_of_wait() {
+                return end;
+            }
+            inner = sleep(&self.done, inner);
+        }
+    }
+
+    /// Blocks until the cell is done or the deadline has passed.
+    pub(crate) fn wait_until(&self, deadline: Instant) -> Waited {
+        let mut inner = lock(&self.inner);
+        loop {
+            if let Some(end) = inner.end_of_wait() {
+                return end;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Waited::TimedOut;
+            }
+            inner = match self.done.wait_timeout(inner, left) {
+                Ok((inner, _)) => inner,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    // ---- hooks -----------------------------------------------------------------------------
+
+    /// Adds a callback; back it comes where the cell is done already.
+    pub(crate) fn add_callback(&self, callback: Callback<T>) -> Register<Callback<T>> {
+        let mut inner = lock(&self.inner);
+        match inner.phase {
+            Phase::Done(_) => Register::Done(callback),
+            _ => {
+                inner.callbacks.push(callback);
+                Register::Registered
+            }
+        }
+    }
+
+    /// Adds a watcher under a key that is unique among those that watch.
+    pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> Register<()> {
+        let mut inner = lock(&self.inner);
+        match inner.phase {
+            Phase::Done(_) => Register::Done(()),
+            _ => {
+                inner.watchers.push((key, watcher));
+                Register::Registered
+            }
+        }
+    }
+
+    /// Removes the watchers of a key.
+    pub(crate) fn unwatch(&self, key: WatchKey) {
+        let mut inner = lock(&self.inner);
+        inner.watchers.retain(|(other, _)| *other != key);
+    }
+
+    /// Makes `waker` the one that is woken.
+    pub(crate) fn set_waker(&self, waker: &Waker) -> Register<()> {
+        let inner = lock(&self.inner);
+        if let Phase::Done(_) = inner.phase {
+            return Register::Done(());
+        }
+        let current = inner.waker.as_ref().is_some_and(|w| w.will_wake(waker));
+        if current {
+            return Register::Registered;
+        }
+        // A waker's clone and drop are foreign code: neither runs under the lock.
+        drop(inner);
+        let fresh = waker.clone();
+        let mut inner = lock(&self.inner);
+        if let Phase::Done(_) = inner.phase {
+            return Register::Done(());
+        }
+        let stale = inner.waker.replace(fresh);
+        drop(inner);
+        drop(stale);
+        Register::Registered
+    }
+}
+
+impl<T> Inner<T> {
+    /// What a waiter is told now, if its wait is over.
+    fn end_of_wait(&self) -> Option<Waited> {
+        match self.phase {
+            Phase::Done(_) => Some(Waited::Done),
+            Phase::Settling(_, by) if by == this_thread() => Some(Waited::Deadlock),
+            _ => None,
+        }
+    }
+}
+
+impl<'a, T> Settling<'a, T> {
+    /// The outcome, as callbacks see it.
+    pub(crate) fn outcome(&self) -> Result<&T, &Error> {
+        // SAFETY: while SETTLING only the settler, whose proof is `self`, reaches the outcome, and
+        // it no longer writes.
+        let outcome = unsafe { &*self.0.outcome.get() };
+        match outcome {
+            Some(outcome) => outcome.as_ref(),
+            None => unreachable!("a Settling is made after its outcome was laid down"),
+        }
+    }
+
+    /// SETTLING → DONE, unless there are callbacks to run first.
+    pub(crate) fn publish(self) -> Publish<'a, T> {
+        let mut inner = lock(&self.0.inner);
+        if !inner.callbacks.is_empty() {
+            let callbacks = std::mem::take(&mut inner.callbacks);
+            return Publish::More(self, callbacks);
+        }
+        let Phase::Settling(ending, _) = inner.phase else {
+            unreachable!("only the settler leaves SETTLING, by this move")
+        };
+        inner.phase = Phase::Done(ending);
+        let wakeups = Wakeups {
+            watchers: std::mem::take(&mut inner.watchers),
+            waker: inner.waker.take(),
+        };
+        drop(inner);
+        self.0.done.notify_all();
+        Publish::Done(wakeups)
+    }
+
+    /// The callbacks registered so far.
+    pub(crate) fn take_callbacks(&self) -> Vec<Callback<T>> {
+        std::mem::take(&mut lock(&self.0.inner).callbacks)
+    }
+}
+
+impl Wakeups {
+    /// Tells them.
+    pub(crate) fn deliver(self) {
+        for (_, watcher) in self.watchers {
+            watcher();
+        }
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
+    }
+}
+
+impl WatchKey {
+    /// A key that no other live watch has.
+    pub(crate) fn fresh() -> Self {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        // ORDERING: Relaxed; only the uniqueness of the number matters.
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

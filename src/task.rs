@@ -1,0 +1,474 @@
+//! A task: function, arguments and promises, erased for the queues of the pools.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, PanicInfo};
+use crate::future::{Future, FutureId, Owner, Promise, Verdict, pair, pairs};
+use crate::label::{Function, TaskInfo};
+use crate::options::TaskOptions;
+use crate::process::codec;
+use crate::process::entry::{self, Call};
+use crate::process::request::{Request, Slot};
+use crate::state::Start;
+use crate::unwind::{self, Panic};
+
+/// What travels to a process: encoded by serde, without borrows, sent from thread to thread.
+///
+/// Implemented for every such type, never by hand. serde's own limits apply: the formats are not
+/// self-describing, so `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
+/// `#[serde(skip_serializing_if)]` do not pass through them.
+pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
+
+/// One accepted task, or one chunk of a map, its types erased: what an implementor of
+/// [`Executor`](crate::Executor) queues and runs.
+///
+/// Dropping it settles its future as [`Error::Cancelled`].
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, Shutdown, Stats, Task};
+///
+/// /// Starts a thread a task.
+/// struct Eager;
+///
+/// impl Executor for Eager {
+///     fn max_workers(&self) -> usize { usize::MAX }
+///     fn shutdown(&self, _: Shutdown) {}
+///     fn stats(&self) -> Stats { Stats::default() }
+///     fn execute(&self, task: Task) {
+///         std::thread::spawn(|| task.run());
+///     }
+/// }
+///
+/// assert_eq!(Eager.submit(|x: u8| x + 1, 1).result()?, 2);
+/// # Ok::<(), Error>(())
+/// ```
+#[must_use = "dropping a task cancels its future"]
+pub struct Task {
+    /// What is to be done.
+    job: Box<dyn Job>,
+    /// What the user asked of it.
+    options: TaskOptions,
+}
+
+impl Task {
+    /// Runs the task here and now, and settles its future. A panic of the function is caught.
+    pub fn run(self) {
+        self.job.run(&NoHost);
+    }
+
+    /// Settles the task's future with an error instead of running it.
+    pub fn fail(self, error: Error) {
+        self.job.fail(&error, &mut |_| ());
+    }
+
+    /// What the user asked of it.
+    pub fn options(&self) -> TaskOptions {
+        self.options
+    }
+
+    /// The name of its future; of the first item's, for a chunk of a map.
+    #[must_use]
+    pub fn id(&self) -> FutureId {
+        self.job.id()
+    }
+
+    /// A task that may travel to a process.
+    #[track_caller]
+    pub(crate) fn portable<A: Payload, R: Payload>(
+        options: TaskOptions,
+        function: fn(A) -> R,
+        argument: A,
+    ) -> (Self, Future<R>) {
+        let (future, promise) = pair();
+        let job = Chunk {
+            info: info_of(options, function),
+            call: function,
+            portable: Some(Portable::of(function)),
+            items: VecDeque::from([(argument, promise)]),
+            pace: None,
+        };
+        (Self::new(options, job), future)
+    }
+
+    /// A chunk of a map that may travel to a process.
+    pub(crate) fn portable_chunk<A: Payload, R: Payload>(
+        info: TaskInfo,
+        function: fn(A) -> R,
+        arguments: Vec<A>,
+        pace: &Arc<Pace>,
+    ) -> (Self, Vec<Future<R>>) {
+        Self::chunk(
+            info,
+            function,
+            Some(Portable::of(function)),
+            arguments,
+            pace,
+        )
+    }
+
+    /// A task of this process alone.
+    #[track_caller]
+    pub(crate) fn local<F, A, R>(options: TaskOptions, f: F, argument: A) -> (Self, Future<R>)
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (future, promise) = pair();
+        let function = Function::Type(std::any::type_name::<F>());
+        let mut f = Some(f);
+        let job = Chunk {
+            info: TaskInfo::new(options.given_name(), Location::caller(), function),
+            call: move |argument| match f.take() {
+                Some(f) => f(argument),
+                None => unreachable!("a chunk of one item calls once"),
+            },
+            portable: None,
+            items: VecDeque::from([(argument, promise)]),
+            pace: None,
+        };
+        (Self::new(options, job), future)
+    }
+
+    /// A chunk of a map, of this process alone.
+    pub(crate) fn local_chunk<F, A, R>(
+        info: TaskInfo,
+        f: &Arc<F>,
+        arguments: Vec<A>,
+        pace: &Arc<Pace>,
+    ) -> (Self, Vec<Future<R>>)
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let f = Arc::clone(f);
+        Self::chunk(info, move |argument| f(argument), None, arguments, pace)
+    }
+
+    fn chunk<F, A, R>(
+        info: TaskInfo,
+        call: F,
+        portable: Option<Portable<A, R>>,
+        arguments: Vec<A>,
+        pace: &Arc<Pace>,
+    ) -> (Self, Vec<Future<R>>)
+    where
+        F: FnMut(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (futures, promises): (Vec<_>, Vec<_>) = pairs(arguments.len()).into_iter().unzip();
+        let job = Chunk {
+            info,
+            call,
+            portable,
+            items: arguments.into_iter().zip(promises).collect(),
+            pace: Some(Arc::clone(pace)),
+        };
+        let options = info
+            .name()
+            .map_or(TaskOptions::new(), |name| TaskOptions::new().name(name));
+        (Self::new(options, job), futures)
+    }
+
+    fn new(options: TaskOptions, job: impl Job + 'static) -> Self {
+        Self {
+            job: Box::new(job),
+            options,
+        }
+    }
+
+    // ---- for our own pools -------------------------------------------------------------------
+
+    /// How many futures it settles.
+    pub(crate) fn len(&self) -> usize {
+        self.job.len()
+    }
+
+    /// Tells its futures which pool to turn to.
+    pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
+        self.job.attach(owner);
+    }
+
+    /// Takes out an item that was cancelled; its argument is for the caller to drop, off locks.
+    pub(crate) fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+        self.job.remove(id)
+    }
+
+    /// Runs the task, telling a host of each item.
+    pub(crate) fn run_on(self, host: &dyn Host) {
+        self.job.run(host);
+    }
+
+    /// Settles every item with this error.
+    pub(crate) fn fail_all(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        self.job.fail(error, settled);
+    }
+
+    /// Encodes every item for a process; those that cannot be are settled at once.
+    pub(crate) fn into_requests(
+        self,
+        limit: u64,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> VecDeque<Request> {
+        self.job.encode(limit, settled)
+    }
+
+    /// What its map wants to hear.
+    pub(crate) fn pace(&self) -> Option<Arc<Pace>> {
+        self.job.pace()
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("id", &self.id())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+#[track_caller]
+fn info_of<A, R>(options: TaskOptions, function: fn(A) -> R) -> TaskInfo {
+    let address = Function::Address((function as *const ()).addr());
+    TaskInfo::new(options.given_name(), Location::caller(), address)
+}
+
+/// The worker that a task runs on.
+pub(crate) trait Host {
+    /// It begins this item.
+    fn begin(&self, id: FutureId);
+    /// The next item had been cancelled.
+    fn skip(&self);
+    /// Whether what has not begun is not to begin any more.
+    fn cancels(&self) -> bool;
+    /// So many items will not begin.
+    fn forget(&self, items: usize);
+    /// The item's future is about to be done.
+    fn end(&self, verdict: Verdict);
+    /// Its index in its pool.
+    fn index(&self) -> Option<usize>;
+}
+
+/// The host of a task that an implementor of `Executor` runs.
+struct NoHost;
+
+impl Host for NoHost {
+    fn begin(&self, _: FutureId) {}
+    fn skip(&self) {}
+    fn cancels(&self) -> bool {
+        false
+    }
+    fn forget(&self, _: usize) {}
+    fn end(&self, _: Verdict) {}
+    fn index(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// What a map learns from the executor that runs its chunks.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// What an item took lately; 0: not known.
+    nanos_per_item: AtomicU64,
+    /// Bytes encoded so far.
+    encoded: AtomicU64,
+}
+
+impl Pace {
+    /// What an item took lately, if any did.
+    pub(crate) fn per_item(&self) -> Option<Duration> {
+        // ORDERING: Relaxed; an estimate.
+        let nanos = self.nanos_per_item.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Bytes encoded so far.
+    pub(crate) fn encoded(&self) -> u64 {
+        // ORDERING: Relaxed; written by the thread that reads it, inside `execute`.
+        self.encoded.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many items took so long.
+    pub(crate) fn note(&self, items: usize, took: Duration) {
+        let nanos = took.as_nanos() / (items.max(1) as u128);
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX).max(1);
+        // ORDERING: Relaxed; an estimate.
+        self.nanos_per_item.store(nanos, Ordering::Relaxed);
+    }
+}
+
+/// What a [`Task`] does, its types erased.
+trait Job: Send {
+    fn id(&self) -> FutureId;
+    fn len(&self) -> usize;
+    fn attach(&self, owner: &Weak<dyn Owner>);
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>>;
+    fn run(self: Box<Self>, host: &dyn Host);
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
+    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> VecDeque<Request>;
+    fn pace(&self) -> Option<Arc<Pace>>;
+}
+
+/// A function and the items that it is called with, one after the other.
+struct Chunk<F, A, R> {
+    /// Where it was submitted, and what.
+    info: TaskInfo,
+    /// The function.
+    call: F,
+    /// How it travels, if it may.
+    portable: Option<Portable<A, R>>,
+    /// Arguments, and where results go; names ascend.
+    items: VecDeque<(A, Promise<R>)>,
+    /// Who wants to know how long items take.
+    pace: Option<Arc<Pace>>,
+}
+
+impl<F, A, R> Job for Chunk<F, A, R>
+where
+    F: FnMut(A) -> R + Send + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    fn id(&self) -> FutureId {
+        let first = self.items.front().map(|(_, promise)| promise.id());
+        first.unwrap_or_else(|| unreachable!("chunks without items are not made, nor kept"))
+    }
+
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn attach(&self, owner: &Weak<dyn Owner>) {
+        for (_, promise) in &self.items {
+            promise.attach(owner);
+        }
+    }
+
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+        let at = self.items.binary_search_by_key(&id, |(_, p)| p.id());
+        let item = self.items.remove(at.ok()?)?;
+        Some(Box::new(item))
+    }
+
+    fn run(mut self: Box<Self>, host: &dyn Host) {
+        let begun = Instant::now();
+        let mut count = 0;
+        while let Some((argument, promise)) = self.items.pop_front() {
+            if count > 0 && host.cancels() {
+                host.forget(self.items.len() + 1);
+                break;
+            }
+            if promise.start() == Start::Cancelled {
+                host.skip();
+                continue;
+            }
+            count += 1;
+            host.begin(promise.id());
+            let outcome = unwind::catch(|| (self.call)(argument))
+                .map_err(|panic| panicked(panic, self.info, host.index()));
+            if let (true, Some(pace)) = (self.items.is_empty(), &self.pace) {
+                pace.note(count, begun.elapsed());
+            }
+            promise.settle(outcome, |verdict| host.end(verdict));
+        }
+        // The function may be a closure, whose captures have a `Drop`.
+        let _: Result<(), Panic> = unwind::catch(|| drop(self));
+    }
+
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        for (argument, promise) in self.items {
+            let _: Result<(), Panic> = unwind::catch(|| drop(argument));
+            promise.settle(Err(error.clone()), &mut *settled);
+        }
+    }
+
+    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> VecDeque<Request> {
+        let Some(portable) = self.portable else {
+            unreachable!("only portable tasks reach a process pool")
+        };
+        let mut requests = VecDeque::with_capacity(self.items.len());
+        for (argument, promise) in self.items {
+            match portable.encode(argument, self.info, limit) {
+                Ok((call, argument)) => {
+                    if let Some(pace) = &self.pace {
+                        // ORDERING: Relaxed; read by the thread that writes it.
+                        pace.encoded
+                            .fetch_add(argument.len() as u64, Ordering::Relaxed);
+                    }
+                    let info = self.info;
+                    let decode = portable.decode;
+                    let reply = Box::new(Slot {
+                        promise,
+                        info,
+                        decode,
+                    });
+                    requests.push_back(Request {
+                        call,
+                        argument,
+                        reply,
+                    });
+                }
+                Err(error) => promise.settle(Err(error), &mut *settled),
+            }
+        }
+        requests
+    }
+
+    fn pace(&self) -> Option<Arc<Pace>> {
+        self.pace.clone()
+    }
+}
+
+fn panicked(panic: Panic, info: TaskInfo, worker: Option<usize>) -> Error {
+    Error::Panicked(PanicInfo::new(panic, Some(info), worker))
+}
+
+/// How a task travels: what needs the types' serde impls, as plain functions.
+struct Portable<A, R> {
+    /// The function.
+    function: fn(A) -> R,
+    /// Names it to a worker.
+    export: Export<A, R>,
+    /// Encodes an argument.
+    encode: fn(&A, u64) -> Result<Vec<u8>, Error>,
+    /// Decodes a result.
+    decode: fn(&[u8]) -> Result<R, Error>,
+}
+
+/// Names a function to a worker.
+type Export<A, R> = fn(fn(A) -> R) -> Result<Call, Error>;
+
+impl<A: Payload, R: Payload> Portable<A, R> {
+    fn of(function: fn(A) -> R) -> Self {
+        Self {
+            function,
+            export: entry::export,
+            encode: codec::encode,
+            decode: codec::decode,
+        }
+    }
+}
+
+impl<A, R> Portable<A, R> {
+    /// Names the function and encodes an argument, which is dropped here.
+    fn encode(&self, argument: A, info: TaskInfo, limit: u64) -> Result<(Call, Vec<u8>), Error> {
+        let call = (self.export)(self.function)?;
+        let bytes = unwind::catch(|| (self.encode)(&argument, limit))
+            .unwrap_or_else(|panic| Err(panicked(panic, info, None)));
+        unwind::catch(|| drop(argument)).map_err(|panic| panicked(panic, info, None))?;
+        Ok((call, bytes?))
+    }
+}

@@ -1,0 +1,102 @@
+//! Settings of a thread pool.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::crew::Crew;
+use crate::error::Error;
+use crate::thread::{Initializer, ThreadPoolExecutor, serve};
+
+/// Settings of a [`ThreadPoolExecutor`].
+///
+/// ```
+/// use concurrent_futures::{ThreadPoolExecutor, current_worker};
+///
+/// let pool = ThreadPoolExecutor::builder()
+///     .max_workers(2)
+///     .thread_name_prefix("fetch")
+///     .initializer(|| println!("{} is up", current_worker().unwrap().thread_name()))
+///     .build()?;
+/// let name = pool.spawn(|| current_worker().unwrap().thread_name().to_owned());
+/// assert_eq!(name.result()?, "fetch_0");
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use]
+pub struct ThreadPoolBuilder {
+    /// How many threads there may be.
+    max_workers: Option<usize>,
+    /// What threads are called, before their index.
+    thread_name_prefix: Option<String>,
+    /// What a thread runs first.
+    initializer: Option<Initializer>,
+}
+
+impl ThreadPoolBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            max_workers: None,
+            thread_name_prefix: None,
+            initializer: None,
+        }
+    }
+
+    /// At most so many threads; `min(32, available parallelism + 4)` if not given. (`max_workers`)
+    pub fn max_workers(mut self, max_workers: usize) -> Self {
+        self.max_workers = Some(max_workers);
+        self
+    }
+
+    /// Threads are called `PREFIX_0`, `PREFIX_1`…; `ThreadPoolExecutor-N` if not given.
+    /// (`thread_name_prefix`)
+    pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.thread_name_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Each thread runs this before its first task; if it panics, the pool is broken.
+    /// (`initializer`)
+    pub fn initializer(mut self, initializer: impl Fn() + Send + Sync + 'static) -> Self {
+        self.initializer = Some(Box::new(initializer));
+        self
+    }
+
+    /// The pool. No thread starts before the first task.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if `max_workers` is 0, or the prefix has a NUL character.
+    pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
+        static POOLS: AtomicUsize = AtomicUsize::new(0);
+        let max_workers = self.max_workers.unwrap_or_else(default_workers);
+        if max_workers == 0 {
+            return Err(Error::InvalidConfig("max_workers is 0".into()));
+        }
+        let prefix = self.thread_name_prefix.unwrap_or_else(|| {
+            // ORDERING: Relaxed; only the uniqueness of the number matters.
+            format!(
+                "ThreadPoolExecutor-{}",
+                POOLS.fetch_add(1, Ordering::Relaxed)
+            )
+        });
+        if prefix.contains('\0') {
+            let words = "thread_name_prefix has a NUL character";
+            return Err(Error::InvalidConfig(words.into()));
+        }
+        let initializer = self.initializer;
+        let career = move |post: &_| serve(post, initializer.as_ref());
+        let crew = Crew::new(max_workers, prefix, Box::new(career));
+        Ok(ThreadPoolExecutor::with_crew(crew))
+    }
+}
+
+impl fmt::Debug for ThreadPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPoolBuilder")
+            .field("max_workers", &self.max_workers)
+            .field("thread_name_prefix", &self.thread_name_prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(5, |cores| cores.get().saturating_add(4).min(32))
+}

@@ -1,0 +1,286 @@
+//! [`ThreadPoolExecutor`]: tasks on threads of this process.
+
+mod builder;
+
+use std::sync::{Arc, Weak};
+
+pub use builder::ThreadPoolBuilder;
+
+use crate::backlog::Work;
+use crate::crew::{Crew, Post, Submit};
+use crate::error::{Error, PanicInfo};
+use crate::executor::{Executor, Stats};
+use crate::future::{Future, FutureId, Owner, Verdict};
+use crate::map::{Map, MapUnordered};
+use crate::options::{MapOptions, Shutdown, TaskOptions};
+use crate::task::{Host, Task};
+use crate::unwind;
+use crate::worker::WorkerInfo;
+
+/// Runs tasks on threads. (`concurrent.futures.ThreadPoolExecutor`)
+///
+/// Besides what every [`Executor`] does, its own `submit` and `map` take closures that capture,
+/// and values that serde does not know. Threads start on demand; an idle one is reused before a
+/// new one starts. Dropping the pool waits for its tasks.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new(4)?;
+/// let words = std::sync::Arc::new(vec!["threads", "share", "memory"]);
+/// let shared = words.clone();
+/// let lengths = pool.map(move |at| shared[at].len(), 0..3);
+/// assert_eq!(lengths.collect::<Result<Vec<_>, _>>()?, [7, 5, 6]);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+///
+/// Through an `Arc`, `submit` finds the trait's, which refuses such a closure:
+///
+/// ```compile_fail,E0308
+/// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+/// # use std::sync::Arc;
+/// let pool = Arc::new(ThreadPoolExecutor::new(1).unwrap());
+/// let factor = 3;
+/// pool.submit(move |x: i32| factor * x, 1); // expected fn pointer, found closure
+/// ```
+///
+/// Write `(*pool).submit(…)`, or `pool.spawn(move || …)`, which no trait has:
+///
+/// ```
+/// # use concurrent_futures::ThreadPoolExecutor;
+/// # use std::sync::Arc;
+/// let pool = Arc::new(ThreadPoolExecutor::new(1)?);
+/// let factor = 3;
+/// assert_eq!((*pool).submit(move |x: i32| factor * x, 1).result()?, 3);
+/// assert_eq!(pool.spawn(move || factor * 2).result()?, 6);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+pub struct ThreadPoolExecutor {
+    /// The threads.
+    crew: Arc<Crew<Task>>,
+    /// What futures turn to.
+    owner: Arc<dyn Owner>,
+}
+
+impl ThreadPoolExecutor {
+    /// A pool of at most `max_workers` threads.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if `max_workers` is 0.
+    pub fn new(max_workers: usize) -> Result<Self, Error> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// A pool with settings.
+    pub fn builder() -> ThreadPoolBuilder {
+        ThreadPoolBuilder::new()
+    }
+
+    /// Runs `f(arg)` on a thread, whatever it captures.
+    #[track_caller]
+    pub fn submit<F, A, R>(&self, f: F, arg: A) -> Future<R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        self.submit_with(TaskOptions::new(), f, arg)
+    }
+
+    /// As [`submit`](Self::submit), with options.
+    #[track_caller]
+    pub fn submit_with<F, A, R>(&self, options: TaskOptions, f: F, arg: A) -> Future<R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (task, future) = Task::local(options, f, arg);
+        self.execute(task);
+        future
+    }
+
+    /// Runs `f()` on a thread. Works through an `Arc`, too.
+    #[track_caller]
+    pub fn spawn<F, R>(&self, f: F) -> Future<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.submit(move |()| f(), ())
+    }
+
+    /// Runs `f` on every item, whatever it captures; results in the order of the items.
+    #[track_caller]
+    pub fn map<F, A, R, I>(&self, f: F, items: I) -> Map<'_, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_with(MapOptions::new(), f, items)
+    }
+
+    /// As [`map`](Self::map), with options.
+    #[track_caller]
+    pub fn map_with<F, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: F,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        Map::local(self, options, f, items.into_iter())
+    }
+
+    /// As [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    #[track_caller]
+    pub fn map_unordered<F, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: F,
+        items: I,
+    ) -> MapUnordered<'_, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        MapUnordered::local(self, options, f, items.into_iter())
+    }
+
+    fn with_crew(crew: Arc<Crew<Task>>) -> Self {
+        let owner = Arc::new(Tasks(Arc::downgrade(&crew)));
+        Self { crew, owner }
+    }
+}
+
+impl Executor for ThreadPoolExecutor {
+    fn max_workers(&self) -> usize {
+        self.crew.max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        self.crew.shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        self.crew.stats()
+    }
+
+    fn execute(&self, task: Task) {
+        let owner: Weak<dyn Owner> = Arc::<dyn Owner>::downgrade(&self.owner);
+        task.attach(&owner);
+        if let Submit::Refused(task, error) = self.crew.submit(task) {
+            task.fail(error);
+        }
+    }
+}
+
+impl Drop for ThreadPoolExecutor {
+    fn drop(&mut self) {
+        self.shutdown(Shutdown::on_drop());
+    }
+}
+
+impl std::fmt::Debug for ThreadPoolExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ThreadPoolExecutor")
+            .field("max_workers", &self.max_workers())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+/// What futures of a pool turn to.
+struct Tasks(
+    /// Gone once the pool and its threads are.
+    Weak<Crew<Task>>,
+);
+
+impl Owner for Tasks {
+    fn withdrawn(&self, id: FutureId) {
+        if let Some(crew) = self.0.upgrade() {
+            crew.withdrawn(id);
+        }
+    }
+
+    /// A thread cannot be stopped: its task is asked to stop.
+    fn kill(&self, id: FutureId) -> bool {
+        if let Some(crew) = self.0.upgrade() {
+            crew.request_cancel(id);
+        }
+        false
+    }
+}
+
+impl Work for Task {
+    fn id(&self) -> FutureId {
+        Self::id(self)
+    }
+
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+        Self::remove(self, id)
+    }
+
+    fn fail(self, error: &Error) {
+        self.fail_all(error, &mut |_| ());
+    }
+}
+
+/// What a thread runs first.
+type Initializer = Box<dyn Fn() + Send + Sync>;
+
+/// A worker thread's life.
+fn serve(post: &Post<Task>, initializer: Option<&Initializer>) {
+    let _seat = WorkerInfo::here(post.index(), Arc::clone(post.progress())).sit();
+    if let Some(initializer) = initializer {
+        if let Err(panic) = unwind::catch(initializer) {
+            let info = PanicInfo::new(panic, None, Some(post.index()));
+            let reason = format!("the initializer {info}");
+            post.crew().break_down(&Error::BrokenPool(reason.into()));
+            return;
+        }
+    }
+    post.ready();
+    while let Some(task) = post.take() {
+        task.run_on(post);
+    }
+}
+
+impl Host for Post<Task> {
+    fn begin(&self, id: FutureId) {
+        Self::begin(self, id);
+    }
+
+    fn skip(&self) {
+        Self::skip(self);
+    }
+
+    fn cancels(&self) -> bool {
+        Self::cancels(self)
+    }
+
+    fn forget(&self, items: usize) {
+        Self::forget(self, items);
+    }
+
+    fn end(&self, verdict: Verdict) {
+        Self::end(self, verdict);
+    }
+
+    fn index(&self) -> Option<usize> {
+        Some(Self::index(self))
+    }
+}

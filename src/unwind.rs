@@ -1,0 +1,126 @@
+//! The only `catch_unwind` of the crate: a panic in user code becomes a value.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
+
+/// What is known of one panic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Panic {
+    /// The text given to `panic!`, or a note that the payload was none.
+    pub(crate) message: String,
+    /// `file:line:col`.
+    pub(crate) location: Option<String>,
+    /// The stack as text, where `RUST_BACKTRACE` asks for it.
+    pub(crate) backtrace: Option<String>,
+}
+
+thread_local! {
+    /// `Some` while this thread runs user code for us: what the hook has noted of its last panic.
+    static NOTED: RefCell<Option<Panic>> = const { RefCell::new(None) };
+}
+
+/// Calls user code.
+///
+/// # Errors
+/// The panic, if it ended in one.
+pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
+    chain_hook();
+    let outer = NOTED.replace(Some(Panic::default()));
+    let outcome = guard(f);
+    let noted = NOTED.replace(outer).unwrap_or_default();
+    outcome.map_err(|payload| Panic {
+        message: message_of(payload),
+        ..noted
+    })
+}
+
+/// The boundary itself.
+fn guard<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+    panic::catch_unwind(AssertUnwindSafe(f))
+}
+
+/// Adds our note-taking in front of the hook that the program has, once.
+fn chain_hook() {
+    static CHAINED: Once = Once::new();
+    if std::thread::panicking() {
+        return; // std refuses to change the hook now; the next call will
+    }
+    CHAINED.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            note(info);
+            previous(info);
+        }));
+    });
+}
+
+/// Remembers where a panic arose, if it arose in code that we called.
+fn note(info: &PanicHookInfo<'_>) {
+    // A thread whose locals are gone is past running tasks.
+    let _ = NOTED.try_with(|noted| {
+        if let Some(noted) = noted.borrow_mut().as_mut() {
+            let trace = Backtrace::capture();
+            noted.location = info.location().map(ToString::to_string);
+            noted.backtrace =
+                (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+        }
+    });
+}
+
+/// The text of a panic payload. The payload is user data, whose own `Drop` may panic.
+fn message_of(payload: Box<dyn Any + Send>) -> String {
+    let text = match (
+        payload.downcast_ref::<&'static str>(),
+        payload.downcast_ref::<String>(),
+    ) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a payload that is no text".to_owned(),
+    };
+    if !payload.is::<&'static str>() && !payload.is::<String>() {
+        // What the second panic would say is of no use; its own payload is let go.
+        if let Err(second) = guard(|| drop(payload)) {
+            std::mem::forget(second);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_message_and_location() {
+        let panic = catch(|| panic!("no {}", 7)).unwrap_err();
+        assert_eq!(panic.message, "no 7");
+        assert!(panic.location.unwrap().contains("unwind.rs:"));
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_is_survived() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("in drop");
+            }
+        }
+        let panic = catch(|| panic::panic_any(Bomb)).unwrap_err();
+        assert_eq!(panic.message, "a payload that is no text");
+    }
+
+    #[test]
+    fn nested_calls_keep_their_own_notes() {
+        let outer = catch(|| {
+            let inner = catch(|| panic!("inner")).unwrap_err();
+            assert_eq!(inner.message, "inner");
+            panic!("outer");
+        });
+        let outer = outer.unwrap_err();
+        assert_eq!(outer.message, "outer");
+        assert!(outer.location.is_some());
+    }
+}
