@@ -50,7 +50,7 @@ impl<W: Work> Backlog<W> {
     pub(crate) fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
         let (&key, work) = self.waiting.range_mut(..=id).next_back()?;
         if work.len() == 1 {
-            if key != id && work.id() != id {
+            if work.id() != id {
                 return None;
             }
             self.tasks -= 1;

@@ -472,7 +472,8 @@ impl<W: Work> Post<W> {
         }
     }
 
-    /// The worker begins this task.
+    /// The worker begins this task; said before the task's cell says so, so that who sees it
+    /// running finds its worker.
     pub(crate) fn begin(&self, id: FutureId) {
         self.progress.begin_task();
         self.update_busy(|task, rest, _| {
@@ -481,7 +482,12 @@ impl<W: Work> Post<W> {
         });
     }
 
-    /// The next task of the chunk had been cancelled.
+    /// The task that the worker has just begun turned out to be cancelled.
+    pub(crate) fn abandon(&self) {
+        self.update_busy(|task, _, _| *task = None);
+    }
+
+    /// A task of the chunk is not to be begun: it was cancelled.
     pub(crate) fn skip(&self) {
         self.update_busy(|_, rest, _| *rest -= 1);
     }

@@ -78,7 +78,9 @@ impl Host for SerialExecutor {
         self.lock().stats.running += 1;
     }
 
-    fn skip(&self) {}
+    fn abandon(&self) {
+        self.lock().stats.running -= 1;
+    }
 
     fn cancels(&self) -> bool {
         false

@@ -248,10 +248,10 @@ fn info_of<A, R>(options: TaskOptions, function: fn(A) -> R) -> TaskInfo {
 
 /// The worker that a task runs on.
 pub(crate) trait Host {
-    /// It begins this item.
+    /// It is about to begin this item.
     fn begin(&self, id: FutureId);
-    /// The next item had been cancelled.
-    fn skip(&self);
+    /// The item that it has just begun turned out to be cancelled.
+    fn abandon(&self);
     /// Whether what has not begun is not to begin any more.
     fn cancels(&self) -> bool;
     /// So many items will not begin.
@@ -267,7 +267,7 @@ struct NoHost;
 
 impl Host for NoHost {
     fn begin(&self, _: FutureId) {}
-    fn skip(&self) {}
+    fn abandon(&self) {}
     fn cancels(&self) -> bool {
         false
     }
@@ -371,12 +371,12 @@ where
                 host.forget(self.items.len() + 1);
                 break;
             }
+            host.begin(promise.id());
             if promise.start() == Start::Cancelled {
-                host.skip();
+                host.abandon();
                 continue;
             }
             count += 1;
-            host.begin(promise.id());
             let outcome = unwind::catch(|| (self.call)(argument))
                 .map_err(|panic| panicked(panic, self.info, host.index()));
             if let (true, Some(pace)) = (self.items.is_empty(), &self.pace) {

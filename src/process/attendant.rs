@@ -173,25 +173,33 @@ impl Conversation<'_> {
             let Some(request) = self.rest.pop_front() else {
                 break;
             };
-            match request.reply.start() {
-                Start::Cancelled => {
-                    self.post.skip();
-                    discard(request);
-                }
-                Start::Begun => {
-                    if self.ahead.is_empty() {
-                        self.post.begin(request.reply.id());
-                    }
-                    bytes += request.argument.len();
-                    self.ahead.push_back(request);
-                }
-            }
+            bytes += request.argument.len();
+            self.begin(request);
         }
         let new: Vec<_> = self.ahead.iter().skip(first_new).collect();
         if new.is_empty() {
             return Ok(());
         }
         self.link.send(&new)
+    }
+
+    /// Puts a task ahead, unless it was cancelled.
+    fn begin(&mut self, request: Request) {
+        let is_next = self.ahead.is_empty();
+        if is_next {
+            self.post.begin(request.reply.id());
+        }
+        match (request.reply.start(), is_next) {
+            (Start::Begun, _) => self.ahead.push_back(request),
+            (Start::Cancelled, true) => {
+                self.post.abandon();
+                discard(request);
+            }
+            (Start::Cancelled, false) => {
+                self.post.skip();
+                discard(request);
+            }
+        }
     }
 
     /// After `shutdown` with `cancel_futures`, what has not begun never does.

@@ -9,7 +9,6 @@ use std::backtrace::Backtrace;
 use std::env;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::process::sys;
@@ -94,11 +93,11 @@ impl Way {
     fn here() -> Self {
         let thread = std::thread::current();
         match thread.name() {
-            _ if !is_test_binary() => Self::Main,
             // libtest calls its threads like their tests.
             Some(name) if name != "main" => Self::Test(name.to_owned()),
             // A single test thread is the main thread.
-            _ => Self::Stack(Backtrace::force_capture()),
+            _ if is_test_binary() => Self::Stack(Backtrace::force_capture()),
+            _ => Self::Main,
         }
     }
 
@@ -112,23 +111,17 @@ impl Way {
     }
 }
 
-/// Whether cargo built this program as a test or bench: those lie in `deps`, under a name that
-/// ends with a hash.
+/// Whether cargo built this program as a test or bench: the names of those end with a hash.
 fn is_test_binary() -> bool {
     let Ok(program) = env::current_exe() else {
         return false;
     };
-    let in_deps = program
-        .parent()
-        .and_then(Path::file_name)
-        .is_some_and(|name| name == "deps");
-    let hashed = program
+    program
         .file_stem()
         .and_then(|stem| stem.to_str()?.rsplit_once('-'))
         .is_some_and(|(_, hash)| {
             hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
-        });
-    in_deps && hashed
+        })
 }
 
 /// The test among the frames of a stack, innermost first: the one that libtest's frames called.

@@ -264,8 +264,8 @@ impl Host for Post<Task> {
         Self::begin(self, id);
     }
 
-    fn skip(&self) {
-        Self::skip(self);
+    fn abandon(&self) {
+        Self::abandon(self);
     }
 
     fn cancels(&self) -> bool {
