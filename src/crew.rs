@@ -208,6 +208,12 @@ impl<W: Work> Crew<W> {
         self.lock().roster.count(verdict);
     }
 
+    /// A task was settled as timed out, while its thread goes on.
+    pub(crate) fn expired(&self, id: FutureId) {
+        self.count(Verdict::Failed);
+        self.request_cancel(id);
+    }
+
     /// Asks the thread that runs this task to stop it, if one does.
     pub(crate) fn request_cancel(&self, id: FutureId) {
         if let Some((_, worker)) = self.lock().roster.running(id) {
@@ -313,6 +319,16 @@ impl<W: Work> Crew<W> {
         if how.waits {
             self.wait_until_gone();
         }
+    }
+
+    /// Whether the calling thread is one of the workers.
+    pub(crate) fn includes_caller(&self) -> bool {
+        !self.origin.is_elsewhere()
+            && self
+                .lock()
+                .roster
+                .by_thread(thread::current().id())
+                .is_some()
     }
 
     /// Waits until every worker has left, and joins their threads. A worker itself waits for the

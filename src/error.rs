@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::label::TaskInfo;
 use crate::unwind::Panic;
@@ -29,6 +30,12 @@ pub enum Error {
     /// The wait ended before the task did; the task goes on. (`TimeoutError`)
     #[error("the wait timed out")]
     Timeout,
+    /// The task ran longer than its limit: a process was killed, a thread goes on unheard.
+    #[error("the task ran longer than its limit of {limit:?}")]
+    TaskTimeout {
+        /// The limit that it was given.
+        limit: Duration,
+    },
     /// The value was taken out of this future before.
     #[error("the result was taken already")]
     Taken,

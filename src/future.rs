@@ -68,6 +68,14 @@ pub(crate) trait Owner: Send + Sync {
     fn withdrawn(&self, id: FutureId);
     /// Stop the task if it runs; whether it will end as cancelled.
     fn kill(&self, id: FutureId) -> bool;
+    /// The task ran into its limit, and is settled without its worker.
+    fn expired(&self, id: FutureId);
+}
+
+/// A task whose limit may pass while it runs.
+pub(crate) trait Expire: Send + Sync {
+    /// Settles it as timed out, unless it has settled.
+    fn expire(&self, limit: Duration);
 }
 
 /// How an outcome counts.
@@ -79,6 +87,8 @@ pub(crate) enum Verdict {
     Failed,
     /// Cancelled.
     Cancelled,
+    /// Not at all: the task had been settled, and counted, elsewhere.
+    Late,
 }
 
 impl FutureId {
@@ -440,6 +450,18 @@ impl<T> Promise<T> {
         self.shared().cell.start()
     }
 
+    /// The task, for a timer.
+    pub(crate) fn expiring(&self) -> Weak<dyn Expire>
+    where
+        T: Send + 'static,
+    {
+        let Some(shared) = &self.shared else {
+            unreachable!("settling consumes the promise")
+        };
+        let weak: Weak<Shared<T>> = Arc::downgrade(shared);
+        weak
+    }
+
     /// The worker was lost before it touched the task.
     pub(crate) fn put_back(&self) {
         self.shared().cell.put_back();
@@ -495,8 +517,25 @@ impl<T> Shared<T> {
         let verdict = Verdict::of(&outcome);
         match self.cell.settle(outcome, ending) {
             Ok(settling) => complete(settling, || before(verdict)),
-            Err(late) => report(unwind::catch(|| drop(late))),
+            Err(late) => {
+                before(Verdict::Late);
+                report(unwind::catch(|| drop(late)));
+            }
         }
+    }
+}
+
+impl<T: Send> Expire for Shared<T> {
+    fn expire(&self, limit: Duration) {
+        self.settle(
+            Err(Error::TaskTimeout { limit }),
+            Ending::Finished,
+            |verdict| {
+                if let (Verdict::Failed, Some(owner)) = (verdict, self.owner()) {
+                    owner.expired(self.id);
+                }
+            },
+        );
     }
 }
 

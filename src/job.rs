@@ -242,7 +242,7 @@ fn attend(mut link: Link, request: Request) {
                 pid,
                 end,
             };
-            Err(death.of(info, &broken))
+            Err(death.of(info, 1, broken))
         }
     };
     match outcome {
@@ -254,7 +254,7 @@ fn attend(mut link: Link, request: Request) {
 /// The child's answer to its task.
 fn converse(link: &mut Link, request: &Request) -> Result<Result<Vec<u8>, Fault>, Broken> {
     link.send(&[request])?;
-    Ok(match link.receive()? {
+    Ok(match link.receive(None)? {
         Reply::Value(value) => Ok(value.to_vec()),
         Reply::Fault(fault) => Err(fault),
     })

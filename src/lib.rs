@@ -9,6 +9,7 @@ mod error;
 mod options;
 mod state;
 mod future;
+mod timer;
 mod wait;
 mod worker;
 mod process;

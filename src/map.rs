@@ -347,7 +347,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         let function = Function::Address((f as *const ()).addr());
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
         let package: Package<A, R> =
-            Box::new(move |items, pace| Task::portable_chunk(info, f, items, pace));
+            Box::new(move |items, pace| Task::portable_chunk(options.task, info, f, items, pace));
         Self::of(executor, options, package, items)
     }
 
@@ -360,7 +360,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
         let f = Arc::new(f);
         let package: Package<A, R> =
-            Box::new(move |items, pace| Task::local_chunk(info, &f, items, pace));
+            Box::new(move |items, pace| Task::local_chunk(options.task, info, &f, items, pace));
         Self::of(executor, options, package, items)
     }
 

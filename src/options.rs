@@ -14,12 +14,20 @@ use std::time::Duration;
 pub struct TaskOptions {
     /// What errors call the task.
     name: Option<&'static str>,
+    /// How long it may run.
+    timeout: Option<Duration>,
+    /// How often it is run again after its worker died.
+    retries: u32,
 }
 
 impl TaskOptions {
-    /// No name.
+    /// No name, no limit, no retries.
     pub const fn new() -> Self {
-        Self { name: None }
+        Self {
+            name: None,
+            timeout: None,
+            retries: 0,
+        }
     }
 
     /// What errors call the task.
@@ -28,8 +36,35 @@ impl TaskOptions {
         self
     }
 
+    /// How long the task may run, counted on a monotonic clock from the moment that a worker
+    /// begins it.
+    ///
+    /// A process that overruns is killed and replaced, and the future gets
+    /// [`Error::TaskTimeout`](crate::Error::TaskTimeout). A thread cannot be stopped: its future
+    /// gets the error at the limit, and the worker is busy until the function returns; it can
+    /// look at [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
+    pub const fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// How often the task is run again when its worker died while it ran; 0 if not given. Panics,
+    /// time limits and kills are not retried.
+    pub const fn retries(mut self, times: u32) -> Self {
+        self.retries = times;
+        self
+    }
+
     pub(crate) const fn given_name(&self) -> Option<&'static str> {
         self.name
+    }
+
+    pub(crate) const fn given_timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(crate) const fn given_retries(&self) -> u32 {
+        self.retries
     }
 }
 

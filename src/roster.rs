@@ -139,6 +139,7 @@ impl Roster {
             Verdict::Completed => &mut self.counts.completed,
             Verdict::Failed => &mut self.counts.failed,
             Verdict::Cancelled => &mut self.counts.cancelled,
+            Verdict::Late => return,
         };
         *counter += tasks as u64;
     }

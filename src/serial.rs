@@ -1,13 +1,15 @@
 //! [`SerialExecutor`]: tasks in the caller.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
-use crate::future::{FutureId, Verdict};
+use crate::future::{Expire, FutureId, Verdict};
 use crate::options::Shutdown;
 use crate::task::{Host, Task};
+use crate::timer::Watched;
 use crate::worker::{Progress, WorkerInfo};
 
 /// Runs each task inside `submit`, in the caller: for tests, for debugging, and for the serial
@@ -88,6 +90,11 @@ impl Host for SerialExecutor {
 
     fn forget(&self, _: usize) {}
 
+    /// In the caller nobody is there to watch: the limit is looked at afterwards.
+    fn watch(&self, _: Weak<dyn Expire>, _: Duration) -> Option<Watched> {
+        None
+    }
+
     fn end(&self, verdict: Verdict) {
         let stats = &mut self.lock().stats;
         stats.running -= 1;
@@ -95,6 +102,7 @@ impl Host for SerialExecutor {
             Verdict::Completed => stats.completed += 1,
             Verdict::Failed => stats.failed += 1,
             Verdict::Cancelled => stats.cancelled += 1,
+            Verdict::Late => {}
         }
     }
 

@@ -11,13 +11,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, PanicInfo};
-use crate::future::{Future, FutureId, Owner, Promise, Verdict, pair, pairs};
+use crate::future::{Expire, Future, FutureId, Owner, Promise, Verdict, pair, pairs};
 use crate::label::{Function, TaskInfo};
 use crate::options::TaskOptions;
 use crate::process::codec;
 use crate::process::entry::{self, Call};
 use crate::process::request::{Request, Slot};
 use crate::state::Start;
+use crate::timer::Watched;
 use crate::unwind::{self, Panic};
 
 /// What travels to a process: encoded by serde, without borrows, sent from thread to thread.
@@ -92,6 +93,7 @@ impl Task {
         let (future, promise) = pair();
         let job = Chunk {
             info: info_of(options, function),
+            options,
             call: function,
             portable: Some(Portable::of(function)),
             items: VecDeque::from([(argument, promise)]),
@@ -102,12 +104,14 @@ impl Task {
 
     /// A chunk of a map that may travel to a process.
     pub(crate) fn portable_chunk<A: Payload, R: Payload>(
+        options: TaskOptions,
         info: TaskInfo,
         function: fn(A) -> R,
         arguments: Vec<A>,
         pace: &Arc<Pace>,
     ) -> (Self, Vec<Future<R>>) {
         Self::chunk(
+            options,
             info,
             function,
             Some(Portable::of(function)),
@@ -129,6 +133,7 @@ impl Task {
         let mut f = Some(f);
         let job = Chunk {
             info: TaskInfo::new(options.given_name(), Location::caller(), function),
+            options,
             call: move |argument| match f.take() {
                 Some(f) => f(argument),
                 None => unreachable!("a chunk of one item calls once"),
@@ -142,6 +147,7 @@ impl Task {
 
     /// A chunk of a map, of this process alone.
     pub(crate) fn local_chunk<F, A, R>(
+        options: TaskOptions,
         info: TaskInfo,
         f: &Arc<F>,
         arguments: Vec<A>,
@@ -153,10 +159,18 @@ impl Task {
         R: Send + 'static,
     {
         let f = Arc::clone(f);
-        Self::chunk(info, move |argument| f(argument), None, arguments, pace)
+        Self::chunk(
+            options,
+            info,
+            move |argument| f(argument),
+            None,
+            arguments,
+            pace,
+        )
     }
 
     fn chunk<F, A, R>(
+        options: TaskOptions,
         info: TaskInfo,
         call: F,
         portable: Option<Portable<A, R>>,
@@ -171,14 +185,12 @@ impl Task {
         let (futures, promises): (Vec<_>, Vec<_>) = pairs(arguments.len()).into_iter().unzip();
         let job = Chunk {
             info,
+            options,
             call,
             portable,
             items: arguments.into_iter().zip(promises).collect(),
             pace: Some(Arc::clone(pace)),
         };
-        let options = info
-            .name()
-            .map_or(TaskOptions::new(), |name| TaskOptions::new().name(name));
         (Self::new(options, job), futures)
     }
 
@@ -256,6 +268,8 @@ pub(crate) trait Host {
     fn cancels(&self) -> bool;
     /// So many items will not begin.
     fn forget(&self, items: usize);
+    /// The item that it has begun may run for so long from now, while the answer lives.
+    fn watch(&self, task: Weak<dyn Expire>, limit: Duration) -> Option<Watched>;
     /// The item's future is about to be done.
     fn end(&self, verdict: Verdict);
     /// Its index in its pool.
@@ -272,6 +286,9 @@ impl Host for NoHost {
         false
     }
     fn forget(&self, _: usize) {}
+    fn watch(&self, _: Weak<dyn Expire>, _: Duration) -> Option<Watched> {
+        None
+    }
     fn end(&self, _: Verdict) {}
     fn index(&self) -> Option<usize> {
         None
@@ -326,6 +343,8 @@ trait Job: Send {
 struct Chunk<F, A, R> {
     /// Where it was submitted, and what.
     info: TaskInfo,
+    /// What the user asked of each item.
+    options: TaskOptions,
     /// The function.
     call: F,
     /// How it travels, if it may.
@@ -377,20 +396,31 @@ where
                 continue;
             }
             count += 1;
+            let limit = self.options.given_timeout();
+            let item_begun = Instant::now();
+            let watched = limit.and_then(|limit| host.watch(promise.expiring(), limit));
             let outcome = unwind::catch(|| (self.call)(argument))
                 .map_err(|panic| panicked(panic, self.info, host.index()));
+            drop(watched);
+            let outcome = match limit {
+                Some(limit) if item_begun.elapsed() >= limit => {
+                    discard(outcome);
+                    Err(Error::TaskTimeout { limit })
+                }
+                _ => outcome,
+            };
             if let (true, Some(pace)) = (self.items.is_empty(), &self.pace) {
                 pace.note(count, begun.elapsed());
             }
             promise.settle(outcome, |verdict| host.end(verdict));
         }
         // The function may be a closure, whose captures have a `Drop`.
-        let _: Result<(), Panic> = unwind::catch(|| drop(self));
+        discard(self);
     }
 
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         for (argument, promise) in self.items {
-            let _: Result<(), Panic> = unwind::catch(|| drop(argument));
+            discard(argument);
             promise.settle(Err(error.clone()), &mut *settled);
         }
     }
@@ -418,6 +448,8 @@ where
                     requests.push_back(Request {
                         call,
                         argument,
+                        options: self.options,
+                        attempts: 0,
                         reply,
                     });
                 }
@@ -430,6 +462,11 @@ where
     fn pace(&self) -> Option<Arc<Pace>> {
         self.pace.clone()
     }
+}
+
+/// Drops what may hold user values, whose `Drop` may panic.
+fn discard<T>(value: T) {
+    let (Ok(()) | Err(_)) = unwind::catch(|| drop(value));
 }
 
 fn panicked(panic: Panic, info: TaskInfo, worker: Option<usize>) -> Error {

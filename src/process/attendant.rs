@@ -58,7 +58,7 @@ pub(crate) fn attend(post: &Post<Requests>, launch: &Launch, desks: &Desks) {
         let next = match start(post, launch) {
             Ok(link) => {
                 desks.occupy(post.index(), link.process());
-                let next = serve(post, link);
+                let next = serve(post, launch, link);
                 desks.vacate(post.index());
                 next
             }
@@ -88,7 +88,7 @@ fn start(post: &Post<Requests>, launch: &Launch) -> Result<Link, Failure> {
 }
 
 /// Hands tasks to one worker process, until it is lost or there are no more.
-fn serve(post: &Post<Requests>, mut link: Link) -> Next {
+fn serve(post: &Post<Requests>, launch: &Launch, mut link: Link) -> Next {
     post.ready();
     while link.process().end().is_none() {
         let Some(requests) = post.take() else { break };
@@ -98,6 +98,8 @@ fn serve(post: &Post<Requests>, mut link: Link) -> Next {
             ahead: VecDeque::new(),
             rest: requests.waiting,
             window: 1,
+            task_timeout: launch.task_timeout,
+            begun: Instant::now(),
         };
         let begun = Instant::now();
         let count = conversation.rest.len();
@@ -107,7 +109,7 @@ fn serve(post: &Post<Requests>, mut link: Link) -> Next {
                     pace.note(count, begun.elapsed());
                 }
             }
-            Err(broken) => return conversation.break_off(&broken, requests.pace),
+            Err(broken) => return conversation.break_off(broken, requests.pace),
         }
     }
     if link.process().end().is_some() {
@@ -131,6 +133,10 @@ struct Conversation<'a> {
     rest: VecDeque<Request>,
     /// How many may be ahead.
     window: usize,
+    /// For tasks that have no limit of their own.
+    task_timeout: Option<Duration>,
+    /// When the worker began what it runs now.
+    begun: Instant,
 }
 
 /// Tasks are sent ahead for about this long.
@@ -149,7 +155,7 @@ impl Conversation<'_> {
             if self.ahead.is_empty() {
                 return Ok(());
             }
-            let begun = Instant::now();
+            let begun = self.begun;
             self.settle_next()?;
             self.widen(begun.elapsed());
         }
@@ -180,11 +186,27 @@ impl Conversation<'_> {
         if new.is_empty() {
             return Ok(());
         }
-        self.link.send(&new)
+        self.link.send(&new)?;
+        if first_new == 0 {
+            self.begun = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// When the task that runs now has run for too long.
+    fn deadline(&self) -> Option<Instant> {
+        self.begun.checked_add(self.limit()?)
+    }
+
+    /// How long the task that runs now may run.
+    fn limit(&self) -> Option<Duration> {
+        let own = self.ahead.front()?.options.given_timeout();
+        own.or(self.task_timeout)
     }
 
     /// Puts a task ahead, unless it was cancelled.
-    fn begin(&mut self, request: Request) {
+    fn begin(&mut self, mut request: Request) {
+        request.attempts += 1;
         let is_next = self.ahead.is_empty();
         if is_next {
             self.post.begin(request.reply.id());
@@ -215,12 +237,10 @@ impl Conversation<'_> {
     /// Receives the outcome of the first task ahead. The one place where outcomes of processes
     /// settle, but for deaths.
     fn settle_next(&mut self) -> Result<(), Broken> {
-        let reply = self.link.receive()?;
+        let deadline = self.deadline();
+        let reply = self.link.receive(deadline)?;
         if self.post.conclude() == Conclude::Killed {
-            return Err(Broken {
-                unread: false,
-                offence: None,
-            });
+            return Err(Broken::Killed);
         }
         let Some(request) = self.ahead.pop_front() else {
             unreachable!("there is something ahead")
@@ -233,6 +253,7 @@ impl Conversation<'_> {
                 request.reply.fail(error, &mut settled);
             }
         }
+        self.begun = Instant::now();
         if let Some(next) = self.ahead.front() {
             self.post.begin(next.reply.id());
         }
@@ -248,43 +269,70 @@ impl Conversation<'_> {
             .clamp(1, MAX_AHEAD);
     }
 
-    /// Sees to what a worker leaves behind that is lost: what it had not begun returns to the
-    /// queue; what it ran settles once it was reaped.
-    fn break_off(mut self, broken: &Broken, pace: Option<Arc<Pace>>) -> Next {
-        let killed = self.post.conclude() == Conclude::Killed;
-        let end = self.link.end_now();
-        let untouched = broken.unread && !killed;
-        let victim = if untouched {
-            None
-        } else {
-            self.ahead.pop_front()
+    /// Sees to what a worker leaves behind that is lost: what it had not begun, and what is to be
+    /// tried again, returns to the queue; what it ran settles once it was reaped.
+    fn break_off(mut self, broken: Broken, pace: Option<Arc<Pace>>) -> Next {
+        let broken = match self.post.conclude() {
+            Conclude::Killed => Broken::Killed,
+            Conclude::Counts => broken,
         };
+        let limit = self.limit();
+        let death = Death {
+            worker: self.post.index(),
+            pid: self.link.process().pid(),
+            end: self.link.end_now(),
+        };
+        let victim = self.ahead.pop_front();
         for request in self.ahead.drain(..).rev() {
-            request.reply.put_back();
-            self.rest.push_front(request);
+            self.rest.push_front(untouched(request));
         }
+        let victim = victim.and_then(|request| {
+            let again = match broken {
+                Broken::Unread => untouched(request),
+                _ if is_tried_again(&request, broken) => {
+                    request.reply.put_back();
+                    request
+                }
+                _ => return Some(request),
+            };
+            self.rest.push_front(again);
+            None
+        });
         let unbegun = (!self.rest.is_empty()).then_some(Requests {
             waiting: self.rest,
             pace,
         });
         let next = self.post.lost(unbegun);
         if let Some(victim) = victim {
-            let crew = self.post.crew();
-            let mut settled = |verdict: Verdict| crew.count(verdict);
-            if killed {
-                victim.reply.killed(&mut settled);
-            } else {
-                let death = Death {
-                    worker: self.post.index(),
-                    pid: self.link.process().pid(),
-                    end,
-                };
-                let error = death.of(victim.reply.info(), broken);
-                victim.reply.fail(error, &mut settled);
+            let mut settled = |verdict: Verdict| self.post.crew().count(verdict);
+            match (broken, limit) {
+                (Broken::Killed, _) => victim.reply.killed(&mut settled),
+                (Broken::Late, Some(limit)) => {
+                    victim
+                        .reply
+                        .fail(Error::TaskTimeout { limit }, &mut settled);
+                }
+                _ => {
+                    let error = death.of(victim.reply.info(), victim.attempts, broken);
+                    victim.reply.fail(error, &mut settled);
+                }
             }
         }
         next
     }
+}
+
+/// A task that was sent, but not begun, as if it had not been sent.
+fn untouched(mut request: Request) -> Request {
+    request.reply.put_back();
+    request.attempts -= 1;
+    request
+}
+
+/// Whether a task that was begun, and whose worker was lost, runs again.
+fn is_tried_again(request: &Request, broken: Broken) -> bool {
+    let died = matches!(broken, Broken::Gone | Broken::Offence(_));
+    died && request.attempts <= request.options.given_retries()
 }
 
 /// The end of a worker.
@@ -299,14 +347,17 @@ pub(crate) struct Death {
 
 impl Death {
     /// The error of the task that it ran.
-    pub(crate) fn of(&self, task: TaskInfo, broken: &Broken) -> Error {
+    pub(crate) fn of(&self, task: TaskInfo, attempts: u32, broken: Broken) -> Error {
         Error::WorkerDied(WorkerDeath::new(DeathReport {
             worker: self.worker,
             pid: self.pid,
             end: self.end,
             task,
-            attempts: 1,
-            note: broken.offence.clone(),
+            attempts,
+            note: match broken {
+                Broken::Offence(what) => Some(what.to_owned()),
+                _ => None,
+            },
         }))
     }
 }

@@ -98,6 +98,13 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// How long a task may run that has no [limit of its own](crate::TaskOptions::timeout); for
+    /// ever if not given.
+    pub fn task_timeout(mut self, limit: Duration) -> Self {
+        self.launch.task_timeout = Some(limit);
+        self
+    }
+
     /// How many bytes an encoded argument or result may have; 16 GiB if not given. Above it, the
     /// task ends with [`Error::TooLarge`].
     pub fn payload_limit(mut self, bytes: u64) -> Self {

@@ -30,6 +30,8 @@ pub(crate) struct Launch {
     pub(crate) start_timeout: Duration,
     /// Bytes that an encoded argument or result may have.
     pub(crate) payload_limit: u64,
+    /// How long tasks may run that have no limit of their own.
+    pub(crate) task_timeout: Option<Duration>,
     /// What they run first, and on which encoded argument.
     pub(crate) initializer: Option<(Call, Vec<u8>)>,
 }
@@ -55,6 +57,7 @@ impl Launch {
             current_dir: None,
             start_timeout: Duration::from_secs(10),
             payload_limit: DEFAULT_PAYLOAD_LIMIT,
+            task_timeout: None,
             initializer: None,
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
 use crate::process::channel::{Channel, Heard};
@@ -27,6 +27,8 @@ pub(crate) struct Link {
     body: Vec<u8>,
     /// What a result may have, in bytes.
     payload_limit: u64,
+    /// Whether reads give up at some time.
+    limited: bool,
 }
 
 /// What became of a task, as the worker tells it.
@@ -37,13 +39,19 @@ pub(crate) enum Reply<'a> {
     Fault(Fault),
 }
 
-/// A worker that can no longer be talked to.
-#[derive(Debug)]
-pub(crate) struct Broken {
-    /// Whether the tasks last sent were certainly never read by the worker.
-    pub(crate) unread: bool,
-    /// What it did, where that was not just to die.
-    pub(crate) offence: Option<String>,
+/// Why a worker is not talked to any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It, or its end of the link, is gone.
+    Gone,
+    /// It is gone, and never read the one task that was sent.
+    Unread,
+    /// The task ran into its limit.
+    Late,
+    /// The task was killed.
+    Killed,
+    /// It did something that it should not.
+    Offence(&'static str),
 }
 
 /// How long a worker that was told to leave may take.
@@ -62,6 +70,7 @@ impl Link {
             received: 0,
             body: Vec::new(),
             payload_limit: u64::MAX,
+            limited: false,
         }
     }
 
@@ -95,31 +104,37 @@ impl Link {
             parts.push(&request.argument);
         }
         self.sent += requests.len() as u64;
-        self.channel.send(&parts).map_err(|_| Broken {
-            // What the worker left unread when it died, or could not be sent, it never began;
-            // of several tasks the first may have been.
-            unread: requests.len() == 1 && self.sent == self.received + 1,
-            offence: None,
-        })
+        self.channel.send(&parts).map_err(|_| self.gone_unread())
     }
 
-    /// Blocks for the outcome of the oldest task sent.
-    pub(crate) fn receive(&mut self) -> Result<Reply<'_>, Broken> {
+    /// What the worker left unread when it died, or could not be sent, it never began; of several
+    /// tasks the first may have been.
+    fn gone_unread(&self) -> Broken {
+        if self.sent == self.received + 1 {
+            Broken::Unread
+        } else {
+            Broken::Gone
+        }
+    }
+
+    /// Blocks for the outcome of the oldest task sent, at most until the deadline.
+    pub(crate) fn receive(&mut self, deadline: Option<Instant>) -> Result<Reply<'_>, Broken> {
+        self.wait_at_most(deadline)?;
         let header = match self.channel.receive_header() {
             Ok(Heard::Some(header)) => header,
-            Ok(Heard::Closed) => return Err(Broken::gone()),
+            Ok(Heard::Closed) => return Err(Broken::Gone),
             Err(error) => return Err(self.broken(&error)),
         };
         if header.task != self.received {
-            return Err(Broken::offence("it answered a task that it was not given"));
+            return Err(Broken::Offence("it answered a task that it was not given"));
         }
         let limit = match header.kind {
             Kind::Value => self.payload_limit,
             Kind::Fault => wire::MAX_CONTROL,
-            _ => return Err(Broken::offence("it sent what only comes before tasks")),
+            _ => return Err(Broken::Offence("it sent what only comes before tasks")),
         };
         if header.length > limit {
-            return Err(Broken::offence("it announced more bytes than it may send"));
+            return Err(Broken::Offence("it announced more bytes than it may send"));
         }
         if self.body.capacity() > KEPT {
             self.body = Vec::new();
@@ -132,21 +147,39 @@ impl Link {
             Kind::Value => Ok(Reply::Value(&self.body)),
             _ => match Fault::from_body(&self.body) {
                 Some(fault) => Ok(Reply::Fault(fault)),
-                None => Err(Broken::offence("its report on a task is garbled")),
+                None => Err(Broken::Offence("its report on a task is garbled")),
             },
         }
     }
 
     fn broken(&self, error: &io::Error) -> Broken {
         match error.kind() {
-            io::ErrorKind::InvalidData => Broken::offence("it sent garbage"),
+            io::ErrorKind::InvalidData => Broken::Offence("it sent garbage"),
             // Linux says so when the other side closed with bytes of ours unread.
-            io::ErrorKind::ConnectionReset => Broken {
-                unread: self.sent == self.received + 1,
-                offence: None,
-            },
-            _ => Broken::gone(),
+            io::ErrorKind::ConnectionReset => self.gone_unread(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Broken::Late,
+            _ => Broken::Gone,
         }
+    }
+
+    /// Has reads give up at the deadline.
+    fn wait_at_most(&mut self, deadline: Option<Instant>) -> Result<(), Broken> {
+        let limit = match deadline {
+            None if !self.limited => return Ok(()),
+            None => None,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() && !self.channel.has_buffered() {
+                    return Err(Broken::Late);
+                }
+                // Zero would mean no limit.
+                Some(left.max(Duration::from_micros(1)))
+            }
+        };
+        self.limited = limit.is_some();
+        // Fails only for a limit of zero.
+        let _ = self.channel.stream().set_read_timeout(limit);
+        Ok(())
     }
 
     /// Lets the worker leave: it finishes nothing more, and exits by itself.
@@ -177,22 +210,6 @@ impl Drop for Link {
     fn drop(&mut self) {
         if self.watcher.is_some() {
             self.end_now();
-        }
-    }
-}
-
-impl Broken {
-    fn gone() -> Self {
-        Self {
-            unread: false,
-            offence: None,
-        }
-    }
-
-    fn offence(what: &str) -> Self {
-        Self {
-            unread: false,
-            offence: Some(what.to_owned()),
         }
     }
 }

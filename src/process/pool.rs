@@ -184,4 +184,7 @@ impl Owner for Tasks {
         }
         index.is_some()
     }
+
+    /// Never called: a process that overruns is killed by its attendant.
+    fn expired(&self, _: FutureId) {}
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, PanicInfo};
 use crate::future::{FutureId, Promise, Verdict};
 use crate::label::TaskInfo;
+use crate::options::TaskOptions;
 use crate::process::entry::Call;
 use crate::state::Start;
 use crate::unwind;
@@ -13,6 +14,10 @@ pub(crate) struct Request {
     pub(crate) call: Call,
     /// With what.
     pub(crate) argument: Vec<u8>,
+    /// What the user asked of it.
+    pub(crate) options: TaskOptions,
+    /// How often a worker has begun it.
+    pub(crate) attempts: u32,
     /// Where the outcome goes.
     pub(crate) reply: Box<dyn Reply>,
 }

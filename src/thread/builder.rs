@@ -1,11 +1,13 @@
 //! Settings of a thread pool.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::crew::Crew;
 use crate::error::Error;
 use crate::thread::{Initializer, ThreadPoolExecutor, serve};
+use crate::timer::Timer;
 
 /// Settings of a [`ThreadPoolExecutor`].
 ///
@@ -82,9 +84,11 @@ impl ThreadPoolBuilder {
             return Err(Error::InvalidConfig(words.into()));
         }
         let initializer = self.initializer;
-        let career = move |post: &_| serve(post, initializer.as_ref());
+        let timer = Arc::new(Timer::default());
+        let watch = Arc::clone(&timer);
+        let career = move |post: &_| serve(post, initializer.as_ref(), &watch);
         let crew = Crew::new(max_workers, prefix, Box::new(career));
-        Ok(ThreadPoolExecutor::with_crew(crew))
+        Ok(ThreadPoolExecutor::with_crew(crew, timer))
     }
 }
 

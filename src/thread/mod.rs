@@ -3,6 +3,7 @@
 mod builder;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 pub use builder::ThreadPoolBuilder;
 
@@ -10,10 +11,11 @@ use crate::backlog::Work;
 use crate::crew::{Crew, Post, Submit};
 use crate::error::{Error, PanicInfo};
 use crate::executor::{Executor, Stats};
-use crate::future::{Future, FutureId, Owner, Verdict};
+use crate::future::{Expire, Future, FutureId, Owner, Verdict};
 use crate::map::{Map, MapUnordered};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::task::{Host, Task};
+use crate::timer::{Timer, Watched};
 use crate::unwind;
 use crate::worker::WorkerInfo;
 
@@ -60,6 +62,8 @@ pub struct ThreadPoolExecutor {
     crew: Arc<Crew<Task>>,
     /// What futures turn to.
     owner: Arc<dyn Owner>,
+    /// Watches over time limits.
+    timer: Arc<Timer>,
 }
 
 impl ThreadPoolExecutor {
@@ -156,9 +160,9 @@ impl ThreadPoolExecutor {
         MapUnordered::local(self, options, f, items.into_iter())
     }
 
-    fn with_crew(crew: Arc<Crew<Task>>) -> Self {
+    fn with_crew(crew: Arc<Crew<Task>>, timer: Arc<Timer>) -> Self {
         let owner = Arc::new(Tasks(Arc::downgrade(&crew)));
-        Self { crew, owner }
+        Self { crew, owner, timer }
     }
 }
 
@@ -169,6 +173,9 @@ impl Executor for ThreadPoolExecutor {
 
     fn shutdown(&self, how: Shutdown) {
         self.crew.shutdown(how);
+        if how.waits && !self.crew.includes_caller() {
+            self.timer.stop();
+        }
     }
 
     fn stats(&self) -> Stats {
@@ -219,6 +226,12 @@ impl Owner for Tasks {
         }
         false
     }
+
+    fn expired(&self, id: FutureId) {
+        if let Some(crew) = self.0.upgrade() {
+            crew.expired(id);
+        }
+    }
 }
 
 impl Work for Task {
@@ -243,7 +256,7 @@ impl Work for Task {
 type Initializer = Box<dyn Fn() + Send + Sync>;
 
 /// A worker thread's life.
-fn serve(post: &Post<Task>, initializer: Option<&Initializer>) {
+fn serve(post: &Post<Task>, initializer: Option<&Initializer>, timer: &Timer) {
     let _seat = WorkerInfo::here(post.index(), Arc::clone(post.progress())).sit();
     if let Some(initializer) = initializer {
         if let Err(panic) = unwind::catch(initializer) {
@@ -254,33 +267,47 @@ fn serve(post: &Post<Task>, initializer: Option<&Initializer>) {
         }
     }
     post.ready();
+    let worker = Worker { post, timer };
     while let Some(task) = post.take() {
-        task.run_on(post);
+        task.run_on(&worker);
     }
 }
 
-impl Host for Post<Task> {
+/// A worker thread, as its tasks' host.
+struct Worker<'a> {
+    /// Its place in the crew.
+    post: &'a Post<Task>,
+    /// Watches over its tasks' time limits.
+    timer: &'a Timer,
+}
+
+impl Host for Worker<'_> {
     fn begin(&self, id: FutureId) {
-        Self::begin(self, id);
+        self.post.begin(id);
     }
 
     fn abandon(&self) {
-        Self::abandon(self);
+        self.post.abandon();
     }
 
     fn cancels(&self) -> bool {
-        Self::cancels(self)
+        self.post.cancels()
     }
 
     fn forget(&self, items: usize) {
-        Self::forget(self, items);
+        self.post.forget(items);
+    }
+
+    fn watch(&self, task: Weak<dyn Expire>, limit: Duration) -> Option<Watched> {
+        // Without a timer thread the limit is looked at when the function has returned.
+        self.timer.watch(task, limit).ok()?
     }
 
     fn end(&self, verdict: Verdict) {
-        Self::end(self, verdict);
+        self.post.end(verdict);
     }
 
     fn index(&self) -> Option<usize> {
-        Some(Self::index(self))
+        Some(self.post.index())
     }
 }
