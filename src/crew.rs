@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::backlog::{Backlog, Work};
 use crate::error::Error;
@@ -26,14 +27,27 @@ pub(crate) struct Crew<W: Work> {
     work: Condvar,
     /// Notified when a worker is ready or has left, or the stage changes.
     change: Condvar,
-    /// How many threads there may be.
-    max_workers: usize,
+    /// Notified when the backlog has become shorter: callers of `admit` wait here.
+    room: Condvar,
+    /// How many threads, and waiting tasks, there may be.
+    limits: Limits,
     /// Threads are called this, and their index.
     name_prefix: String,
     /// What a worker does from its first moment to its last.
     career: Career<W>,
     /// The process whose threads these are.
     origin: Origin,
+}
+
+/// How large a crew may become.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Threads.
+    pub(crate) max_workers: usize,
+    /// Tasks that wait.
+    pub(crate) max_pending: Option<usize>,
+    /// How long a worker waits for a task before it leaves.
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 /// What a worker does from its first moment to its last.
@@ -45,6 +59,10 @@ struct State<W: Work> {
     stage: Stage,
     /// Accepted, and not begun.
     backlog: Backlog<W>,
+    /// Tasks that were admitted, and are about to be submitted.
+    admitted: usize,
+    /// Whether workers are being ended from outside.
+    stopping: bool,
     /// Who is there.
     roster: Roster,
     /// Threads that are ending, to be joined.
@@ -82,6 +100,27 @@ pub(crate) struct Post<W: Work> {
     index: usize,
     /// What its tasks can see of it.
     progress: Arc<Progress>,
+}
+
+/// What to do while there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Wait for room; a worker does not, since it is what makes room.
+    Wait,
+    /// Answer.
+    Refuse,
+}
+
+/// The answer to [`Crew::admit`].
+#[must_use]
+#[derive(Debug)]
+pub(crate) enum Admit {
+    /// There is room for one, kept for the caller's `submit`.
+    Admitted,
+    /// There is none.
+    Full,
+    /// Nothing is accepted any more, for this reason.
+    Refused(Error),
 }
 
 /// The answer to [`Crew::submit`].
@@ -131,11 +170,13 @@ impl Stage {
 }
 
 impl<W: Work> Crew<W> {
-    pub(crate) fn new(max_workers: usize, name_prefix: String, career: Career<W>) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits, name_prefix: String, career: Career<W>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 stage: Stage::Open,
                 backlog: Backlog::new(),
+                admitted: 0,
+                stopping: false,
                 roster: Roster::default(),
                 left: Vec::new(),
                 joining: 0,
@@ -146,7 +187,8 @@ impl<W: Work> Crew<W> {
             }),
             work: Condvar::new(),
             change: Condvar::new(),
-            max_workers,
+            room: Condvar::new(),
+            limits,
             name_prefix,
             career,
             origin: Origin::here(),
@@ -155,12 +197,44 @@ impl<W: Work> Crew<W> {
 
     // ---- what the executor asks --------------------------------------------------------------
 
-    /// Queues work for the next free worker, starting one where there is room.
+    /// Keeps room for one piece of work; `submit` or `withdraw_admission` uses it up.
+    pub(crate) fn admit(&self, patience: Patience) -> Admit {
+        if self.origin.is_elsewhere() {
+            return Admit::Refused(forked());
+        }
+        let mut state = self.lock();
+        let caller_waits =
+            patience == Patience::Wait && state.roster.by_thread(thread::current().id()).is_none();
+        loop {
+            if let Some(error) = state.stage.refusal() {
+                return Admit::Refused(error);
+            }
+            let waiting = state.backlog.tasks() + state.admitted;
+            match (self.limits.max_pending, patience) {
+                (Some(limit), _) if waiting >= limit && caller_waits => {
+                    state = self.sleep(&self.room, state);
+                }
+                (Some(limit), Patience::Refuse) if waiting >= limit => return Admit::Full,
+                _ => break,
+            }
+        }
+        state.admitted += 1;
+        Admit::Admitted
+    }
+
+    /// What was admitted is not submitted after all.
+    pub(crate) fn withdraw_admission(&self) {
+        self.lock().admitted -= 1;
+        self.room.notify_one();
+    }
+
+    /// Queues work that was admitted for the next free worker, starting one where there is room.
     pub(crate) fn submit(self: &Arc<Self>, work: W) -> Submit<W> {
         if self.origin.is_elsewhere() {
             return Submit::Refused(work, forked());
         }
         let mut state = self.lock();
+        state.admitted -= 1;
         if let Some(error) = state.stage.refusal() {
             return Submit::Refused(work, error);
         }
@@ -171,16 +245,8 @@ impl<W: Work> Crew<W> {
         Submit::Accepted
     }
 
-    /// Why nothing is accepted any more, if so.
-    pub(crate) fn refusal(&self) -> Option<Error> {
-        if self.origin.is_elsewhere() {
-            return Some(forked());
-        }
-        self.lock().stage.refusal()
-    }
-
     pub(crate) fn max_workers(&self) -> usize {
-        self.max_workers
+        self.limits.max_workers
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -200,6 +266,7 @@ impl<W: Work> Crew<W> {
         state.roster.count(Verdict::Cancelled);
         let rest = state.backlog.withdraw(id);
         drop(state);
+        self.room.notify_one();
         discard(rest);
     }
 
@@ -268,10 +335,10 @@ impl<W: Work> Crew<W> {
         if let Some(error) = state.stage.refusal() {
             return Some(Err(error));
         }
-        if state.roster.ready() == self.max_workers {
+        if state.roster.ready() == self.limits.max_workers {
             return Some(Ok(()));
         }
-        while state.roster.len() < self.max_workers {
+        while state.roster.len() < self.limits.max_workers {
             if let Err(error) = self.start_worker(state) {
                 return Some(Err(Error::spawn("a thread", &error)));
             }
@@ -289,17 +356,18 @@ impl<W: Work> Crew<W> {
         let queued = state.backlog.take_all();
         let tasks = queued.iter().map(Work::len).sum();
         state.roster.count_many(Verdict::Failed, tasks);
-        self.work.notify_all();
-        self.change.notify_all();
+        self.notify_all();
         drop(state);
         for work in queued {
             work.fail(error);
         }
     }
 
-    pub(crate) fn shutdown(&self, how: Shutdown) {
+    /// Shuts down; whether every worker has left, which is not looked at if the caller does not
+    /// wait. It waits no longer than the deadline.
+    pub(crate) fn shutdown(&self, how: Shutdown, deadline: Option<Instant>) -> bool {
         if self.origin.is_elsewhere() {
-            return; // the original's threads are not here: nothing to wait for, or to touch
+            return true; // the original's threads are not here: nothing to wait for, or to touch
         }
         let mut state = self.lock();
         if let Stage::Open = state.stage {
@@ -312,13 +380,25 @@ impl<W: Work> Crew<W> {
             let tasks = cancelled.iter().map(Work::len).sum();
             state.roster.count_many(Verdict::Cancelled, tasks);
         }
-        self.work.notify_all();
-        self.change.notify_all();
+        self.notify_all();
         drop(state);
         discard(cancelled);
-        if how.waits {
-            self.wait_until_gone();
+        !how.waits || self.wait_until_gone(deadline)
+    }
+
+    /// Cancels what is queued, and has lost workers not replaced: they are about to be ended.
+    pub(crate) fn stop(&self) {
+        if self.origin.is_elsewhere() {
+            return;
         }
+        self.lock().stopping = true;
+        self.shutdown(Shutdown::no_wait().cancel_futures(), None);
+    }
+
+    fn notify_all(&self) {
+        self.work.notify_all();
+        self.change.notify_all();
+        self.room.notify_all();
     }
 
     /// Whether the calling thread is one of the workers.
@@ -332,8 +412,8 @@ impl<W: Work> Crew<W> {
     }
 
     /// Waits until every worker has left, and joins their threads. A worker itself waits for the
-    /// others, but not for those that wait for it.
-    fn wait_until_gone(&self) {
+    /// others, but not for those that wait for it. Whether they are gone; `false` at the deadline.
+    fn wait_until_gone(&self, deadline: Option<Instant>) -> bool {
         let me = thread::current().id();
         let mut state = self.lock();
         let is_worker = match state.roster.by_thread(me) {
@@ -351,7 +431,13 @@ impl<W: Work> Crew<W> {
             if !any && (is_worker || state.joining == 0) {
                 break;
             }
-            state = self.sleep(&self.change, state);
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                if let Some(worker) = state.roster.by_thread(me) {
+                    worker.waits_for_others = false;
+                }
+                return false;
+            }
+            state = self.sleep_until(&self.change, state, deadline);
         }
         let left = std::mem::take(&mut state.left);
         state.joining += 1;
@@ -366,6 +452,7 @@ impl<W: Work> Crew<W> {
             worker.waits_for_others = false;
         }
         self.change.notify_all();
+        true
     }
 
     // ---- staffing ----------------------------------------------------------------------------
@@ -379,7 +466,7 @@ impl<W: Work> Crew<W> {
             self.work.notify_one();
         }
         let needed = state.backlog.len() > state.roster.free();
-        if needed && state.roster.len() < self.max_workers {
+        if needed && state.roster.len() < self.limits.max_workers {
             let started = self.start_worker(state);
             if let (Err(error), 0) = (&started, state.roster.len()) {
                 let reason = format!("cannot start a thread: {error}");
@@ -432,6 +519,21 @@ impl<W: Work> Crew<W> {
     ) -> MutexGuard<'a, State<W>> {
         event.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Sleeps until somebody notifies `event`, or the deadline has passed.
+    fn sleep_until<'a>(
+        &self,
+        event: &Condvar,
+        state: MutexGuard<'a, State<W>>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, State<W>> {
+        let Some(deadline) = deadline else {
+            return self.sleep(event, state);
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = event.wait_timeout(state, left);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
 }
 
 impl<W: Work> Post<W> {
@@ -471,6 +573,8 @@ impl<W: Work> Post<W> {
 
     /// The next work; `None`: leave. This is where a worker takes a task.
     pub(crate) fn take(&self) -> Option<W> {
+        let patience = self.crew.limits.idle_timeout;
+        let patience = patience.and_then(|limit| Instant::now().checked_add(limit));
         let mut state = self.crew.lock();
         loop {
             if self.status(&mut state) == Some(Status::Bereft) {
@@ -478,13 +582,19 @@ impl<W: Work> Post<W> {
             }
             if let Some(work) = state.backlog.pop() {
                 self.set(&mut state, Status::busy_with(work.len()));
+                self.crew.room.notify_all();
                 return Some(work);
             }
             let Stage::Open = state.stage else {
                 return None;
             };
+            if patience.is_some_and(|end| end <= Instant::now()) {
+                // No longer idle: what comes from now on is for somebody else.
+                self.set(&mut state, Status::Bereft);
+                return None;
+            }
             self.set(&mut state, Status::Idle);
-            state = self.crew.sleep(&self.crew.work, state);
+            state = self.crew.sleep_until(&self.crew.work, state, patience);
         }
     }
 
@@ -506,6 +616,11 @@ impl<W: Work> Post<W> {
     /// A task of the chunk is not to be begun: it was cancelled.
     pub(crate) fn skip(&self) {
         self.update_busy(|_, rest, _| *rest -= 1);
+    }
+
+    /// Whether workers are being ended from outside.
+    pub(crate) fn stopping(&self) -> bool {
+        self.crew.lock().stopping
     }
 
     /// Whether what has not begun is not to begin any more.
@@ -608,6 +723,7 @@ impl<W: Work> Post<W> {
     fn restart_or_leave(&self, state: &mut State<W>) -> Next {
         let wanted = match state.stage {
             Stage::Broken(_) => false,
+            _ if state.stopping => false,
             Stage::Closing | Stage::Cancelling => !state.backlog.is_empty(),
             Stage::Open => !state.backlog.is_empty() || state.warming > 0,
         };

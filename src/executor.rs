@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::future::Future;
 use crate::map::{Map, MapUnordered};
@@ -94,6 +95,38 @@ pub trait Executor: Send + Sync {
         future
     }
 
+    /// As [`submit`](Self::submit), but where `max_pending` tasks wait already, it gives the
+    /// argument back.
+    ///
+    /// # Errors
+    /// The argument. What else goes wrong is the future's error.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// # use std::sync::mpsc::channel;
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).max_pending(1).build()?;
+    /// let (release, gate) = channel::<()>();
+    /// let (begun, has_begun) = channel();
+    /// let busy = pool.spawn(move || { begun.send(()).ok(); gate.recv().ok() });
+    /// has_begun.recv().ok();
+    /// let waits = pool.try_submit(|n: u32| n + 1, 1).expect("there is room for one");
+    /// assert_eq!(pool.try_submit(|n: u32| n + 1, 2).unwrap_err(), 2);
+    /// drop(release);
+    /// assert_eq!(waits.result()?, 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn try_submit<A: Payload, R: Payload>(&self, f: fn(A) -> R, arg: A) -> Result<Future<R>, A>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::portable(TaskOptions::new(), f, arg);
+        match self.try_execute(task) {
+            Ok(()) => Ok(future),
+            Err(task) => Err(task.into_argument(f)),
+        }
+    }
+
     /// Runs `f` on every item, and yields the results in the order of the items.
     /// (`Executor.map`)
     ///
@@ -168,12 +201,30 @@ pub trait Executor: Send + Sync {
     /// the pool itself (in a task, in a callback), it waits for everything but that thread.
     fn shutdown(&self, how: Shutdown);
 
+    /// As [`shutdown`](Self::shutdown), but waits no longer than `limit`; `false`: it is still
+    /// winding down. An implementor whose `shutdown` does not wait long need not write it.
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        let _ = limit;
+        self.shutdown(how);
+        true
+    }
+
     /// What the executor is doing now, and has done.
     fn stats(&self) -> Stats;
 
     /// Queues one erased task: what an implementor writes. Its future settles when the task is
     /// run, failed or dropped.
     fn execute(&self, task: Task);
+
+    /// As [`execute`](Self::execute), but gives the task back where there is no room for it. An
+    /// implementor whose queue has no limit need not write it.
+    ///
+    /// # Errors
+    /// The task.
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        self.execute(task);
+        Ok(())
+    }
 }
 
 /// What an executor is doing now, and has done.
@@ -224,6 +275,14 @@ impl<E: Executor + ?Sized> Executor for &E {
     fn execute(&self, task: Task) {
         (**self).execute(task);
     }
+
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        (**self).shutdown_timeout(how, limit)
+    }
+
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        (**self).try_execute(task)
+    }
 }
 
 impl<E: Executor + ?Sized> Executor for Box<E> {
@@ -242,6 +301,14 @@ impl<E: Executor + ?Sized> Executor for Box<E> {
     fn execute(&self, task: Task) {
         self.deref().execute(task);
     }
+
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        self.deref().shutdown_timeout(how, limit)
+    }
+
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        self.deref().try_execute(task)
+    }
 }
 
 impl<E: Executor + ?Sized> Executor for Arc<E> {
@@ -259,5 +326,13 @@ impl<E: Executor + ?Sized> Executor for Arc<E> {
 
     fn execute(&self, task: Task) {
         self.deref().execute(task);
+    }
+
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        self.deref().shutdown_timeout(how, limit)
+    }
+
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        self.deref().try_execute(task)
     }
 }

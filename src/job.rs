@@ -93,7 +93,9 @@ impl<A: Payload, R: Payload> Process<A, R> {
             return Err(future.exception().unwrap_or(Error::Cancelled));
         };
         let name = self.name.unwrap_or_else(next_name);
-        let link = launch.start(0, || ()).map_err(|f| spawn_error(f, &name))?;
+        let link = launch
+            .start(0, |_| (), || ())
+            .map_err(|f| spawn_error(f, &name))?;
         let process = Arc::clone(link.process());
         let attendant = std::thread::Builder::new()
             .name(format!("attendant of {name}"))

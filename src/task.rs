@@ -1,5 +1,6 @@
 //! A task: function, arguments and promises, erased for the queues of the pools.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
@@ -237,6 +238,16 @@ impl Task {
         self.job.encode(limit, settled)
     }
 
+    /// The argument of a task that was made of this function.
+    pub(crate) fn into_argument<A: Payload, R: Payload>(self, _function: fn(A) -> R) -> A {
+        let job = self.job.into_any().downcast::<Chunk<fn(A) -> R, A, R>>();
+        match job.map(|mut job| job.items.pop_front()) {
+            // The promise goes with its future, which nobody has seen.
+            Ok(Some((argument, _promise))) => argument,
+            _ => unreachable!("an executor gives back the task that it was given"),
+        }
+    }
+
     /// What its map wants to hear.
     pub(crate) fn pace(&self) -> Option<Arc<Pace>> {
         self.job.pace()
@@ -337,6 +348,7 @@ trait Job: Send {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
     fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> VecDeque<Request>;
     fn pace(&self) -> Option<Arc<Pace>>;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 /// A function and the items that it is called with, one after the other.
@@ -461,6 +473,10 @@ where
 
     fn pace(&self) -> Option<Arc<Pace>> {
         self.pace.clone()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
     }
 }
 

@@ -55,9 +55,9 @@ impl Work for Requests {
 /// The attendant's life: one worker process after the other, as long as there is need.
 pub(crate) fn attend(post: &Post<Requests>, launch: &Launch, desks: &Desks) {
     loop {
-        let next = match start(post, launch) {
+        let next = match start(post, launch, desks) {
             Ok(link) => {
-                desks.occupy(post.index(), link.process());
+                desks.make_ready(post.index());
                 let next = serve(post, launch, link);
                 desks.vacate(post.index());
                 next
@@ -75,14 +75,17 @@ pub(crate) fn attend(post: &Post<Requests>, launch: &Launch, desks: &Desks) {
     }
 }
 
-fn start(post: &Post<Requests>, launch: &Launch) -> Result<Link, Failure> {
+fn start(post: &Post<Requests>, launch: &Launch, desks: &Desks) -> Result<Link, Failure> {
     let (crew, index) = (Arc::downgrade(post.crew()), post.index());
     let bereave = move || {
         if let Some(crew) = crew.upgrade() {
             crew.bereave(index);
         }
     };
-    let mut link = launch.start(index, bereave)?;
+    let sit = |process: &_| desks.occupy(index, process);
+    let mut link = launch
+        .start(index, sit, bereave)
+        .inspect_err(|_| desks.vacate(index))?;
     link.limit_payload(launch.payload_limit);
     Ok(link)
 }
@@ -274,6 +277,7 @@ impl Conversation<'_> {
     fn break_off(mut self, broken: Broken, pace: Option<Arc<Pace>>) -> Next {
         let broken = match self.post.conclude() {
             Conclude::Killed => Broken::Killed,
+            Conclude::Counts if self.post.stopping() => Broken::Stopped,
             Conclude::Counts => broken,
         };
         let limit = self.limit();
@@ -307,6 +311,7 @@ impl Conversation<'_> {
             let mut settled = |verdict: Verdict| self.post.crew().count(verdict);
             match (broken, limit) {
                 (Broken::Killed, _) => victim.reply.killed(&mut settled),
+                (Broken::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),
                 (Broken::Late, Some(limit)) => {
                     victim
                         .reply

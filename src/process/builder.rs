@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::crew::Limits;
 use crate::error::{Error, PanicInfo};
 use crate::process::launch::Launch;
 use crate::process::pool::ProcessPoolExecutor;
@@ -36,6 +37,12 @@ use crate::unwind;
 pub struct ProcessPoolBuilder {
     /// How many processes there may be.
     max_workers: Option<usize>,
+    /// How many tasks may wait.
+    max_pending: Option<usize>,
+    /// How long a worker may be idle.
+    idle_timeout: Option<Duration>,
+    /// How long a worker has between SIGTERM and SIGKILL.
+    terminate_grace: Duration,
     /// How they are started.
     launch: Launch,
     /// The first thing that was wrong.
@@ -46,6 +53,9 @@ impl ProcessPoolBuilder {
     pub(super) fn new() -> Self {
         Self {
             max_workers: None,
+            max_pending: None,
+            idle_timeout: None,
+            terminate_grace: Duration::from_secs(1),
             launch: Launch::new(),
             fault: None,
         }
@@ -98,6 +108,28 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// At most so many tasks wait: `submit` waits for room, except on a thread of the pool itself,
+    /// and [`try_submit`](crate::Executor::try_submit) gives the argument back. Without limit if
+    /// not given.
+    pub fn max_pending(mut self, tasks: usize) -> Self {
+        self.max_pending = Some(tasks);
+        self
+    }
+
+    /// A worker that had nothing to do for so long leaves; the next one starts on demand. Workers
+    /// stay if not given.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// What [`terminate_workers`](ProcessPoolExecutor::terminate_workers) leaves workers between
+    /// SIGTERM and SIGKILL; 1 s if not given.
+    pub fn terminate_grace(mut self, limit: Duration) -> Self {
+        self.terminate_grace = limit;
+        self
+    }
+
     /// How long a task may run that has no [limit of its own](crate::TaskOptions::timeout); for
     /// ever if not given.
     pub fn task_timeout(mut self, limit: Duration) -> Self {
@@ -132,7 +164,16 @@ impl ProcessPoolBuilder {
         if self.launch.start_timeout.is_zero() {
             return Err(Error::InvalidConfig("start_timeout is 0".into()));
         }
-        Ok(ProcessPoolExecutor::with_launch(max_workers, self.launch))
+        if self.max_pending == Some(0) {
+            return Err(Error::InvalidConfig("max_pending is 0".into()));
+        }
+        let limits = Limits {
+            max_workers,
+            max_pending: self.max_pending,
+            idle_timeout: self.idle_timeout,
+        };
+        let grace = self.terminate_grace;
+        Ok(ProcessPoolExecutor::with_launch(limits, self.launch, grace))
     }
 }
 

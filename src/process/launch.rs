@@ -62,11 +62,12 @@ impl Launch {
         }
     }
 
-    /// Starts worker `index` and waits until it is ready; `then` is called when its process has
-    /// ended.
+    /// Starts worker `index` and waits until it is ready; `spawned` is told of its process, `then`
+    /// is called when that has ended.
     pub(crate) fn start(
         &self,
         index: usize,
+        spawned: impl FnOnce(&Arc<Subprocess>),
         then: impl FnOnce() + Send + 'static,
     ) -> Result<Link, Failure> {
         let deadline = Instant::now() + self.start_timeout;
@@ -76,6 +77,7 @@ impl Launch {
             .command(index, theirs.into())
             .and_then(|command| Subprocess::start(command, Arc::clone(&ours), then))
             .map_err(|error| failed(index, &error))?;
+        spawned(&started.process);
         Launching::new(self, index, started, ours, deadline).finish()
     }
 

@@ -50,6 +50,8 @@ pub(crate) enum Broken {
     Late,
     /// The task was killed.
     Killed,
+    /// All workers are being ended.
+    Stopped,
     /// It did something that it should not.
     Offence(&'static str),
 }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use crate::backlog::Work;
-use crate::crew::{Crew, Submit};
+use crate::crew::{Admit, Crew, Limits, Patience, Submit};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
 use crate::future::{FutureId, Owner};
@@ -49,6 +50,8 @@ pub struct ProcessPoolExecutor {
     owner: Arc<dyn Owner>,
     /// Bytes that an encoded argument may have.
     payload_limit: u64,
+    /// How long workers have between SIGTERM and SIGKILL.
+    terminate_grace: Duration,
 }
 
 impl ProcessPoolExecutor {
@@ -93,16 +96,56 @@ impl ProcessPoolExecutor {
         self.crew.warm_up()
     }
 
-    pub(super) fn with_launch(max_workers: usize, launch: Launch) -> Self {
+    /// Ends the pool and its workers: queued tasks are cancelled, running ones end as
+    /// [`Error::ShutDown`]. Workers get SIGTERM, and SIGKILL after
+    /// [`terminate_grace`](ProcessPoolBuilder::terminate_grace); none is left when it returns.
+    /// (`ProcessPoolExecutor.terminate_workers`)
+    pub fn terminate_workers(&self) {
+        self.crew.stop();
+        self.desks.terminate(self.terminate_grace);
+        self.crew.shutdown(Shutdown::wait(), None);
+    }
+
+    /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL at once, to each worker's
+    /// whole process group. (`ProcessPoolExecutor.kill_workers`)
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// let endless = pool.submit(|()| -> u8 { loop { std::thread::park() } }, ());
+    /// pool.warm_up()?;
+    /// pool.kill_workers();
+    /// assert!(matches!(endless.result(), Err(Error::ShutDown | Error::Cancelled)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn kill_workers(&self) {
+        self.crew.stop();
+        self.desks.kill();
+        self.crew.shutdown(Shutdown::wait(), None);
+    }
+
+    /// Encodes a task, and queues it.
+    fn submit_admitted(&self, task: Task) {
+        task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
+        let pace = task.pace();
+        let waiting = task.into_requests(self.payload_limit, &mut |v| self.crew.count(v));
+        if waiting.is_empty() {
+            return self.crew.withdraw_admission();
+        }
+        if let Submit::Refused(requests, error) = self.crew.submit(Requests { waiting, pace }) {
+            requests.fail(&error);
+        }
+    }
+
+    pub(super) fn with_launch(limits: Limits, launch: Launch, terminate_grace: Duration) -> Self {
         let desks = Arc::new(Desks::default());
         let payload_limit = launch.payload_limit;
         let seats = Arc::clone(&desks);
         let career = move |post: &_| attend(post, &launch, &seats);
-        let crew = Crew::new(
-            max_workers,
-            "process attendant".to_owned(),
-            Box::new(career),
-        );
+        let crew = Crew::new(limits, "process attendant".to_owned(), Box::new(career));
         let owner = Arc::new(Tasks {
             crew: Arc::downgrade(&crew),
             desks: Arc::clone(&desks),
@@ -112,6 +155,7 @@ impl ProcessPoolExecutor {
             desks,
             owner,
             payload_limit,
+            terminate_grace,
         }
     }
 }
@@ -122,7 +166,11 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn shutdown(&self, how: Shutdown) {
-        self.crew.shutdown(how);
+        self.crew.shutdown(how, None);
+    }
+
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        self.crew.shutdown(how, Instant::now().checked_add(limit))
     }
 
     fn stats(&self) -> Stats {
@@ -130,19 +178,19 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn execute(&self, task: Task) {
-        if let Some(error) = self.crew.refusal() {
-            return task.fail(error);
+        match self.crew.admit(Patience::Wait) {
+            Admit::Refused(error) => task.fail(error),
+            Admit::Admitted | Admit::Full => self.submit_admitted(task),
         }
-        let owner: Weak<dyn Owner> = Arc::<dyn Owner>::downgrade(&self.owner);
-        task.attach(&owner);
-        let pace = task.pace();
-        let waiting = task.into_requests(self.payload_limit, &mut |v| self.crew.count(v));
-        if waiting.is_empty() {
-            return;
+    }
+
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        match self.crew.admit(Patience::Refuse) {
+            Admit::Full => return Err(task),
+            Admit::Refused(error) => task.fail(error),
+            Admit::Admitted => self.submit_admitted(task),
         }
-        if let Submit::Refused(requests, error) = self.crew.submit(Requests { waiting, pace }) {
-            requests.fail(&error);
-        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::crew::Crew;
+use crate::crew::{Crew, Limits};
 use crate::error::Error;
 use crate::thread::{Initializer, ThreadPoolExecutor, serve};
 use crate::timer::Timer;
@@ -31,6 +31,8 @@ pub struct ThreadPoolBuilder {
     thread_name_prefix: Option<String>,
     /// What a thread runs first.
     initializer: Option<Initializer>,
+    /// How many tasks may wait.
+    max_pending: Option<usize>,
 }
 
 impl ThreadPoolBuilder {
@@ -39,6 +41,7 @@ impl ThreadPoolBuilder {
             max_workers: None,
             thread_name_prefix: None,
             initializer: None,
+            max_pending: None,
         }
     }
 
@@ -62,15 +65,27 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// At most so many tasks wait: `submit` waits for room, except on a thread of the pool itself,
+    /// and [`try_submit`](crate::Executor::try_submit) gives the argument back. Without limit if
+    /// not given.
+    pub fn max_pending(mut self, tasks: usize) -> Self {
+        self.max_pending = Some(tasks);
+        self
+    }
+
     /// The pool. No thread starts before the first task.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] if `max_workers` is 0, or the prefix has a NUL character.
+    /// [`Error::InvalidConfig`] if `max_workers` or `max_pending` is 0, or the prefix has a NUL
+    /// character.
     pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         let max_workers = self.max_workers.unwrap_or_else(default_workers);
         if max_workers == 0 {
             return Err(Error::InvalidConfig("max_workers is 0".into()));
+        }
+        if self.max_pending == Some(0) {
+            return Err(Error::InvalidConfig("max_pending is 0".into()));
         }
         let prefix = self.thread_name_prefix.unwrap_or_else(|| {
             // ORDERING: Relaxed; only the uniqueness of the number matters.
@@ -87,7 +102,12 @@ impl ThreadPoolBuilder {
         let timer = Arc::new(Timer::default());
         let watch = Arc::clone(&timer);
         let career = move |post: &_| serve(post, initializer.as_ref(), &watch);
-        let crew = Crew::new(max_workers, prefix, Box::new(career));
+        let limits = Limits {
+            max_workers,
+            max_pending: self.max_pending,
+            idle_timeout: None,
+        };
+        let crew = Crew::new(limits, prefix, Box::new(career));
         Ok(ThreadPoolExecutor::with_crew(crew, timer))
     }
 }

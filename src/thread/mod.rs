@@ -3,12 +3,12 @@
 mod builder;
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use builder::ThreadPoolBuilder;
 
 use crate::backlog::Work;
-use crate::crew::{Crew, Post, Submit};
+use crate::crew::{Admit, Crew, Patience, Post, Submit};
 use crate::error::{Error, PanicInfo};
 use crate::executor::{Executor, Stats};
 use crate::future::{Expire, Future, FutureId, Owner, Verdict};
@@ -160,6 +160,20 @@ impl ThreadPoolExecutor {
         MapUnordered::local(self, options, f, items.into_iter())
     }
 
+    fn submit_admitted(&self, task: Task) {
+        if let Submit::Refused(task, error) = self.crew.submit(task) {
+            task.fail(error);
+        }
+    }
+
+    fn wind_down(&self, how: Shutdown, deadline: Option<Instant>) -> bool {
+        let gone = self.crew.shutdown(how, deadline);
+        if gone && how.waits && !self.crew.includes_caller() {
+            self.timer.stop();
+        }
+        gone
+    }
+
     fn with_crew(crew: Arc<Crew<Task>>, timer: Arc<Timer>) -> Self {
         let owner = Arc::new(Tasks(Arc::downgrade(&crew)));
         Self { crew, owner, timer }
@@ -172,10 +186,11 @@ impl Executor for ThreadPoolExecutor {
     }
 
     fn shutdown(&self, how: Shutdown) {
-        self.crew.shutdown(how);
-        if how.waits && !self.crew.includes_caller() {
-            self.timer.stop();
-        }
+        self.wind_down(how, None);
+    }
+
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        self.wind_down(how, Instant::now().checked_add(limit))
     }
 
     fn stats(&self) -> Stats {
@@ -183,11 +198,23 @@ impl Executor for ThreadPoolExecutor {
     }
 
     fn execute(&self, task: Task) {
-        let owner: Weak<dyn Owner> = Arc::<dyn Owner>::downgrade(&self.owner);
-        task.attach(&owner);
-        if let Submit::Refused(task, error) = self.crew.submit(task) {
-            task.fail(error);
+        task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
+        match self.crew.admit(Patience::Wait) {
+            Admit::Refused(error) => task.fail(error),
+            Admit::Admitted | Admit::Full => self.submit_admitted(task),
         }
+    }
+
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        match self.crew.admit(Patience::Refuse) {
+            Admit::Full => return Err(task),
+            Admit::Refused(error) => task.fail(error),
+            Admit::Admitted => {
+                task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
+                self.submit_admitted(task);
+            }
+        }
+        Ok(())
     }
 }
 
