@@ -52,6 +52,7 @@ use crate::task::{Payload, Task};
 /// executor.submit(|x: i32| x + 1, 1); // the size for values of type `dyn Executor` cannot be known
 /// ```
 ///
+/// A closure that never returns, as `|()| panic!()`, needs a result type: `|()| -> u8 { panic!() }`.
 /// A closure that captures is refused by the compiler:
 ///
 /// ```compile_fail,E0308

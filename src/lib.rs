@@ -1,5 +1,4 @@
-//! Concurrent futures
-#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc = include_str!("../README.md")]
 
 mod sync;
 mod fork;

@@ -24,7 +24,7 @@ use crate::unwind::{self, Panic};
 
 /// What travels to a process: encoded by serde, without borrows, sent from thread to thread.
 ///
-/// Implemented for every such type, never by hand. serde's own limits apply: the formats are not
+/// Implemented for every such type that owns its data (`String`, not `&str`), never by hand. serde's own limits apply: the formats are not
 /// self-describing, so `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
 /// `#[serde(skip_serializing_if)]` do not pass through them.
 pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}

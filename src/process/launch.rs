@@ -375,7 +375,7 @@ impl<'a> Launching<'a> {
             ),
             Stop::Late => format!("it was not ready after {:?}", self.launch.start_timeout),
             Stop::Wrong(words) => words.clone(),
-            Stop::Initializer(fault) => initializer_fault(fault, index),
+            Stop::Initializer(fault) => initializer_fault(fault),
         };
         let program = program_name();
         let last_words = String::from_utf8_lossy(&self.last_words);
@@ -401,10 +401,10 @@ impl<'a> Launching<'a> {
 }
 
 /// What an initializer's failure is called.
-fn initializer_fault(fault: &Fault, index: usize) -> String {
+fn initializer_fault(fault: &Fault) -> String {
     match fault {
         Fault::Panicked(panic) => {
-            let info = PanicInfo::new(panic.clone(), None, Some(index));
+            let info = PanicInfo::new(panic.clone(), None, None);
             format!("the initializer {info}")
         }
         Fault::Decode(words) | Fault::Encode(words) => {
