@@ -667,32 +667,47 @@ impl<W: Work> Post<W> {
         }
     }
 
+    /// What the worker took and did not begin goes back to the queue.
+    pub(crate) fn give_back(&self, unbegun: W) {
+        let mut state = self.crew.lock();
+        self.set(&mut state, Status::Starting);
+        let unserved = self.return_to_backlog(&mut state, unbegun);
+        drop(state);
+        if let Some((work, error)) = unserved {
+            work.fail(&error);
+        }
+    }
+
     /// The worker's process is gone; what it had not begun goes back to the queue.
     pub(crate) fn lost(&self, unbegun: Option<W>) -> Next {
         let mut state = self.crew.lock();
         state.lost += 1;
         self.set(&mut state, Status::Starting);
-        let mut unserved = None;
-        if let Some(work) = unbegun {
-            match &state.stage {
-                Stage::Open | Stage::Closing => state.backlog.push(work),
-                Stage::Cancelling => {
-                    state.roster.count_many(Verdict::Cancelled, work.len());
-                    unserved = Some((work, Error::Cancelled));
-                }
-                Stage::Broken(error) => {
-                    let error = error.clone();
-                    state.roster.count_many(Verdict::Failed, work.len());
-                    unserved = Some((work, error));
-                }
-            }
-        }
+        let unserved = unbegun.and_then(|work| self.return_to_backlog(&mut state, work));
         let next = self.restart_or_leave(&mut state);
         drop(state);
         if let Some((work, error)) = unserved {
             work.fail(&error);
         }
         next
+    }
+
+    /// Queues what a worker had taken; back it comes where nothing is served any more, with why.
+    fn return_to_backlog(&self, state: &mut State<W>, work: W) -> Option<(W, Error)> {
+        match state.stage.clone() {
+            Stage::Open | Stage::Closing => {
+                state.backlog.push(work);
+                None
+            }
+            Stage::Cancelling => {
+                state.roster.count_many(Verdict::Cancelled, work.len());
+                Some((work, Error::Cancelled))
+            }
+            Stage::Broken(error) => {
+                state.roster.count_many(Verdict::Failed, work.len());
+                Some((work, error))
+            }
+        }
     }
 
     /// The worker could not be started. Breaks the crew at the third time in a row.

@@ -329,7 +329,6 @@ impl fmt::Display for ProcessEnd {
     }
 }
 
-#[cfg(unix)]
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         libc::SIGHUP => "SIGHUP",
@@ -352,11 +351,6 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         libc::SIGSYS => "SIGSYS",
         _ => return None,
     })
-}
-
-#[cfg(not(unix))]
-fn signal_name(_signal: i32) -> Option<&'static str> {
-    None
 }
 
 impl Error {

@@ -24,7 +24,6 @@ impl Origin {
     }
 }
 
-#[cfg(unix)]
 fn watch_forks() {
     static WATCHED: std::sync::Once = std::sync::Once::new();
     extern "C" fn in_the_copy() {
@@ -37,6 +36,3 @@ fn watch_forks() {
         unsafe { libc::pthread_atfork(None, None, Some(in_the_copy)) };
     });
 }
-
-#[cfg(not(unix))]
-fn watch_forks() {}

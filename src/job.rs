@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, ProcessEnd};
 use crate::future::Future;
 use crate::options::TaskOptions;
-use crate::process::attendant::{Death, error_of};
+use crate::process::conversation::{Death, error_of};
 use crate::process::launch::{Failure, Launch};
 use crate::process::link::{Broken, Link, Reply};
 use crate::process::reentry;
@@ -94,7 +94,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         };
         let name = self.name.unwrap_or_else(next_name);
         let link = launch
-            .start(0, |_| (), || ())
+            .start(0, |_| (), |_| ())
             .map_err(|f| spawn_error(f, &name))?;
         let process = Arc::clone(link.process());
         let attendant = std::thread::Builder::new()
@@ -243,6 +243,7 @@ fn attend(mut link: Link, request: Request) {
                 worker: 0,
                 pid,
                 end,
+                memory: None,
             };
             Err(death.of(info, 1, broken))
         }

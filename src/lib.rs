@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("concurrent-futures runs on Linux only, so far");
+
 mod sync;
 mod fork;
 mod unwind;

@@ -135,17 +135,8 @@ impl Drop for Seat {
 }
 
 /// The system's number of the calling thread.
-#[cfg(target_os = "linux")]
 fn native_thread_id() -> u64 {
     // SAFETY: gettid reads nothing and cannot fail.
     let id = unsafe { libc::gettid() };
     u64::from(id.unsigned_abs())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn native_thread_id() -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    std::thread::current().id().hash(&mut hasher);
-    hasher.finish()
 }

@@ -1,383 +1,199 @@
-//! The parent's thread behind each worker process: starts it, hands it tasks, settles their
-//! outcomes, and sees to what it leaves behind when it dies.
+//! The parent's thread behind each worker process: starts it, hands it tasks, replaces it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
 
-use crate::backlog::Work;
-use crate::crew::{Conclude, Next, Post};
-use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
-use crate::future::{FutureId, Verdict};
-use crate::label::TaskInfo;
+use crate::crew::{Next, Post};
+use crate::error::Error;
+use crate::process::conversation::{Conversation, Requests, Talked};
 use crate::process::desks::Desks;
 use crate::process::launch::{Failure, Launch};
-use crate::process::link::{Broken, Link, Reply};
-use crate::process::request::Request;
-use crate::process::wire::Fault;
-use crate::state::Start;
-use crate::task::Pace;
-use crate::unwind;
-
-/// What waits for a worker process: a task, or a chunk of a map.
-pub(crate) struct Requests {
-    /// The tasks, their names ascending.
-    pub(crate) waiting: VecDeque<Request>,
-    /// Who wants to know how long they take.
-    pub(crate) pace: Option<Arc<Pace>>,
-}
-
-impl Work for Requests {
-    fn id(&self) -> FutureId {
-        match self.waiting.front() {
-            Some(request) => request.reply.id(),
-            None => unreachable!("empty chunks are not queued"),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
-        let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
-        let request = self.waiting.remove(at.ok()?)?;
-        Some(Box::new(request))
-    }
-
-    fn fail(self, error: &Error) {
-        for request in self.waiting {
-            request.reply.fail(error.clone(), &mut |_| ());
-        }
-    }
-}
+use crate::process::link::Link;
 
 /// The attendant's life: one worker process after the other, as long as there is need.
-pub(crate) fn attend(post: &Post<Requests>, launch: &Launch, desks: &Desks) {
+pub(crate) fn attend(post: &Post<Requests>, launch: &Arc<Launch>, desks: &Arc<Desks>) {
+    let mut attendant = Attendant {
+        post,
+        launch,
+        desks,
+        standby: None,
+        leaving: Vec::new(),
+    };
     loop {
-        let next = match start(post, launch, desks) {
-            Ok(link) => {
-                desks.make_ready(post.index());
-                let next = serve(post, launch, link);
-                desks.vacate(post.index());
-                next
-            }
-            Err(Failure::Start(error)) => post.start_failed(&error),
-            Err(Failure::Interrupted(error)) => post.start_interrupted(&error),
-            Err(Failure::Initializer(error)) => {
-                post.crew().break_down(&error);
-                Next::Leave
-            }
+        let next = match attendant.next_worker() {
+            Ok(link) => attendant.serve(link),
+            Err(failure) => attendant.see_to_failure(failure),
         };
         if next == Next::Leave {
-            return;
+            break;
         }
     }
+    attendant.leave();
 }
 
-fn start(post: &Post<Requests>, launch: &Launch, desks: &Desks) -> Result<Link, Failure> {
-    let (crew, index) = (Arc::downgrade(post.crew()), post.index());
-    let bereave = move || {
-        if let Some(crew) = crew.upgrade() {
-            crew.bereave(index);
-        }
-    };
-    let sit = |process: &_| desks.occupy(index, process);
-    let mut link = launch
-        .start(index, sit, bereave)
-        .inspect_err(|_| desks.vacate(index))?;
-    link.limit_payload(launch.payload_limit);
-    Ok(link)
-}
-
-/// Hands tasks to one worker process, until it is lost or there are no more.
-fn serve(post: &Post<Requests>, launch: &Launch, mut link: Link) -> Next {
-    post.ready();
-    while link.process().end().is_none() {
-        let Some(requests) = post.take() else { break };
-        let mut conversation = Conversation {
-            post,
-            link: &mut link,
-            ahead: VecDeque::new(),
-            rest: requests.waiting,
-            window: 1,
-            task_timeout: launch.task_timeout,
-            begun: Instant::now(),
-        };
-        let begun = Instant::now();
-        let count = conversation.rest.len();
-        match conversation.carry_out() {
-            Ok(()) => {
-                if let Some(pace) = &requests.pace {
-                    pace.note(count, begun.elapsed());
-                }
-            }
-            Err(broken) => return conversation.break_off(broken, requests.pace),
-        }
-    }
-    if link.process().end().is_some() {
-        link.end_now();
-        post.lost(None)
-    } else {
-        link.close();
-        Next::Leave
-    }
-}
-
-/// One chunk on its way through one worker.
-struct Conversation<'a> {
-    /// The attendant.
+/// An attendant at work.
+struct Attendant<'a> {
+    /// Its place in the crew.
     post: &'a Post<Requests>,
-    /// To the worker.
-    link: &'a mut Link,
-    /// Sent, without an outcome so far. The worker runs the first of them.
-    ahead: VecDeque<Request>,
-    /// Not sent.
-    rest: VecDeque<Request>,
-    /// How many may be ahead.
-    window: usize,
-    /// For tasks that have no limit of their own.
-    task_timeout: Option<Duration>,
-    /// When the worker began what it runs now.
-    begun: Instant,
+    /// How its workers are started.
+    launch: &'a Arc<Launch>,
+    /// Where they sit.
+    desks: &'a Arc<Desks>,
+    /// The next worker, where the current one is about to have run as many tasks as it may.
+    standby: Option<Standby>,
+    /// Workers that were told to leave.
+    leaving: Vec<Link>,
 }
 
-/// Tasks are sent ahead for about this long.
-const AHEAD: Duration = Duration::from_millis(5);
-/// No more than so many.
-const MAX_AHEAD: usize = 64;
-/// And no more bytes than a socket takes without waiting for its reader, who may himself wait for
-/// us to read.
-const MAX_AHEAD_BYTES: usize = 32 << 10;
-
-impl Conversation<'_> {
-    /// Sends every task and settles every outcome.
-    fn carry_out(&mut self) -> Result<(), Broken> {
-        loop {
-            self.send_ahead()?;
-            if self.ahead.is_empty() {
-                return Ok(());
+impl Attendant<'_> {
+    /// A worker that is ready: the one that stands by, or a new one.
+    fn next_worker(&mut self) -> Result<Link, Failure> {
+        let index = self.post.index();
+        let started = match self.standby.take() {
+            Some(standby) => standby.step_in(),
+            None => self.start(),
+        };
+        match started {
+            Ok(link) => {
+                self.desks.make_ready(index, link.process());
+                Ok(link)
             }
-            let begun = self.begun;
-            self.settle_next()?;
-            self.widen(begun.elapsed());
+            Err(failure) => {
+                self.desks.vacate(index);
+                Err(failure)
+            }
         }
     }
 
-    /// Sends what the window has room for. Only here does a task of a process begin.
-    fn send_ahead(&mut self) -> Result<(), Broken> {
-        if self.ahead.len() > self.window / 2 {
-            return Ok(());
-        }
-        let first_new = self.ahead.len();
-        let mut bytes: usize = self.ahead.iter().map(|r| r.argument.len()).sum();
-        self.drop_what_was_cancelled();
-        while let Some(request) = self.rest.front() {
-            let room = self.ahead.is_empty()
-                || (self.ahead.len() < self.window
-                    && bytes + request.argument.len() <= MAX_AHEAD_BYTES);
-            if !room {
-                break;
+    fn start(&self) -> Result<Link, Failure> {
+        start(self.post, self.launch, self.desks)()
+    }
+
+    /// Hands tasks to one worker process, until it is lost, has run as many as it may, or there
+    /// are no more.
+    fn serve(&mut self, mut link: Link) -> Next {
+        self.post.ready();
+        while link.process().end().is_none() {
+            let left = self.allowance(&link);
+            if left == 0 {
+                return self.replace(link);
             }
-            let Some(request) = self.rest.pop_front() else {
+            if left == 1 {
+                self.have_standby();
+            }
+            let Some(requests) = self.post.take() else {
                 break;
             };
-            bytes += request.argument.len();
-            self.begin(request);
-        }
-        let new: Vec<_> = self.ahead.iter().skip(first_new).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        self.link.send(&new)?;
-        if first_new == 0 {
-            self.begun = Instant::now();
-        }
-        Ok(())
-    }
-
-    /// When the task that runs now has run for too long.
-    fn deadline(&self) -> Option<Instant> {
-        self.begun.checked_add(self.limit()?)
-    }
-
-    /// How long the task that runs now may run.
-    fn limit(&self) -> Option<Duration> {
-        let own = self.ahead.front()?.options.given_timeout();
-        own.or(self.task_timeout)
-    }
-
-    /// Puts a task ahead, unless it was cancelled.
-    fn begin(&mut self, mut request: Request) {
-        request.attempts += 1;
-        let is_next = self.ahead.is_empty();
-        if is_next {
-            self.post.begin(request.reply.id());
-        }
-        match (request.reply.start(), is_next) {
-            (Start::Begun, _) => self.ahead.push_back(request),
-            (Start::Cancelled, true) => {
-                self.post.abandon();
-                discard(request);
+            if requests.waiting.len() as u64 >= left {
+                self.have_standby();
             }
-            (Start::Cancelled, false) => {
-                self.post.skip();
-                discard(request);
-            }
-        }
-    }
-
-    /// After `shutdown` with `cancel_futures`, what has not begun never does.
-    fn drop_what_was_cancelled(&mut self) {
-        let begun_before = !self.ahead.is_empty() || self.window > 1;
-        if begun_before && !self.rest.is_empty() && self.post.cancels() {
-            let rest = std::mem::take(&mut self.rest);
-            self.post.forget(rest.len());
-            discard(rest);
-        }
-    }
-
-    /// Receives the outcome of the first task ahead. The one place where outcomes of processes
-    /// settle, but for deaths.
-    fn settle_next(&mut self) -> Result<(), Broken> {
-        let deadline = self.deadline();
-        let reply = self.link.receive(deadline)?;
-        if self.post.conclude() == Conclude::Killed {
-            return Err(Broken::Killed);
-        }
-        let Some(request) = self.ahead.pop_front() else {
-            unreachable!("there is something ahead")
-        };
-        let mut settled = |verdict| self.post.end(verdict);
-        match reply {
-            Reply::Value(value) => request.reply.deliver(value, &mut settled),
-            Reply::Fault(fault) => {
-                let error = error_of(fault, request.reply.info(), self.post.index());
-                request.reply.fail(error, &mut settled);
-            }
-        }
-        self.begun = Instant::now();
-        if let Some(next) = self.ahead.front() {
-            self.post.begin(next.reply.id());
-        }
-        Ok(())
-    }
-
-    /// Sends further ahead the shorter tasks are.
-    fn widen(&mut self, took: Duration) {
-        let fitting = AHEAD.as_nanos() / took.as_nanos().max(1);
-        self.window = usize::try_from(fitting)
-            .unwrap_or(usize::MAX)
-            .min(self.window * 2)
-            .clamp(1, MAX_AHEAD);
-    }
-
-    /// Sees to what a worker leaves behind that is lost: what it had not begun, and what is to be
-    /// tried again, returns to the queue; what it ran settles once it was reaped.
-    fn break_off(mut self, broken: Broken, pace: Option<Arc<Pace>>) -> Next {
-        let broken = match self.post.conclude() {
-            Conclude::Killed => Broken::Killed,
-            Conclude::Counts if self.post.stopping() => Broken::Stopped,
-            Conclude::Counts => broken,
-        };
-        let limit = self.limit();
-        let death = Death {
-            worker: self.post.index(),
-            pid: self.link.process().pid(),
-            end: self.link.end_now(),
-        };
-        let victim = self.ahead.pop_front();
-        for request in self.ahead.drain(..).rev() {
-            self.rest.push_front(untouched(request));
-        }
-        let victim = victim.and_then(|request| {
-            let again = match broken {
-                Broken::Unread => untouched(request),
-                _ if is_tried_again(&request, broken) => {
-                    request.reply.put_back();
-                    request
-                }
-                _ => return Some(request),
-            };
-            self.rest.push_front(again);
-            None
-        });
-        let unbegun = (!self.rest.is_empty()).then_some(Requests {
-            waiting: self.rest,
-            pace,
-        });
-        let next = self.post.lost(unbegun);
-        if let Some(victim) = victim {
-            let mut settled = |verdict: Verdict| self.post.crew().count(verdict);
-            match (broken, limit) {
-                (Broken::Killed, _) => victim.reply.killed(&mut settled),
-                (Broken::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),
-                (Broken::Late, Some(limit)) => {
-                    victim
-                        .reply
-                        .fail(Error::TaskTimeout { limit }, &mut settled);
-                }
-                _ => {
-                    let error = death.of(victim.reply.info(), victim.attempts, broken);
-                    victim.reply.fail(error, &mut settled);
+            match Conversation::new(self.post, self.launch, &mut link, left).talk_over(requests) {
+                Talked::Out => {}
+                Talked::Spent(rest) => self.post.give_back(rest),
+                Talked::Lost(next) => {
+                    self.desks.vacate(self.post.index());
+                    return next;
                 }
             }
         }
-        next
+        self.desks.vacate(self.post.index());
+        if link.process().end().is_some() {
+            link.end_now();
+            self.post.lost(None)
+        } else {
+            link.close();
+            Next::Leave
+        }
+    }
+
+    /// How many more tasks a worker may run.
+    fn allowance(&self, link: &Link) -> u64 {
+        match self.launch.max_tasks_per_child {
+            Some(limit) => limit.saturating_sub(link.received()),
+            None => u64::MAX,
+        }
+    }
+
+    /// Has the next worker get ready while the current one runs its last task.
+    fn have_standby(&mut self) {
+        if self.standby.is_none() {
+            // Without a thread for it, it is started when its turn comes.
+            self.standby = Standby::start(start(self.post, self.launch, self.desks));
+        }
+    }
+
+    /// Lets a worker leave that has run as many tasks as it may.
+    fn replace(&mut self, link: Link) -> Next {
+        // Those before it are gone by now.
+        for gone in self.leaving.drain(..) {
+            gone.close();
+        }
+        link.let_go();
+        self.leaving.push(link);
+        Next::Restart
+    }
+
+    fn see_to_failure(&self, failure: Failure) -> Next {
+        match failure {
+            Failure::Start(error) => self.post.start_failed(&error),
+            Failure::Interrupted(error) => self.post.start_interrupted(&error),
+            Failure::Initializer(error) => {
+                self.post.crew().break_down(&error);
+                Next::Leave
+            }
+        }
+    }
+
+    /// Ends who stands by, and waits for those that leave.
+    fn leave(mut self) {
+        if let Some(Ok(link)) = self.standby.take().map(Standby::step_in) {
+            self.leaving.push(link);
+        }
+        for link in self.leaving {
+            link.close();
+        }
+        self.desks.vacate(self.post.index());
     }
 }
 
-/// A task that was sent, but not begun, as if it had not been sent.
-fn untouched(mut request: Request) -> Request {
-    request.reply.put_back();
-    request.attempts -= 1;
-    request
-}
+/// A worker that is getting ready on a thread of its own.
+struct Standby(
+    /// Gives it.
+    JoinHandle<Result<Link, Failure>>,
+);
 
-/// Whether a task that was begun, and whose worker was lost, runs again.
-fn is_tried_again(request: &Request, broken: Broken) -> bool {
-    let died = matches!(broken, Broken::Gone | Broken::Offence(_));
-    died && request.attempts <= request.options.given_retries()
-}
+impl Standby {
+    fn start(start: impl FnOnce() -> Result<Link, Failure> + Send + 'static) -> Option<Self> {
+        let name = "process starter".to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn(start);
+        thread.ok().map(Self)
+    }
 
-/// The end of a worker.
-pub(crate) struct Death {
-    /// Its index.
-    pub(crate) worker: usize,
-    /// Its process.
-    pub(crate) pid: u32,
-    /// How it ended.
-    pub(crate) end: ProcessEnd,
-}
-
-impl Death {
-    /// The error of the task that it ran.
-    pub(crate) fn of(&self, task: TaskInfo, attempts: u32, broken: Broken) -> Error {
-        Error::WorkerDied(WorkerDeath::new(DeathReport {
-            worker: self.worker,
-            pid: self.pid,
-            end: self.end,
-            task,
-            attempts,
-            note: match broken {
-                Broken::Offence(what) => Some(what.to_owned()),
-                _ => None,
-            },
-        }))
+    fn step_in(self) -> Result<Link, Failure> {
+        self.0.join().unwrap_or_else(|_| {
+            let words = "the thread that started a worker has panicked";
+            Err(Failure::Start(Error::BrokenPool(words.into())))
+        })
     }
 }
 
-/// What a fault that a worker reports is to the user.
-pub(crate) fn error_of(fault: Fault, task: TaskInfo, worker: usize) -> Error {
-    match fault {
-        Fault::Panicked(panic) => Error::Panicked(PanicInfo::new(panic, Some(task), Some(worker))),
-        Fault::Decode(words) => Error::Decode(words.into()),
-        Fault::Encode(words) => Error::Encode(words.into()),
-        Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },
+/// What starts a worker, on whatever thread.
+fn start(
+    post: &Post<Requests>,
+    launch: &Arc<Launch>,
+    desks: &Arc<Desks>,
+) -> impl FnOnce() -> Result<Link, Failure> + Send + 'static + use<> {
+    let (crew, index) = (Arc::downgrade(post.crew()), post.index());
+    let (launch, desks, seats) = (Arc::clone(launch), Arc::clone(desks), Arc::clone(desks));
+    move || {
+        let bereave = move |pid| {
+            if let (true, Some(crew)) = (seats.is_at(index, pid), crew.upgrade()) {
+                crew.bereave(index);
+            }
+        };
+        let sit = |process: &_| desks.occupy(index, process);
+        let mut link = launch.start(index, sit, bereave)?;
+        link.limit_payload(launch.payload_limit);
+        Ok(link)
     }
-}
-
-/// Drops requests; a promise settles, and its callbacks' captures are user values.
-fn discard<T>(value: T) {
-    let (Ok(()) | Err(_)) = unwind::catch(|| drop(value));
 }

@@ -116,6 +116,21 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// A worker is replaced after so many tasks; its replacement is ready before it leaves.
+    /// (`max_tasks_per_child`)
+    pub fn max_tasks_per_child(mut self, tasks: usize) -> Self {
+        self.launch.max_tasks_per_child = Some(tasks as u64);
+        self
+    }
+
+    /// A worker may have so many bytes of memory of its own (`RLIMIT_DATA`: heap and private
+    /// writable mappings); an allocation beyond it fails, which ends a Rust program by SIGABRT. The
+    /// task's [`Error::WorkerDied`] says the limit and the most memory that the worker used.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.launch.memory_limit = Some(bytes);
+        self
+    }
+
     /// A worker that had nothing to do for so long leaves; the next one starts on demand. Workers
     /// stay if not given.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
@@ -163,6 +178,12 @@ impl ProcessPoolBuilder {
         }
         if self.launch.start_timeout.is_zero() {
             return Err(Error::InvalidConfig("start_timeout is 0".into()));
+        }
+        if self.launch.max_tasks_per_child == Some(0) {
+            return Err(Error::InvalidConfig("max_tasks_per_child is 0".into()));
+        }
+        if self.launch.memory_limit == Some(0) {
+            return Err(Error::InvalidConfig("memory_limit is 0".into()));
         }
         if self.max_pending == Some(0) {
             return Err(Error::InvalidConfig("max_pending is 0".into()));

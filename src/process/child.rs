@@ -101,6 +101,9 @@ impl Server {
         {
             sys::redirect(descriptor.as_fd(), number)?;
         }
+        if welcome.memory_limit > 0 {
+            sys::limit_memory(welcome.memory_limit)?;
+        }
         if let Ok(title) = std::ffi::CString::new(welcome.title.clone()) {
             sys::set_title(&title);
         }

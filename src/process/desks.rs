@@ -16,18 +16,18 @@ pub(crate) struct Desks {
 #[derive(Default)]
 struct State {
     /// A worker's index is its place.
-    desks: Vec<Option<Desk>>,
+    desks: Vec<Desk>,
     /// Whether whoever sits down is killed.
     closed: bool,
 }
 
-/// A process, and how far it has come.
-#[derive(Clone)]
+/// The processes of one worker.
+#[derive(Clone, Default)]
 struct Desk {
-    /// The process.
-    process: Arc<Subprocess>,
-    /// Whether it takes tasks.
-    ready: bool,
+    /// Takes tasks.
+    ready: Option<Arc<Subprocess>>,
+    /// Was started, and is not ready.
+    starting: Option<Arc<Subprocess>>,
 }
 
 impl Desks {
@@ -38,40 +38,44 @@ impl Desks {
             process.kill();
         }
         if state.desks.len() <= index {
-            state.desks.resize(index + 1, None);
+            state.desks.resize(index + 1, Desk::default());
         }
-        state.desks[index] = Some(Desk {
-            process: Arc::clone(process),
-            ready: false,
-        });
+        state.desks[index].starting = Some(Arc::clone(process));
     }
 
-    /// The process takes tasks from now on.
-    pub(crate) fn make_ready(&self, index: usize) {
-        if let Some(Some(desk)) = self.lock().desks.get_mut(index) {
-            desk.ready = true;
+    /// The process takes tasks from now on, in place of the one before it.
+    pub(crate) fn make_ready(&self, index: usize, process: &Arc<Subprocess>) {
+        if let Some(desk) = self.lock().desks.get_mut(index) {
+            *desk = Desk {
+                ready: Some(Arc::clone(process)),
+                starting: None,
+            };
         }
+    }
+
+    /// Whether the process of that number takes the worker's tasks.
+    pub(crate) fn is_at(&self, index: usize, pid: u32) -> bool {
+        self.at(index).is_some_and(|process| process.pid() == pid)
     }
 
     pub(crate) fn vacate(&self, index: usize) {
         if let Some(desk) = self.lock().desks.get_mut(index) {
-            *desk = None;
+            *desk = Desk::default();
         }
     }
 
+    /// Who takes the worker's tasks.
     pub(crate) fn at(&self, index: usize) -> Option<Arc<Subprocess>> {
-        let state = self.lock();
-        let desk = state.desks.get(index)?.as_ref()?;
-        Some(Arc::clone(&desk.process))
+        self.lock().desks.get(index)?.ready.clone()
     }
 
     /// The numbers of those that are ready, and live.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let state = self.lock();
-        let ready = state.desks.iter().flatten().filter(|desk| desk.ready);
+        let ready = state.desks.iter().filter_map(|desk| desk.ready.as_ref());
         ready
-            .filter(|desk| desk.process.end().is_none())
-            .map(|desk| desk.process.pid())
+            .filter(|process| process.end().is_none())
+            .map(|process| process.pid())
             .collect()
     }
 
@@ -98,8 +102,12 @@ impl Desks {
     fn close(&self) -> Vec<Arc<Subprocess>> {
         let mut state = self.lock();
         state.closed = true;
-        let desks = state.desks.iter().flatten();
-        desks.map(|desk| Arc::clone(&desk.process)).collect()
+        let desks = state.desks.iter();
+        desks
+            .flat_map(|desk| [&desk.ready, &desk.starting])
+            .flatten()
+            .map(Arc::clone)
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

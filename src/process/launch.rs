@@ -30,6 +30,10 @@ pub(crate) struct Launch {
     pub(crate) start_timeout: Duration,
     /// Bytes that an encoded argument or result may have.
     pub(crate) payload_limit: u64,
+    /// Bytes of memory that a worker may have.
+    pub(crate) memory_limit: Option<u64>,
+    /// How many tasks a worker runs before it is replaced.
+    pub(crate) max_tasks_per_child: Option<u64>,
     /// How long tasks may run that have no limit of their own.
     pub(crate) task_timeout: Option<Duration>,
     /// What they run first, and on which encoded argument.
@@ -57,18 +61,20 @@ impl Launch {
             current_dir: None,
             start_timeout: Duration::from_secs(10),
             payload_limit: DEFAULT_PAYLOAD_LIMIT,
+            memory_limit: None,
+            max_tasks_per_child: None,
             task_timeout: None,
             initializer: None,
         }
     }
 
     /// Starts worker `index` and waits until it is ready; `spawned` is told of its process, `then`
-    /// is called when that has ended.
+    /// is called with its number when that has ended.
     pub(crate) fn start(
         &self,
         index: usize,
         spawned: impl FnOnce(&Arc<Subprocess>),
-        then: impl FnOnce() + Send + 'static,
+        then: impl FnOnce(u32) + Send + 'static,
     ) -> Result<Link, Failure> {
         let deadline = Instant::now() + self.start_timeout;
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed(index, &error))?;
@@ -116,6 +122,7 @@ impl Launch {
             dialect: dialect(),
             index: u32::try_from(index).unwrap_or(u32::MAX),
             payload_limit: self.payload_limit,
+            memory_limit: self.memory_limit.unwrap_or(0),
             title: title(index),
             initializer: self.initializer.clone(),
         }

@@ -184,10 +184,20 @@ impl Link {
         Ok(())
     }
 
+    /// How many outcomes were received.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Lets the worker leave: it finishes nothing more, and exits by itself.
-    pub(crate) fn close(mut self) -> ProcessEnd {
+    pub(crate) fn let_go(&self) {
         // Fails only if the worker is gone already.
         let _ = self.channel.stream().shutdown(Shutdown::Write);
+    }
+
+    /// Lets the worker leave, and waits until it was reaped.
+    pub(crate) fn close(mut self) -> ProcessEnd {
+        self.let_go();
         let end = self.process.wait_or_kill(LEAVING);
         self.join_watcher();
         end

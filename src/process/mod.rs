@@ -26,6 +26,7 @@ pub(crate) mod link;
 pub(crate) mod launch;
 pub(crate) mod child;
 pub(crate) mod desks;
+pub(crate) mod conversation;
 pub(crate) mod attendant;
 mod pool;
 mod builder;

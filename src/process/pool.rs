@@ -10,8 +10,9 @@ use crate::error::Error;
 use crate::executor::{Executor, Stats};
 use crate::future::{FutureId, Owner};
 use crate::options::Shutdown;
-use crate::process::attendant::{Requests, attend};
+use crate::process::attendant::attend;
 use crate::process::builder::ProcessPoolBuilder;
+use crate::process::conversation::Requests;
 use crate::process::desks::Desks;
 use crate::process::launch::Launch;
 use crate::task::Task;
@@ -143,6 +144,7 @@ impl ProcessPoolExecutor {
     pub(super) fn with_launch(limits: Limits, launch: Launch, terminate_grace: Duration) -> Self {
         let desks = Arc::new(Desks::default());
         let payload_limit = launch.payload_limit;
+        let launch = Arc::new(launch);
         let seats = Arc::clone(&desks);
         let career = move |post: &_| attend(post, &launch, &seats);
         let crew = Crew::new(limits, "process attendant".to_owned(), Box::new(career));

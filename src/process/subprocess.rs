@@ -3,9 +3,10 @@
 //! A thread of its own starts the child and waits for it: the kernel tells a worker of its
 //! parent's end by the end of the very thread that started it.
 
+use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ChildStderr, Command};
+use std::process::{ChildStderr, Command};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -28,8 +29,27 @@ pub(crate) struct Subprocess {
 enum Life {
     /// It was not reaped.
     Unreaped,
-    /// It ended so, and was reaped.
-    Ended(ProcessEnd),
+    /// It ended so, having used so much memory, and was reaped.
+    Ended(ProcessEnd, Peak),
+}
+
+/// The most memory that a process has used, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peak {
+    /// So much.
+    Exactly(u64),
+    /// No more than this: the kernel counts what the program had when it started the process as
+    /// the process's own, and it did not use more.
+    AtMost(u64),
+}
+
+impl fmt::Display for Peak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(bytes) => write!(f, "{} MiB", bytes >> 20),
+            Self::AtMost(bytes) => write!(f, "at most {} MiB", bytes >> 20),
+        }
+    }
 }
 
 /// The thread that waits for a process.
@@ -50,15 +70,16 @@ pub(crate) struct Started {
 
 impl Subprocess {
     /// Starts a child. When it has ended, `link` (our end) is shut down, it is reaped, and `then`
-    /// is called, all on the watching thread.
+    /// is called with its number, all on the watching thread.
     pub(crate) fn start(
         mut command: Command,
         link: Arc<UnixStream>,
-        then: impl FnOnce() + Send + 'static,
+        then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
         let (tell, hear) = crossbeam_channel::bounded(1);
         let watch = move || {
             let spawned = command.spawn();
+            let inherited = sys::own_peak_memory();
             // Our copy of the child's end goes with the command.
             drop(command);
             let mut child = match spawned {
@@ -73,8 +94,8 @@ impl Subprocess {
             let stderr = child.stderr.take();
             // The receiver waits for this one message.
             drop(tell.send(Ok((Arc::clone(&process), stderr))));
-            process.watch(&mut child, &link);
-            then();
+            process.watch(&link, inherited);
+            then(process.pid);
         };
         let name = "process watcher".to_owned();
         let watcher = Watcher(thread::Builder::new().name(name).spawn(watch)?);
@@ -93,16 +114,19 @@ impl Subprocess {
     }
 
     /// Waits for the end, and reaps. What is left of its process group goes with it.
-    fn watch(&self, child: &mut Child, link: &UnixStream) {
-        // Fails only for what is no child of ours, which `child` is.
+    fn watch(&self, link: &UnixStream, inherited: u64) {
+        // Fails only for what is no child of ours.
         let _ = sys::wait_for_end(self.pid);
         let mut life = self.lock();
         sys::kill_group(self.pid);
-        let end = match child.wait() {
-            Ok(status) => status.into(),
-            Err(_) => ProcessEnd::Exited(-1), // somebody else has reaped it: nothing is known
+        // Fails if somebody else has reaped it: then nothing is known.
+        let (end, peak) = sys::reap(self.pid).unwrap_or((ProcessEnd::Exited(-1), 0));
+        let peak = if peak > inherited {
+            Peak::Exactly(peak)
+        } else {
+            Peak::AtMost(peak)
         };
-        *life = Life::Ended(end);
+        *life = Life::Ended(end, peak);
         drop(life);
         // A copy of the link in a process that the task forked must not keep us waiting.
         let _ = link.shutdown(std::net::Shutdown::Both);
@@ -117,7 +141,15 @@ impl Subprocess {
     pub(crate) fn end(&self) -> Option<ProcessEnd> {
         match *self.lock() {
             Life::Unreaped => None,
-            Life::Ended(end) => Some(end),
+            Life::Ended(end, _) => Some(end),
+        }
+    }
+
+    /// The most memory that it used; `None` while it lives.
+    pub(crate) fn peak_memory(&self) -> Option<Peak> {
+        match *self.lock() {
+            Life::Unreaped => None,
+            Life::Ended(_, peak) => Some(peak),
         }
     }
 
@@ -141,7 +173,7 @@ impl Subprocess {
     pub(crate) fn wait(&self) -> ProcessEnd {
         let mut life = self.lock();
         loop {
-            if let Life::Ended(end) = *life {
+            if let Life::Ended(end, _) = *life {
                 return end;
             }
             life = self
@@ -156,7 +188,7 @@ impl Subprocess {
         let deadline = Instant::now() + grace;
         let mut life = self.lock();
         loop {
-            if let Life::Ended(end) = *life {
+            if let Life::Ended(end, _) = *life {
                 return end;
             }
             let left = deadline.saturating_duration_since(Instant::now());

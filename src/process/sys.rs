@@ -243,6 +243,32 @@ pub(crate) fn wait_for_end(pid: u32) -> io::Result<()> {
     })
 }
 
+/// The most memory that this process has used so far, in bytes.
+pub(crate) fn own_peak_memory() -> u64 {
+    // SAFETY: a rusage is numbers, for which zero is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer outlives the call, which cannot fail for oneself.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    usage.ru_maxrss.unsigned_abs() * 1024
+}
+
+/// Reaps a child that has ended: how it ended, and the most memory that it used, in bytes.
+pub(crate) fn reap(pid: u32) -> io::Result<(ProcessEnd, u64)> {
+    let mut status = 0;
+    // SAFETY: a rusage is numbers, for which zero is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    retried(|| {
+        // SAFETY: both buffers outlive the call.
+        checked(unsafe { libc::wait4(pid as libc::pid_t, &raw mut status, 0, &raw mut usage) })
+    })?;
+    let end = if libc::WIFEXITED(status) {
+        ProcessEnd::Exited(libc::WEXITSTATUS(status))
+    } else {
+        ProcessEnd::Signalled(libc::WTERMSIG(status))
+    };
+    Ok((end, usage.ru_maxrss.unsigned_abs() * 1024))
+}
+
 /// Sends SIGKILL to a child that was not reaped, and to its process group.
 pub(crate) fn kill_tree(pid: u32) {
     signal(pid, libc::SIGKILL);
@@ -262,31 +288,28 @@ pub(crate) fn signal(pid: u32, signal: i32) {
     unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
-impl From<std::process::ExitStatus> for ProcessEnd {
-    fn from(status: std::process::ExitStatus) -> Self {
-        use std::os::unix::process::ExitStatusExt;
-        match (status.code(), status.signal()) {
-            (Some(code), _) => Self::Exited(code),
-            (None, Some(signal)) => Self::Signalled(signal),
-            (None, None) => unreachable!("a child that was waited for exited or was signalled"),
-        }
-    }
-}
-
 // ---- a worker's own settings -----------------------------------------------------------------
 
 /// Has the kernel kill this process when the thread that started it ends.
-#[cfg(target_os = "linux")]
 pub(crate) fn die_with_parent() {
     // SAFETY: no memory is touched; this option cannot fail for a valid signal.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
 /// What the process list calls the calling thread.
-#[cfg(target_os = "linux")]
 pub(crate) fn set_title(title: &std::ffi::CStr) {
     // SAFETY: the text outlives the call, which copies it.
     unsafe { libc::prctl(libc::PR_SET_NAME, title.as_ptr()) };
+}
+
+/// Has allocations beyond so many bytes fail, in this process and those that it starts.
+pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: the structure outlives the call.
+    checked(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }).map(|_| ())
 }
 
 /// Leaves it to the program to react to Ctrl-C, and lets background output through: SIGINT does

@@ -116,6 +116,8 @@ pub(crate) struct Welcome {
     pub(crate) index: u32,
     /// Bytes that an encoded result may have.
     pub(crate) payload_limit: u64,
+    /// Bytes of memory that the worker may have; 0: no limit.
+    pub(crate) memory_limit: u64,
     /// What the process list calls the worker.
     pub(crate) title: Vec<u8>,
     /// What the worker runs before its first task, and on which encoded argument.
@@ -171,6 +173,7 @@ impl Welcome {
         self.dialect.put(&mut body);
         body.extend(self.index.to_le_bytes());
         body.extend(self.payload_limit.to_le_bytes());
+        body.extend(self.memory_limit.to_le_bytes());
         put_bytes(&mut body, &self.title);
         if let Some((call, argument)) = &self.initializer {
             body.extend(call_to_bytes(*call));
@@ -185,6 +188,7 @@ impl Welcome {
             dialect: Dialect::get(&mut reader)?,
             index: reader.u32()?,
             payload_limit: reader.u64()?,
+            memory_limit: reader.u64()?,
             title: reader.bytes()?.to_vec(),
             initializer: match reader.0 {
                 [] => None,

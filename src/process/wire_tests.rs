@@ -25,11 +25,13 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     let title = proptest::collection::vec(any::<u8>(), 0..16);
     let argument = proptest::collection::vec(any::<u8>(), 0..64);
     let initializer = proptest::option::of((call(), argument));
-    (dialect(), any::<u32>(), any::<u64>(), title, initializer).prop_map(
-        |(dialect, index, payload_limit, title, initializer)| Welcome {
+    let limits = (any::<u64>(), any::<u64>());
+    (dialect(), any::<u32>(), limits, title, initializer).prop_map(
+        |(dialect, index, (payload_limit, memory_limit), title, initializer)| Welcome {
             dialect,
             index,
             payload_limit,
+            memory_limit,
             title,
             initializer,
         },

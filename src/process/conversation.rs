@@ -1,0 +1,380 @@
+//! One chunk on its way through one worker: what is sent, what comes back, and what is left behind
+//! when the worker is lost.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backlog::Work;
+use crate::crew::{Conclude, Next, Post};
+use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
+use crate::future::{FutureId, Verdict};
+use crate::label::TaskInfo;
+use crate::process::launch::Launch;
+use crate::process::link::{Broken, Link, Reply};
+use crate::process::request::Request;
+use crate::process::subprocess::Peak;
+use crate::process::wire::Fault;
+use crate::state::Start;
+use crate::task::Pace;
+use crate::unwind;
+
+/// What waits for a worker process: a task, or a chunk of a map.
+pub(crate) struct Requests {
+    /// The tasks, their names ascending.
+    pub(crate) waiting: VecDeque<Request>,
+    /// Who wants to know how long they take.
+    pub(crate) pace: Option<Arc<Pace>>,
+}
+
+impl Work for Requests {
+    fn id(&self) -> FutureId {
+        match self.waiting.front() {
+            Some(request) => request.reply.id(),
+            None => unreachable!("empty chunks are not queued"),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+        let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
+        let request = self.waiting.remove(at.ok()?)?;
+        Some(Box::new(request))
+    }
+
+    fn fail(self, error: &Error) {
+        for request in self.waiting {
+            request.reply.fail(error.clone(), &mut |_| ());
+        }
+    }
+}
+
+/// One chunk on its way through one worker.
+pub(crate) struct Conversation<'a> {
+    /// The attendant.
+    post: &'a Post<Requests>,
+    /// To the worker.
+    link: &'a mut Link,
+    /// Sent, without an outcome so far. The worker runs the first of them.
+    ahead: VecDeque<Request>,
+    /// Not sent.
+    rest: VecDeque<Request>,
+    /// How many more the worker may begin.
+    allowance: u64,
+    /// How many may be ahead.
+    window: usize,
+    /// What goes for all tasks and workers of the pool.
+    launch: &'a Launch,
+    /// When the worker began what it runs now.
+    begun: Instant,
+}
+
+/// Tasks are sent ahead for about this long.
+const AHEAD: Duration = Duration::from_millis(5);
+/// No more than so many.
+const MAX_AHEAD: usize = 64;
+/// And no more bytes than a socket takes without waiting for its reader, who may himself wait for
+/// us to read.
+const MAX_AHEAD_BYTES: usize = 32 << 10;
+
+/// How a conversation ended.
+#[must_use]
+pub(crate) enum Talked {
+    /// Every task has settled.
+    Out,
+    /// The worker has run as many tasks as it may; these are left.
+    Spent(Requests),
+    /// The worker was lost, and what it left behind has been seen to.
+    Lost(Next),
+}
+
+impl<'a> Conversation<'a> {
+    /// With a worker that may run so many tasks.
+    pub(crate) fn new(
+        post: &'a Post<Requests>,
+        launch: &'a Launch,
+        link: &'a mut Link,
+        allowance: u64,
+    ) -> Self {
+        Self {
+            post,
+            link,
+            launch,
+            allowance,
+            ahead: VecDeque::new(),
+            rest: VecDeque::new(),
+            window: 1,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Has the worker run a chunk.
+    pub(crate) fn talk_over(mut self, requests: Requests) -> Talked {
+        let begun = Instant::now();
+        let Requests { waiting, pace } = requests;
+        let count = waiting.len();
+        self.rest = waiting;
+        match self.carry_out() {
+            Ok(()) if self.rest.is_empty() => {
+                if let Some(pace) = &pace {
+                    pace.note(count, begun.elapsed());
+                }
+                Talked::Out
+            }
+            Ok(()) => {
+                let waiting = self.rest;
+                Talked::Spent(Requests { waiting, pace })
+            }
+            Err(broken) => Talked::Lost(self.break_off(broken, pace)),
+        }
+    }
+
+    /// Sends every task and settles every outcome, as far as the worker's allowance goes.
+    fn carry_out(&mut self) -> Result<(), Broken> {
+        loop {
+            self.send_ahead()?;
+            if self.ahead.is_empty() {
+                return Ok(());
+            }
+            let begun = self.begun;
+            self.settle_next()?;
+            self.widen(begun.elapsed());
+        }
+    }
+
+    /// Sends what the window has room for. Only here does a task of a process begin.
+    fn send_ahead(&mut self) -> Result<(), Broken> {
+        if self.ahead.len() > self.window / 2 {
+            return Ok(());
+        }
+        let first_new = self.ahead.len();
+        let mut bytes: usize = self.ahead.iter().map(|r| r.argument.len()).sum();
+        self.drop_what_was_cancelled();
+        while let Some(request) = self.rest.front() {
+            if self.allowance == 0 {
+                break;
+            }
+            let room = self.ahead.is_empty()
+                || (self.ahead.len() < self.window
+                    && bytes + request.argument.len() <= MAX_AHEAD_BYTES);
+            if !room {
+                break;
+            }
+            let Some(request) = self.rest.pop_front() else {
+                break;
+            };
+            bytes += request.argument.len();
+            self.begin(request);
+        }
+        let new: Vec<_> = self.ahead.iter().skip(first_new).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.link.send(&new)?;
+        if first_new == 0 {
+            self.begun = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// When the task that runs now has run for too long.
+    fn deadline(&self) -> Option<Instant> {
+        self.begun.checked_add(self.limit()?)
+    }
+
+    /// How long the task that runs now may run.
+    fn limit(&self) -> Option<Duration> {
+        let own = self.ahead.front()?.options.given_timeout();
+        own.or(self.launch.task_timeout)
+    }
+
+    /// Puts a task ahead, unless it was cancelled.
+    fn begin(&mut self, mut request: Request) {
+        request.attempts += 1;
+        let is_next = self.ahead.is_empty();
+        if is_next {
+            self.post.begin(request.reply.id());
+        }
+        match (request.reply.start(), is_next) {
+            (Start::Begun, _) => {
+                self.allowance -= 1;
+                self.ahead.push_back(request);
+            }
+            (Start::Cancelled, true) => {
+                self.post.abandon();
+                discard(request);
+            }
+            (Start::Cancelled, false) => {
+                self.post.skip();
+                discard(request);
+            }
+        }
+    }
+
+    /// After `shutdown` with `cancel_futures`, what has not begun never does.
+    fn drop_what_was_cancelled(&mut self) {
+        let begun_before = !self.ahead.is_empty() || self.window > 1;
+        if begun_before && !self.rest.is_empty() && self.post.cancels() {
+            let rest = std::mem::take(&mut self.rest);
+            self.post.forget(rest.len());
+            discard(rest);
+        }
+    }
+
+    /// Receives the outcome of the first task ahead. The one place where outcomes of processes
+    /// settle, but for deaths.
+    fn settle_next(&mut self) -> Result<(), Broken> {
+        let deadline = self.deadline();
+        let reply = self.link.receive(deadline)?;
+        if self.post.conclude() == Conclude::Killed {
+            return Err(Broken::Killed);
+        }
+        let Some(request) = self.ahead.pop_front() else {
+            unreachable!("there is something ahead")
+        };
+        let mut settled = |verdict| self.post.end(verdict);
+        match reply {
+            Reply::Value(value) => request.reply.deliver(value, &mut settled),
+            Reply::Fault(fault) => {
+                let error = error_of(fault, request.reply.info(), self.post.index());
+                request.reply.fail(error, &mut settled);
+            }
+        }
+        self.begun = Instant::now();
+        if let Some(next) = self.ahead.front() {
+            self.post.begin(next.reply.id());
+        }
+        Ok(())
+    }
+
+    /// Sends further ahead the shorter tasks are.
+    fn widen(&mut self, took: Duration) {
+        let fitting = AHEAD.as_nanos() / took.as_nanos().max(1);
+        self.window = usize::try_from(fitting)
+            .unwrap_or(usize::MAX)
+            .min(self.window * 2)
+            .clamp(1, MAX_AHEAD);
+    }
+
+    /// Sees to what a worker leaves behind that is lost: what it had not begun, and what is to be
+    /// tried again, returns to the queue; what it ran settles once it was reaped.
+    fn break_off(mut self, broken: Broken, pace: Option<Arc<Pace>>) -> Next {
+        let broken = match self.post.conclude() {
+            Conclude::Killed => Broken::Killed,
+            Conclude::Counts if self.post.stopping() => Broken::Stopped,
+            Conclude::Counts => broken,
+        };
+        let limit = self.limit();
+        let death = Death {
+            worker: self.post.index(),
+            pid: self.link.process().pid(),
+            end: self.link.end_now(),
+            memory: self
+                .launch
+                .memory_limit
+                .zip(self.link.process().peak_memory()),
+        };
+        let victim = self.ahead.pop_front();
+        for request in self.ahead.drain(..).rev() {
+            self.rest.push_front(untouched(request));
+        }
+        let victim = victim.and_then(|request| {
+            let again = match broken {
+                Broken::Unread => untouched(request),
+                _ if is_tried_again(&request, broken) => {
+                    request.reply.put_back();
+                    request
+                }
+                _ => return Some(request),
+            };
+            self.rest.push_front(again);
+            None
+        });
+        let unbegun = (!self.rest.is_empty()).then_some(Requests {
+            waiting: self.rest,
+            pace,
+        });
+        let next = self.post.lost(unbegun);
+        if let Some(victim) = victim {
+            let mut settled = |verdict: Verdict| self.post.crew().count(verdict);
+            match (broken, limit) {
+                (Broken::Killed, _) => victim.reply.killed(&mut settled),
+                (Broken::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),
+                (Broken::Late, Some(limit)) => {
+                    victim
+                        .reply
+                        .fail(Error::TaskTimeout { limit }, &mut settled);
+                }
+                _ => {
+                    let error = death.of(victim.reply.info(), victim.attempts, broken);
+                    victim.reply.fail(error, &mut settled);
+                }
+            }
+        }
+        next
+    }
+}
+
+/// A task that was sent, but not begun, as if it had not been sent.
+fn untouched(mut request: Request) -> Request {
+    request.reply.put_back();
+    request.attempts -= 1;
+    request
+}
+
+/// Whether a task that was begun, and whose worker was lost, runs again.
+fn is_tried_again(request: &Request, broken: Broken) -> bool {
+    let died = matches!(broken, Broken::Gone | Broken::Offence(_));
+    died && request.attempts <= request.options.given_retries()
+}
+
+/// The end of a worker.
+pub(crate) struct Death {
+    /// Its index.
+    pub(crate) worker: usize,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// How it ended.
+    pub(crate) end: ProcessEnd,
+    /// Its memory limit in bytes and the most that it used, where it had a limit.
+    pub(crate) memory: Option<(u64, Peak)>,
+}
+
+impl Death {
+    /// The error of the task that it ran.
+    pub(crate) fn of(&self, task: TaskInfo, attempts: u32, broken: Broken) -> Error {
+        Error::WorkerDied(WorkerDeath::new(DeathReport {
+            worker: self.worker,
+            pid: self.pid,
+            end: self.end,
+            task,
+            attempts,
+            note: match (broken, self.memory) {
+                (Broken::Offence(what), _) => Some(what.to_owned()),
+                (_, Some((limit, peak))) => Some(format!(
+                    "memory limit {} MiB, peak used {peak}",
+                    limit >> 20
+                )),
+                _ => None,
+            },
+        }))
+    }
+}
+
+/// What a fault that a worker reports is to the user.
+pub(crate) fn error_of(fault: Fault, task: TaskInfo, worker: usize) -> Error {
+    match fault {
+        Fault::Panicked(panic) => Error::Panicked(PanicInfo::new(panic, Some(task), Some(worker))),
+        Fault::Decode(words) => Error::Decode(words.into()),
+        Fault::Encode(words) => Error::Encode(words.into()),
+        Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },
+    }
+}
+
+/// Drops requests; a promise settles, and its callbacks' captures are user values.
+fn discard<T>(value: T) {
+    let (Ok(()) | Err(_)) = unwind::catch(|| drop(value));
+}
