@@ -11,10 +11,27 @@ pub(crate) trait Work: Send + 'static {
     fn id(&self) -> FutureId;
     /// How many tasks it is.
     fn len(&self) -> usize;
-    /// Takes out the task of this name; what is left of it is for the caller to drop, off locks.
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>>;
+    /// Whether the task of this name is one of them.
+    fn contains(&self, id: FutureId) -> bool;
+    /// Takes out the task of this name.
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
     /// Settles all of it with this error.
     fn fail(self, error: &Error);
+}
+
+/// A task that was taken out of a backlog. It holds user values: to be dropped off locks.
+pub(crate) trait Removed: Send {
+    /// Settles it with this error, unless it has settled.
+    fn fail(self: Box<Self>, error: &Error);
+}
+
+/// All of a piece of work.
+struct Whole<W>(W);
+
+impl<W: Work> Removed for Whole<W> {
+    fn fail(self: Box<Self>, error: &Error) {
+        self.0.fail(error);
+    }
 }
 
 /// A queue, first in first out by name, out of which tasks can be withdrawn. What returns to it
@@ -47,7 +64,7 @@ impl<W: Work> Backlog<W> {
     }
 
     /// Takes out one task; the caller drops what is left of it, off locks.
-    pub(crate) fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+    pub(crate) fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
         let (&key, work) = self.waiting.range_mut(..=id).next_back()?;
         if work.len() == 1 {
             if work.id() != id {
@@ -55,11 +72,17 @@ impl<W: Work> Backlog<W> {
             }
             self.tasks -= 1;
             let work = self.waiting.remove(&key)?;
-            return Some(Box::new(work));
+            return Some(Box::new(Whole(work)));
         }
         let item = work.remove(id)?;
         self.tasks -= 1;
         Some(item)
+    }
+
+    /// Whether the task waits.
+    pub(crate) fn holds(&self, id: FutureId) -> bool {
+        let chunk = self.waiting.range(..=id).next_back();
+        chunk.is_some_and(|(_, work)| work.contains(id))
     }
 
     /// How many tasks wait.
@@ -96,12 +119,15 @@ mod tests {
         fn len(&self) -> usize {
             self.0.len()
         }
-        fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+        fn contains(&self, id: FutureId) -> bool {
+            self.0.iter().any(|n| FutureId::from_number(*n) == id)
+        }
+        fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
             let at = self
                 .0
                 .iter()
                 .position(|n| FutureId::from_number(*n) == id)?;
-            Some(Box::new(self.0.remove(at)))
+            Some(Box::new(Whole(Self(vec![self.0.remove(at)]))))
         }
         fn fail(self, _: &Error) {}
     }
@@ -140,6 +166,8 @@ mod tests {
             );
         }
         assert_eq!(backlog.tasks(), 2);
+        assert!(backlog.holds(FutureId::from_number(3)));
+        assert!(!backlog.holds(FutureId::from_number(4)));
         assert!(backlog.withdraw(FutureId::from_number(3)).is_some());
         assert!(backlog.withdraw(FutureId::from_number(9)).is_none());
         assert_eq!(rest(backlog), [[5]]);

@@ -13,7 +13,7 @@ use crate::backlog::{Backlog, Work};
 use crate::error::Error;
 use crate::executor::Stats;
 use crate::fork::Origin;
-use crate::future::{FutureId, Verdict};
+use crate::future::{FutureId, Place, Verdict};
 use crate::options::Shutdown;
 use crate::roster::{Killed, Roster, Status, Worker};
 use crate::unwind;
@@ -268,6 +268,39 @@ impl<W: Work> Crew<W> {
         drop(state);
         self.room.notify_one();
         discard(rest);
+    }
+
+    /// Where a task is.
+    pub(crate) fn place(&self, id: FutureId) -> Place {
+        if self.origin.is_elsewhere() {
+            return Place::Elsewhere;
+        }
+        let mut state = self.lock();
+        if state.backlog.holds(id) {
+            let workers = state.roster.workers();
+            return Place::Queued {
+                workers: workers.map(|worker| worker.thread.thread().id()).collect(),
+                may_grow: state.roster.len() < self.limits.max_workers,
+            };
+        }
+        match state.roster.running(id) {
+            Some((_, worker)) => Place::Running(worker.thread.thread().id()),
+            None => Place::Elsewhere,
+        }
+    }
+
+    /// Settles a queued task with this error, and takes it out.
+    pub(crate) fn refuse(&self, id: FutureId, error: &Error) {
+        let mut state = self.lock();
+        let removed = state.backlog.withdraw(id);
+        if removed.is_some() {
+            state.roster.count(Verdict::Failed);
+        }
+        drop(state);
+        self.room.notify_one();
+        if let Some(removed) = removed {
+            removed.fail(error);
+        }
     }
 
     /// Counts a task that ended without a worker.

@@ -39,8 +39,10 @@ pub enum Error {
     /// The value was taken out of this future before.
     #[error("the result was taken already")]
     Taken,
-    /// The wait could never end: a callback waited for the future whose completion it is part of.
-    #[error("waiting here would never end: the awaited task is part of what waits for it")]
+    /// The wait could never end: a callback waited for the future whose completion it is part of,
+    /// or a task of a thread pool for a queued one that no worker is free to run, each of them
+    /// waiting in the same way. (a hang)
+    #[error("waiting here would never end: what is awaited waits for what awaits it")]
     Deadlock,
     /// The task, or serde code of its argument or result, panicked. (the exception raised)
     #[error(transparent)]

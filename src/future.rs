@@ -7,8 +7,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use crate::deadlock;
 use crate::error::Error;
 use crate::state::{
     Cell, Ending, Outcome, Publish, Register, Settling, Start, Waited, WatchKey, Watcher, Withdraw,
@@ -70,6 +72,26 @@ pub(crate) trait Owner: Send + Sync {
     fn kill(&self, id: FutureId) -> bool;
     /// The task ran into its limit, and is settled without its worker.
     fn expired(&self, id: FutureId);
+    /// Where the task is.
+    fn place(&self, id: FutureId) -> Place;
+    /// Nobody will ever run the task: settle it as [`Error::Deadlock`], if it is still queued.
+    fn refuse(&self, id: FutureId);
+}
+
+/// Where a task is, for who waits for it on a worker thread.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// It waits for one of these threads, or one that is still to be started.
+    Queued {
+        /// Those that there are.
+        workers: Vec<ThreadId>,
+        /// Whether there may be more.
+        may_grow: bool,
+    },
+    /// On this thread.
+    Running(ThreadId),
+    /// Where its end does not depend on threads of pools, or at its end.
+    Elsewhere,
 }
 
 /// A task whose limit may pass while it runs.
@@ -141,7 +163,7 @@ impl<T> Future<T> {
     /// What became of the task instead of a value; [`Error::Taken`] if `poll` or
     /// `result_timeout` took it before; [`Error::Deadlock`] in a callback of this same future.
     pub fn result(mut self) -> Result<T, Error> {
-        match self.shared.cell.wait() {
+        match self.wait_without_limit() {
             Waited::Done => self.take(),
             Waited::TimedOut => unreachable!("a wait without a limit does not time out"),
             Waited::Deadlock => Err(Error::Deadlock),
@@ -176,7 +198,7 @@ impl<T> Future<T> {
     /// (`Future.exception()`)
     #[must_use]
     pub fn exception(&self) -> Option<Error> {
-        match self.shared.cell.wait() {
+        match self.wait_without_limit() {
             Waited::Done => self.outcome().as_ref()?.as_ref().err().cloned(),
             Waited::TimedOut => unreachable!("a wait without a limit does not time out"),
             Waited::Deadlock => Some(Error::Deadlock),
@@ -185,7 +207,7 @@ impl<T> Future<T> {
 
     /// Blocks until the task is done. In a callback of this same future it returns at once.
     pub fn wait(&self) {
-        let (Waited::Done | Waited::TimedOut | Waited::Deadlock) = self.shared.cell.wait();
+        let (Waited::Done | Waited::TimedOut | Waited::Deadlock) = self.wait_without_limit();
     }
 
     /// Blocks until the task is done, for at most `limit`; whether it is.
@@ -201,8 +223,16 @@ impl<T> Future<T> {
     fn wait_to(&self, deadline: Option<Instant>) -> Waited {
         match deadline {
             Some(deadline) => self.shared.cell.wait_until(deadline),
-            None => self.shared.cell.wait(),
+            None => self.wait_without_limit(),
         }
+    }
+
+    fn wait_without_limit(&self) -> Waited {
+        let owner = (deadlock::is_worker() && !self.done()).then(|| self.shared.owner());
+        let _waiting = owner
+            .flatten()
+            .map(|owner| deadlock::wait_for(owner, self.shared.id));
+        self.shared.cell.wait()
     }
 
     /// Blocks until the task is done or the deadline has passed; whether it is done.

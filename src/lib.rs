@@ -11,6 +11,7 @@ mod error;
 mod options;
 mod state;
 mod future;
+mod deadlock;
 mod timer;
 mod wait;
 mod worker;

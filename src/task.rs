@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backlog::Removed;
 use crate::error::{Error, PanicInfo};
 use crate::future::{Expire, Future, FutureId, Owner, Promise, Verdict, pair, pairs};
 use crate::label::{Function, TaskInfo};
@@ -214,8 +215,13 @@ impl Task {
         self.job.attach(owner);
     }
 
-    /// Takes out an item that was cancelled; its argument is for the caller to drop, off locks.
-    pub(crate) fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+    /// Whether it settles the future of this name.
+    pub(crate) fn contains(&self, id: FutureId) -> bool {
+        self.job.contains(id)
+    }
+
+    /// Takes out an item; its argument is for the caller to drop, off locks.
+    pub(crate) fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
         self.job.remove(id)
     }
 
@@ -343,7 +349,8 @@ trait Job: Send {
     fn id(&self) -> FutureId;
     fn len(&self) -> usize;
     fn attach(&self, owner: &Weak<dyn Owner>);
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>>;
+    fn contains(&self, id: FutureId) -> bool;
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
     fn run(self: Box<Self>, host: &dyn Host);
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
     fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> VecDeque<Request>;
@@ -388,7 +395,13 @@ where
         }
     }
 
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+    fn contains(&self, id: FutureId) -> bool {
+        self.items
+            .binary_search_by_key(&id, |(_, p)| p.id())
+            .is_ok()
+    }
+
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
         let at = self.items.binary_search_by_key(&id, |(_, p)| p.id());
         let item = self.items.remove(at.ok()?)?;
         Some(Box::new(item))
@@ -477,6 +490,14 @@ where
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+impl<A: Send, R: Send> Removed for (A, Promise<R>) {
+    fn fail(self: Box<Self>, error: &Error) {
+        let (argument, promise) = *self;
+        discard(argument);
+        promise.settle(Err(error.clone()), |_| ());
     }
 }
 

@@ -96,6 +96,24 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// A command, with its arguments, that starts workers: `numactl --cpunodebind=0`, `valgrind`. It
+    /// is given this same program as its last argument, and executes it in its own process. A
+    /// program that was started by `ld.so ./program` needs none.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::builder().launcher(["nice", "-n", "5"]).build()?;
+    /// assert_eq!(pool.submit(|x: u8| x + 1, 1).result()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn launcher<S: Into<OsString>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
+        self.launch.launcher = command.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Where workers start; where the program is if not given.
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.launch.current_dir = Some(dir.into());

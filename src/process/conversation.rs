@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backlog::Work;
+use crate::backlog::{Removed, Work};
 use crate::crew::{Conclude, Next, Post};
 use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
 use crate::future::{FutureId, Verdict};
@@ -39,7 +39,12 @@ impl Work for Requests {
         self.waiting.len()
     }
 
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+    fn contains(&self, id: FutureId) -> bool {
+        let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
+        at.is_ok()
+    }
+
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
         let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
         let request = self.waiting.remove(at.ok()?)?;
         Some(Box::new(request))
@@ -49,6 +54,12 @@ impl Work for Requests {
         for request in self.waiting {
             request.reply.fail(error.clone(), &mut |_| ());
         }
+    }
+}
+
+impl Removed for Request {
+    fn fail(self: Box<Self>, error: &Error) {
+        self.reply.fail(error.clone(), &mut |_| ());
     }
 }
 

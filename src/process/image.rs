@@ -1,7 +1,10 @@
 //! The loaded object that this crate is part of: where its code and data lie, and which build it
 //! is.
 
+use std::ffi::OsStr;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// The loaded object that holds our own code: as a rule, the program.
@@ -13,6 +16,8 @@ pub(crate) struct Image {
     data: Vec<Range<usize>>,
     /// What the linker called this build; empty where it gave no name.
     build_id: Vec<u8>,
+    /// Whether it is the program, not a library that the program has loaded.
+    is_program: bool,
 }
 
 impl Image {
@@ -36,6 +41,33 @@ impl Image {
             self.build_id.clone()
         }
     }
+}
+
+/// The file of the image, where the kernel was asked to execute a loader that runs it:
+/// `ld.so ./program`.
+pub(crate) fn program_behind_loader() -> Option<&'static Path> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let executed = std::fs::read_link("/proc/self/exe").ok()?;
+        let mapped = file_at((current as *const ()).addr())?;
+        (current().is_program && mapped != executed).then_some(mapped)
+    };
+    PROGRAM.get_or_init(find).as_deref()
+}
+
+/// The file that is mapped at an address.
+fn file_at(address: usize) -> Option<PathBuf> {
+    let maps = std::fs::read("/proc/self/maps").ok()?;
+    maps.split(|byte| *byte == b'\n').find_map(|line| {
+        // start-end perms offset device inode   path
+        let range = line.split(|byte| *byte == b' ').next()?;
+        let (start, end) = std::str::from_utf8(range).ok()?.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        let end = usize::from_str_radix(end, 16).ok()?;
+        let path = line.iter().position(|byte| *byte == b'/')?;
+        let found = (start..end).contains(&address);
+        found.then(|| PathBuf::from(OsStr::from_bytes(&line[path..])))
+    })
 }
 
 /// The image that holds this very function.
@@ -126,6 +158,8 @@ mod elf {
                 // SAFETY: a note segment of a loaded object is mapped and constant.
                 .find_map(|header| build_id(unsafe { bytes(range(header)) }))
                 .unwrap_or_default(),
+            // SAFETY: the loader passes a string, or null.
+            is_program: info.dlpi_name.is_null() || unsafe { *info.dlpi_name } == 0,
         };
         1
     }

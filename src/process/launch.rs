@@ -36,6 +36,8 @@ pub(crate) struct Launch {
     pub(crate) max_tasks_per_child: Option<u64>,
     /// How long tasks may run that have no limit of their own.
     pub(crate) task_timeout: Option<Duration>,
+    /// A command in front of the program, and its arguments.
+    pub(crate) launcher: Vec<OsString>,
     /// What they run first, and on which encoded argument.
     pub(crate) initializer: Option<(Call, Vec<u8>)>,
 }
@@ -64,6 +66,7 @@ impl Launch {
             memory_limit: None,
             max_tasks_per_child: None,
             task_timeout: None,
+            launcher: Vec::new(),
             initializer: None,
         }
     }
@@ -88,9 +91,9 @@ impl Launch {
     }
 
     fn command(&self, index: usize, stdin: OwnedFd) -> io::Result<Command> {
-        let mut command = Command::new(PROGRAM);
+        let mut command = self.program();
         let (arguments, (mark, value)) = reentry::arguments(stdin.as_fd());
-        if let Some(name) = std::env::args_os().next() {
+        if let (true, Some(name)) = (self.launcher.is_empty(), std::env::args_os().next()) {
             command.arg0(name);
         }
         command
@@ -115,6 +118,22 @@ impl Launch {
             command.current_dir(dir);
         }
         Ok(command)
+    }
+
+    /// This program, behind the launcher if there is one, and behind the loader that runs it if
+    /// that is not the kernel.
+    fn program(&self) -> Command {
+        let loaded = image::program_behind_loader();
+        let Some((launcher, arguments)) = self.launcher.split_first() else {
+            let mut command = Command::new(PROGRAM);
+            command.args(loaded);
+            return command;
+        };
+        let mut command = Command::new(launcher);
+        // By the parent's number: a launcher's own /proc/self/exe is the launcher.
+        let program = format!("/proc/{}/exe", std::process::id());
+        command.args(arguments).arg(program).args(loaded);
+        command
     }
 
     fn welcome(&self, index: usize) -> Welcome {

@@ -8,7 +8,7 @@ use crate::backlog::Work;
 use crate::crew::{Admit, Crew, Limits, Patience, Submit};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
-use crate::future::{FutureId, Owner};
+use crate::future::{FutureId, Owner, Place};
 use crate::options::Shutdown;
 use crate::process::attendant::attend;
 use crate::process::builder::ProcessPoolBuilder;
@@ -237,4 +237,12 @@ impl Owner for Tasks {
 
     /// Never called: a process that overruns is killed by its attendant.
     fn expired(&self, _: FutureId) {}
+
+    /// What processes run does not depend on threads of pools.
+    fn place(&self, _: FutureId) -> Place {
+        Place::Elsewhere
+    }
+
+    /// Never called, by the above.
+    fn refuse(&self, _: FutureId) {}
 }

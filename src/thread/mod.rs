@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 pub use builder::ThreadPoolBuilder;
 
-use crate::backlog::Work;
+use crate::backlog::{Removed, Work};
 use crate::crew::{Admit, Crew, Patience, Post, Submit};
+use crate::deadlock;
 use crate::error::{Error, PanicInfo};
 use crate::executor::{Executor, Stats};
-use crate::future::{Expire, Future, FutureId, Owner, Verdict};
+use crate::future::{Expire, Future, FutureId, Owner, Place, Verdict};
 use crate::map::{Map, MapUnordered};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::task::{Host, Task};
@@ -259,6 +260,19 @@ impl Owner for Tasks {
             crew.expired(id);
         }
     }
+
+    fn place(&self, id: FutureId) -> Place {
+        match self.0.upgrade() {
+            Some(crew) => crew.place(id),
+            None => Place::Elsewhere,
+        }
+    }
+
+    fn refuse(&self, id: FutureId) {
+        if let Some(crew) = self.0.upgrade() {
+            crew.refuse(id, &Error::Deadlock);
+        }
+    }
 }
 
 impl Work for Task {
@@ -270,7 +284,11 @@ impl Work for Task {
         Self::len(self)
     }
 
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Send>> {
+    fn contains(&self, id: FutureId) -> bool {
+        Self::contains(self, id)
+    }
+
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
         Self::remove(self, id)
     }
 
@@ -284,6 +302,7 @@ type Initializer = Box<dyn Fn() + Send + Sync>;
 
 /// A worker thread's life.
 fn serve(post: &Post<Task>, initializer: Option<&Initializer>, timer: &Timer) {
+    deadlock::join_workers();
     let _seat = WorkerInfo::here(post.index(), Arc::clone(post.progress())).sit();
     if let Some(initializer) = initializer {
         if let Err(panic) = unwind::catch(initializer) {

@@ -1,0 +1,169 @@
+//! Finding workers of thread pools that wait for each other, and ending the wait.
+//!
+//! A worker that blocks without limit on a future is an edge of a wait-for graph (Coffman, Elphick
+//! & Shoshani, *System Deadlocks*, 1971). Each new edge is the only thing that can close a cycle,
+//! so the graph is looked at when a worker is about to block, and never again.
+
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use crate::future::{FutureId, Owner, Place};
+
+thread_local! {
+    /// Whether this thread is a worker of a thread pool.
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Who waits for what, among the workers of all thread pools.
+static WAITS: Mutex<Option<HashMap<ThreadId, Wait>>> = Mutex::new(None);
+
+/// What a worker waits for.
+struct Wait {
+    /// The pool that accepted it.
+    owner: Arc<dyn Owner>,
+    /// The future.
+    id: FutureId,
+}
+
+/// While it lives, the calling worker waits.
+pub(crate) struct Waiting;
+
+/// The calling thread is a worker of a thread pool from now on.
+pub(crate) fn join_workers() {
+    IS_WORKER.set(true);
+}
+
+/// Whether the calling thread's waits are looked at.
+pub(crate) fn is_worker() -> bool {
+    IS_WORKER.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Notes that the calling worker is about to wait for a future. If nobody is left to run it, or
+/// what it waits for in turn, one such task is refused, which ends a wait.
+pub(crate) fn wait_for(owner: Arc<dyn Owner>, id: FutureId) -> Waiting {
+    let me = thread::current().id();
+    let victim = {
+        let mut waits = lock();
+        let waits = waits.get_or_insert_with(HashMap::new);
+        waits.insert(me, Wait { owner, id });
+        find_victim(waits, me)
+    };
+    if let Some((owner, id)) = victim {
+        owner.refuse(id);
+    }
+    Waiting
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let wait = lock()
+            .as_mut()
+            .and_then(|w| w.remove(&thread::current().id()));
+        drop(wait); // off the lock: it may be the last to know of the pool
+    }
+}
+
+/// A queued task that a worker waits for in vain: the caller's own, if that is one.
+fn find_victim(
+    waits: &HashMap<ThreadId, Wait>,
+    me: ThreadId,
+) -> Option<(Arc<dyn Owner>, FutureId)> {
+    let places: HashMap<ThreadId, Place> = waits
+        .iter()
+        .map(|(&thread, wait)| (thread, wait.owner.place(wait.id)))
+        .collect();
+    let stuck = stuck(&places);
+    if !stuck.contains(&me) {
+        return None;
+    }
+    let is_queued = |thread: &ThreadId| matches!(places.get(thread), Some(Place::Queued { .. }));
+    let victim = std::iter::once(me).chain(stuck).find(is_queued)?;
+    let wait = waits.get(&victim)?;
+    Some((Arc::clone(&wait.owner), wait.id))
+}
+
+/// Those whose wait can never end, by what each waits for.
+fn stuck(places: &HashMap<ThreadId, Place>) -> HashSet<ThreadId> {
+    let mut stuck: HashSet<ThreadId> = places.keys().copied().collect();
+    loop {
+        let freed: Vec<ThreadId> = stuck
+            .iter()
+            .filter(|thread| may_end(&places[*thread], &stuck))
+            .copied()
+            .collect();
+        if freed.is_empty() {
+            return stuck;
+        }
+        for thread in freed {
+            stuck.remove(&thread);
+        }
+    }
+}
+
+/// Whether what is at that place will come to its end, if all but those stuck go on.
+fn may_end(place: &Place, stuck: &HashSet<ThreadId>) -> bool {
+    match place {
+        Place::Elsewhere => true,
+        Place::Running(worker) => !stuck.contains(worker),
+        Place::Queued { workers, may_grow } => {
+            *may_grow || workers.iter().any(|worker| !stuck.contains(worker))
+        }
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<HashMap<ThreadId, Wait>>> {
+    WAITS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of threads that once were.
+    fn threads<const N: usize>() -> [ThreadId; N] {
+        std::array::from_fn(|_| {
+            let thread = thread::spawn(|| thread::current().id());
+            thread.join().unwrap()
+        })
+    }
+
+    fn queued(workers: &[ThreadId]) -> Place {
+        Place::Queued {
+            workers: workers.to_vec(),
+            may_grow: false,
+        }
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_its_own_queue_is_stuck() {
+        let [a] = threads();
+        assert_eq!(stuck(&HashMap::from([(a, queued(&[a]))])).len(), 1);
+    }
+
+    #[test]
+    fn one_free_worker_frees_all() {
+        let [a, b, c] = threads();
+        let places = HashMap::from([(a, queued(&[a, b, c])), (b, queued(&[a, b, c]))]);
+        assert!(stuck(&places).is_empty());
+    }
+
+    #[test]
+    fn pools_that_wait_for_each_other_are_stuck() {
+        let [a, b] = threads();
+        let places = HashMap::from([(a, queued(&[b])), (b, queued(&[a]))]);
+        assert_eq!(stuck(&places).len(), 2);
+    }
+
+    #[test]
+    fn a_wait_for_what_runs_ends_with_it() {
+        let [a, b, c] = threads();
+        let places = HashMap::from([(a, Place::Running(b)), (b, Place::Running(c))]);
+        assert!(stuck(&places).is_empty());
+        let places = HashMap::from([(a, Place::Running(b)), (b, queued(&[a, b]))]);
+        assert_eq!(stuck(&places).len(), 2);
+        let places = HashMap::from([(a, Place::Running(b)), (b, Place::Elsewhere)]);
+        assert!(stuck(&places).is_empty());
+    }
+}
