@@ -4,6 +4,7 @@
 //! leaves when there is none and the crew closes. One lock guards backlog and roster; no user
 //! code runs under it, and no cell's lock is taken under it.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -14,6 +15,7 @@ use crate::error::Error;
 use crate::executor::Stats;
 use crate::fork::Origin;
 use crate::future::{FutureId, Place, Verdict};
+use crate::observer::{Observer, Watch, WorkerEnd};
 use crate::options::Shutdown;
 use crate::roster::{Killed, Roster, Status, Worker};
 use crate::unwind;
@@ -35,6 +37,8 @@ pub(crate) struct Crew<W: Work> {
     name_prefix: String,
     /// What a worker does from its first moment to its last.
     career: Career<W>,
+    /// Hears what workers do.
+    observer: Option<Arc<dyn Observer>>,
     /// The process whose threads these are.
     origin: Origin,
 }
@@ -100,6 +104,8 @@ pub(crate) struct Post<W: Work> {
     index: usize,
     /// What its tasks can see of it.
     progress: Arc<Progress>,
+    /// Tells the observer.
+    watch: RefCell<Watch>,
 }
 
 /// What to do while there is no room.
@@ -170,7 +176,12 @@ impl Stage {
 }
 
 impl<W: Work> Crew<W> {
-    pub(crate) fn new(limits: Limits, name_prefix: String, career: Career<W>) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: Limits,
+        name_prefix: String,
+        observer: Option<Arc<dyn Observer>>,
+        career: Career<W>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 stage: Stage::Open,
@@ -191,6 +202,7 @@ impl<W: Work> Crew<W> {
             limits,
             name_prefix,
             career,
+            observer,
             origin: Origin::here(),
         })
     }
@@ -571,10 +583,12 @@ impl<W: Work> Crew<W> {
 
 impl<W: Work> Post<W> {
     fn new(crew: Arc<Crew<W>>, index: usize, progress: Arc<Progress>) -> Self {
+        let watch = RefCell::new(Watch::new(crew.observer.clone(), index));
         Self {
             crew,
             index,
             progress,
+            watch,
         }
     }
 
@@ -595,8 +609,9 @@ impl<W: Work> Post<W> {
         &self.progress
     }
 
-    /// The worker is past its start.
-    pub(crate) fn ready(&self) {
+    /// The worker, of this process, is past its start.
+    pub(crate) fn ready(&self, pid: u32) {
+        self.watch.borrow_mut().worker_started(pid);
         let mut state = self.crew.lock();
         state.failures = 0;
         state.interruptions = 0;
@@ -641,6 +656,16 @@ impl<W: Work> Post<W> {
         });
     }
 
+    /// The task that the worker has just begun has truly begun.
+    pub(crate) fn begun(&self, id: FutureId) {
+        self.watch.borrow_mut().task_started(id);
+    }
+
+    /// The worker is let go, and another takes its place.
+    pub(crate) fn let_go(&self) {
+        self.watch.borrow_mut().worker_ended(WorkerEnd::Left);
+    }
+
     /// The task that the worker has just begun turned out to be cancelled.
     pub(crate) fn abandon(&self) {
         self.update_busy(|task, _, _| *task = None);
@@ -682,6 +707,7 @@ impl<W: Work> Post<W> {
     /// The task's future is about to be done: the worker is free from now on, unless its chunk
     /// goes on.
     pub(crate) fn end(&self, verdict: Verdict) {
+        self.watch.borrow_mut().task_finished(verdict);
         let mut state = self.crew.lock();
         state.roster.count(verdict);
         match self.status(&mut state) {
@@ -700,6 +726,12 @@ impl<W: Work> Post<W> {
         }
     }
 
+    /// The future of the task that a lost worker ran is about to be done.
+    pub(crate) fn end_of_lost(&self, verdict: Verdict) {
+        self.watch.borrow_mut().task_finished(verdict);
+        self.crew.count(verdict);
+    }
+
     /// What the worker took and did not begin goes back to the queue.
     pub(crate) fn give_back(&self, unbegun: W) {
         let mut state = self.crew.lock();
@@ -713,6 +745,7 @@ impl<W: Work> Post<W> {
 
     /// The worker's process is gone; what it had not begun goes back to the queue.
     pub(crate) fn lost(&self, unbegun: Option<W>) -> Next {
+        self.watch.borrow_mut().worker_ended(WorkerEnd::Lost);
         let mut state = self.crew.lock();
         state.lost += 1;
         self.set(&mut state, Status::Starting);
@@ -807,6 +840,7 @@ impl<W: Work> Post<W> {
 
 impl<W: Work> Drop for Post<W> {
     fn drop(&mut self) {
+        self.let_go();
         let mut state = self.crew.lock();
         if let Some(worker) = state.roster.unseat(self.index) {
             state.left.push(worker.thread);

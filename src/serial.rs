@@ -80,6 +80,8 @@ impl Host for SerialExecutor {
         self.lock().stats.running += 1;
     }
 
+    fn begun(&self, _: FutureId) {}
+
     fn abandon(&self) {
         self.lock().stats.running -= 1;
     }

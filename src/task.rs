@@ -279,6 +279,8 @@ fn info_of<A, R>(options: TaskOptions, function: fn(A) -> R) -> TaskInfo {
 pub(crate) trait Host {
     /// It is about to begin this item.
     fn begin(&self, id: FutureId);
+    /// It has truly begun the item.
+    fn begun(&self, id: FutureId);
     /// The item that it has just begun turned out to be cancelled.
     fn abandon(&self);
     /// Whether what has not begun is not to begin any more.
@@ -298,6 +300,7 @@ struct NoHost;
 
 impl Host for NoHost {
     fn begin(&self, _: FutureId) {}
+    fn begun(&self, _: FutureId) {}
     fn abandon(&self) {}
     fn cancels(&self) -> bool {
         false
@@ -420,6 +423,7 @@ where
                 host.abandon();
                 continue;
             }
+            host.begun(promise.id());
             count += 1;
             let limit = self.options.given_timeout();
             let item_begun = Instant::now();

@@ -72,7 +72,7 @@ impl Attendant<'_> {
     /// Hands tasks to one worker process, until it is lost, has run as many as it may, or there
     /// are no more.
     fn serve(&mut self, mut link: Link) -> Next {
-        self.post.ready();
+        self.post.ready(link.process().pid());
         while link.process().end().is_none() {
             let left = self.allowance(&link);
             if left == 0 {
@@ -129,6 +129,7 @@ impl Attendant<'_> {
             gone.close();
         }
         link.let_go();
+        self.post.let_go();
         self.leaving.push(link);
         Next::Restart
     }

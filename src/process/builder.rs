@@ -1,11 +1,14 @@
 //! Settings of a process pool.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crew::Limits;
 use crate::error::{Error, PanicInfo};
+use crate::observer::Observer;
 use crate::process::launch::Launch;
 use crate::process::pool::ProcessPoolExecutor;
 use crate::process::{codec, entry, reentry};
@@ -32,7 +35,6 @@ use crate::unwind;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use]
 pub struct ProcessPoolBuilder {
     /// How many processes there may be.
@@ -43,6 +45,8 @@ pub struct ProcessPoolBuilder {
     idle_timeout: Option<Duration>,
     /// How long a worker has between SIGTERM and SIGKILL.
     terminate_grace: Duration,
+    /// Hears what workers do.
+    observer: Option<Arc<dyn Observer>>,
     /// How they are started.
     launch: Launch,
     /// The first thing that was wrong.
@@ -56,6 +60,7 @@ impl ProcessPoolBuilder {
             max_pending: None,
             idle_timeout: None,
             terminate_grace: Duration::from_secs(1),
+            observer: None,
             launch: Launch::new(),
             fault: None,
         }
@@ -170,6 +175,12 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// Hears what the workers do.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
     /// How many bytes an encoded argument or result may have; 16 GiB if not given. Above it, the
     /// task ends with [`Error::TooLarge`].
     pub fn payload_limit(mut self, bytes: u64) -> Self {
@@ -212,7 +223,17 @@ impl ProcessPoolBuilder {
             idle_timeout: self.idle_timeout,
         };
         let grace = self.terminate_grace;
-        Ok(ProcessPoolExecutor::with_launch(limits, self.launch, grace))
+        let pool = ProcessPoolExecutor::with_launch(limits, self.observer, self.launch, grace);
+        Ok(pool)
+    }
+}
+
+impl fmt::Debug for ProcessPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessPoolBuilder")
+            .field("max_workers", &self.max_workers)
+            .field("launch", &self.launch)
+            .finish_non_exhaustive()
     }
 }
 

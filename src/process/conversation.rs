@@ -211,6 +211,9 @@ impl<'a> Conversation<'a> {
         }
         match (request.reply.start(), is_next) {
             (Start::Begun, _) => {
+                if is_next {
+                    self.post.begun(request.reply.id());
+                }
                 self.allowance -= 1;
                 self.ahead.push_back(request);
             }
@@ -257,6 +260,7 @@ impl<'a> Conversation<'a> {
         self.begun = Instant::now();
         if let Some(next) = self.ahead.front() {
             self.post.begin(next.reply.id());
+            self.post.begun(next.reply.id());
         }
         Ok(())
     }
@@ -310,7 +314,7 @@ impl<'a> Conversation<'a> {
         });
         let next = self.post.lost(unbegun);
         if let Some(victim) = victim {
-            let mut settled = |verdict: Verdict| self.post.crew().count(verdict);
+            let mut settled = |verdict: Verdict| self.post.end_of_lost(verdict);
             match (broken, limit) {
                 (Broken::Killed, _) => victim.reply.killed(&mut settled),
                 (Broken::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),

@@ -9,6 +9,7 @@ use crate::crew::{Admit, Crew, Limits, Patience, Submit};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
 use crate::future::{FutureId, Owner, Place};
+use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::process::attendant::attend;
 use crate::process::builder::ProcessPoolBuilder;
@@ -141,13 +142,23 @@ impl ProcessPoolExecutor {
         }
     }
 
-    pub(super) fn with_launch(limits: Limits, launch: Launch, terminate_grace: Duration) -> Self {
+    pub(super) fn with_launch(
+        limits: Limits,
+        observer: Option<Arc<dyn Observer>>,
+        launch: Launch,
+        terminate_grace: Duration,
+    ) -> Self {
         let desks = Arc::new(Desks::default());
         let payload_limit = launch.payload_limit;
         let launch = Arc::new(launch);
         let seats = Arc::clone(&desks);
         let career = move |post: &_| attend(post, &launch, &seats);
-        let crew = Crew::new(limits, "process attendant".to_owned(), Box::new(career));
+        let crew = Crew::new(
+            limits,
+            "process attendant".to_owned(),
+            observer,
+            Box::new(career),
+        );
         let owner = Arc::new(Tasks {
             crew: Arc::downgrade(&crew),
             desks: Arc::clone(&desks),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::crew::{Crew, Limits};
 use crate::error::Error;
+use crate::observer::Observer;
 use crate::thread::{Initializer, ThreadPoolExecutor, serve};
 use crate::timer::Timer;
 
@@ -33,6 +34,8 @@ pub struct ThreadPoolBuilder {
     initializer: Option<Initializer>,
     /// How many tasks may wait.
     max_pending: Option<usize>,
+    /// Hears what threads do.
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl ThreadPoolBuilder {
@@ -42,6 +45,7 @@ impl ThreadPoolBuilder {
             thread_name_prefix: None,
             initializer: None,
             max_pending: None,
+            observer: None,
         }
     }
 
@@ -70,6 +74,12 @@ impl ThreadPoolBuilder {
     /// not given.
     pub fn max_pending(mut self, tasks: usize) -> Self {
         self.max_pending = Some(tasks);
+        self
+    }
+
+    /// Hears what the threads do.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
         self
     }
 
@@ -107,7 +117,7 @@ impl ThreadPoolBuilder {
             max_pending: self.max_pending,
             idle_timeout: None,
         };
-        let crew = Crew::new(limits, prefix, Box::new(career));
+        let crew = Crew::new(limits, prefix, self.observer, Box::new(career));
         Ok(ThreadPoolExecutor::with_crew(crew, timer))
     }
 }

@@ -312,7 +312,7 @@ fn serve(post: &Post<Task>, initializer: Option<&Initializer>, timer: &Timer) {
             return;
         }
     }
-    post.ready();
+    post.ready(std::process::id());
     let worker = Worker { post, timer };
     while let Some(task) = post.take() {
         task.run_on(&worker);
@@ -330,6 +330,10 @@ struct Worker<'a> {
 impl Host for Worker<'_> {
     fn begin(&self, id: FutureId) {
         self.post.begin(id);
+    }
+
+    fn begun(&self, id: FutureId) {
+        self.post.begun(id);
     }
 
     fn abandon(&self) {
