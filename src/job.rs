@@ -1,6 +1,7 @@
 //! One function, one child process.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -40,6 +41,8 @@ pub struct Process<A, R> {
     function: fn(A) -> R,
     /// On what.
     argument: A,
+    /// Where the user made it.
+    location: &'static Location<'static>,
 }
 
 /// A child process that runs one function. (`multiprocessing.Process`, started)
@@ -58,11 +61,13 @@ pub struct RunningProcess<R> {
 
 impl<A: Payload, R: Payload> Process<A, R> {
     /// `f(arg)`, to be run by a child. (`Process(target, args)`)
+    #[track_caller]
     pub fn new(f: fn(A) -> R, arg: A) -> Self {
         Self {
             name: None,
             function: f,
             argument: arg,
+            location: Location::caller(),
         }
     }
 
@@ -79,12 +84,13 @@ impl<A: Payload, R: Payload> Process<A, R> {
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
     /// [`Error::Encode`], [`Error::TooLarge`] or [`Error::Panicked`] if the argument cannot be
     /// encoded; [`Error::Spawn`] if the child cannot be started.
-    #[track_caller]
     pub fn start(self) -> Result<RunningProcess<R>, Error> {
         if !reentry::is_known() {
             return Err(Error::NotInitialized);
         }
-        let (task, future) = Task::portable(TaskOptions::new(), self.function, self.argument);
+        let options = TaskOptions::new();
+        let (task, future) =
+            Task::portable_from(self.location, options, self.function, self.argument);
         let launch = Launch::new();
         let Some(request) = task
             .into_requests(launch.payload_limit, &mut |_| ())
@@ -256,7 +262,7 @@ fn attend(mut link: Link, request: Request) {
 
 /// The child's answer to its task.
 fn converse(link: &mut Link, request: &Request) -> Result<Result<Vec<u8>, Fault>, Broken> {
-    link.send(&[request])?;
+    link.send(&[request]);
     Ok(match link.receive(None)? {
         Reply::Value(value) => Ok(value.to_vec()),
         Reply::Fault(fault) => Err(fault),

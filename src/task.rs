@@ -92,9 +92,20 @@ impl Task {
         function: fn(A) -> R,
         argument: A,
     ) -> (Self, Future<R>) {
+        Self::portable_from(Location::caller(), options, function, argument)
+    }
+
+    /// As `portable`, on behalf of a caller at that place.
+    pub(crate) fn portable_from<A: Payload, R: Payload>(
+        location: &'static Location<'static>,
+        options: TaskOptions,
+        function: fn(A) -> R,
+        argument: A,
+    ) -> (Self, Future<R>) {
         let (future, promise) = pair();
+        let address = Function::Address((function as *const ()).addr());
         let job = Chunk {
-            info: info_of(options, function),
+            info: TaskInfo::new(options.given_name(), location, address),
             options,
             call: function,
             portable: Some(Portable::of(function)),
@@ -267,12 +278,6 @@ impl fmt::Debug for Task {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
-}
-
-#[track_caller]
-fn info_of<A, R>(options: TaskOptions, function: fn(A) -> R) -> TaskInfo {
-    let address = Function::Address((function as *const ()).addr());
-    TaskInfo::new(options.given_name(), Location::caller(), address)
 }
 
 /// The worker that a task runs on.

@@ -59,6 +59,16 @@ impl Channel {
         parts: &[&[u8]],
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
+        self.send_counting(parts, descriptors, &mut 0)
+    }
+
+    /// As `send_with`, and counts the bytes that were sent, also before an error.
+    pub(crate) fn send_counting(
+        &self,
+        parts: &[&[u8]],
+        descriptors: &[BorrowedFd<'_>],
+        count: &mut usize,
+    ) -> io::Result<()> {
         let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = &mut slices[..];
         let mut descriptors = descriptors;
@@ -66,6 +76,7 @@ impl Channel {
         while !rest.is_empty() {
             let sent = sys::send(self.stream.as_fd(), rest, descriptors)?;
             descriptors = &[];
+            *count += sent;
             IoSlice::advance_slices(&mut rest, sent);
         }
         Ok(())

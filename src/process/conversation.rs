@@ -146,7 +146,7 @@ impl<'a> Conversation<'a> {
     /// Sends every task and settles every outcome, as far as the worker's allowance goes.
     fn carry_out(&mut self) -> Result<(), Broken> {
         loop {
-            self.send_ahead()?;
+            self.send_ahead();
             if self.ahead.is_empty() {
                 return Ok(());
             }
@@ -157,9 +157,9 @@ impl<'a> Conversation<'a> {
     }
 
     /// Sends what the window has room for. Only here does a task of a process begin.
-    fn send_ahead(&mut self) -> Result<(), Broken> {
+    fn send_ahead(&mut self) {
         if self.ahead.len() > self.window / 2 {
-            return Ok(());
+            return;
         }
         let first_new = self.ahead.len();
         let mut bytes: usize = self.ahead.iter().map(|r| r.argument.len()).sum();
@@ -182,13 +182,12 @@ impl<'a> Conversation<'a> {
         }
         let new: Vec<_> = self.ahead.iter().skip(first_new).collect();
         if new.is_empty() {
-            return Ok(());
+            return;
         }
-        self.link.send(&new)?;
+        self.link.send(&new);
         if first_new == 0 {
             self.begun = Instant::now();
         }
-        Ok(())
     }
 
     /// When the task that runs now has run for too long.

@@ -23,6 +23,8 @@ pub(crate) struct Link {
     sent: u64,
     /// How many outcomes were received.
     received: u64,
+    /// The first task that was never delivered whole, since the worker was gone.
+    undelivered: Option<u64>,
     /// What the last outcome's body was; kept warm.
     body: Vec<u8>,
     /// What a result may have, in bytes.
@@ -70,6 +72,7 @@ impl Link {
             watcher: Some(watcher),
             sent: 0,
             received: 0,
+            undelivered: None,
             body: Vec::new(),
             payload_limit: u64::MAX,
             limited: false,
@@ -93,8 +96,9 @@ impl Link {
         &self.process
     }
 
-    /// Sends tasks, in this order.
-    pub(crate) fn send(&mut self, requests: &[&Request]) -> Result<(), Broken> {
+    /// Sends tasks, in this order. If the worker is gone, `receive` says so, once it has given what
+    /// the worker left finished.
+    pub(crate) fn send(&mut self, requests: &[&Request]) {
         let heads: Vec<_> = requests
             .iter()
             .zip(self.sent..)
@@ -105,17 +109,39 @@ impl Link {
             parts.push(head);
             parts.push(&request.argument);
         }
+        let mut count = 0;
+        let first = self.sent;
         self.sent += requests.len() as u64;
-        self.channel.send(&parts).map_err(|_| self.gone_unread())
+        if self.channel.send_counting(&parts, &[], &mut count).is_err() {
+            // Whole frames may have been read; what was cut short was not.
+            let mut whole = 0;
+            for (head, request) in heads.iter().zip(requests) {
+                match count.checked_sub(head.len() + request.argument.len()) {
+                    Some(rest) => count = rest,
+                    None => break,
+                }
+                whole += 1;
+            }
+            let undelivered = first + whole;
+            self.undelivered = Some(self.undelivered.unwrap_or(undelivered));
+        }
     }
 
-    /// What the worker left unread when it died, or could not be sent, it never began; of several
-    /// tasks the first may have been.
+    /// The worker is gone, and whether it can have begun the oldest task without an outcome.
+    fn gone(&self) -> Broken {
+        match self.undelivered {
+            Some(undelivered) if undelivered <= self.received => Broken::Unread,
+            _ => Broken::Gone,
+        }
+    }
+
+    /// The worker is gone, and left unread what was sent last: a single task it never began; of
+    /// several, it may have begun the first.
     fn gone_unread(&self) -> Broken {
         if self.sent == self.received + 1 {
             Broken::Unread
         } else {
-            Broken::Gone
+            self.gone()
         }
     }
 
@@ -124,7 +150,7 @@ impl Link {
         self.wait_at_most(deadline)?;
         let header = match self.channel.receive_header() {
             Ok(Heard::Some(header)) => header,
-            Ok(Heard::Closed) => return Err(Broken::Gone),
+            Ok(Heard::Closed) => return Err(self.gone()),
             Err(error) => return Err(self.broken(&error)),
         };
         if header.task != self.received {
@@ -160,7 +186,7 @@ impl Link {
             // Linux says so when the other side closed with bytes of ours unread.
             io::ErrorKind::ConnectionReset => self.gone_unread(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Broken::Late,
-            _ => Broken::Gone,
+            _ => self.gone(),
         }
     }
 

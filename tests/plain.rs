@@ -1,0 +1,87 @@
+//! Process pools in plain `#[test]` functions: one line each, under libtest and nextest.
+
+use concurrent_futures::{Error, Executor, Process, ProcessPoolExecutor};
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+#[test]
+fn a_process_pool_works_in_a_plain_test() {
+    concurrent_futures::init();
+    let pool = ProcessPoolExecutor::new(2).unwrap();
+    let sum: u64 = pool.map(square, 1..=10).map(Result::unwrap).sum();
+    assert_eq!(sum, 385);
+    let pid = pool.submit(|()| std::process::id(), ()).result().unwrap();
+    assert_ne!(pid, std::process::id());
+}
+
+#[test]
+fn init_may_be_called_again() {
+    concurrent_futures::init();
+    concurrent_futures::init();
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    assert_eq!(pool.submit(square, 3).result().unwrap(), 9);
+}
+
+#[test]
+fn a_process_works_in_a_plain_test() {
+    concurrent_futures::init();
+    let process = Process::new(square, 12).start().unwrap();
+    assert_eq!(process.join().unwrap(), 144);
+}
+
+/// Tests of this binary run side by side, each with workers of its own.
+#[test]
+fn several_pools_work_in_a_plain_test() {
+    concurrent_futures::init();
+    let pools: Vec<_> = (0..3)
+        .map(|_| ProcessPoolExecutor::new(1).unwrap())
+        .collect();
+    let futures: Vec<_> = pools
+        .iter()
+        .zip(1..)
+        .map(|(pool, n)| pool.submit(square, n))
+        .collect();
+    let squares: Vec<_> = futures
+        .into_iter()
+        .map(|future| future.result().unwrap())
+        .collect();
+    assert_eq!(squares, [1, 4, 9]);
+}
+
+mod nested {
+    use super::{Error, Executor, ProcessPoolExecutor, square};
+
+    mod deeper {
+        use super::{Error, Executor, ProcessPoolExecutor, square};
+
+        #[test]
+        fn a_process_pool_works_in_a_nested_module() {
+            concurrent_futures::init();
+            let pool = ProcessPoolExecutor::new(1).unwrap();
+            let crash = pool.submit(|code| -> u8 { std::process::exit(code) }, 7);
+            let Err(Error::WorkerDied(death)) = crash.result() else {
+                panic!("no death")
+            };
+            assert_eq!(death.exit_code(), Some(7));
+            assert_eq!(pool.submit(square, 4).result().unwrap(), 16);
+        }
+    }
+
+    #[test]
+    #[ignore = "shows that an ignored test finds its workers when it is asked for"]
+    fn a_process_pool_works_in_an_ignored_test() {
+        concurrent_futures::init();
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        assert_eq!(pool.submit(square, 5).result().unwrap(), 25);
+    }
+
+    #[test]
+    fn a_test_that_returns_a_result_works() -> Result<(), Error> {
+        concurrent_futures::init();
+        let pool = ProcessPoolExecutor::new(1)?;
+        assert_eq!(pool.submit(square, 6).result()?, 36);
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! One suite, written once and run over every executor: `threads::…`, `processes::…`, `serial::…`.
+//!
+//! Trials run one after the other, each under a watchdog, and each is followed by a check that no
+//! process, thread or descriptor is left of it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "these are tests: what is not there fails the trial"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod support;
+mod big;
+mod executor;
+mod fates;
+mod futures;
+mod many;
+mod maps;
+mod process;
+mod program;
+
+use libtest_mimic::Arguments;
+
+use support::{Processes, Serial, Threads, leaks, watchdog};
+
+fn main() {
+    concurrent_futures::init();
+    program::play_scene();
+    leaks::mark_descendants();
+    watchdog::start();
+    let mut arguments = Arguments::from_args();
+    // Leaks are counted for the whole process: one trial at a time.
+    arguments.test_threads = Some(1);
+    let trials = [
+        executor::everywhere::<Serial>(),
+        executor::everywhere::<Threads>(),
+        executor::everywhere::<Processes>(),
+        executor::pools::<Threads>(),
+        executor::pools::<Processes>(),
+        executor::threads(),
+        executor::serial(),
+        futures::everywhere::<Serial>(),
+        futures::everywhere::<Threads>(),
+        futures::everywhere::<Processes>(),
+        futures::pools::<Threads>(),
+        futures::pools::<Processes>(),
+        many::everywhere::<Serial>(),
+        many::everywhere::<Threads>(),
+        many::everywhere::<Processes>(),
+        many::pools::<Threads>(),
+        many::pools::<Processes>(),
+        many::mixed(),
+        maps::everywhere::<Serial>(),
+        maps::everywhere::<Threads>(),
+        maps::everywhere::<Processes>(),
+        maps::pools::<Threads>(),
+        maps::pools::<Processes>(),
+        fates::matrix(),
+        fates::pools::<Threads>(),
+        fates::pools::<Processes>(),
+        fates::processes(),
+        process::trials(),
+        program::trials(),
+        big::trials(),
+    ];
+    let trials = trials.into_iter().flatten().collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,231 @@
+//! Fates of the whole program: it ends in one way or another, and no process stays behind. Each
+//! scene is this program, started anew.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use concurrent_futures::{Error, Executor, Process, ProcessPoolExecutor, Shutdown};
+use libtest_mimic::Trial;
+
+use crate::support::gate::{Beacon, Held, Hold, hold};
+use crate::support::leaks::{assert_descendants_end, children, descendants};
+use crate::support::{Kind, LONG, Processes, Threads, assert_error, os, trials};
+
+/// Names the scene to be played instead of the suite.
+const SCENE: &str = "CONCURRENT_FUTURES_SCENE";
+/// What the scene's task waits for.
+const HELD: &str = "CONCURRENT_FUTURES_SCENE_HELD";
+
+pub fn trials() -> Vec<Trial> {
+    trials!["program";
+        a_program_drops_its_pool,
+        a_program_leaks_its_pool,
+        a_program_leaks_a_busy_pool,
+        a_program_leaks_a_running_process,
+        a_program_exits_with_a_busy_pool,
+        a_program_panics_with_a_pool_on_the_stack,
+        a_program_returns_while_a_pool_winds_down,
+        a_program_aborts_with_a_busy_pool,
+        a_program_is_killed_with_a_busy_pool,
+        a_program_is_killed_with_nested_pools,
+        a_program_forks_without_exec,
+        a_program_forks_and_its_copy_waits_for_nothing,
+    ]
+}
+
+/// Plays the scene that the environment names, if it names one, and ends the program.
+pub fn play_scene() {
+    let Ok(scene) = std::env::var(SCENE) else {
+        return;
+    };
+    // SAFETY: called first in `main`, while there is one thread.
+    unsafe { std::env::remove_var(SCENE) };
+    let held = || Held::from_text(&std::env::var(HELD).unwrap());
+    match &*scene {
+        "drop" => drop(warm_pool()),
+        "leak" => std::mem::forget(warm_pool()),
+        "leak busy" => std::mem::forget(busy_pool(held())),
+        "leak process" => std::mem::forget(Process::new(hold, held()).start().unwrap()),
+        "exit" => {
+            let _pool = busy_pool(held());
+            std::process::exit(5);
+        }
+        "panic" => {
+            let _pool = warm_pool();
+            panic!("on purpose: in main");
+        }
+        "return" => {
+            let pool = busy_pool(held());
+            pool.shutdown(Shutdown::no_wait());
+            std::mem::forget(pool);
+        }
+        "abort" => {
+            let _pool = busy_pool(held());
+            std::process::abort();
+        }
+        "stay" => drop(busy_pool(held())),
+        "nest" => {
+            let pool = Processes::pool(1);
+            pool.submit(|held| drop(busy_pool(held)), held())
+                .result()
+                .unwrap();
+        }
+        other => panic!("no such scene: {other}"),
+    }
+    std::process::exit(0);
+}
+
+fn warm_pool() -> ProcessPoolExecutor {
+    let pool = Processes::pool(2);
+    pool.warm_up().unwrap();
+    pool
+}
+
+/// A pool with a running task and a queued one.
+fn busy_pool(held: Held) -> ProcessPoolExecutor {
+    let pool = Processes::pool(1);
+    let begun = Hold::new();
+    drop(pool.submit(announce, (begun.argument(), held.clone())));
+    begun.await_begun();
+    drop(pool.submit(hold, held));
+    pool
+}
+
+/// Says twice that it has begun: to the scene and to the trial that has it played.
+fn announce((scene, trial): (Held, Held)) {
+    scene.begin();
+    hold(trial);
+}
+
+/// This program, started anew to play a scene.
+fn start(scene: &str, held: &Hold) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .env(SCENE, scene)
+        .env(HELD, held.argument().to_text())
+        .spawn()
+        .unwrap()
+}
+
+/// Plays a scene to its end; how it ended. Nothing of it may be left.
+fn play(scene: &str) -> std::process::ExitStatus {
+    let held = Hold::new();
+    let status = start(scene, &held).wait().unwrap();
+    assert_descendants_end(Instant::now() + LONG);
+    status
+}
+
+fn a_program_drops_its_pool() {
+    assert_eq!(play("drop").code(), Some(0));
+}
+
+fn a_program_leaks_its_pool() {
+    assert_eq!(play("leak").code(), Some(0));
+}
+
+fn a_program_leaks_a_busy_pool() {
+    assert_eq!(play("leak busy").code(), Some(0));
+}
+
+fn a_program_leaks_a_running_process() {
+    assert_eq!(play("leak process").code(), Some(0));
+}
+
+fn a_program_exits_with_a_busy_pool() {
+    assert_eq!(play("exit").code(), Some(5));
+}
+
+fn a_program_panics_with_a_pool_on_the_stack() {
+    assert_eq!(play("panic").code(), Some(101));
+}
+
+fn a_program_returns_while_a_pool_winds_down() {
+    assert_eq!(play("return").code(), Some(0));
+}
+
+fn a_program_aborts_with_a_busy_pool() {
+    assert_eq!(play("abort").signal(), Some(libc::SIGABRT));
+}
+
+/// Kills the scene once its task runs.
+fn kill_while_it_plays(scene: &str) {
+    let held = Hold::new();
+    let mut program = start(scene, &held);
+    held.await_begun();
+    assert!(descendants().len() > 1, "the program and its worker");
+    program.kill().unwrap();
+    assert_eq!(program.wait().unwrap().signal(), Some(libc::SIGKILL));
+    // The task still waits at its gate, which nobody has opened.
+    assert_descendants_end(Instant::now() + LONG);
+}
+
+fn a_program_is_killed_with_a_busy_pool() {
+    kill_while_it_plays("stay");
+}
+
+fn a_program_is_killed_with_nested_pools() {
+    kill_while_it_plays("nest");
+}
+
+// ---- forks without exec, of this very program ----------------------------------------------
+
+/// Runs `f` in a forked copy of this program; whether it was content.
+fn in_a_copy(f: impl FnOnce() -> bool) -> bool {
+    let copy = os::fork();
+    if copy == 0 {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        os::exit_now(i32::from(!matches!(outcome, Ok(true))));
+    }
+    os::reap(copy).success()
+}
+
+fn a_program_forks_without_exec() {
+    let (threads, processes) = (Threads::pool(1), Processes::pool(1));
+    let (held, beacon) = (Hold::new(), Beacon::new());
+    let running = processes.submit(hold, held.argument());
+    let pid = held.await_begun();
+    Executor::submit(&threads, |n: u8| n, 1).result().unwrap();
+    let content = in_a_copy(|| {
+        assert_error!(
+            processes.submit(hold, held.argument()).result(),
+            Error::BrokenPool(_)
+        );
+        let task = Executor::submit(&threads, hold, held.argument());
+        assert_error!(task.result(), Error::BrokenPool(_));
+        processes.shutdown(Shutdown::wait().cancel_futures());
+        threads.shutdown(Shutdown::wait());
+        assert!(!running.kill());
+        beacon.lamp().light();
+        true
+    });
+    assert!(content && beacon.is_lit());
+    assert!(running.running(), "what the copy did has touched nothing");
+    held.release();
+    assert_eq!(running.result().unwrap(), pid);
+    assert_eq!(processes.submit(|n: u8| n, 1).result().unwrap(), 1);
+    assert_eq!(
+        Executor::submit(&threads, |n: u8| n, 1).result().unwrap(),
+        1
+    );
+}
+
+fn a_program_forks_and_its_copy_waits_for_nothing() {
+    let processes = Processes::pool(2);
+    processes.warm_up().unwrap();
+    let before = children();
+    let threads = Threads::pool(1);
+    Executor::submit(&threads, |n: u8| n, 1).result().unwrap();
+    let mut pools = Some((processes, threads));
+    let content = in_a_copy(|| {
+        drop(pools.take());
+        true
+    });
+    assert!(content);
+    assert_eq!(children(), before, "the original's workers live");
+    let (processes, threads) = pools.unwrap();
+    assert_eq!(processes.submit(|n: u8| n, 1).result().unwrap(), 1);
+    assert_eq!(
+        Executor::submit(&threads, |n: u8| n, 1).result().unwrap(),
+        1
+    );
+}

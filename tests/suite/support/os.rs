@@ -1,0 +1,123 @@
+//! The few system calls that trials make themselves.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Sends a signal.
+pub fn kill(pid: u32, signal: i32) {
+    let sent = try_kill(pid, signal);
+    assert!(sent, "kill {pid}: {}", std::io::Error::last_os_error());
+}
+
+/// Sends a signal, if there is such a process; whether there is.
+pub fn try_kill(pid: u32, signal: i32) -> bool {
+    let pid = i32::try_from(pid).unwrap();
+    // SAFETY: kill touches no memory of ours.
+    unsafe { libc::kill(pid, signal) == 0 }
+}
+
+/// Whether a process of this number exists, be it a zombie.
+pub fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Ends this process at once.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit ends the process, whatever its state.
+    unsafe { libc::_exit(code) }
+}
+
+/// Lets any process of this user attach to this one.
+pub fn allow_debuggers() {
+    // SAFETY: sets an attribute of this process; where it is unknown, the call fails in peace.
+    unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
+}
+
+/// A real fault: std's handler lets a merely raised SIGSEGV pass.
+pub fn segfault() -> ! {
+    let nowhere: *mut u8 = std::ptr::without_provenance_mut(8);
+    // SAFETY: none; the write faults, which ends the process. That is what the caller wants.
+    unsafe { std::ptr::write_volatile(nowhere, 1) };
+    unreachable!("the first page is never mapped")
+}
+
+/// Makes a named pipe.
+pub fn mkfifo(path: &Path) {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is a C string that outlives the call.
+    let answer = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
+    assert_eq!(answer, 0, "mkfifo: {}", std::io::Error::last_os_error());
+}
+
+/// Forks without exec; `0` in the copy.
+pub fn fork() -> i32 {
+    // SAFETY: the copies go on in the one thread that calls; what they may do is what the trial
+    // is about.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    pid
+}
+
+/// Waits for a child of our own making.
+pub fn reap(pid: i32) -> std::process::ExitStatus {
+    let mut status = 0;
+    // SAFETY: `status` is ours and outlives the call.
+    let answer = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!(answer, pid, "waitpid: {}", std::io::Error::last_os_error());
+    std::os::unix::process::ExitStatusExt::from_raw(status)
+}
+
+/// Blocks until something can be read, or for at most `limit`; whether it can.
+pub fn readable(file: &impl AsRawFd, limit: Option<Duration>) -> bool {
+    let limit = limit.map_or(-1, |limit| i32::try_from(limit.as_millis()).unwrap());
+    let mut poll = libc::pollfd {
+        fd: file.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    loop {
+        // SAFETY: one entry, which is ours and outlives the call.
+        let answer = unsafe { libc::poll(&raw mut poll, 1, limit) };
+        let error = std::io::Error::last_os_error();
+        match answer {
+            -1 if error.raw_os_error() == Some(libc::EINTR) => {}
+            -1 => panic!("poll: {error}"),
+            count => return count > 0,
+        }
+    }
+}
+
+/// Blocks until the process has ended, or until the deadline; whether it has. It may be a zombie
+/// then.
+pub fn await_end(pid: u32, deadline: Instant) -> bool {
+    end_of(pid, 0).is_none_or(|end| readable(&end, Some(left(deadline))))
+}
+
+/// As [`await_end`], of a thread of this process. The system gives no such event before
+/// Linux 6.9: there it looks once and lets others run.
+pub fn await_end_of_thread(tid: u32, deadline: Instant) -> bool {
+    /// `PIDFD_THREAD` of Linux 6.9.
+    const THREAD: i32 = libc::O_EXCL;
+    if let Some(end) = end_of(tid, THREAD) {
+        return readable(&end, Some(left(deadline)));
+    }
+    std::thread::yield_now();
+    Instant::now() < deadline
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// A descriptor that is readable once the process has ended; `None` if it is gone already.
+fn end_of(pid: u32, flags: i32) -> Option<File> {
+    let (pid, flags) = (i64::from(pid), i64::from(flags));
+    // SAFETY: pidfd_open touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the descriptor was just made, and is nobody else's.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+}
