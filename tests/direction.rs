@@ -37,6 +37,7 @@ const LAYERS: &[&str] = &[
     // What pools have in common.
     "roster",
     "crew",
+    "crew::post",
     "thread",
     "thread::builder",
     // The link to a process, from bytes to tasks.

@@ -1,0 +1,325 @@
+//! A worker's side of its crew: what it says, and what it asks.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Crew, Stage, State};
+use crate::backlog::Work;
+use crate::error::Error;
+use crate::future::{FutureId, Verdict};
+use crate::observer::{Watch, WorkerEnd};
+use crate::roster::{Killed, Status};
+use crate::worker::Progress;
+
+/// A worker's place in its crew. Dropping it leaves the crew.
+pub(crate) struct Post<W: Work> {
+    /// The crew.
+    crew: Arc<Crew<W>>,
+    /// The worker's index.
+    index: usize,
+    /// What its tasks can see of it.
+    progress: Arc<Progress>,
+    /// Tells the observer.
+    watch: RefCell<Watch>,
+}
+
+/// The answer to [`Post::start_failed`] and [`Post::lost`].
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Start again.
+    Restart,
+    /// Leave: the crew is broken, or has nothing to do.
+    Leave,
+}
+
+/// The answer to [`Post::conclude`].
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conclude {
+    /// The outcome counts.
+    Counts,
+    /// The task was killed: its outcome does not count, and the worker is to die.
+    Killed,
+}
+
+/// Starts in a row that may fail while no worker is ready.
+const MAX_FAILURES: u32 = 3;
+
+/// Starts in a row that others may interrupt.
+const MAX_INTERRUPTIONS: u32 = 1000;
+
+impl<W: Work> Post<W> {
+    pub(super) fn new(crew: Arc<Crew<W>>, index: usize, progress: Arc<Progress>) -> Self {
+        let watch = RefCell::new(Watch::new(crew.observer.clone(), index));
+        Self {
+            crew,
+            index,
+            progress,
+            watch,
+        }
+    }
+
+    /// The worker's life.
+    pub(super) fn serve(self) {
+        (self.crew.career)(&self);
+    }
+
+    pub(crate) fn crew(&self) -> &Arc<Crew<W>> {
+        &self.crew
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// The worker, of this process, is past its start.
+    pub(crate) fn ready(&self, pid: u32) {
+        self.watch.borrow_mut().worker_started(pid);
+        let mut state = self.crew.lock();
+        state.failures = 0;
+        state.interruptions = 0;
+        self.set(&mut state, Status::Idle);
+        self.crew.change.notify_all();
+    }
+
+    /// The next work; `None`: leave. This is where a worker takes a task.
+    pub(crate) fn take(&self) -> Option<W> {
+        let patience = self.crew.limits.idle_timeout;
+        let patience = patience.and_then(|limit| Instant::now().checked_add(limit));
+        let mut state = self.crew.lock();
+        loop {
+            if self.status(&mut state) == Some(Status::Bereft) {
+                return None;
+            }
+            if let Some(work) = state.backlog.pop() {
+                self.set(&mut state, Status::busy_with(work.len()));
+                self.crew.room.notify_all();
+                return Some(work);
+            }
+            let Stage::Open = state.stage else {
+                return None;
+            };
+            if patience.is_some_and(|end| end <= Instant::now()) {
+                // No longer idle: what comes from now on is for somebody else.
+                self.set(&mut state, Status::Bereft);
+                return None;
+            }
+            self.set(&mut state, Status::Idle);
+            state = self.crew.sleep_until(&self.crew.work, state, patience);
+        }
+    }
+
+    /// The worker begins this task; said before the task's cell says so, so that who sees it
+    /// running finds its worker.
+    pub(crate) fn begin(&self, id: FutureId) {
+        self.progress.begin_task();
+        self.update_busy(|task, rest, _| {
+            *task = Some(id);
+            *rest -= 1;
+        });
+    }
+
+    /// The task that the worker has just begun has truly begun.
+    pub(crate) fn begun(&self, id: FutureId) {
+        self.watch.borrow_mut().task_started(id);
+    }
+
+    /// The worker is let go, and another takes its place.
+    pub(crate) fn let_go(&self) {
+        self.watch.borrow_mut().worker_ended(WorkerEnd::Left);
+    }
+
+    /// The task that the worker has just begun turned out to be cancelled.
+    pub(crate) fn abandon(&self) {
+        self.update_busy(|task, _, _| *task = None);
+    }
+
+    /// A task of the chunk is not to be begun: it was cancelled.
+    pub(crate) fn skip(&self) {
+        self.update_busy(|_, rest, _| *rest -= 1);
+    }
+
+    /// Whether workers are being ended from outside.
+    pub(crate) fn stopping(&self) -> bool {
+        self.crew.lock().stopping
+    }
+
+    /// Whether what has not begun is not to begin any more.
+    pub(crate) fn cancels(&self) -> bool {
+        matches!(self.crew.lock().stage, Stage::Cancelling)
+    }
+
+    /// So many tasks of the chunk will not begin.
+    pub(crate) fn forget(&self, tasks: usize) {
+        self.update_busy(|_, rest, _| *rest -= tasks);
+        let mut state = self.crew.lock();
+        state.roster.count_many(Verdict::Cancelled, tasks);
+    }
+
+    /// The outcome of the task has arrived: does it count?
+    pub(crate) fn conclude(&self) -> Conclude {
+        let mut answer = Conclude::Counts;
+        self.update_busy(|task, _, killed| match killed {
+            Killed::Yes => answer = Conclude::Killed,
+            // From here on nobody finds the task running, to kill it.
+            Killed::No => *task = None,
+        });
+        answer
+    }
+
+    /// The task's future is about to be done: the worker is free from now on, unless its chunk
+    /// goes on.
+    pub(crate) fn end(&self, verdict: Verdict) {
+        self.watch.borrow_mut().task_finished(verdict);
+        let mut state = self.crew.lock();
+        state.roster.count(verdict);
+        match self.status(&mut state) {
+            Some(Status::Busy {
+                rest: 0,
+                killed: Killed::No,
+                ..
+            }) => {
+                self.set(&mut state, Status::Idle);
+            }
+            Some(Status::Busy { rest, killed, .. }) => {
+                let task = None;
+                self.set(&mut state, Status::Busy { task, rest, killed });
+            }
+            _ => {}
+        }
+    }
+
+    /// The future of the task that a lost worker ran is about to be done.
+    pub(crate) fn end_of_lost(&self, verdict: Verdict) {
+        self.watch.borrow_mut().task_finished(verdict);
+        self.crew.count(verdict);
+    }
+
+    /// What the worker took and did not begin goes back to the queue.
+    pub(crate) fn give_back(&self, unbegun: W) {
+        let mut state = self.crew.lock();
+        self.set(&mut state, Status::Starting);
+        let unserved = self.return_to_backlog(&mut state, unbegun);
+        drop(state);
+        if let Some((work, error)) = unserved {
+            work.fail(&error);
+        }
+    }
+
+    /// The worker's process is gone; what it had not begun goes back to the queue.
+    pub(crate) fn lost(&self, unbegun: Option<W>) -> Next {
+        self.watch.borrow_mut().worker_ended(WorkerEnd::Lost);
+        let mut state = self.crew.lock();
+        state.lost += 1;
+        self.set(&mut state, Status::Starting);
+        let unserved = unbegun.and_then(|work| self.return_to_backlog(&mut state, work));
+        let next = self.restart_or_leave(&mut state);
+        drop(state);
+        if let Some((work, error)) = unserved {
+            work.fail(&error);
+        }
+        next
+    }
+
+    /// Queues what a worker had taken; back it comes where nothing is served any more, with why.
+    fn return_to_backlog(&self, state: &mut State<W>, work: W) -> Option<(W, Error)> {
+        match state.stage.clone() {
+            Stage::Open | Stage::Closing => {
+                state.backlog.push(work);
+                None
+            }
+            Stage::Cancelling => {
+                state.roster.count_many(Verdict::Cancelled, work.len());
+                Some((work, Error::Cancelled))
+            }
+            Stage::Broken(error) => {
+                state.roster.count_many(Verdict::Failed, work.len());
+                Some((work, error))
+            }
+        }
+    }
+
+    /// The worker could not be started. Breaks the crew at the third time in a row.
+    pub(crate) fn start_failed(&self, error: &Error) -> Next {
+        let mut state = self.crew.lock();
+        state.failures += 1;
+        if state.failures >= MAX_FAILURES && state.roster.ready() == 0 {
+            drop(state);
+            self.crew.break_down(error);
+            return Next::Leave;
+        }
+        self.restart_or_leave(&mut state)
+    }
+
+    /// The worker was ended from outside before it was ready. Breaks the crew only when that
+    /// never ends: where memory is short, the kernel kills worker after worker.
+    pub(crate) fn start_interrupted(&self, error: &Error) -> Next {
+        let mut state = self.crew.lock();
+        state.interruptions += 1;
+        if state.interruptions >= MAX_INTERRUPTIONS {
+            drop(state);
+            self.crew.break_down(error);
+            return Next::Leave;
+        }
+        self.restart_or_leave(&mut state)
+    }
+
+    fn restart_or_leave(&self, state: &mut State<W>) -> Next {
+        let wanted = match state.stage {
+            Stage::Broken(_) => false,
+            _ if state.stopping => false,
+            Stage::Closing | Stage::Cancelling => !state.backlog.is_empty(),
+            Stage::Open => !state.backlog.is_empty() || state.warming > 0,
+        };
+        if !wanted {
+            return Next::Leave;
+        }
+        if state.lost > 0 {
+            state.lost -= 1;
+            state.roster.count_restart();
+        }
+        Next::Restart
+    }
+
+    fn update_busy(&self, f: impl FnOnce(&mut Option<FutureId>, &mut usize, &mut Killed)) {
+        let mut state = self.crew.lock();
+        if let Some(worker) = state.roster.worker(self.index) {
+            if let Status::Busy { task, rest, killed } = &mut worker.status {
+                f(task, rest, killed);
+            }
+        }
+    }
+
+    fn status(&self, state: &mut State<W>) -> Option<Status> {
+        state.roster.worker(self.index).map(|worker| worker.status)
+    }
+
+    fn set(&self, state: &mut State<W>, status: Status) {
+        if let Some(worker) = state.roster.worker(self.index) {
+            worker.status = status;
+        }
+    }
+}
+
+impl<W: Work> Drop for Post<W> {
+    fn drop(&mut self) {
+        self.let_go();
+        let mut state = self.crew.lock();
+        if let Some(worker) = state.roster.unseat(self.index) {
+            state.left.push(worker.thread);
+        }
+        let staffed = match state.stage {
+            Stage::Broken(_) => Ok(()),
+            _ => self.crew.staff(&mut state),
+        };
+        self.crew.change.notify_all();
+        drop(state);
+        self.crew.break_unless(staffed);
+    }
+}
