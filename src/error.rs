@@ -144,15 +144,34 @@ struct PanicReport {
     task: Option<TaskInfo>,
     /// The index of the worker that ran it, where it was one.
     worker: Option<usize>,
+    /// What it printed, where that was captured.
+    output: Option<String>,
 }
 
 impl PanicInfo {
     pub(crate) fn new(panic: Panic, task: Option<TaskInfo>, worker: Option<usize>) -> Self {
+        Self::with_output(panic, task, worker, None)
+    }
+
+    /// With what the task printed.
+    pub(crate) fn with_output(
+        panic: Panic,
+        task: Option<TaskInfo>,
+        worker: Option<usize>,
+        output: Option<String>,
+    ) -> Self {
         Self(Arc::new(PanicReport {
             panic,
             task,
             worker,
+            output,
         }))
+    }
+
+    /// The end of what the task printed, where that is [captured](crate::WorkerStdio::Capture).
+    #[must_use]
+    pub fn output(&self) -> Option<&str> {
+        self.0.output.as_deref()
     }
 
     /// The text given to `panic!`.
@@ -237,6 +256,8 @@ pub(crate) struct DeathReport {
     pub(crate) attempts: u32,
     /// What it did before, where that explains the end.
     pub(crate) note: Option<String>,
+    /// What the task printed, where that was captured.
+    pub(crate) output: Option<String>,
 }
 
 /// How a process ended.
@@ -289,6 +310,12 @@ impl WorkerDeath {
         &self.0.task
     }
 
+    /// The end of what the task printed, where that is [captured](crate::WorkerStdio::Capture).
+    #[must_use]
+    pub fn output(&self) -> Option<&str> {
+        self.0.output.as_deref()
+    }
+
     /// How often the task was begun, this time included.
     #[must_use]
     pub fn attempts(&self) -> u32 {
@@ -307,6 +334,7 @@ impl fmt::Display for WorkerDeath {
             task,
             attempts,
             note,
+            output: _,
         } = &*self.0;
         write!(f, "worker {worker} (pid {pid}) {end} while it ran {task}")?;
         if *attempts > 1 {

@@ -240,7 +240,7 @@ fn attend(mut link: Link, request: Request) {
     let outcome = match converse(&mut link, &request) {
         Ok(outcome) => {
             link.close();
-            outcome.map_err(|fault| error_of(fault, info, 0))
+            outcome.map_err(|fault| error_of(fault, info, 0, None))
         }
         Err(broken) => {
             let end = link.end_now();
@@ -251,7 +251,7 @@ fn attend(mut link: Link, request: Request) {
                 end,
                 memory: None,
             };
-            Err(death.of(info, 1, broken))
+            Err(death.of(info, 1, broken, None))
         }
     };
     match outcome {

@@ -35,7 +35,7 @@ pub use label::TaskInfo;
 pub use map::{Map, MapUnordered};
 pub use observer::{Observer, TaskEvent, TaskOutcome, WorkerEnd, WorkerEvent};
 pub use options::{MapOptions, Shutdown, TaskOptions};
-pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, init};
+pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerStdio, init};
 pub use serial::SerialExecutor;
 pub use task::{Payload, Task};
 pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};

@@ -46,6 +46,7 @@ const LAYERS: &[&str] = &[
     "process::reentry",
     "process::channel",
     "process::subprocess",
+    "process::output",
     "process::link",
     "process::launch",
     "process::child",

@@ -10,6 +10,7 @@ use crate::crew::Limits;
 use crate::error::{Error, PanicInfo};
 use crate::observer::Observer;
 use crate::process::launch::Launch;
+use crate::process::output::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
 use crate::process::{codec, entry, reentry};
 use crate::task::Payload;
@@ -116,6 +117,19 @@ impl ProcessPoolBuilder {
     /// ```
     pub fn launcher<S: Into<OsString>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
         self.launch.launcher = command.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where the workers' standard output goes; where the program's goes if not given.
+    pub fn stdout(mut self, policy: WorkerStdio) -> Self {
+        self.launch.stdout = policy;
+        self
+    }
+
+    /// Where the workers' standard error goes; where the program's goes if not given. What a worker
+    /// says before it is ready goes there in any case.
+    pub fn stderr(mut self, policy: WorkerStdio) -> Self {
+        self.launch.stderr = policy;
         self
     }
 

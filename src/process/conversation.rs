@@ -12,6 +12,7 @@ use crate::future::{FutureId, Verdict};
 use crate::label::TaskInfo;
 use crate::process::launch::Launch;
 use crate::process::link::{Broken, Link, Reply};
+use crate::process::output::Captured;
 use crate::process::request::Request;
 use crate::process::subprocess::Peak;
 use crate::process::wire::Fault;
@@ -252,9 +253,13 @@ impl<'a> Conversation<'a> {
         match reply {
             Reply::Value(value) => request.reply.deliver(value, &mut settled),
             Reply::Fault(fault) => {
-                let error = error_of(fault, request.reply.info(), self.post.index());
+                let printed = self.link.output().and_then(Captured::take);
+                let error = error_of(fault, request.reply.info(), self.post.index(), printed);
                 request.reply.fail(error, &mut settled);
             }
+        }
+        if let Some(output) = self.link.output() {
+            output.clear();
         }
         self.begun = Instant::now();
         if let Some(next) = self.ahead.front() {
@@ -266,6 +271,9 @@ impl<'a> Conversation<'a> {
 
     /// Sends further ahead the shorter tasks are.
     fn widen(&mut self, took: Duration) {
+        if self.link.output().is_some() {
+            return; // what is printed is told task by task
+        }
         let fitting = AHEAD.as_nanos() / took.as_nanos().max(1);
         self.window = usize::try_from(fitting)
             .unwrap_or(usize::MAX)
@@ -323,7 +331,8 @@ impl<'a> Conversation<'a> {
                         .fail(Error::TaskTimeout { limit }, &mut settled);
                 }
                 _ => {
-                    let error = death.of(victim.reply.info(), victim.attempts, broken);
+                    let printed = self.link.output().and_then(Captured::take);
+                    let error = death.of(victim.reply.info(), victim.attempts, broken, printed);
                     victim.reply.fail(error, &mut settled);
                 }
             }
@@ -359,7 +368,13 @@ pub(crate) struct Death {
 
 impl Death {
     /// The error of the task that it ran.
-    pub(crate) fn of(&self, task: TaskInfo, attempts: u32, broken: Broken) -> Error {
+    pub(crate) fn of(
+        &self,
+        task: TaskInfo,
+        attempts: u32,
+        broken: Broken,
+        output: Option<String>,
+    ) -> Error {
         Error::WorkerDied(WorkerDeath::new(DeathReport {
             worker: self.worker,
             pid: self.pid,
@@ -374,14 +389,23 @@ impl Death {
                 )),
                 _ => None,
             },
+            output,
         }))
     }
 }
 
 /// What a fault that a worker reports is to the user.
-pub(crate) fn error_of(fault: Fault, task: TaskInfo, worker: usize) -> Error {
+pub(crate) fn error_of(
+    fault: Fault,
+    task: TaskInfo,
+    worker: usize,
+    printed: Option<String>,
+) -> Error {
     match fault {
-        Fault::Panicked(panic) => Error::Panicked(PanicInfo::new(panic, Some(task), Some(worker))),
+        Fault::Panicked(panic) => {
+            let info = PanicInfo::with_output(panic, Some(task), Some(worker), printed);
+            Error::Panicked(info)
+        }
         Fault::Decode(words) => Error::Decode(words.into()),
         Fault::Encode(words) => Error::Encode(words.into()),
         Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },

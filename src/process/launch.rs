@@ -15,6 +15,7 @@ use crate::error::{Error, PanicInfo, ProcessEnd};
 use crate::process::channel::{Channel, Heard};
 use crate::process::entry::Call;
 use crate::process::link::Link;
+use crate::process::output::{Output, WorkerStdio};
 use crate::process::subprocess::{Started, Subprocess};
 use crate::process::wire::{self, Dialect, Fault, Header, Hello, Kind, Welcome};
 use crate::process::{codec, image, reentry, sys};
@@ -38,6 +39,10 @@ pub(crate) struct Launch {
     pub(crate) task_timeout: Option<Duration>,
     /// A command in front of the program, and its arguments.
     pub(crate) launcher: Vec<OsString>,
+    /// Where their standard output goes.
+    pub(crate) stdout: WorkerStdio,
+    /// Where their standard error goes.
+    pub(crate) stderr: WorkerStdio,
     /// What they run first, and on which encoded argument.
     pub(crate) initializer: Option<(Call, Vec<u8>)>,
 }
@@ -67,6 +72,8 @@ impl Launch {
             max_tasks_per_child: None,
             task_timeout: None,
             launcher: Vec::new(),
+            stdout: WorkerStdio::Inherit,
+            stderr: WorkerStdio::Inherit,
             initializer: None,
         }
     }
@@ -271,14 +278,17 @@ impl<'a> Launching<'a> {
         let _ = stream.set_write_timeout(limit);
     }
 
-    fn say_welcome(&self) -> Result<(), Stop> {
+    fn say_welcome(&mut self) -> Result<(), Stop> {
         let frame = wire::frame(Kind::Welcome, &self.launch.welcome(self.index).to_body());
-        let outputs = sys::standard(libc::STDOUT_FILENO)
-            .and_then(|stdout| Ok([stdout, sys::standard(libc::STDERR_FILENO)?]))
+        let output = Output::new(self.launch.stdout, self.launch.stderr)
             .map_err(|error| Stop::Wrong(format!("no descriptors for its output: {error}")))?;
-        let descriptors = [outputs[0].as_fd(), outputs[1].as_fd()];
+        let descriptors = output.descriptors().map(AsFd::as_fd);
         let channel = self.link.channel();
-        channel.send_with(&[&frame], &descriptors).map_err(stop_of)
+        channel
+            .send_with(&[&frame], &descriptors)
+            .map_err(stop_of)?;
+        self.link.keep_output(output.into_captured());
+        Ok(())
     }
 
     /// Handles a frame, or what the worker says on standard error.

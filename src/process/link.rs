@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
 use crate::process::channel::{Channel, Heard};
+use crate::process::output::Captured;
 use crate::process::request::Request;
 use crate::process::subprocess::{Subprocess, Watcher};
 use crate::process::wire::{self, CALL_SIZE, Fault, Header, Kind};
@@ -31,6 +32,8 @@ pub(crate) struct Link {
     payload_limit: u64,
     /// Whether reads give up at some time.
     limited: bool,
+    /// What the worker prints, where that is captured.
+    output: Option<Captured>,
 }
 
 /// What became of a task, as the worker tells it.
@@ -76,7 +79,18 @@ impl Link {
             body: Vec::new(),
             payload_limit: u64::MAX,
             limited: false,
+            output: None,
         }
+    }
+
+    /// Keeps what the worker prints.
+    pub(crate) fn keep_output(&mut self, output: Option<Captured>) {
+        self.output = output;
+    }
+
+    /// What the worker prints, where that is captured.
+    pub(crate) fn output(&self) -> Option<&Captured> {
+        self.output.as_ref()
     }
 
     /// Refuses results above this.

@@ -22,6 +22,7 @@ pub(crate) mod sys;
 pub(crate) mod reentry;
 pub(crate) mod channel;
 pub(crate) mod subprocess;
+pub(crate) mod output;
 pub(crate) mod link;
 pub(crate) mod launch;
 pub(crate) mod child;
@@ -33,4 +34,5 @@ mod builder;
 
 pub use builder::ProcessPoolBuilder;
 pub use child::init;
+pub use output::WorkerStdio;
 pub use pool::ProcessPoolExecutor;

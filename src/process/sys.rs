@@ -229,6 +229,23 @@ pub(crate) fn standard(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Memory that is written to like a file, at its end only.
+pub(crate) fn anonymous_file() -> io::Result<OwnedFd> {
+    let name = c"concurrent-futures output";
+    let create = |flags| {
+        // SAFETY: the name outlives the call.
+        checked(unsafe { libc::memfd_create(name.as_ptr(), flags) })
+    };
+    let descriptor = create(libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL)
+        // Kernels before 6.3 do not know the second flag.
+        .or_else(|_| create(libc::MFD_CLOEXEC))?;
+    // SAFETY: the kernel made this descriptor for us; nobody else has it.
+    let file = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // SAFETY: no memory is touched.
+    checked(unsafe { libc::fcntl(descriptor, libc::F_SETFL, libc::O_APPEND) })?;
+    Ok(file)
+}
+
 // ---- processes -------------------------------------------------------------------------------
 
 /// Blocks until the child has ended, and leaves it to be reaped.
