@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::error::Error;
-use crate::future::FutureId;
+use crate::future::{FutureId, Verdict};
 
 /// What waits in a backlog: a task, or a chunk of them with ascending names.
 pub(crate) trait Work: Send + 'static {
     /// The first name.
     fn id(&self) -> FutureId;
+    /// The last name.
+    fn last(&self) -> FutureId;
     /// How many tasks it is.
     fn len(&self) -> usize;
     /// Whether the task of this name is one of them.
@@ -16,21 +18,21 @@ pub(crate) trait Work: Send + 'static {
     /// Takes out the task of this name.
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
     /// Settles all of it with this error.
-    fn fail(self, error: &Error);
+    fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict));
 }
 
 /// A task that was taken out of a backlog. It holds user values: to be dropped off locks.
 pub(crate) trait Removed: Send {
     /// Settles it with this error, unless it has settled.
-    fn fail(self: Box<Self>, error: &Error);
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
 }
 
 /// All of a piece of work.
 struct Whole<W>(W);
 
 impl<W: Work> Removed for Whole<W> {
-    fn fail(self: Box<Self>, error: &Error) {
-        self.0.fail(error);
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        self.0.fail(error, settled);
     }
 }
 
@@ -53,7 +55,8 @@ impl<W: Work> Backlog<W> {
 
     pub(crate) fn push(&mut self, work: W) {
         self.tasks += work.len();
-        self.waiting.insert(work.id(), work);
+        let twin = self.waiting.insert(work.id(), work);
+        debug_assert!(twin.is_none(), "names are not used twice");
     }
 
     /// The oldest.
@@ -116,6 +119,9 @@ mod tests {
         fn id(&self) -> FutureId {
             FutureId::from_number(self.0[0])
         }
+        fn last(&self) -> FutureId {
+            FutureId::from_number(self.0[self.0.len() - 1])
+        }
         fn len(&self) -> usize {
             self.0.len()
         }
@@ -129,7 +135,7 @@ mod tests {
                 .position(|n| FutureId::from_number(*n) == id)?;
             Some(Box::new(Whole(Self(vec![self.0.remove(at)]))))
         }
-        fn fail(self, _: &Error) {}
+        fn fail(self, _: &Error, _: &mut dyn FnMut(Verdict)) {}
     }
 
     fn backlog(chunks: &[&[u64]]) -> Backlog<Names> {

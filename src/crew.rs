@@ -19,10 +19,13 @@ use crate::future::{FutureId, Place, Verdict};
 use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::roster::{Killed, Roster, Status, Worker};
-use crate::unwind;
+use crate::unwind::discard;
 use crate::worker::Progress;
 
 pub(crate) use post::{Conclude, Next, Post};
+
+/// Starts in a row that may fail while no worker is ready.
+const MAX_FAILURES: u32 = 3;
 
 /// The threads of one pool, and what they are to do.
 pub(crate) struct Crew<W: Work> {
@@ -242,6 +245,9 @@ impl<W: Work> Crew<W> {
         let mut state = self.lock();
         state.roster.count(Verdict::Cancelled);
         let rest = state.backlog.withdraw(id);
+        if rest.is_none() {
+            state.roster.withdraw(id);
+        }
         drop(state);
         self.room.notify_one();
         discard(rest);
@@ -268,39 +274,48 @@ impl<W: Work> Crew<W> {
 
     /// Settles a queued task with this error, and takes it out.
     pub(crate) fn refuse(&self, id: FutureId, error: &Error) {
+        if self.origin.is_elsewhere() {
+            return;
+        }
         let mut state = self.lock();
         let removed = state.backlog.withdraw(id);
-        if removed.is_some() {
-            state.roster.count(Verdict::Failed);
-        }
         drop(state);
         self.room.notify_one();
         if let Some(removed) = removed {
-            removed.fail(error);
+            removed.fail(error, &mut |verdict| self.count(verdict));
         }
     }
 
     /// Counts a task that ended without a worker.
     pub(crate) fn count(&self, verdict: Verdict) {
+        if self.origin.is_elsewhere() {
+            return;
+        }
         self.lock().roster.count(verdict);
     }
 
     /// A task was settled as timed out, while its thread goes on.
     pub(crate) fn expired(&self, id: FutureId) {
+        if self.origin.is_elsewhere() {
+            return;
+        }
         self.count(Verdict::Failed);
         self.request_cancel(id);
     }
 
     /// Asks the thread that runs this task to stop it, if one does.
     pub(crate) fn request_cancel(&self, id: FutureId) {
+        if self.origin.is_elsewhere() {
+            return;
+        }
         if let Some((_, worker)) = self.lock().roster.running(id) {
             worker.progress.request_cancel();
         }
     }
 
-    /// Marks the task as killed if a worker runs it; that worker's index. From then on its
-    /// outcome does not count, and the worker begins nothing else.
-    pub(crate) fn mark_killed(&self, id: FutureId) -> Option<usize> {
+    /// Marks the task as killed if a worker runs it; what is at that worker's index, looked up under
+    /// the lock. From then on its outcome does not count, and the worker begins nothing else.
+    pub(crate) fn mark_killed<P>(&self, id: FutureId, at: impl FnOnce(usize) -> P) -> Option<P> {
         if self.origin.is_elsewhere() {
             return None;
         }
@@ -309,7 +324,7 @@ impl<W: Work> Crew<W> {
         if let Status::Busy { killed, .. } = &mut worker.status {
             *killed = Killed::Yes;
         }
-        Some(index)
+        Some(at(index))
     }
 
     /// The process of an idle worker has died.
@@ -358,18 +373,19 @@ impl<W: Work> Crew<W> {
 
     /// Fails what is queued and what comes, for this reason.
     pub(crate) fn break_down(&self, error: &Error) {
+        if self.origin.is_elsewhere() {
+            return;
+        }
         let mut state = self.lock();
-        if let Stage::Broken(_) = state.stage {
+        if matches!(state.stage, Stage::Broken(_)) || state.stopping {
             return;
         }
         state.stage = Stage::Broken(error.clone());
         let queued = state.backlog.take_all();
-        let tasks = queued.iter().map(Work::len).sum();
-        state.roster.count_many(Verdict::Failed, tasks);
         self.notify_all();
         drop(state);
         for work in queued {
-            work.fail(error);
+            work.fail(error, &mut |verdict| self.count(verdict));
         }
     }
 
@@ -387,12 +403,12 @@ impl<W: Work> Crew<W> {
         if let (true, Stage::Closing | Stage::Cancelling) = (how.cancels, &state.stage) {
             state.stage = Stage::Cancelling;
             cancelled = state.backlog.take_all();
-            let tasks = cancelled.iter().map(Work::len).sum();
-            state.roster.count_many(Verdict::Cancelled, tasks);
         }
         self.notify_all();
         drop(state);
-        discard(cancelled);
+        for work in cancelled {
+            work.fail(&Error::Cancelled, &mut |verdict| self.count(verdict));
+        }
         !how.waits || self.wait_until_gone(deadline)
     }
 
@@ -475,7 +491,9 @@ impl<W: Work> Crew<W> {
         if state.roster.idle() > 0 {
             self.work.notify_one();
         }
-        let needed = state.backlog.len() > state.roster.free();
+        // Where starts have failed again and again, those that are ready go on alone.
+        let may_start = state.failures < MAX_FAILURES || state.roster.ready() == 0;
+        let needed = may_start && state.backlog.len() > state.roster.free();
         if needed && state.roster.len() < self.limits.max_workers {
             let started = self.start_worker(state);
             if let (Err(error), 0) = (&started, state.roster.len()) {
@@ -548,9 +566,4 @@ impl<W: Work> Crew<W> {
 
 fn forked() -> Error {
     Error::BrokenPool("this process is a forked copy of the one that made the pool".into())
-}
-
-/// Drops what may hold user values, whose `Drop` may panic.
-fn discard<T>(value: T) {
-    let (Ok(()) | Err(_)) = unwind::catch(|| drop(value));
 }

@@ -500,7 +500,11 @@ impl<T> Promise<T> {
     /// Settles the future with what the function came to. `before` runs once callbacks are
     /// through, just before anybody else sees the future done.
     pub(crate) fn settle(self, outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
-        self.settle_as(outcome, Ending::Finished, before);
+        let ending = match outcome {
+            Err(Error::Cancelled) => self.shared().ending_if_cancelled(),
+            _ => Ending::Finished,
+        };
+        self.settle_as(outcome, ending, before);
     }
 
     /// Settles the future as cancelled, its worker having been killed.
@@ -527,11 +531,7 @@ impl<T> Promise<T> {
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let ending = if shared.cell.is_running() {
-                Ending::Killed
-            } else {
-                Ending::Withdrawn
-            };
+            let ending = shared.ending_if_cancelled();
             shared.settle(Err(Error::Cancelled), ending, |_| ());
             release(shared);
         }
@@ -539,6 +539,15 @@ impl<T> Drop for Promise<T> {
 }
 
 impl<T> Shared<T> {
+    /// How the task ends if it ends now, cancelled.
+    fn ending_if_cancelled(&self) -> Ending {
+        if self.cell.is_running() {
+            Ending::Killed
+        } else {
+            Ending::Withdrawn
+        }
+    }
+
     fn owner(&self) -> Option<Arc<dyn Owner>> {
         self.owner.get()?.upgrade()
     }

@@ -191,7 +191,10 @@ impl<R> RunningProcess<R> {
 
 impl<R> Drop for RunningProcess<R> {
     fn drop(&mut self) {
-        if self.attendant.is_some() {
+        if self.process.is_elsewhere() {
+            // A forked copy: neither the child nor the thread is its own.
+            std::mem::forget(self.attendant.take());
+        } else if self.attendant.is_some() {
             self.process.kill();
             self.join_attendant();
         }

@@ -438,7 +438,7 @@ impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
     fn size_hint(&self, ahead: usize) -> (usize, Option<usize>) {
         let (low, high) = self.items.size_hint();
         let low = match self.deadline {
-            Some(_) => (low + ahead).min(1),
+            Some(_) => low.saturating_add(ahead).min(1),
             None => low.saturating_add(ahead),
         };
         (low, high.and_then(|high| high.checked_add(ahead)))

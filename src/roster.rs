@@ -41,8 +41,10 @@ pub(crate) enum Status {
     Busy {
         /// What it runs now.
         task: Option<FutureId>,
-        /// How many it has not begun.
-        rest: usize,
+        /// How many it has not begun, and will.
+        rest: i64,
+        /// The first and the last task of the chunk.
+        chunk: (FutureId, FutureId),
         /// Somebody killed the task: its outcome no longer counts.
         killed: Killed,
     },
@@ -114,6 +116,18 @@ impl Roster {
             .find(|(_, w)| matches!(w.status, Status::Busy { task, .. } if task == Some(id)))
     }
 
+    /// A task that no longer waits was cancelled before it began: whoever has it in his chunk will
+    /// not begin it.
+    pub(crate) fn withdraw(&mut self, id: FutureId) {
+        for worker in self.seats.iter_mut().flatten() {
+            if let Status::Busy { rest, chunk, .. } = &mut worker.status {
+                if (chunk.0..=chunk.1).contains(&id) {
+                    *rest -= 1;
+                }
+            }
+        }
+    }
+
     /// Workers that will look for a task without being started.
     pub(crate) fn free(&self) -> usize {
         let looks = |w: &&Worker| matches!(w.status, Status::Idle | Status::Starting);
@@ -151,7 +165,10 @@ impl Roster {
     /// The public figures; `waiting` tasks are in the backlog.
     pub(crate) fn stats(&self, waiting: usize) -> Stats {
         let busy = |w: &Worker| match w.status {
-            Status::Busy { task, rest, .. } => (usize::from(task.is_some()), rest),
+            Status::Busy { task, rest, .. } => {
+                let rest = usize::try_from(rest).unwrap_or(0);
+                (usize::from(task.is_some()), rest)
+            }
             _ => (0, 0),
         };
         let (running, begun) = self
@@ -172,10 +189,12 @@ impl Roster {
 }
 
 impl Status {
-    pub(crate) fn busy_with(tasks: usize) -> Self {
+    /// At work on so many tasks, of these names.
+    pub(crate) fn busy_with(tasks: usize, chunk: (FutureId, FutureId)) -> Self {
         Self::Busy {
             task: None,
-            rest: tasks,
+            rest: i64::try_from(tasks).unwrap_or(i64::MAX),
+            chunk,
             killed: Killed::No,
         }
     }

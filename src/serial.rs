@@ -90,7 +90,9 @@ impl Host for SerialExecutor {
         false
     }
 
-    fn forget(&self, _: usize) {}
+    fn forget(&self) {}
+
+    fn count(&self, _: Verdict) {}
 
     /// In the caller nobody is there to watch: the limit is looked at afterwards.
     fn watch(&self, _: Weak<dyn Expire>, _: Duration) -> Option<Watched> {

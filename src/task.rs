@@ -21,7 +21,7 @@ use crate::process::entry::{self, Call};
 use crate::process::request::{Request, Slot};
 use crate::state::Start;
 use crate::timer::Watched;
-use crate::unwind::{self, Panic};
+use crate::unwind::{self, Panic, discard};
 
 /// What travels to a process: encoded by serde, without borrows, sent from thread to thread.
 ///
@@ -216,6 +216,11 @@ impl Task {
 
     // ---- for our own pools -------------------------------------------------------------------
 
+    /// The name of its last future.
+    pub(crate) fn last(&self) -> FutureId {
+        self.job.last()
+    }
+
     /// How many futures it settles.
     pub(crate) fn len(&self) -> usize {
         self.job.len()
@@ -290,8 +295,10 @@ pub(crate) trait Host {
     fn abandon(&self);
     /// Whether what has not begun is not to begin any more.
     fn cancels(&self) -> bool;
-    /// So many items will not begin.
-    fn forget(&self, items: usize);
+    /// The rest of the chunk will not begin.
+    fn forget(&self);
+    /// An item of that has settled.
+    fn count(&self, verdict: Verdict);
     /// The item that it has begun may run for so long from now, while the answer lives.
     fn watch(&self, task: Weak<dyn Expire>, limit: Duration) -> Option<Watched>;
     /// The item's future is about to be done.
@@ -310,7 +317,8 @@ impl Host for NoHost {
     fn cancels(&self) -> bool {
         false
     }
-    fn forget(&self, _: usize) {}
+    fn forget(&self) {}
+    fn count(&self, _: Verdict) {}
     fn watch(&self, _: Weak<dyn Expire>, _: Duration) -> Option<Watched> {
         None
     }
@@ -355,6 +363,7 @@ impl Pace {
 /// What a [`Task`] does, its types erased.
 trait Job: Send {
     fn id(&self) -> FutureId;
+    fn last(&self) -> FutureId;
     fn len(&self) -> usize;
     fn attach(&self, owner: &Weak<dyn Owner>);
     fn contains(&self, id: FutureId) -> bool;
@@ -393,6 +402,12 @@ where
         first.unwrap_or_else(|| unreachable!("chunks without items are not made, nor kept"))
     }
 
+    fn last(&self) -> FutureId {
+        self.items
+            .back()
+            .map_or_else(|| self.id(), |(_, promise)| promise.id())
+    }
+
     fn len(&self) -> usize {
         self.items.len()
     }
@@ -420,12 +435,14 @@ where
         let mut count = 0;
         while let Some((argument, promise)) = self.items.pop_front() {
             if count > 0 && host.cancels() {
-                host.forget(self.items.len() + 1);
+                self.items.push_front((argument, promise));
+                host.forget();
                 break;
             }
             host.begin(promise.id());
             if promise.start() == Start::Cancelled {
                 host.abandon();
+                discard(argument);
                 continue;
             }
             host.begun(promise.id());
@@ -448,15 +465,15 @@ where
             }
             promise.settle(outcome, |verdict| host.end(verdict));
         }
+        fail_each(self.items.drain(..), &Error::Cancelled, &mut |v| {
+            host.count(v)
+        });
         // The function may be a closure, whose captures have a `Drop`.
         discard(self);
     }
 
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        for (argument, promise) in self.items {
-            discard(argument);
-            promise.settle(Err(error.clone()), &mut *settled);
-        }
+        fail_each(self.items.into_iter(), error, settled);
     }
 
     fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> VecDeque<Request> {
@@ -484,6 +501,7 @@ where
                         argument,
                         options: self.options,
                         attempts: 0,
+                        returns: 0,
                         reply,
                     });
                 }
@@ -503,16 +521,21 @@ where
 }
 
 impl<A: Send, R: Send> Removed for (A, Promise<R>) {
-    fn fail(self: Box<Self>, error: &Error) {
-        let (argument, promise) = *self;
-        discard(argument);
-        promise.settle(Err(error.clone()), |_| ());
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        fail_each(std::iter::once(*self), error, settled);
     }
 }
 
-/// Drops what may hold user values, whose `Drop` may panic.
-fn discard<T>(value: T) {
-    let (Ok(()) | Err(_)) = unwind::catch(|| drop(value));
+/// Settles items that will not run.
+fn fail_each<A, R>(
+    items: impl Iterator<Item = (A, Promise<R>)>,
+    error: &Error,
+    settled: &mut dyn FnMut(Verdict),
+) {
+    for (argument, promise) in items {
+        discard(argument);
+        promise.settle(Err(error.clone()), &mut *settled);
+    }
 }
 
 fn panicked(panic: Panic, info: TaskInfo, worker: Option<usize>) -> Error {
@@ -548,10 +571,10 @@ impl<A: Payload, R: Payload> Portable<A, R> {
 impl<A, R> Portable<A, R> {
     /// Names the function and encodes an argument, which is dropped here.
     fn encode(&self, argument: A, info: TaskInfo, limit: u64) -> Result<(Call, Vec<u8>), Error> {
-        let call = (self.export)(self.function)?;
+        let call = (self.export)(self.function);
         let bytes = unwind::catch(|| (self.encode)(&argument, limit))
             .unwrap_or_else(|panic| Err(panicked(panic, info, None)));
         unwind::catch(|| drop(argument)).map_err(|panic| panicked(panic, info, None))?;
-        Ok((call, bytes?))
+        Ok((call?, bytes?))
     }
 }

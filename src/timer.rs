@@ -6,15 +6,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::fork::Origin;
 use crate::future::Expire;
 
 /// Expires tasks at their deadlines. Its thread starts with the first one.
-#[derive(Default)]
 pub(crate) struct Timer {
     /// What is to expire, and when.
     agenda: Arc<Agenda>,
     /// `None` before the first deadline, and after `stop`.
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The process whose thread it is.
+    origin: Origin,
 }
 
 /// What is to expire, and when.
@@ -64,6 +66,14 @@ struct Entry {
 }
 
 impl Timer {
+    pub(crate) fn new() -> Self {
+        Self {
+            agenda: Arc::default(),
+            thread: Mutex::new(None),
+            origin: Origin::here(),
+        }
+    }
+
     /// Expires `task` after `limit` from now, unless the answer is dropped before; `None` where
     /// the limit is beyond the clock's end.
     pub(crate) fn watch(
@@ -107,6 +117,9 @@ impl Timer {
 
     /// Ends the thread, and joins it, unless it is the caller.
     pub(crate) fn stop(&self) {
+        if self.origin.is_elsewhere() {
+            return; // a forked copy has no such thread
+        }
         let thread = self.lock().take();
         self.agenda.lock().ended = true;
         self.agenda.change.notify_one();

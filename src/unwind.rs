@@ -37,6 +37,13 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     })
 }
 
+/// Drops what may hold user values, whose `Drop` may panic. A collection of such is dropped item by
+/// item: two panics in one drop end the program.
+pub(crate) fn discard<T>(value: T) {
+    // The hook has printed the panic; it has no other place to go.
+    let (Ok(()) | Err(_)) = catch(|| drop(value));
+}
+
 /// The boundary itself.
 fn guard<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(f))

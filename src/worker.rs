@@ -98,8 +98,8 @@ impl WorkerInfo {
         self.progress.tasks_run.load(Ordering::Relaxed)
     }
 
-    /// Whether the current task was asked to stop, by [`Future::kill`](crate::Future::kill): a
-    /// thread cannot be stopped from outside, so a long task looks here now and then. Always
+    /// Whether the current task was asked to stop, by [`Future::kill`](crate::Future::kill) or
+    /// its [time limit](crate::TaskOptions::timeout): a thread cannot be stopped from outside, so a long task looks here now and then. Always
     /// `false` in a process, which is killed instead.
     #[must_use]
     pub fn cancel_requested(&self) -> bool {

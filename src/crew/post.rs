@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Crew, Stage, State};
+use super::{Crew, MAX_FAILURES, Stage, State};
 use crate::backlog::Work;
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
@@ -43,9 +43,6 @@ pub(crate) enum Conclude {
     /// The task was killed: its outcome does not count, and the worker is to die.
     Killed,
 }
-
-/// Starts in a row that may fail while no worker is ready.
-const MAX_FAILURES: u32 = 3;
 
 /// Starts in a row that others may interrupt.
 const MAX_INTERRUPTIONS: u32 = 1000;
@@ -98,7 +95,10 @@ impl<W: Work> Post<W> {
                 return None;
             }
             if let Some(work) = state.backlog.pop() {
-                self.set(&mut state, Status::busy_with(work.len()));
+                self.set(
+                    &mut state,
+                    Status::busy_with(work.len(), (work.id(), work.last())),
+                );
                 self.crew.room.notify_all();
                 return Some(work);
             }
@@ -135,14 +135,13 @@ impl<W: Work> Post<W> {
         self.watch.borrow_mut().worker_ended(WorkerEnd::Left);
     }
 
-    /// The task that the worker has just begun turned out to be cancelled.
+    /// The task that the worker has just begun turned out to be cancelled: it was taken off the
+    /// chunk by that.
     pub(crate) fn abandon(&self) {
-        self.update_busy(|task, _, _| *task = None);
-    }
-
-    /// A task of the chunk is not to be begun: it was cancelled.
-    pub(crate) fn skip(&self) {
-        self.update_busy(|_, rest, _| *rest -= 1);
+        self.update_busy(|task, rest, _| {
+            *task = None;
+            *rest += 1;
+        });
     }
 
     /// Whether workers are being ended from outside.
@@ -155,11 +154,17 @@ impl<W: Work> Post<W> {
         matches!(self.crew.lock().stage, Stage::Cancelling)
     }
 
-    /// So many tasks of the chunk will not begin.
-    pub(crate) fn forget(&self, tasks: usize) {
-        self.update_busy(|_, rest, _| *rest -= tasks);
-        let mut state = self.crew.lock();
-        state.roster.count_many(Verdict::Cancelled, tasks);
+    /// The rest of the chunk will not begin.
+    pub(crate) fn forget(&self) {
+        self.forget_in(&mut self.crew.lock());
+    }
+
+    fn forget_in(&self, state: &mut State<W>) {
+        if let Some(worker) = state.roster.worker(self.index) {
+            if let Status::Busy { rest, .. } = &mut worker.status {
+                *rest = 0;
+            }
+        }
     }
 
     /// The outcome of the task has arrived: does it count?
@@ -181,17 +186,11 @@ impl<W: Work> Post<W> {
         state.roster.count(verdict);
         match self.status(&mut state) {
             Some(Status::Busy {
-                rest: 0,
+                rest: ..=0,
                 killed: Killed::No,
                 ..
-            }) => {
-                self.set(&mut state, Status::Idle);
-            }
-            Some(Status::Busy { rest, killed, .. }) => {
-                let task = None;
-                self.set(&mut state, Status::Busy { task, rest, killed });
-            }
-            _ => {}
+            }) => self.set(&mut state, Status::Idle),
+            _ => drop(state),
         }
     }
 
@@ -204,57 +203,45 @@ impl<W: Work> Post<W> {
     /// What the worker took and did not begin goes back to the queue.
     pub(crate) fn give_back(&self, unbegun: W) {
         let mut state = self.crew.lock();
-        self.set(&mut state, Status::Starting);
-        let unserved = self.return_to_backlog(&mut state, unbegun);
-        drop(state);
-        if let Some((work, error)) = unserved {
-            work.fail(&error);
+        if let Some(Status::Busy { .. }) = self.status(&mut state) {
+            self.forget_in(&mut state);
         }
+        let (work, error) = match state.stage.clone() {
+            Stage::Open | Stage::Closing => {
+                state.backlog.push(unbegun);
+                let staffed = self.crew.staff(&mut state);
+                drop(state);
+                return self.crew.break_unless(staffed);
+            }
+            Stage::Cancelling => (unbegun, Error::Cancelled),
+            Stage::Broken(error) => (unbegun, error),
+        };
+        drop(state);
+        work.fail(&error, &mut |verdict| self.crew.count(verdict));
     }
 
-    /// The worker's process is gone; what it had not begun goes back to the queue.
-    pub(crate) fn lost(&self, unbegun: Option<W>) -> Next {
+    /// The worker's process is gone, and what it left behind has been seen to.
+    pub(crate) fn lost(&self) -> Next {
         self.watch.borrow_mut().worker_ended(WorkerEnd::Lost);
         let mut state = self.crew.lock();
         state.lost += 1;
         self.set(&mut state, Status::Starting);
-        let unserved = unbegun.and_then(|work| self.return_to_backlog(&mut state, work));
-        let next = self.restart_or_leave(&mut state);
-        drop(state);
-        if let Some((work, error)) = unserved {
-            work.fail(&error);
-        }
-        next
-    }
-
-    /// Queues what a worker had taken; back it comes where nothing is served any more, with why.
-    fn return_to_backlog(&self, state: &mut State<W>, work: W) -> Option<(W, Error)> {
-        match state.stage.clone() {
-            Stage::Open | Stage::Closing => {
-                state.backlog.push(work);
-                None
-            }
-            Stage::Cancelling => {
-                state.roster.count_many(Verdict::Cancelled, work.len());
-                Some((work, Error::Cancelled))
-            }
-            Stage::Broken(error) => {
-                state.roster.count_many(Verdict::Failed, work.len());
-                Some((work, error))
-            }
-        }
+        self.restart_or_leave(&mut state)
     }
 
     /// The worker could not be started. Breaks the crew at the third time in a row.
     pub(crate) fn start_failed(&self, error: &Error) -> Next {
         let mut state = self.crew.lock();
         state.failures += 1;
-        if state.failures >= MAX_FAILURES && state.roster.ready() == 0 {
+        if state.failures < MAX_FAILURES {
+            return self.restart_or_leave(&mut state);
+        }
+        if state.roster.ready() == 0 {
             drop(state);
             self.crew.break_down(error);
-            return Next::Leave;
         }
-        self.restart_or_leave(&mut state)
+        // Those that are ready go on alone.
+        Next::Leave
     }
 
     /// The worker was ended from outside before it was ready. Breaks the crew only when that
@@ -287,10 +274,13 @@ impl<W: Work> Post<W> {
         Next::Restart
     }
 
-    fn update_busy(&self, f: impl FnOnce(&mut Option<FutureId>, &mut usize, &mut Killed)) {
+    fn update_busy(&self, f: impl FnOnce(&mut Option<FutureId>, &mut i64, &mut Killed)) {
         let mut state = self.crew.lock();
         if let Some(worker) = state.roster.worker(self.index) {
-            if let Status::Busy { task, rest, killed } = &mut worker.status {
+            if let Status::Busy {
+                task, rest, killed, ..
+            } = &mut worker.status
+            {
                 f(task, rest, killed);
             }
         }
@@ -309,6 +299,11 @@ impl<W: Work> Post<W> {
 
 impl<W: Work> Drop for Post<W> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A bug of ours: better an error for everybody than a worker that dies again and again.
+            let words = "a worker thread has panicked outside of tasks";
+            self.crew.break_down(&Error::BrokenPool(words.into()));
+        }
         self.let_go();
         let mut state = self.crew.lock();
         if let Some(worker) = state.roster.unseat(self.index) {

@@ -78,9 +78,6 @@ impl Attendant<'_> {
             if left == 0 {
                 return self.replace(link);
             }
-            if left == 1 {
-                self.have_standby();
-            }
             let Some(requests) = self.post.take() else {
                 break;
             };
@@ -99,7 +96,7 @@ impl Attendant<'_> {
         self.desks.vacate(self.post.index());
         if link.process().end().is_some() {
             link.end_now();
-            self.post.lost(None)
+            self.post.lost()
         } else {
             link.close();
             Next::Leave

@@ -18,7 +18,7 @@ use crate::process::subprocess::Peak;
 use crate::process::wire::Fault;
 use crate::state::Start;
 use crate::task::Pace;
-use crate::unwind;
+use crate::unwind::discard;
 
 /// What waits for a worker process: a task, or a chunk of a map.
 pub(crate) struct Requests {
@@ -36,6 +36,12 @@ impl Work for Requests {
         }
     }
 
+    fn last(&self) -> FutureId {
+        self.waiting
+            .back()
+            .map_or_else(|| self.id(), |request| request.reply.id())
+    }
+
     fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -51,16 +57,16 @@ impl Work for Requests {
         Some(Box::new(request))
     }
 
-    fn fail(self, error: &Error) {
+    fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         for request in self.waiting {
-            request.reply.fail(error.clone(), &mut |_| ());
+            request.reply.fail(error.clone(), settled);
         }
     }
 }
 
 impl Removed for Request {
-    fn fail(self: Box<Self>, error: &Error) {
-        self.reply.fail(error.clone(), &mut |_| ());
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        self.reply.fail(error.clone(), settled);
     }
 }
 
@@ -76,6 +82,8 @@ pub(crate) struct Conversation<'a> {
     rest: VecDeque<Request>,
     /// How many more the worker may begin.
     allowance: u64,
+    /// Whether a task of the chunk was begun.
+    has_begun: bool,
     /// How many may be ahead.
     window: usize,
     /// What goes for all tasks and workers of the pool.
@@ -118,6 +126,7 @@ impl<'a> Conversation<'a> {
             allowance,
             ahead: VecDeque::new(),
             rest: VecDeque::new(),
+            has_begun: false,
             window: 1,
             begun: Instant::now(),
         }
@@ -215,26 +224,27 @@ impl<'a> Conversation<'a> {
                     self.post.begun(request.reply.id());
                 }
                 self.allowance -= 1;
+                self.has_begun = true;
                 self.ahead.push_back(request);
             }
             (Start::Cancelled, true) => {
                 self.post.abandon();
                 discard(request);
             }
-            (Start::Cancelled, false) => {
-                self.post.skip();
-                discard(request);
-            }
+            (Start::Cancelled, false) => discard(request),
         }
     }
 
     /// After `shutdown` with `cancel_futures`, what has not begun never does.
     fn drop_what_was_cancelled(&mut self) {
-        let begun_before = !self.ahead.is_empty() || self.window > 1;
-        if begun_before && !self.rest.is_empty() && self.post.cancels() {
-            let rest = std::mem::take(&mut self.rest);
-            self.post.forget(rest.len());
-            discard(rest);
+        if self.has_begun && !self.rest.is_empty() && self.post.cancels() {
+            let waiting = std::mem::take(&mut self.rest);
+            self.post.forget();
+            let rest = Requests {
+                waiting,
+                pace: None,
+            };
+            rest.fail(&Error::Cancelled, &mut |v| self.post.crew().count(v));
         }
     }
 
@@ -305,7 +315,11 @@ impl<'a> Conversation<'a> {
         }
         let victim = victim.and_then(|request| {
             let again = match broken {
-                Broken::Unread => untouched(request),
+                Broken::Unread if request.returns < MAX_RETURNS => {
+                    let mut request = untouched(request);
+                    request.returns += 1;
+                    request
+                }
                 _ if is_tried_again(&request, broken) => {
                     request.reply.put_back();
                     request
@@ -315,11 +329,12 @@ impl<'a> Conversation<'a> {
             self.rest.push_front(again);
             None
         });
-        let unbegun = (!self.rest.is_empty()).then_some(Requests {
-            waiting: self.rest,
-            pace,
-        });
-        let next = self.post.lost(unbegun);
+        if !self.rest.is_empty() {
+            self.post.give_back(Requests {
+                waiting: self.rest,
+                pace,
+            });
+        }
         if let Some(victim) = victim {
             let mut settled = |verdict: Verdict| self.post.end_of_lost(verdict);
             match (broken, limit) {
@@ -337,9 +352,14 @@ impl<'a> Conversation<'a> {
                 }
             }
         }
-        next
+        // Callbacks of the task are through: the worker is free to be replaced.
+        self.post.lost()
     }
 }
+
+/// How often a task may return because its worker died before it had read all of it: one whose
+/// argument is more than the worker has memory for kills worker after worker.
+const MAX_RETURNS: u32 = 3;
 
 /// A task that was sent, but not begun, as if it had not been sent.
 fn untouched(mut request: Request) -> Request {
@@ -350,7 +370,7 @@ fn untouched(mut request: Request) -> Request {
 
 /// Whether a task that was begun, and whose worker was lost, runs again.
 fn is_tried_again(request: &Request, broken: Broken) -> bool {
-    let died = matches!(broken, Broken::Gone | Broken::Offence(_));
+    let died = matches!(broken, Broken::Gone | Broken::Unread | Broken::Offence(_));
     died && request.attempts <= request.options.given_retries()
 }
 
@@ -410,9 +430,4 @@ pub(crate) fn error_of(
         Fault::Encode(words) => Error::Encode(words.into()),
         Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },
     }
-}
-
-/// Drops requests; a promise settles, and its callbacks' captures are user values.
-fn discard<T>(value: T) {
-    let (Ok(()) | Err(_)) = unwind::catch(|| drop(value));
 }

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::fork::Origin;
 use crate::process::subprocess::Subprocess;
 
 /// The worker processes of a pool, by index.
-#[derive(Default)]
 pub(crate) struct Desks {
     /// The places.
     state: Mutex<State>,
+    /// The process whose children they are.
+    origin: Origin,
 }
 
 /// What the lock guards.
@@ -31,6 +33,13 @@ struct Desk {
 }
 
 impl Desks {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            origin: Origin::here(),
+        }
+    }
+
     /// A process was started, and is not ready.
     pub(crate) fn occupy(&self, index: usize, process: &Arc<Subprocess>) {
         let mut state = self.lock();
@@ -71,6 +80,9 @@ impl Desks {
 
     /// The numbers of those that are ready, and live.
     pub(crate) fn pids(&self) -> Vec<u32> {
+        if self.origin.is_elsewhere() {
+            return Vec::new();
+        }
         let state = self.lock();
         let ready = state.desks.iter().filter_map(|desk| desk.ready.as_ref());
         ready
@@ -93,13 +105,16 @@ impl Desks {
         for process in &processes {
             process.terminate();
         }
-        let deadline = Instant::now() + grace;
+        let begun = Instant::now();
         for process in &processes {
-            process.wait_or_kill(deadline.saturating_duration_since(Instant::now()));
+            process.wait_or_kill(grace.saturating_sub(begun.elapsed()));
         }
     }
 
     fn close(&self) -> Vec<Arc<Subprocess>> {
+        if self.origin.is_elsewhere() {
+            return Vec::new();
+        }
         let mut state = self.lock();
         state.closed = true;
         let desks = state.desks.iter();

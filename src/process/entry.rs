@@ -1,8 +1,8 @@
 //! Function ↔ offset in the program's image, checked.
 //!
 //! A `fn(A) -> R` travels as two distances in one image: that of a static [`Entry`], which knows
-//! how to run functions of that type on bytes, from a static anchor; and that of the function
-//! itself from a code anchor. Parent and worker run the same image (hello compares the build), so
+//! how to run functions of that type on bytes, and that of the function itself, both from a static
+//! anchor. Parent and worker run the same image (hello compares the build), so
 //! the distances hold in both, wherever each was loaded.
 
 use std::any::TypeId;
@@ -21,7 +21,7 @@ use crate::process::image;
 pub(crate) struct Call {
     /// Distance of the [`Entry`] from [`ANCHOR`].
     pub(crate) entry: i64,
-    /// Distance of the function from [`code_anchor`].
+    /// Distance of the function from [`ANCHOR`].
     pub(crate) function: i64,
     /// Of the function's types.
     pub(crate) fingerprint: u64,
@@ -44,12 +44,8 @@ type Run = unsafe fn(*const (), &mut Vec<u8>, u64) -> Result<Vec<u8>, Error>;
 /// Marks an [`Entry`].
 const MAGIC: u64 = u64::from_le_bytes(*b"cf-entry");
 
-/// Where distances of entries are counted from.
+/// Where distances are counted from. A static, since the address of a function need not be one.
 static ANCHOR: u64 = 0;
-
-/// Where distances of functions are counted from.
-#[inline(never)]
-fn code_anchor() {}
 
 /// Gives each pair of types its entry.
 struct Signature<A, R>(std::marker::PhantomData<fn(A) -> R>);
@@ -85,9 +81,10 @@ where
                 .into(),
         ));
     }
+    let anchor = ptr::from_ref(&ANCHOR).expose_provenance();
     Ok(Call {
-        entry: distance(entry, ptr::from_ref(&ANCHOR).expose_provenance()),
-        function: distance(address, (code_anchor as *const ()).expose_provenance()),
+        entry: distance(entry, anchor),
+        function: distance(address, anchor),
         fingerprint: fingerprint::<A, R>(),
     })
 }
@@ -109,11 +106,9 @@ pub(crate) fn invoke(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<V
 /// The entry and function that a call names, if it names any.
 fn locate(call: Call) -> Option<(&'static Entry, *const ())> {
     let image = image::current();
-    let entry = at_distance(ptr::from_ref(&ANCHOR).expose_provenance(), call.entry)?;
-    let function = at_distance(
-        (code_anchor as *const ()).expose_provenance(),
-        call.function,
-    )?;
+    let anchor = ptr::from_ref(&ANCHOR).expose_provenance();
+    let entry = at_distance(anchor, call.entry)?;
+    let function = at_distance(anchor, call.function)?;
     let sound = image.holds_data(entry, size_of::<Entry>())
         && entry % align_of::<Entry>() == 0
         && image.holds_code(function);

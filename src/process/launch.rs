@@ -86,7 +86,7 @@ impl Launch {
         spawned: impl FnOnce(&Arc<Subprocess>),
         then: impl FnOnce(u32) + Send + 'static,
     ) -> Result<Link, Failure> {
-        let deadline = Instant::now() + self.start_timeout;
+        let deadline = Instant::now().checked_add(self.start_timeout);
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed(index, &error))?;
         let ours = Arc::new(ours);
         let started = self
@@ -158,6 +158,9 @@ impl Launch {
 /// 16 GiB: more than a message should have, less than a mistake can make.
 pub(crate) const DEFAULT_PAYLOAD_LIMIT: u64 = 16 << 30;
 
+/// How long the end of a process takes at most once its end of the link was closed by that.
+const LEAVING: Duration = Duration::from_millis(500);
+
 /// How this program talks.
 pub(crate) fn dialect() -> Dialect {
     Dialect {
@@ -205,7 +208,7 @@ struct Launching<'a> {
     /// The end of what it said there.
     last_words: Vec<u8>,
     /// When it must be ready.
-    deadline: Instant,
+    deadline: Option<Instant>,
     /// How far it has come.
     stage: Stage,
 }
@@ -239,7 +242,7 @@ impl<'a> Launching<'a> {
         index: usize,
         started: Started,
         stream: Arc<UnixStream>,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> Self {
         let channel = Channel::new(stream);
         Self {
@@ -266,6 +269,7 @@ impl<'a> Launching<'a> {
         while self.stage != Stage::Ready {
             self.wait_for_news()?;
         }
+        self.drain_stderr();
         self.limit_patience(None);
         Ok(())
     }
@@ -299,7 +303,7 @@ impl<'a> Launching<'a> {
         let readable = if buffered {
             Ok([true, false])
         } else {
-            sys::poll_readable([Some(link), stderr], Some(self.deadline))
+            sys::poll_readable([Some(link), stderr], self.deadline)
         };
         match readable.map_err(stop_of)? {
             [false, false] => Err(Stop::Late),
@@ -377,11 +381,14 @@ impl<'a> Launching<'a> {
             Some("codec")
         } else if theirs.stamp != ours.stamp {
             Some("build")
-        } else if hello.pid != self.link.process().pid() {
-            Some("process")
         } else {
             None
         };
+        if hello.pid != self.link.process().pid() {
+            let words = "it said hello from another process than was started; a launcher must \
+                         execute the program, not fork it";
+            return Err(Stop::Wrong(words.to_owned()));
+        }
         match difference {
             None => {
                 self.stage = Stage::Initializing;
@@ -395,13 +402,15 @@ impl<'a> Launching<'a> {
 
     /// Ends the worker, and says why it was not ready.
     fn explain(mut self, stop: Stop) -> Failure {
-        let killed_by_us = self.link.process().end().is_none() && !matches!(stop, Stop::Gone);
+        // A process that has just closed its end is about to end; one that lives on without is not.
+        let left_by_itself = matches!(stop, Stop::Gone) && self.link.ends_within(LEAVING);
         let end = self.link.end_now();
-        while self.stderr.is_some() && self.stderr_is_waiting() {
-            self.hear_stderr();
-        }
+        self.drain_stderr();
         let index = self.index;
         let what = match &stop {
+            Stop::Gone if !left_by_itself => {
+                "it closed its end of the link and lived on".to_owned()
+            }
             Stop::Gone if self.stage == Stage::Initializing => {
                 format!("its process {end} in the initializer")
             }
@@ -425,8 +434,15 @@ impl<'a> Launching<'a> {
             (Stop::Initializer(_), _) | (Stop::Gone, Stage::Initializing) => {
                 Failure::Initializer(error)
             }
-            (Stop::Gone, _) if !killed_by_us && from_outside(end) => Failure::Interrupted(error),
+            (Stop::Gone, _) if left_by_itself && from_outside(end) => Failure::Interrupted(error),
             _ => Failure::Start(error),
+        }
+    }
+
+    /// Hears what was said on standard error so far.
+    fn drain_stderr(&mut self) {
+        while self.stderr.is_some() && self.stderr_is_waiting() {
+            self.hear_stderr();
         }
     }
 

@@ -251,6 +251,11 @@ impl Link {
         end
     }
 
+    /// Whether the worker ends by itself within this time.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        self.process.wait_at_most(limit).is_some()
+    }
+
     fn join_watcher(&mut self) {
         if let Some(watcher) = self.watcher.take() {
             watcher.join();

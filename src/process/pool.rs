@@ -138,7 +138,7 @@ impl ProcessPoolExecutor {
             return self.crew.withdraw_admission();
         }
         if let Submit::Refused(requests, error) = self.crew.submit(Requests { waiting, pace }) {
-            requests.fail(&error);
+            requests.fail(&error, &mut |_| ());
         }
     }
 
@@ -148,7 +148,7 @@ impl ProcessPoolExecutor {
         launch: Launch,
         terminate_grace: Duration,
     ) -> Self {
-        let desks = Arc::new(Desks::default());
+        let desks = Arc::new(Desks::new());
         let payload_limit = launch.payload_limit;
         let launch = Arc::new(launch);
         let seats = Arc::clone(&desks);
@@ -239,11 +239,19 @@ impl Owner for Tasks {
 
     /// Marks first, then kills: by then the worker begins no other task.
     fn kill(&self, id: FutureId) -> bool {
-        let index = self.crew.upgrade().and_then(|crew| crew.mark_killed(id));
-        if let Some(process) = index.and_then(|index| self.desks.at(index)) {
-            process.kill();
+        let Some(crew) = self.crew.upgrade() else {
+            return false;
+        };
+        // Looked up while the mark is made: a moment later another may sit there.
+        match crew.mark_killed(id, |index| self.desks.at(index)) {
+            Some(process) => {
+                if let Some(process) = process {
+                    process.kill();
+                }
+                true
+            }
+            None => false,
         }
-        index.is_some()
     }
 
     /// Never called: a process that overruns is killed by its attendant.

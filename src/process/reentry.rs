@@ -5,7 +5,6 @@
 //! binary of libtest has no `main` of the user's: there the worker is started with the arguments
 //! that run the one test that called `init`.
 
-use std::backtrace::Backtrace;
 use std::env;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
@@ -27,8 +26,6 @@ enum Way {
     Main,
     /// Through libtest, to this test.
     Test(String),
-    /// Perhaps through libtest, on its main thread: the stack tells.
-    Stack(Backtrace),
 }
 
 /// What a worker finds in its environment.
@@ -91,22 +88,18 @@ impl Mark {
 
 impl Way {
     fn here() -> Self {
-        let thread = std::thread::current();
-        match thread.name() {
-            // libtest calls its threads like their tests.
-            Some(name) if name != "main" => Self::Test(name.to_owned()),
-            // A single test thread is the main thread.
-            _ if is_test_binary() => Self::Stack(Backtrace::force_capture()),
+        match std::thread::current().name() {
+            // libtest runs each test on a thread of its name.
+            Some(name) if name != "main" && is_test_binary() => Self::Test(name.to_owned()),
             _ => Self::Main,
         }
     }
 
     /// The test to re-enter.
-    fn test(&self) -> Option<String> {
+    fn test(&self) -> Option<&str> {
         match self {
             Self::Main => None,
-            Self::Test(name) => Some(name.clone()),
-            Self::Stack(stack) => test_on_stack(&stack.to_string()),
+            Self::Test(name) => Some(name),
         }
     }
 }
@@ -122,60 +115,4 @@ fn is_test_binary() -> bool {
         .is_some_and(|(_, hash)| {
             hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
         })
-}
-
-/// The test among the frames of a stack, innermost first: the one that libtest's frames called.
-fn test_on_stack(stack: &str) -> Option<String> {
-    let names = stack.lines().filter_map(|line| {
-        let (number, name) = line.trim_start().split_once(": ")?;
-        number.parse::<u32>().is_ok().then_some(name)
-    });
-    let mut caller = None;
-    for name in names {
-        if name.starts_with("test::") {
-            return caller;
-        }
-        let glue = ["core::", "<", "std::", "__rust"]
-            .iter()
-            .any(|g| name.starts_with(g));
-        if !glue {
-            caller = test_path(name);
-        }
-    }
-    None // a `main` of the user's own, as with `harness = false`
-}
-
-/// A test's name, out of its function's path: without the crate, and what is inside the test.
-fn test_path(function: &str) -> Option<String> {
-    let (_, path) = function.split_once("::")?;
-    let end = path.find("::{").unwrap_or(path.len());
-    Some(path[..end].to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_test_is_found_on_the_stack() {
-        let stack = "
-   0: concurrent_futures::process::reentry::Way::here
-             at ./src/process/reentry.rs:90:18
-   1: concurrent_futures::init
-   2: plain::nested::works
-             at ./tests/plain.rs:9:5
-   3: plain::nested::works::{{closure}}
-   4: core::ops::function::FnOnce::call_once
-   5: <fn() as core::ops::function::FnOnce<()>>::call_once
-   6: test::__rust_begin_short_backtrace
-   7: test::run_test_in_process::{{closure}}
-   8: std::rt::lang_start";
-        assert_eq!(test_on_stack(stack).unwrap(), "nested::works");
-    }
-
-    #[test]
-    fn a_main_of_ones_own_has_no_test() {
-        let stack = "   0: concurrent_futures::init\n   1: suite::main\n   2: std::rt::lang_start";
-        assert_eq!(test_on_stack(stack), None);
-    }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Request {
     pub(crate) options: TaskOptions,
     /// How often a worker has begun it.
     pub(crate) attempts: u32,
+    /// How often it returned, never having been read by a worker.
+    pub(crate) returns: u32,
     /// Where the outcome goes.
     pub(crate) reply: Box<dyn Reply>,
 }

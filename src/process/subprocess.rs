@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
+use crate::fork::Origin;
 use crate::process::sys;
 
 /// A child process.
@@ -22,6 +23,8 @@ pub(crate) struct Subprocess {
     life: Mutex<Life>,
     /// Notified when it has been reaped.
     ended: Condvar,
+    /// Whose child it is.
+    origin: Origin,
 }
 
 /// Whether a process lives.
@@ -32,6 +35,9 @@ enum Life {
     /// It ended so, having used so much memory, and was reaped.
     Ended(ProcessEnd, Peak),
 }
+
+/// The end of a process that somebody else has reaped.
+const UNKNOWN: ProcessEnd = ProcessEnd::Exited(-1);
 
 /// The most memory that a process has used, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +96,7 @@ impl Subprocess {
                 pid: child.id(),
                 life: Mutex::new(Life::Unreaped),
                 ended: Condvar::new(),
+                origin: Origin::here(),
             });
             let stderr = child.stderr.take();
             // The receiver waits for this one message.
@@ -115,12 +122,13 @@ impl Subprocess {
 
     /// Waits for the end, and reaps. What is left of its process group goes with it.
     fn watch(&self, link: &UnixStream, inherited: u64) {
-        // Fails only for what is no child of ours.
-        let _ = sys::wait_for_end(self.pid);
+        // Fails if somebody else has reaped it: then nothing is known, and its number is another's.
+        let waited = sys::wait_for_end(self.pid);
         let mut life = self.lock();
-        sys::kill_group(self.pid);
-        // Fails if somebody else has reaped it: then nothing is known.
-        let (end, peak) = sys::reap(self.pid).unwrap_or((ProcessEnd::Exited(-1), 0));
+        if waited.is_ok() {
+            sys::kill_group(self.pid);
+        }
+        let (end, peak) = sys::reap(self.pid).unwrap_or((UNKNOWN, 0));
         let peak = if peak > inherited {
             Peak::Exactly(peak)
         } else {
@@ -133,12 +141,20 @@ impl Subprocess {
         self.ended.notify_all();
     }
 
+    /// Whether the caller runs in a forked copy of the program.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.origin.is_elsewhere()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// How it ended, if it has.
     pub(crate) fn end(&self) -> Option<ProcessEnd> {
+        if self.origin.is_elsewhere() {
+            return Some(UNKNOWN);
+        }
         match *self.lock() {
             Life::Unreaped => None,
             Life::Ended(end, _) => Some(end),
@@ -155,22 +171,31 @@ impl Subprocess {
 
     /// Ends it and its process group, unless it has ended. Returns at once.
     pub(crate) fn kill(&self) {
-        // Under the lock: it is not reaped meanwhile, and the number stays its own.
-        if let Life::Unreaped = *self.lock() {
-            sys::kill_tree(self.pid);
-        }
+        self.if_unreaped(sys::kill_tree);
     }
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        // Under the lock: as in `kill`.
-        if let Life::Unreaped = *self.lock() {
-            sys::signal(self.pid, libc::SIGTERM);
+        self.if_unreaped(|pid| sys::signal(pid, libc::SIGTERM));
+    }
+
+    /// Acts on its number while that is sure to be its own: under the lock that its reaping takes.
+    /// A forked copy of the program does not: the process is not its child.
+    fn if_unreaped(&self, act: impl FnOnce(u32)) {
+        if self.origin.is_elsewhere() {
+            return;
+        }
+        let life = self.lock();
+        if let Life::Unreaped = *life {
+            act(self.pid);
         }
     }
 
     /// Blocks until it was reaped.
     pub(crate) fn wait(&self) -> ProcessEnd {
+        if self.origin.is_elsewhere() {
+            return UNKNOWN;
+        }
         let mut life = self.lock();
         loop {
             if let Life::Ended(end, _) = *life {
@@ -185,22 +210,32 @@ impl Subprocess {
 
     /// Blocks until it was reaped; kills it if it takes longer than this.
     pub(crate) fn wait_or_kill(&self, grace: Duration) -> ProcessEnd {
-        let deadline = Instant::now() + grace;
+        self.wait_at_most(grace).unwrap_or_else(|| {
+            self.kill();
+            self.wait()
+        })
+    }
+
+    /// Blocks until it was reaped, for at most so long.
+    pub(crate) fn wait_at_most(&self, limit: Duration) -> Option<ProcessEnd> {
+        if self.origin.is_elsewhere() {
+            return Some(UNKNOWN);
+        }
+        let Some(deadline) = Instant::now().checked_add(limit) else {
+            return Some(self.wait());
+        };
         let mut life = self.lock();
         loop {
             if let Life::Ended(end, _) = *life {
-                return end;
+                return Some(end);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break;
+                return None;
             }
             let waited = self.ended.wait_timeout(life, left);
             life = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(life);
-        self.kill();
-        self.wait()
     }
 
     fn lock(&self) -> MutexGuard<'_, Life> {

@@ -321,10 +321,15 @@ pub(crate) fn set_title(title: &std::ffi::CStr) {
 
 /// Has allocations beyond so many bytes fail, in this process and those that it starts.
 pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: bytes,
-        rlim_max: bytes,
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
     };
+    // SAFETY: the structure outlives the call.
+    checked(unsafe { libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit) })?;
+    // A limit that the process has already is not to be raised.
+    limit.rlim_max = limit.rlim_max.min(bytes);
+    limit.rlim_cur = limit.rlim_max;
     // SAFETY: the structure outlives the call.
     checked(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }).map(|_| ())
 }

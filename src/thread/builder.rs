@@ -109,7 +109,7 @@ impl ThreadPoolBuilder {
             return Err(Error::InvalidConfig(words.into()));
         }
         let initializer = self.initializer;
-        let timer = Arc::new(Timer::default());
+        let timer = Arc::new(Timer::new());
         let watch = Arc::clone(&timer);
         let career = move |post: &_| serve(post, initializer.as_ref(), &watch);
         let limits = Limits {

@@ -280,6 +280,10 @@ impl Work for Task {
         Self::id(self)
     }
 
+    fn last(&self) -> FutureId {
+        Self::last(self)
+    }
+
     fn len(&self) -> usize {
         Self::len(self)
     }
@@ -292,8 +296,8 @@ impl Work for Task {
         Self::remove(self, id)
     }
 
-    fn fail(self, error: &Error) {
-        self.fail_all(error, &mut |_| ());
+    fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        self.fail_all(error, settled);
     }
 }
 
@@ -344,8 +348,12 @@ impl Host for Worker<'_> {
         self.post.cancels()
     }
 
-    fn forget(&self, items: usize) {
-        self.post.forget(items);
+    fn forget(&self) {
+        self.post.forget();
+    }
+
+    fn count(&self, verdict: Verdict) {
+        self.post.crew().count(verdict);
     }
 
     fn watch(&self, task: Weak<dyn Expire>, limit: Duration) -> Option<Watched> {

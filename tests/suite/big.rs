@@ -1,9 +1,12 @@
 //! Payloads of every size, to processes and back, and those over the limit.
 
+use std::fmt;
 use std::time::Duration;
 
 use concurrent_futures::{Error, Executor, Future, ProcessPoolExecutor};
 use libtest_mimic::Trial;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::support::{Kind, Processes, assert_works, trial_within, trials};
 
@@ -11,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     let mut all = trials![Processes::NAME;
         payloads_around_every_power_of_two,
         payloads_of_many_small_parts,
+        plain_vectors_travel,
         big_payloads_side_by_side,
         big_payloads_and_small_ones_take_turns,
         an_argument_over_the_limit_is_refused,
@@ -32,23 +36,59 @@ pub fn trials() -> Vec<Trial> {
     all
 }
 
-fn echo(bytes: Vec<u8>) -> Vec<u8> {
-    bytes
+/// Bytes that travel in one piece: without optimisation, a plain `Vec<u8>` takes its time.
+#[derive(PartialEq)]
+struct Blob(Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
 }
 
-fn sum(bytes: Vec<u8>) -> u64 {
-    bytes.iter().map(|byte| u64::from(*byte)).sum()
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Whole;
+        impl Visitor<'_> for Whole {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Blob, E> {
+                Ok(Blob(bytes))
+            }
+        }
+        deserializer.deserialize_byte_buf(Whole)
+    }
+}
+
+fn echo(blob: Blob) -> Blob {
+    blob
+}
+
+fn length(blob: Blob) -> usize {
+    blob.0.len()
 }
 
 /// No two pages of it are equal.
-fn pattern(size: usize) -> Vec<u8> {
+fn pattern(size: usize) -> Blob {
     let mut bytes = vec![7; size];
     for (number, page) in (0_u64..).zip(bytes.chunks_mut(4096)) {
         let number = number.to_le_bytes();
         let length = page.len().min(number.len());
         page[..length].copy_from_slice(&number[..length]);
     }
-    bytes
+    Blob(bytes)
+}
+
+fn blank(size: usize) -> Blob {
+    Blob(vec![1; size])
 }
 
 fn echo_trial(name: &str, size: usize) -> Trial {
@@ -66,7 +106,7 @@ fn echo_trial(name: &str, size: usize) -> Trial {
 fn payloads_around_every_power_of_two() {
     let pool = Processes::pool(2);
     let sizes = (0..22).flat_map(|power| [(1 << power) - 1, 1 << power, (1 << power) + 1]);
-    let futures: Vec<(usize, Future<Vec<u8>>)> = sizes
+    let futures: Vec<(usize, Future<Blob>)> = sizes
         .map(|size| (size, pool.submit(echo, pattern(size))))
         .collect();
     for (size, future) in futures {
@@ -79,6 +119,16 @@ fn payloads_of_many_small_parts() {
     let words: Vec<(u32, String)> = (0..100_000).map(|n| (n, n.to_string())).collect();
     let back = pool.submit(|words: Vec<(u32, String)>| words, words.clone());
     assert!(back.result().unwrap() == words);
+}
+
+fn plain_vectors_travel() {
+    let pool = Processes::pool(1);
+    let bytes = pattern(1 << 20).0;
+    let back = pool.submit(|bytes: Vec<u8>| bytes, bytes.clone());
+    assert!(back.result().unwrap() == bytes);
+    let floats = vec![0.5_f64; 10_000];
+    let sum = pool.submit(|floats: Vec<f64>| floats.iter().sum::<f64>(), floats);
+    assert_eq!(sum.result().unwrap().to_bits(), 5_000.0_f64.to_bits());
 }
 
 fn big_payloads_side_by_side() {
@@ -94,10 +144,10 @@ fn big_payloads_side_by_side() {
 fn big_payloads_and_small_ones_take_turns() {
     let pool = Processes::pool(1);
     for round in 0..20 {
-        let big = pool.submit(sum, vec![1; 3 << 20]);
-        let small = pool.submit(sum, vec![1; round]);
+        let big = pool.submit(length, blank(3 << 20));
+        let small = pool.submit(length, blank(round));
         assert_eq!(big.result().unwrap(), 3 << 20);
-        assert_eq!(small.result().unwrap(), round as u64);
+        assert_eq!(small.result().unwrap(), round);
     }
 }
 
@@ -123,7 +173,7 @@ fn assert_too_large<T>(future: Future<T>, at_least: u64) {
 
 fn an_argument_over_the_limit_is_refused() {
     let pool = limited();
-    let future = pool.submit(sum, vec![1; 20_000]);
+    let future = pool.submit(length, blank(20_000));
     assert!(future.done(), "at once");
     assert_too_large(future, 20_000);
     assert_eq!(pool.stats().workers, 0);
@@ -133,7 +183,7 @@ fn an_argument_over_the_limit_is_refused() {
 fn a_result_over_the_limit_is_refused() {
     let pool = limited();
     let pid = pool.submit(|()| std::process::id(), ()).result().unwrap();
-    let future = pool.submit(|size: usize| vec![1_u8; size], 20_000);
+    let future = pool.submit(blank, 20_000);
     assert_too_large(future, 20_000);
     assert_eq!(
         pool.submit(|()| std::process::id(), ()).result().unwrap(),
@@ -146,7 +196,7 @@ fn a_payload_at_the_limit_travels() {
     // Room for the length that the format adds.
     let size = usize::try_from(LIMIT).unwrap() - 3;
     assert_eq!(
-        pool.submit(echo, vec![1; size]).result().unwrap().len(),
+        pool.submit(echo, blank(size)).result().unwrap().0.len(),
         size
     );
 }
@@ -154,7 +204,7 @@ fn a_payload_at_the_limit_travels() {
 fn an_item_of_a_map_over_the_limit_is_refused() {
     let pool = limited();
     let sizes = [10, 20_000, 30];
-    let map = pool.map(sum, sizes.map(|size| vec![1; size]));
+    let map = pool.map(length, sizes.map(blank));
     let results: Vec<_> = map.collect();
     let [Ok(10), Err(Error::TooLarge { limit: LIMIT, .. }), Ok(30)] = &results[..] else {
         panic!("{results:?}")

@@ -2,6 +2,7 @@
 //! `Box`, `Arc` and `&`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -25,6 +26,8 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         a_panic_leaves_the_worker_at_work::<K>,
         a_panic_without_text_is_told::<K>,
         an_error_knows_the_place_of_its_submit::<K>,
+        an_error_knows_the_function_of_its_task::<K>,
+        a_backtrace_is_told_where_it_is_asked_for::<K>,
         current_worker_is_known_in_tasks_alone::<K>,
         submit_after_shutdown_is_refused::<K>,
         shutdown_is_idempotent::<K>,
@@ -69,6 +72,9 @@ pub fn threads() -> Vec<Trial> {
         threads_are_named,
         the_initializer_runs_in_each_thread,
         the_default_size_is_that_of_python,
+        a_value_nobody_takes_is_dropped_once,
+        a_value_whose_drop_panics_harms_nobody,
+        a_running_task_sees_that_it_is_to_stop,
         a_task_may_shut_its_own_pool_down,
         a_task_may_drop_the_last_owner_of_its_pool,
         two_tasks_may_shut_their_own_pool_down,
@@ -178,6 +184,31 @@ fn an_error_knows_the_place_of_its_submit<K: Kind>() {
     let task = panic.task().unwrap();
     assert!(task.location().file().ends_with("executor.rs"), "{task}");
     assert_eq!(task.location().line(), line, "{task}");
+}
+
+fn an_error_knows_the_function_of_its_task<K: Kind>() {
+    let pool = K::pool(1);
+    let Err(Error::Panicked(panic)) = pool.submit(fail, "who".into()).result() else {
+        panic!("no panic")
+    };
+    let function = panic.task().unwrap().function();
+    // Without debug information, or built with other options, there may be no name.
+    if cfg!(debug_assertions) {
+        assert_eq!(function.as_deref(), Some("suite::executor::fail"));
+        assert!(
+            panic.to_string().contains("suite::executor::fail"),
+            "{panic}"
+        );
+    }
+}
+
+fn a_backtrace_is_told_where_it_is_asked_for<K: Kind>() {
+    let pool = K::pool(1);
+    let Err(Error::Panicked(panic)) = pool.submit(fail, "where".into()).result() else {
+        panic!("no panic")
+    };
+    let asked = std::env::var("RUST_BACKTRACE").is_ok_and(|value| value != "0");
+    assert_eq!(panic.backtrace().is_some(), asked);
 }
 
 fn current_worker_is_known_in_tasks_alone<K: Kind>() {
@@ -557,7 +588,7 @@ impl<E: Executor> Executor for Picky<E> {
     }
 
     fn execute(&self, task: Task) {
-        if self.1.fetch_not(std::sync::atomic::Ordering::Relaxed) {
+        if self.1.fetch_not(Ordering::Relaxed) {
             self.0.execute(task);
         } else {
             task.fail(Error::Unsupported("every other task".into()));
@@ -686,6 +717,73 @@ fn the_default_size_is_that_of_python() {
     let pool = ThreadPoolExecutor::builder().build().unwrap();
     let cores = thread::available_parallelism().unwrap().get();
     assert_eq!(pool.max_workers(), 32.min(cores + 4));
+}
+
+/// Counts its drops, and may panic in them.
+struct Dropped(Arc<AtomicUsize>, bool);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.1, "on purpose: in drop");
+    }
+}
+
+/// How often the values of one task each, that are let go in every way, were dropped.
+fn drops(panics: bool) -> usize {
+    let count = Arc::new(AtomicUsize::new(0));
+    let value = move |count: &Arc<AtomicUsize>| Dropped(Arc::clone(count), panics);
+    let pool = Threads::pool(1);
+    let held = Hold::new();
+    let running = held.occupy(&pool);
+    // An argument of a cancelled task, an argument of a task that runs, a captured value, a
+    // result that nobody asks for, one whose future is gone.
+    let cancelled = pool.submit(drop, value(&count));
+    assert!(cancelled.cancel());
+    let argument = pool.submit(drop, value(&count));
+    let captured = value(&count);
+    let capturing = pool.spawn(move || drop(captured));
+    let its = Arc::clone(&count);
+    let kept = pool.spawn(move || value(&its));
+    let its = Arc::clone(&count);
+    drop(pool.spawn(move || value(&its)));
+    held.release();
+    running.result().unwrap();
+    assert_eq!(argument.result().is_err(), panics);
+    assert_eq!(capturing.result().is_err(), panics);
+    kept.wait();
+    assert_works(&pool);
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(kept)));
+    assert_eq!(dropped.is_err(), panics, "in the caller, who let go of it");
+    assert_eq!(pool.stats().workers, 1);
+    drop(pool);
+    count.load(Ordering::Relaxed)
+}
+
+fn a_value_nobody_takes_is_dropped_once() {
+    assert_eq!(drops(false), 5);
+}
+
+fn a_value_whose_drop_panics_harms_nobody() {
+    assert_eq!(drops(true), 5);
+}
+
+fn a_running_task_sees_that_it_is_to_stop() {
+    let pool = Threads::pool(1);
+    let held = Hold::new();
+    let argument = held.argument();
+    let task = pool.spawn(move || {
+        let worker = current_worker().unwrap();
+        let before = worker.cancel_requested();
+        hold(argument);
+        (before, worker.cancel_requested())
+    });
+    held.await_begun();
+    assert!(!task.kill());
+    held.release();
+    assert_eq!(task.result().unwrap(), (false, true));
+    let next = pool.spawn(|| current_worker().unwrap().cancel_requested());
+    assert!(!next.result().unwrap(), "the next one is not meant");
 }
 
 fn a_task_may_shut_its_own_pool_down() {

@@ -15,6 +15,7 @@ mod big;
 mod executor;
 mod fates;
 mod futures;
+mod limits;
 mod many;
 mod maps;
 mod process;
@@ -60,6 +61,10 @@ fn main() {
         fates::pools::<Threads>(),
         fates::pools::<Processes>(),
         fates::processes(),
+        limits::pools::<Threads>(),
+        limits::pools::<Processes>(),
+        limits::threads(),
+        limits::processes(),
         process::trials(),
         program::trials(),
         big::trials(),

@@ -47,6 +47,7 @@ pub fn pools<K: Kind>() -> Vec<Trial> {
         map_unordered_yields_as_items_finish::<K>,
         dropping_a_map_cancels_what_has_not_started::<K>,
         dropping_a_map_unordered_cancels_what_has_not_started::<K>,
+        dropping_a_map_after_quick_items_cancels_what_has_not_started::<K>,
         shutdown_cancels_the_rest_of_a_map::<K>,
         every_worker_gets_work::<K>,
         items_of_a_chunk_run_in_order_on_one_worker::<K>,
@@ -438,6 +439,8 @@ fn dropping_a_map_cancels_what_has_not_started<K: Kind>() {
         let map = pool.map_with(OPTIONS.chunksize(chunk), maybe_hold, steps(&held, &ran));
         held.await_begun();
         drop(map);
+        let stats = pool.stats();
+        assert_eq!((stats.pending, stats.running), (0, 1), "{stats:?}");
         held.release();
         assert_works(&pool);
         ran.await_lit();
@@ -445,6 +448,28 @@ fn dropping_a_map_cancels_what_has_not_started<K: Kind>() {
         let stats = pool.stats();
         assert_eq!((stats.cancelled, stats.completed), (5, 2), "{stats:?}");
     }
+}
+
+/// Quick items make a pool bold: it may send more of them ahead.
+fn dropping_a_map_after_quick_items_cancels_what_has_not_started<K: Kind>() {
+    fn act((held, lamp): (Option<Held>, Option<Lamp>)) {
+        held.map(hold);
+        lamp.iter().for_each(Lamp::light);
+    }
+    let pool = K::pool(1);
+    let (held, ran) = (Hold::new(), Beacon::new());
+    let items = (0..100).map(|n| {
+        let held = (n == 50).then(|| held.argument());
+        (held, (n > 50).then(|| ran.lamp()))
+    });
+    let map = pool.map_with(OPTIONS.chunksize(100), act, items);
+    held.await_begun();
+    drop(map);
+    held.release();
+    assert_works(&pool);
+    assert!(!ran.is_lit(), "the running one was the last to run");
+    let stats = pool.stats();
+    assert_eq!((stats.cancelled, stats.completed), (49, 52), "{stats:?}");
 }
 
 fn dropping_a_map_unordered_cancels_what_has_not_started<K: Kind>() {

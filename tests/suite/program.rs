@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         a_program_aborts_with_a_busy_pool,
         a_program_is_killed_with_a_busy_pool,
         a_program_is_killed_with_nested_pools,
+        a_program_of_few_descriptors_queues_many_tasks,
         a_program_forks_without_exec,
         a_program_forks_and_its_copy_waits_for_nothing,
     ]
@@ -71,6 +72,7 @@ pub fn play_scene() {
                 .result()
                 .unwrap();
         }
+        "few descriptors" => few_descriptors(),
         other => panic!("no such scene: {other}"),
     }
     std::process::exit(0);
@@ -145,6 +147,25 @@ fn a_program_returns_while_a_pool_winds_down() {
 
 fn a_program_aborts_with_a_busy_pool() {
     assert_eq!(play("abort").signal(), Some(libc::SIGABRT));
+}
+
+/// The scene: tasks cost no descriptors.
+fn few_descriptors() {
+    let pool = Processes::pool(4);
+    let futures: Vec<_> = (0..100_000_u64)
+        .map(|n| pool.submit(|n| n + 1, n))
+        .collect();
+    for (n, future) in (1..).zip(futures) {
+        assert_eq!(future.result().unwrap(), n);
+    }
+}
+
+fn a_program_of_few_descriptors_queues_many_tasks() {
+    let mut program = Command::new("sh");
+    program.args(["-c", "ulimit -n 64; exec \"$0\""]);
+    program.arg(std::env::current_exe().unwrap());
+    let status = program.env(SCENE, "few descriptors").status().unwrap();
+    assert_eq!(status.code(), Some(0));
 }
 
 /// Kills the scene once its task runs.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use concurrent_futures::{Executor, ProcessPoolExecutor};
+use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
 use libtest_mimic::Trial;
 
 use crate::support::gate::{Hold, hold};
@@ -13,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
     trials![Processes::NAME;
         env_reaches_tasks,
         current_dir_is_that_of_tasks,
+        a_backtrace_is_told_where_env_asks_for_it,
         no_mark_is_left_in_the_environment_of_tasks,
         no_mark_is_left_in_the_environment_of_their_children,
         arguments_of_the_program_are_not_passed_on,
@@ -97,6 +98,21 @@ fn current_dir_is_that_of_tasks() {
         Processes::pool(1).submit(here, ()).result().unwrap(),
         here(())
     );
+}
+
+fn a_backtrace_is_told_where_env_asks_for_it() {
+    for (asked, value) in [(true, "1"), (false, "0")] {
+        let builder = ProcessPoolExecutor::builder().max_workers(1);
+        let pool = builder.env("RUST_BACKTRACE", value).build().unwrap();
+        let failing = pool.submit(|()| -> u8 { panic!("on purpose") }, ());
+        let Err(Error::Panicked(panic)) = failing.result() else {
+            panic!("no panic")
+        };
+        let told = panic
+            .backtrace()
+            .is_some_and(|trace| trace.contains("surroundings.rs"));
+        assert_eq!(told, asked);
+    }
 }
 
 fn no_mark_is_left_in_the_environment_of_tasks() {

@@ -19,6 +19,37 @@ pub fn try_kill(pid: u32, signal: i32) -> bool {
     unsafe { libc::kill(pid, signal) == 0 }
 }
 
+/// Has this process ignore a signal.
+pub fn ignore(signal: i32) {
+    // SAFETY: SIG_IGN runs nothing.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// How nice this process is to others.
+pub fn niceness() -> i32 {
+    // SAFETY: reads a number of this process.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
+/// Waits until a process that is not our child is gone, or a zombie that nobody reaps.
+pub fn wait_until_dead(pid: u32) {
+    // SAFETY: no memory is touched.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if pidfd < 0 {
+        return; // gone and reaped
+    }
+    // SAFETY: the kernel made this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(i32::try_from(pidfd).unwrap()) };
+    let mut polled = libc::pollfd {
+        fd: pidfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: the structure outlives the call.
+    let ready = unsafe { libc::poll(&raw mut polled, 1, 40_000) };
+    assert_eq!(ready, 1, "process {pid} lives on");
+}
+
 /// Whether a process of this number exists, be it a zombie.
 pub fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
