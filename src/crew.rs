@@ -327,6 +327,17 @@ impl<W: Work> Crew<W> {
         Some(at(index))
     }
 
+    /// Acts, under the lock, on the index of the worker that is at work on the chunk of this task.
+    pub(crate) fn at_chunk_of(&self, id: FutureId, act: impl FnOnce(usize)) {
+        if self.origin.is_elsewhere() {
+            return;
+        }
+        let state = self.lock();
+        if let Some(index) = state.roster.at_chunk_of(id) {
+            act(index);
+        }
+    }
+
     /// The process of an idle worker has died.
     pub(crate) fn bereave(&self, index: usize) {
         let mut state = self.lock();

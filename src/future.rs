@@ -68,6 +68,8 @@ struct Shared<T> {
 pub(crate) trait Owner: Send + Sync {
     /// The task was cancelled before it began: forget it.
     fn withdrawn(&self, id: FutureId);
+    /// Nobody wants the task's outcome: it need not begin, if it has not.
+    fn forgo(&self, id: FutureId);
     /// Stop the task if it runs; whether it will end as cancelled.
     fn kill(&self, id: FutureId) -> bool;
     /// The task ran into its limit, and is settled without its worker.
@@ -259,6 +261,16 @@ impl<T> Future<T> {
             }
             Withdraw::Already => true,
             Withdraw::TooLate => false,
+        }
+    }
+
+    /// Cancels a task that nobody will ask for any more, even if it was sent to a worker that has
+    /// not begun it.
+    pub(crate) fn forgo(self) {
+        if !self.cancel() && !self.done() {
+            if let Some(owner) = self.shared.owner() {
+                owner.forgo(self.shared.id);
+            }
         }
     }
 

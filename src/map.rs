@@ -103,7 +103,7 @@ impl<A, R, It: Iterator<Item = A>> Map<'_, A, R, It> {
     fn end(&mut self) {
         self.stage = Stage::Ended;
         for sent in self.sent.drain(..) {
-            sent.future.cancel();
+            sent.future.forgo();
         }
     }
 }
@@ -225,7 +225,7 @@ impl<A, R, It: Iterator<Item = A>> MapUnordered<'_, A, R, It> {
     fn end(&mut self) {
         self.stage = Stage::Ended;
         for future in self.completions.take_all().into_iter().flatten() {
-            future.cancel();
+            future.forgo();
         }
     }
 }

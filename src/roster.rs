@@ -128,6 +128,17 @@ impl Roster {
         }
     }
 
+    /// The index of the worker that is at work on the chunk of this task.
+    pub(crate) fn at_chunk_of(&self, id: FutureId) -> Option<usize> {
+        let seats = self.seats.iter();
+        seats.enumerate().find_map(|(index, seat)| {
+            let Status::Busy { chunk, .. } = seat.as_ref()?.status else {
+                return None;
+            };
+            (chunk.0..=chunk.1).contains(&id).then_some(index)
+        })
+    }
+
     /// Workers that will look for a task without being started.
     pub(crate) fn free(&self) -> usize {
         let looks = |w: &&Worker| matches!(w.status, Status::Idle | Status::Starting);

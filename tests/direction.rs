@@ -45,6 +45,7 @@ const LAYERS: &[&str] = &[
     "process::wire",
     "process::reentry",
     "process::channel",
+    "process::flag",
     "process::subprocess",
     "process::output",
     "process::link",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::process::channel::{Channel, Heard};
 use crate::process::entry::{self, Call};
+use crate::process::flag::Flag;
 use crate::process::launch::dialect;
 use crate::process::reentry::{self, Mark};
 use crate::process::sys;
@@ -76,6 +77,8 @@ struct Server {
     channel: Channel,
     /// What the parent said first.
     welcome: Welcome,
+    /// Raised: begin nothing more of this chunk.
+    flag: Flag,
     /// What tasks can see of the worker.
     progress: Arc<Progress>,
 }
@@ -95,6 +98,11 @@ impl Server {
         let mut channel = Channel::new(Arc::new(link));
         let welcome = hear_welcome(&mut channel)?;
         let outputs = channel.take_passed();
+        let Some(memory) = outputs.get(2) else {
+            let words = "the parent's welcome lacks descriptors";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        };
+        let flag = Flag::map(memory.as_fd())?;
         for (descriptor, number) in outputs
             .iter()
             .zip([libc::STDOUT_FILENO, libc::STDERR_FILENO])
@@ -119,6 +127,7 @@ impl Server {
         Ok(Self {
             channel,
             welcome,
+            flag,
             progress: Arc::default(),
         })
     }
@@ -153,6 +162,10 @@ impl Server {
         let mut body = Vec::new();
         while let Heard::Some(header) = self.channel.receive_header()? {
             let call = self.receive_task(header, &mut body)?;
+            if self.flag.is_raised() {
+                self.tell(header.task, &Err(Fault::LeftAlone))?;
+                continue;
+            }
             self.progress.begin_task();
             let outcome = run(call, &mut body, self.welcome.payload_limit);
             if std::process::id() != pid {

@@ -134,6 +134,10 @@ impl<'a> Conversation<'a> {
 
     /// Has the worker run a chunk.
     pub(crate) fn talk_over(mut self, requests: Requests) -> Talked {
+        // A map that is dropped from here on raises it for this chunk.
+        if let Some(flag) = self.link.process().flag() {
+            flag.lower();
+        }
         let begun = Instant::now();
         let Requests { waiting, pace } = requests;
         let count = waiting.len();
@@ -262,6 +266,7 @@ impl<'a> Conversation<'a> {
         let mut settled = |verdict| self.post.end(verdict);
         match reply {
             Reply::Value(value) => request.reply.deliver(value, &mut settled),
+            Reply::Fault(Fault::LeftAlone) => request.reply.killed(&mut settled),
             Reply::Fault(fault) => {
                 let printed = self.link.output().and_then(Captured::take);
                 let error = error_of(fault, request.reply.info(), self.post.index(), printed);
@@ -429,5 +434,6 @@ pub(crate) fn error_of(
         Fault::Decode(words) => Error::Decode(words.into()),
         Fault::Encode(words) => Error::Encode(words.into()),
         Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },
+        Fault::LeftAlone => Error::Cancelled,
     }
 }

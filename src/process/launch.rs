@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, PanicInfo, ProcessEnd};
 use crate::process::channel::{Channel, Heard};
 use crate::process::entry::Call;
+use crate::process::flag::Flag;
 use crate::process::link::Link;
 use crate::process::output::{Output, WorkerStdio};
 use crate::process::subprocess::{Started, Subprocess};
@@ -286,12 +287,16 @@ impl<'a> Launching<'a> {
         let frame = wire::frame(Kind::Welcome, &self.launch.welcome(self.index).to_body());
         let output = Output::new(self.launch.stdout, self.launch.stderr)
             .map_err(|error| Stop::Wrong(format!("no descriptors for its output: {error}")))?;
-        let descriptors = output.descriptors().map(AsFd::as_fd);
+        let (flag, memory) = Flag::new()
+            .map_err(|error| Stop::Wrong(format!("no memory to share with it: {error}")))?;
+        let [stdout, stderr] = output.descriptors().map(AsFd::as_fd);
+        let descriptors = [stdout, stderr, memory.as_fd()];
         let channel = self.link.channel();
         channel
             .send_with(&[&frame], &descriptors)
             .map_err(stop_of)?;
         self.link.keep_output(output.into_captured());
+        self.link.process().keep_flag(flag);
         Ok(())
     }
 
@@ -465,6 +470,7 @@ fn initializer_fault(fault: &Fault) -> String {
         Fault::TooLarge { size, limit } => {
             format!("the initializer's result of {size} bytes is over the limit of {limit}")
         }
+        Fault::LeftAlone => "the initializer was left alone".to_owned(),
     }
 }
 

@@ -86,7 +86,9 @@ impl Output {
 
 impl Captured {
     fn new() -> io::Result<Self> {
-        Ok(Self(sys::anonymous_file()?.into()))
+        let memory = sys::anonymous_file(c"concurrent-futures output")?;
+        sys::append_only(memory.as_fd())?;
+        Ok(Self(memory.into()))
     }
 
     /// The end of what was printed since the last call, if anything was.

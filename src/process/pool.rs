@@ -237,6 +237,19 @@ impl Owner for Tasks {
         }
     }
 
+    /// Raised under the crew's lock, while the chunk is the one at hand: the next one's attendant
+    /// lowers the flag after that, before it sends anything.
+    fn forgo(&self, id: FutureId) {
+        if let Some(crew) = self.crew.upgrade() {
+            crew.at_chunk_of(id, |index| {
+                let process = self.desks.at(index);
+                if let Some(flag) = process.as_ref().and_then(|process| process.flag()) {
+                    flag.raise();
+                }
+            });
+        }
+    }
+
     /// Marks first, then kills: by then the worker begins no other task.
     fn kill(&self, id: FutureId) -> bool {
         let Some(crew) = self.crew.upgrade() else {

@@ -7,12 +7,13 @@ use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, Command};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
 use crate::fork::Origin;
+use crate::process::flag::Flag;
 use crate::process::sys;
 
 /// A child process.
@@ -25,6 +26,8 @@ pub(crate) struct Subprocess {
     ended: Condvar,
     /// Whose child it is.
     origin: Origin,
+    /// Shared with it, from the welcome on.
+    flag: OnceLock<Flag>,
 }
 
 /// Whether a process lives.
@@ -97,6 +100,7 @@ impl Subprocess {
                 life: Mutex::new(Life::Unreaped),
                 ended: Condvar::new(),
                 origin: Origin::here(),
+                flag: OnceLock::new(),
             });
             let stderr = child.stderr.take();
             // The receiver waits for this one message.
@@ -139,6 +143,17 @@ impl Subprocess {
         // A copy of the link in a process that the task forked must not keep us waiting.
         let _ = link.shutdown(std::net::Shutdown::Both);
         self.ended.notify_all();
+    }
+
+    /// Keeps our side of the flag that the process shares.
+    pub(crate) fn keep_flag(&self, flag: Flag) {
+        // Set once, by the welcome.
+        let _ = self.flag.set(flag);
+    }
+
+    /// "Begin nothing more of this chunk", where the process has heard so much.
+    pub(crate) fn flag(&self) -> Option<&Flag> {
+        self.flag.get()
     }
 
     /// Whether the caller runs in a forked copy of the program.

@@ -1,8 +1,10 @@
 //! The system calls that std does not wrap, each in a safe function.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
 use std::time::Instant;
 
 use crate::error::ProcessEnd;
@@ -29,7 +31,7 @@ fn checked<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
 // ---- sockets ---------------------------------------------------------------------------------
 
 /// Descriptors that can travel with a message.
-pub(crate) const MAX_PASSED: usize = 2;
+pub(crate) const MAX_PASSED: usize = 3;
 
 /// Room for the control message of [`MAX_PASSED`] descriptors, aligned for its header.
 #[repr(align(8))]
@@ -229,9 +231,8 @@ pub(crate) fn standard(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Memory that is written to like a file, at its end only.
-pub(crate) fn anonymous_file() -> io::Result<OwnedFd> {
-    let name = c"concurrent-futures output";
+/// Memory that is reached like a file.
+pub(crate) fn anonymous_file(name: &CStr) -> io::Result<OwnedFd> {
     let create = |flags| {
         // SAFETY: the name outlives the call.
         checked(unsafe { libc::memfd_create(name.as_ptr(), flags) })
@@ -240,10 +241,38 @@ pub(crate) fn anonymous_file() -> io::Result<OwnedFd> {
         // Kernels before 6.3 do not know the second flag.
         .or_else(|_| create(libc::MFD_CLOEXEC))?;
     // SAFETY: the kernel made this descriptor for us; nobody else has it.
-    let file = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Has writes go to the end of a file, through whatever copy of the descriptor.
+pub(crate) fn append_only(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is touched.
-    checked(unsafe { libc::fcntl(descriptor, libc::F_SETFL, libc::O_APPEND) })?;
-    Ok(file)
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_APPEND) }).map(|_| ())
+}
+
+/// Makes a file so long.
+pub(crate) fn set_size(file: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: no memory is touched.
+    checked(unsafe { libc::ftruncate(file.as_raw_fd(), bytes) }).map(|_| ())
+}
+
+/// Maps so many bytes of a file, shared with all who map it.
+pub(crate) fn map_shared(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let (flags, file) = (libc::MAP_SHARED, file.as_raw_fd());
+    // SAFETY: the kernel chooses the place; nothing that is mapped is replaced.
+    let place = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, file, 0) };
+    if place == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(place.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// Undoes `map_shared`.
+pub(crate) fn unmap(place: NonNull<u8>, bytes: usize) {
+    // SAFETY: callers own the mapping, and are done with it. Fails only for what is none.
+    unsafe { libc::munmap(place.as_ptr().cast(), bytes) };
 }
 
 // ---- processes -------------------------------------------------------------------------------
@@ -314,7 +343,7 @@ pub(crate) fn die_with_parent() {
 }
 
 /// What the process list calls the calling thread.
-pub(crate) fn set_title(title: &std::ffi::CStr) {
+pub(crate) fn set_title(title: &CStr) {
     // SAFETY: the text outlives the call, which copies it.
     unsafe { libc::prctl(libc::PR_SET_NAME, title.as_ptr()) };
 }

@@ -107,7 +107,8 @@ pub(crate) struct Dialect {
     pub(crate) stamp: Vec<u8>,
 }
 
-/// What the parent tells a worker first. Two descriptors come with it: stdout and stderr.
+/// What the parent tells a worker first. Three descriptors come with it: stdout, stderr, and the
+/// memory of the flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// Which program the parent is.
@@ -142,6 +143,8 @@ pub(crate) enum Fault {
     Decode(String),
     /// The result could not be encoded.
     Encode(String),
+    /// The task was left alone: the flag was raised.
+    LeftAlone,
     /// The result is too large.
     TooLarge {
         /// Its size.
@@ -239,6 +242,7 @@ impl Fault {
                 body.extend(size.to_le_bytes());
                 body.extend(limit.to_le_bytes());
             }
+            Self::LeftAlone => body.push(4),
         }
         body
     }
@@ -257,6 +261,7 @@ impl Fault {
                 size: reader.u64()?,
                 limit: reader.u64()?,
             },
+            4 => Self::LeftAlone,
             _ => return None,
         };
         reader.end(fault)

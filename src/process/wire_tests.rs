@@ -48,6 +48,7 @@ fn fault() -> impl Strategy<Value = Fault> {
                 backtrace,
             })
         }),
+        Just(Fault::LeftAlone),
         any::<String>().prop_map(Fault::Decode),
         any::<String>().prop_map(Fault::Encode),
         (any::<u64>(), any::<u64>()).prop_map(|(size, limit)| Fault::TooLarge { size, limit }),

@@ -247,6 +247,9 @@ impl Owner for Tasks {
         }
     }
 
+    /// On threads nothing is begun ahead of its time.
+    fn forgo(&self, _: FutureId) {}
+
     /// A thread cannot be stopped: its task is asked to stop.
     fn kill(&self, id: FutureId) -> bool {
         if let Some(crew) = self.0.upgrade() {

@@ -1,0 +1,84 @@
+//! A flag in memory that a worker and its parent share: "begin nothing more of this chunk".
+//!
+//! Tasks of a chunk are sent ahead, so that short ones do not wait for the socket. When their map is
+//! dropped, those that the worker has not begun are not to begin: the worker looks at the flag
+//! before each, and answers that it left the task alone.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process::sys;
+
+/// One side of the flag.
+pub(crate) struct Flag {
+    /// The shared memory: at least a word, mapped until this is dropped.
+    word: NonNull<AtomicU32>,
+}
+
+// SAFETY: the memory is not tied to a thread, and is only reached as an atomic.
+unsafe impl Send for Flag {}
+
+// SAFETY: as above.
+unsafe impl Sync for Flag {}
+
+impl Flag {
+    /// A lowered flag, and the descriptor by which the other side maps it.
+    pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
+        let memory = sys::anonymous_file(c"concurrent-futures flag")?;
+        sys::set_size(memory.as_fd(), size_of::<AtomicU32>())?;
+        Ok((Self::map(memory.as_fd())?, memory))
+    }
+
+    /// The other side of a flag.
+    pub(crate) fn map(memory: BorrowedFd<'_>) -> io::Result<Self> {
+        let word = sys::map_shared(memory, size_of::<AtomicU32>())?;
+        Ok(Self { word: word.cast() })
+    }
+
+    pub(crate) fn raise(&self) {
+        // ORDERING: Relaxed; the flag carries no data, and a worker that sees it late has begun the
+        // task before.
+        self.word().store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lower(&self) {
+        // ORDERING: Relaxed; the task that is not to see it raised is sent afterwards, by a system
+        // call.
+        self.word().store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_raised(&self) -> bool {
+        // ORDERING: Relaxed; as in `raise`.
+        self.word().load(Ordering::Relaxed) != 0
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: the mapping is page-aligned, holds a word, and lives as long as `self`; all sides
+        // reach it as an atomic. What a worker writes there can only lower or raise the flag.
+        unsafe { self.word.as_ref() }
+    }
+}
+
+impl Drop for Flag {
+    fn drop(&mut self) {
+        sys::unmap(self.word.cast(), size_of::<AtomicU32>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_see_the_flag() {
+        let (ours, memory) = Flag::new().unwrap();
+        let theirs = Flag::map(memory.as_fd()).unwrap();
+        assert!(!theirs.is_raised());
+        ours.raise();
+        assert!(theirs.is_raised());
+        ours.lower();
+        assert!(!theirs.is_raised());
+    }
+}
