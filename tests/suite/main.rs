@@ -12,6 +12,7 @@
 mod common;
 mod support;
 mod big;
+mod corners;
 mod executor;
 mod fates;
 mod futures;
@@ -61,6 +62,10 @@ fn main() {
         fates::pools::<Threads>(),
         fates::pools::<Processes>(),
         fates::processes(),
+        corners::pools::<Threads>(),
+        corners::pools::<Processes>(),
+        corners::threads(),
+        corners::processes(),
         limits::pools::<Threads>(),
         limits::pools::<Processes>(),
         limits::threads(),
