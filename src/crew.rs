@@ -19,6 +19,7 @@ use crate::future::{FutureId, Place, Verdict};
 use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::roster::{Killed, Roster, Status, Worker};
+use crate::timer;
 use crate::unwind::discard;
 use crate::worker::Progress;
 
@@ -105,7 +106,8 @@ enum Stage {
 /// What to do while there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Wait for room; a worker does not, since it is what makes room.
+    /// Wait for room; a worker does not, since it is what makes room, nor does a timer, which others
+    /// wait for.
     Wait,
     /// Answer.
     Refuse,
@@ -183,8 +185,9 @@ impl<W: Work> Crew<W> {
             return Admit::Refused(forked());
         }
         let mut state = self.lock();
-        let caller_waits =
-            patience == Patience::Wait && state.roster.by_thread(thread::current().id()).is_none();
+        let caller_waits = patience == Patience::Wait
+            && !timer::is_caller()
+            && state.roster.by_thread(thread::current().id()).is_none();
         loop {
             if let Some(error) = state.stage.refusal() {
                 return Admit::Refused(error);

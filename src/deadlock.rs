@@ -19,13 +19,11 @@ thread_local! {
 /// Who waits for what, among the workers of all thread pools.
 static WAITS: Mutex<Option<HashMap<ThreadId, Wait>>> = Mutex::new(None);
 
-/// What a worker waits for.
-struct Wait {
-    /// The pool that accepted it.
-    owner: Arc<dyn Owner>,
-    /// The future.
-    id: FutureId,
-}
+/// A future that a worker waits for, and the pool that accepted its task, if one did.
+pub(crate) type Awaited = (Option<Arc<dyn Owner>>, FutureId);
+
+/// What a worker waits for: any of these.
+type Wait = Vec<Awaited>;
 
 /// While it lives, the calling worker waits.
 pub(crate) struct Waiting;
@@ -40,14 +38,14 @@ pub(crate) fn is_worker() -> bool {
     IS_WORKER.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Notes that the calling worker is about to wait for a future. If nobody is left to run it, or
-/// what it waits for in turn, one such task is refused, which ends a wait.
-pub(crate) fn wait_for(owner: Arc<dyn Owner>, id: FutureId) -> Waiting {
+/// Notes that the calling worker is about to wait for any of these. If nobody is left to run them,
+/// or what they wait for in turn, one such task is refused, which ends a wait.
+pub(crate) fn wait_for(any: Vec<Awaited>) -> Waiting {
     let me = thread::current().id();
     let victim = {
         let mut waits = lock();
         let waits = waits.get_or_insert_with(HashMap::new);
-        waits.insert(me, Wait { owner, id });
+        waits.insert(me, any);
         find_victim(waits, me)
     };
     if let Some((owner, id)) = victim {
@@ -70,27 +68,33 @@ fn find_victim(
     waits: &HashMap<ThreadId, Wait>,
     me: ThreadId,
 ) -> Option<(Arc<dyn Owner>, FutureId)> {
-    let places: HashMap<ThreadId, Place> = waits
+    let place = |(owner, id): &Awaited| match owner {
+        Some(owner) => owner.place(*id),
+        None => Place::Elsewhere,
+    };
+    let places: HashMap<ThreadId, Vec<Place>> = waits
         .iter()
-        .map(|(&thread, wait)| (thread, wait.owner.place(wait.id)))
+        .map(|(&thread, any)| (thread, any.iter().map(place).collect()))
         .collect();
     let stuck = stuck(&places);
     if !stuck.contains(&me) {
         return None;
     }
-    let is_queued = |thread: &ThreadId| matches!(places.get(thread), Some(Place::Queued { .. }));
-    let victim = std::iter::once(me).chain(stuck).find(is_queued)?;
-    let wait = waits.get(&victim)?;
-    Some((Arc::clone(&wait.owner), wait.id))
+    let in_vain = std::iter::once(me).chain(stuck);
+    let mut awaited = in_vain.flat_map(|thread| waits[&thread].iter().zip(&places[&thread]));
+    awaited.find_map(|((owner, id), place)| match (owner, place) {
+        (Some(owner), Place::Queued { .. }) => Some((Arc::clone(owner), *id)),
+        _ => None,
+    })
 }
 
 /// Those whose wait can never end, by what each waits for.
-fn stuck(places: &HashMap<ThreadId, Place>) -> HashSet<ThreadId> {
+fn stuck(places: &HashMap<ThreadId, Vec<Place>>) -> HashSet<ThreadId> {
     let mut stuck: HashSet<ThreadId> = places.keys().copied().collect();
     loop {
         let freed: Vec<ThreadId> = stuck
             .iter()
-            .filter(|thread| may_end(&places[*thread], &stuck))
+            .filter(|thread| places[*thread].iter().any(|place| may_end(place, &stuck)))
             .copied()
             .collect();
         if freed.is_empty() {
@@ -129,11 +133,15 @@ mod tests {
         })
     }
 
-    fn queued(workers: &[ThreadId]) -> Place {
-        Place::Queued {
+    fn queued(workers: &[ThreadId]) -> Vec<Place> {
+        vec![Place::Queued {
             workers: workers.to_vec(),
             may_grow: false,
-        }
+        }]
+    }
+
+    fn running(worker: ThreadId) -> Vec<Place> {
+        vec![Place::Running(worker)]
     }
 
     #[test]
@@ -157,13 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn one_of_many_is_enough() {
+        let [a] = threads();
+        let mut any = queued(&[a]);
+        any.push(Place::Elsewhere);
+        assert!(stuck(&HashMap::from([(a, any)])).is_empty());
+    }
+
+    #[test]
     fn a_wait_for_what_runs_ends_with_it() {
         let [a, b, c] = threads();
-        let places = HashMap::from([(a, Place::Running(b)), (b, Place::Running(c))]);
+        let places = HashMap::from([(a, running(b)), (b, running(c))]);
         assert!(stuck(&places).is_empty());
-        let places = HashMap::from([(a, Place::Running(b)), (b, queued(&[a, b]))]);
+        let places = HashMap::from([(a, running(b)), (b, queued(&[a, b]))]);
         assert_eq!(stuck(&places).len(), 2);
-        let places = HashMap::from([(a, Place::Running(b)), (b, Place::Elsewhere)]);
+        let places = HashMap::from([(a, running(b)), (b, vec![Place::Elsewhere])]);
         assert!(stuck(&places).is_empty());
     }
 }

@@ -230,10 +230,8 @@ impl<T> Future<T> {
     }
 
     fn wait_without_limit(&self) -> Waited {
-        let owner = (deadlock::is_worker() && !self.done()).then(|| self.shared.owner());
-        let _waiting = owner
-            .flatten()
-            .map(|owner| deadlock::wait_for(owner, self.shared.id));
+        let looked_at = deadlock::is_worker() && !self.done();
+        let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited()]));
         self.shared.cell.wait()
     }
 
@@ -338,6 +336,11 @@ impl<T> Future<T> {
             };
             report(unwind::catch(|| f(outcome)));
         }
+    }
+
+    /// What a worker that waits for this future waits for.
+    pub(crate) fn awaited(&self) -> deadlock::Awaited {
+        (self.shared.owner(), self.shared.id)
     }
 
     /// Calls `watcher` when the future is done.

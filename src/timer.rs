@@ -1,5 +1,6 @@
 //! One thread that ends waits on deadlines: the time limits of tasks on threads.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,6 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::fork::Origin;
 use crate::future::Expire;
+
+thread_local! {
+    /// Whether this thread is a timer's.
+    static IS_TIMER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller runs on a timer's thread, in a callback of a task that has expired.
+pub(crate) fn is_caller() -> bool {
+    IS_TIMER.try_with(Cell::get).unwrap_or(false)
+}
 
 /// Expires tasks at their deadlines. Its thread starts with the first one.
 pub(crate) struct Timer {
@@ -145,6 +156,7 @@ impl Drop for Timer {
 impl Agenda {
     /// The thread's life: sleeps until the next deadline, and expires what is due.
     fn keep(&self) {
+        IS_TIMER.set(true);
         let mut entries = self.lock();
         while !entries.ended {
             entries = match entries.due.first_key_value() {

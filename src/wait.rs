@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::deadlock;
 use crate::error::Error;
 use crate::future::Future;
 use crate::state::{Register, WatchKey};
@@ -118,25 +119,22 @@ pub fn wait<T>(
 ) -> Waited<T> {
     let deadline = timeout.and_then(|limit| Instant::now().checked_add(limit));
     let mut completions = Completions::of(futures);
-    while completions.remaining > 0 {
-        let Some(at) = completions.next_index_until(deadline) else {
-            break;
-        };
+    let mut all = Vec::new();
+    while let Some((number, future)) = completions.next_until(deadline) {
         let enough = match until {
             ReturnWhen::FirstCompleted => true,
-            ReturnWhen::FirstException => completions.at(at).is_some_and(Future::failed),
+            ReturnWhen::FirstException => future.failed(),
             ReturnWhen::AllCompleted => false,
         };
-        completions.remaining -= 1;
+        all.push((number, future));
         if enough {
             break;
         }
     }
-    let (done, not_done) = completions
-        .take_all()
-        .into_iter()
-        .flatten()
-        .partition(Future::done);
+    all.extend(completions.take_numbered());
+    all.sort_by_key(|(number, _)| *number);
+    let futures = all.into_iter().map(|(_, future)| future);
+    let (done, not_done) = futures.partition(Future::done);
     Waited { done, not_done }
 }
 
@@ -229,16 +227,24 @@ impl<T> Completions<T> {
         std::mem::take(&mut self.futures)
     }
 
+    /// Those not yielded, with their numbers, no longer watched.
+    fn take_numbered(&mut self) -> impl Iterator<Item = (usize, Future<T>)> + use<T> {
+        let numbered = (self.removed..).zip(self.take_all());
+        numbered.filter_map(|(number, future)| Some((number, future?)))
+    }
+
     /// Blocks for the number of the next one that is done.
     fn next_index_until(&self, deadline: Option<Instant>) -> Option<usize> {
         match deadline {
             Some(deadline) => self.receiver.recv_deadline(deadline).ok(),
-            None => self.receiver.recv().ok(),
+            None => {
+                let looked_at = deadlock::is_worker() && self.receiver.is_empty();
+                let futures = self.futures.iter().flatten();
+                let any = || futures.map(Future::awaited).collect();
+                let _waiting = looked_at.then(|| deadlock::wait_for(any()));
+                self.receiver.recv().ok()
+            }
         }
-    }
-
-    fn at(&self, number: usize) -> Option<&Future<T>> {
-        self.futures.get(number - self.removed)?.as_ref()
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{
-    Error, Executor, MapOptions, Observer, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown,
-    TaskEvent, TaskOptions, TaskOutcome, ThreadPoolExecutor, WorkerEnd, WorkerEvent, WorkerStdio,
-    current_worker,
+    Error, Executor, MapOptions, Observer, ProcessPoolBuilder, ProcessPoolExecutor, ReturnWhen,
+    Shutdown, TaskEvent, TaskOptions, TaskOutcome, ThreadPoolExecutor, WorkerEnd, WorkerEvent,
+    WorkerStdio, as_completed, current_worker, wait,
 };
 use libtest_mimic::Trial;
 
@@ -40,6 +40,8 @@ pub fn threads() -> Vec<Trial> {
         pools_that_wait_for_each_other_are_a_deadlock,
         a_wait_that_ends_is_no_deadlock,
         a_map_in_a_full_pool_is_a_deadlock,
+        waits_for_many_in_a_full_pool_are_deadlocks,
+        a_callback_at_a_time_limit_does_not_wait_for_room,
     ]
 }
 
@@ -530,6 +532,39 @@ fn a_map_in_a_full_pool_is_a_deadlock() {
             .collect::<Vec<_>>()
     });
     assert_eq!(outer.result().unwrap(), [true; 3]);
+}
+
+fn waits_for_many_in_a_full_pool_are_deadlocks() {
+    let pool = Arc::new(ThreadPoolExecutor::new(1).unwrap());
+    let own = Arc::clone(&pool);
+    let outer = pool.spawn(move || {
+        let inner = || (0..3).map(|n| own.submit(double, n)).collect::<Vec<_>>();
+        let completed = as_completed(inner()).filter(|f| f.exception().is_some());
+        let waited = wait(inner(), None, ReturnWhen::AllCompleted).done.len();
+        let unordered = own.map_unordered(MapOptions::new(), double, 0..3);
+        let unordered = unordered.filter(|(_, result)| result.is_err());
+        (completed.count(), waited, unordered.count())
+    });
+    assert_eq!(outer.result().unwrap(), (3, 3, 3));
+}
+
+fn a_callback_at_a_time_limit_does_not_wait_for_room() {
+    let pool = Arc::new(Threads::bounded(1, 1));
+    let late = pool.submit_with(limited(SHORT), until_asked, ());
+    let (tell, hear) = std::sync::mpsc::channel();
+    let own = Arc::clone(&pool);
+    late.add_done_callback(move |_| {
+        let futures: Vec<_> = (0..3).map(|n| own.submit(double, n)).collect();
+        drop(own);
+        tell.send(futures).unwrap();
+    });
+    let sum: u64 = hear
+        .recv_timeout(LONG)
+        .unwrap()
+        .into_iter()
+        .map(|f| f.result().unwrap())
+        .sum();
+    assert_eq!(sum, 6);
 }
 
 // ---- observers ---------------------------------------------------------------------------------
