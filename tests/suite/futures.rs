@@ -1,9 +1,11 @@
 //! `Future`: every action on it at every point of its task's way, every way of waiting ended in
 //! every way, callbacks, and what is left once the value was taken.
 
+mod actions;
 mod callbacks;
-mod pairs;
 mod races;
+mod scene;
+mod waits;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +15,8 @@ use concurrent_futures::{CancelOnDrop, Error, Executor, Future};
 use libtest_mimic::Trial;
 
 use crate::support::asynchronous::block_on;
-use crate::support::gate::{Hold, Lamp, hold};
+use crate::support::gate::{Hold, hold};
+use crate::support::tasks::{double, fail};
 use crate::support::{Kind, NO_TIME, assert_error, panic_message, trials};
 
 /// What holds for every executor.
@@ -25,7 +28,7 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         a_future_goes_to_other_threads::<K>,
         async_code_awaits::<K>,
     ];
-    [own, pairs::settled::<K>(), callbacks::late::<K>()]
+    [own, actions::settled::<K>(), callbacks::late::<K>()]
         .into_iter()
         .flatten()
         .collect()
@@ -39,21 +42,9 @@ pub fn pools<K: Kind>() -> Vec<Trial> {
         many_threads_wait_for_one_future::<K>,
         async_code_awaits_many::<K>,
     ];
-    let groups = [own, pairs::unsettled::<K>(), pairs::waits::<K>()];
+    let groups = [own, actions::unsettled::<K>(), waits::pools::<K>()];
     let more = [callbacks::early::<K>(), races::pools::<K>()];
     groups.into_iter().chain(more).flatten().collect()
-}
-
-fn double(x: u64) -> u64 {
-    2 * x
-}
-
-fn fail(text: String) -> u64 {
-    panic!("on purpose: {text}")
-}
-
-fn light(lamp: Lamp) {
-    lamp.light();
 }
 
 fn a_value_is_taken_once<K: Kind>() {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::gate::{Hold, hold};
 use crate::support::leaks::{Baseline, children};
+use crate::support::tasks::own_pid;
 use crate::support::{Kind, Processes, assert_error, assert_works, os, trials};
 
 pub fn trials() -> Vec<Trial> {
@@ -34,10 +35,6 @@ pub fn trials() -> Vec<Trial> {
     ];
     let groups = [own, surroundings::trials(), single::trials()];
     groups.into_iter().flatten().collect()
-}
-
-fn own_pid(_: ()) -> u32 {
-    std::process::id()
 }
 
 fn tasks_run_in_another_process() {

@@ -4,6 +4,7 @@ pub mod asynchronous;
 pub mod gate;
 pub mod leaks;
 pub mod os;
+pub mod tasks;
 pub mod watchdog;
 
 use std::time::Duration;

@@ -6,8 +6,8 @@ use concurrent_futures::{
 use libtest_mimic::Trial;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use super::{double, own_pid};
 use crate::support::gate::{Gate, Ticket};
+use crate::support::tasks::{double, own_pid};
 use crate::support::{Kind, Processes, Threads, assert_error, assert_works, os, trials};
 
 /// Pools whose workers run something first.

@@ -4,7 +4,7 @@ use concurrent_futures::{Error, Executor};
 use libtest_mimic::Trial;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::own_pid;
+use crate::support::tasks::own_pid;
 use crate::support::{Kind, Processes, assert_works, os, trial};
 
 /// How it crashes.

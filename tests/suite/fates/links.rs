@@ -8,7 +8,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use concurrent_futures::{Error, Executor};
 use libtest_mimic::Trial;
 
-use super::{death, own_pid};
+use super::death::death;
+use crate::support::tasks::own_pid;
 use crate::support::{Kind, Processes, assert_works, trials};
 
 pub fn trials() -> Vec<Trial> {

@@ -6,8 +6,8 @@ use std::thread;
 use concurrent_futures::{Error, Executor, Future, Shutdown};
 use libtest_mimic::Trial;
 
-use super::{double, fail, light};
 use crate::support::gate::{Beacon, Gate, Hold};
+use crate::support::tasks::{double, fail, light};
 use crate::support::{Kind, NO_TIME, assert_error, assert_works, trials};
 
 /// Those registered on a future that is done.

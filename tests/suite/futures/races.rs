@@ -8,7 +8,7 @@ use std::thread;
 use concurrent_futures::{Error, Executor, Shutdown};
 use libtest_mimic::Trial;
 
-use super::double;
+use crate::support::tasks::double;
 use crate::support::{Kind, assert_error, assert_works, trials};
 
 /// How often each pair meets.

@@ -5,6 +5,7 @@ use libtest_mimic::Trial;
 
 use crate::support::gate::{Hold, hold};
 use crate::support::leaks::{Baseline, children};
+use crate::support::tasks::double;
 use crate::support::{LONG, NO_TIME, assert_error, os, panic_message, trials};
 
 pub fn trials() -> Vec<Trial> {
@@ -33,10 +34,6 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn double(x: u64) -> u64 {
-    2 * x
-}
-
 /// A process that is held.
 fn held_process(held: &Hold) -> RunningProcess<u32> {
     let process = Process::new(hold, held.argument()).start().unwrap();
@@ -55,7 +52,7 @@ fn end_of<R>(outcome: Result<R, Error>) -> (Option<i32>, Option<i32>) {
 
 fn join_returns_the_result() {
     let process = Process::new(double, 21).start().unwrap();
-    assert_eq!(children(), [process.pid()]);
+    assert_ne!(process.pid(), std::process::id());
     assert_eq!(process.join().unwrap(), 42);
     assert!(children().is_empty());
 }
@@ -124,6 +121,7 @@ fn a_process_is_alive_until_it_ends() {
     let held = Hold::new();
     let mut process = held_process(&held);
     assert!(process.is_alive());
+    assert_eq!(children(), [process.pid()]);
     assert_eq!(process.exit_code(), None);
     held.release();
     process.join_timeout(LONG).unwrap();

@@ -80,7 +80,8 @@ pub fn assert_descendants_end(deadline: Instant) {
     }
 }
 
-/// Living processes that this one started, or that those started.
+/// Living processes that this one started, or that those started. What was forked without exec
+/// shows the environment of its original, in which the mark was not set: it is known as a child.
 pub fn descendants() -> Vec<u32> {
     let own = std::process::id();
     let entry = format!("{MARK}={own}");
@@ -90,10 +91,12 @@ pub fn descendants() -> Vec<u32> {
             .split(|byte| *byte == 0)
             .any(|e| e == entry.as_bytes())
     };
-    processes()
+    let mut all: BTreeSet<_> = processes()
         .filter(|pid| *pid != own)
         .filter(marked)
-        .collect()
+        .collect();
+    all.extend(children());
+    all.into_iter().collect()
 }
 
 /// Ends them all.

@@ -1,0 +1,40 @@
+//! What only the caller's own stack does.
+
+use std::thread;
+
+use concurrent_futures::{Executor, SerialExecutor, current_worker};
+use libtest_mimic::Trial;
+
+use crate::support::gate::Beacon;
+use crate::support::tasks::{double, light};
+use crate::support::{Kind, Serial, trials};
+
+pub fn trials() -> Vec<Trial> {
+    trials![Serial::NAME;
+        a_serial_task_runs_inside_submit,
+        serial_tasks_nest,
+    ]
+}
+
+fn a_serial_task_runs_inside_submit() {
+    let pool = SerialExecutor::new();
+    let here = thread::current().id();
+    let beacon = Beacon::new();
+    let future = pool.submit(light, beacon.lamp());
+    assert!(beacon.is_lit() && future.done());
+    let thread = pool.submit(|()| format!("{:?}", thread::current().id()), ());
+    assert_eq!(thread.result().unwrap(), format!("{here:?}"));
+}
+
+fn serial_tasks_nest() {
+    let pool = SerialExecutor::new();
+    let nested = pool.submit(
+        |n| {
+            let inner = SerialExecutor::new().submit(double, n).result().unwrap();
+            (inner, current_worker().unwrap().tasks_run())
+        },
+        4,
+    );
+    assert_eq!(nested.result().unwrap(), (8, 1));
+    assert!(current_worker().is_none());
+}

@@ -1,0 +1,127 @@
+//! How far a map reads its input ahead, and where it ends.
+
+use std::cell::Cell;
+
+use concurrent_futures::Executor;
+use libtest_mimic::Trial;
+
+use super::OPTIONS;
+use crate::support::gate::{Beacon, Lamp};
+use crate::support::tasks::double;
+use crate::support::{Kind, trials};
+
+pub fn everywhere<K: Kind>() -> Vec<Trial> {
+    trials![K::NAME;
+        map_takes_input_without_end::<K>,
+        map_reads_no_further_than_its_buffer::<K>,
+        map_unordered_reads_no_further_than_its_buffer::<K>,
+        map_starts_at_the_call::<K>,
+        map_knows_its_length::<K>,
+        map_ends_for_good::<K>,
+        map_of_a_hundred_thousand_items::<K>,
+        map_unordered_of_a_hundred_thousand_items::<K>,
+    ]
+}
+
+fn map_takes_input_without_end<K: Kind>() {
+    let pool = K::pool(2);
+    let first: Vec<u64> = pool
+        .map(double, 0..)
+        .take(5000)
+        .map(Result::unwrap)
+        .collect();
+    assert!(first.into_iter().eq((0..5000).map(double)));
+    let unordered = pool.map_unordered(OPTIONS, double, 0..).take(5000);
+    for (index, result) in unordered {
+        assert_eq!(result.unwrap(), 2 * index as u64);
+    }
+}
+
+/// Input that counts what was pulled from it.
+fn counted(pulled: &Cell<usize>) -> impl Iterator<Item = u64> {
+    (0..).inspect(|_| pulled.set(pulled.get() + 1))
+}
+
+fn map_reads_no_further_than_its_buffer<K: Kind>() {
+    let pool = K::pool(2);
+    for (chunk, buffer) in [(1, 1), (1, 7), (3, 7), (7, 7), (100, 7), (4, 64)] {
+        let pulled = Cell::new(0);
+        let options = OPTIONS.chunksize(chunk).buffersize(buffer);
+        let mut map = pool.map_with(options, double, counted(&pulled));
+        for read in 0..100 {
+            let ahead = pulled.get() - read;
+            assert!((1..=buffer).contains(&ahead), "{chunk} {buffer}: {ahead}");
+            assert_eq!(map.next().unwrap().unwrap(), 2 * read as u64);
+        }
+    }
+}
+
+fn map_unordered_reads_no_further_than_its_buffer<K: Kind>() {
+    let pool = K::pool(2);
+    for (chunk, buffer) in [(1, 1), (3, 7), (100, 7)] {
+        let pulled = Cell::new(0);
+        let options = OPTIONS.chunksize(chunk).buffersize(buffer);
+        let mut map = pool.map_unordered(options, double, counted(&pulled));
+        for read in 0..100 {
+            let ahead = pulled.get() - read;
+            assert!((1..=buffer).contains(&ahead), "{chunk} {buffer}: {ahead}");
+            map.next().unwrap().1.unwrap();
+        }
+    }
+}
+
+fn map_starts_at_the_call<K: Kind>() {
+    let pool = K::pool(1);
+    let beacon = Beacon::new();
+    let map = pool.map(|lamp: Lamp| lamp.light(), [beacon.lamp()]);
+    // Nothing was read of the map.
+    beacon.await_lit();
+    assert_eq!(map.count(), 1);
+}
+
+fn map_knows_its_length<K: Kind>() {
+    let pool = K::pool(2);
+    let mut map = pool.map_with(OPTIONS.buffersize(3), double, [7; 10]);
+    for left in (0..10).rev() {
+        assert_eq!(map.len(), left + 1);
+        assert_eq!(map.size_hint(), (left + 1, Some(left + 1)));
+        assert!(!map.is_empty());
+        map.next().unwrap().unwrap();
+    }
+    assert!(map.is_empty());
+    assert_eq!(pool.map(double, 0..).size_hint().1, None);
+}
+
+fn map_ends_for_good<K: Kind>() {
+    /// Goes on after its end.
+    struct Restless(u64);
+    impl Iterator for Restless {
+        type Item = u64;
+        fn next(&mut self) -> Option<u64> {
+            self.0 += 1;
+            (self.0 % 3 != 0).then_some(self.0)
+        }
+    }
+    let pool = K::pool(1);
+    let mut map = pool.map(double, Restless(0));
+    assert_eq!(map.by_ref().map(Result::unwrap).collect::<Vec<_>>(), [2, 4]);
+    assert!(map.next().is_none() && map.next().is_none());
+}
+
+fn map_of_a_hundred_thousand_items<K: Kind>() {
+    let pool = K::pool(2);
+    let mut count = 0;
+    for (n, result) in (0..).zip(pool.map(double, 0..100_000)) {
+        assert_eq!(result.unwrap(), 2 * n);
+        count += 1;
+    }
+    assert_eq!(count, 100_000);
+    assert_eq!(pool.stats().completed, 100_000);
+}
+
+fn map_unordered_of_a_hundred_thousand_items<K: Kind>() {
+    let pool = K::pool(2);
+    let map = pool.map_unordered(OPTIONS, double, 0..100_000);
+    let sum: u64 = map.map(|(_, result)| result.unwrap()).sum();
+    assert_eq!(sum, 9_999_900_000);
+}
