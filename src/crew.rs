@@ -208,7 +208,7 @@ impl<W: Work> Crew<W> {
     /// What was admitted is not submitted after all.
     pub(crate) fn withdraw_admission(&self) {
         self.lock().admitted -= 1;
-        self.room.notify_one();
+        self.make_room();
     }
 
     /// Queues work that was admitted for the next free worker, starting one where there is room.
@@ -252,7 +252,7 @@ impl<W: Work> Crew<W> {
             state.roster.withdraw(id);
         }
         drop(state);
-        self.room.notify_one();
+        self.make_room();
         discard(rest);
     }
 
@@ -283,7 +283,7 @@ impl<W: Work> Crew<W> {
         let mut state = self.lock();
         let removed = state.backlog.withdraw(id);
         drop(state);
-        self.room.notify_one();
+        self.make_room();
         if let Some(removed) = removed {
             removed.fail(error, &mut |verdict| self.count(verdict));
         }
@@ -299,9 +299,6 @@ impl<W: Work> Crew<W> {
 
     /// A task was settled as timed out, while its thread goes on.
     pub(crate) fn expired(&self, id: FutureId) {
-        if self.origin.is_elsewhere() {
-            return;
-        }
         self.count(Verdict::Failed);
         self.request_cancel(id);
     }
@@ -433,6 +430,13 @@ impl<W: Work> Crew<W> {
         }
         self.lock().stopping = true;
         self.shutdown(Shutdown::no_wait().cancel_futures(), None);
+    }
+
+    /// The backlog has become shorter: wakes who waits for that, where anybody may.
+    fn make_room(&self) {
+        if self.limits.max_pending.is_some() {
+            self.room.notify_one();
+        }
     }
 
     fn notify_all(&self) {

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::state::{
     Cell, Ending, Outcome, Publish, Register, Settling, Start, Waited, WatchKey, Watcher, Withdraw,
 };
-use crate::unwind;
+use crate::unwind::{self, discard};
 
 /// The result, to come, of a task. (`concurrent.futures.Future`)
 ///
@@ -334,7 +334,7 @@ impl<T> Future<T> {
                 Some(outcome) => outcome.as_ref(),
                 None => Err(&Error::Taken),
             };
-            report(unwind::catch(|| f(outcome)));
+            unwind::call(|| f(outcome));
         }
     }
 
@@ -573,7 +573,7 @@ impl<T> Shared<T> {
             Ok(settling) => complete(settling, || before(verdict)),
             Err(late) => {
                 before(Verdict::Late);
-                report(unwind::catch(|| drop(late)));
+                discard(late);
             }
         }
     }
@@ -613,13 +613,13 @@ fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
             Publish::Done(wakeups) => break wakeups,
             Publish::More(again, callbacks) => {
                 for callback in callbacks {
-                    report(unwind::catch(|| callback(again.outcome())));
+                    unwind::call(|| callback(again.outcome()));
                 }
                 settling = again;
             }
         }
     };
-    report(unwind::catch(|| wakeups.deliver()));
+    unwind::call(|| wakeups.deliver());
 }
 
 /// Runs callbacks, and those that they register, in order.
@@ -630,18 +630,12 @@ fn run_callbacks<T>(settling: &Settling<'_, T>) {
             return;
         }
         for callback in callbacks {
-            report(unwind::catch(|| callback(settling.outcome())));
+            unwind::call(|| callback(settling.outcome()));
         }
     }
 }
 
 /// Lets go of a cell; a detached value is dropped here, and its `Drop` is user code.
 fn release<T>(shared: Arc<Shared<T>>) {
-    report(unwind::catch(|| drop(shared)));
-}
-
-/// A panic in a callback, a waker or a value's `Drop` has been printed by the panic hook; it has
-/// no other place to go.
-fn report(outcome: Result<(), unwind::Panic>) {
-    let (Ok(()) | Err(_)) = outcome;
+    discard(shared);
 }

@@ -192,12 +192,12 @@ impl Watch {
         };
         let worker = WorkerEvent::new(self.index, pid);
         self.worker = Some(worker);
-        call(|| observer.worker_started(&worker));
+        unwind::call(|| observer.worker_started(&worker));
     }
 
     pub(crate) fn worker_ended(&mut self, reason: WorkerEnd) {
         if let (Some(observer), Some(worker)) = (&self.observer, self.worker.take()) {
-            call(|| observer.worker_ended(&worker, reason));
+            unwind::call(|| observer.worker_ended(&worker, reason));
         }
     }
 
@@ -211,7 +211,7 @@ impl Watch {
             since: Instant::now(),
         };
         self.task = Some(task);
-        call(|| observer.task_started(&task));
+        unwind::call(|| observer.task_started(&task));
     }
 
     pub(crate) fn task_finished(&mut self, verdict: Verdict) {
@@ -222,12 +222,7 @@ impl Watch {
                 Verdict::Cancelled => TaskOutcome::Cancelled,
                 Verdict::Late => TaskOutcome::Late,
             };
-            call(|| observer.task_finished(&task, outcome));
+            unwind::call(|| observer.task_finished(&task, outcome));
         }
     }
-}
-
-/// Calls user code; its panics have been printed by the panic hook.
-fn call(f: impl FnOnce()) {
-    let (Ok(()) | Err(_)) = unwind::catch(f);
 }

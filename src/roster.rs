@@ -156,17 +156,13 @@ impl Roster {
     }
 
     pub(crate) fn count(&mut self, verdict: Verdict) {
-        self.count_many(verdict, 1);
-    }
-
-    pub(crate) fn count_many(&mut self, verdict: Verdict, tasks: usize) {
         let counter = match verdict {
             Verdict::Completed => &mut self.counts.completed,
             Verdict::Failed => &mut self.counts.failed,
             Verdict::Cancelled => &mut self.counts.cancelled,
             Verdict::Late => return,
         };
-        *counter += tasks as u64;
+        *counter += 1;
     }
 
     pub(crate) fn count_restart(&mut self) {

@@ -25,8 +25,8 @@ use crate::unwind::{self, Panic, discard};
 
 /// What travels to a process: encoded by serde, without borrows, sent from thread to thread.
 ///
-/// Implemented for every such type that owns its data (`String`, not `&str`), never by hand. serde's own limits apply: the formats are not
-/// self-describing, so `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
+/// Implemented for every such type that owns its data (`String`, not `&str`), never by hand.
+/// serde's own limits apply: the formats are not self-describing, so `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
 /// `#[serde(skip_serializing_if)]` do not pass through them.
 pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
 

@@ -40,8 +40,13 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
 /// Drops what may hold user values, whose `Drop` may panic. A collection of such is dropped item by
 /// item: two panics in one drop end the program.
 pub(crate) fn discard<T>(value: T) {
-    // The hook has printed the panic; it has no other place to go.
-    let (Ok(()) | Err(_)) = catch(|| drop(value));
+    call(|| drop(value));
+}
+
+/// Calls user code whose panic has no other place to go than stderr, where the hook prints it: a
+/// callback, a waker, an observer.
+pub(crate) fn call(f: impl FnOnce()) {
+    let (Ok(()) | Err(_)) = catch(f);
 }
 
 /// The boundary itself.

@@ -99,7 +99,9 @@ impl<W: Work> Post<W> {
                     &mut state,
                     Status::busy_with(work.len(), (work.id(), work.last())),
                 );
-                self.crew.room.notify_all();
+                if self.crew.limits.max_pending.is_some() {
+                    self.crew.room.notify_all();
+                }
                 return Some(work);
             }
             let Stage::Open = state.stage else {
@@ -203,9 +205,7 @@ impl<W: Work> Post<W> {
     /// What the worker took and did not begin goes back to the queue.
     pub(crate) fn give_back(&self, unbegun: W) {
         let mut state = self.crew.lock();
-        if let Some(Status::Busy { .. }) = self.status(&mut state) {
-            self.forget_in(&mut state);
-        }
+        self.forget_in(&mut state);
         let (work, error) = match state.stage.clone() {
             Stage::Open | Stage::Closing => {
                 state.backlog.push(unbegun);

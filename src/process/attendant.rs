@@ -190,8 +190,6 @@ fn start(
             }
         };
         let sit = |process: &_| desks.occupy(index, process);
-        let mut link = launch.start(index, sit, bereave)?;
-        link.limit_payload(launch.payload_limit);
-        Ok(link)
+        launch.start(index, sit, bereave)
     }
 }

@@ -249,7 +249,12 @@ impl<'a> Launching<'a> {
         Self {
             launch,
             index,
-            link: Link::new(channel, started.process, started.watcher),
+            link: Link::new(
+                channel,
+                started.process,
+                started.watcher,
+                launch.payload_limit,
+            ),
             stderr: started.stderr,
             last_words: Vec::new(),
             deadline,

@@ -68,7 +68,13 @@ const LEAVING: Duration = Duration::from_secs(10);
 const KEPT: usize = 1 << 20;
 
 impl Link {
-    pub(crate) fn new(channel: Channel, process: Arc<Subprocess>, watcher: Watcher) -> Self {
+    /// Refuses results of more than `payload_limit` bytes.
+    pub(crate) fn new(
+        channel: Channel,
+        process: Arc<Subprocess>,
+        watcher: Watcher,
+        payload_limit: u64,
+    ) -> Self {
         Self {
             channel,
             process,
@@ -77,7 +83,7 @@ impl Link {
             received: 0,
             undelivered: None,
             body: Vec::new(),
-            payload_limit: u64::MAX,
+            payload_limit,
             limited: false,
             output: None,
         }
@@ -91,11 +97,6 @@ impl Link {
     /// What the worker prints, where that is captured.
     pub(crate) fn output(&self) -> Option<&Captured> {
         self.output.as_ref()
-    }
-
-    /// Refuses results above this.
-    pub(crate) fn limit_payload(&mut self, bytes: u64) {
-        self.payload_limit = bytes;
     }
 
     pub(crate) fn channel(&self) -> &Channel {

@@ -63,7 +63,6 @@ pub fn processes() -> Vec<Trial> {
         terminate_kills_what_does_not_listen,
         kill_ends_running_and_queued,
         kill_ends_what_a_task_has_started,
-        kill_ends_a_worker_that_is_starting,
         captured_output_is_told_task_by_task,
         a_launcher_stands_in_front,
     ]
@@ -461,24 +460,6 @@ fn kill_ends_what_a_task_has_started() {
     assert!(os::exists(sleeper));
     pool.kill_workers();
     os::wait_until_dead(sleeper);
-}
-
-fn kill_ends_a_worker_that_is_starting() {
-    let begun = crate::support::gate::Beacon::new();
-    let pool = builder(1)
-        .initializer(
-            |lamp: crate::support::gate::Lamp| {
-                lamp.light();
-                forever(());
-            },
-            begun.lamp(),
-        )
-        .build()
-        .unwrap();
-    let queued = pool.submit(double, 1);
-    begun.await_lit();
-    pool.kill_workers();
-    assert_error!(queued.result(), Error::Cancelled);
 }
 
 // ---- deadlocks ---------------------------------------------------------------------------------
