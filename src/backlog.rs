@@ -103,9 +103,10 @@ impl<W: Work> Backlog<W> {
     }
 
     /// Everything.
-    pub(crate) fn take_all(&mut self) -> Vec<W> {
+    pub(crate) fn take_all(&mut self) -> Vec<Box<dyn Removed>> {
         self.tasks = 0;
-        std::mem::take(&mut self.waiting).into_values().collect()
+        let all = std::mem::take(&mut self.waiting).into_values();
+        all.map(|work| Box::new(Whole(work)) as _).collect()
     }
 }
 

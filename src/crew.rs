@@ -5,17 +5,18 @@
 //! code runs under it, and no cell's lock is taken under it.
 
 mod post;
+mod shelf;
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::backlog::{Backlog, Work};
+use crate::backlog::{Backlog, Removed, Work};
 use crate::error::Error;
 use crate::executor::Stats;
-use crate::fork::Origin;
-use crate::future::{FutureId, Place, Verdict};
+use crate::fork;
+use crate::future::{FutureId, Place, Recall, Verdict};
 use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::roster::{Killed, Roster, Status, Worker};
@@ -24,6 +25,7 @@ use crate::unwind::discard;
 use crate::worker::Progress;
 
 pub(crate) use post::{Conclude, Next, Post};
+pub(crate) use shelf::{Load, Origin, Shelf};
 
 /// Starts in a row that may fail while no worker is ready.
 const MAX_FAILURES: u32 = 3;
@@ -46,8 +48,10 @@ pub(crate) struct Crew<W: Work> {
     career: Career<W>,
     /// Hears what workers do.
     observer: Option<Arc<dyn Observer>>,
+    /// Where workers take tasks by themselves, if they do.
+    shelf: Option<Arc<dyn Shelf<W>>>,
     /// The process whose threads these are.
-    origin: Origin,
+    origin: fork::Origin,
 }
 
 /// How large a crew may become.
@@ -150,6 +154,7 @@ impl<W: Work> Crew<W> {
         limits: Limits,
         name_prefix: String,
         observer: Option<Arc<dyn Observer>>,
+        shelf: Option<Arc<dyn Shelf<W>>>,
         career: Career<W>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -173,7 +178,8 @@ impl<W: Work> Crew<W> {
             name_prefix,
             career,
             observer,
-            origin: Origin::here(),
+            shelf,
+            origin: fork::Origin::here(),
         })
     }
 
@@ -221,11 +227,68 @@ impl<W: Work> Crew<W> {
         if let Some(error) = state.stage.refusal() {
             return Submit::Refused(work, error);
         }
-        state.backlog.push(work);
+        self.queue(&mut state, work);
         let staffed = self.staff(&mut state);
         drop(state);
+        self.announce();
         self.break_unless(staffed);
         Submit::Accepted
+    }
+
+    /// Puts new work behind all other.
+    fn queue(&self, state: &mut State<W>, work: W) {
+        let Some(shelf) = &self.shelf else {
+            return state.backlog.push(work);
+        };
+        let overflow = if state.backlog.is_empty() {
+            shelf.put(work, Origin::Fresh)
+        } else {
+            Err(work)
+        };
+        if let Err(work) = overflow {
+            state.backlog.push(work);
+            shelf.set_behind(true);
+        }
+    }
+
+    /// Moves work from the backlog to where workers take it by themselves.
+    pub(crate) fn restock(&self) {
+        let mut state = self.lock();
+        self.restock_in(&mut state);
+        drop(state);
+        self.announce();
+    }
+
+    fn restock_in(&self, state: &mut State<W>) {
+        let Some(shelf) = &self.shelf else {
+            return;
+        };
+        while let Some(work) = state.backlog.pop() {
+            if let Err(work) = shelf.put(work, Origin::Queued) {
+                state.backlog.push(work);
+                break;
+            }
+        }
+        let is_behind = !state.backlog.is_empty();
+        shelf.set_behind(is_behind);
+        match state.stage {
+            Stage::Open => {}
+            _ if is_behind => shelf.reopen(),
+            _ => shelf.close(),
+        }
+    }
+
+    /// Wakes a worker for what was put where it takes it by itself.
+    fn announce(&self) {
+        if let Some(shelf) = &self.shelf {
+            shelf.announce();
+        }
+    }
+
+    /// Whether tasks wait for a worker.
+    fn has_waiting(&self, state: &State<W>) -> bool {
+        let waits = |shelf: &Arc<dyn Shelf<W>>| shelf.load().waiting > 0;
+        !state.backlog.is_empty() || self.shelf.as_ref().is_some_and(waits)
     }
 
     pub(crate) fn max_workers(&self) -> usize {
@@ -237,7 +300,11 @@ impl<W: Work> Crew<W> {
             return Stats::default();
         }
         let state = self.lock();
-        state.roster.stats(state.backlog.tasks())
+        let stats = state.roster.stats(state.backlog.tasks());
+        match &self.shelf {
+            Some(shelf) => shelf.load().added_to(stats),
+            None => stats,
+        }
     }
 
     /// A task was cancelled before it began.
@@ -254,6 +321,19 @@ impl<W: Work> Crew<W> {
         drop(state);
         self.make_room();
         discard(rest);
+    }
+
+    /// Takes a task back from where workers take tasks by themselves, or would soon: under the lock,
+    /// so that it does not get from the one place to the other meanwhile.
+    pub(crate) fn recall(&self, id: FutureId) -> Recall {
+        let Some(shelf) = &self.shelf else {
+            return Recall::Elsewhere;
+        };
+        let mut state = self.lock();
+        match state.backlog.withdraw(id) {
+            Some(removed) => Recall::Recalled(Box::new(removed)),
+            None => shelf.recall(id),
+        }
     }
 
     /// Where a task is.
@@ -392,12 +472,24 @@ impl<W: Work> Crew<W> {
             return;
         }
         state.stage = Stage::Broken(error.clone());
-        let queued = state.backlog.take_all();
+        let queued = self.take_queued(&mut state);
+        self.restock_in(&mut state);
         self.notify_all();
         drop(state);
         for work in queued {
             work.fail(error, &mut |verdict| self.count(verdict));
         }
+    }
+
+    /// Everything that no worker has taken.
+    fn take_queued(&self, state: &mut State<W>) -> Vec<Box<dyn Removed>> {
+        let mut queued = state.backlog.take_all();
+        if let Some(shelf) = &self.shelf {
+            let mut first = shelf.clear();
+            first.append(&mut queued);
+            queued = first;
+        }
+        queued
     }
 
     /// Shuts down; whether every worker has left, which is not looked at if the caller does not
@@ -413,8 +505,9 @@ impl<W: Work> Crew<W> {
         let mut cancelled = Vec::new();
         if let (true, Stage::Closing | Stage::Cancelling) = (how.cancels, &state.stage) {
             state.stage = Stage::Cancelling;
-            cancelled = state.backlog.take_all();
+            cancelled = self.take_queued(&mut state);
         }
+        self.restock_in(&mut state);
         self.notify_all();
         drop(state);
         for work in cancelled {
@@ -490,20 +583,40 @@ impl<W: Work> Crew<W> {
             // A worker's panics are caught; what a thread-local's `Drop` does is its own.
             let _ = thread.join();
         }
+        let has_ended = is_worker || self.end_shelf(deadline);
         let mut state = self.lock();
         state.joining -= 1;
         if let Some(worker) = state.roster.by_thread(me) {
             worker.waits_for_others = false;
         }
         self.change.notify_all();
-        true
+        has_ended
+    }
+
+    /// Waits until what the workers have left is brought in, and heard of; `false` at the deadline.
+    fn end_shelf(&self, deadline: Option<Instant>) -> bool {
+        let Some(shelf) = &self.shelf else {
+            return true;
+        };
+        shelf.end();
+        shelf.join(deadline)
     }
 
     // ---- staffing ----------------------------------------------------------------------------
 
     /// Wakes an idle worker for what was queued, or starts one.
     fn staff(self: &Arc<Self>, state: &mut State<W>) -> Result<(), Error> {
-        if state.backlog.is_empty() {
+        if let Some(shelf) = &self.shelf {
+            // Those who are there look by themselves, and are enough.
+            let most = state.backlog.len() + shelf.occupied();
+            let free = state.roster.free();
+            if state.roster.len() == self.limits.max_workers || most <= free {
+                return Ok(());
+            }
+        }
+        let load = self.shelf.as_ref().map(|shelf| shelf.load());
+        let waiting = state.backlog.len() + load.map_or(0, |load| load.waiting);
+        if waiting == 0 {
             return Ok(());
         }
         if state.roster.idle() > 0 {
@@ -511,7 +624,8 @@ impl<W: Work> Crew<W> {
         }
         // Where starts have failed again and again, those that are ready go on alone.
         let may_start = state.failures < MAX_FAILURES || state.roster.ready() == 0;
-        let needed = may_start && state.backlog.len() > state.roster.free();
+        let busy = load.map_or(0, |load| load.running + load.claimed);
+        let needed = may_start && waiting + busy > state.roster.free();
         if needed && state.roster.len() < self.limits.max_workers {
             let started = self.start_worker(state);
             if let (Err(error), 0) = (&started, state.roster.len()) {

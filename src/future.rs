@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use crate::deadlock;
 use crate::error::Error;
 use crate::state::{
-    Cell, Ending, Outcome, Publish, Register, Settling, Start, Waited, WatchKey, Watcher, Withdraw,
+    Arrived, Callback, Cell, Ending, Letter, Outcome, Publish, Register, Settling, Start, Waited,
+    WatchKey, Watcher, Withdraw,
 };
 use crate::unwind::{self, discard};
 
@@ -78,6 +79,74 @@ pub(crate) trait Owner: Send + Sync {
     fn place(&self, id: FutureId) -> Place;
     /// Nobody will ever run the task: settle it as [`Error::Deadlock`], if it is still queued.
     fn refuse(&self, id: FutureId);
+    /// Takes the task back from where workers take it by themselves, unless one has.
+    fn recall(&self, id: FutureId) -> Recall {
+        let _ = id;
+        Recall::Elsewhere
+    }
+    /// Whether a worker that took the task by itself runs it.
+    fn runs(&self, id: FutureId) -> bool {
+        let _ = id;
+        false
+    }
+    /// Somebody is to hear at once when the task is done.
+    fn hook(&self, id: FutureId) {
+        let _ = id;
+    }
+    /// Brings in outcomes that wait to be collected.
+    fn collect(&self) {}
+    /// What was counted as a value cannot be decoded.
+    fn spoilt(&self) {}
+    /// Brings in outcomes until the wait is over or the deadline has passed.
+    fn help(&self, wait: &dyn Wait, deadline: Option<Instant>) -> Help {
+        let _ = (wait, deadline);
+        Help::Sleep
+    }
+}
+
+/// The answer to [`Owner::recall`].
+#[must_use]
+pub(crate) enum Recall {
+    /// No worker will take it; its remains are for the caller to drop, once it has settled it.
+    Recalled(Box<dyn Send>),
+    /// A worker has begun it.
+    Begun,
+    /// It is nowhere where workers take tasks by themselves.
+    Elsewhere,
+}
+
+/// The answer to [`Owner::help`].
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Help {
+    /// The wait is over, or its deadline has passed: look.
+    Look,
+    /// Sleep until somebody else brings the outcome.
+    Sleep,
+}
+
+/// A wait for one future, as pools see it.
+pub(crate) trait Wait {
+    /// Whether an outcome is there, be it that somebody else looks at it just now.
+    fn is_over(&self) -> bool;
+    /// Calls `watcher` once there is; `false`: there is already.
+    fn watch(&self, key: WatchKey, watcher: Watcher) -> bool;
+    fn unwatch(&self, key: WatchKey);
+}
+
+/// A future with an outcome that nobody has looked at, and callbacks that wait for that.
+pub(crate) trait Open: Send + Sync {
+    /// Looks.
+    fn open(&self);
+}
+
+/// Who is to hear of an outcome that has arrived.
+#[must_use]
+pub(crate) struct News {
+    /// An async task, whose waker is foreign code.
+    pub(crate) waker: Option<std::task::Waker>,
+    /// A future with callbacks.
+    pub(crate) opens: Option<Arc<dyn Open>>,
 }
 
 /// Where a task is, for who waits for it on a worker thread.
@@ -167,8 +236,8 @@ impl<T> Future<T> {
     pub fn result(mut self) -> Result<T, Error> {
         match self.wait_without_limit() {
             Waited::Done => self.take(),
-            Waited::TimedOut => unreachable!("a wait without a limit does not time out"),
             Waited::Deadlock => Err(Error::Deadlock),
+            Waited::TimedOut | Waited::Arrived => unreachable!("a wait without a limit ends done"),
         }
     }
 
@@ -191,8 +260,9 @@ impl<T> Future<T> {
     pub fn result_timeout(&mut self, limit: Duration) -> Result<T, Error> {
         match self.wait_limited(limit) {
             Waited::Done => self.take(),
-            Waited::TimedOut => Err(Error::Timeout),
             Waited::Deadlock => Err(Error::Deadlock),
+            Waited::TimedOut => Err(Error::Timeout),
+            Waited::Arrived => unreachable!("what has arrived was opened"),
         }
     }
 
@@ -202,14 +272,14 @@ impl<T> Future<T> {
     pub fn exception(&self) -> Option<Error> {
         match self.wait_without_limit() {
             Waited::Done => self.outcome().as_ref()?.as_ref().err().cloned(),
-            Waited::TimedOut => unreachable!("a wait without a limit does not time out"),
             Waited::Deadlock => Some(Error::Deadlock),
+            Waited::TimedOut | Waited::Arrived => unreachable!("a wait without a limit ends done"),
         }
     }
 
     /// Blocks until the task is done. In a callback of this same future it returns at once.
     pub fn wait(&self) {
-        let (Waited::Done | Waited::TimedOut | Waited::Deadlock) = self.wait_without_limit();
+        let _ = self.wait_without_limit();
     }
 
     /// Blocks until the task is done, for at most `limit`; whether it is.
@@ -224,7 +294,7 @@ impl<T> Future<T> {
 
     fn wait_to(&self, deadline: Option<Instant>) -> Waited {
         match deadline {
-            Some(deadline) => self.shared.cell.wait_until(deadline),
+            Some(_) => self.shared.wait(deadline),
             None => self.wait_without_limit(),
         }
     }
@@ -232,7 +302,7 @@ impl<T> Future<T> {
     fn wait_without_limit(&self) -> Waited {
         let looked_at = deadlock::is_worker() && !self.done();
         let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited()]));
-        self.shared.cell.wait()
+        self.shared.wait(None)
     }
 
     /// Blocks until the task is done or the deadline has passed; whether it is done.
@@ -248,7 +318,12 @@ impl<T> Future<T> {
         reason = "often called for its effect alone"
     )]
     pub fn cancel(&self) -> bool {
-        match self.shared.cell.withdraw() {
+        let remains = match self.shared.recall() {
+            Recall::Recalled(remains) => Some(remains),
+            Recall::Elsewhere => None,
+            Recall::Begun => return false,
+        };
+        let cancelled = match self.shared.cell.withdraw() {
             Withdraw::Yours(settling) => {
                 complete(settling, || {
                     if let Some(owner) = self.shared.owner() {
@@ -259,7 +334,9 @@ impl<T> Future<T> {
             }
             Withdraw::Already => true,
             Withdraw::TooLate => false,
-        }
+        };
+        discard(remains);
+        cancelled
     }
 
     /// Cancels a task that nobody will ask for any more, even if it was sent to a worker that has
@@ -297,7 +374,7 @@ impl<T> Future<T> {
     #[must_use]
     pub fn cancelled(&self) -> bool {
         matches!(
-            self.shared.cell.ending(),
+            self.shared.ending(),
             Some(Ending::Withdrawn | Ending::Killed)
         )
     }
@@ -305,13 +382,15 @@ impl<T> Future<T> {
     /// Whether a worker runs the task now. (`Future.running()`)
     #[must_use]
     pub fn running(&self) -> bool {
-        self.shared.cell.is_running()
+        let cell = &self.shared.cell;
+        cell.is_running()
+            || (cell.is_open() && self.shared.owner().is_some_and(|o| o.runs(self.shared.id)))
     }
 
     /// Whether the task is over, in whatever way. (`Future.done()`)
     #[must_use]
     pub fn done(&self) -> bool {
-        self.shared.cell.ending().is_some()
+        self.shared.ending().is_some()
     }
 
     /// The future's name.
@@ -329,13 +408,20 @@ impl<T> Future<T> {
     /// executor, cancel, and shut it down; waiting in it for this same future is
     /// [`Error::Deadlock`].
     pub fn add_done_callback(&self, f: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
-        if let Register::Done(f) = self.shared.cell.add_callback(Box::new(f)) {
-            let outcome = match self.outcome() {
-                Some(outcome) => outcome.as_ref(),
-                None => Err(&Error::Taken),
-            };
-            unwind::call(|| f(outcome));
-        }
+        let mut f: Callback<T> = Box::new(f);
+        f = loop {
+            match self.shared.cell.add_callback(f) {
+                Register::Registered => return self.shared.hook(),
+                Register::Done(f) => break f,
+                Register::Arrived(again) => f = again,
+            }
+            self.shared.open();
+        };
+        let outcome = match self.outcome() {
+            Some(outcome) => outcome.as_ref(),
+            None => Err(&Error::Taken),
+        };
+        unwind::call(|| f(outcome));
     }
 
     /// What a worker that waits for this future waits for.
@@ -343,9 +429,13 @@ impl<T> Future<T> {
         (self.shared.owner(), self.shared.id)
     }
 
-    /// Calls `watcher` when the future is done.
-    pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> Register<()> {
-        self.shared.cell.watch(key, watcher)
+    /// Calls `watcher` once a look would find the future done; `false`: now.
+    pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
+        let is_watched = self.shared.watch(key, watcher);
+        if is_watched {
+            self.shared.hook();
+        }
+        is_watched
     }
 
     pub(crate) fn unwatch(&self, key: WatchKey) {
@@ -391,9 +481,18 @@ impl<T> std::future::Future for Future<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        match this.shared.cell.set_waker(context.waker()) {
-            Register::Registered => Poll::Pending,
-            Register::Done(()) => Poll::Ready(this.take()),
+        loop {
+            match this.shared.cell.set_waker(context.waker()) {
+                Register::Registered => {
+                    this.shared.hook();
+                    return Poll::Pending;
+                }
+                Register::Done(()) => return Poll::Ready(this.take()),
+                Register::Arrived(()) => this.shared.open(),
+            }
+            if let Some(Waited::Deadlock) = this.shared.cell.end_of_wait() {
+                return Poll::Ready(Err(Error::Deadlock)); // polled while it is decoded
+            }
         }
     }
 }
@@ -512,6 +611,36 @@ impl<T> Promise<T> {
         self.shared().cell.put_back();
     }
 
+    /// Whether somebody is to hear at once when it is done.
+    pub(crate) fn is_hooked(&self) -> bool {
+        self.shared().cell.is_hooked()
+    }
+
+    /// Leaves what came of the task to whoever looks at its future, and tells those of us who wait
+    /// for that.
+    pub(crate) fn arrive(mut self, letter: Letter<T>) -> News
+    where
+        T: Send + 'static,
+    {
+        let Some(shared) = self.shared.take() else {
+            unreachable!("settling consumes the promise")
+        };
+        let none = News {
+            waker: None,
+            opens: None,
+        };
+        let Some(Arrived {
+            wakeups,
+            has_callbacks,
+        }) = shared.cell.arrive(letter)
+        else {
+            return none;
+        };
+        let waker = wakeups.deliver_to_watchers();
+        let opens = has_callbacks.then_some(shared as Arc<dyn Open>);
+        News { waker, opens }
+    }
+
     /// Settles the future with what the function came to. `before` runs once callbacks are
     /// through, just before anybody else sees the future done.
     pub(crate) fn settle(self, outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
@@ -567,6 +696,77 @@ impl<T> Shared<T> {
         self.owner.get()?.upgrade()
     }
 
+    /// How it ended, if it has: collects, and opens what has arrived.
+    fn ending(&self) -> Option<Ending> {
+        if self.cell.is_open() {
+            self.owner()?.collect();
+        }
+        self.open();
+        self.cell.ending()
+    }
+
+    /// Blocks until the cell is done or the deadline has passed.
+    fn wait(&self, deadline: Option<Instant>) -> Waited {
+        loop {
+            let waited = match self.cell.end_of_wait() {
+                Some(over) => over,
+                None => self.sleep(deadline),
+            };
+            match waited {
+                Waited::Arrived => self.open(),
+                over => return over,
+            }
+        }
+    }
+
+    /// Blocks until there is something to look at or the deadline has passed.
+    fn sleep(&self, deadline: Option<Instant>) -> Waited {
+        let helped = self.owner().map(|owner| owner.help(self, deadline));
+        if let (Some(Help::Look), Some(over)) = (helped, self.cell.end_of_wait()) {
+            return over;
+        }
+        match deadline {
+            Some(deadline) => self.cell.wait_until(deadline),
+            None => self.cell.wait(),
+        }
+    }
+
+    /// Takes the task back from where workers take it by themselves.
+    fn recall(&self) -> Recall {
+        if !self.cell.is_open() {
+            return Recall::Elsewhere;
+        }
+        let owner = self.owner();
+        owner.map_or(Recall::Elsewhere, |owner| owner.recall(self.id))
+    }
+
+    /// Somebody is to hear at once when it is done.
+    fn hook(&self) {
+        if let Some(owner) = self.owner() {
+            owner.hook(self.id);
+        }
+    }
+
+    /// Turns what has arrived into the outcome, on this thread.
+    fn open(&self) {
+        let Some((opened, letter)) = self.cell.open() else {
+            return;
+        };
+        match letter {
+            Letter::Error(error) => complete(opened.lay_down(Err(error)), || ()),
+            Letter::Killed => complete(opened.lay_down(Err(Error::Cancelled)), || ()),
+            Letter::Value(value) => {
+                let outcome = value();
+                let is_spoilt = outcome.is_err();
+                complete(opened.lay_down(outcome), || {
+                    if let (true, Some(owner)) = (is_spoilt, self.owner()) {
+                        owner.spoilt();
+                    }
+                });
+            }
+        }
+    }
+
     fn settle(&self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
         let verdict = Verdict::of(&outcome);
         match self.cell.settle(outcome, ending) {
@@ -576,6 +776,26 @@ impl<T> Shared<T> {
                 discard(late);
             }
         }
+    }
+}
+
+impl<T> Wait for Shared<T> {
+    fn is_over(&self) -> bool {
+        !self.cell.is_open()
+    }
+
+    fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
+        matches!(self.cell.watch(key, watcher), Register::Registered)
+    }
+
+    fn unwatch(&self, key: WatchKey) {
+        self.cell.unwatch(key);
+    }
+}
+
+impl<T: Send> Open for Shared<T> {
+    fn open(&self) {
+        Self::open(self);
     }
 }
 

@@ -61,13 +61,13 @@ pub(crate) enum Killed {
 
 /// What came of the tasks of a pool.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
+pub(crate) struct Counts {
     /// Values.
-    completed: u64,
+    pub(crate) completed: u64,
     /// Errors.
-    failed: u64,
+    pub(crate) failed: u64,
     /// Cancellations.
-    cancelled: u64,
+    pub(crate) cancelled: u64,
     /// Workers replaced.
     restarts: u64,
 }

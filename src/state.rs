@@ -9,6 +9,16 @@
 //!                withdraw, settle
 //! ```
 //!
+//! What another process has run arrives as bytes, by whichever thread finds them. They become a value
+//! on the first thread that looks at this very future:
+//!
+//! ```text
+//!                  arrive             open            publish
+//!  PENDING, RUNNING ────► ARRIVED ──────► OPENING ─────────► DONE
+//!                                           └► SETTLING ─────┘
+//! ```
+//! It is SETTLING where there are callbacks.
+//!
 //! Whoever makes the move into SETTLING owns the outcome until it publishes; from then on the
 //! future's handle owns it. Nothing here calls user code: callbacks and wakers are handed to the
 //! caller, to be run off the lock.
@@ -26,7 +36,17 @@ pub(crate) type Outcome<T> = Result<T, Error>;
 /// Run once the outcome is there, before the future is done for anyone else.
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
 
-/// Run once the future is done. Ours, never a user's.
+/// What came of a task in another process, as it arrives.
+pub(crate) enum Letter<T> {
+    /// Becomes the value, or the error that it cannot.
+    Value(Box<dyn FnOnce() -> Outcome<T> + Send>),
+    /// There is no value.
+    Error(Error),
+    /// It was cancelled while it ran, by killing its worker.
+    Killed,
+}
+
+/// Run once the outcome is there. Ours, never a user's.
 pub(crate) type Watcher = Box<dyn FnOnce() + Send>;
 
 /// The shared cell of one task.
@@ -56,6 +76,8 @@ struct Inner<T> {
     watchers: Vec<(WatchKey, Watcher)>,
     /// The async task that polls the future.
     waker: Option<Waker>,
+    /// What has arrived, while ARRIVED.
+    letter: Option<Letter<T>>,
 }
 
 /// Where a task stands.
@@ -65,6 +87,10 @@ enum Phase {
     Pending,
     /// A worker has begun it.
     Running,
+    /// Its outcome is there, and nobody has looked at it.
+    Arrived,
+    /// Somebody looks at it: it becomes a value, on this thread.
+    Opening(Ending, ThreadId),
     /// The outcome is there and its callbacks run, on this thread.
     Settling(Ending, ThreadId),
     /// The outcome is the handle's.
@@ -89,6 +115,20 @@ pub(crate) struct WatchKey(usize);
 /// Possession proves that the cell is SETTLING and that this is its settler.
 #[must_use = "a cell that is never published hangs its waiters"]
 pub(crate) struct Settling<'a, T>(&'a Cell<T>);
+
+/// Possession proves that the cell is OPENING, that this is who opens it, and that the outcome is
+/// still to be laid down.
+#[must_use = "a cell that is never published hangs its waiters"]
+pub(crate) struct Opened<'a, T>(&'a Cell<T>);
+
+/// The answer to [`Cell::arrive`].
+#[must_use]
+pub(crate) struct Arrived {
+    /// Who is to hear that there is something to look at.
+    pub(crate) wakeups: Wakeups,
+    /// Whether callbacks wait for somebody to look.
+    pub(crate) has_callbacks: bool,
+}
 
 /// The answer to [`Cell::start`].
 #[must_use]
@@ -139,6 +179,8 @@ pub(crate) enum Waited {
     TimedOut,
     /// The calling thread runs this future's callbacks: it would wait for itself.
     Deadlock,
+    /// The outcome is there, to be opened by whoever looks.
+    Arrived,
 }
 
 /// The answer to a registration.
@@ -148,6 +190,8 @@ pub(crate) enum Register<R> {
     Registered,
     /// The future is done already: here it is back.
     Done(R),
+    /// The outcome is there, to be opened first: here it is back.
+    Arrived(R),
 }
 
 impl<T> Cell<T> {
@@ -158,6 +202,7 @@ impl<T> Cell<T> {
                 callbacks: Vec::new(),
                 watchers: Vec::new(),
                 waker: None,
+                letter: None,
             }),
             done: Condvar::new(),
             outcome: UnsafeCell::new(None),
@@ -218,7 +263,46 @@ impl<T> Cell<T> {
                 drop(inner);
                 Ok(self.settling(outcome))
             }
-            Phase::Settling(..) | Phase::Done(_) => Err(outcome),
+            Phase::Arrived | Phase::Opening(..) | Phase::Settling(..) | Phase::Done(_) => {
+                Err(outcome)
+            }
+        }
+    }
+
+    /// PENDING or RUNNING → ARRIVED; `None`: it was settled before.
+    pub(crate) fn arrive(&self, letter: Letter<T>) -> Option<Arrived> {
+        let mut inner = lock(&self.inner);
+        let (Phase::Pending | Phase::Running) = inner.phase else {
+            drop(inner);
+            return None;
+        };
+        inner.phase = Phase::Arrived;
+        inner.letter = Some(letter);
+        let arrived = Arrived {
+            wakeups: inner.wakeups(),
+            has_callbacks: !inner.callbacks.is_empty(),
+        };
+        drop(inner);
+        self.done.notify_all();
+        Some(arrived)
+    }
+
+    /// ARRIVED → OPENING, to the one who is first.
+    pub(crate) fn open(&self) -> Option<(Opened<'_, T>, Letter<T>)> {
+        let mut inner = lock(&self.inner);
+        let Phase::Arrived = inner.phase else {
+            return None;
+        };
+        let letter = inner.letter.take();
+        let ending = match letter {
+            Some(Letter::Killed) => Ending::Killed,
+            _ => Ending::Finished,
+        };
+        inner.phase = Phase::Opening(ending, this_thread());
+        drop(inner);
+        match letter {
+            Some(letter) => Some((Opened(self), letter)),
+            None => unreachable!("a cell that is ARRIVED holds what has arrived"),
         }
     }
 
@@ -236,11 +320,32 @@ impl<T> Cell<T> {
         lock(&self.inner).phase == Phase::Running
     }
 
-    /// How it ended; `None` while it has not.
+    /// Whether no outcome is there.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(lock(&self.inner).phase, Phase::Pending | Phase::Running)
+    }
+
+    /// Whether somebody is to hear when it is done.
+    pub(crate) fn is_hooked(&self) -> bool {
+        let inner = lock(&self.inner);
+        !inner.callbacks.is_empty() || !inner.watchers.is_empty() || inner.waker.is_some()
+    }
+
+    /// Whether a wait would end now, and how.
+    pub(crate) fn end_of_wait(&self) -> Option<Waited> {
+        lock(&self.inner).end_of_wait()
+    }
+
+    /// How it ended; `None` while it has not. Waits while another thread opens it, which is about to
+    /// end it.
     pub(crate) fn ending(&self) -> Option<Ending> {
-        match lock(&self.inner).phase {
-            Phase::Done(ending) => Some(ending),
-            _ => None,
+        let mut inner = lock(&self.inner);
+        loop {
+            match inner.phase {
+                Phase::Done(ending) => return Some(ending),
+                Phase::Opening(_, by) if by != this_thread() => inner = sleep(&self.done, inner),
+                _ => return None,
+            }
         }
     }
 
@@ -291,6 +396,7 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Done(_) => Register::Done(callback),
+            Phase::Arrived => Register::Arrived(callback),
             _ => {
                 inner.callbacks.push(callback);
                 Register::Registered
@@ -303,6 +409,7 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Done(_) => Register::Done(()),
+            Phase::Arrived => Register::Arrived(()),
             _ => {
                 inner.watchers.push((key, watcher));
                 Register::Registered
@@ -319,8 +426,8 @@ impl<T> Cell<T> {
     /// Makes `waker` the one that is woken.
     pub(crate) fn set_waker(&self, waker: &Waker) -> Register<()> {
         let inner = lock(&self.inner);
-        if let Phase::Done(_) = inner.phase {
-            return Register::Done(());
+        if let Some(over) = inner.end_of_polls() {
+            return over;
         }
         let current = inner.waker.as_ref().is_some_and(|w| w.will_wake(waker));
         if current {
@@ -330,8 +437,8 @@ impl<T> Cell<T> {
         drop(inner);
         let fresh = waker.clone();
         let mut inner = lock(&self.inner);
-        if let Phase::Done(_) = inner.phase {
-            return Register::Done(());
+        if let Some(over) = inner.end_of_polls() {
+            return over;
         }
         let stale = inner.waker.replace(fresh);
         drop(inner);
@@ -345,9 +452,36 @@ impl<T> Inner<T> {
     fn end_of_wait(&self) -> Option<Waited> {
         match self.phase {
             Phase::Done(_) => Some(Waited::Done),
-            Phase::Settling(_, by) if by == this_thread() => Some(Waited::Deadlock),
+            Phase::Arrived => Some(Waited::Arrived),
+            Phase::Opening(_, by) | Phase::Settling(_, by) if by == this_thread() => {
+                Some(Waited::Deadlock)
+            }
             _ => None,
         }
+    }
+
+    /// What an async task is told now, if it need not be woken any more.
+    fn end_of_polls(&self) -> Option<Register<()>> {
+        match self.phase {
+            Phase::Done(_) => Some(Register::Done(())),
+            Phase::Arrived => Some(Register::Arrived(())),
+            _ => None,
+        }
+    }
+
+    /// Those who are to hear of the outcome.
+    fn wakeups(&mut self) -> Wakeups {
+        Wakeups {
+            watchers: std::mem::take(&mut self.watchers),
+            waker: self.waker.take(),
+        }
+    }
+}
+
+impl<'a, T> Opened<'a, T> {
+    /// Lays the outcome down.
+    pub(crate) fn lay_down(self, outcome: Outcome<T>) -> Settling<'a, T> {
+        self.0.settling(outcome)
     }
 }
 
@@ -367,17 +501,16 @@ impl<'a, T> Settling<'a, T> {
     pub(crate) fn publish(self) -> Publish<'a, T> {
         let mut inner = lock(&self.0.inner);
         if !inner.callbacks.is_empty() {
-            let callbacks = std::mem::take(&mut inner.callbacks);
+            let callbacks = self.0.begin_callbacks(&mut inner);
+            drop(inner);
             return Publish::More(self, callbacks);
         }
-        let Phase::Settling(ending, _) = inner.phase else {
-            unreachable!("only the settler leaves SETTLING, by this move")
+        let ending = match inner.phase {
+            Phase::Settling(ending, _) | Phase::Opening(ending, _) => ending,
+            _ => unreachable!("only the settler leaves SETTLING, by this move"),
         };
         inner.phase = Phase::Done(ending);
-        let wakeups = Wakeups {
-            watchers: std::mem::take(&mut inner.watchers),
-            waker: inner.waker.take(),
-        };
+        let wakeups = inner.wakeups();
         drop(inner);
         self.0.done.notify_all();
         Publish::Done(wakeups)
@@ -385,19 +518,36 @@ impl<'a, T> Settling<'a, T> {
 
     /// The callbacks registered so far.
     pub(crate) fn take_callbacks(&self) -> Vec<Callback<T>> {
-        std::mem::take(&mut lock(&self.0.inner).callbacks)
+        self.0.begin_callbacks(&mut lock(&self.0.inner))
+    }
+}
+
+impl<T> Cell<T> {
+    /// OPENING → SETTLING, if there are callbacks: who asks meanwhile is told that it is not done,
+    /// rather than kept waiting.
+    fn begin_callbacks(&self, inner: &mut Inner<T>) -> Vec<Callback<T>> {
+        if let (Phase::Opening(ending, by), false) = (inner.phase, inner.callbacks.is_empty()) {
+            inner.phase = Phase::Settling(ending, by);
+            self.done.notify_all();
+        }
+        std::mem::take(&mut inner.callbacks)
     }
 }
 
 impl Wakeups {
     /// Tells them.
     pub(crate) fn deliver(self) {
+        if let Some(waker) = self.deliver_to_watchers() {
+            waker.wake();
+        }
+    }
+
+    /// Tells those that are ours; the waker, which runs foreign code, is the caller's to wake.
+    pub(crate) fn deliver_to_watchers(self) -> Option<Waker> {
         for (_, watcher) in self.watchers {
             watcher();
         }
-        if let Some(waker) = self.waker {
-            waker.wake();
-        }
+        self.waker
     }
 }
 

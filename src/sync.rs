@@ -2,12 +2,14 @@
 
 #[cfg(not(loom))]
 pub(crate) use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
     thread::ThreadId,
 };
 
 #[cfg(loom)]
 pub(crate) use loom::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
     thread::ThreadId,
 };

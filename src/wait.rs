@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::deadlock;
 use crate::error::Error;
 use crate::future::Future;
-use crate::state::{Register, WatchKey};
+use crate::state::WatchKey;
 
 /// Yields futures as they are done. (`concurrent.futures.as_completed`)
 ///
@@ -194,7 +194,7 @@ impl<T> Completions<T> {
         let tell = move || {
             let _ = sender.send(number);
         };
-        if let Register::Done(()) = future.watch(self.key, Box::new(tell)) {
+        if !future.watch(self.key, Box::new(tell)) {
             let _ = self.sender.send(number);
         }
     }

@@ -117,6 +117,18 @@ impl<W: Work> Post<W> {
         }
     }
 
+    /// The worker has taken this work by itself.
+    pub(crate) fn accept(&self, work: &W) {
+        let mut state = self.crew.lock();
+        let chunk = (work.id(), work.last());
+        self.set(&mut state, Status::busy_with(work.len(), chunk));
+    }
+
+    /// The worker is through with what it had taken by itself.
+    pub(crate) fn rest(&self) {
+        self.set(&mut self.crew.lock(), Status::Idle);
+    }
+
     /// The worker begins this task; said before the task's cell says so, so that who sees it
     /// running finds its worker.
     pub(crate) fn begin(&self, id: FutureId) {
@@ -209,8 +221,10 @@ impl<W: Work> Post<W> {
         let (work, error) = match state.stage.clone() {
             Stage::Open | Stage::Closing => {
                 state.backlog.push(unbegun);
+                self.crew.restock_in(&mut state);
                 let staffed = self.crew.staff(&mut state);
                 drop(state);
+                self.crew.announce();
                 return self.crew.break_unless(staffed);
             }
             Stage::Cancelling => (unbegun, Error::Cancelled),
@@ -261,8 +275,8 @@ impl<W: Work> Post<W> {
         let wanted = match state.stage {
             Stage::Broken(_) => false,
             _ if state.stopping => false,
-            Stage::Closing | Stage::Cancelling => !state.backlog.is_empty(),
-            Stage::Open => !state.backlog.is_empty() || state.warming > 0,
+            Stage::Closing | Stage::Cancelling => self.crew.has_waiting(state),
+            Stage::Open => self.crew.has_waiting(state) || state.warming > 0,
         };
         if !wanted {
             return Next::Leave;
@@ -313,8 +327,12 @@ impl<W: Work> Drop for Post<W> {
             Stage::Broken(_) => Ok(()),
             _ => self.crew.staff(&mut state),
         };
+        let is_over = state.roster.len() == 0 && !matches!(state.stage, Stage::Open);
         self.crew.change.notify_all();
         drop(state);
         self.crew.break_unless(staffed);
+        if let (true, Some(shelf)) = (is_over, &self.crew.shelf) {
+            shelf.end();
+        }
     }
 }

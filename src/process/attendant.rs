@@ -4,14 +4,22 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::crew::{Next, Post};
-use crate::error::Error;
-use crate::process::conversation::{Conversation, Requests, Talked};
+use crate::error::{Error, ProcessEnd};
+use crate::process::conversation::{Conversation, Death, Talked};
 use crate::process::desks::Desks;
 use crate::process::launch::{Failure, Launch};
-use crate::process::link::Link;
+use crate::process::ledger::{Ledger, Legacy};
+use crate::process::link::{Broken, Link, Notice};
+use crate::process::request::Encoded;
+use crate::process::requests::Requests;
 
 /// The attendant's life: one worker process after the other, as long as there is need.
-pub(crate) fn attend(post: &Post<Requests>, launch: &Arc<Launch>, desks: &Arc<Desks>) {
+pub(crate) fn attend(
+    post: &Post<Requests>,
+    launch: &Arc<Launch>,
+    desks: &Arc<Desks>,
+    ledger: Option<&Ledger>,
+) {
     let mut attendant = Attendant {
         post,
         launch,
@@ -21,7 +29,10 @@ pub(crate) fn attend(post: &Post<Requests>, launch: &Arc<Launch>, desks: &Arc<De
     };
     loop {
         let next = match attendant.next_worker() {
-            Ok(link) => attendant.serve(link),
+            Ok(link) => match ledger {
+                Some(ledger) => attendant.stand_by(link, ledger),
+                None => attendant.serve(link),
+            },
             Err(failure) => attendant.see_to_failure(failure),
         };
         if next == Next::Leave {
@@ -101,6 +112,76 @@ impl Attendant<'_> {
             link.close();
             Next::Leave
         }
+    }
+
+    /// Stands by a worker that takes tasks by itself, until it is lost or leaves: tells it what does
+    /// not fit on the board, and hears of it.
+    fn stand_by(&mut self, mut link: Link, ledger: &Ledger) -> Next {
+        self.post.ready(link.process().pid());
+        link.resume();
+        let broken = loop {
+            match link.hear() {
+                Ok(Notice::Outcome(place, outcome)) => {
+                    ledger.tell(place, outcome, self.post.index());
+                }
+                Ok(Notice::Claim(place)) => {
+                    let Some(requests) = ledger.redeem(place, self.post.index()) else {
+                        break Broken::Offence("it claimed what is not there");
+                    };
+                    match self.tell(&mut link, requests) {
+                        Talked::Lost(next) => {
+                            self.desks.vacate(self.post.index());
+                            let legacies = ledger.bury(self.post.index());
+                            debug_assert!(legacies.is_empty(), "it ran what it was told");
+                            return next;
+                        }
+                        Talked::Out | Talked::Spent(_) => link.resume(),
+                    }
+                }
+                Err(broken) => break broken,
+            }
+        };
+        self.bury(link, ledger, broken)
+    }
+
+    /// Tells a worker what it has claimed.
+    fn tell(&self, link: &mut Link, requests: Requests) -> Talked {
+        if requests.waiting.is_empty() {
+            return Talked::Out; // cancelled since
+        }
+        self.post.accept(&requests);
+        let talked = Conversation::new(self.post, self.launch, link, u64::MAX).talk_over(requests);
+        if let Talked::Out = talked {
+            self.post.rest();
+        }
+        talked
+    }
+
+    /// Sees to what a worker leaves behind that took tasks by itself.
+    fn bury(&mut self, mut link: Link, ledger: &Ledger, broken: Broken) -> Next {
+        let index = self.post.index();
+        let death = Death::of_worker(index, &mut link, self.launch);
+        self.desks.vacate(index);
+        let legacies = ledger.bury(index);
+        if legacies.is_empty() && ledger.is_closing() && death.end == ProcessEnd::Exited(0) {
+            return Next::Leave;
+        }
+        let stopping = self.post.stopping();
+        for legacy in legacies {
+            match legacy {
+                Legacy::Untouched(requests) if requests.waiting.is_empty() => {}
+                Legacy::Untouched(requests) => self.post.give_back(requests),
+                Legacy::Killed(reply) => ledger.hand_over(reply, Encoded::Killed),
+                Legacy::Ran(reply) => {
+                    let error = match stopping {
+                        true => Error::ShutDown,
+                        false => death.of(reply.info(), 1, broken, None),
+                    };
+                    ledger.hand_over(reply, Encoded::Error(error));
+                }
+            }
+        }
+        self.post.lost()
     }
 
     /// How many more tasks a worker may run.

@@ -6,8 +6,11 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::process::board::layout::{INLINE, Mapped, Plan};
+use crate::process::board::{Board, Claim, Form, Place, Step};
 use crate::process::channel::{Channel, Heard};
 use crate::process::entry::{self, Call};
 use crate::process::flag::Flag;
@@ -61,7 +64,7 @@ pub fn init() {
         Some(mark) => {
             reentry::note_mark(&mark);
             match Server::set_up() {
-                Ok(server) => server.serve(),
+                Ok(mut server) => server.serve(),
                 Err(error) => {
                     eprintln!("concurrent-futures: this worker cannot serve: {error}");
                     exit(UNFIT);
@@ -79,8 +82,12 @@ struct Server {
     welcome: Welcome,
     /// Raised: begin nothing more of this chunk.
     flag: Flag,
+    /// Where it takes tasks by itself, if it does.
+    board: Option<Board>,
     /// What tasks can see of the worker.
     progress: Arc<Progress>,
+    /// This process.
+    pid: u32,
 }
 
 impl Server {
@@ -103,6 +110,12 @@ impl Server {
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         };
         let flag = Flag::map(memory.as_fd())?;
+        let (slots, workers) = (welcome.board.0 as usize, welcome.board.1 as usize);
+        let board = outputs.get(3).map(|memory| {
+            let plan = Plan { slots, workers };
+            Mapped::map(memory.as_fd(), plan).map(Board::new)
+        });
+        let board = board.transpose()?;
         for (descriptor, number) in outputs
             .iter()
             .zip([libc::STDOUT_FILENO, libc::STDERR_FILENO])
@@ -128,16 +141,27 @@ impl Server {
             channel,
             welcome,
             flag,
+            board,
             progress: Arc::default(),
+            pid: std::process::id(),
         })
     }
 
-    fn serve(mut self) -> ! {
+    fn serve(&mut self) -> ! {
         let index = self.welcome.index as usize;
         let _seat = WorkerInfo::here(index, Arc::clone(&self.progress)).sit();
+        // It goes to the board when it is sent there: by then the pool knows that it is ready.
         let outcome = self.initialize().and_then(|()| self.run_tasks());
+        let outcome = outcome.and_then(|told| match (told, self.board.take()) {
+            (Told::Resume, Some(board)) => Hand::new(&board, index, self).run_tasks(),
+            (told, _) => Ok(told),
+        });
+        let code = outcome.map(|told| match told {
+            Told::Close(code) => code,
+            Told::Resume => 0,
+        });
         flush();
-        match outcome {
+        match code {
             Ok(code) => exit(code),
             // The parent is gone, or cannot be understood: there is nobody to tell.
             Err(_) => exit(UNFIT),
@@ -155,28 +179,36 @@ impl Server {
         self.channel.send(&[&wire::frame(Kind::Ready, &report)])
     }
 
-    /// Runs tasks until the parent closes its end; what to exit with.
-    fn run_tasks(&mut self) -> io::Result<i32> {
-        let pid = std::process::id();
+    /// Runs what comes over the link, until the parent closes its end or sends us back to the board.
+    fn run_tasks(&mut self) -> io::Result<Told> {
         let mut code = 0;
         let mut body = Vec::new();
         while let Heard::Some(header) = self.channel.receive_header()? {
+            if header.kind == Kind::Resume {
+                return Ok(Told::Resume);
+            }
             let call = self.receive_task(header, &mut body)?;
             if self.flag.is_raised() {
                 self.tell(header.task, &Err(Fault::LeftAlone))?;
                 continue;
             }
-            self.progress.begin_task();
-            let outcome = run(call, &mut body, self.welcome.payload_limit);
-            if std::process::id() != pid {
-                sys::vanish(); // a copy that the task forked: the outcome is the original's to tell
-            }
-            flush();
+            let outcome = self.run(call, &mut body);
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
             self.tell(header.task, &outcome)?;
         }
-        Ok(code)
+        Ok(Told::Close(code))
+    }
+
+    /// Runs a task; what the rest of the process hears of it before anybody does.
+    fn run(&self, call: Call, argument: &mut Vec<u8>) -> Result<Vec<u8>, Fault> {
+        self.progress.begin_task();
+        let outcome = run(call, argument, self.welcome.payload_limit);
+        if std::process::id() != self.pid {
+            sys::vanish(); // a copy that the task forked: the outcome is the original's to tell
+        }
+        flush();
+        outcome
     }
 
     fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<Call> {
@@ -193,6 +225,13 @@ impl Server {
         Ok(call)
     }
 
+    /// Says something of the task at a place of the board.
+    fn say(&self, kind: Kind, place: Place, body: &[u8]) -> io::Result<()> {
+        let (task, length) = (place.to_number(), body.len() as u64);
+        let header = Header { kind, task, length };
+        self.channel.send(&[&header.to_bytes(), body])
+    }
+
     fn tell(&self, task: u64, outcome: &Result<Vec<u8>, Fault>) -> io::Result<()> {
         let fault;
         let (kind, body) = match outcome {
@@ -205,6 +244,100 @@ impl Server {
         let length = body.len() as u64;
         let header = Header { kind, task, length };
         self.channel.send(&[&header.to_bytes(), body])
+    }
+}
+
+/// What ends a talk.
+enum Told {
+    /// There is no more; with what to exit.
+    Close(i32),
+    /// Take tasks from the board again.
+    Resume,
+}
+
+/// A worker that takes tasks by itself.
+struct Hand<'a> {
+    /// Where it takes them.
+    board: &'a Board,
+    /// Its index.
+    me: usize,
+    /// The rest of it.
+    server: &'a mut Server,
+    /// The argument of the task at hand; kept warm.
+    argument: Vec<u8>,
+}
+
+/// How long one looks for a task before one sleeps: about as long as a wake-up costs.
+const SEARCH: Duration = Duration::from_micros(50);
+
+impl<'a> Hand<'a> {
+    fn new(board: &'a Board, me: usize, server: &'a mut Server) -> Self {
+        Self {
+            board,
+            me,
+            server,
+            argument: Vec::new(),
+        }
+    }
+
+    /// Runs tasks until there are no more.
+    fn run_tasks(mut self) -> io::Result<Told> {
+        let mut has_waited = false;
+        loop {
+            let claim = self.board.claim(self.me, &mut self.argument);
+            if std::mem::take(&mut has_waited) {
+                // Publishers rely on us to see what they published while we looked.
+                self.board.pass_on();
+            }
+            match claim {
+                Claim::Task(place, call) => self.run(place, call)?,
+                Claim::Ticket(place) => match self.ask_for(place)? {
+                    Told::Resume => {}
+                    close => return Ok(close),
+                },
+                Claim::Empty if self.board.is_closing() => return Ok(Told::Close(0)),
+                Claim::Empty => {
+                    self.wait();
+                    has_waited = true;
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, place: Place, call: Call) -> io::Result<()> {
+        let outcome = self.server.run(call, &mut self.argument);
+        let (form, kind, body) = match outcome {
+            Ok(value) => (Form::Value, Kind::LargeValue, value),
+            Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body()),
+        };
+        let step = if body.len() <= INLINE {
+            self.board.finish(place, self.me, form, &body)
+        } else {
+            self.server.say(kind, place, &body)?;
+            self.board.finish(place, self.me, Form::Told, &[])
+        };
+        if step == Step::TooLate {
+            sys::await_death(); // the task was killed, and so are we
+        }
+        Ok(())
+    }
+
+    /// Has the program say over the link what is to be done.
+    fn ask_for(&mut self, place: Place) -> io::Result<Told> {
+        self.server.say(Kind::Claim, place, &[])?;
+        self.server.run_tasks()
+    }
+
+    /// Waits until there may be something to do: looks for a while, unless somebody else does.
+    fn wait(&self) {
+        if self.board.begin_search(self.me) == Step::Taken {
+            let begun = Instant::now();
+            while !self.board.has_ready() && !self.board.is_closing() && begun.elapsed() < SEARCH {
+                std::thread::yield_now();
+            }
+            self.board.end_search();
+        }
+        self.board.sleep(self.me);
     }
 }
 

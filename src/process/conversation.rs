@@ -5,70 +5,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backlog::{Removed, Work};
+use crate::backlog::Work;
 use crate::crew::{Conclude, Next, Post};
 use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
-use crate::future::{FutureId, Verdict};
+use crate::future::Verdict;
 use crate::label::TaskInfo;
 use crate::process::launch::Launch;
 use crate::process::link::{Broken, Link, Reply};
 use crate::process::output::Captured;
 use crate::process::request::Request;
+use crate::process::requests::Requests;
 use crate::process::subprocess::Peak;
 use crate::process::wire::Fault;
 use crate::state::Start;
 use crate::task::Pace;
 use crate::unwind::discard;
-
-/// What waits for a worker process: a task, or a chunk of a map.
-pub(crate) struct Requests {
-    /// The tasks, their names ascending.
-    pub(crate) waiting: VecDeque<Request>,
-    /// Who wants to know how long they take.
-    pub(crate) pace: Option<Arc<Pace>>,
-}
-
-impl Work for Requests {
-    fn id(&self) -> FutureId {
-        match self.waiting.front() {
-            Some(request) => request.reply.id(),
-            None => unreachable!("empty chunks are not queued"),
-        }
-    }
-
-    fn last(&self) -> FutureId {
-        self.waiting
-            .back()
-            .map_or_else(|| self.id(), |request| request.reply.id())
-    }
-
-    fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    fn contains(&self, id: FutureId) -> bool {
-        let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
-        at.is_ok()
-    }
-
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
-        let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
-        let request = self.waiting.remove(at.ok()?)?;
-        Some(Box::new(request))
-    }
-
-    fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        for request in self.waiting {
-            request.reply.fail(error.clone(), settled);
-        }
-    }
-}
-
-impl Removed for Request {
-    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        self.reply.fail(error.clone(), settled);
-    }
-}
 
 /// One chunk on its way through one worker.
 pub(crate) struct Conversation<'a> {
@@ -305,15 +256,7 @@ impl<'a> Conversation<'a> {
             Conclude::Counts => broken,
         };
         let limit = self.limit();
-        let death = Death {
-            worker: self.post.index(),
-            pid: self.link.process().pid(),
-            end: self.link.end_now(),
-            memory: self
-                .launch
-                .memory_limit
-                .zip(self.link.process().peak_memory()),
-        };
+        let death = Death::of_worker(self.post.index(), self.link, self.launch);
         let victim = self.ahead.pop_front();
         for request in self.ahead.drain(..).rev() {
             self.rest.push_front(untouched(request));
@@ -392,6 +335,16 @@ pub(crate) struct Death {
 }
 
 impl Death {
+    /// Ends the worker behind a link, unless it has ended, and reaps it.
+    pub(crate) fn of_worker(worker: usize, link: &mut Link, launch: &Launch) -> Self {
+        Self {
+            worker,
+            pid: link.process().pid(),
+            end: link.end_now(),
+            memory: launch.memory_limit.zip(link.process().peak_memory()),
+        }
+    }
+
     /// The error of the task that it ran.
     pub(crate) fn of(
         &self,

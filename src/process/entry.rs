@@ -27,6 +27,21 @@ pub(crate) struct Call {
     pub(crate) fingerprint: u64,
 }
 
+impl Call {
+    /// As it stands in memory that is shared.
+    pub(crate) fn to_numbers(self) -> [u64; 3] {
+        [self.entry as u64, self.function as u64, self.fingerprint]
+    }
+
+    pub(crate) fn from_numbers([entry, function, fingerprint]: [u64; 3]) -> Self {
+        Self {
+            entry: entry as i64,
+            function: function as i64,
+            fingerprint,
+        }
+    }
+}
+
 /// How to run functions of one type on bytes; one static of it per type.
 #[repr(C)]
 pub(crate) struct Entry {

@@ -11,7 +11,9 @@ use std::process::{ChildStderr, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::crew::Limits;
 use crate::error::{Error, PanicInfo, ProcessEnd};
+use crate::process::board::layout::{Handle, Plan};
 use crate::process::channel::{Channel, Heard};
 use crate::process::entry::Call;
 use crate::process::flag::Flag;
@@ -46,6 +48,8 @@ pub(crate) struct Launch {
     pub(crate) stderr: WorkerStdio,
     /// What they run first, and on which encoded argument.
     pub(crate) initializer: Option<(Call, Vec<u8>)>,
+    /// Where they take tasks by themselves, if they do: its memory, and how large it is.
+    pub(crate) board: Option<(Arc<Handle>, Plan)>,
 }
 
 /// Why a worker did not get ready.
@@ -76,7 +80,17 @@ impl Launch {
             stdout: WorkerStdio::Inherit,
             stderr: WorkerStdio::Inherit,
             initializer: None,
+            board: None,
         }
+    }
+
+    /// Whether workers may take tasks by themselves: nobody in the program then hears of a task as it
+    /// begins, or has a hand in it before it ends.
+    pub(crate) fn suits_board(&self, limits: Limits) -> bool {
+        let captures = [self.stdout, self.stderr].contains(&WorkerStdio::Capture);
+        let is_bounded = limits.max_pending.is_some() || limits.idle_timeout.is_some();
+        let counts = self.max_tasks_per_child.is_some() || self.task_timeout.is_some();
+        !captures && !is_bounded && !counts
     }
 
     /// Starts worker `index` and waits until it is ready; `spawned` is told of its process, `then`
@@ -150,6 +164,10 @@ impl Launch {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             payload_limit: self.payload_limit,
             memory_limit: self.memory_limit.unwrap_or(0),
+            board: self.board.as_ref().map_or((0, 0), |(_, plan)| {
+                // Both are bounded by `MAX_WORKERS`.
+                (plan.slots as u32, plan.workers as u32)
+            }),
             title: title(index),
             initializer: self.initializer.clone(),
         }
@@ -295,7 +313,12 @@ impl<'a> Launching<'a> {
         let (flag, memory) = Flag::new()
             .map_err(|error| Stop::Wrong(format!("no memory to share with it: {error}")))?;
         let [stdout, stderr] = output.descriptors().map(AsFd::as_fd);
-        let descriptors = [stdout, stderr, memory.as_fd()];
+        let board = self.launch.board.as_ref().map(|(board, _)| board.copy());
+        let board = board
+            .transpose()
+            .map_err(|error| Stop::Wrong(format!("no board to share with it: {error}")))?;
+        let mut descriptors = vec![stdout, stderr, memory.as_fd()];
+        descriptors.extend(board.as_ref().map(AsFd::as_fd));
         let channel = self.link.channel();
         channel
             .send_with(&[&frame], &descriptors)

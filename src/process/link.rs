@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
+use crate::process::board::Place;
 use crate::process::channel::{Channel, Heard};
 use crate::process::output::Captured;
 use crate::process::request::Request;
@@ -42,6 +43,14 @@ pub(crate) enum Reply<'a> {
     Value(&'a [u8]),
     /// Why there is none.
     Fault(Fault),
+}
+
+/// What a worker says that takes tasks by itself.
+pub(crate) enum Notice {
+    /// It has claimed a ticket.
+    Claim(Place),
+    /// What came of the task there: its encoded result, or why there is none.
+    Outcome(Place, Result<Vec<u8>, Fault>),
 }
 
 /// Why a worker is not talked to any more.
@@ -193,6 +202,43 @@ impl Link {
                 None => Err(Broken::Offence("its report on a task is garbled")),
             },
         }
+    }
+
+    /// Blocks for what a worker says that takes tasks by itself.
+    pub(crate) fn hear(&mut self) -> Result<Notice, Broken> {
+        self.wait_at_most(None)?;
+        let header = match self.channel.receive_header() {
+            Ok(Heard::Some(header)) => header,
+            Ok(Heard::Closed) => return Err(Broken::Gone),
+            Err(error) => return Err(self.broken(&error)),
+        };
+        let place = Place::from_number(header.task);
+        let limit = match header.kind {
+            Kind::Claim => 0,
+            Kind::LargeValue => self.payload_limit,
+            Kind::LargeFault => wire::MAX_CONTROL,
+            _ => return Err(Broken::Offence("it sent what only comes when it is asked")),
+        };
+        if header.length > limit {
+            return Err(Broken::Offence("it announced more bytes than it may send"));
+        }
+        let mut body = Vec::new();
+        if let Err(error) = self.channel.receive_body(header.length, &mut body) {
+            return Err(self.broken(&error));
+        }
+        match header.kind {
+            Kind::Claim => Ok(Notice::Claim(place)),
+            Kind::LargeValue => Ok(Notice::Outcome(place, Ok(body))),
+            _ => match Fault::from_body(&body) {
+                Some(fault) => Ok(Notice::Outcome(place, Err(fault))),
+                None => Err(Broken::Offence("its report on a task is garbled")),
+            },
+        }
+    }
+
+    /// Sends the worker back to taking tasks by itself. If it is gone, `hear` says so.
+    pub(crate) fn resume(&self) {
+        let _ = self.channel.send(&[&wire::frame(Kind::Resume, &[])]);
     }
 
     fn broken(&self, error: &io::Error) -> Broken {

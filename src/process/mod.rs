@@ -1,13 +1,16 @@
 //! [`ProcessPoolExecutor`]: tasks in processes that re-execute the program.
 //!
 //! ```text
-//!  the program                                        a worker: the program, re-executed
+//!  the program                                            a worker: the program, re-executed
 //!
-//!  submit ─► task.rs ─► request.rs ─► backlog         init ─► child.rs
-//!             encode      promise        │                      │  decode, call, encode
-//!                                        ▼                      ▼
-//!                    attendant.rs ── link.rs ═══ socket ═══ channel.rs ── entry.rs
-//!                     takes, settles   frames                frames        runs
+//!  submit ─► task.rs ─► request.rs ─► ledger.rs           init ─► child.rs ─► entry.rs
+//!             encode      promise        │  ▲                      │  ▲        decode, call, encode
+//!                                        ▼  │                      │  │
+//!                              ═════ board: shared memory ═════════╧══╛   small tasks
+//!                                           │
+//!                     waiters, tender.rs ◄──┘
+//!
+//!                    attendant.rs ── link.rs ═══ socket ═══ channel.rs    the rest
 //!                         │
 //!            launch.rs ◄──┴──► subprocess.rs
 //!             start, hello      watch, kill, reap
@@ -17,6 +20,8 @@ pub(crate) mod codec;
 pub(crate) mod image;
 pub(crate) mod entry;
 pub(crate) mod request;
+pub(crate) mod requests;
+pub(crate) mod board;
 pub(crate) mod wire;
 pub(crate) mod sys;
 pub(crate) mod reentry;
@@ -29,6 +34,9 @@ pub(crate) mod launch;
 pub(crate) mod child;
 pub(crate) mod desks;
 pub(crate) mod conversation;
+pub(crate) mod tender;
+pub(crate) mod herald;
+pub(crate) mod ledger;
 pub(crate) mod attendant;
 mod pool;
 mod builder;

@@ -5,17 +5,20 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::backlog::Work;
-use crate::crew::{Admit, Crew, Limits, Patience, Submit};
+use crate::crew::{Admit, Crew, Limits, Patience, Shelf, Submit};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
-use crate::future::{FutureId, Owner, Place};
+use crate::fork;
+use crate::future::{FutureId, Help, Owner, Place, Recall, Wait};
 use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::process::attendant::attend;
 use crate::process::builder::ProcessPoolBuilder;
-use crate::process::conversation::Requests;
 use crate::process::desks::Desks;
 use crate::process::launch::Launch;
+use crate::process::ledger::Ledger;
+use crate::process::requests::Requests;
+use crate::process::tender::{Bringer, Store};
 use crate::task::Task;
 
 /// Runs tasks in worker processes, which re-execute the program.
@@ -145,23 +148,30 @@ impl ProcessPoolExecutor {
     pub(super) fn with_launch(
         limits: Limits,
         observer: Option<Arc<dyn Observer>>,
-        launch: Launch,
+        mut launch: Launch,
         terminate_grace: Duration,
     ) -> Self {
         let desks = Arc::new(Desks::new());
         let payload_limit = launch.payload_limit;
+        let hears_more = observer.is_some();
+        let ledger = (launch.suits_board(limits) && !hears_more)
+            .then(|| Ledger::new(limits.max_workers))
+            .flatten();
+        launch.board = ledger.as_ref().map(|ledger| ledger.memory());
         let launch = Arc::new(launch);
-        let seats = Arc::clone(&desks);
-        let career = move |post: &_| attend(post, &launch, &seats);
-        let crew = Crew::new(
-            limits,
-            "process attendant".to_owned(),
-            observer,
-            Box::new(career),
-        );
+        let (seats, books) = (Arc::clone(&desks), ledger.clone());
+        let career = move |post: &_| attend(post, &launch, &seats, books.as_deref());
+        let shelf = ledger.clone().map(|ledger| ledger as Arc<dyn Shelf<_>>);
+        let name = "process attendant".to_owned();
+        let crew = Crew::new(limits, name, observer, shelf, Box::new(career));
+        if let Some(ledger) = &ledger {
+            ledger.serve(&crew);
+        }
         let owner = Arc::new(Tasks {
             crew: Arc::downgrade(&crew),
             desks: Arc::clone(&desks),
+            ledger,
+            origin: fork::Origin::here(),
         });
         Self {
             crew,
@@ -228,6 +238,18 @@ struct Tasks {
     crew: Weak<Crew<Requests>>,
     /// The processes.
     desks: Arc<Desks>,
+    /// Where they take tasks by themselves, if they do.
+    ledger: Option<Arc<Ledger>>,
+    /// The process whose children they are.
+    origin: fork::Origin,
+}
+
+impl Tasks {
+    /// The ledger; none in a forked copy of the program, which does not have its memory.
+    fn ledger(&self) -> Option<&Ledger> {
+        let ledger = self.ledger.as_deref()?;
+        (!self.origin.is_elsewhere()).then_some(ledger)
+    }
 }
 
 impl Owner for Tasks {
@@ -252,6 +274,15 @@ impl Owner for Tasks {
 
     /// Marks first, then kills: by then the worker begins no other task.
     fn kill(&self, id: FutureId) -> bool {
+        if let Some(process) = self.ledger().and_then(|ledger| {
+            // Looked up while the mark is made, as below.
+            ledger.mark_killed(id, |index| self.desks.at(index))
+        }) {
+            if let Some(process) = process {
+                process.kill();
+            }
+            return true;
+        }
         let Some(crew) = self.crew.upgrade() else {
             return false;
         };
@@ -277,4 +308,41 @@ impl Owner for Tasks {
 
     /// Never called, by the above.
     fn refuse(&self, _: FutureId) {}
+
+    fn recall(&self, id: FutureId) -> Recall {
+        match self.crew.upgrade() {
+            _ if self.origin.is_elsewhere() => Recall::Begun, // or not: it is out of our reach
+            Some(crew) => crew.recall(id),
+            None => Recall::Elsewhere,
+        }
+    }
+
+    fn runs(&self, id: FutureId) -> bool {
+        self.ledger().is_some_and(|ledger| ledger.runs(id))
+    }
+
+    fn hook(&self, id: FutureId) {
+        if let Some(ledger) = self.ledger() {
+            ledger.hook(id);
+        }
+    }
+
+    fn collect(&self) {
+        if let Some(ledger) = self.ledger() {
+            ledger.collect(Bringer::Users);
+        }
+    }
+
+    fn spoilt(&self) {
+        if let Some(ledger) = self.ledger() {
+            ledger.spoilt();
+        }
+    }
+
+    fn help(&self, wait: &dyn Wait, deadline: Option<Instant>) -> Help {
+        match self.ledger() {
+            Some(ledger) => ledger.tender().help(ledger, wait, deadline),
+            None => Help::Sleep,
+        }
+    }
 }

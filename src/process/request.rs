@@ -1,11 +1,11 @@
 //! One task on its way to a worker: what is sent, and where its outcome settles.
 
 use crate::error::{Error, PanicInfo};
-use crate::future::{FutureId, Promise, Verdict};
+use crate::future::{FutureId, News, Promise, Verdict};
 use crate::label::TaskInfo;
 use crate::options::TaskOptions;
 use crate::process::entry::Call;
-use crate::state::Start;
+use crate::state::{Letter, Start};
 use crate::unwind;
 
 /// A task, encoded.
@@ -39,6 +39,20 @@ pub(crate) trait Reply: Send {
     fn fail(self: Box<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
     /// It was killed.
     fn killed(self: Box<Self>, settled: &mut dyn FnMut(Verdict));
+    /// What came of it is left to whoever looks at the future.
+    fn arrive(self: Box<Self>, outcome: Encoded) -> News;
+    /// Whether somebody is to hear at once when it is done.
+    fn is_hooked(&self) -> bool;
+}
+
+/// What came of a task, as it arrives.
+pub(crate) enum Encoded {
+    /// Its result.
+    Value(Vec<u8>),
+    /// Why there is none.
+    Error(Error),
+    /// It was killed.
+    Killed,
 }
 
 /// The [`Reply`] of a task that returns `R`.
@@ -51,7 +65,7 @@ pub(crate) struct Slot<R> {
     pub(crate) decode: fn(&[u8]) -> Result<R, Error>,
 }
 
-impl<R: Send> Reply for Slot<R> {
+impl<R: Send + 'static> Reply for Slot<R> {
     fn id(&self) -> FutureId {
         self.promise.id()
     }
@@ -69,10 +83,7 @@ impl<R: Send> Reply for Slot<R> {
     }
 
     fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
-        let outcome = unwind::catch(|| (self.decode)(value)).unwrap_or_else(|panic| {
-            let info = PanicInfo::new(panic, Some(self.info), None);
-            Err(Error::Panicked(info))
-        });
+        let outcome = decode(self.decode, self.info, value);
         self.promise.settle(outcome, settled);
     }
 
@@ -83,4 +94,32 @@ impl<R: Send> Reply for Slot<R> {
     fn killed(self: Box<Self>, settled: &mut dyn FnMut(Verdict)) {
         self.promise.settle_killed(settled);
     }
+
+    fn arrive(self: Box<Self>, outcome: Encoded) -> News {
+        let Self {
+            promise,
+            info,
+            decode: by,
+        } = *self;
+        promise.arrive(match outcome {
+            Encoded::Value(bytes) => Letter::Value(Box::new(move || decode(by, info, &bytes))),
+            Encoded::Error(error) => Letter::Error(error),
+            Encoded::Killed => Letter::Killed,
+        })
+    }
+
+    fn is_hooked(&self) -> bool {
+        self.promise.is_hooked()
+    }
+}
+
+fn decode<R>(
+    decode: fn(&[u8]) -> Result<R, Error>,
+    info: TaskInfo,
+    value: &[u8],
+) -> Result<R, Error> {
+    unwind::catch(|| decode(value)).unwrap_or_else(|panic| {
+        let info = PanicInfo::new(panic, Some(info), None);
+        Err(Error::Panicked(info))
+    })
 }

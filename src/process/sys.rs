@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use crate::error::ProcessEnd;
@@ -31,7 +32,7 @@ fn checked<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
 // ---- sockets ---------------------------------------------------------------------------------
 
 /// Descriptors that can travel with a message.
-pub(crate) const MAX_PASSED: usize = 3;
+pub(crate) const MAX_PASSED: usize = 4;
 
 /// Room for the control message of [`MAX_PASSED`] descriptors, aligned for its header.
 #[repr(align(8))]
@@ -257,6 +258,29 @@ pub(crate) fn set_size(file: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     checked(unsafe { libc::ftruncate(file.as_raw_fd(), bytes) }).map(|_| ())
 }
 
+/// Makes a file so long, and has all of its memory there: touching it later cannot fail.
+pub(crate) fn allocate(file: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let size = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    retried(|| {
+        // SAFETY: no memory of ours is touched.
+        checked(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size) }).map(|_| ())
+    })
+}
+
+/// Has nobody change the size of an anonymous file any more.
+pub(crate) fn seal_size(file: BorrowedFd<'_>) -> io::Result<()> {
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: no memory is touched.
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(|_| ())
+}
+
+/// Has copies of this process that are forked without exec not have a mapping.
+pub(crate) fn keep_from_forks(place: NonNull<u8>, bytes: usize) {
+    // SAFETY: callers own the mapping. Where the advice is not taken, copies have it, and are told
+    // by their number to leave it alone.
+    unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_DONTFORK) };
+}
+
 /// Maps so many bytes of a file, shared with all who map it.
 pub(crate) fn map_shared(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -273,6 +297,44 @@ pub(crate) fn map_shared(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNu
 pub(crate) fn unmap(place: NonNull<u8>, bytes: usize) {
     // SAFETY: callers own the mapping, and are done with it. Fails only for what is none.
     unsafe { libc::munmap(place.as_ptr().cast(), bytes) };
+}
+
+// ---- futexes ---------------------------------------------------------------------------------
+
+/// Sleeps until a `futex_wake`, if the word is as expected, or until the deadline. Across
+/// processes. May return for nothing.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
+    let timeout = deadline.map(|deadline| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        libc::timespec {
+            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        }
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the word and the timeout outlive the call. Whatever it answers, callers look again.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            expected,
+            timeout,
+        )
+    };
+}
+
+/// Wakes those that sleep on the word.
+pub(crate) fn futex_wake(word: &AtomicU32) {
+    // SAFETY: the word outlives the call, which only uses its address.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE,
+            libc::c_int::MAX,
+        )
+    };
 }
 
 // ---- processes -------------------------------------------------------------------------------
@@ -384,6 +446,14 @@ pub(crate) fn stand_aside_from_terminal() {
 pub(crate) fn flush_c_streams() {
     // SAFETY: null stands for all streams.
     unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+/// Waits for the signal that ends this process.
+pub(crate) fn await_death() -> ! {
+    loop {
+        // SAFETY: no memory is touched.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Ends a forked copy of a worker, without a trace.

@@ -8,7 +8,7 @@ use crate::process::entry::Call;
 use crate::unwind::Panic;
 
 /// Version of what this file describes.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Bodies other than payloads are never longer than this.
 pub(crate) const MAX_CONTROL: u64 = 1 << 20;
@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Welcome = 1,
     /// To the worker: a [`Call`] and an encoded argument.
     Task = 2,
+    /// To the worker: it is told no more here, and goes back to the board.
+    Resume = 3,
     /// From the worker: a [`Hello`].
     Hello = 16,
     /// From the worker, after its initializer: nothing, or a [`Fault`] of the initializer.
@@ -46,6 +48,12 @@ pub(crate) enum Kind {
     Value = 18,
     /// From the worker: a [`Fault`] of a task.
     Fault = 19,
+    /// From the worker: it has claimed a ticket on the board, at the place that stands for the task.
+    Claim = 20,
+    /// From the worker: an encoded result of the task at that place, too large for the board.
+    LargeValue = 21,
+    /// From the worker: such a [`Fault`].
+    LargeFault = 22,
 }
 
 impl Header {
@@ -76,10 +84,14 @@ impl Kind {
         [
             Self::Welcome,
             Self::Task,
+            Self::Resume,
             Self::Hello,
             Self::Ready,
             Self::Value,
             Self::Fault,
+            Self::Claim,
+            Self::LargeValue,
+            Self::LargeFault,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -107,8 +119,8 @@ pub(crate) struct Dialect {
     pub(crate) stamp: Vec<u8>,
 }
 
-/// What the parent tells a worker first. Three descriptors come with it: stdout, stderr, and the
-/// memory of the flag.
+/// What the parent tells a worker first. Descriptors come with it: stdout, stderr, the memory of the
+/// flag, and that of the board, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// Which program the parent is.
@@ -119,6 +131,8 @@ pub(crate) struct Welcome {
     pub(crate) payload_limit: u64,
     /// Bytes of memory that the worker may have; 0: no limit.
     pub(crate) memory_limit: u64,
+    /// Slots and workers of the board; none: 0 and 0.
+    pub(crate) board: (u32, u32),
     /// What the process list calls the worker.
     pub(crate) title: Vec<u8>,
     /// What the worker runs before its first task, and on which encoded argument.
@@ -177,6 +191,8 @@ impl Welcome {
         body.extend(self.index.to_le_bytes());
         body.extend(self.payload_limit.to_le_bytes());
         body.extend(self.memory_limit.to_le_bytes());
+        body.extend(self.board.0.to_le_bytes());
+        body.extend(self.board.1.to_le_bytes());
         put_bytes(&mut body, &self.title);
         if let Some((call, argument)) = &self.initializer {
             body.extend(call_to_bytes(*call));
@@ -192,6 +208,7 @@ impl Welcome {
             index: reader.u32()?,
             payload_limit: reader.u64()?,
             memory_limit: reader.u64()?,
+            board: (reader.u32()?, reader.u32()?),
             title: reader.bytes()?.to_vec(),
             initializer: match reader.0 {
                 [] => None,

@@ -26,8 +26,10 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     let argument = proptest::collection::vec(any::<u8>(), 0..64);
     let initializer = proptest::option::of((call(), argument));
     let limits = (any::<u64>(), any::<u64>());
-    (dialect(), any::<u32>(), limits, title, initializer).prop_map(
-        |(dialect, index, (payload_limit, memory_limit), title, initializer)| Welcome {
+    let numbers = (any::<u32>(), any::<(u32, u32)>());
+    (dialect(), numbers, limits, title, initializer).prop_map(
+        |(dialect, (index, board), (payload_limit, memory_limit), title, initializer)| Welcome {
+            board,
             dialect,
             index,
             payload_limit,

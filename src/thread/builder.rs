@@ -117,7 +117,7 @@ impl ThreadPoolBuilder {
             max_pending: self.max_pending,
             idle_timeout: None,
         };
-        let crew = Crew::new(limits, prefix, self.observer, Box::new(career));
+        let crew = Crew::new(limits, prefix, self.observer, None, Box::new(career));
         Ok(ThreadPoolExecutor::with_crew(crew, timer))
     }
 }

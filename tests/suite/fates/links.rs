@@ -54,9 +54,9 @@ fn a_worker_sends_garbage() {
             },
             byte,
         );
-        // What it says afterwards is not to be believed, whether it is killed or dies of it.
+        // Whether it is killed or dies of it: before it is through with the task, or afterwards.
         match future.result() {
-            Err(Error::WorkerDied(_)) => {}
+            Ok(5) | Err(Error::WorkerDied(_)) => {}
             other => panic!("{byte}: {other:?}"),
         }
         assert_works(&pool);

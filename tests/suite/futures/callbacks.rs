@@ -6,7 +6,7 @@ use std::thread;
 use concurrent_futures::{Error, Executor, Future, Shutdown};
 use libtest_mimic::Trial;
 
-use crate::support::gate::{Beacon, Gate, Hold};
+use crate::support::gate::{Beacon, Gate, Hold, hold};
 use crate::support::tasks::{double, fail, light};
 use crate::support::{Kind, NO_TIME, assert_error, assert_works, trials};
 
@@ -231,7 +231,8 @@ fn a_callback_may_cancel<K: Kind>() {
     let held = Hold::new();
     let _running = held.occupy(&pool);
     let future = pool.submit(double, 4);
-    let ran = Beacon::new();
+    let (between, ran) = (Hold::new(), Beacon::new());
+    let _between = pool.submit(hold, between.argument());
     let victim = Arc::new(pool.submit(light, ran.lamp()));
     let same = Arc::clone(&victim);
     future.add_done_callback(move |_| {
@@ -239,6 +240,7 @@ fn a_callback_may_cancel<K: Kind>() {
     });
     held.release();
     victim.wait();
+    between.release();
     assert!(victim.cancelled());
     future.wait();
     assert_works(&*pool);
@@ -250,6 +252,8 @@ fn a_callback_may_shut_the_pool_down<K: Kind>() {
     let held = Hold::new();
     let _running = held.occupy(&pool);
     let future = pool.submit(double, 4);
+    let between = Hold::new();
+    let _between = pool.submit(hold, between.argument());
     let behind = pool.submit(double, 5);
     let inner = Arc::clone(&pool);
     let (sender, stats) = mpsc::channel();
@@ -259,6 +263,7 @@ fn a_callback_may_shut_the_pool_down<K: Kind>() {
     });
     held.release();
     assert_error!(behind.result(), Error::Cancelled);
+    between.release();
     assert!(
         stats.recv().unwrap().workers <= 1,
         "only the calling one is left"

@@ -1,0 +1,77 @@
+//! Where workers take tasks by themselves, as the crew sees it.
+
+use std::time::Instant;
+
+use crate::backlog::Removed;
+use crate::executor::Stats;
+use crate::future::{FutureId, Recall};
+use crate::roster::Counts;
+
+/// Where workers take tasks by themselves, in order, before the backlog. Called under the crew's
+/// lock, unless it says otherwise, so that it must not call the crew.
+pub(crate) trait Shelf<W>: Send + Sync {
+    /// Puts work behind all that is there.
+    ///
+    /// # Errors
+    /// The work, where there is no room for it.
+    fn put(&self, work: W, origin: Origin) -> Result<(), W>;
+    /// Wakes a worker for what was put there, if need be. Off locks.
+    fn announce(&self);
+    /// Whether there is more in the backlog.
+    fn set_behind(&self, is_behind: bool);
+    /// How many pieces of work there are at most that no worker has ended.
+    fn occupied(&self) -> usize;
+    /// What is there, and what came of the rest.
+    fn load(&self) -> Load;
+    /// Takes out all that no worker has begun.
+    fn clear(&self) -> Vec<Box<dyn Removed>>;
+    /// Takes a task out, unless a worker has begun it.
+    fn recall(&self, id: FutureId) -> Recall;
+    /// Lets workers leave that find nothing there.
+    fn close(&self);
+    /// Has workers wait that find nothing there.
+    fn reopen(&self);
+    /// All workers are gone: brings in what they have left, and lets its threads leave. Off locks.
+    fn end(&self);
+    /// Waits until they have; `false` at the deadline. Off locks.
+    fn join(&self, deadline: Option<Instant>) -> bool;
+}
+
+/// Where work comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was just submitted.
+    Fresh,
+    /// It has waited in the backlog.
+    Queued,
+}
+
+/// What is on a shelf.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Load {
+    /// Pieces of work that no worker has taken.
+    pub(crate) waiting: usize,
+    /// Tasks in them, and in those that a worker is about to be told of.
+    pub(crate) tasks: usize,
+    /// Tasks that run.
+    pub(crate) running: usize,
+    /// Pieces of work that a worker is about to be told of.
+    pub(crate) claimed: usize,
+    /// What came of those that are gone.
+    pub(crate) counts: Counts,
+}
+
+impl Load {
+    /// The public figures, these included.
+    pub(crate) fn added_to(self, stats: Stats) -> Stats {
+        Stats {
+            idle: stats.idle.saturating_sub(self.running),
+            pending: stats.pending + self.tasks,
+            running: stats.running + self.running,
+            completed: stats.completed + self.counts.completed,
+            failed: stats.failed + self.counts.failed,
+            cancelled: stats.cancelled + self.counts.cancelled,
+            ..stats
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Who brings outcomes home from the board: the one who waits for one, or else the tender.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::future::{Help, Wait};
+use crate::process::board::Board;
+use crate::state::WatchKey;
+
+/// What the tender tends.
+pub(crate) trait Store: Send + Sync {
+    fn board(&self) -> &Board;
+    fn tender(&self) -> &Tender;
+    /// Brings in what is done; whether anything was.
+    fn collect(&self, by: Bringer) -> bool;
+    /// Whether somebody must bring outcomes in as they come, though nobody waits for them here.
+    fn need(&self) -> Need;
+}
+
+/// Who brings outcomes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bringer {
+    /// A thread of ours.
+    Ours,
+    /// A thread of the user's, which waits for a future, or asks whether it is done.
+    Users,
+}
+
+/// Whether the tender is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// At once.
+    Now,
+    /// If those who wait bring nothing in; how often they have.
+    UnlessHelped(u64),
+    /// No.
+    None,
+}
+
+/// Brings outcomes in where nobody waits for them by himself: a thread, from the first need on.
+///
+/// Of all who bring outcomes in, one at a time may sleep on the board: who has the seat. A thread
+/// that finds it taken sleeps until its own future is there.
+pub(crate) struct Tender {
+    /// What it tends.
+    store: Weak<dyn Store>,
+    /// Held by who sleeps on the board.
+    seat: Mutex<()>,
+    /// Its orders.
+    orders: Mutex<Orders>,
+    /// Notified when they change.
+    change: Condvar,
+}
+
+/// What the lock guards.
+#[derive(Default)]
+struct Orders {
+    /// Whether it is to look whether it is needed.
+    is_called: bool,
+    /// Whether it is to leave.
+    is_over: bool,
+    /// Those who wait, and did not get the seat.
+    waiting: usize,
+    /// The thread, once it was needed.
+    thread: Option<JoinHandle<()>>,
+    /// Which it is; known for longer.
+    id: Option<ThreadId>,
+    /// Whether the thread has left.
+    has_left: bool,
+}
+
+/// How long one looks for outcomes before one sleeps: about as long as a wake-up costs.
+const SPIN: Duration = Duration::from_micros(50);
+/// How long the tender leaves it to those who wait.
+const GRACE: Duration = Duration::from_millis(1);
+
+impl Tender {
+    pub(crate) fn new(store: Weak<dyn Store>) -> Self {
+        Self {
+            store,
+            seat: Mutex::new(()),
+            orders: Mutex::default(),
+            change: Condvar::new(),
+        }
+    }
+
+    // ---- those who wait ----------------------------------------------------------------------
+
+    /// Brings outcomes in until the wait is over or the deadline has passed.
+    pub(crate) fn help(
+        &self,
+        store: &dyn Store,
+        wait: &dyn Wait,
+        deadline: Option<Instant>,
+    ) -> Help {
+        if look_for(store, wait, deadline) {
+            return Help::Look;
+        }
+        match self.take_seat() {
+            Some(seat) => {
+                self.sleep_in_seat(store, wait, deadline);
+                drop(seat);
+                self.hand_over(store);
+            }
+            None => self.sleep_apart(wait, deadline),
+        }
+        Help::Look
+    }
+
+    fn sleep_in_seat(&self, store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) {
+        let (key, me) = (WatchKey::fresh(), Weak::clone(&self.store));
+        // What settles it otherwise (a death, a cancel) must wake us, too.
+        let wake = move || {
+            if let Some(store) = me.upgrade() {
+                store.board().wake_collector();
+            }
+        };
+        if !wait.watch(key, Box::new(wake)) {
+            return;
+        }
+        let board = store.board();
+        while !wait.is_over() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            let ticket = board.lie_down();
+            if !board.has_done() && !wait.is_over() {
+                board.rest(ticket, deadline);
+            }
+            board.get_up();
+            store.collect(Bringer::Users);
+        }
+        wait.unwatch(key);
+    }
+
+    /// Sleeps while somebody else sits in the seat.
+    fn sleep_apart(&self, wait: &dyn Wait, deadline: Option<Instant>) {
+        let (key, me) = (WatchKey::fresh(), thread::current());
+        if !wait.watch(key, Box::new(move || me.unpark())) {
+            return;
+        }
+        self.lock().waiting += 1;
+        self.call();
+        while !wait.is_over() {
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => break,
+                Some(left) => thread::park_timeout(left),
+            }
+        }
+        self.lock().waiting -= 1;
+        wait.unwatch(key);
+    }
+
+    /// The seat is free: if it is needed, somebody is to take it.
+    fn hand_over(&self, store: &dyn Store) {
+        let waiting = self.lock().waiting;
+        if waiting > 0 || store.need() != Need::None {
+            self.call();
+        }
+    }
+
+    // ---- the thread --------------------------------------------------------------------------
+
+    /// Has the tender look whether it is needed.
+    pub(crate) fn call(&self) {
+        let mut orders = self.lock();
+        if orders.is_over {
+            return;
+        }
+        orders.is_called = true;
+        if orders.id.is_none() {
+            self.start(&mut orders);
+        }
+        drop(orders);
+        self.change.notify_all();
+    }
+
+    fn start(&self, orders: &mut Orders) {
+        let Some(store) = self.store.upgrade() else {
+            return;
+        };
+        let tend = move || store.tender().tend(&*store);
+        let name = "outcome tender".to_owned();
+        // Without a thread, those who wait bring in what they can; the next call tries again.
+        if let Ok(thread) = thread::Builder::new().name(name).spawn(tend) {
+            orders.id = Some(thread.thread().id());
+            orders.thread = Some(thread);
+        }
+    }
+
+    /// The thread's life.
+    fn tend(&self, store: &dyn Store) {
+        while self.is_needed(store) {
+            // Whoever sits there calls when he leaves.
+            if let Some(seat) = self.take_seat() {
+                self.sit(store);
+                drop(seat);
+            }
+        }
+        self.lock().has_left = true;
+        self.change.notify_all();
+    }
+
+    /// Blocks until it is needed; `false`: it is to leave.
+    fn is_needed(&self, store: &dyn Store) -> bool {
+        let mut orders = self.lock();
+        let mut helped = None;
+        loop {
+            if orders.is_over {
+                return false;
+            }
+            let is_called = std::mem::take(&mut orders.is_called);
+            orders = match self.need(store, &orders) {
+                Need::Now if is_called => return true,
+                Need::UnlessHelped(count) if helped == Some(count) => return true,
+                Need::UnlessHelped(count) => {
+                    helped = Some(count);
+                    self.sleep(orders, Instant::now().checked_add(GRACE))
+                }
+                Need::Now | Need::None => self.sleep(orders, None),
+            };
+        }
+    }
+
+    fn need(&self, store: &dyn Store, orders: &Orders) -> Need {
+        if orders.waiting > 0 {
+            Need::Now
+        } else {
+            store.need()
+        }
+    }
+
+    /// Brings in outcomes as long as it is needed.
+    fn sit(&self, store: &dyn Store) {
+        let board = store.board();
+        let mut helped = None;
+        let mut idle = Idle::new();
+        while self.goes_on(store, &mut helped) {
+            if store.collect(Bringer::Ours) {
+                idle = Idle::new();
+            } else if idle.is_short() {
+                thread::yield_now();
+            } else {
+                let ticket = board.lie_down();
+                if !board.has_done() && self.goes_on(store, &mut helped) {
+                    board.rest(ticket, None);
+                }
+                board.get_up();
+                idle = Idle::new();
+            }
+        }
+    }
+
+    /// Whether it is still needed in the seat.
+    fn goes_on(&self, store: &dyn Store, helped: &mut Option<u64>) -> bool {
+        let orders = self.lock();
+        match self.need(store, &orders) {
+            _ if orders.is_over => false,
+            Need::Now => true,
+            Need::UnlessHelped(count) => *helped.get_or_insert(count) == count,
+            Need::None => false,
+        }
+    }
+
+    fn take_seat(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.seat.try_lock() {
+            Ok(seat) => Some(seat),
+            Err(TryLockError::Poisoned(seat)) => Some(seat.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Has it leave, once there is nothing to do.
+    pub(crate) fn end(&self) {
+        self.lock().is_over = true;
+        self.change.notify_all();
+        if let Some(store) = self.store.upgrade() {
+            store.board().wake_collector();
+        }
+    }
+
+    /// Waits until it has left; `false` at the deadline. It does not wait for itself.
+    pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
+        let mut orders = self.lock();
+        if orders.id == Some(thread::current().id()) {
+            return true;
+        }
+        while orders.id.is_some() && !orders.has_left {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            orders = self.sleep(orders, deadline);
+        }
+        if let Some(thread) = orders.thread.take() {
+            drop(orders);
+            // It runs no user code but wakers, whose panics are theirs.
+            let _ = thread.join();
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep<'a>(
+        &self,
+        orders: MutexGuard<'a, Orders>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, Orders> {
+        let Some(deadline) = deadline else {
+            let slept = self.change.wait(orders);
+            return slept.unwrap_or_else(PoisonError::into_inner);
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let slept = self.change.wait_timeout(orders, left);
+        slept.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Looks for an outcome for a while; whether there is something to look at.
+fn look_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
+    let mut idle = Idle::new();
+    loop {
+        let any = store.collect(Bringer::Users);
+        if wait.is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return true;
+        }
+        if any {
+            idle = Idle::new();
+        } else if !idle.is_short() {
+            return false;
+        }
+        thread::yield_now();
+    }
+}
+
+/// Since when there was nothing to bring in.
+struct Idle(
+    /// Since then.
+    Instant,
+);
+
+impl Idle {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Whether looking on is cheaper than to sleep and be woken.
+    fn is_short(&self) -> bool {
+        self.0.elapsed() < SPIN
+    }
+}
