@@ -284,6 +284,7 @@ impl<'a> Hand<'a> {
     fn run_tasks(mut self) -> io::Result<Told> {
         let mut has_waited = false;
         loop {
+            let is_closing = self.board.is_closing();
             let claim = self.board.claim(self.me, &mut self.argument);
             if std::mem::take(&mut has_waited) {
                 // Publishers rely on us to see what they published while we looked.
@@ -295,7 +296,7 @@ impl<'a> Hand<'a> {
                     Told::Resume => {}
                     close => return Ok(close),
                 },
-                Claim::Empty if self.board.is_closing() => return Ok(Told::Close(0)),
+                Claim::Empty if is_closing => return Ok(Told::Close(0)),
                 Claim::Empty => {
                     self.wait();
                     has_waited = true;

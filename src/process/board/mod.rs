@@ -299,8 +299,8 @@ impl<M: Memory> Board<M> {
 
     /// Lets workers leave that find no task.
     pub(crate) fn close(&self) {
-        // ORDERING: Relaxed; the rings release it.
-        self.memory.header().closing.store(1, Ordering::Relaxed);
+        // ORDERING: Release, to `is_closing`: who sees it sees what was published before.
+        self.memory.header().closing.store(1, Ordering::Release);
         self.wake_all();
     }
 
@@ -506,10 +506,10 @@ impl<M: Memory> Board<M> {
         header.head.0.load(Ordering::Relaxed) != header.tail.0.load(Ordering::Relaxed)
     }
 
-    /// Whether a worker that finds no task is to leave.
+    /// Whether a worker that finds no task from here on is to leave.
     pub(crate) fn is_closing(&self) -> bool {
-        // ORDERING: Relaxed; whoever sees it late is rung.
-        self.memory.header().closing.load(Ordering::Relaxed) != 0
+        // ORDERING: Acquire, from `close`; whoever sees it late is rung.
+        self.memory.header().closing.load(Ordering::Acquire) != 0
     }
 
     /// Takes the searcher's seat, if it is free: publishers then wake nobody.
@@ -585,3 +585,6 @@ impl<M: Memory> Board<M> {
         &ring[position as usize & (ring.len() - 1)]
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
