@@ -1,6 +1,6 @@
 //! What was accepted and not begun, in order.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
@@ -39,8 +39,11 @@ impl<W: Work> Removed for Whole<W> {
 /// A queue, first in first out by name, out of which tasks can be withdrawn. What returns to it
 /// (its worker was lost before it began) is older than what came later, and goes to the front.
 pub(crate) struct Backlog<W> {
-    /// What waits, by first name.
-    waiting: BTreeMap<FutureId, W>,
+    /// What waits, with its first name, names ascending; withdrawn ones leave `None`, though never at
+    /// the front.
+    waiting: VecDeque<(FutureId, Option<W>)>,
+    /// How many of those there are.
+    pieces: usize,
     /// How many tasks that is.
     tasks: usize,
 }
@@ -48,44 +51,71 @@ pub(crate) struct Backlog<W> {
 impl<W: Work> Backlog<W> {
     pub(crate) const fn new() -> Self {
         Self {
-            waiting: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            pieces: 0,
             tasks: 0,
         }
     }
 
     pub(crate) fn push(&mut self, work: W) {
         self.tasks += work.len();
-        let twin = self.waiting.insert(work.id(), work);
-        debug_assert!(twin.is_none(), "names are not used twice");
+        self.pieces += 1;
+        let id = work.id();
+        if self.waiting.back().is_none_or(|(last, _)| *last < id) {
+            self.waiting.push_back((id, Some(work)));
+        } else {
+            let at = self.waiting.partition_point(|(other, _)| *other < id);
+            self.waiting.insert(at, (id, Some(work)));
+        }
     }
 
     /// The oldest.
     pub(crate) fn pop(&mut self) -> Option<W> {
-        let (_, work) = self.waiting.pop_first()?;
-        self.tasks -= work.len();
+        let (_, work) = self.waiting.pop_front()?;
+        let Some(work) = work else {
+            unreachable!("what is withdrawn is not left at the front")
+        };
+        self.forget(work.len());
         Some(work)
     }
 
     /// Takes out one task; the caller drops what is left of it, off locks.
     pub(crate) fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
-        let (&key, work) = self.waiting.range_mut(..=id).next_back()?;
-        if work.len() == 1 {
-            if work.id() != id {
-                return None;
-            }
+        let at = self.at(id)?;
+        let (_, place) = &mut self.waiting[at];
+        let work = place.as_mut()?;
+        if work.len() > 1 {
+            let item = work.remove(id)?;
             self.tasks -= 1;
-            let work = self.waiting.remove(&key)?;
-            return Some(Box::new(Whole(work)));
+            return Some(item);
         }
-        let item = work.remove(id)?;
-        self.tasks -= 1;
-        Some(item)
+        if work.id() != id {
+            return None;
+        }
+        let work = place.take()?;
+        self.forget(1);
+        Some(Box::new(Whole(work)))
+    }
+
+    /// So many tasks, one piece of work, are gone.
+    fn forget(&mut self, tasks: usize) {
+        self.tasks -= tasks;
+        self.pieces -= 1;
+        while let Some((_, None)) = self.waiting.front() {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Where the task would be, if it waits.
+    fn at(&self, id: FutureId) -> Option<usize> {
+        let behind = self.waiting.partition_point(|(first, _)| *first <= id);
+        behind.checked_sub(1)
     }
 
     /// Whether the task waits.
     pub(crate) fn holds(&self, id: FutureId) -> bool {
-        let chunk = self.waiting.range(..=id).next_back();
-        chunk.is_some_and(|(_, work)| work.contains(id))
+        let chunk = self.at(id).and_then(|at| self.waiting[at].1.as_ref());
+        chunk.is_some_and(|work| work.contains(id))
     }
 
     /// How many tasks wait.
@@ -95,18 +125,19 @@ impl<W: Work> Backlog<W> {
 
     /// How many workers could begin something.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.pieces
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.pieces == 0
     }
 
     /// Everything.
     pub(crate) fn take_all(&mut self) -> Vec<Box<dyn Removed>> {
-        self.tasks = 0;
-        let all = std::mem::take(&mut self.waiting).into_values();
-        all.map(|work| Box::new(Whole(work)) as _).collect()
+        (self.tasks, self.pieces) = (0, 0);
+        let all = std::mem::take(&mut self.waiting).into_iter();
+        all.filter_map(|(_, work)| Some(Box::new(Whole(work?)) as _))
+            .collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod post;
 mod shelf;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ pub(crate) struct Crew<W: Work> {
     observer: Option<Arc<dyn Observer>>,
     /// Where workers take tasks by themselves, if they do.
     shelf: Option<Arc<dyn Shelf<W>>>,
+    /// Whether tasks are refused: what the stage says, for who asks without the lock.
+    is_refusing: AtomicBool,
     /// The process whose threads these are.
     origin: fork::Origin,
 }
@@ -179,6 +182,7 @@ impl<W: Work> Crew<W> {
             career,
             observer,
             shelf,
+            is_refusing: AtomicBool::new(false),
             origin: fork::Origin::here(),
         })
     }
@@ -189,6 +193,10 @@ impl<W: Work> Crew<W> {
     pub(crate) fn admit(&self, patience: Patience) -> Admit {
         if self.origin.is_elsewhere() {
             return Admit::Refused(forked());
+        }
+        if self.limits.max_pending.is_none() && !self.is_refusing.load(Ordering::Relaxed) {
+            // ORDERING: Relaxed; `submit` looks again, under the lock.
+            return Admit::Admitted;
         }
         let mut state = self.lock();
         let caller_waits = patience == Patience::Wait
@@ -207,14 +215,16 @@ impl<W: Work> Crew<W> {
                 _ => break,
             }
         }
-        state.admitted += 1;
+        state.admitted += usize::from(self.limits.max_pending.is_some());
         Admit::Admitted
     }
 
     /// What was admitted is not submitted after all.
     pub(crate) fn withdraw_admission(&self) {
-        self.lock().admitted -= 1;
-        self.make_room();
+        if self.limits.max_pending.is_some() {
+            self.lock().admitted -= 1;
+            self.make_room();
+        }
     }
 
     /// Queues work that was admitted for the next free worker, starting one where there is room.
@@ -223,7 +233,7 @@ impl<W: Work> Crew<W> {
             return Submit::Refused(work, forked());
         }
         let mut state = self.lock();
-        state.admitted -= 1;
+        state.admitted -= usize::from(self.limits.max_pending.is_some());
         if let Some(error) = state.stage.refusal() {
             return Submit::Refused(work, error);
         }
@@ -472,6 +482,7 @@ impl<W: Work> Crew<W> {
             return;
         }
         state.stage = Stage::Broken(error.clone());
+        self.refuse_more();
         let queued = self.take_queued(&mut state);
         self.restock_in(&mut state);
         self.notify_all();
@@ -501,6 +512,7 @@ impl<W: Work> Crew<W> {
         let mut state = self.lock();
         if let Stage::Open = state.stage {
             state.stage = Stage::Closing;
+            self.refuse_more();
         }
         let mut cancelled = Vec::new();
         if let (true, Stage::Closing | Stage::Cancelling) = (how.cancels, &state.stage) {
@@ -514,6 +526,11 @@ impl<W: Work> Crew<W> {
             work.fail(&Error::Cancelled, &mut |verdict| self.count(verdict));
         }
         !how.waits || self.wait_until_gone(deadline)
+    }
+
+    fn refuse_more(&self) {
+        // ORDERING: Relaxed; a hint, of which the stage is the truth.
+        self.is_refusing.store(true, Ordering::Relaxed);
     }
 
     /// Cancels what is queued, and has lost workers not replaced: they are about to be ended.

@@ -200,10 +200,7 @@ impl FutureId {
 
 /// Both ends of a new task.
 pub(crate) fn pair<T>() -> (Future<T>, Promise<T>) {
-    let [pair] = pairs(1)
-        .try_into()
-        .unwrap_or_else(|_| unreachable!("one was asked for"));
-    pair
+    pair_named(FutureId::block(1).start)
 }
 
 /// Both ends of `count` new tasks with consecutive names.

@@ -18,7 +18,7 @@ use crate::process::request::Request;
 use crate::process::subprocess::Subprocess;
 use crate::process::wire::Fault;
 use crate::state::Start;
-use crate::task::{Payload, Task};
+use crate::task::{Outgoing, Payload, Task};
 
 /// A function that is to run in a child process of its own. (`multiprocessing.Process`)
 ///
@@ -92,10 +92,8 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let (task, future) =
             Task::portable_from(self.location, options, self.function, self.argument);
         let launch = Launch::new();
-        let Some(request) = task
-            .into_requests(launch.payload_limit, &mut |_| ())
-            .pop_front()
-        else {
+        let outgoing = task.into_outgoing(launch.payload_limit, &mut |_| ());
+        let Outgoing::One(request) = outgoing else {
             return Err(future.exception().unwrap_or(Error::Cancelled));
         };
         let name = self.name.unwrap_or_else(next_name);

@@ -28,7 +28,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::sync::{Condvar, Mutex, ThreadId, lock, sleep, this_thread};
+use crate::sync::{Condvar, Mutex, MutexGuard, ThreadId, lock, sleep, this_thread};
 
 /// What a task came to.
 pub(crate) type Outcome<T> = Result<T, Error>;
@@ -78,6 +78,9 @@ struct Inner<T> {
     waker: Option<Waker>,
     /// What has arrived, while ARRIVED.
     letter: Option<Letter<T>>,
+    /// How many threads sleep until it is done: without any, nobody is notified, which costs a
+    /// system call.
+    sleepers: usize,
 }
 
 /// Where a task stands.
@@ -203,6 +206,7 @@ impl<T> Cell<T> {
                 watchers: Vec::new(),
                 waker: None,
                 letter: None,
+                sleepers: 0,
             }),
             done: Condvar::new(),
             outcome: UnsafeCell::new(None),
@@ -282,8 +286,7 @@ impl<T> Cell<T> {
             wakeups: inner.wakeups(),
             has_callbacks: !inner.callbacks.is_empty(),
         };
-        drop(inner);
-        self.done.notify_all();
+        self.notify(inner);
         Some(arrived)
     }
 
@@ -343,7 +346,7 @@ impl<T> Cell<T> {
         loop {
             match inner.phase {
                 Phase::Done(ending) => return Some(ending),
-                Phase::Opening(_, by) if by != this_thread() => inner = sleep(&self.done, inner),
+                Phase::Opening(_, by) if by != this_thread() => inner = self.sleep(inner),
                 _ => return None,
             }
         }
@@ -367,7 +370,23 @@ impl<T> Cell<T> {
             if let Some(end) = inner.end_of_wait() {
                 return end;
             }
-            inner = sleep(&self.done, inner);
+            inner = self.sleep(inner);
+        }
+    }
+
+    fn sleep<'a>(&self, mut inner: MutexGuard<'a, Inner<T>>) -> MutexGuard<'a, Inner<T>> {
+        inner.sleepers += 1;
+        inner = sleep(&self.done, inner);
+        inner.sleepers -= 1;
+        inner
+    }
+
+    /// Wakes those that sleep, off the lock.
+    fn notify(&self, inner: MutexGuard<'_, Inner<T>>) {
+        let any = inner.sleepers > 0;
+        drop(inner);
+        if any {
+            self.done.notify_all();
         }
     }
 
@@ -382,10 +401,12 @@ impl<T> Cell<T> {
             if left.is_zero() {
                 return Waited::TimedOut;
             }
+            inner.sleepers += 1;
             inner = match self.done.wait_timeout(inner, left) {
                 Ok((inner, _)) => inner,
                 Err(poisoned) => poisoned.into_inner().0,
             };
+            inner.sleepers -= 1;
         }
     }
 
@@ -511,8 +532,7 @@ impl<'a, T> Settling<'a, T> {
         };
         inner.phase = Phase::Done(ending);
         let wakeups = inner.wakeups();
-        drop(inner);
-        self.0.done.notify_all();
+        self.0.notify(inner);
         Publish::Done(wakeups)
     }
 

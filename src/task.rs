@@ -104,13 +104,13 @@ impl Task {
     ) -> (Self, Future<R>) {
         let (future, promise) = pair();
         let address = Function::Address((function as *const ()).addr());
-        let job = Chunk {
+        let job = Single {
             info: TaskInfo::new(options.given_name(), location, address),
             options,
             call: function,
             portable: Some(Portable::of(function)),
-            items: VecDeque::from([(argument, promise)]),
-            pace: None,
+            argument,
+            promise,
         };
         (Self::new(options, job), future)
     }
@@ -143,17 +143,13 @@ impl Task {
     {
         let (future, promise) = pair();
         let function = Function::Type(std::any::type_name::<F>());
-        let mut f = Some(f);
-        let job = Chunk {
+        let job = Single {
             info: TaskInfo::new(options.given_name(), Location::caller(), function),
             options,
-            call: move |argument| match f.take() {
-                Some(f) => f(argument),
-                None => unreachable!("a chunk of one item calls once"),
-            },
+            call: f,
             portable: None,
-            items: VecDeque::from([(argument, promise)]),
-            pace: None,
+            argument,
+            promise,
         };
         (Self::new(options, job), future)
     }
@@ -252,28 +248,29 @@ impl Task {
     }
 
     /// Encodes every item for a process; those that cannot be are settled at once.
-    pub(crate) fn into_requests(
-        self,
-        limit: u64,
-        settled: &mut dyn FnMut(Verdict),
-    ) -> VecDeque<Request> {
+    pub(crate) fn into_outgoing(self, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
         self.job.encode(limit, settled)
     }
 
     /// The argument of a task that was made of this function.
     pub(crate) fn into_argument<A: Payload, R: Payload>(self, _function: fn(A) -> R) -> A {
-        let job = self.job.into_any().downcast::<Chunk<fn(A) -> R, A, R>>();
-        match job.map(|mut job| job.items.pop_front()) {
+        let job = self.job.into_any().downcast::<Single<fn(A) -> R, A, R>>();
+        match job {
             // The promise goes with its future, which nobody has seen.
-            Ok(Some((argument, _promise))) => argument,
-            _ => unreachable!("an executor gives back the task that it was given"),
+            Ok(job) => job.argument,
+            Err(_) => unreachable!("an executor gives back the task that it was given"),
         }
     }
+}
 
-    /// What its map wants to hear.
-    pub(crate) fn pace(&self) -> Option<Arc<Pace>> {
-        self.job.pace()
-    }
+/// A task, encoded.
+pub(crate) enum Outgoing {
+    /// What could not be encoded has settled.
+    Nothing,
+    /// A task.
+    One(Request),
+    /// A chunk of a map, and who wants to know how long its items take.
+    Chunk(VecDeque<Request>, Option<Arc<Pace>>),
 }
 
 impl fmt::Debug for Task {
@@ -370,9 +367,142 @@ trait Job: Send {
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
     fn run(self: Box<Self>, host: &dyn Host);
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
-    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> VecDeque<Request>;
-    fn pace(&self) -> Option<Arc<Pace>>;
+    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// A function and what it is called with.
+struct Single<F, A, R> {
+    /// Where it was submitted, and what.
+    info: TaskInfo,
+    /// What the user asked of it.
+    options: TaskOptions,
+    /// The function.
+    call: F,
+    /// How it travels, if it may.
+    portable: Option<Portable<A, R>>,
+    /// What it is called with.
+    argument: A,
+    /// Where the result goes.
+    promise: Promise<R>,
+}
+
+impl<F, A, R> Job for Single<F, A, R>
+where
+    F: FnOnce(A) -> R + Send + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    fn id(&self) -> FutureId {
+        self.promise.id()
+    }
+
+    fn last(&self) -> FutureId {
+        self.promise.id()
+    }
+
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn attach(&self, owner: &Weak<dyn Owner>) {
+        self.promise.attach(owner);
+    }
+
+    fn contains(&self, id: FutureId) -> bool {
+        self.promise.id() == id
+    }
+
+    fn remove(&mut self, _: FutureId) -> Option<Box<dyn Removed>> {
+        None // only whole
+    }
+
+    fn run(self: Box<Self>, host: &dyn Host) {
+        let Self {
+            info,
+            options,
+            call,
+            argument,
+            promise,
+            ..
+        } = *self;
+        if begin(&promise, host) == Start::Cancelled {
+            // The function may be a closure, whose captures have a `Drop`.
+            return discard((call, argument));
+        }
+        let outcome = call_in_time(&promise, options, info, host, move || call(argument));
+        promise.settle(outcome, |verdict| host.end(verdict));
+    }
+
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        let Self {
+            call,
+            argument,
+            promise,
+            ..
+        } = *self;
+        discard((call, argument));
+        promise.settle(Err(error.clone()), settled);
+    }
+
+    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
+        let Self {
+            info,
+            options,
+            portable: Some(portable),
+            argument,
+            promise,
+            ..
+        } = *self
+        else {
+            unreachable!("only portable tasks reach a process pool")
+        };
+        match portable.encode(argument, info, limit) {
+            Ok(encoded) => Outgoing::One(portable.request(promise, info, options, encoded)),
+            Err(error) => {
+                promise.settle(Err(error), settled);
+                Outgoing::Nothing
+            }
+        }
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Tells the host that an item begins, unless it was cancelled.
+fn begin<R>(promise: &Promise<R>, host: &dyn Host) -> Start {
+    host.begin(promise.id());
+    let start = promise.start();
+    match start {
+        Start::Begun => host.begun(promise.id()),
+        Start::Cancelled => host.abandon(),
+    }
+    start
+}
+
+/// Calls an item's function; what comes too late is none.
+fn call_in_time<R: Send + 'static>(
+    promise: &Promise<R>,
+    options: TaskOptions,
+    info: TaskInfo,
+    host: &dyn Host,
+    call: impl FnOnce() -> R,
+) -> Result<R, Error> {
+    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info, host.index()));
+    let Some(limit) = options.given_timeout() else {
+        return run();
+    };
+    let begun = Instant::now();
+    let watched = host.watch(promise.expiring(), limit);
+    let outcome = run();
+    drop(watched);
+    if begun.elapsed() >= limit {
+        discard(outcome);
+        return Err(Error::TaskTimeout { limit });
+    }
+    outcome
 }
 
 /// A function and the items that it is called with, one after the other.
@@ -439,27 +569,14 @@ where
                 host.forget();
                 break;
             }
-            host.begin(promise.id());
-            if promise.start() == Start::Cancelled {
-                host.abandon();
+            if begin(&promise, host) == Start::Cancelled {
                 discard(argument);
                 continue;
             }
-            host.begun(promise.id());
             count += 1;
-            let limit = self.options.given_timeout();
-            let item_begun = Instant::now();
-            let watched = limit.and_then(|limit| host.watch(promise.expiring(), limit));
-            let outcome = unwind::catch(|| (self.call)(argument))
-                .map_err(|panic| panicked(panic, self.info, host.index()));
-            drop(watched);
-            let outcome = match limit {
-                Some(limit) if item_begun.elapsed() >= limit => {
-                    discard(outcome);
-                    Err(Error::TaskTimeout { limit })
-                }
-                _ => outcome,
-            };
+            let call = &mut self.call;
+            let outcome =
+                call_in_time(&promise, self.options, self.info, host, || call(argument));
             if let (true, Some(pace)) = (self.items.is_empty(), &self.pace) {
                 pace.note(count, begun.elapsed());
             }
@@ -476,43 +593,29 @@ where
         fail_each(self.items.into_iter(), error, settled);
     }
 
-    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> VecDeque<Request> {
+    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
         let Some(portable) = self.portable else {
             unreachable!("only portable tasks reach a process pool")
         };
         let mut requests = VecDeque::with_capacity(self.items.len());
         for (argument, promise) in self.items {
             match portable.encode(argument, self.info, limit) {
-                Ok((call, argument)) => {
+                Ok(encoded) => {
                     if let Some(pace) = &self.pace {
                         // ORDERING: Relaxed; read by the thread that writes it.
                         pace.encoded
-                            .fetch_add(argument.len() as u64, Ordering::Relaxed);
+                            .fetch_add(encoded.1.len() as u64, Ordering::Relaxed);
                     }
-                    let info = self.info;
-                    let decode = portable.decode;
-                    let reply = Box::new(Slot {
-                        promise,
-                        info,
-                        decode,
-                    });
-                    requests.push_back(Request {
-                        call,
-                        argument,
-                        options: self.options,
-                        attempts: 0,
-                        returns: 0,
-                        reply,
-                    });
+                    let request = portable.request(promise, self.info, self.options, encoded);
+                    requests.push_back(request);
                 }
                 Err(error) => promise.settle(Err(error), &mut *settled),
             }
         }
-        requests
-    }
-
-    fn pace(&self) -> Option<Arc<Pace>> {
-        self.pace.clone()
+        match requests.is_empty() {
+            true => Outgoing::Nothing,
+            false => Outgoing::Chunk(requests, self.pace),
+        }
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
@@ -568,7 +671,31 @@ impl<A: Payload, R: Payload> Portable<A, R> {
     }
 }
 
-impl<A, R> Portable<A, R> {
+impl<A, R: Send + 'static> Portable<A, R> {
+    /// The task, on its way.
+    fn request(
+        &self,
+        promise: Promise<R>,
+        info: TaskInfo,
+        options: TaskOptions,
+        (call, argument): (Call, Vec<u8>),
+    ) -> Request {
+        let decode = self.decode;
+        let reply = Box::new(Slot {
+            promise,
+            info,
+            decode,
+        });
+        Request {
+            call,
+            argument,
+            options,
+            attempts: 0,
+            returns: 0,
+            reply,
+        }
+    }
+
     /// Names the function and encodes an argument, which is dropped here.
     fn encode(&self, argument: A, info: TaskInfo, limit: u64) -> Result<(Call, Vec<u8>), Error> {
         let call = (self.export)(self.function);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crate::backlog::Work;
 use crate::crew::{Next, Post};
 use crate::error::{Error, ProcessEnd};
 use crate::process::conversation::{Conversation, Death, Talked};
@@ -92,7 +93,7 @@ impl Attendant<'_> {
             let Some(requests) = self.post.take() else {
                 break;
             };
-            if requests.waiting.len() as u64 >= left {
+            if requests.len() as u64 >= left {
                 self.have_standby();
             }
             match Conversation::new(self.post, self.launch, &mut link, left).talk_over(requests) {
@@ -146,7 +147,7 @@ impl Attendant<'_> {
 
     /// Tells a worker what it has claimed.
     fn tell(&self, link: &mut Link, requests: Requests) -> Talked {
-        if requests.waiting.is_empty() {
+        if requests.is_empty() {
             return Talked::Out; // cancelled since
         }
         self.post.accept(&requests);
@@ -169,7 +170,7 @@ impl Attendant<'_> {
         let stopping = self.post.stopping();
         for legacy in legacies {
             match legacy {
-                Legacy::Untouched(requests) if requests.waiting.is_empty() => {}
+                Legacy::Untouched(requests) if requests.is_empty() => {}
                 Legacy::Untouched(requests) => self.post.give_back(requests),
                 Legacy::Killed(reply) => ledger.hand_over(reply, Encoded::Killed),
                 Legacy::Ran(reply) => {

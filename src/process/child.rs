@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::fork::Origin;
 use crate::process::board::layout::{INLINE, Mapped, Plan};
 use crate::process::board::{Board, Claim, Form, Place, Step};
 use crate::process::channel::{Channel, Heard};
@@ -86,8 +87,8 @@ struct Server {
     board: Option<Board>,
     /// What tasks can see of the worker.
     progress: Arc<Progress>,
-    /// This process.
-    pid: u32,
+    /// This process, and no forked copy of it.
+    origin: Origin,
 }
 
 impl Server {
@@ -143,7 +144,7 @@ impl Server {
             flag,
             board,
             progress: Arc::default(),
-            pid: std::process::id(),
+            origin: Origin::here(),
         })
     }
 
@@ -204,7 +205,7 @@ impl Server {
     fn run(&self, call: Call, argument: &mut Vec<u8>) -> Result<Vec<u8>, Fault> {
         self.progress.begin_task();
         let outcome = run(call, argument, self.welcome.payload_limit);
-        if std::process::id() != self.pid {
+        if self.origin.is_elsewhere() {
             sys::vanish(); // a copy that the task forked: the outcome is the original's to tell
         }
         flush();

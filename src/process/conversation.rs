@@ -90,7 +90,7 @@ impl<'a> Conversation<'a> {
             flag.lower();
         }
         let begun = Instant::now();
-        let Requests { waiting, pace } = requests;
+        let (waiting, pace) = requests.into_parts();
         let count = waiting.len();
         self.rest = waiting;
         match self.carry_out() {
@@ -102,7 +102,7 @@ impl<'a> Conversation<'a> {
             }
             Ok(()) => {
                 let waiting = self.rest;
-                Talked::Spent(Requests { waiting, pace })
+                Talked::Spent(Requests::Chunk { waiting, pace })
             }
             Err(broken) => Talked::Lost(self.break_off(broken, pace)),
         }
@@ -195,7 +195,7 @@ impl<'a> Conversation<'a> {
         if self.has_begun && !self.rest.is_empty() && self.post.cancels() {
             let waiting = std::mem::take(&mut self.rest);
             self.post.forget();
-            let rest = Requests {
+            let rest = Requests::Chunk {
                 waiting,
                 pace: None,
             };
@@ -278,7 +278,7 @@ impl<'a> Conversation<'a> {
             None
         });
         if !self.rest.is_empty() {
-            self.post.give_back(Requests {
+            self.post.give_back(Requests::Chunk {
                 waiting: self.rest,
                 pace,
             });

@@ -415,7 +415,8 @@ impl Shelf<Requests> for Ledger {
         let Some(slot) = books.free.pop() else {
             return Err(work);
         };
-        let published = match work.as_small_task() {
+        let small = work.as_small_task();
+        let published = match small {
             Some(task) => {
                 let argument = &task.argument;
                 self.board
@@ -427,7 +428,14 @@ impl Shelf<Requests> for Ledger {
             books.free.push(slot);
             return Err(work);
         };
-        let work = Posted::of(work);
+        let work = match (small.is_some(), work) {
+            (true, Requests::One(task)) => Posted::Task {
+                id: task.reply.id(),
+                reply: task.reply,
+                told: None,
+            },
+            (_, work) => Posted::Ticket(work),
+        };
         let is_hooked = match (&work, origin) {
             (Posted::Task { reply, .. }, Origin::Queued) => reply.is_hooked(),
             // Nobody has its future so far, or it settles elsewhere.
@@ -476,7 +484,7 @@ impl Shelf<Requests> for Ledger {
                 load.waiting += 1;
             }
             if let Posted::Ticket(requests) = &record.work {
-                load.tasks += requests.waiting.len();
+                load.tasks += requests.len();
             } else if self.board.is_ready(record.place) {
                 load.tasks += 1;
             }
@@ -493,8 +501,8 @@ impl Shelf<Requests> for Ledger {
             };
             if let Posted::Ticket(requests) = &mut record.work {
                 // If its worker asks for it just now, it is told that there is nothing.
-                let all = std::mem::take(&mut requests.waiting);
-                taken.extend(all.into_iter().map(|request| Box::new(request) as _));
+                let all = requests.take_all().into_iter();
+                taken.extend(all.map(|request| Box::new(request) as _));
             }
             if self.board.cancel(record.place) == Step::Taken {
                 if let Some(Posted::Task { reply, .. }) =
@@ -522,9 +530,9 @@ impl Shelf<Requests> for Ledger {
                 Recall::Recalled(Box::new(record.map(|record| record.work)))
             }
             Posted::Ticket(requests) => {
-                let request = requests.remove(id);
+                let request = requests.take(id);
                 // The last of them: unless its worker is asking for it, nobody need.
-                if requests.waiting.is_empty() && self.board.cancel(place) == Step::Taken {
+                if requests.is_empty() && self.board.cancel(place) == Step::Taken {
                     let _ = self.remove(&mut books, slot);
                 }
                 Recall::Recalled(Box::new(request))
@@ -560,7 +568,7 @@ impl Books {
             .filter_map(|(slot, record)| Some((slot, record.as_mut()?)))
             .find(|(_, record)| match &record.work {
                 Posted::Task { id: own, .. } => *own == id,
-                Posted::Ticket(requests) => !requests.waiting.is_empty() && requests.contains(id),
+                Posted::Ticket(requests) => requests.contains(id),
             })
     }
 
@@ -568,25 +576,6 @@ impl Books {
         match &mut self.records[slot].as_mut()?.work {
             Posted::Task { told, .. } => told.take(),
             Posted::Ticket(_) => None,
-        }
-    }
-}
-
-impl Posted {
-    fn of(mut work: Requests) -> Self {
-        let task = work.as_small_task().map(|task| task.reply.id());
-        match (task, work.waiting.pop_front()) {
-            (Some(id), Some(task)) => Self::Task {
-                id,
-                reply: task.reply,
-                told: None,
-            },
-            (_, first) => {
-                if let Some(first) = first {
-                    work.waiting.push_front(first);
-                }
-                Self::Ticket(work)
-            }
         }
     }
 }

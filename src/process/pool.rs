@@ -19,7 +19,7 @@ use crate::process::launch::Launch;
 use crate::process::ledger::Ledger;
 use crate::process::requests::Requests;
 use crate::process::tender::{Bringer, Store};
-use crate::task::Task;
+use crate::task::{Outgoing, Task};
 
 /// Runs tasks in worker processes, which re-execute the program.
 /// (`concurrent.futures.ProcessPoolExecutor`)
@@ -135,12 +135,13 @@ impl ProcessPoolExecutor {
     /// Encodes a task, and queues it.
     fn submit_admitted(&self, task: Task) {
         task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
-        let pace = task.pace();
-        let waiting = task.into_requests(self.payload_limit, &mut |v| self.crew.count(v));
-        if waiting.is_empty() {
-            return self.crew.withdraw_admission();
-        }
-        if let Submit::Refused(requests, error) = self.crew.submit(Requests { waiting, pace }) {
+        let count = &mut |verdict| self.crew.count(verdict);
+        let requests = match task.into_outgoing(self.payload_limit, count) {
+            Outgoing::Nothing => return self.crew.withdraw_admission(),
+            Outgoing::One(task) => Requests::One(task),
+            Outgoing::Chunk(waiting, pace) => Requests::Chunk { waiting, pace },
+        };
+        if let Submit::Refused(requests, error) = self.crew.submit(requests) {
             requests.fail(&error, &mut |_| ());
         }
     }

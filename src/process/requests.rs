@@ -10,59 +10,114 @@ use crate::process::board::layout::INLINE;
 use crate::process::request::{Reply, Request};
 use crate::task::Pace;
 
-/// What waits for a worker process: a task, or a chunk of a map.
-pub(crate) struct Requests {
-    /// The tasks, their names ascending.
-    pub(crate) waiting: VecDeque<Request>,
-    /// Who wants to know how long they take.
-    pub(crate) pace: Option<Arc<Pace>>,
+/// What waits for a worker process.
+pub(crate) enum Requests {
+    /// A task.
+    One(Request),
+    /// A chunk of a map, or what is left of one.
+    Chunk {
+        /// The tasks, their names ascending.
+        waiting: VecDeque<Request>,
+        /// Who wants to know how long they take.
+        pace: Option<Arc<Pace>>,
+    },
 }
 
 impl Requests {
-    /// The one task that they are, if it fits into a slot of the board, and nobody wants to hear how
-    /// it goes before it is done.
+    /// A task, if it fits into a slot of the board, and nobody wants to hear how it goes before it is
+    /// done.
     pub(crate) fn as_small_task(&self) -> Option<&Request> {
-        let task = self.waiting.front()?;
-        let is_small = self.waiting.len() == 1
-            && self.pace.is_none()
-            && task.argument.len() <= INLINE
+        let Self::One(task) = self else {
+            return None;
+        };
+        let is_small = task.argument.len() <= INLINE
             && task.options.given_timeout().is_none()
             && task.options.given_retries() == 0;
         is_small.then_some(task)
+    }
+
+    /// Nothing.
+    pub(crate) const fn none() -> Self {
+        Self::Chunk {
+            waiting: VecDeque::new(),
+            pace: None,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Chunk { waiting, .. } if waiting.is_empty())
+    }
+
+    /// The tasks, and who wants to know how long they take.
+    pub(crate) fn into_parts(self) -> (VecDeque<Request>, Option<Arc<Pace>>) {
+        match self {
+            Self::One(task) => (VecDeque::from([task]), None),
+            Self::Chunk { waiting, pace } => (waiting, pace),
+        }
+    }
+
+    /// Takes out all.
+    pub(crate) fn take_all(&mut self) -> VecDeque<Request> {
+        std::mem::replace(self, Self::none()).into_parts().0
+    }
+
+    /// Takes out the task of that name.
+    pub(crate) fn take(&mut self, id: FutureId) -> Option<Request> {
+        match self {
+            Self::One(task) if task.reply.id() == id => self.take_all().pop_front(),
+            Self::One(_) => None,
+            Self::Chunk { waiting, .. } => {
+                let at = waiting.binary_search_by_key(&id, |r| r.reply.id());
+                waiting.remove(at.ok()?)
+            }
+        }
     }
 }
 
 impl Work for Requests {
     fn id(&self) -> FutureId {
-        match self.waiting.front() {
+        let first = match self {
+            Self::One(task) => Some(task),
+            Self::Chunk { waiting, .. } => waiting.front(),
+        };
+        match first {
             Some(request) => request.reply.id(),
             None => unreachable!("empty chunks are not queued"),
         }
     }
 
     fn last(&self) -> FutureId {
-        self.waiting
-            .back()
-            .map_or_else(|| self.id(), |request| request.reply.id())
+        match self {
+            Self::Chunk { waiting, .. } if !waiting.is_empty() => {
+                waiting[waiting.len() - 1].reply.id()
+            }
+            _ => self.id(),
+        }
     }
 
     fn len(&self) -> usize {
-        self.waiting.len()
+        match self {
+            Self::One(_) => 1,
+            Self::Chunk { waiting, .. } => waiting.len(),
+        }
     }
 
     fn contains(&self, id: FutureId) -> bool {
-        let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
-        at.is_ok()
+        match self {
+            Self::One(task) => task.reply.id() == id,
+            Self::Chunk { waiting, .. } => {
+                let at = waiting.binary_search_by_key(&id, |r| r.reply.id());
+                at.is_ok()
+            }
+        }
     }
 
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
-        let at = self.waiting.binary_search_by_key(&id, |r| r.reply.id());
-        let request = self.waiting.remove(at.ok()?)?;
-        Some(Box::new(request))
+        Some(Box::new(self.take(id)?))
     }
 
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        for request in self.waiting {
+        for request in self.into_parts().0 {
             request.reply.fail(error.clone(), settled);
         }
     }
