@@ -753,7 +753,7 @@ impl<T> Shared<T> {
             Letter::Error(error) => complete(opened.lay_down(Err(error)), || ()),
             Letter::Killed => complete(opened.lay_down(Err(Error::Cancelled)), || ()),
             Letter::Value(value) => {
-                let outcome = value();
+                let outcome = value.open();
                 let is_spoilt = outcome.is_err();
                 complete(opened.lay_down(outcome), || {
                     if let (true, Some(owner)) = (is_spoilt, self.owner()) {

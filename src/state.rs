@@ -36,10 +36,15 @@ pub(crate) type Outcome<T> = Result<T, Error>;
 /// Run once the outcome is there, before the future is done for anyone else.
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
 
+/// A value that has arrived, and how it is had.
+pub(crate) trait Contents<T>: Send {
+    fn open(self: Box<Self>) -> Outcome<T>;
+}
+
 /// What came of a task in another process, as it arrives.
 pub(crate) enum Letter<T> {
     /// Becomes the value, or the error that it cannot.
-    Value(Box<dyn FnOnce() -> Outcome<T> + Send>),
+    Value(Box<dyn Contents<T>>),
     /// There is no value.
     Error(Error),
     /// It was cancelled while it ran, by killing its worker.

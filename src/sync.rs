@@ -4,7 +4,6 @@
 pub(crate) use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
-    thread::ThreadId,
 };
 
 #[cfg(loom)]
@@ -16,15 +15,25 @@ pub(crate) use loom::{
 
 use std::sync::PoisonError;
 
+/// Tells a thread from all others that live.
+#[cfg(not(loom))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThreadId(usize);
+
 /// The calling thread.
+#[cfg(not(loom))]
 pub(crate) fn this_thread() -> ThreadId {
-    #[cfg(not(loom))]
-    use std::thread;
+    thread_local! {
+        /// Every thread has one of its own, at an address of its own.
+        static PLACE: u8 = const { 0 };
+    }
+    ThreadId(PLACE.with(|place| std::ptr::from_ref(place).addr()))
+}
 
-    #[cfg(loom)]
-    use loom::thread;
-
-    thread::current().id()
+/// The calling thread.
+#[cfg(loom)]
+pub(crate) fn this_thread() -> ThreadId {
+    loom::thread::current().id()
 }
 
 /// Locks, also after a panic elsewhere: no user code runs under our locks, and what they guard

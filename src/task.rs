@@ -16,6 +16,7 @@ use crate::error::{Error, PanicInfo};
 use crate::future::{Expire, Future, FutureId, Owner, Promise, Verdict, pair, pairs};
 use crate::label::{Function, TaskInfo};
 use crate::options::TaskOptions;
+use crate::process::bytes::Bytes;
 use crate::process::codec;
 use crate::process::entry::{self, Call};
 use crate::process::request::{Request, Slot};
@@ -575,8 +576,7 @@ where
             }
             count += 1;
             let call = &mut self.call;
-            let outcome =
-                call_in_time(&promise, self.options, self.info, host, || call(argument));
+            let outcome = call_in_time(&promise, self.options, self.info, host, || call(argument));
             if let (true, Some(pace)) = (self.items.is_empty(), &self.pace) {
                 pace.note(count, begun.elapsed());
             }
@@ -652,7 +652,7 @@ struct Portable<A, R> {
     /// Names it to a worker.
     export: Export<A, R>,
     /// Encodes an argument.
-    encode: fn(&A, u64) -> Result<Vec<u8>, Error>,
+    encode: fn(&A, u64) -> Result<Bytes, Error>,
     /// Decodes a result.
     decode: fn(&[u8]) -> Result<R, Error>,
 }
@@ -678,14 +678,9 @@ impl<A, R: Send + 'static> Portable<A, R> {
         promise: Promise<R>,
         info: TaskInfo,
         options: TaskOptions,
-        (call, argument): (Call, Vec<u8>),
+        (call, argument): (Call, Bytes),
     ) -> Request {
-        let decode = self.decode;
-        let reply = Box::new(Slot {
-            promise,
-            info,
-            decode,
-        });
+        let reply = Box::new(Slot::new(promise, info, self.decode));
         Request {
             call,
             argument,
@@ -697,7 +692,7 @@ impl<A, R: Send + 'static> Portable<A, R> {
     }
 
     /// Names the function and encodes an argument, which is dropped here.
-    fn encode(&self, argument: A, info: TaskInfo, limit: u64) -> Result<(Call, Vec<u8>), Error> {
+    fn encode(&self, argument: A, info: TaskInfo, limit: u64) -> Result<(Call, Bytes), Error> {
         let call = (self.export)(self.function);
         let bytes = unwind::catch(|| (self.encode)(&argument, limit))
             .unwrap_or_else(|panic| Err(panicked(panic, info, None)));

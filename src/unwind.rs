@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
@@ -18,8 +18,12 @@ pub(crate) struct Panic {
 }
 
 thread_local! {
-    /// `Some` while this thread runs user code for us: what the hook has noted of its last panic.
+    /// What the hook has noted of the last panic in user code that this thread runs for us.
     static NOTED: RefCell<Option<Panic>> = const { RefCell::new(None) };
+    /// How many calls of user code this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Whether `NOTED` is `Some`; cheaper to ask.
+    static HAS_NOTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Calls user code.
@@ -28,13 +32,24 @@ thread_local! {
 /// The panic, if it ended in one.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     chain_hook();
-    let outer = NOTED.replace(Some(Panic::default()));
+    let outer = exchange_note(None);
+    DEPTH.set(DEPTH.get() + 1);
     let outcome = guard(f);
-    let noted = NOTED.replace(outer).unwrap_or_default();
+    DEPTH.set(DEPTH.get() - 1);
+    let noted = exchange_note(outer);
     outcome.map_err(|payload| Panic {
         message: message_of(payload),
-        ..noted
+        ..noted.unwrap_or_default()
     })
+}
+
+/// The note that there is, in exchange for another.
+fn exchange_note(note: Option<Panic>) -> Option<Panic> {
+    if !HAS_NOTED.get() && note.is_none() {
+        return None;
+    }
+    HAS_NOTED.set(note.is_some());
+    NOTED.replace(note)
 }
 
 /// Drops what may hold user values, whose `Drop` may panic. A collection of such is dropped item by
@@ -73,11 +88,14 @@ fn chain_hook() {
 fn note(info: &PanicHookInfo<'_>) {
     // A thread whose locals are gone is past running tasks.
     let _ = NOTED.try_with(|noted| {
-        if let Some(noted) = noted.borrow_mut().as_mut() {
+        if DEPTH.get() > 0 {
             let trace = Backtrace::capture();
-            noted.location = info.location().map(ToString::to_string);
-            noted.backtrace =
-                (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+            *noted.borrow_mut() = Some(Panic {
+                location: info.location().map(ToString::to_string),
+                backtrace: (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string()),
+                ..Panic::default()
+            });
+            HAS_NOTED.set(true);
         }
     });
 }

@@ -26,6 +26,8 @@ const LAYERS: &[&str] = &[
     "observer",
     "backlog",
     // What a task needs to know of its travels.
+    "process::bytes",
+    "process::plain",
     "process::codec",
     "process::image",
     "process::entry",

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::fork::Origin;
 use crate::process::board::layout::{INLINE, Mapped, Plan};
 use crate::process::board::{Board, Claim, Form, Place, Step};
+use crate::process::bytes::Bytes;
 use crate::process::channel::{Channel, Heard};
 use crate::process::entry::{self, Call};
 use crate::process::flag::Flag;
@@ -202,7 +203,7 @@ impl Server {
     }
 
     /// Runs a task; what the rest of the process hears of it before anybody does.
-    fn run(&self, call: Call, argument: &mut Vec<u8>) -> Result<Vec<u8>, Fault> {
+    fn run(&self, call: Call, argument: &mut Vec<u8>) -> Result<Bytes, Fault> {
         self.progress.begin_task();
         let outcome = run(call, argument, self.welcome.payload_limit);
         if self.origin.is_elsewhere() {
@@ -233,12 +234,12 @@ impl Server {
         self.channel.send(&[&header.to_bytes(), body])
     }
 
-    fn tell(&self, task: u64, outcome: &Result<Vec<u8>, Fault>) -> io::Result<()> {
+    fn tell(&self, task: u64, outcome: &Result<Bytes, Fault>) -> io::Result<()> {
         let fault;
         let (kind, body) = match outcome {
             Ok(value) => (Kind::Value, value),
             Err(why) => {
-                fault = why.to_body();
+                fault = why.to_body().into();
                 (Kind::Fault, &fault)
             }
         };
@@ -310,7 +311,7 @@ impl<'a> Hand<'a> {
         let outcome = self.server.run(call, &mut self.argument);
         let (form, kind, body) = match outcome {
             Ok(value) => (Form::Value, Kind::LargeValue, value),
-            Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body()),
+            Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body().into()),
         };
         let step = if body.len() <= INLINE {
             self.board.finish(place, self.me, form, &body)
@@ -362,7 +363,7 @@ fn hear_welcome(channel: &mut Channel) -> io::Result<Welcome> {
 }
 
 /// Runs user code; whatever it does short of ending the process becomes an outcome.
-fn run(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Vec<u8>, Fault> {
+fn run(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Fault> {
     let outcome = unwind::catch(|| entry::invoke(call, argument, limit));
     match outcome {
         Ok(Ok(value)) => Ok(value),

@@ -3,25 +3,53 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use std::cell::Cell;
+
 use crate::error::Error;
+use crate::process::bytes::Bytes;
+use crate::process::plain;
 
 #[cfg(not(any(feature = "bincode", feature = "postcard")))]
 compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
+
+thread_local! {
+    /// Where small values are encoded, again and again.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// More than this is not kept for the next.
+const KEPT: usize = 64 << 10;
 
 /// Encodes a value into at most `limit` bytes.
 ///
 /// # Errors
 /// `TooLarge` with the true size, or `Encode` with the format's words.
-pub(crate) fn encode<T: Serialize>(value: &T, limit: u64) -> Result<Vec<u8>, Error> {
-    format::encode(value, limit)
+pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<Bytes, Error> {
+    if let Some(bytes) = plain::bytes_of(value) {
+        let size = bytes.len() as u64;
+        return match size <= limit {
+            true => Ok(Bytes::copy(bytes)),
+            false => Err(Error::TooLarge { size, limit }),
+        };
+    }
+    // Taken, since a `Serialize` may encode another value meanwhile.
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let outcome = format::encode(value, limit, &mut scratch);
+    let bytes = outcome.map(|()| Bytes::take(&mut scratch));
+    if scratch.capacity() <= KEPT {
+        SCRATCH.set(scratch);
+    }
+    bytes
 }
 
 /// Decodes a value from exactly these bytes.
 ///
 /// # Errors
 /// `Decode` with the format's words.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    format::decode(bytes).map_err(|words| Error::Decode(words.into()))
+pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
+    let value = plain::from_bytes(bytes).unwrap_or_else(|| format::decode(bytes));
+    value.map_err(|words| Error::Decode(words.into()))
 }
 
 pub(crate) use format::ID;
@@ -33,14 +61,19 @@ mod format {
     /// What hello calls the format.
     pub(crate) const ID: u8 = b'p';
 
-    pub(super) fn encode<T: Serialize>(value: &T, limit: u64) -> Result<Vec<u8>, Error> {
+    pub(super) fn encode<T: Serialize>(
+        value: &T,
+        limit: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let words = |error: postcard::Error| Error::Encode(error.to_string().into());
         let size = postcard::experimental::serialized_size(value).map_err(words)?;
         if size as u64 > limit {
             let size = size as u64;
             return Err(Error::TooLarge { size, limit });
         }
-        postcard::to_extend(value, Vec::with_capacity(size)).map_err(words)
+        *into = postcard::to_extend(value, std::mem::take(into)).map_err(words)?;
+        Ok(())
     }
 
     pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
@@ -61,9 +94,14 @@ mod format {
     /// What hello calls the format.
     pub(crate) const ID: u8 = b'b';
 
-    pub(super) fn encode<T: Serialize>(value: &T, limit: u64) -> Result<Vec<u8>, Error> {
+    pub(super) fn encode<T: Serialize>(
+        value: &T,
+        limit: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let bounded = DefaultOptions::new().with_limit(limit);
-        bounded.serialize(value).map_err(|error| match *error {
+        let encoded = bounded.serialize_into(into, value);
+        encoded.map_err(|error| match *error {
             ErrorKind::SizeLimit => Error::TooLarge {
                 size: size_of(value),
                 limit,
@@ -101,17 +139,19 @@ mod tests {
 
     #[test]
     fn the_limit_holds_and_both_sizes_are_told() {
-        let Err(Error::TooLarge { size, limit }) = encode(&vec![1_u8; 100], 64) else {
-            panic!("100 bytes fit into 64")
+        let sizes = |outcome: Result<Bytes, Error>| match outcome {
+            Err(Error::TooLarge { size, limit }) => (size, limit),
+            _ => panic!("it fits into 64 bytes"),
         };
-        assert_eq!((size, limit), (101, 64));
+        assert_eq!(sizes(encode(&vec![1_u8; 100], 64)), (100, 64));
+        assert_eq!(sizes(encode(&vec![true; 100], 64)), (101, 64));
     }
 
     #[test]
     fn lying_lengths_and_leftovers_are_refused() {
         let long = encode(&u64::MAX, 100).unwrap();
-        assert!(matches!(decode::<Vec<u8>>(&long), Err(Error::Decode(_))));
-        assert!(matches!(decode::<String>(&long), Err(Error::Decode(_))));
+        assert!(matches!(decode::<Vec<bool>>(&long), Err(Error::Decode(_))));
+        assert!(matches!(decode::<Box<str>>(&long), Err(Error::Decode(_))));
         assert!(matches!(
             decode::<Vec<(u64, u64)>>(&long),
             Err(Error::Decode(_))

@@ -6,13 +6,14 @@
 //! the distances hold in both, wherever each was loaded.
 
 use std::any::TypeId;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::ptr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::process::bytes::Bytes;
 use crate::process::codec;
 use crate::process::image;
 
@@ -54,7 +55,7 @@ pub(crate) struct Entry {
 }
 
 /// Function, argument, limit of the result's bytes; to the result.
-type Run = unsafe fn(*const (), &mut Vec<u8>, u64) -> Result<Vec<u8>, Error>;
+type Run = unsafe fn(*const (), &mut Vec<u8>, u64) -> Result<Bytes, Error>;
 
 /// Marks an [`Entry`].
 const MAGIC: u64 = u64::from_le_bytes(*b"cf-entry");
@@ -110,7 +111,7 @@ where
 /// # Errors
 /// `Decode`, `Encode`, `TooLarge` of argument and result; `Decode` also for a call that names no
 /// function of this program.
-pub(crate) fn invoke(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Vec<u8>, Error> {
+pub(crate) fn invoke(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Error> {
     let (entry, function) = locate(call)
         .ok_or_else(|| Error::Decode("the task names no function of this program".into()))?;
     // SAFETY: the entry's fingerprint is the one that `export` took from the function's own type,
@@ -155,8 +156,27 @@ fn distance(to: usize, from: usize) -> i64 {
     to.wrapping_sub(from) as isize as i64
 }
 
+/// Folds hashes, which type ids are, into one.
+struct Fold(u64);
+
+impl Hasher for Fold {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 fn fingerprint<A: 'static, R: 'static>() -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Fold(0);
     (TypeId::of::<A>(), TypeId::of::<R>()).hash(&mut hasher);
     hasher.finish()
 }
@@ -165,10 +185,10 @@ fn fingerprint<A: 'static, R: 'static>() -> u64 {
 ///
 /// # Safety
 /// `function` is the address of a `fn(A) -> R`.
-unsafe fn run<A, R>(function: *const (), bytes: &mut Vec<u8>, limit: u64) -> Result<Vec<u8>, Error>
+unsafe fn run<A, R>(function: *const (), bytes: &mut Vec<u8>, limit: u64) -> Result<Bytes, Error>
 where
-    A: DeserializeOwned,
-    R: Serialize,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
 {
     /// Above this, the argument's bytes are not kept for the next task.
     const KEPT: usize = 1 << 20;
@@ -193,7 +213,7 @@ mod tests {
     }
 
     fn encoded(x: u32) -> Vec<u8> {
-        codec::encode(&x, 100).unwrap()
+        codec::encode(&x, 100).unwrap().into()
     }
 
     #[test]

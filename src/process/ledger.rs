@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::future::{FutureId, News, Recall};
 use crate::process::board::layout::{Handle, Mapped, Plan};
 use crate::process::board::{Board, Form, Place, Publish, Remains, Step};
+use crate::process::bytes::Bytes;
 use crate::process::conversation::error_of;
 use crate::process::entry::Call;
 use crate::process::herald::Herald;
@@ -51,6 +52,8 @@ struct Books {
     free: Vec<usize>,
     /// What came of tasks so far.
     counts: Counts,
+    /// Where outcomes are read.
+    scratch: Vec<u8>,
 }
 
 /// What lies in a slot.
@@ -112,6 +115,7 @@ impl Ledger {
             records: (0..plan.slots).map(|_| None).collect(),
             free: (0..plan.slots).rev().collect(),
             counts: Counts::default(),
+            scratch: Vec::new(),
         };
         Some(Arc::new_cyclic(|me: &Weak<Self>| Self {
             board: Board::new(memory),
@@ -151,11 +155,11 @@ impl Ledger {
         let Posted::Task { reply, told, .. } = &mut record.work else {
             return None;
         };
-        let mut bytes = Vec::new();
-        let outcome = match self.board.outcome(record.place, &mut bytes)? {
-            (Form::Value, _) => Encoded::Value(bytes),
+        let bytes = &mut books.scratch;
+        let outcome = match self.board.outcome(record.place, bytes)? {
+            (Form::Value, _) => Encoded::Value(Bytes::copy(bytes)),
             (Form::Fault, worker) => {
-                let error = match Fault::from_body(&bytes) {
+                let error = match Fault::from_body(bytes) {
                     Some(fault) => error_of(fault, reply.info(), worker, None),
                     None => Error::Decode("the worker's report on the task is garbled".into()),
                 };
@@ -220,7 +224,7 @@ impl Ledger {
         };
         if let Posted::Task { reply, told, .. } = &mut record.work {
             *told = Some(match outcome {
-                Ok(value) => Encoded::Value(value),
+                Ok(value) => Encoded::Value(value.into()),
                 Err(fault) => Encoded::Error(error_of(fault, reply.info(), worker, None)),
             });
         }

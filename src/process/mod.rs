@@ -16,6 +16,8 @@
 //!             start, hello      watch, kill, reap
 //! ```
 
+pub(crate) mod bytes;
+pub(crate) mod plain;
 pub(crate) mod codec;
 pub(crate) mod image;
 pub(crate) mod entry;

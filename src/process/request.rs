@@ -4,8 +4,9 @@ use crate::error::{Error, PanicInfo};
 use crate::future::{FutureId, News, Promise, Verdict};
 use crate::label::TaskInfo;
 use crate::options::TaskOptions;
+use crate::process::bytes::Bytes;
 use crate::process::entry::Call;
-use crate::state::{Letter, Start};
+use crate::state::{Contents, Letter, Start};
 use crate::unwind;
 
 /// A task, encoded.
@@ -13,7 +14,7 @@ pub(crate) struct Request {
     /// What to call.
     pub(crate) call: Call,
     /// With what.
-    pub(crate) argument: Vec<u8>,
+    pub(crate) argument: Bytes,
     /// What the user asked of it.
     pub(crate) options: TaskOptions,
     /// How often a worker has begun it.
@@ -48,7 +49,7 @@ pub(crate) trait Reply: Send {
 /// What came of a task, as it arrives.
 pub(crate) enum Encoded {
     /// Its result.
-    Value(Vec<u8>),
+    Value(Bytes),
     /// Why there is none.
     Error(Error),
     /// It was killed.
@@ -57,17 +58,64 @@ pub(crate) enum Encoded {
 
 /// The [`Reply`] of a task that returns `R`.
 pub(crate) struct Slot<R> {
-    /// Where the outcome goes.
-    pub(crate) promise: Promise<R>,
+    /// Where the outcome goes; `None` once the slot is what has arrived there.
+    promise: Option<Promise<R>>,
     /// What errors say of the task.
-    pub(crate) info: TaskInfo,
+    info: TaskInfo,
     /// How the result is decoded.
-    pub(crate) decode: fn(&[u8]) -> Result<R, Error>,
+    decode: fn(&[u8]) -> Result<R, Error>,
+    /// The result, once the slot is what has arrived.
+    value: Option<Bytes>,
+}
+
+impl<R> Slot<R> {
+    pub(crate) fn new(
+        promise: Promise<R>,
+        info: TaskInfo,
+        decode: fn(&[u8]) -> Result<R, Error>,
+    ) -> Self {
+        Self {
+            promise: Some(promise),
+            info,
+            decode,
+            value: None,
+        }
+    }
+
+    fn promise(&self) -> &Promise<R> {
+        match &self.promise {
+            Some(promise) => promise,
+            None => unreachable!("what has arrived is no reply any more"),
+        }
+    }
+
+    fn into_promise(self) -> Promise<R> {
+        match self.promise {
+            Some(promise) => promise,
+            None => unreachable!("what has arrived is no reply any more"),
+        }
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<R, Error> {
+        unwind::catch(|| (self.decode)(value)).unwrap_or_else(|panic| {
+            let info = PanicInfo::new(panic, Some(self.info), None);
+            Err(Error::Panicked(info))
+        })
+    }
+}
+
+impl<R: Send> Contents<R> for Slot<R> {
+    fn open(self: Box<Self>) -> Result<R, Error> {
+        match &self.value {
+            Some(value) => self.decode(value),
+            None => unreachable!("what has arrived was laid down"),
+        }
+    }
 }
 
 impl<R: Send + 'static> Reply for Slot<R> {
     fn id(&self) -> FutureId {
-        self.promise.id()
+        self.promise().id()
     }
 
     fn info(&self) -> TaskInfo {
@@ -75,51 +123,39 @@ impl<R: Send + 'static> Reply for Slot<R> {
     }
 
     fn start(&self) -> Start {
-        self.promise.start()
+        self.promise().start()
     }
 
     fn put_back(&self) {
-        self.promise.put_back();
+        self.promise().put_back();
     }
 
     fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
-        let outcome = decode(self.decode, self.info, value);
-        self.promise.settle(outcome, settled);
+        let outcome = self.decode(value);
+        self.into_promise().settle(outcome, settled);
     }
 
     fn fail(self: Box<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
-        self.promise.settle(Err(error), settled);
+        self.into_promise().settle(Err(error), settled);
     }
 
     fn killed(self: Box<Self>, settled: &mut dyn FnMut(Verdict)) {
-        self.promise.settle_killed(settled);
+        self.into_promise().settle_killed(settled);
     }
 
-    fn arrive(self: Box<Self>, outcome: Encoded) -> News {
-        let Self {
-            promise,
-            info,
-            decode: by,
-        } = *self;
-        promise.arrive(match outcome {
-            Encoded::Value(bytes) => Letter::Value(Box::new(move || decode(by, info, &bytes))),
-            Encoded::Error(error) => Letter::Error(error),
-            Encoded::Killed => Letter::Killed,
-        })
+    fn arrive(mut self: Box<Self>, outcome: Encoded) -> News {
+        match (outcome, self.promise.take()) {
+            (Encoded::Value(value), Some(promise)) => {
+                self.value = Some(value);
+                promise.arrive(Letter::Value(self))
+            }
+            (Encoded::Error(error), Some(promise)) => promise.arrive(Letter::Error(error)),
+            (Encoded::Killed, Some(promise)) => promise.arrive(Letter::Killed),
+            (_, None) => unreachable!("what has arrived is no reply any more"),
+        }
     }
 
     fn is_hooked(&self) -> bool {
-        self.promise.is_hooked()
+        self.promise().is_hooked()
     }
-}
-
-fn decode<R>(
-    decode: fn(&[u8]) -> Result<R, Error>,
-    info: TaskInfo,
-    value: &[u8],
-) -> Result<R, Error> {
-    unwind::catch(|| decode(value)).unwrap_or_else(|panic| {
-        let info = PanicInfo::new(panic, Some(info), None);
-        Err(Error::Panicked(info))
-    })
 }

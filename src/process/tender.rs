@@ -319,6 +319,10 @@ impl Tender {
 
 /// Looks for an outcome for a while; whether there is something to look at.
 fn look_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
+    store.collect(Bringer::Users);
+    if wait.is_over() {
+        return true;
+    }
     let mut idle = Idle::new();
     loop {
         let any = store.collect(Bringer::Users);

@@ -587,4 +587,5 @@ impl<M: Memory> Board<M> {
 }
 
 #[cfg(all(test, loom))]
+#[path = "../board_tests.rs"]
 mod models;

@@ -1,7 +1,7 @@
 //! Models of the board, checked by loom: threads in place of processes, one of which may vanish
 //! between any two of its steps.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Counter, Ordering as CounterOrdering};
 
@@ -13,6 +13,7 @@ use super::layout::{Header, Line, Memory, Slot};
 use super::{Board, Claim, Form, Place, Publish, Remains, Step};
 use crate::process::entry::Call;
 use crate::sync::{AtomicU32, AtomicU64};
+use crate::unwind;
 
 /// A board's memory, for two workers.
 struct Heap {
@@ -334,7 +335,7 @@ fn a_worker_vanishes_between_any_two_steps() {
             });
             let mortal = thread::spawn(move || {
                 // It may get through before it vanishes.
-                let _ = catch_unwind(AssertUnwindSafe(|| work(&mortal, 0)));
+                let _ = unwind::catch(|| work(&mortal, 0));
             });
             let mut places = Vec::new();
             for slot in 0..2 {
@@ -355,7 +356,10 @@ fn a_worker_vanishes_between_any_two_steps() {
                 let remains = places.iter().map(|place| board.remains(*place, worker));
                 remains.filter(|r| *r == Remains::Done).count()
             };
-            let waiting = places.iter().filter(|place| board.is_ready(**place)).count();
+            let waiting = places
+                .iter()
+                .filter(|place| board.is_ready(**place))
+                .count();
             assert!(lost <= 1);
             assert_eq!(lost + done(0) + done(1) + waiting, 2);
             assert_eq!(waiting, 0, "the other one has run the rest");
