@@ -46,10 +46,10 @@ use crate::task::{Payload, Task};
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 ///
-/// ```compile_fail,E0277
+/// ```compile_fail
 /// # use concurrent_futures::{Executor, SerialExecutor};
 /// let executor: &dyn Executor = &SerialExecutor::new();
-/// executor.submit(|x: i32| x + 1, 1); // the size for values of type `dyn Executor` cannot be known
+/// executor.submit(|x: i32| x + 1, 1); // the `submit` method cannot be invoked on a trait object
 /// ```
 ///
 /// A closure that never returns, as `|()| panic!()`, needs a result type: `|()| -> u8 { panic!() }`.
