@@ -108,10 +108,12 @@ fn a_backtrace_is_told_where_env_asks_for_it() {
         let Err(Error::Panicked(panic)) = failing.result() else {
             panic!("no panic")
         };
-        let told = panic
-            .backtrace()
-            .is_some_and(|trace| trace.contains("surroundings.rs"));
-        assert_eq!(told, asked);
+        let trace = panic.backtrace();
+        assert_eq!(trace.is_some(), asked);
+        // Files are named where the build has debug information.
+        if cfg!(debug_assertions) {
+            assert_eq!(trace.is_some_and(|t| t.contains("surroundings.rs")), asked);
+        }
     }
 }
 
