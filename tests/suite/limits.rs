@@ -648,5 +648,8 @@ fn captured_output_is_told_task_by_task() {
 fn a_launcher_stands_in_front() {
     let pool = builder(1).launcher(["nice", "-n", "7"]).build().unwrap();
     let niceness = pool.submit(|()| os::niceness(), ());
-    assert_eq!(niceness.result().unwrap(), os::niceness() + 7);
+    // Nobody is nicer than that.
+    let nicest = 19;
+    let expected = (os::niceness() + 7).min(nicest);
+    assert_eq!(niceness.result().unwrap(), expected);
 }
