@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::process::sys;
 use crate::process::wire::Header;
@@ -20,6 +21,8 @@ pub(crate) struct Channel {
     end: usize,
     /// Descriptors that came along.
     passed: Vec<OwnedFd>,
+    /// When waiting for bytes gives up; `None`: never.
+    deadline: Option<Instant>,
 }
 
 /// What a channel heard.
@@ -41,7 +44,13 @@ impl Channel {
             start: 0,
             end: 0,
             passed: Vec::new(),
+            deadline: None,
         }
+    }
+
+    /// From now on, waiting for bytes fails at this moment as `TimedOut`.
+    pub(crate) fn give_up_at(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
     }
 
     pub(crate) fn stream(&self) -> &Arc<UnixStream> {
@@ -117,7 +126,13 @@ impl Channel {
         body.extend_from_slice(&self.buffer[self.start..self.start + buffered]);
         self.start += buffered;
         let rest = length - buffered as u64;
-        if rest > 0 && (&*self.stream).take(rest).read_to_end(body)? as u64 != rest {
+        let read = match self.deadline {
+            _ if rest == 0 => 0,
+            // std reads into memory that nobody has cleared.
+            None => (&*self.stream).take(rest).read_to_end(body)?,
+            Some(_) => Awaited(self).take(rest).read_to_end(body)?,
+        };
+        if read as u64 != rest {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
@@ -138,9 +153,32 @@ impl Channel {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
+        self.await_bytes()?;
         let (received, passed) = sys::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
         self.end += received;
         self.passed.extend(passed);
         Ok(received)
+    }
+
+    /// Waits for bytes, where that has an end. Not left to a time limit of the socket: that would
+    /// begin anew after each signal, and after each stop at the terminal.
+    fn await_bytes(&self) -> io::Result<()> {
+        if self.deadline.is_none() {
+            return Ok(());
+        }
+        match sys::poll_readable([Some(self.stream.as_fd())], self.deadline)? {
+            [true] => Ok(()),
+            [false] => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+/// The bytes of a channel behind those that it has buffered.
+struct Awaited<'a>(&'a Channel);
+
+impl Read for Awaited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.await_bytes()?;
+        (&*self.0.stream).read(buffer)
     }
 }

@@ -288,22 +288,22 @@ impl<'a> Launching<'a> {
     }
 
     fn get_ready(&mut self) -> Result<(), Stop> {
-        self.limit_patience(Some(self.launch.start_timeout));
+        self.limit_patience(Some(self.launch.start_timeout), self.deadline);
         self.say_welcome()?;
         while self.stage != Stage::Ready {
             self.wait_for_news()?;
         }
         self.drain_stderr();
-        self.limit_patience(None);
+        self.limit_patience(None, None);
         Ok(())
     }
 
-    /// Bounds reads and writes of what should come, or go, at once.
-    fn limit_patience(&self, limit: Option<Duration>) {
-        let stream = self.link.channel().stream();
+    /// Bounds writes and reads of what should go, or come, at once.
+    fn limit_patience(&mut self, limit: Option<Duration>, deadline: Option<Instant>) {
+        let channel = self.link.channel_mut();
         // Fails only for a limit of zero, which then does not apply.
-        let _ = stream.set_read_timeout(limit);
-        let _ = stream.set_write_timeout(limit);
+        let _ = channel.stream().set_write_timeout(limit);
+        channel.give_up_at(deadline);
     }
 
     fn say_welcome(&mut self) -> Result<(), Stop> {

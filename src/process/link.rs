@@ -31,8 +31,6 @@ pub(crate) struct Link {
     body: Vec<u8>,
     /// What a result may have, in bytes.
     payload_limit: u64,
-    /// Whether reads give up at some time.
-    limited: bool,
     /// What the worker prints, where that is captured.
     output: Option<Captured>,
 }
@@ -93,7 +91,6 @@ impl Link {
             undelivered: None,
             body: Vec::new(),
             payload_limit,
-            limited: false,
             output: None,
         }
     }
@@ -171,7 +168,7 @@ impl Link {
 
     /// Blocks for the outcome of the oldest task sent, at most until the deadline.
     pub(crate) fn receive(&mut self, deadline: Option<Instant>) -> Result<Reply<'_>, Broken> {
-        self.wait_at_most(deadline)?;
+        self.channel.give_up_at(deadline);
         let header = match self.channel.receive_header() {
             Ok(Heard::Some(header)) => header,
             Ok(Heard::Closed) => return Err(self.gone()),
@@ -206,7 +203,7 @@ impl Link {
 
     /// Blocks for what a worker says that takes tasks by itself.
     pub(crate) fn hear(&mut self) -> Result<Notice, Broken> {
-        self.wait_at_most(None)?;
+        self.channel.give_up_at(None);
         let header = match self.channel.receive_header() {
             Ok(Heard::Some(header)) => header,
             Ok(Heard::Closed) => return Err(Broken::Gone),
@@ -246,29 +243,9 @@ impl Link {
             io::ErrorKind::InvalidData => Broken::Offence("it sent garbage"),
             // Linux says so when the other side closed with bytes of ours unread.
             io::ErrorKind::ConnectionReset => self.gone_unread(),
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Broken::Late,
+            io::ErrorKind::TimedOut => Broken::Late,
             _ => self.gone(),
         }
-    }
-
-    /// Has reads give up at the deadline.
-    fn wait_at_most(&mut self, deadline: Option<Instant>) -> Result<(), Broken> {
-        let limit = match deadline {
-            None if !self.limited => return Ok(()),
-            None => None,
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() && !self.channel.has_buffered() {
-                    return Err(Broken::Late);
-                }
-                // Zero would mean no limit.
-                Some(left.max(Duration::from_micros(1)))
-            }
-        };
-        self.limited = limit.is_some();
-        // Fails only for a limit of zero.
-        let _ = self.channel.stream().set_read_timeout(limit);
-        Ok(())
     }
 
     /// How many outcomes were received.
