@@ -1,9 +1,11 @@
 //! Fates of the whole program: it ends in one way or another, and no process stays behind. Each
 //! scene is this program, started anew.
 
+mod terminal;
+
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command};
-use std::time::Instant;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, Executor, Process, ProcessPoolExecutor, Shutdown};
 use libtest_mimic::Trial;
@@ -17,8 +19,11 @@ const SCENE: &str = "CONCURRENT_FUTURES_SCENE";
 /// What the scene's task waits for.
 const HELD: &str = "CONCURRENT_FUTURES_SCENE_HELD";
 
+/// How long workers may live on without their program.
+const SOON: Duration = Duration::from_secs(1);
+
 pub fn trials() -> Vec<Trial> {
-    trials!["program";
+    let own = trials!["program";
         a_program_drops_its_pool,
         a_program_leaks_its_pool,
         a_program_leaks_a_busy_pool,
@@ -32,7 +37,9 @@ pub fn trials() -> Vec<Trial> {
         a_program_of_few_descriptors_queues_many_tasks,
         a_program_forks_without_exec,
         a_program_forks_and_its_copy_waits_for_nothing,
-    ]
+    ];
+    let groups = [own, terminal::trials()];
+    groups.into_iter().flatten().collect()
 }
 
 /// Plays the scene that the environment names, if it names one, and ends the program.
@@ -73,6 +80,9 @@ pub fn play_scene() {
                 .unwrap();
         }
         "few descriptors" => few_descriptors(),
+        "shell" => terminal::shell(),
+        "interrupted" => terminal::interrupted(held()),
+        "stopped" => terminal::stopped(held()),
         other => panic!("no such scene: {other}"),
     }
     std::process::exit(0);
@@ -110,7 +120,7 @@ fn start(scene: &str, held: &Hold) -> Child {
 }
 
 /// Plays a scene to its end; how it ended. Nothing of it may be left.
-fn play(scene: &str) -> std::process::ExitStatus {
+fn play(scene: &str) -> ExitStatus {
     let held = Hold::new();
     let status = start(scene, &held).wait().unwrap();
     assert_descendants_end(Instant::now() + LONG);

@@ -5,6 +5,7 @@ pub mod gate;
 pub mod leaks;
 pub mod os;
 pub mod tasks;
+pub mod terminal;
 pub mod watchdog;
 
 use std::time::Duration;

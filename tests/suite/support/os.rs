@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// Sends a signal.
@@ -93,12 +95,22 @@ pub fn fork() -> i32 {
 }
 
 /// Waits for a child of our own making.
-pub fn reap(pid: i32) -> std::process::ExitStatus {
+pub fn reap(pid: i32) -> ExitStatus {
+    await_child(pid, 0)
+}
+
+/// Blocks until a child of our own making has ended or was stopped; which. Reaps it if it has
+/// ended.
+pub fn await_change(pid: u32) -> ExitStatus {
+    await_child(i32::try_from(pid).unwrap(), libc::WUNTRACED)
+}
+
+fn await_child(pid: i32, options: i32) -> ExitStatus {
     let mut status = 0;
     // SAFETY: `status` is ours and outlives the call.
-    let answer = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    let answer = unsafe { libc::waitpid(pid, &raw mut status, options) };
     assert_eq!(answer, pid, "waitpid: {}", std::io::Error::last_os_error());
-    std::os::unix::process::ExitStatusExt::from_raw(status)
+    ExitStatus::from_raw(status)
 }
 
 /// Blocks until something can be read, or for at most `limit`; whether it can.
