@@ -1,6 +1,7 @@
 //! Fates of the whole program: it ends in one way or another, and no process stays behind. Each
 //! scene is this program, started anew.
 
+mod executable;
 mod terminal;
 
 use std::os::unix::process::ExitStatusExt;
@@ -38,7 +39,7 @@ pub fn trials() -> Vec<Trial> {
         a_program_forks_without_exec,
         a_program_forks_and_its_copy_waits_for_nothing,
     ];
-    let groups = [own, terminal::trials()];
+    let groups = [own, executable::trials(), terminal::trials()];
     groups.into_iter().flatten().collect()
 }
 
@@ -83,6 +84,8 @@ pub fn play_scene() {
         "shell" => terminal::shell(),
         "interrupted" => terminal::interrupted(held()),
         "stopped" => terminal::stopped(held()),
+        "work" => executable::work(),
+        "start twice" => executable::start_twice(held()),
         other => panic!("no such scene: {other}"),
     }
     std::process::exit(0);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -163,4 +163,18 @@ fn end_of(pid: u32, flags: i32) -> Option<File> {
     let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
     // SAFETY: the descriptor was just made, and is nobody else's.
     Some(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+}
+
+/// The loader that has loaded this program; `None` for a static one.
+pub fn loader() -> Option<PathBuf> {
+    // SAFETY: reads what the kernel told this process.
+    let base = unsafe { libc::getauxval(libc::AT_BASE) };
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    // start-end perms offset device inode   path
+    let at_base = |line: &&str| {
+        let start = line.split('-').next().unwrap();
+        u64::from_str_radix(start, 16) == Ok(base)
+    };
+    let path = maps.lines().find(at_base)?.split_whitespace().nth(5)?;
+    Some(path.into())
 }
