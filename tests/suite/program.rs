@@ -2,6 +2,7 @@
 //! scene is this program, started anew.
 
 mod executable;
+mod starved;
 mod terminal;
 
 use std::os::unix::process::ExitStatusExt;
@@ -39,7 +40,12 @@ pub fn trials() -> Vec<Trial> {
         a_program_forks_without_exec,
         a_program_forks_and_its_copy_waits_for_nothing,
     ];
-    let groups = [own, executable::trials(), terminal::trials()];
+    let groups = [
+        own,
+        executable::trials(),
+        starved::trials(),
+        terminal::trials(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -86,6 +92,9 @@ pub fn play_scene() {
         "stopped" => terminal::stopped(held()),
         "work" => executable::work(),
         "start twice" => executable::start_twice(held()),
+        "no processes" => starved::no_processes(),
+        "no memory for threads" => starved::no_memory_for_threads(),
+        "no descriptors" => starved::no_descriptors(),
         other => panic!("no such scene: {other}"),
     }
     std::process::exit(0);

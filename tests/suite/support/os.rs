@@ -178,3 +178,52 @@ pub fn loader() -> Option<PathBuf> {
     let path = maps.lines().find(at_base)?.split_whitespace().nth(5)?;
     Some(path.into())
 }
+
+/// What the kernel calls a limit.
+type Resource = libc::__rlimit_resource_t;
+
+/// How much of something this process may have.
+pub fn limit(resource: Resource) -> u64 {
+    limits(resource).rlim_cur
+}
+
+/// Sets how much of something this process, and those that it starts, may have. It can be raised
+/// again.
+pub fn set_limit(resource: Resource, limit: u64) {
+    let mut limits = limits(resource);
+    limits.rlim_cur = limit;
+    // SAFETY: the structure outlives the call.
+    let answer = unsafe { libc::setrlimit(resource, &raw const limits) };
+    assert_eq!(answer, 0, "setrlimit: {}", std::io::Error::last_os_error());
+}
+
+fn limits(resource: Resource) -> libc::rlimit {
+    let mut limits = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure outlives the call.
+    let answer = unsafe { libc::getrlimit(resource, &raw mut limits) };
+    assert_eq!(answer, 0, "getrlimit: {}", std::io::Error::last_os_error());
+    limits
+}
+
+/// Bytes of address space that this process has.
+pub fn mapped_memory() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    // SAFETY: no memory is touched.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages * u64::try_from(size).unwrap()
+}
+
+/// Has root, for whom some limits do not hold, go on as a user who has no other process.
+pub fn become_nobody_special() {
+    const NOBODY_SPECIAL: libc::uid_t = 54_321;
+    // SAFETY: no memory is touched.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: no memory is touched; this is the only thread.
+        let answer = unsafe { libc::setuid(NOBODY_SPECIAL) };
+        assert_eq!(answer, 0, "setuid: {}", std::io::Error::last_os_error());
+    }
+}
