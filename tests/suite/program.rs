@@ -1,6 +1,7 @@
 //! Fates of the whole program: it ends in one way or another, and no process stays behind. Each
 //! scene is this program, started anew.
 
+mod abort;
 mod executable;
 mod starved;
 mod terminal;
@@ -42,6 +43,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     let groups = [
         own,
+        abort::trials(),
         executable::trials(),
         starved::trials(),
         terminal::trials(),
