@@ -5,6 +5,7 @@ mod crash;
 mod death;
 mod kill;
 mod links;
+mod meddle;
 
 use concurrent_futures::{Error, Executor, Shutdown};
 use libtest_mimic::Trial;
@@ -32,6 +33,7 @@ pub fn processes() -> Vec<Trial> {
         kill::trials(),
         broken::processes(),
         links::trials(),
+        meddle::trials(),
     ];
     groups.into_iter().flatten().collect()
 }

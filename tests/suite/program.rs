@@ -40,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         a_program_of_few_descriptors_queues_many_tasks,
         a_program_forks_without_exec,
         a_program_forks_and_its_copy_waits_for_nothing,
+        a_program_ignores_the_ends_of_its_children,
     ];
     let groups = [
         own,
@@ -89,6 +90,7 @@ pub fn play_scene() {
                 .unwrap();
         }
         "few descriptors" => few_descriptors(),
+        "ignore children" => ignore_children(),
         "shell" => terminal::shell(),
         "interrupted" => terminal::interrupted(held()),
         "stopped" => terminal::stopped(held()),
@@ -190,6 +192,23 @@ fn a_program_of_few_descriptors_queues_many_tasks() {
     program.arg(std::env::current_exe().unwrap());
     let status = program.env(SCENE, "few descriptors").status().unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+/// The scene: nobody can tell how a child has ended, but all see that it has.
+fn ignore_children() {
+    os::ignore(libc::SIGCHLD);
+    let pool = Processes::pool(1);
+    let dying = pool.submit(|()| -> u8 { std::process::abort() }, ());
+    assert_error!(dying.result(), Error::WorkerDied(_));
+    executable::work();
+    let held = Hold::new();
+    let running = held.occupy(&pool);
+    pool.kill_workers();
+    assert_error!(running.result(), Error::ShutDown);
+}
+
+fn a_program_ignores_the_ends_of_its_children() {
+    assert_eq!(play("ignore children").code(), Some(0));
 }
 
 /// Kills the scene once its task runs.

@@ -227,3 +227,38 @@ pub fn become_nobody_special() {
         assert_eq!(answer, 0, "setuid: {}", std::io::Error::last_os_error());
     }
 }
+
+/// Has the calling thread hear no signal that can be blocked.
+pub fn block_all_signals() {
+    // SAFETY: a sigset_t is numbers, for which zero is valid.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set outlives the call.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: the set outlives the call, which is given no place for the old one.
+    let answer =
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()) };
+    assert_eq!(answer, 0);
+}
+
+/// Closes every descriptor above this one, whoever it belongs to.
+pub fn close_all_above(last: u32) {
+    // SAFETY: none: what they belong to loses them. That is what the caller wants.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, 0) };
+    assert_eq!(
+        answer,
+        0,
+        "close_range: {}",
+        std::io::Error::last_os_error()
+    );
+}
+
+/// Has this process leave its group for that of its parent.
+pub fn join_group_of_parent() {
+    // SAFETY: no memory is touched.
+    let parent = unsafe { libc::getppid() };
+    // SAFETY: no memory is touched.
+    let group = unsafe { libc::getpgid(parent) };
+    // SAFETY: no memory is touched.
+    let answer = unsafe { libc::setpgid(0, group) };
+    assert_eq!(answer, 0, "setpgid: {}", std::io::Error::last_os_error());
+}
