@@ -3,7 +3,9 @@
 mod broken;
 mod crash;
 mod death;
+mod frames;
 mod kill;
+mod lies;
 mod links;
 mod meddle;
 
@@ -32,6 +34,7 @@ pub fn processes() -> Vec<Trial> {
         death::trials(),
         kill::trials(),
         broken::processes(),
+        lies::trials(),
         links::trials(),
         meddle::trials(),
     ];

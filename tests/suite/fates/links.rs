@@ -35,7 +35,7 @@ fn sockets() -> Vec<RawFd> {
 }
 
 /// Writes into every socket that there is.
-fn write_garbage(bytes: &[u8]) {
+pub fn write_everywhere(bytes: &[u8]) {
     for fd in sockets() {
         // SAFETY: the descriptor is open, and stays so: it is not closed here.
         let file = ManuallyDrop::new(fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
@@ -49,7 +49,7 @@ fn a_worker_sends_garbage() {
         let pool = Processes::pool(1);
         let future = pool.submit(
             |byte| {
-                write_garbage(&[byte; 4096]);
+                write_everywhere(&[byte; 4096]);
                 5
             },
             byte,
@@ -67,7 +67,7 @@ fn a_worker_sends_garbage_and_stays() {
     let pool = Processes::pool(1);
     let future = pool.submit(
         |bytes: Vec<u8>| -> u8 {
-            write_garbage(&bytes);
+            write_everywhere(&bytes);
             loop {
                 std::thread::park();
             }

@@ -262,3 +262,25 @@ pub fn join_group_of_parent() {
     let answer = unsafe { libc::setpgid(0, group) };
     assert_eq!(answer, 0, "setpgid: {}", std::io::Error::last_os_error());
 }
+
+/// Has [`peak_memory`] begin anew.
+pub fn forget_peak_memory() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+/// The most memory that this process has used, in bytes.
+pub fn peak_memory() -> u64 {
+    memory("VmHWM:")
+}
+
+/// The memory that this process uses, in bytes.
+pub fn used_memory() -> u64 {
+    memory("VmRSS:")
+}
+
+fn memory(what: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
+    let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    kibibytes.parse::<u64>().unwrap() << 10
+}

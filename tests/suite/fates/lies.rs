@@ -1,0 +1,215 @@
+//! Workers that send frames which look right and are not: half of one, one that announces what
+//! never comes, one that answers what nobody asked.
+
+use std::time::Duration;
+
+use concurrent_futures::{Error, Executor, TaskOptions};
+use libtest_mimic::Trial;
+
+use super::frames::Way::{self, Taken, Told};
+use super::frames::{CLAIM, Frame, HELLO, Lie, Then, lie};
+use crate::support::tasks::own_pid;
+use crate::support::{Kind, Processes, assert_error, assert_works, os, trials};
+
+pub fn trials() -> Vec<Trial> {
+    trials![Processes::NAME;
+        a_worker_sends_half_a_frame_and_ends,
+        a_worker_sends_half_a_frame_and_stays,
+        a_worker_sends_half_a_frame_and_goes_on,
+        a_worker_sends_byte_by_byte_beyond_its_limit,
+        a_worker_announces_more_than_it_may_send,
+        a_worker_announces_more_than_it_sends,
+        a_worker_answers_what_nobody_asked,
+        a_worker_speaks_of_places_that_are_not_its_own,
+    ]
+}
+
+/// What becomes of a task that lies. What waits behind it runs, on another worker if that is lost.
+fn outcome(options: TaskOptions, lie_of: Lie) -> Result<(), Error> {
+    let pool = Processes::pool(1);
+    pool.warm_up().unwrap();
+    let pid = pool.worker_pids()[0];
+    let lying = pool.submit_with(options, lie, lie_of);
+    let behind = pool.submit(own_pid, ());
+    let outcome = lying.result();
+    let other = behind.result().unwrap();
+    if outcome.is_err() {
+        assert_ne!(other, pid);
+        assert!(!os::exists(pid));
+    }
+    // Those of the other way go on, too.
+    for way in [Told, Taken] {
+        let next = pool.submit_with(way.options(), own_pid, ());
+        match next.result() {
+            Ok(_) => {}
+            // Only now was it found out.
+            Err(Error::WorkerDied(death)) => assert_eq!(death.pid(), pid),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_works(&pool);
+    outcome
+}
+
+/// The worker is killed for what it said; the words that say so.
+fn offence(way: Way, bytes: Vec<u8>) -> String {
+    match outcome(way.options(), Lie::new(bytes, Then::Stay)) {
+        Err(Error::WorkerDied(death)) => {
+            assert_eq!(death.signal(), Some(libc::SIGKILL));
+            death.to_string()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The worker exits; nothing it said is taken for an answer.
+fn exits(way: Way, lie: Lie) {
+    match outcome(way.options(), lie) {
+        Err(Error::WorkerDied(death)) => assert_eq!(death.exit_code(), Some(3), "{death}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The task does not end; its limit does.
+fn late(bytes: Vec<u8>, then: Then) {
+    let short = TaskOptions::new().timeout(Duration::from_millis(50));
+    assert_error!(
+        outcome(short, Lie::new(bytes, then)),
+        Error::TaskTimeout { .. }
+    );
+}
+
+/// The task returns; whether that is heard, or what it said before is found out.
+fn goes_on(way: Way, bytes: Vec<u8>) {
+    match outcome(way.options(), Lie::new(bytes, Then::Return)) {
+        Ok(()) | Err(Error::WorkerDied(_)) => {}
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+// ---- half a frame --------------------------------------------------------------------------
+
+/// Frames cut short: in the header, before the body, in the body.
+fn halves(way: Way) -> [Vec<u8>; 3] {
+    let whole = way.value(100).with(&[0; 100]);
+    [5, 24, 60].map(|length| whole[..length].to_vec())
+}
+
+fn a_worker_sends_half_a_frame_and_ends() {
+    for way in [Told, Taken] {
+        for half in halves(way) {
+            exits(way, Lie::new(half, Then::Exit));
+        }
+    }
+}
+
+fn a_worker_sends_half_a_frame_and_stays() {
+    for half in halves(Told) {
+        late(half, Then::Stay);
+    }
+}
+
+fn a_worker_sends_half_a_frame_and_goes_on() {
+    for way in [Told, Taken] {
+        let [in_the_header, ..] = halves(way);
+        goes_on(way, in_the_header);
+    }
+}
+
+/// Each byte comes in time; the answer does not.
+fn a_worker_sends_byte_by_byte_beyond_its_limit() {
+    late(Told.value(1 << 30).header(), Then::Repeat);
+}
+
+// ---- lengths -------------------------------------------------------------------------------
+
+/// Memory for all that a worker truly sends, and none for what it only announces.
+struct Frugal {
+    /// How much there may be otherwise.
+    enough: u64,
+}
+
+impl Frugal {
+    fn begin() -> Self {
+        let enough = os::limit(libc::RLIMIT_AS);
+        os::set_limit(libc::RLIMIT_AS, os::mapped_memory() + (4 << 30));
+        os::forget_peak_memory();
+        Self { enough }
+    }
+
+    /// Fails if this process has used so much more than now at any time since the beginning.
+    fn assert_used_less_than(&self, bytes: u64) {
+        let (peak, now) = (os::peak_memory(), os::used_memory());
+        assert!(peak < now + bytes, "{peak} at the peak, {now} now");
+    }
+}
+
+impl Drop for Frugal {
+    fn drop(&mut self) {
+        os::set_limit(libc::RLIMIT_AS, self.enough);
+    }
+}
+
+fn a_worker_announces_more_than_it_may_send() {
+    let frugal = Frugal::begin();
+    for way in [Told, Taken] {
+        let values = [u64::MAX, 1 << 62, (16 << 30) + 1].map(|length| way.value(length));
+        for frame in values.into_iter().chain([way.fault(2 << 30)]) {
+            let words = offence(way, frame.header());
+            assert!(
+                words.contains("announced more bytes than it may send"),
+                "{words}"
+            );
+        }
+    }
+    frugal.assert_used_less_than(64 << 20);
+}
+
+fn a_worker_announces_more_than_it_sends() {
+    let frugal = Frugal::begin();
+    for way in [Told, Taken] {
+        for (length, zeros) in [(16 << 30, 0), (16 << 30, 8 << 20), (1 << 30, 8 << 20)] {
+            let lie = Lie::new(way.value(length).header(), Then::Exit);
+            exits(way, Lie { zeros, ..lie });
+        }
+    }
+    frugal.assert_used_less_than(64 << 20);
+}
+
+// ---- answers -------------------------------------------------------------------------------
+
+fn a_worker_answers_what_nobody_asked() {
+    for way in [Told, Taken] {
+        let whole = way.value(0);
+        for kind in [HELLO, 99] {
+            offence(way, Frame { kind, ..whole }.header());
+        }
+        offence(way, way.fault(4).with(b"what"));
+    }
+    offence(
+        Told,
+        Frame {
+            task: 7,
+            ..Told.value(0)
+        }
+        .header(),
+    );
+    offence(Told, Taken.value(0).header());
+    offence(Taken, Told.value(0).header());
+}
+
+fn a_worker_speaks_of_places_that_are_not_its_own() {
+    for task in [0, 1, 1 << 20, 1 << 40, u64::MAX] {
+        let claim = Frame {
+            task,
+            kind: CLAIM,
+            length: 0,
+        };
+        goes_on(Taken, claim.header());
+        let value = Frame {
+            task,
+            ..Taken.value(8)
+        };
+        goes_on(Taken, value.with(&[0; 8]));
+    }
+}
