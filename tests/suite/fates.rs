@@ -8,6 +8,7 @@ mod kill;
 mod lies;
 mod links;
 mod meddle;
+mod starts;
 
 use concurrent_futures::{Error, Executor, Shutdown};
 use libtest_mimic::Trial;
@@ -37,6 +38,7 @@ pub fn processes() -> Vec<Trial> {
         lies::trials(),
         links::trials(),
         meddle::trials(),
+        starts::trials(),
     ];
     groups.into_iter().flatten().collect()
 }

@@ -132,6 +132,24 @@ pub fn assert_works(pool: &impl Executor) {
     assert_eq!(sum.unwrap(), 42);
 }
 
+/// The pool breaks: what is queued and what comes fails, for a reason that holds all these words.
+pub fn assert_breaks(pool: &ProcessPoolExecutor, words: &[&str]) {
+    let double = |n: u64| 2 * n;
+    let queued = [1, 2, 3].map(|n| pool.submit(double, n));
+    let errors = queued.map(|future| future.result().unwrap_err());
+    let later = pool.submit(double, 4);
+    assert!(later.done(), "at once");
+    for error in errors.into_iter().chain([later.result().unwrap_err()]) {
+        let Error::BrokenPool(reason) = &error else {
+            panic!("{error:?}")
+        };
+        for word in words {
+            assert!(reason.as_str().contains(word), "{word} is not in: {error}");
+        }
+    }
+    assert!(pool.worker_pids().is_empty());
+}
+
 /// What a panic said.
 pub fn panic_message<T>(outcome: Result<T, Error>) -> String {
     match outcome {

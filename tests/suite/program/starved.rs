@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 
 use super::{executable, play};
 use crate::support::tasks::double;
-use crate::support::{Kind, Processes, assert_error, os, trials};
+use crate::support::{Kind, Processes, assert_breaks, assert_error, os, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials!["program";
@@ -16,19 +16,6 @@ pub fn trials() -> Vec<Trial> {
         workers_have_no_memory_to_start,
         workers_have_no_memory_for_their_initializer,
     ]
-}
-
-/// Every task fails for a reason that holds these words.
-fn breaks(pool: &ProcessPoolExecutor, words: &str) {
-    let futures = [1, 2].map(|n| pool.submit(double, n));
-    let errors = futures.map(|future| future.result().unwrap_err());
-    let later = pool.submit(double, 3).result().unwrap_err();
-    for error in errors.iter().chain([&later]) {
-        let text = error.to_string();
-        assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
-        assert!(text.contains(words), "{text}");
-    }
-    assert!(pool.worker_pids().is_empty());
 }
 
 // ---- processes -----------------------------------------------------------------------------
@@ -43,7 +30,7 @@ pub fn no_processes() {
     // One thread is ours, and a worker takes two more and a process.
     for allowed in 1..=3 {
         os::set_limit(libc::RLIMIT_NPROC, allowed);
-        breaks(&Processes::pool(1), NO_MORE);
+        assert_breaks(&Processes::pool(1), &[NO_MORE]);
         assert_error!(
             Processes::pool(1).warm_up(),
             Error::BrokenPool(_) | Error::Spawn(_)
@@ -64,7 +51,7 @@ fn a_program_may_have_no_more_processes() {
 pub fn no_memory_for_threads() {
     let enough = os::limit(libc::RLIMIT_AS);
     os::set_limit(libc::RLIMIT_AS, os::mapped_memory() + (1 << 20));
-    breaks(&Processes::pool(1), NO_MORE);
+    assert_breaks(&Processes::pool(1), &[NO_MORE]);
     assert_error!(Process::new(double, 1).start(), Error::Spawn(_));
     os::set_limit(libc::RLIMIT_AS, enough);
     executable::work();
@@ -86,7 +73,7 @@ fn workers_have_no_memory_to_start() {
         if pool.submit(double, 4).result().is_ok() {
             return false;
         }
-        breaks(&pool, "did not start: its process");
+        assert_breaks(&pool, &["did not start: its process"]);
         true
     };
     let steps = std::iter::successors(Some(1024), |kibibytes| Some(kibibytes + kibibytes / 8));
@@ -101,7 +88,7 @@ fn workers_have_no_memory_for_their_initializer() {
         .initializer(hoard, 512 << 20)
         .build()
         .unwrap();
-    breaks(&pool, "signal 6 (SIGABRT) in the initializer");
+    assert_breaks(&pool, &["signal 6 (SIGABRT) in the initializer"]);
 }
 
 // ---- descriptors ---------------------------------------------------------------------------
@@ -115,7 +102,7 @@ pub fn no_descriptors() {
     while let Ok(file) = std::fs::File::open("/dev/null") {
         taken.push(file);
     }
-    breaks(&pool, "Too many open files");
+    assert_breaks(&pool, &["Too many open files"]);
     assert_error!(process.start(), Error::Spawn(_));
     drop(taken);
     executable::work();
