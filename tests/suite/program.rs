@@ -3,19 +3,21 @@
 
 mod abort;
 mod executable;
+mod forked;
+mod killed;
 mod starved;
 mod terminal;
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, Executor, Process, ProcessPoolExecutor, Shutdown};
 use libtest_mimic::Trial;
 
-use crate::support::gate::{Beacon, Held, Hold, hold};
-use crate::support::leaks::{assert_descendants_end, children, descendants};
-use crate::support::{Kind, LONG, Processes, Threads, assert_error, os, trials};
+use crate::support::gate::{Held, Hold, hold};
+use crate::support::leaks::assert_descendants_end;
+use crate::support::{Kind, LONG, Processes, assert_error, os, trials};
 
 /// Names the scene to be played instead of the suite.
 const SCENE: &str = "CONCURRENT_FUTURES_SCENE";
@@ -35,17 +37,15 @@ pub fn trials() -> Vec<Trial> {
         a_program_panics_with_a_pool_on_the_stack,
         a_program_returns_while_a_pool_winds_down,
         a_program_aborts_with_a_busy_pool,
-        a_program_is_killed_with_a_busy_pool,
-        a_program_is_killed_with_nested_pools,
         a_program_of_few_descriptors_queues_many_tasks,
-        a_program_forks_without_exec,
-        a_program_forks_and_its_copy_waits_for_nothing,
         a_program_ignores_the_ends_of_its_children,
     ];
     let groups = [
         own,
         abort::trials(),
         executable::trials(),
+        forked::trials(),
+        killed::trials(),
         starved::trials(),
         terminal::trials(),
     ];
@@ -127,19 +127,24 @@ fn announce((scene, trial): (Held, Held)) {
 }
 
 /// This program, started anew to play a scene.
-fn start(scene: &str, held: &Hold) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+fn command(scene: &str, held: &Hold) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .env(SCENE, scene)
-        .env(HELD, held.argument().to_text())
-        .spawn()
-        .unwrap()
+        .env(HELD, held.argument().to_text());
+    command
 }
 
 /// Plays a scene to its end; how it ended. Nothing of it may be left.
 fn play(scene: &str) -> ExitStatus {
     let held = Hold::new();
-    let status = start(scene, &held).wait().unwrap();
+    let status = command(scene, &held).status().unwrap();
     assert_descendants_end(Instant::now() + LONG);
+    // The task may have come so far that it could say so; what is queued behind it has not.
+    if held.has_begun() {
+        held.await_begun();
+    }
+    assert!(!held.has_begun(), "what was queued ran");
     status
 }
 
@@ -209,87 +214,4 @@ fn ignore_children() {
 
 fn a_program_ignores_the_ends_of_its_children() {
     assert_eq!(play("ignore children").code(), Some(0));
-}
-
-/// Kills the scene once its task runs.
-fn kill_while_it_plays(scene: &str) {
-    let held = Hold::new();
-    let mut program = start(scene, &held);
-    held.await_begun();
-    assert!(descendants().len() > 1, "the program and its worker");
-    program.kill().unwrap();
-    assert_eq!(program.wait().unwrap().signal(), Some(libc::SIGKILL));
-    // The task still waits at its gate, which nobody has opened.
-    assert_descendants_end(Instant::now() + LONG);
-}
-
-fn a_program_is_killed_with_a_busy_pool() {
-    kill_while_it_plays("stay");
-}
-
-fn a_program_is_killed_with_nested_pools() {
-    kill_while_it_plays("nest");
-}
-
-// ---- forks without exec, of this very program ----------------------------------------------
-
-/// Runs `f` in a forked copy of this program; whether it was content.
-fn in_a_copy(f: impl FnOnce() -> bool) -> bool {
-    let copy = os::fork();
-    if copy == 0 {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-        os::exit_now(i32::from(!matches!(outcome, Ok(true))));
-    }
-    os::reap(copy).success()
-}
-
-fn a_program_forks_without_exec() {
-    let (threads, processes) = (Threads::pool(1), Processes::pool(1));
-    let (held, beacon) = (Hold::new(), Beacon::new());
-    let running = processes.submit(hold, held.argument());
-    let pid = held.await_begun();
-    Executor::submit(&threads, |n: u8| n, 1).result().unwrap();
-    let content = in_a_copy(|| {
-        assert_error!(
-            processes.submit(hold, held.argument()).result(),
-            Error::BrokenPool(_)
-        );
-        let task = Executor::submit(&threads, hold, held.argument());
-        assert_error!(task.result(), Error::BrokenPool(_));
-        processes.shutdown(Shutdown::wait().cancel_futures());
-        threads.shutdown(Shutdown::wait());
-        assert!(!running.kill());
-        beacon.lamp().light();
-        true
-    });
-    assert!(content && beacon.is_lit());
-    assert!(running.running(), "what the copy did has touched nothing");
-    held.release();
-    assert_eq!(running.result().unwrap(), pid);
-    assert_eq!(processes.submit(|n: u8| n, 1).result().unwrap(), 1);
-    assert_eq!(
-        Executor::submit(&threads, |n: u8| n, 1).result().unwrap(),
-        1
-    );
-}
-
-fn a_program_forks_and_its_copy_waits_for_nothing() {
-    let processes = Processes::pool(2);
-    processes.warm_up().unwrap();
-    let before = children();
-    let threads = Threads::pool(1);
-    Executor::submit(&threads, |n: u8| n, 1).result().unwrap();
-    let mut pools = Some((processes, threads));
-    let content = in_a_copy(|| {
-        drop(pools.take());
-        true
-    });
-    assert!(content);
-    assert_eq!(children(), before, "the original's workers live");
-    let (processes, threads) = pools.unwrap();
-    assert_eq!(processes.submit(|n: u8| n, 1).result().unwrap(), 1);
-    assert_eq!(
-        Executor::submit(&threads, |n: u8| n, 1).result().unwrap(),
-        1
-    );
 }

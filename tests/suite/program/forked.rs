@@ -1,0 +1,78 @@
+//! Forks without exec, of this very program.
+
+use concurrent_futures::{Error, Executor, Shutdown};
+use libtest_mimic::Trial;
+
+use crate::support::gate::{Beacon, Hold, hold};
+use crate::support::leaks::children;
+use crate::support::{Kind, Processes, Threads, assert_error, os, trials};
+
+pub fn trials() -> Vec<Trial> {
+    trials!["program";
+        a_program_forks_without_exec,
+        a_program_forks_and_its_copy_waits_for_nothing,
+    ]
+}
+
+/// Runs `f` in a forked copy of this program; whether it was content.
+fn in_a_copy(f: impl FnOnce() -> bool) -> bool {
+    let copy = os::fork();
+    if copy == 0 {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        os::exit_now(i32::from(!matches!(outcome, Ok(true))));
+    }
+    os::reap(copy).success()
+}
+
+fn a_program_forks_without_exec() {
+    let (threads, processes) = (Threads::pool(1), Processes::pool(1));
+    let (held, beacon) = (Hold::new(), Beacon::new());
+    let running = processes.submit(hold, held.argument());
+    let pid = held.await_begun();
+    let queued = processes.submit(|n: u8| n, 1);
+    Executor::submit(&threads, |n: u8| n, 1).result().unwrap();
+    let content = in_a_copy(|| {
+        assert_error!(
+            processes.submit(hold, held.argument()).result(),
+            Error::BrokenPool(_)
+        );
+        let task = Executor::submit(&threads, hold, held.argument());
+        assert_error!(task.result(), Error::BrokenPool(_));
+        processes.shutdown(Shutdown::wait().cancel_futures());
+        threads.shutdown(Shutdown::wait());
+        assert!(!running.kill() && !queued.done());
+        beacon.lamp().light();
+        true
+    });
+    assert!(content && beacon.is_lit());
+    assert!(running.running(), "what the copy did has touched nothing");
+    held.release();
+    assert_eq!(running.result().unwrap(), pid);
+    assert_eq!(queued.result().unwrap(), 1);
+    assert_eq!(processes.submit(|n: u8| n, 1).result().unwrap(), 1);
+    assert_eq!(
+        Executor::submit(&threads, |n: u8| n, 1).result().unwrap(),
+        1
+    );
+}
+
+fn a_program_forks_and_its_copy_waits_for_nothing() {
+    let processes = Processes::pool(2);
+    processes.warm_up().unwrap();
+    let before = children();
+    let threads = Threads::pool(1);
+    Executor::submit(&threads, |n: u8| n, 1).result().unwrap();
+    let mut pools = Some((processes, threads));
+    let content = in_a_copy(|| {
+        drop(pools.take());
+        true
+    });
+    assert!(content);
+    assert_eq!(children(), before, "the original's workers live");
+    let (processes, threads) = pools.unwrap();
+    assert_eq!(processes.submit(|n: u8| n, 1).result().unwrap(), 1);
+    assert_eq!(
+        Executor::submit(&threads, |n: u8| n, 1).result().unwrap(),
+        1
+    );
+}
