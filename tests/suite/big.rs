@@ -8,6 +8,7 @@ use libtest_mimic::Trial;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::support::gate::Hold;
 use crate::support::{Kind, Processes, assert_works, trial_within, trials};
 
 pub fn trials() -> Vec<Trial> {
@@ -21,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         a_result_over_the_limit_is_refused,
         a_payload_at_the_limit_travels,
         an_item_of_a_map_over_the_limit_is_refused,
+        a_task_over_the_limit_leaves_the_queue_alone,
     ];
     for (name, size) in [
         ("0_bytes", 0),
@@ -199,6 +201,23 @@ fn a_payload_at_the_limit_travels() {
         pool.submit(echo, blank(size)).result().unwrap().0.len(),
         size
     );
+}
+
+fn a_task_over_the_limit_leaves_the_queue_alone() {
+    let pool = limited();
+    let held = Hold::new();
+    let running = held.occupy(&pool);
+    let before = pool.submit(length, blank(1));
+    let argument = pool.submit(length, blank(20_000));
+    let result = pool.submit(blank, 20_000);
+    let behind = pool.submit(length, blank(2));
+    held.release();
+    running.result().unwrap();
+    assert_eq!(before.result().unwrap(), 1);
+    assert_too_large(argument, 20_000);
+    assert_too_large(result, 20_000);
+    assert_eq!(behind.result().unwrap(), 2);
+    assert_works(&pool);
 }
 
 fn an_item_of_a_map_over_the_limit_is_refused() {

@@ -204,6 +204,7 @@ where
     assert_eq!(behind.result().unwrap(), pid, "the same worker goes on");
     let stats = pool.stats();
     assert_eq!((stats.completed, stats.failed), (2, 1), "{stats:?}");
+    assert_works(&pool);
     error
 }
 

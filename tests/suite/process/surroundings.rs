@@ -7,7 +7,7 @@ use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
 use libtest_mimic::Trial;
 
 use crate::support::gate::{Hold, hold};
-use crate::support::{Kind, Processes, trials};
+use crate::support::{Kind, Processes, assert_works, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![Processes::NAME;
@@ -152,9 +152,12 @@ fn no_descriptor_reaches_a_child_of_the_program() {
     let held = Hold::new();
     let running = pool.submit(hold, held.argument());
     held.await_begun();
+    let queued = [(); 3].map(|()| pool.submit(environment, ()));
     assert_eq!(descriptors_of_a_child(()), before);
     held.release();
     running.result().unwrap();
+    assert!(queued.into_iter().all(|future| future.result().is_ok()));
+    assert_works(&pool);
 }
 
 fn no_descriptor_reaches_a_child_of_a_task() {
