@@ -150,6 +150,23 @@ fn panics_are_caught_in_one_place() {
     assert!(path.ends_with("src/unwind.rs"));
 }
 
+/// Whoever sets the clock moves no deadline. The clock of a machine cannot be set in a test; but
+/// only these ask for it.
+#[test]
+fn nobody_asks_what_time_it_is() {
+    for clock in [
+        "SystemTime",
+        "UNIX_EPOCH",
+        "gettimeofday",
+        "CLOCK_REALTIME",
+        "timedwait",
+    ] {
+        let asks = |path: &PathBuf| code_of(path).contains(clock);
+        let found: Vec<_> = sources().into_iter().filter(asks).collect();
+        assert!(found.is_empty(), "{clock}: {found:?}");
+    }
+}
+
 #[test]
 fn uses_are_recognised() {
     let code = strip_comments(
