@@ -9,6 +9,7 @@ mod lies;
 mod links;
 mod meddle;
 mod starts;
+mod table;
 
 use concurrent_futures::{Error, Executor, Shutdown};
 use libtest_mimic::Trial;
@@ -18,6 +19,7 @@ use crate::support::tasks::{double, fail};
 use crate::support::{Kind, assert_error, assert_works, panic_message, trials};
 
 pub use crash::matrix;
+pub use table::trials as table;
 
 /// Fates that threads and processes share.
 pub fn pools<K: Kind + broken::Initialised>() -> Vec<Trial> {

@@ -75,6 +75,8 @@ fn main() {
         program::trials(),
         big::trials(),
     ];
-    let trials = trials.into_iter().flatten().collect();
+    let mut trials: Vec<_> = trials.into_iter().flatten().collect();
+    let names = trials.iter().map(|trial| trial.name().to_owned()).collect();
+    trials.extend(fates::table(names));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -98,6 +98,7 @@ fn shutdown_wait_cancel_runs_what_has_begun_alone<K: Kind>() {
     assert!(running.done());
     running.result().unwrap();
     assert_error!(queued.result(), Error::Cancelled);
+    assert_error!(pool.submit(double, 1).result(), Error::ShutDown);
     let stats = pool.stats();
     assert_eq!((stats.completed, stats.cancelled), (1, 1), "{stats:?}");
 }

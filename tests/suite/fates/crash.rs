@@ -87,8 +87,7 @@ const TABLE: [(How, &str, &[Place], Then); 5] = [
 /// A trial for each cell.
 pub fn matrix() -> Vec<Trial> {
     let cell = |how, word: &str, place: Place, then| {
-        let name = format!("{}::{word}_in_{}", Processes::NAME, snake(place));
-        trial(name, move || crash(how, place, then))
+        trial(name(word, place), move || crash(how, place, then))
     };
     let row = |(how, word, places, then): (How, &'static str, &'static [Place], Then)| {
         places
@@ -96,6 +95,20 @@ pub fn matrix() -> Vec<Trial> {
             .map(move |place| cell(how, word, *place, then))
     };
     TABLE.into_iter().flat_map(row).collect()
+}
+
+/// The names of those that end a worker.
+pub fn names() -> Vec<String> {
+    let deaths = TABLE.iter().filter(|(how, ..)| *how != How::Panic);
+    let row = |(_, word, places, _): &(How, &str, &'static [Place], Then)| {
+        let word = (*word).to_owned();
+        places.iter().map(move |place| name(&word, *place))
+    };
+    deaths.flat_map(row).collect()
+}
+
+fn name(word: &str, place: Place) -> String {
+    format!("{}::{word}_in_{}", Processes::NAME, snake(place))
 }
 
 /// `DecodeArgument` → `decode_argument`.
