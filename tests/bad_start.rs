@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::ffi::{c_char, c_void};
+use std::fs::File;
 use std::time::Duration;
 
 use concurrent_futures::{Error, Executor, Process, ProcessPoolBuilder, ProcessPoolExecutor};
@@ -25,6 +27,7 @@ fn main() {
         trial("a_worker_crashes_before_hello", crashes_before_hello),
         trial("a_worker_speaks_another_language", speaks_another_language),
         trial("a_worker_hangs_before_hello", hangs_before_hello),
+        trial("a_worker_is_killed_after_hello", is_killed_after_hello),
         trial("a_working_pool_beside_works", a_working_pool_beside_works),
         trial("a_process_cannot_start", a_process_cannot_start),
     ];
@@ -52,12 +55,43 @@ fn misbehave() {
                 .as_fd()
                 .try_clone_to_owned()
                 .expect("stdin is open");
-            let babbled = std::fs::File::from(link).write_all(&[0x55; 4096]);
+            let babbled = File::from(link).write_all(&[0x55; 4096]);
             // Its parent may have seen enough, and killed it.
             std::process::exit(i32::from(babbled.is_err()));
         }
+        Ok(mark) if mark.starts_with('/') && File::create_new(mark).is_ok() => {
+            die_when_flushed();
+        }
         _ => {}
     }
+}
+
+/// Has this process killed as soon as it flushes what was printed: a worker does so between its
+/// hello and its first task.
+fn die_when_flushed() {
+    extern "C" fn die(_: *mut c_void, _: *const c_char, _: usize) -> isize {
+        // SAFETY: no memory is touched.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        unreachable!("SIGKILL is not survived")
+    }
+    /// `cookie_io_functions_t`: read, write, seek, close.
+    #[repr(C)]
+    struct Functions(
+        Option<extern "C" fn()>,
+        Option<extern "C" fn(*mut c_void, *const c_char, usize) -> isize>,
+        Option<extern "C" fn()>,
+        Option<extern "C" fn()>,
+    );
+    unsafe extern "C" {
+        fn fopencookie(it: *mut c_void, mode: *const c_char, does: Functions) -> *mut libc::FILE;
+    }
+    let functions = Functions(None, Some(die), None, None);
+    // SAFETY: the functions have the signatures that the C library calls them by, or are missing.
+    let stream = unsafe { fopencookie(std::ptr::null_mut(), c"w".as_ptr(), functions) };
+    assert!(!stream.is_null());
+    // SAFETY: the stream was just opened, and stays so.
+    let printed = unsafe { libc::fputs(c"x".as_ptr(), stream) };
+    assert!(printed >= 0);
 }
 
 fn bad_pool(manner: &str) -> ProcessPoolBuilder {
@@ -128,6 +162,15 @@ fn hangs_before_hello() {
         &pool.expect("nothing is started so far"),
         &["100ms", &program()],
     );
+}
+
+/// Without an initializer, no user code runs then: somebody killed it, and the next one is tried.
+fn is_killed_after_hello() {
+    let mark = std::env::temp_dir().join(format!("killed-after-hello-{}", std::process::id()));
+    let pool = bad_pool(mark.to_str().expect("it is text"));
+    let pool = pool.build().expect("nothing is started so far");
+    assert_eq!(pool.submit(double, 21).result().expect("it works"), 42);
+    std::fs::remove_file(mark).expect("the first worker has made it");
 }
 
 fn a_working_pool_beside_works() {

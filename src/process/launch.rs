@@ -444,8 +444,11 @@ impl<'a> Launching<'a> {
             Stop::Gone if !left_by_itself => {
                 "it closed its end of the link and lived on".to_owned()
             }
-            Stop::Gone if self.stage == Stage::Initializing => {
+            Stop::Gone if self.is_in_initializer() => {
                 format!("its process {end} in the initializer")
+            }
+            Stop::Gone if self.stage == Stage::Initializing => {
+                format!("its process {end} before it was ready")
             }
             Stop::Gone => format!(
                 "its process {end} before it said hello (is `concurrent_futures::init()` the first \
@@ -463,13 +466,17 @@ impl<'a> Launching<'a> {
         };
         let reason = format!("worker {index} of {program} did not start: {what}{last_words}");
         let error = Error::BrokenPool(reason.into());
-        match (stop, self.stage) {
-            (Stop::Initializer(_), _) | (Stop::Gone, Stage::Initializing) => {
-                Failure::Initializer(error)
-            }
-            (Stop::Gone, _) if left_by_itself && from_outside(end) => Failure::Interrupted(error),
+        match stop {
+            Stop::Initializer(_) => Failure::Initializer(error),
+            Stop::Gone if self.is_in_initializer() => Failure::Initializer(error),
+            Stop::Gone if left_by_itself && from_outside(end) => Failure::Interrupted(error),
             _ => Failure::Start(error),
         }
+    }
+
+    /// Whether user code may run in it.
+    fn is_in_initializer(&self) -> bool {
+        self.stage == Stage::Initializing && self.launch.initializer.is_some()
     }
 
     /// Hears what was said on standard error so far.
