@@ -11,7 +11,7 @@ use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
 use crate::future::Verdict;
 use crate::label::TaskInfo;
 use crate::process::launch::Launch;
-use crate::process::link::{Broken, Link, Reply};
+use crate::process::link::{self, Broken, Link, Reply};
 use crate::process::output::Captured;
 use crate::process::request::Request;
 use crate::process::requests::Requests;
@@ -49,7 +49,7 @@ const AHEAD: Duration = Duration::from_millis(5);
 const MAX_AHEAD: usize = 64;
 /// And no more bytes than a socket takes without waiting for its reader, who may himself wait for
 /// us to read.
-const MAX_AHEAD_BYTES: usize = 32 << 10;
+const MAX_AHEAD_BYTES: usize = link::ROOM;
 
 /// How a conversation ended.
 #[must_use]
@@ -149,7 +149,8 @@ impl<'a> Conversation<'a> {
         if new.is_empty() {
             return;
         }
-        self.link.send(&new);
+        let limit = self.limit();
+        self.link.send_within(limit, &new);
         if first_new == 0 {
             self.begun = Instant::now();
         }

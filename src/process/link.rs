@@ -27,6 +27,8 @@ pub(crate) struct Link {
     received: u64,
     /// The first task that was never delivered whole, since the worker was gone.
     undelivered: Option<u64>,
+    /// Whether the worker has left a task unread for as long as it may run.
+    unread: bool,
     /// What the last outcome's body was; kept warm.
     body: Vec<u8>,
     /// What a result may have, in bytes.
@@ -71,6 +73,9 @@ pub(crate) enum Broken {
 /// How long a worker that was told to leave may take.
 const LEAVING: Duration = Duration::from_secs(10);
 
+/// So many bytes a socket takes without waiting for its reader.
+pub(crate) const ROOM: usize = 32 << 10;
+
 /// A result's memory above this is not kept for the next.
 const KEPT: usize = 1 << 20;
 
@@ -89,6 +94,7 @@ impl Link {
             sent: 0,
             received: 0,
             undelivered: None,
+            unread: false,
             body: Vec::new(),
             payload_limit,
             output: None,
@@ -117,6 +123,22 @@ impl Link {
         &self.process
     }
 
+    /// As `send`, to a worker that may take nothing for so long, and no longer: then `receive` says
+    /// that it is late.
+    pub(crate) fn send_within(&mut self, limit: Option<Duration>, requests: &[&Request]) {
+        let bytes: usize = requests.iter().map(|request| request.argument.len()).sum();
+        let limit = limit.filter(|_| bytes > ROOM);
+        if let Some(limit) = limit {
+            // Zero would mean no limit.
+            let limit = limit.max(Duration::from_micros(1));
+            let _ = self.channel.stream().set_write_timeout(Some(limit));
+        }
+        self.send(requests);
+        if limit.is_some() {
+            let _ = self.channel.stream().set_write_timeout(None);
+        }
+    }
+
     /// Sends tasks, in this order. If the worker is gone, `receive` says so, once it has given what
     /// the worker left finished.
     pub(crate) fn send(&mut self, requests: &[&Request]) {
@@ -133,7 +155,8 @@ impl Link {
         let mut count = 0;
         let first = self.sent;
         self.sent += requests.len() as u64;
-        if self.channel.send_counting(&parts, &[], &mut count).is_err() {
+        if let Err(error) = self.channel.send_counting(&parts, &[], &mut count) {
+            self.unread = is_late(&error);
             // Whole frames may have been read; what was cut short was not.
             let mut whole = 0;
             for (head, request) in heads.iter().zip(requests) {
@@ -168,6 +191,9 @@ impl Link {
 
     /// Blocks for the outcome of the oldest task sent, at most until the deadline.
     pub(crate) fn receive(&mut self, deadline: Option<Instant>) -> Result<Reply<'_>, Broken> {
+        if self.unread {
+            return Err(Broken::Late);
+        }
         self.channel.give_up_at(deadline);
         let header = match self.channel.receive_header() {
             Ok(Heard::Some(header)) => header,
@@ -243,7 +269,7 @@ impl Link {
             io::ErrorKind::InvalidData => Broken::Offence("it sent garbage"),
             // Linux says so when the other side closed with bytes of ours unread.
             io::ErrorKind::ConnectionReset => self.gone_unread(),
-            io::ErrorKind::TimedOut => Broken::Late,
+            _ if is_late(error) => Broken::Late,
             _ => self.gone(),
         }
     }
@@ -293,6 +319,14 @@ impl Drop for Link {
             self.end_now();
         }
     }
+}
+
+/// Whether the time for a read or a write was over.
+fn is_late(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 /// What stands before a task's argument.

@@ -9,6 +9,7 @@ mod lies;
 mod links;
 mod meddle;
 mod starts;
+mod stop;
 mod table;
 
 use concurrent_futures::{Error, Executor, Shutdown};
@@ -41,6 +42,7 @@ pub fn processes() -> Vec<Trial> {
         links::trials(),
         meddle::trials(),
         starts::trials(),
+        stop::trials(),
     ];
     groups.into_iter().flatten().collect()
 }

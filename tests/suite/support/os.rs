@@ -21,6 +21,17 @@ pub fn try_kill(pid: u32, signal: i32) -> bool {
     unsafe { libc::kill(pid, signal) == 0 }
 }
 
+/// Stops a child; returns when it has stopped.
+pub fn stop(pid: u32) {
+    kill(pid, libc::SIGSTOP);
+    // SAFETY: a siginfo_t is numbers and pointers, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WSTOPPED | libc::WNOWAIT;
+    // SAFETY: the buffer outlives the call.
+    let answer = unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, flags) };
+    assert_eq!(answer, 0, "waitid: {}", std::io::Error::last_os_error());
+}
+
 /// Has this process ignore a signal.
 pub fn ignore(signal: i32) {
     // SAFETY: SIG_IGN runs nothing.
