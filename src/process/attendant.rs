@@ -100,12 +100,12 @@ impl Attendant<'_> {
                 Talked::Out => {}
                 Talked::Spent(rest) => self.post.give_back(rest),
                 Talked::Lost(next) => {
-                    self.desks.vacate(self.post.index());
+                    self.desks.bereave(self.post.index());
                     return next;
                 }
             }
         }
-        self.desks.vacate(self.post.index());
+        self.desks.bereave(self.post.index());
         if link.process().end().is_some() {
             link.end_now();
             self.post.lost()

@@ -67,6 +67,13 @@ impl Desks {
         self.at(index).is_some_and(|process| process.pid() == pid)
     }
 
+    /// Who took the worker's tasks does no more; who gets ready to, still does.
+    pub(crate) fn bereave(&self, index: usize) {
+        if let Some(desk) = self.lock().desks.get_mut(index) {
+            desk.ready = None;
+        }
+    }
+
     pub(crate) fn vacate(&self, index: usize) {
         if let Some(desk) = self.lock().desks.get_mut(index) {
             *desk = Desk::default();

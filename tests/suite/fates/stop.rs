@@ -1,17 +1,21 @@
 //! Workers that are stopped, stay where they are, or die at an awkward moment: what is not held up
 //! by them, and what is not done after them.
 
-use std::time::Duration;
+use std::fs::File;
+use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
 use libtest_mimic::Trial;
 
+use super::death::death;
+use crate::support::gate::{Held, Hold, hold};
 use crate::support::tasks::own_pid;
 use crate::support::{Kind, Processes, assert_error, assert_works, os, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![Processes::NAME;
         a_time_limit_ends_a_task_whose_worker_reads_nothing,
+        kill_ends_a_worker_that_stands_by,
     ]
 }
 
@@ -31,4 +35,33 @@ fn a_time_limit_ends_a_task_whose_worker_reads_nothing() {
     assert_error!(future.result(), Error::TaskTimeout { .. });
     assert!(!os::exists(pid));
     assert_works(&pool);
+}
+
+fn kill_ends_a_worker_that_stands_by() {
+    const START: Duration = Duration::from_secs(20);
+    /// All but the first wait.
+    fn get_ready((mark, held): (String, Held)) {
+        if File::create_new(mark).is_err() {
+            hold(held);
+        }
+    }
+    let mark = std::env::temp_dir().join(format!("standby-{}", std::process::id()));
+    let (task, start) = (Hold::new(), Hold::new());
+    let pool = ProcessPoolExecutor::builder()
+        .max_workers(1)
+        .max_tasks_per_child(1)
+        .start_timeout(START)
+        .initializer(get_ready, (mark.to_str().unwrap().into(), start.argument()))
+        .build()
+        .unwrap();
+    // Its last task: the next worker starts meanwhile.
+    let running = pool.submit(hold, task.argument());
+    let pid = task.await_begun();
+    start.await_begun();
+    os::kill(pid, libc::SIGKILL);
+    death(running);
+    let begun = Instant::now();
+    pool.kill_workers();
+    assert!(begun.elapsed() < START / 2, "{:?}", begun.elapsed());
+    std::fs::remove_file(mark).unwrap();
 }
