@@ -10,6 +10,7 @@ use crate::crew::{Conclude, Next, Post};
 use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
 use crate::future::Verdict;
 use crate::label::TaskInfo;
+use crate::process::flag::Flag;
 use crate::process::launch::Launch;
 use crate::process::link::{self, Broken, Link, Reply};
 use crate::process::output::Captured;
@@ -278,12 +279,8 @@ impl<'a> Conversation<'a> {
             self.rest.push_front(again);
             None
         });
-        if !self.rest.is_empty() {
-            self.post.give_back(Requests::Chunk {
-                waiting: self.rest,
-                pace,
-            });
-        }
+        let waiting = std::mem::take(&mut self.rest);
+        self.hand_on(Requests::Chunk { waiting, pace });
         if let Some(victim) = victim {
             let mut settled = |verdict: Verdict| self.post.end_of_lost(verdict);
             match (broken, limit) {
@@ -303,6 +300,19 @@ impl<'a> Conversation<'a> {
         }
         // Callbacks of the task are through: the worker is free to be replaced.
         self.post.lost()
+    }
+
+    /// Sees to what a lost worker had not begun: it returns to the queue, or is cancelled if its map
+    /// was dropped.
+    fn hand_on(&self, unbegun: Requests) {
+        if unbegun.is_empty() {
+            return;
+        }
+        if !self.link.process().flag().is_some_and(Flag::is_raised) {
+            return self.post.give_back(unbegun);
+        }
+        self.post.forget();
+        unbegun.fail(&Error::Cancelled, &mut |v| self.post.crew().count(v));
     }
 }
 

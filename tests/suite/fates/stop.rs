@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+use concurrent_futures::{Error, Executor, MapOptions, ProcessPoolExecutor};
 use libtest_mimic::Trial;
 
 use super::death::death;
-use crate::support::gate::{Held, Hold, hold};
+use crate::support::gate::{Beacon, Held, Hold, Lamp, hold};
 use crate::support::tasks::own_pid;
 use crate::support::{Kind, Processes, assert_error, assert_works, os, trials};
 
@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
     trials![Processes::NAME;
         a_time_limit_ends_a_task_whose_worker_reads_nothing,
         kill_ends_a_worker_that_stands_by,
+        items_of_a_dropped_map_end_with_their_worker,
     ]
 }
 
@@ -64,4 +65,28 @@ fn kill_ends_a_worker_that_stands_by() {
     pool.kill_workers();
     assert!(begun.elapsed() < START / 2, "{:?}", begun.elapsed());
     std::fs::remove_file(mark).unwrap();
+}
+
+fn items_of_a_dropped_map_end_with_their_worker() {
+    /// The first ones are quick, so that others are sent ahead; one stays; those behind it tell
+    /// that they run.
+    fn item((n, held, lamp): (u32, Held, Lamp)) {
+        match n {
+            0..10 => {}
+            10 => drop(hold(held)),
+            _ => lamp.light(),
+        }
+    }
+    let pool = Processes::pool(1);
+    let (held, ran) = (Hold::new(), Beacon::new());
+    let items = (0..40).map(|n| (n, held.argument(), ran.lamp()));
+    let mut map = pool.map_with(MapOptions::new().chunksize(40), item, items);
+    for _ in 0..10 {
+        map.next().unwrap().unwrap();
+    }
+    let pid = held.await_begun();
+    drop(map);
+    os::kill(pid, libc::SIGKILL);
+    assert_works(&pool);
+    assert!(!ran.is_lit());
 }
