@@ -449,9 +449,7 @@ impl<T> Future<T> {
         debug_assert!(self.done());
         // SAFETY: callers have seen the cell done, and the borrow of `self`, the one handle,
         // keeps `take` away.
-        let place = unsafe { self.shared.cell.outcome() };
-        // SAFETY: as above; the settler wrote before it published, which the lock orders.
-        unsafe { &*place }
+        unsafe { self.shared.cell.outcome() }
     }
 
     /// Takes the value of a future that is done, or copies its error.
@@ -459,9 +457,7 @@ impl<T> Future<T> {
         debug_assert!(self.done());
         // SAFETY: callers have seen the cell done, and `&mut self`, the one handle, lends to
         // nobody else meanwhile.
-        let place = unsafe { self.shared.cell.outcome() };
-        // SAFETY: as above; the settler wrote before it published, which the lock orders.
-        let outcome = unsafe { &mut *place };
+        let outcome = unsafe { self.shared.cell.outcome_mut() };
         match outcome.take() {
             Some(Err(error)) => {
                 *outcome = Some(Err(error.clone()));

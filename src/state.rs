@@ -23,12 +23,11 @@
 //! future's handle owns it. Nothing here calls user code: callbacks and wakers are handed to the
 //! caller, to be run off the lock.
 
-use std::cell::UnsafeCell;
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::sync::{Condvar, Mutex, MutexGuard, ThreadId, lock, sleep, this_thread};
+use crate::sync::{Condvar, Mutex, MutexGuard, ThreadId, UnsafeCell, lock, sleep, this_thread};
 
 /// What a task came to.
 pub(crate) type Outcome<T> = Result<T, Error>;
@@ -316,9 +315,11 @@ impl<T> Cell<T> {
 
     /// Lays the outcome down; the caller has just made the move into SETTLING.
     fn settling(&self, outcome: Outcome<T>) -> Settling<'_, T> {
-        // SAFETY: the move into SETTLING is made once and by the caller, so nobody else reads or
-        // writes the outcome until it publishes.
-        unsafe { *self.outcome.get() = Some(outcome) };
+        self.outcome.with_mut(|place| {
+            // SAFETY: the move into SETTLING is made once and by the caller, so nobody else reads
+            // or writes the outcome until it publishes.
+            unsafe { *place = Some(outcome) };
+        });
         Settling(self)
     }
 
@@ -357,13 +358,28 @@ impl<T> Cell<T> {
         }
     }
 
+    /// The outcome.
+    ///
+    /// # Safety
+    /// The cell is done, and the caller is the future's handle, by a shared borrow of which it is
+    /// lent out.
+    pub(crate) unsafe fn outcome(&self) -> &Option<Outcome<T>> {
+        // SAFETY: the settler wrote before it published, which the lock orders; nobody but the
+        // handle, borrowed here, writes afterwards.
+        self.outcome.with(|place| unsafe { &*place })
+    }
+
     /// The outcome's place.
     ///
     /// # Safety
-    /// The cell is done, and the caller is the future's handle, which lends it out by its own
-    /// borrow alone: shared for reading, exclusive for taking.
-    pub(crate) unsafe fn outcome(&self) -> *mut Option<Outcome<T>> {
-        self.outcome.get()
+    /// As `outcome`, by an exclusive borrow.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the borrow that counts is the handle's"
+    )]
+    pub(crate) unsafe fn outcome_mut(&self) -> &mut Option<Outcome<T>> {
+        // SAFETY: as `outcome`, and the handle lends to nobody else.
+        self.outcome.with_mut(|place| unsafe { &mut *place })
     }
 
     // ---- waiting ---------------------------------------------------------------------------
@@ -516,7 +532,7 @@ impl<'a, T> Settling<'a, T> {
     pub(crate) fn outcome(&self) -> Result<&T, &Error> {
         // SAFETY: while SETTLING only the settler, whose proof is `self`, reaches the outcome, and
         // it no longer writes.
-        let outcome = unsafe { &*self.0.outcome.get() };
+        let outcome = self.0.outcome.with(|place| unsafe { &*place });
         match outcome {
             Some(outcome) => outcome.as_ref(),
             None => unreachable!("a Settling is made after its outcome was laid down"),

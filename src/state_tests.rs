@@ -1,10 +1,7 @@
 //! The cell's moves: all short sequences of them against a model, and, with `--cfg loom`, every
 //! interleaving of those that meet.
 
-use super::{
-    Callback, Cell, Ending, Outcome, Publish, Register, Settling, Start, Waited, Withdraw,
-};
-use crate::error::Error;
+use super::{Callback, Cell, Ending, Publish, Register, Settling, Start, Waited, Withdraw};
 
 /// Takes a cell from SETTLING to DONE, as pools do.
 fn complete<T>(mut settling: Settling<'_, T>) {
@@ -39,9 +36,8 @@ fn settle_and_complete(cell: &Cell<u32>, value: u32) -> bool {
 fn value_of(cell: &Cell<u32>) -> Option<u32> {
     assert!(cell.ending().is_some());
     // SAFETY: the cell is done, and its test is its handle.
-    let place = unsafe { cell.outcome() };
-    // SAFETY: as above.
-    unsafe { &*place }.as_ref()?.as_ref().ok().copied()
+    let outcome = unsafe { cell.outcome() };
+    outcome.as_ref()?.as_ref().ok().copied()
 }
 
 #[cfg(not(loom))]
@@ -52,8 +48,9 @@ mod moves {
     use std::task::{Wake, Waker};
     use std::time::Instant;
 
-    use super::super::WatchKey;
+    use super::super::{Outcome, WatchKey};
     use super::*;
+    use crate::error::Error;
 
     // ---- all sequences against a model -------------------------------------------------------
 
@@ -385,6 +382,19 @@ mod models {
             assert_eq!(cell.wait(), Waited::Done);
             assert_eq!(value_of(&cell), Some(7));
             assert!(settler.join().unwrap());
+        });
+    }
+
+    /// That no other model ends so says that nobody looks at an outcome too early.
+    #[test]
+    #[should_panic(expected = "Causality violation")]
+    fn a_look_that_does_not_wait_for_done_would_be_noticed() {
+        loom::model(|| {
+            let cell = new();
+            let settler = spawn(&cell, |cell| settle_and_complete(cell, 7));
+            // SAFETY: not met, which is what is to be noticed: loom does, before it is looked at.
+            let _ = unsafe { cell.outcome() };
+            settler.join().unwrap();
         });
     }
 

@@ -8,6 +8,7 @@ pub(crate) use std::{
 
 #[cfg(loom)]
 pub(crate) use loom::{
+    cell::UnsafeCell,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
     thread::ThreadId,
@@ -19,6 +20,31 @@ use std::sync::PoisonError;
 #[cfg(not(loom))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ThreadId(usize);
+
+/// A place whose users see to it that nobody writes while another is there. It is lent to a closure,
+/// as loom's is, which then knows who is there when.
+#[cfg(not(loom))]
+pub(crate) struct UnsafeCell<T>(
+    /// The place.
+    std::cell::UnsafeCell<T>,
+);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    /// For reading.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    /// For writing.
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
 
 /// The calling thread.
 #[cfg(not(loom))]
