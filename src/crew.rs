@@ -9,8 +9,7 @@ mod shelf;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::backlog::{Backlog, Removed, Work};
@@ -21,6 +20,7 @@ use crate::future::{FutureId, Place, Recall, Verdict};
 use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::roster::{Killed, Roster, Status, Worker};
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, lock, sleep, spawn, this_thread};
 use crate::timer;
 use crate::unwind::discard;
 use crate::worker::Progress;
@@ -201,7 +201,7 @@ impl<W: Work> Crew<W> {
         let mut state = self.lock();
         let caller_waits = patience == Patience::Wait
             && !timer::is_caller()
-            && state.roster.by_thread(thread::current().id()).is_none();
+            && state.roster.by_thread(this_thread()).is_none();
         loop {
             if let Some(error) = state.stage.refusal() {
                 return Admit::Refused(error);
@@ -557,18 +557,13 @@ impl<W: Work> Crew<W> {
 
     /// Whether the calling thread is one of the workers.
     pub(crate) fn includes_caller(&self) -> bool {
-        !self.origin.is_elsewhere()
-            && self
-                .lock()
-                .roster
-                .by_thread(thread::current().id())
-                .is_some()
+        !self.origin.is_elsewhere() && self.lock().roster.by_thread(this_thread()).is_some()
     }
 
     /// Waits until every worker has left, and joins their threads. A worker itself waits for the
     /// others, but not for those that wait for it. Whether they are gone; `false` at the deadline.
     fn wait_until_gone(&self, deadline: Option<Instant>) -> bool {
-        let me = thread::current().id();
+        let me = this_thread();
         let mut state = self.lock();
         let is_worker = match state.roster.by_thread(me) {
             Some(worker) => {
@@ -659,9 +654,9 @@ impl<W: Work> Crew<W> {
         let name = format!("{}_{index}", self.name_prefix);
         let (crew, its_progress) = (Arc::clone(self), Arc::clone(&progress));
         // The new thread looks at the roster only under the lock that we hold: it is seated then.
-        let thread = thread::Builder::new()
-            .name(name)
-            .spawn(move || Post::new(crew, index, its_progress).serve())?;
+        let thread = spawn(name, move || {
+            Post::new(crew, index, its_progress).serve();
+        })?;
         if state.lost > 0 {
             state.lost -= 1;
             state.roster.count_restart();
@@ -686,7 +681,7 @@ impl<W: Work> Crew<W> {
     // ---- the lock ----------------------------------------------------------------------------
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn sleep<'a>(
@@ -694,7 +689,7 @@ impl<W: Work> Crew<W> {
         event: &Condvar,
         state: MutexGuard<'a, State<W>>,
     ) -> MutexGuard<'a, State<W>> {
-        event.wait(state).unwrap_or_else(PoisonError::into_inner)
+        sleep(event, state)
     }
 
     /// Sleeps until somebody notifies `event`, or the deadline has passed.
@@ -716,3 +711,8 @@ impl<W: Work> Crew<W> {
 fn forked() -> Error {
     Error::BrokenPool("this process is a forked copy of the one that made the pool".into())
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+#[path = "crew_tests.rs"]
+mod models;

@@ -7,9 +7,9 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
 
 use crate::future::{FutureId, Owner, Place};
+use crate::sync::{ThreadId, this_thread};
 
 thread_local! {
     /// Whether this thread is a worker of a thread pool.
@@ -41,7 +41,7 @@ pub(crate) fn is_worker() -> bool {
 /// Notes that the calling worker is about to wait for any of these. If nobody is left to run them,
 /// or what they wait for in turn, one such task is refused, which ends a wait.
 pub(crate) fn wait_for(any: Vec<Awaited>) -> Waiting {
-    let me = thread::current().id();
+    let me = this_thread();
     let victim = {
         let mut waits = lock();
         let waits = waits.get_or_insert_with(HashMap::new);
@@ -56,9 +56,7 @@ pub(crate) fn wait_for(any: Vec<Awaited>) -> Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let wait = lock()
-            .as_mut()
-            .and_then(|w| w.remove(&thread::current().id()));
+        let wait = lock().as_mut().and_then(|w| w.remove(&this_thread()));
         drop(wait); // off the lock: it may be the last to know of the pool
     }
 }
@@ -122,7 +120,10 @@ fn lock() -> MutexGuard<'static, Option<HashMap<ThreadId, Wait>>> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     /// Names of threads that once were.

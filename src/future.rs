@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::deadlock;
@@ -16,6 +15,7 @@ use crate::state::{
     Arrived, Callback, Cell, Ending, Letter, Outcome, Publish, Register, Settling, Start, Waited,
     WatchKey, Watcher, Withdraw,
 };
+use crate::sync::ThreadId;
 use crate::unwind::{self, discard};
 
 /// The result, to come, of a task. (`concurrent.futures.Future`)

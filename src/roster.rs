@@ -1,10 +1,10 @@
 //! The workers of one pool, and what each is doing.
 
 use std::sync::Arc;
-use std::thread::{JoinHandle, ThreadId};
 
 use crate::executor::Stats;
 use crate::future::{FutureId, Verdict};
+use crate::sync::{JoinHandle, ThreadId};
 use crate::worker::Progress;
 
 /// The workers of one pool, and what they have done.

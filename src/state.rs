@@ -27,7 +27,9 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::sync::{Condvar, Mutex, MutexGuard, ThreadId, UnsafeCell, lock, sleep, this_thread};
+use crate::sync::{
+    Condvar, Mutex, MutexGuard, ThreadMark, UnsafeCell, lock, mark_of_thread, sleep,
+};
 
 /// What a task came to.
 pub(crate) type Outcome<T> = Result<T, Error>;
@@ -97,9 +99,9 @@ enum Phase {
     /// Its outcome is there, and nobody has looked at it.
     Arrived,
     /// Somebody looks at it: it becomes a value, on this thread.
-    Opening(Ending, ThreadId),
+    Opening(Ending, ThreadMark),
     /// The outcome is there and its callbacks run, on this thread.
-    Settling(Ending, ThreadId),
+    Settling(Ending, ThreadMark),
     /// The outcome is the handle's.
     Done(Ending),
 }
@@ -244,7 +246,7 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Pending => {
-                inner.phase = Phase::Settling(Ending::Withdrawn, this_thread());
+                inner.phase = Phase::Settling(Ending::Withdrawn, mark_of_thread());
                 drop(inner);
                 Withdraw::Yours(self.settling(Err(Error::Cancelled)))
             }
@@ -267,7 +269,7 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Pending | Phase::Running => {
-                inner.phase = Phase::Settling(ending, this_thread());
+                inner.phase = Phase::Settling(ending, mark_of_thread());
                 drop(inner);
                 Ok(self.settling(outcome))
             }
@@ -305,7 +307,7 @@ impl<T> Cell<T> {
             Some(Letter::Killed) => Ending::Killed,
             _ => Ending::Finished,
         };
-        inner.phase = Phase::Opening(ending, this_thread());
+        inner.phase = Phase::Opening(ending, mark_of_thread());
         drop(inner);
         match letter {
             Some(letter) => Some((Opened(self), letter)),
@@ -352,7 +354,7 @@ impl<T> Cell<T> {
         loop {
             match inner.phase {
                 Phase::Done(ending) => return Some(ending),
-                Phase::Opening(_, by) if by != this_thread() => inner = self.sleep(inner),
+                Phase::Opening(_, by) if by != mark_of_thread() => inner = self.sleep(inner),
                 _ => return None,
             }
         }
@@ -495,7 +497,7 @@ impl<T> Inner<T> {
         match self.phase {
             Phase::Done(_) => Some(Waited::Done),
             Phase::Arrived => Some(Waited::Arrived),
-            Phase::Opening(_, by) | Phase::Settling(_, by) if by == this_thread() => {
+            Phase::Opening(_, by) | Phase::Settling(_, by) if by == mark_of_thread() => {
                 Some(Waited::Deadlock)
             }
             _ => None,

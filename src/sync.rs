@@ -4,6 +4,7 @@
 pub(crate) use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
+    thread::{Builder, JoinHandle, ThreadId, current},
 };
 
 #[cfg(loom)]
@@ -11,15 +12,20 @@ pub(crate) use loom::{
     cell::UnsafeCell,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
-    thread::ThreadId,
+    thread::{Builder, JoinHandle, ThreadId, current},
 };
 
+use std::io;
 use std::sync::PoisonError;
 
-/// Tells a thread from all others that live.
+/// Tells a thread from all others that live; cheaper to have than its name.
 #[cfg(not(loom))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ThreadId(usize);
+pub(crate) struct ThreadMark(usize);
+
+/// Tells a thread from all others that live.
+#[cfg(loom)]
+pub(crate) type ThreadMark = ThreadId;
 
 /// A place whose users see to it that nobody writes while another is there. It is lent to a closure,
 /// as loom's is, which then knows who is there when.
@@ -48,18 +54,47 @@ impl<T> UnsafeCell<T> {
 
 /// The calling thread.
 #[cfg(not(loom))]
-pub(crate) fn this_thread() -> ThreadId {
+pub(crate) fn mark_of_thread() -> ThreadMark {
     thread_local! {
         /// Every thread has one of its own, at an address of its own.
         static PLACE: u8 = const { 0 };
     }
-    ThreadId(PLACE.with(|place| std::ptr::from_ref(place).addr()))
+    ThreadMark(PLACE.with(|place| std::ptr::from_ref(place).addr()))
 }
 
 /// The calling thread.
 #[cfg(loom)]
+pub(crate) fn mark_of_thread() -> ThreadMark {
+    this_thread()
+}
+
+/// The calling thread.
 pub(crate) fn this_thread() -> ThreadId {
-    loom::thread::current().id()
+    current().id()
+}
+
+/// Starts a thread of this name.
+#[cfg(not(loom))]
+pub(crate) fn spawn(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name).spawn(f)
+}
+
+/// Starts a thread of this name, which is counted up to the last of it that `join` waits for.
+#[cfg(loom)]
+pub(crate) fn spawn(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    use loom::sync::atomic::Ordering::SeqCst;
+    LIVING.fetch_add(1, SeqCst);
+    Builder::new().name(name).spawn(|| {
+        f();
+        LIVING.fetch_sub(1, SeqCst);
+    })
+}
+
+#[cfg(loom)]
+loom::lazy_static! {
+    /// Threads started by `spawn` that have not ended.
+    pub(crate) static ref LIVING: loom::sync::atomic::AtomicUsize =
+        loom::sync::atomic::AtomicUsize::new(0);
 }
 
 /// Locks, also after a panic elsewhere: no user code runs under our locks, and what they guard
