@@ -182,3 +182,7 @@ impl Read for Awaited<'_> {
         (&*self.0.stream).read(buffer)
     }
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

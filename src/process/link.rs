@@ -19,7 +19,7 @@ pub(crate) struct Link {
     channel: Channel,
     /// The worker.
     process: Arc<Subprocess>,
-    /// Waits for it; `None` once joined.
+    /// Waits for it; `None` once it has ended and this was joined.
     watcher: Option<Watcher>,
     /// How many tasks were sent: names them on the wire.
     sent: u64,
@@ -80,17 +80,18 @@ pub(crate) const ROOM: usize = 32 << 10;
 const KEPT: usize = 1 << 20;
 
 impl Link {
-    /// Refuses results of more than `payload_limit` bytes.
+    /// Refuses results of more than `payload_limit` bytes. Without a watcher, the process has
+    /// ended.
     pub(crate) fn new(
         channel: Channel,
         process: Arc<Subprocess>,
-        watcher: Watcher,
+        watcher: impl Into<Option<Watcher>>,
         payload_limit: u64,
     ) -> Self {
         Self {
             channel,
             process,
-            watcher: Some(watcher),
+            watcher: watcher.into(),
             sent: 0,
             received: 0,
             undelivered: None,
@@ -341,3 +342,7 @@ fn head(request: &Request, number: u64) -> [u8; Header::SIZE + CALL_SIZE] {
     head[Header::SIZE..].copy_from_slice(&wire::call_to_bytes(request.call));
     head
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -124,6 +124,18 @@ impl Subprocess {
         }
     }
 
+    /// A process that has ended, and never was: what a test's link has behind it.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn ended() -> Arc<Self> {
+        Arc::new(Self {
+            pid: 0,
+            life: Mutex::new(Life::Ended(UNKNOWN, Peak::AtMost(0))),
+            ended: Condvar::new(),
+            origin: Origin::here(),
+            flag: OnceLock::new(),
+        })
+    }
+
     /// Waits for the end, and reaps. What is left of its process group goes with it.
     fn watch(&self, link: &UnixStream, inherited: u64) {
         // Fails if somebody else has reaped it: then nothing is known, and its number is another's.
