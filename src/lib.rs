@@ -26,6 +26,9 @@ mod roster;
 mod crew;
 mod thread;
 mod job;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use error::{Error, PanicInfo, Reason, WorkerDeath};
 pub use executor::{Executor, Stats};

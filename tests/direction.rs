@@ -68,6 +68,7 @@ const LAYERS: &[&str] = &[
     "process::builder",
     "process",
     "job",
+    "fuzzing",
 ];
 
 /// Who looks upwards, at whom, and why that is no harm.

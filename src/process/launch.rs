@@ -19,7 +19,7 @@ use crate::process::entry::Call;
 use crate::process::flag::Flag;
 use crate::process::link::Link;
 use crate::process::output::{Output, WorkerStdio};
-use crate::process::subprocess::{Started, Subprocess};
+use crate::process::subprocess::Subprocess;
 use crate::process::wire::{self, Dialect, Fault, Header, Hello, Kind, Welcome};
 use crate::process::{codec, image, reentry, sys};
 
@@ -109,7 +109,25 @@ impl Launch {
             .and_then(|command| Subprocess::start(command, Arc::clone(&ours), then))
             .map_err(|error| failed(index, &error))?;
         spawned(&started.process);
-        Launching::new(self, index, started, ours, deadline).finish()
+        let link = Link::new(
+            Channel::new(ours),
+            started.process,
+            started.watcher,
+            self.payload_limit,
+        );
+        Launching::new(self, index, link, started.stderr, deadline).finish()
+    }
+
+    /// Goes on with what stands for a worker that was started, and is at the other end of `ours`.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn greet(&self, ours: UnixStream) -> Result<Link, Failure> {
+        let link = Link::new(
+            Channel::new(Arc::new(ours)),
+            Subprocess::ended(),
+            None,
+            self.payload_limit,
+        );
+        Launching::new(self, 0, link, None, None).finish()
     }
 
     fn command(&self, index: usize, stdin: OwnedFd) -> io::Result<Command> {
@@ -259,21 +277,15 @@ impl<'a> Launching<'a> {
     fn new(
         launch: &'a Launch,
         index: usize,
-        started: Started,
-        stream: Arc<UnixStream>,
+        link: Link,
+        stderr: Option<ChildStderr>,
         deadline: Option<Instant>,
     ) -> Self {
-        let channel = Channel::new(stream);
         Self {
             launch,
             index,
-            link: Link::new(
-                channel,
-                started.process,
-                started.watcher,
-                launch.payload_limit,
-            ),
-            stderr: started.stderr,
+            link,
+            stderr,
             last_words: Vec::new(),
             deadline,
             stage: Stage::Silent,

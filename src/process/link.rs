@@ -280,6 +280,12 @@ impl Link {
         self.received
     }
 
+    /// Bytes of memory kept for outcomes.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn kept(&self) -> usize {
+        self.body.capacity()
+    }
+
     /// Lets the worker leave: it finishes nothing more, and exits by itself.
     pub(crate) fn let_go(&self) {
         // Fails only if the worker is gone already.

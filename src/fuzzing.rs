@@ -1,0 +1,144 @@
+//! What the fuzzer feeds, and `cargo test` feeds with what the fuzzer found worth keeping
+//! (`tests/corpus/`): bytes as a worker might send them. Each panics where the crate would be wrong.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use crate::process::channel::Channel;
+use crate::process::codec;
+use crate::process::launch::{DEFAULT_PAYLOAD_LIMIT, Failure, Launch, dialect};
+use crate::process::link::{Link, Reply};
+use crate::process::output::WorkerStdio;
+use crate::process::subprocess::Subprocess;
+use crate::process::wire::{
+    Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, frame,
+};
+
+/// No more than this is looked at of one input: a socket takes it at once, and no text of it is
+/// cut, whatever it becomes in decoding.
+const MOST: usize = 16 << 10;
+
+/// What decodes as a part of a frame encodes to what it came from.
+pub fn frames(bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(MOST)];
+    if let Some(first) = bytes.first_chunk() {
+        if let Some(header) = Header::from_bytes(first) {
+            assert_eq!(header.to_bytes(), *first);
+        }
+    }
+    if let Some(first) = bytes.first_chunk() {
+        assert_eq!(call_to_bytes(call_from_bytes(first)), *first);
+    }
+    if let Some(welcome) = Welcome::from_body(bytes) {
+        assert_eq!(welcome.to_body(), bytes);
+    }
+    if let Some(hello) = Hello::from_body(bytes) {
+        assert_eq!(hello.to_body(), bytes);
+    }
+    if let Some(fault) = Fault::from_body(bytes) {
+        let body = fault.to_body();
+        assert_eq!(Fault::from_body(&body), Some(fault));
+        // Of what is no UTF-8, as much is kept as can be.
+        let mut threes = body.windows(3);
+        assert!(body == bytes || threes.any(|three| three == "\u{FFFD}".as_bytes()));
+    }
+}
+
+/// A worker's first words: what it says until it is ready, or is given up. The first byte of the
+/// input tells how much of what is right comes before the rest.
+pub fn greeting(bytes: &[u8]) {
+    let Some((politeness, rest)) = bytes.split_first() else {
+        return;
+    };
+    let rest = &rest[..rest.len().min(MOST)];
+    let mut said = Vec::new();
+    if politeness & 1 == 1 {
+        let (dialect, pid) = (dialect(), Subprocess::ended().pid());
+        said = frame(Kind::Hello, &Hello { dialect, pid }.to_body());
+    }
+    said.extend(rest);
+    let (ours, _theirs) = worker_that_says(&said);
+    let mut launch = Launch::new();
+    (launch.stdout, launch.stderr) = (WorkerStdio::Null, WorkerStdio::Null);
+    match launch.greet(ours) {
+        Ok(link) => assert_eq!((politeness & 1, link.received()), (1, 0)),
+        Err(Failure::Start(_) | Failure::Initializer(_) | Failure::Interrupted(_)) => {}
+    }
+}
+
+/// A worker's answers to tasks, up to the one for which it is killed. The first byte of the input
+/// tells how much comes after the rest, so that short inputs have long bodies.
+pub fn replies(bytes: &[u8]) {
+    let Some((&more, rest)) = bytes.split_first() else {
+        return;
+    };
+    let mut said = rest[..rest.len().min(MOST)].to_vec();
+    said.resize(said.len() + 512 * usize::from(more), more);
+    let (ours, _theirs) = worker_that_says(&said);
+    let mut link = Link::new(
+        Channel::new(ours.into()),
+        Subprocess::ended(),
+        None,
+        DEFAULT_PAYLOAD_LIMIT,
+    );
+    let mut told = 0;
+    loop {
+        told += match link.receive(None) {
+            Ok(Reply::Value(value)) => {
+                // Any answer: what a value means is the user's affair.
+                let _ = codec::decode::<(u8, Vec<String>, Option<u64>)>(value);
+                Header::SIZE + value.len()
+            }
+            Ok(Reply::Fault(_)) => Header::SIZE,
+            Err(_) => break,
+        };
+        assert!(told <= said.len());
+    }
+    // A vector doubles when it grows; it does not jump to what a header announces.
+    assert!(link.kept() <= 2 * said.len() + 1024);
+}
+
+/// Our end of a link, and the worker's, which said this and says no more.
+fn worker_that_says(bytes: &[u8]) -> (UnixStream, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("a socketpair");
+    theirs.set_nonblocking(true).expect("a mode");
+    (&theirs).write_all(bytes).expect("room in the socket");
+    theirs.shutdown(Shutdown::Write).expect("a hang-up");
+    (ours, theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Feeds `target` all that is kept for it.
+    fn replay(name: &str, target: fn(&[u8])) {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+        let inputs = fs::read_dir(kept.join(name)).unwrap();
+        let mut count = 0;
+        for input in inputs {
+            let path = input.unwrap().path();
+            println!("{}", path.display()); // shown if it panics
+            target(&fs::read(path).unwrap());
+            count += 1;
+        }
+        assert!(count > 10, "{count} inputs are kept for {name}");
+    }
+
+    #[test]
+    fn frames_stay_what_they_are() {
+        replay("frames", super::frames);
+    }
+
+    #[test]
+    fn a_worker_may_greet_as_it_likes() {
+        replay("greeting", super::greeting);
+    }
+
+    #[test]
+    fn a_worker_may_reply_as_it_likes() {
+        replay("replies", super::replies);
+    }
+}
