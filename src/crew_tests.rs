@@ -86,7 +86,7 @@ impl Scene {
         let fates = Arc::new(Fates::default());
         let its_fates = Arc::clone(&fates);
         let career = Box::new(move |post: &Post<Job>| career(post, &its_fates));
-        let crew = Crew::new(limits, "worker".into(), None, career);
+        let crew = Crew::new(limits, "worker".into(), None, None, career);
         Self { crew, fates }
     }
 

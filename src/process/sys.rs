@@ -303,6 +303,7 @@ pub(crate) fn unmap(place: NonNull<u8>, bytes: usize) {
 
 /// Sleeps until a `futex_wake`, if the word is as expected, or until the deadline. Across
 /// processes. May return for nothing.
+#[cfg_attr(loom, allow(dead_code, reason = "models sleep otherwise"))]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -325,6 +326,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Insta
 }
 
 /// Wakes those that sleep on the word.
+#[cfg_attr(loom, allow(dead_code, reason = "models sleep otherwise"))]
 pub(crate) fn futex_wake(word: &AtomicU32) {
     // SAFETY: the word outlives the call, which only uses its address.
     unsafe {
