@@ -1,0 +1,42 @@
+//! A task that uses a pool of its own: processes outside, threads inside.
+//!
+//! ```sh
+//! cargo run --release --example nested
+//! ```
+
+use std::error::Error;
+
+use concurrent_futures::{Error as PoolError, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
+
+/// So many numbers in a block, cut into so many parts.
+const BLOCK: u64 = 1_000_000;
+const PARTS: u64 = 4;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    concurrent_futures::init();
+    let processes = ProcessPoolExecutor::new(2)?;
+    for (number, found) in (0..4).zip(processes.map(block, 0..4)) {
+        // The outer error is that of the outer pool, the inner one is that of the inner.
+        println!("block {number}: {} primes", found??);
+    }
+    Ok(())
+}
+
+/// Runs in a worker process, which is a program like any other: it may have threads, and pools.
+fn block(number: u64) -> Result<u64, String> {
+    // A pool's error does not travel; its message does.
+    in_parts(number).map_err(|error| error.to_string())
+}
+
+fn in_parts(number: u64) -> Result<u64, PoolError> {
+    let threads = ThreadPoolExecutor::new(2)?;
+    let part = BLOCK / PARTS;
+    let parts = (0..PARTS).map(|i| number * BLOCK + i * part);
+    threads.map(move |first| primes(first, part), parts).sum()
+}
+
+/// How many primes there are among so many numbers.
+fn primes(first: u64, numbers: u64) -> u64 {
+    let prime = |&n: &u64| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    (first..first + numbers).filter(prime).count() as u64
+}
