@@ -5,9 +5,13 @@ use std::path::Path;
 
 /// Child processes of this one, zombies too.
 pub fn children() -> Vec<u32> {
-    let own = std::process::id();
+    children_of(std::process::id())
+}
+
+/// Child processes of that one, zombies too.
+pub fn children_of(parent: u32) -> Vec<u32> {
     numbers(Path::new("/proc"))
-        .filter(|pid| parent_of(*pid) == Some(own))
+        .filter(|pid| parent_of(*pid) == Some(parent))
         .collect()
 }
 
@@ -18,7 +22,7 @@ pub fn numbers(directory: &Path) -> impl Iterator<Item = u32> {
 }
 
 /// The parent of a process: the second field after its name, which stands in parentheses.
-fn parent_of(pid: u32) -> Option<u32> {
+pub fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(1)?.parse().ok()
