@@ -71,7 +71,9 @@ fn misbehave() {
 fn die_when_flushed() {
     extern "C" fn die(_: *mut c_void, _: *const c_char, _: usize) -> isize {
         // SAFETY: no memory is touched.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        let pid = unsafe { libc::getpid() };
+        // SAFETY: as above.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
         unreachable!("SIGKILL is not survived")
     }
     /// `cookie_io_functions_t`: read, write, seek, close.
