@@ -186,9 +186,12 @@ mod moves {
 
     #[test]
     fn every_sequence_of_five_moves_goes_like_the_model() {
-        for number in 0..MOVES.len().pow(5) {
+        // Miri takes its time, and sees what it looks for in three.
+        let length = if cfg!(miri) { 3 } else { 5 };
+        for number in 0..MOVES.len().pow(length) {
             let step = |place: u32| MOVES[number / MOVES.len().pow(place) % MOVES.len()];
-            assert_goes_like_the_model(&[0, 1, 2, 3, 4].map(step));
+            let steps: Vec<_> = (0..length).map(step).collect();
+            assert_goes_like_the_model(&steps);
         }
     }
 
