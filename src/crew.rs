@@ -20,7 +20,9 @@ use crate::future::{FutureId, Place, Recall, Verdict};
 use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::roster::{Killed, Roster, Status, Worker};
-use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, lock, sleep, spawn, this_thread};
+use crate::sync::{
+    Condvar, JoinHandle, Mutex, MutexGuard, ThreadId, lock, sleep, spawn, this_thread,
+};
 use crate::timer;
 use crate::unwind::discard;
 use crate::worker::Progress;
@@ -363,6 +365,16 @@ impl<W: Work> Crew<W> {
             Some((_, worker)) => Place::Running(worker.thread.thread().id()),
             None => Place::Elsewhere,
         }
+    }
+
+    /// The threads that there are.
+    pub(crate) fn workers(&self) -> Vec<ThreadId> {
+        if self.origin.is_elsewhere() {
+            return Vec::new();
+        }
+        let state = self.lock();
+        let workers = state.roster.workers();
+        workers.map(|worker| worker.thread.thread().id()).collect()
     }
 
     /// Settles a queued task with this error, and takes it out.

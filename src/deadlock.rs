@@ -1,8 +1,8 @@
 //! Finding workers of thread pools that wait for each other, and ending the wait.
 //!
-//! A worker that blocks without limit on a future is an edge of a wait-for graph (Coffman, Elphick
-//! & Shoshani, *System Deadlocks*, 1971). Each new edge is the only thing that can close a cycle,
-//! so the graph is looked at when a worker is about to block, and never again.
+//! A worker that blocks without limit on a future, or in `shutdown`, is an edge of a wait-for graph
+//! (Coffman, Elphick & Shoshani, *System Deadlocks*, 1971). Each new edge is the only thing that
+//! can close a cycle, so the graph is looked at when a worker is about to block, and never again.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -19,8 +19,13 @@ thread_local! {
 /// Who waits for what, among the workers of all thread pools.
 static WAITS: Mutex<Option<HashMap<ThreadId, Wait>>> = Mutex::new(None);
 
-/// A future that a worker waits for, and the pool that accepted its task, if one did.
-pub(crate) type Awaited = (Option<Arc<dyn Owner>>, FutureId);
+/// What a worker may wait for.
+pub(crate) enum Awaited {
+    /// The end of this task; the pool that accepted it, if one did.
+    Task(Option<Arc<dyn Owner>>, FutureId),
+    /// The end of a pool, which was shut down.
+    Pool(Arc<dyn Owner>),
+}
 
 /// What a worker waits for: any of these.
 type Wait = Vec<Awaited>;
@@ -66,13 +71,14 @@ fn find_victim(
     waits: &HashMap<ThreadId, Wait>,
     me: ThreadId,
 ) -> Option<(Arc<dyn Owner>, FutureId)> {
-    let place = |(owner, id): &Awaited| match owner {
-        Some(owner) => owner.place(*id),
-        None => Place::Elsewhere,
+    let place = |thread, awaited: &Awaited| match awaited {
+        Awaited::Task(Some(owner), id) => owner.place(*id),
+        Awaited::Task(None, _) => Place::Elsewhere,
+        Awaited::Pool(owner) => Place::All(others(waits, owner, thread)),
     };
     let places: HashMap<ThreadId, Vec<Place>> = waits
         .iter()
-        .map(|(&thread, any)| (thread, any.iter().map(place).collect()))
+        .map(|(&thread, any)| (thread, any.iter().map(|one| place(thread, one)).collect()))
         .collect();
     let stuck = stuck(&places);
     if !stuck.contains(&me) {
@@ -80,10 +86,25 @@ fn find_victim(
     }
     let in_vain = std::iter::once(me).chain(stuck);
     let mut awaited = in_vain.flat_map(|thread| waits[&thread].iter().zip(&places[&thread]));
-    awaited.find_map(|((owner, id), place)| match (owner, place) {
-        (Some(owner), Place::Queued { .. }) => Some((Arc::clone(owner), *id)),
+    awaited.find_map(|(awaited, place)| match (awaited, place) {
+        (Awaited::Task(Some(owner), id), Place::Queued { .. }) => Some((Arc::clone(owner), *id)),
         _ => None,
     })
+}
+
+/// The workers that must leave before a shutdown of their pool returns to this thread. A worker of
+/// the pool does not wait for those that wait for the same, itself among them.
+fn others(
+    waits: &HashMap<ThreadId, Wait>,
+    pool: &Arc<dyn Owner>,
+    thread: ThreadId,
+) -> Vec<ThreadId> {
+    let mut workers = pool.workers();
+    if workers.contains(&thread) {
+        let is_same = |one: &Awaited| matches!(one, Awaited::Pool(p) if Arc::ptr_eq(p, pool));
+        workers.retain(|worker| !waits.get(worker).is_some_and(|any| any.iter().any(is_same)));
+    }
+    workers
 }
 
 /// Those whose wait can never end, by what each waits for.
@@ -109,6 +130,7 @@ fn may_end(place: &Place, stuck: &HashSet<ThreadId>) -> bool {
     match place {
         Place::Elsewhere => true,
         Place::Running(worker) => !stuck.contains(worker),
+        Place::All(workers) => workers.iter().all(|worker| !stuck.contains(worker)),
         Place::Queued { workers, may_grow } => {
             *may_grow || workers.iter().any(|worker| !stuck.contains(worker))
         }
@@ -181,6 +203,63 @@ mod tests {
         let places = HashMap::from([(a, running(b)), (b, queued(&[a, b]))]);
         assert_eq!(stuck(&places).len(), 2);
         let places = HashMap::from([(a, running(b)), (b, vec![Place::Elsewhere])]);
+        assert!(stuck(&places).is_empty());
+    }
+
+    /// A full pool of these workers, in which whatever is asked for is queued.
+    struct Pool(Vec<ThreadId>);
+
+    impl Owner for Pool {
+        fn withdrawn(&self, _: FutureId) {}
+        fn forgo(&self, _: FutureId) {}
+        fn kill(&self, _: FutureId) -> bool {
+            false
+        }
+        fn expired(&self, _: FutureId) {}
+        fn place(&self, _: FutureId) -> Place {
+            Place::Queued {
+                workers: self.0.clone(),
+                may_grow: false,
+            }
+        }
+        fn workers(&self) -> Vec<ThreadId> {
+            self.0.clone()
+        }
+        fn refuse(&self, _: FutureId) {}
+    }
+
+    #[test]
+    fn workers_that_wait_for_the_end_of_their_pool_do_not_wait_for_each_other() {
+        let [a, b, c, d] = threads();
+        let task = FutureId::from_number(1);
+        let victim = |workers: &[ThreadId], who: &[ThreadId], me| {
+            let pool: Arc<dyn Owner> = Arc::new(Pool(workers.to_vec()));
+            let wait = |&thread: &ThreadId| match thread {
+                waiter if waiter == d => (d, vec![Awaited::Task(Some(Arc::clone(&pool)), task)]),
+                _ => (thread, vec![Awaited::Pool(Arc::clone(&pool))]),
+            };
+            find_victim(&who.iter().map(wait).collect(), me).map(|(_, id)| id)
+        };
+        // The pool's workers end, and another does what `d` waits for, or the last of them.
+        assert_eq!(victim(&[a, b], &[a, b, d], d), None);
+        assert_eq!(victim(&[a, b, c], &[a, b, d], d), None);
+        // A worker of the pool cannot end.
+        assert_eq!(victim(&[a, b, d], &[a, b, d], d), Some(task));
+        assert_eq!(victim(&[a, b, d], &[a, b, d], a), Some(task));
+        // Who is none of them waits for all.
+        assert_eq!(victim(&[b, d], &[a, b, d], a), Some(task));
+        assert_eq!(victim(&[b], &[a, b, d], a), None);
+    }
+
+    #[test]
+    fn a_pool_ends_when_all_its_workers_can() {
+        let [a, b, c] = threads();
+        let pool = || vec![Place::All(vec![b, c])];
+        let places = HashMap::from([(a, pool()), (b, queued(&[a]))]);
+        assert_eq!(stuck(&places).len(), 2);
+        let places = HashMap::from([(a, pool()), (b, queued(&[c]))]);
+        assert!(stuck(&places).is_empty());
+        let places = HashMap::from([(a, vec![Place::All(Vec::new())])]);
         assert!(stuck(&places).is_empty());
     }
 }

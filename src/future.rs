@@ -77,6 +77,10 @@ pub(crate) trait Owner: Send + Sync {
     fn expired(&self, id: FutureId);
     /// Where the task is.
     fn place(&self, id: FutureId) -> Place;
+    /// The threads that must end before the pool does, of those that wait for others.
+    fn workers(&self) -> Vec<ThreadId> {
+        Vec::new()
+    }
     /// Nobody will ever run the task: settle it as [`Error::Deadlock`], if it is still queued.
     fn refuse(&self, id: FutureId);
     /// Takes the task back from where workers take it by themselves, unless one has.
@@ -161,6 +165,8 @@ pub(crate) enum Place {
     },
     /// On this thread.
     Running(ThreadId),
+    /// On all of these threads.
+    All(Vec<ThreadId>),
     /// Where its end does not depend on threads of pools, or at its end.
     Elsewhere,
 }
@@ -423,7 +429,7 @@ impl<T> Future<T> {
 
     /// What a worker that waits for this future waits for.
     pub(crate) fn awaited(&self) -> deadlock::Awaited {
-        (self.shared.owner(), self.shared.id)
+        deadlock::Awaited::Task(self.shared.owner(), self.shared.id)
     }
 
     /// Calls `watcher` once a look would find the future done; `false`: now.

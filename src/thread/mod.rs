@@ -9,12 +9,13 @@ pub use builder::ThreadPoolBuilder;
 
 use crate::backlog::{Removed, Work};
 use crate::crew::{Admit, Crew, Patience, Post, Submit};
-use crate::deadlock;
+use crate::deadlock::{self, Awaited};
 use crate::error::{Error, PanicInfo};
 use crate::executor::{Executor, Stats};
 use crate::future::{Expire, Future, FutureId, Owner, Place, Verdict};
 use crate::map::{Map, MapUnordered};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
+use crate::sync::ThreadId;
 use crate::task::{Host, Task};
 use crate::timer::{Timer, Watched};
 use crate::unwind;
@@ -168,6 +169,16 @@ impl ThreadPoolExecutor {
     }
 
     fn wind_down(&self, how: Shutdown, deadline: Option<Instant>) -> bool {
+        let looked_at = how.waits && deadline.is_none() && deadlock::is_worker();
+        let _waiting = looked_at.then(|| {
+            // Callbacks of what is cancelled run before the wait.
+            let how = Shutdown {
+                waits: false,
+                ..how
+            };
+            self.crew.shutdown(how, None);
+            deadlock::wait_for(vec![Awaited::Pool(Arc::clone(&self.owner))])
+        });
         let gone = self.crew.shutdown(how, deadline);
         if gone && how.waits && !self.crew.includes_caller() {
             self.timer.stop();
@@ -269,6 +280,12 @@ impl Owner for Tasks {
             Some(crew) => crew.place(id),
             None => Place::Elsewhere,
         }
+    }
+
+    fn workers(&self) -> Vec<ThreadId> {
+        self.0
+            .upgrade()
+            .map_or_else(Vec::new, |crew| crew.workers())
     }
 
     fn refuse(&self, id: FutureId) {

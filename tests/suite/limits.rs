@@ -38,6 +38,7 @@ pub fn threads() -> Vec<Trial> {
         a_worker_that_submits_does_not_wait_for_room,
         a_task_that_waits_for_its_own_queue_is_a_deadlock,
         pools_that_wait_for_each_other_are_a_deadlock,
+        a_shutdown_that_waits_for_who_waits_for_it_is_a_deadlock,
         a_wait_that_ends_is_no_deadlock,
         a_map_in_a_full_pool_is_a_deadlock,
         waits_for_many_in_a_full_pool_are_deadlocks,
@@ -531,6 +532,35 @@ fn pools_that_wait_for_each_other_are_a_deadlock() {
     assert_error!(outer.result().unwrap().unwrap(), Error::Deadlock);
     assert_works(&*a);
     assert_works(&*b);
+}
+
+fn a_shutdown_that_waits_for_who_waits_for_it_is_a_deadlock() {
+    // The end of another pool, one of whose tasks waits for this one's queue.
+    let (a, b) = (Arc::new(Threads::pool(1)), Arc::new(Threads::pool(1)));
+    let (in_a, in_b) = (Arc::clone(&a), Arc::clone(&b));
+    let outer = a.spawn(move || {
+        let inner = in_b.spawn(move || in_a.submit(double, 1).result());
+        in_b.shutdown(Shutdown::wait());
+        inner.result()
+    });
+    assert_error!(outer.result().unwrap().unwrap(), Error::Deadlock);
+    assert_works(&*a);
+    // The end of the own pool, whose other worker waits for the queue that none is left to serve.
+    let pool = Arc::new(ThreadPoolExecutor::new(2).unwrap());
+    let own = Arc::clone(&pool);
+    let outer = pool.spawn(move || {
+        let (tell, hear) = std::sync::mpsc::channel();
+        let its = Arc::clone(&own);
+        let inner = own.spawn(move || {
+            let queued = its.submit(double, 1);
+            tell.send(()).unwrap();
+            queued.result()
+        });
+        hear.recv().unwrap();
+        own.shutdown(Shutdown::wait());
+        inner.result()
+    });
+    assert_error!(outer.result().unwrap().unwrap(), Error::Deadlock);
 }
 
 fn a_wait_that_ends_is_no_deadlock() {
