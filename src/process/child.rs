@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ struct Server {
     /// What the parent said first.
     welcome: Welcome,
     /// Raised: begin nothing more of this chunk.
-    flag: Flag,
+    flag: Option<Flag>,
     /// Where it takes tasks by itself, if it does.
     board: Option<Board>,
     /// What tasks can see of the worker.
@@ -106,24 +106,19 @@ impl Server {
 
         let mut channel = Channel::new(Arc::new(link));
         let welcome = hear_welcome(&mut channel)?;
-        let outputs = channel.take_passed();
-        let Some(memory) = outputs.get(2) else {
-            let words = "the parent's welcome lacks descriptors";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
-        };
-        let flag = Flag::map(memory.as_fd())?;
-        let (slots, workers) = (welcome.board.0 as usize, welcome.board.1 as usize);
-        let board = outputs.get(3).map(|memory| {
-            let plan = Plan { slots, workers };
-            Mapped::map(memory.as_fd(), plan).map(Board::new)
-        });
-        let board = board.transpose()?;
-        for (descriptor, number) in outputs
-            .iter()
-            .zip([libc::STDOUT_FILENO, libc::STDERR_FILENO])
-        {
-            sys::redirect(descriptor.as_fd(), number)?;
+        let mut passed = channel.take_passed().into_iter();
+        for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+            sys::redirect(next(&mut passed)?.as_fd(), number)?;
         }
+        let flag = match welcome.has_flag {
+            true => Some(Flag::map(next(&mut passed)?.as_fd())?),
+            false => None,
+        };
+        let plan = Plan::of_numbers(welcome.board);
+        let board = match plan {
+            Some(plan) => Some(Board::new(Mapped::map(next(&mut passed)?.as_fd(), plan)?)),
+            None => None,
+        };
         if welcome.memory_limit > 0 {
             sys::limit_memory(welcome.memory_limit)?;
         }
@@ -190,7 +185,7 @@ impl Server {
                 return Ok(Told::Resume);
             }
             let call = self.receive_task(header, &mut body)?;
-            if self.flag.is_raised() {
+            if self.flag.as_ref().is_some_and(Flag::is_raised) {
                 self.tell(header.task, &Err(Fault::LeftAlone))?;
                 continue;
             }
@@ -342,6 +337,13 @@ impl<'a> Hand<'a> {
         }
         self.board.sleep(self.me);
     }
+}
+
+/// The next descriptor that came with the welcome.
+fn next(passed: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
+    let words = "the parent's welcome lacks descriptors";
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, words);
+    passed.next().ok_or_else(missing)
 }
 
 fn hear_welcome(channel: &mut Channel) -> io::Result<Welcome> {

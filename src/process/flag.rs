@@ -2,7 +2,8 @@
 //!
 //! Tasks of a chunk are sent ahead, so that short ones do not wait for the socket. When their map is
 //! dropped, those that the worker has not begun are not to begin: the worker looks at the flag
-//! before each, and answers that it left the task alone.
+//! before each, and answers that it left the task alone. Where the system refuses the memory, they begin
+//! all the same.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,7 +27,7 @@ unsafe impl Sync for Flag {}
 impl Flag {
     /// A lowered flag, and the descriptor by which the other side maps it.
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
-        let memory = sys::anonymous_file(c"concurrent-futures flag")?;
+        let memory = sys::shared_file(c"concurrent-futures flag")?;
         sys::set_size(memory.as_fd(), size_of::<AtomicU32>())?;
         Ok((Self::map(memory.as_fd())?, memory))
     }

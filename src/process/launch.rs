@@ -176,12 +176,13 @@ impl Launch {
         command
     }
 
-    fn welcome(&self, index: usize) -> Welcome {
+    fn welcome(&self, index: usize, flag: Option<&Flag>) -> Welcome {
         Welcome {
             dialect: dialect(),
             index: u32::try_from(index).unwrap_or(u32::MAX),
             payload_limit: self.payload_limit,
             memory_limit: self.memory_limit.unwrap_or(0),
+            has_flag: flag.is_some(),
             board: self.board.as_ref().map_or((0, 0), |(_, plan)| {
                 // Both are bounded by `MAX_WORKERS`.
                 (plan.slots as u32, plan.workers as u32)
@@ -319,24 +320,31 @@ impl<'a> Launching<'a> {
     }
 
     fn say_welcome(&mut self) -> Result<(), Stop> {
-        let frame = wire::frame(Kind::Welcome, &self.launch.welcome(self.index).to_body());
         let output = Output::new(self.launch.stdout, self.launch.stderr)
             .map_err(|error| Stop::Wrong(format!("no descriptors for its output: {error}")))?;
-        let (flag, memory) = Flag::new()
-            .map_err(|error| Stop::Wrong(format!("no memory to share with it: {error}")))?;
-        let [stdout, stderr] = output.descriptors().map(AsFd::as_fd);
+        // Without memory for it, what is sent ahead begins even if its map is dropped.
+        let (flag, flag_memory) = Flag::new().ok().unzip();
         let board = self.launch.board.as_ref().map(|(board, _)| board.copy());
         let board = board
             .transpose()
             .map_err(|error| Stop::Wrong(format!("no board to share with it: {error}")))?;
-        let mut descriptors = vec![stdout, stderr, memory.as_fd()];
-        descriptors.extend(board.as_ref().map(AsFd::as_fd));
+        let descriptors: Vec<_> = output
+            .descriptors()
+            .into_iter()
+            .chain(&flag_memory)
+            .chain(&board)
+            .map(AsFd::as_fd)
+            .collect();
+        let welcome = self.launch.welcome(self.index, flag.as_ref());
+        let frame = wire::frame(Kind::Welcome, &welcome.to_body());
         let channel = self.link.channel();
         channel
             .send_with(&[&frame], &descriptors)
             .map_err(stop_of)?;
         self.link.keep_output(output.into_captured());
-        self.link.process().keep_flag(flag);
+        if let Some(flag) = flag {
+            self.link.process().keep_flag(flag);
+        }
         Ok(())
     }
 

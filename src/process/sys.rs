@@ -245,6 +245,18 @@ pub(crate) fn anonymous_file(name: &CStr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// Memory to share with workers.
+///
+/// # Errors
+/// Of the system; also where the environment says `CONCURRENT_FUTURES_SHARED_MEMORY=never`, so that
+/// what happens then can be seen anywhere.
+pub(crate) fn shared_file(name: &CStr) -> io::Result<OwnedFd> {
+    if std::env::var_os("CONCURRENT_FUTURES_SHARED_MEMORY").is_some_and(|it| it == "never") {
+        return Err(io::Error::other("the environment says never"));
+    }
+    anonymous_file(name)
+}
+
 /// Has writes go to the end of a file, through whatever copy of the descriptor.
 pub(crate) fn append_only(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is touched.

@@ -120,7 +120,7 @@ pub(crate) struct Dialect {
 }
 
 /// What the parent tells a worker first. Descriptors come with it: stdout, stderr, the memory of the
-/// flag, and that of the board, if there is one.
+/// flag and that of the board, if there are such.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// Which program the parent is.
@@ -131,6 +131,8 @@ pub(crate) struct Welcome {
     pub(crate) payload_limit: u64,
     /// Bytes of memory that the worker may have; 0: no limit.
     pub(crate) memory_limit: u64,
+    /// Whether there is a flag.
+    pub(crate) has_flag: bool,
     /// Slots and workers of the board; none: 0 and 0.
     pub(crate) board: (u32, u32),
     /// What the process list calls the worker.
@@ -191,6 +193,7 @@ impl Welcome {
         body.extend(self.index.to_le_bytes());
         body.extend(self.payload_limit.to_le_bytes());
         body.extend(self.memory_limit.to_le_bytes());
+        body.push(u8::from(self.has_flag));
         body.extend(self.board.0.to_le_bytes());
         body.extend(self.board.1.to_le_bytes());
         put_bytes(&mut body, &self.title);
@@ -208,6 +211,7 @@ impl Welcome {
             index: reader.u32()?,
             payload_limit: reader.u64()?,
             memory_limit: reader.u64()?,
+            has_flag: reader.u8()? != 0,
             board: (reader.u32()?, reader.u32()?),
             title: reader.bytes()?.to_vec(),
             initializer: match reader.0 {

@@ -94,6 +94,12 @@ impl Plan {
         (workers <= MAX_WORKERS).then_some(Self { slots, workers })
     }
 
+    /// As a welcome tells it; `None`: there is no board.
+    pub(crate) fn of_numbers((slots, workers): (u32, u32)) -> Option<Self> {
+        let (slots, workers) = (slots as usize, workers as usize);
+        (slots > 0).then_some(Self { slots, workers })
+    }
+
     /// Where the parts begin, and where the last one ends.
     fn offsets(self) -> [usize; 7] {
         let words = |bits: usize| bits.div_ceil(64) * 8;
@@ -165,7 +171,7 @@ impl Mapped {
     /// Fresh memory, all zero, which no worker can make shorter, and the descriptor by which they
     /// map it.
     pub(crate) fn create(plan: Plan) -> io::Result<(Self, OwnedFd)> {
-        let memory = sys::anonymous_file(c"concurrent-futures board")?;
+        let memory = sys::shared_file(c"concurrent-futures board")?;
         sys::allocate(memory.as_fd(), plan.size())?;
         sys::seal_size(memory.as_fd())?;
         Ok((Self::map(memory.as_fd(), plan)?, memory))

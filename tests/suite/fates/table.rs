@@ -324,12 +324,13 @@ const TABLE: &[Row] = &[
         pool: &["pools::shutdown_no_wait_returns_while_a_task_runs"],
     },
     Row {
-        event: "T waits without limit, on a thread of a pool, for a queued task that no thread is free to run, all of them waiting in the same way",
+        event: "T waits without limit, on a thread of a pool, for a queued task that no thread is free to run, all of them waiting in the same way, or for the end of a pool",
         task: &[
             "threads::a_task_that_waits_for_its_own_queue_is_a_deadlock",
             "threads::pools_that_wait_for_each_other_are_a_deadlock",
             "threads::a_map_in_a_full_pool_is_a_deadlock",
             "threads::waits_for_many_in_a_full_pool_are_deadlocks",
+            "threads::a_shutdown_that_waits_for_who_waits_for_it_is_a_deadlock",
         ],
         queued: &[
             "threads::a_task_that_waits_for_its_own_queue_is_a_deadlock",
