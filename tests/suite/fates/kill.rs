@@ -195,9 +195,8 @@ impl Round {
     }
 
     fn kill_at(self, moment: Duration, tally: &mut Tally) {
-        while self.start.elapsed() < moment {
-            std::hint::spin_loop();
-        }
+        // Not for something to be true, but to leave the worker a core: this is the chosen moment.
+        std::thread::sleep(moment.saturating_sub(self.start.elapsed()));
         let killed = self.victim.kill();
         let outcome = self.victim.result();
         let worker = self.begun.is_lit().then(|| self.begun.await_lit());
