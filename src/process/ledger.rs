@@ -281,6 +281,28 @@ impl Ledger {
         }
     }
 
+    /// No worker is left. What is still on the board has no worker to end it: somebody has written
+    /// where he should not.
+    fn write_off(&self) {
+        let mut books = self.lock();
+        let mut lost = Vec::new();
+        for slot in 0..books.records.len() {
+            lost.extend(self.remove(&mut books, slot).map(|record| record.work));
+        }
+        drop(books);
+        let words = "a worker has overwritten memory that it shares with the program";
+        let error = Error::BrokenPool(words.into());
+        for work in lost {
+            match work {
+                Posted::Task { reply, .. } => {
+                    let (Start::Begun | Start::Cancelled) = reply.start();
+                    self.hand_over(reply, Encoded::Error(error.clone()));
+                }
+                Posted::Ticket(requests) => requests.fail(&error, &mut |_| ()),
+            }
+        }
+    }
+
     /// What was counted as a value cannot be decoded.
     pub(crate) fn spoilt(&self) {
         let mut books = self.lock();
@@ -320,7 +342,11 @@ impl Ledger {
             };
             let (remains, is_task) = (self.board.remains(record.place, worker), record.is_task());
             match (remains, is_task) {
-                (Remains::None, _) => {}
+                (Remains::None, true) if self.board.is_lost(record.place) => {
+                    legacies.extend(self.remove_task(&mut books, slot).map(Legacy::Ran));
+                }
+                (Remains::None, true) => {}
+                (Remains::None, false) if !self.board.is_lost(record.place) => {}
                 (Remains::Done, true) => match self.take_outcome(&mut books, slot) {
                     Some(arrival) => arrivals.push(arrival),
                     // What it had to tell over the link never came.
@@ -554,6 +580,7 @@ impl Shelf<Requests> for Ledger {
 
     fn end(&self) {
         self.collect(Bringer::Ours);
+        self.write_off();
         self.memory.close();
         self.tender.end();
         self.herald.end();

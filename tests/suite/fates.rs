@@ -8,6 +8,7 @@ mod kill;
 mod lies;
 mod links;
 mod meddle;
+mod scribble;
 mod starts;
 mod stop;
 mod table;
@@ -41,6 +42,7 @@ pub fn processes() -> Vec<Trial> {
         lies::trials(),
         links::trials(),
         meddle::trials(),
+        scribble::trials(),
         starts::trials(),
         stop::trials(),
     ];

@@ -27,12 +27,14 @@ pub(crate) mod layout;
 use crate::process::board::bed::Ticket;
 use crate::process::board::layout::{INLINE, Mapped, Memory};
 use crate::process::entry::Call;
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A board in memory of that kind.
 pub(crate) struct Board<M = Mapped> {
     /// The memory.
     memory: M,
+    /// Where the next task is published, as only the program itself says.
+    tail: AtomicU64,
 }
 
 /// Where a task is published: its slot, and its position on the ring.
@@ -121,6 +123,8 @@ pub(crate) enum Remains {
 
 /// Bits of a position in a slot's state.
 const POSITION_BITS: u32 = 40;
+/// Those bits.
+const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 /// A worker's index stands above the kind of the state.
 const WORKER_SHIFT: u32 = 8;
 /// The position stands above the worker.
@@ -155,7 +159,7 @@ impl State {
 
 impl Place {
     fn new(slot: usize, position: u64) -> Self {
-        let position = position & ((1 << POSITION_BITS) - 1);
+        let position = position & POSITION_MASK;
         Self { slot, position }
     }
 
@@ -185,7 +189,10 @@ impl Form {
 
 impl<M: Memory> Board<M> {
     pub(crate) fn new(memory: M) -> Self {
-        Self { memory }
+        Self {
+            memory,
+            tail: AtomicU64::new(0),
+        }
     }
 
     // ---- the program: out --------------------------------------------------------------------
@@ -194,7 +201,7 @@ impl<M: Memory> Board<M> {
     pub(crate) fn publish(&self, slot: usize, form: Form, call: Call, bytes: &[u8]) -> Publish {
         let header = self.memory.header();
         // ORDERING: Relaxed; only the publisher, of which there is one at a time, moves the tail.
-        let tail = header.tail.0.load(Ordering::Relaxed);
+        let tail = self.tail.load(Ordering::Relaxed);
         // ORDERING: Acquire; the ring's entry is free once the head that passed it is seen.
         let head = header.head.0.load(Ordering::Acquire);
         if tail.wrapping_sub(head) >= self.memory.ring().len() as u64 && !self.skip_ended() {
@@ -215,8 +222,11 @@ impl<M: Memory> Board<M> {
             .store(State::Ready.to_bits(place), Ordering::Release);
         // ORDERING: Relaxed; the tail's store releases it.
         self.ring_at(tail).store(slot as u32, Ordering::Relaxed);
+        let next = tail.wrapping_add(1);
+        // ORDERING: Relaxed; as above.
+        self.tail.store(next, Ordering::Relaxed);
         // ORDERING: Release, to the claim that sees this tail.
-        header.tail.0.store(tail.wrapping_add(1), Ordering::Release);
+        header.tail.0.store(next, Ordering::Release);
         Publish::Published(place)
     }
 
@@ -229,8 +239,9 @@ impl<M: Memory> Board<M> {
             // ORDERING: Acquire; as in `claim`.
             let head = header.head.0.load(Ordering::Acquire);
             // ORDERING: Relaxed; the caller publishes, and has written both.
-            if head == header.tail.0.load(Ordering::Relaxed) {
-                return has_moved;
+            let waiting = self.tail.load(Ordering::Relaxed).wrapping_sub(head);
+            if waiting == 0 || waiting > self.memory.ring().len() as u64 {
+                return has_moved; // or the head is garbage, which is not mended by moving it
             }
             let slot = self.ring_at(head).load(Ordering::Relaxed) as usize;
             if self.is_ready(Place::new(slot, head)) {
@@ -422,6 +433,21 @@ impl<M: Memory> Board<M> {
         let _ =
             searcher.compare_exchange(worker as u32 + 1, 0, Ordering::Relaxed, Ordering::Relaxed);
         self.wake_all(); // it may have swallowed a wake-up
+    }
+
+    /// Whether no worker will ever claim, or end, the task: something has overwritten its slot, or
+    /// its place on the ring.
+    pub(crate) fn is_lost(&self, place: Place) -> bool {
+        match self.state(place) {
+            None => true,
+            Some(State::Ready) => {
+                // ORDERING: Relaxed; a task that is just being claimed has another state.
+                let head = self.memory.header().head.0.load(Ordering::Relaxed);
+                let ahead = place.position.wrapping_sub(head) & POSITION_MASK;
+                ahead >= self.memory.ring().len() as u64 && self.is_ready(place)
+            }
+            Some(_) => false,
+        }
     }
 
     /// What a dead worker left in a slot.
