@@ -258,8 +258,12 @@ impl<W: Work> Crew<W> {
             Err(work)
         };
         if let Err(work) = overflow {
+            // Who makes room asks for more only if he knew before that there is more.
+            let is_known = !state.backlog.is_empty();
             state.backlog.push(work);
-            shelf.set_behind(true);
+            if !is_known {
+                self.restock_in(state);
+            }
         }
     }
 
@@ -275,6 +279,8 @@ impl<W: Work> Crew<W> {
         let Some(shelf) = &self.shelf else {
             return;
         };
+        // Said before there is found to be no room: who makes some from then on asks for more.
+        shelf.set_behind(!state.backlog.is_empty());
         while let Some(work) = state.backlog.pop() {
             if let Err(work) = shelf.put(work, Origin::Queued) {
                 state.backlog.push(work);
@@ -282,7 +288,9 @@ impl<W: Work> Crew<W> {
             }
         }
         let is_behind = !state.backlog.is_empty();
-        shelf.set_behind(is_behind);
+        if !is_behind {
+            shelf.set_behind(false);
+        }
         match state.stage {
             Stage::Open => {}
             _ if is_behind => shelf.reopen(),

@@ -84,6 +84,9 @@ pub(crate) struct Plan {
     pub(crate) workers: usize,
 }
 
+/// Places on the ring for each slot: cancelled tasks leave theirs behind, until workers pass them.
+const PLACES: usize = 4;
+
 /// Workers above this are too many for a board.
 pub(crate) const MAX_WORKERS: usize = 1024;
 
@@ -108,7 +111,7 @@ impl Plan {
             words(self.slots),
             words(self.workers),
             self.workers * size_of::<Line<Bed>>(),
-            self.slots * 4,
+            self.slots * PLACES * size_of::<AtomicU32>(),
             self.slots * size_of::<Slot>(),
             self.slots * INLINE,
         ];
@@ -233,7 +236,7 @@ impl Memory for Mapped {
 
     fn ring(&self) -> &[AtomicU32] {
         // SAFETY: the fifth part.
-        unsafe { self.part(4, self.plan.slots) }
+        unsafe { self.part(4, self.plan.slots * PLACES) }
     }
 
     fn slots(&self) -> &[Slot] {
