@@ -44,3 +44,8 @@ pub use task::{Payload, Task};
 pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{AsCompleted, ReturnWhen, Waited, as_completed, wait};
 pub use worker::{WorkerInfo, current_worker};
+
+/// The programs in MIGRATING.md are doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../MIGRATING.md")]
+struct Migrating;
