@@ -64,6 +64,14 @@ pub trait Executor: Send + Sync {
     /// Runs `f(arg)` and returns the future of its result. (`Executor.submit`)
     ///
     /// Never fails, and never blocks on a worker: what goes wrong is the future's error.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let sum = pool.submit(|(a, b): (u32, u32)| a + b, (40, 2));
+    /// assert_eq!(sum.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[track_caller]
     fn submit<A: Payload, R: Payload>(&self, f: fn(A) -> R, arg: A) -> Future<R>
     where
@@ -101,6 +109,10 @@ pub trait Executor: Send + Sync {
     ///
     /// # Errors
     /// The argument. What else goes wrong is the future's error.
+    ///
+    /// # Panics
+    /// If the implementor's [`try_execute`](Self::try_execute) gives back another task than it was
+    /// given.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -154,6 +166,15 @@ pub trait Executor: Send + Sync {
     }
 
     /// As [`map`](Self::map), with options.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let options = MapOptions::new().buffersize(2);
+    /// let mut squares = pool.map_with(options, |n| n * n, 0_u64..);
+    /// assert_eq!(squares.nth(3).transpose()?, Some(9));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[track_caller]
     fn map_with<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
         &self,
@@ -168,6 +189,7 @@ pub trait Executor: Send + Sync {
     }
 
     /// As [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    /// (`multiprocessing.Pool.imap_unordered`)
     ///
     /// ```
     /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
@@ -193,6 +215,13 @@ pub trait Executor: Send + Sync {
     }
 
     /// How many tasks can run at a time.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(3)?;
+    /// assert_eq!(pool.max_workers(), 3);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn max_workers(&self) -> usize;
 
     /// Accepts no more tasks; see [`Shutdown`] for what becomes of those accepted.
@@ -200,10 +229,33 @@ pub trait Executor: Send + Sync {
     ///
     /// Idempotent; a later call may wait or cancel where an earlier one did not. From a thread of
     /// the pool itself (in a task, in a callback), it waits for everything but that thread.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, Shutdown, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let doubled = pool.submit(|x: i32| 2 * x, 21);
+    /// pool.shutdown(Shutdown::wait());
+    /// assert_eq!(doubled.result()?, 42);
+    /// assert!(matches!(pool.submit(|x: i32| x, 1).result(), Err(Error::ShutDown)));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn shutdown(&self, how: Shutdown);
 
     /// As [`shutdown`](Self::shutdown), but waits no longer than `limit`; `false`: it is still
     /// winding down. An implementor whose `shutdown` does not wait long need not write it.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor};
+    /// # use std::{sync::mpsc::channel, time::Duration};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (release, gate) = channel::<()>();
+    /// let busy = pool.spawn(move || gate.recv().is_err());
+    /// assert!(!pool.shutdown_timeout(Shutdown::wait(), Duration::from_millis(5)));
+    /// drop(release);
+    /// pool.shutdown(Shutdown::wait());
+    /// assert!(busy.result()?);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
         let _ = limit;
         self.shutdown(how);

@@ -45,7 +45,26 @@ pub struct Future<T> {
 /// The value is behind a pointer, never pinned in place.
 impl<T> Unpin for Future<T> {}
 
-/// Names a future: the key of a map of futures. Never used twice in a process.
+/// Names a future: the key of a map of futures, where Python has a dict of them. Never used twice
+/// in a process.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let mut words = HashMap::new();
+/// let futures = ["one", "three"].map(|word| {
+///     let future = pool.submit(|word: String| word.len(), word.to_owned());
+///     words.insert(future.id(), word);
+///     future
+/// });
+/// for future in as_completed(futures) {
+///     let word = words[&future.id()];
+///     assert_eq!(future.result()?, word.len());
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FutureId(u64);
 
@@ -271,6 +290,14 @@ impl<T> Future<T> {
 
     /// Blocks until the task is done; its error, or `None` after success.
     /// (`Future.exception()`)
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let future = pool.submit(|n: u32| 1 / n, 0);
+    /// assert!(matches!(future.exception(), Some(Error::Panicked(_))));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn exception(&self) -> Option<Error> {
         match self.wait_without_limit() {
@@ -286,6 +313,18 @@ impl<T> Future<T> {
     }
 
     /// Blocks until the task is done, for at most `limit`; whether it is.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// # use std::time::Duration;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let future = pool.submit(|x: u32| x + 1, 1);
+    /// while !future.wait_timeout(Duration::from_secs(1)) {
+    ///     println!("still waiting");
+    /// }
+    /// assert!(future.done());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn wait_timeout(&self, limit: Duration) -> bool {
         self.wait_limited(limit) == Waited::Done
@@ -316,6 +355,20 @@ impl<T> Future<T> {
     /// Cancels the task if it has not begun. (`Future.cancel()`)
     ///
     /// `true`: it never ran and never will, also when asked again. `false`: it runs or is over.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
+    /// # use std::sync::mpsc::channel;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (release, gate) = channel::<()>();
+    /// let busy = pool.spawn(move || gate.recv().is_err());
+    /// let queued = pool.submit(|x: u32| x + 1, 1);
+    /// assert!(queued.cancel());
+    /// assert!(matches!(queued.result(), Err(Error::Cancelled)));
+    /// drop(release);
+    /// assert!(busy.result()?);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[allow(
         clippy::must_use_candidate,
         reason = "often called for its effect alone"
@@ -358,6 +411,19 @@ impl<T> Future<T> {
     /// `true`: the future is cancelled, or will be once the process is gone. On threads, which
     /// cannot be stopped, it is [`cancel`](Self::cancel), and a running task can see that it was
     /// asked to stop by [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// let endless = pool.submit(|()| -> u8 { loop { std::thread::park() } }, ());
+    /// assert!(endless.kill());
+    /// assert!(matches!(endless.result(), Err(Error::Cancelled)));
+    /// assert_eq!(pool.submit(|x: u8| x + 1, 1).result()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[allow(
         clippy::must_use_candidate,
         reason = "often called for its effect alone"
@@ -368,7 +434,7 @@ impl<T> Future<T> {
             || self.cancelled()
     }
 
-    /// Makes dropping the future cancel the task.
+    /// Makes dropping the future cancel the task, if it has not begun.
     pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
         CancelOnDrop(Some(self))
     }
@@ -410,6 +476,17 @@ impl<T> Future<T> {
     /// callback that panics is reported on stderr and harms nothing. It may submit to the same
     /// executor, cancel, and shut it down; waiting in it for this same future is
     /// [`Error::Deadlock`].
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// # use std::sync::mpsc::channel;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (sender, receiver) = channel();
+    /// let future = pool.submit(|x: u32| x + 1, 1);
+    /// future.add_done_callback(move |outcome| sender.send(outcome.copied().unwrap_or(0)).unwrap_or(()));
+    /// assert_eq!(receiver.recv(), Ok(2));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn add_done_callback(&self, f: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
         let mut f: Callback<T> = Box::new(f);
         f = loop {

@@ -48,6 +48,23 @@ pub struct Process<A, R> {
 /// A child process that runs one function. (`multiprocessing.Process`, started)
 ///
 /// Dropping it kills and reaps the process.
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Error, Process};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let mut child = Process::new(|()| -> u8 { loop { std::thread::park() } }, ()).start()?;
+/// assert!(matches!(child.join_timeout(Duration::from_millis(5)), Err(Error::Timeout)));
+/// assert!(child.is_alive());
+/// assert_eq!(child.exit_code(), None);
+/// child.kill();
+/// let Err(Error::WorkerDied(death)) = child.join() else { unreachable!() };
+/// assert_eq!(death.signal(), Some(9));
+/// # Ok(())
+/// # }
+/// ```
 pub struct RunningProcess<R> {
     /// What the user calls it.
     name: String,

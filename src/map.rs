@@ -15,9 +15,24 @@ use crate::options::MapOptions;
 use crate::task::{Pace, Payload, Task};
 use crate::wait::Completions;
 
-/// Results in the order of the items: the iterator of [`Executor::map`].
+/// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map`
+/// returns)
 ///
-/// Dropping it cancels what has not started.
+/// Dropping it cancels what has not started. Where the number of items is known, so is that of the
+/// results to come.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let mut inverses = pool.map(|n: u32| 12 / n, [3, 0, 4]);
+/// assert_eq!(inverses.len(), 3);
+/// assert_eq!(inverses.next().transpose()?, Some(4));
+/// assert!(inverses.next().is_some_and(|result| result.is_err()));
+/// assert_eq!(inverses.next().transpose()?, Some(3)); // an error does not end it
+/// assert!(inverses.is_empty());
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[must_use = "dropping a map cancels what has not started"]
 pub struct Map<'a, A, R, It: Iterator<Item = A>> {
     /// Turns items into futures.
@@ -28,7 +43,8 @@ pub struct Map<'a, A, R, It: Iterator<Item = A>> {
     stage: Stage,
 }
 
-/// `(index, result)` as items finish: the iterator of [`Executor::map_unordered`].
+/// `(index, result)` as items finish: the iterator of [`Executor::map_unordered`], where there is
+/// an example. (what `multiprocessing.Pool.imap_unordered` returns)
 ///
 /// Dropping it cancels what has not started.
 #[must_use = "dropping a map cancels what has not started"]

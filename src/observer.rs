@@ -73,6 +73,18 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 }
 
 /// A worker that an [`Observer`] hears of.
+///
+/// ```
+/// use concurrent_futures::{Observer, WorkerEnd, WorkerEvent};
+///
+/// struct Log;
+///
+/// impl Observer for Log {
+///     fn worker_ended(&self, worker: &WorkerEvent, end: WorkerEnd) {
+///         println!("worker {} (pid {}): {end:?} after {:?}", worker.worker(), worker.pid(), worker.elapsed());
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerEvent {
     /// Its index in the pool.
@@ -108,7 +120,7 @@ impl WorkerEvent {
     }
 }
 
-/// A task that an [`Observer`] hears of.
+/// A task that an [`Observer`] hears of. [`Observer`] has an example.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskEvent {
     /// The index of its worker.

@@ -9,6 +9,22 @@ use std::time::Duration;
 ///
 /// const RESIZE: TaskOptions = TaskOptions::new().name("resize");
 /// ```
+///
+/// A time limit, here on a process, which is killed:
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, TaskOptions};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let pool = ProcessPoolExecutor::new(1)?;
+/// let options = TaskOptions::new().timeout(Duration::from_millis(20)).retries(2);
+/// let endless = pool.submit_with(options, |()| -> u8 { loop { std::thread::park() } }, ());
+/// assert!(matches!(endless.result(), Err(Error::TaskTimeout { .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 #[must_use]
 pub struct TaskOptions {
@@ -155,7 +171,7 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Queued tasks run; the call returns when all work is done, every thread is joined and every
-    /// child process reaped.
+    /// child process reaped. (`wait=True`)
     pub const fn wait() -> Self {
         Self {
             waits: true,
@@ -163,7 +179,7 @@ impl Shutdown {
         }
     }
 
-    /// Queued tasks run; the call returns at once.
+    /// Queued tasks run; the call returns at once. (`wait=False`)
     pub const fn no_wait() -> Self {
         Self {
             waits: false,
@@ -180,7 +196,7 @@ impl Shutdown {
         }
     }
 
-    /// Queued tasks are cancelled instead; running ones finish.
+    /// Queued tasks are cancelled instead; running ones finish. (`cancel_futures=True`)
     pub const fn cancel_futures(mut self) -> Self {
         self.cancels = true;
         self

@@ -40,9 +40,24 @@ pub struct AsCompleted<T>(
 
 impl<T> AsCompleted<T> {
     /// The next future that is done, if one is within `limit`; `Ok(None)` when all were yielded.
+    /// (`timeout` of `as_completed`, but for each future anew)
     ///
     /// # Errors
     /// [`Error::Timeout`] if none was done in time; this can be asked again.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+    /// # use std::time::Duration;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let futures = [1, 2].map(|n| pool.submit(|n: u32| n + 1, n));
+    /// let mut completed = as_completed(futures);
+    /// let mut sum = 0;
+    /// while let Some(future) = completed.next_timeout(Duration::from_secs(60))? {
+    ///     sum += future.result()?;
+    /// }
+    /// assert_eq!(sum, 5);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn next_timeout(&mut self, limit: Duration) -> Result<Option<Future<T>>, Error> {
         if self.remaining() == 0 {
             return Ok(None);
@@ -60,6 +75,18 @@ impl<T> AsCompleted<T> {
     }
 
     /// The futures not yielded so far, in the given order.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let futures = [1, 2, 3].map(|n| pool.submit(|n: u32| n + 1, n));
+    /// let mut completed = as_completed(futures);
+    /// let first = completed.next();
+    /// assert!(first.is_some());
+    /// let rest = completed.into_pending();
+    /// assert_eq!(rest.len(), 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn into_pending(mut self) -> Vec<Future<T>> {
         self.0.take_all().into_iter().flatten().collect()
     }
@@ -79,7 +106,17 @@ impl<T> Iterator for AsCompleted<T> {
 
 impl<T> ExactSizeIterator for AsCompleted<T> {}
 
-/// When [`wait`] returns.
+/// When [`wait`] returns. (`return_when` of `concurrent.futures.wait`)
+///
+/// ```
+/// use concurrent_futures::{Executor, ReturnWhen, ThreadPoolExecutor, wait};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let futures = [0, 1].map(|n| pool.submit(|n: u32| 1 / n, n));
+/// let waited = wait(futures, None, ReturnWhen::FirstException);
+/// assert!(waited.done.iter().any(|future| future.exception().is_some()));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReturnWhen {
     /// At the first future that is done. (`FIRST_COMPLETED`)
@@ -90,7 +127,8 @@ pub enum ReturnWhen {
     AllCompleted,
 }
 
-/// The answer of [`wait`], each list in the order given.
+/// The answer of [`wait`], each list in the order given; [`wait`] has an example.
+/// (`DoneAndNotDoneFutures`)
 #[derive(Debug)]
 #[must_use = "it holds the futures"]
 pub struct Waited<T> {

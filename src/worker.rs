@@ -28,6 +28,20 @@ pub fn current_worker() -> Option<WorkerInfo> {
 }
 
 /// A worker of a pool, as its own task sees it.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, current_worker};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let pool = ProcessPoolExecutor::new(1)?;
+/// let told = |()| current_worker().map(|worker| (worker.index(), worker.pid(), worker.tasks_run()));
+/// let (index, pid, tasks_run) = pool.submit(told, ()).result()?.unwrap();
+/// assert_eq!((index, tasks_run), (0, 1));
+/// assert_ne!(pid, std::process::id());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct WorkerInfo {
     /// Position in the pool, from 0.
@@ -101,6 +115,25 @@ impl WorkerInfo {
     /// Whether the current task was asked to stop, by [`Future::kill`](crate::Future::kill) or
     /// its [time limit](crate::TaskOptions::timeout): a thread cannot be stopped from outside, so a long task looks here now and then. Always
     /// `false` in a process, which is killed instead.
+    ///
+    /// ```
+    /// # use concurrent_futures::{ThreadPoolExecutor, current_worker};
+    /// # use std::sync::mpsc::channel;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (begun, has_begun) = channel();
+    /// let patient = pool.spawn(move || {
+    ///     begun.send(()).ok();
+    ///     let worker = current_worker().unwrap();
+    ///     while !worker.cancel_requested() {
+    ///         std::thread::yield_now(); // a part of the work
+    ///     }
+    ///     "stopped early"
+    /// });
+    /// has_begun.recv().ok();
+    /// assert!(!patient.kill()); // it runs, and is asked to stop
+    /// assert_eq!(patient.result()?, "stopped early");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub fn cancel_requested(&self) -> bool {
         // ORDERING: Relaxed; a hint that carries no data.

@@ -16,7 +16,7 @@ use crate::process::{codec, entry, reentry};
 use crate::task::Payload;
 use crate::unwind;
 
-/// Settings of a [`ProcessPoolExecutor`].
+/// Settings of a [`ProcessPoolExecutor`]. (the arguments of `ProcessPoolExecutor()`)
 ///
 /// ```
 /// use std::time::Duration;
@@ -121,6 +121,7 @@ impl ProcessPoolBuilder {
     }
 
     /// Where the workers' standard output goes; where the program's goes if not given.
+    /// [`WorkerStdio`] has an example.
     pub fn stdout(mut self, policy: WorkerStdio) -> Self {
         self.launch.stdout = policy;
         self
@@ -148,6 +149,7 @@ impl ProcessPoolBuilder {
     /// At most so many tasks wait: `submit` waits for room, except on a thread of the pool itself,
     /// and [`try_submit`](crate::Executor::try_submit) gives the argument back. Without limit if
     /// not given.
+    /// See [`try_submit`](crate::Executor::try_submit) for an example.
     pub fn max_pending(mut self, tasks: usize) -> Self {
         self.max_pending = Some(tasks);
         self
@@ -155,6 +157,17 @@ impl ProcessPoolBuilder {
 
     /// A worker is replaced after so many tasks; its replacement is ready before it leaves.
     /// (`max_tasks_per_child`)
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_child(1).build()?;
+    /// let [first, second] = [(); 2].map(|()| pool.submit(|()| std::process::id(), ()));
+    /// assert_ne!(first.result()?, second.result()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_tasks_per_child(mut self, tasks: usize) -> Self {
         self.launch.max_tasks_per_child = Some(tasks as u64);
         self
@@ -184,12 +197,26 @@ impl ProcessPoolBuilder {
 
     /// How long a task may run that has no [limit of its own](crate::TaskOptions::timeout); for
     /// ever if not given.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let limit = Duration::from_millis(20);
+    /// let pool = ProcessPoolExecutor::builder().max_workers(1).task_timeout(limit).build()?;
+    /// let endless = pool.submit(|()| -> u8 { loop { std::thread::park() } }, ());
+    /// assert!(matches!(endless.result(), Err(Error::TaskTimeout { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn task_timeout(mut self, limit: Duration) -> Self {
         self.launch.task_timeout = Some(limit);
         self
     }
 
     /// Hears what the workers do.
+    /// [`Observer`] has an example.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
@@ -197,6 +224,17 @@ impl ProcessPoolBuilder {
 
     /// How many bytes an encoded argument or result may have; 16 GiB if not given. Above it, the
     /// task ends with [`Error::TooLarge`].
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::builder().max_workers(1).payload_limit(1000).build()?;
+    /// let long = pool.submit(|text: String| text.len(), "x".repeat(1001));
+    /// assert!(matches!(long.result(), Err(Error::TooLarge { size: 1001, limit: 1000 })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn payload_limit(mut self, bytes: u64) -> Self {
         self.launch.payload_limit = bytes;
         self

@@ -60,7 +60,7 @@ pub struct ProcessPoolExecutor {
 }
 
 impl ProcessPoolExecutor {
-    /// A pool of at most `max_workers` processes.
+    /// A pool of at most `max_workers` processes. (`ProcessPoolExecutor(max_workers)`)
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init),
@@ -92,7 +92,8 @@ impl ProcessPoolExecutor {
         self.desks.pids()
     }
 
-    /// Starts all workers now, and waits until they are ready.
+    /// Starts all workers now, and waits until they are ready; [`worker_pids`](Self::worker_pids) has
+    /// an example.
     ///
     /// # Errors
     /// [`Error::BrokenPool`] if they cannot be started, [`Error::ShutDown`] after `shutdown`,
@@ -105,6 +106,19 @@ impl ProcessPoolExecutor {
     /// [`Error::ShutDown`]. Workers get SIGTERM, and SIGKILL after
     /// [`terminate_grace`](ProcessPoolBuilder::terminate_grace); none is left when it returns.
     /// (`ProcessPoolExecutor.terminate_workers`)
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// let endless = pool.submit(|()| -> u8 { loop { std::thread::park() } }, ());
+    /// pool.terminate_workers();
+    /// assert!(matches!(endless.result(), Err(Error::ShutDown | Error::Cancelled)));
+    /// assert!(pool.worker_pids().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn terminate_workers(&self) {
         self.crew.stop();
         self.desks.terminate(self.terminate_grace);

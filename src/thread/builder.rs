@@ -10,7 +10,7 @@ use crate::observer::Observer;
 use crate::thread::{Initializer, ThreadPoolExecutor, serve};
 use crate::timer::Timer;
 
-/// Settings of a [`ThreadPoolExecutor`].
+/// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
 ///
 /// ```
 /// use concurrent_futures::{ThreadPoolExecutor, current_worker};
@@ -72,12 +72,14 @@ impl ThreadPoolBuilder {
     /// At most so many tasks wait: `submit` waits for room, except on a thread of the pool itself,
     /// and [`try_submit`](crate::Executor::try_submit) gives the argument back. Without limit if
     /// not given.
+    /// See [`try_submit`](crate::Executor::try_submit) for an example.
     pub fn max_pending(mut self, tasks: usize) -> Self {
         self.max_pending = Some(tasks);
         self
     }
 
     /// Hears what the threads do.
+    /// [`Observer`] has an example.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self

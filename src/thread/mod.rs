@@ -69,7 +69,7 @@ pub struct ThreadPoolExecutor {
 }
 
 impl ThreadPoolExecutor {
-    /// A pool of at most `max_workers` threads.
+    /// A pool of at most `max_workers` threads. (`ThreadPoolExecutor(max_workers)`)
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] if `max_workers` is 0.
@@ -82,7 +82,15 @@ impl ThreadPoolExecutor {
         ThreadPoolBuilder::new()
     }
 
-    /// Runs `f(arg)` on a thread, whatever it captures.
+    /// Runs `f(arg)` on a thread, whatever it captures. (`Executor.submit`)
+    ///
+    /// ```
+    /// # use concurrent_futures::ThreadPoolExecutor;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let factor = 3;
+    /// assert_eq!(pool.submit(move |x: i32| factor * x, 14).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[track_caller]
     pub fn submit<F, A, R>(&self, f: F, arg: A) -> Future<R>
     where
@@ -107,6 +115,15 @@ impl ThreadPoolExecutor {
     }
 
     /// Runs `f()` on a thread. Works through an `Arc`, too.
+    ///
+    /// ```
+    /// # use concurrent_futures::ThreadPoolExecutor;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let name = String::from("Ada");
+    /// let greeting = pool.spawn(move || format!("hi, {name}"));
+    /// assert_eq!(greeting.result()?, "hi, Ada");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[track_caller]
     pub fn spawn<F, R>(&self, f: F) -> Future<R>
     where
@@ -117,6 +134,7 @@ impl ThreadPoolExecutor {
     }
 
     /// Runs `f` on every item, whatever it captures; results in the order of the items.
+    /// (`Executor.map`) The [pool](Self) has an example.
     #[track_caller]
     pub fn map<F, A, R, I>(&self, f: F, items: I) -> Map<'_, A, R, I::IntoIter>
     where
@@ -146,6 +164,17 @@ impl ThreadPoolExecutor {
     }
 
     /// As [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    /// (`multiprocessing.Pool.imap_unordered`)
+    ///
+    /// ```
+    /// # use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let offset = 10;
+    /// for (index, result) in pool.map_unordered(MapOptions::new(), move |n| n + offset, 0..3_usize) {
+    ///     assert_eq!(result?, index + 10);
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[track_caller]
     pub fn map_unordered<F, A, R, I>(
         &self,
