@@ -73,10 +73,10 @@ pub enum Error {
     /// The program did not call [`init`](crate::init) as the first statement of `main`.
     #[error("`concurrent_futures::init()` must be the first statement of `main`")]
     NotInitialized,
-    /// A builder or option was given a value that makes no sense.
+    /// A builder or option was given a value that makes no sense. (`ValueError`)
     #[error("invalid configuration: {0}")]
     InvalidConfig(Reason),
-    /// A process or thread could not be started.
+    /// A process or thread could not be started. (`OSError`)
     #[error("cannot start {0}")]
     Spawn(Reason),
     /// Not possible here: on this platform, or for this function.
@@ -122,7 +122,7 @@ impl fmt::Debug for Reason {
     }
 }
 
-/// A panic of a task.
+/// A panic of a task. (the exception raised)
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, SerialExecutor};
@@ -223,7 +223,7 @@ impl fmt::Display for PanicInfo {
     }
 }
 
-/// The death of a worker process, and the task that it took along.
+/// The death of a worker process, and the task that it took along. (`BrokenProcessPool`)
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};

@@ -308,6 +308,7 @@ impl<T> Future<T> {
     }
 
     /// Blocks until the task is done. In a callback of this same future it returns at once.
+    /// (`concurrent.futures.wait`, of one)
     pub fn wait(&self) {
         let _ = self.wait_without_limit();
     }
@@ -462,7 +463,7 @@ impl<T> Future<T> {
         self.shared.ending().is_some()
     }
 
-    /// The future's name.
+    /// The future's name; [`FutureId`] has an example.
     #[must_use]
     pub fn id(&self) -> FutureId {
         self.shared.id

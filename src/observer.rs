@@ -151,7 +151,7 @@ impl TaskEvent {
     }
 }
 
-/// Why a worker is gone.
+/// Why a worker is gone; [`WorkerEvent`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerEnd {
@@ -162,7 +162,7 @@ pub enum WorkerEnd {
     Lost,
 }
 
-/// How a task ended.
+/// How a task ended; [`Observer`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskOutcome {

@@ -84,7 +84,7 @@ impl TaskOptions {
     }
 }
 
-/// What is asked of a [`map`](crate::Executor::map_with).
+/// What is asked of a [`map`](crate::Executor::map_with). (the keyword arguments of `Executor.map`)
 ///
 /// ```
 /// use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
@@ -143,6 +143,15 @@ impl MapOptions {
     }
 
     /// What is asked of each item's task.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, SerialExecutor, TaskOptions};
+    /// let options = MapOptions::new().task(TaskOptions::new().name("halve"));
+    /// let executor = SerialExecutor::new();
+    /// let mut halves = executor.map_with(options, |n: u32| 1 / n, [0]);
+    /// let error = halves.next().unwrap().unwrap_err();
+    /// assert!(error.to_string().contains("halve"));
+    /// ```
     pub const fn task(mut self, options: TaskOptions) -> Self {
         self.task = options;
         self

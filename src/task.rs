@@ -82,11 +82,30 @@ pub struct Task {
 
 impl Task {
     /// Runs the task here and now, and settles its future. A panic of the function is caught.
+    /// (`Future.set_running_or_notify_cancel()`, then `set_result()` or `set_exception()`)
     pub fn run(self) {
         self.job.run(&NoHost);
     }
 
-    /// Settles the task's future with an error instead of running it.
+    /// Settles the task's future with an error instead of running it. (`Future.set_exception()`)
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, Shutdown, Stats, Task};
+    ///
+    /// /// Does nothing.
+    /// struct Closed;
+    ///
+    /// impl Executor for Closed {
+    ///     fn max_workers(&self) -> usize { 1 }
+    ///     fn shutdown(&self, _: Shutdown) {}
+    ///     fn stats(&self) -> Stats { Stats::default() }
+    ///     fn execute(&self, task: Task) {
+    ///         task.fail(Error::ShutDown);
+    ///     }
+    /// }
+    ///
+    /// assert!(matches!(Closed.submit(|x: u8| x + 1, 1).result(), Err(Error::ShutDown)));
+    /// ```
     pub fn fail(self, error: Error) {
         self.job.fail(&error, &mut |_| ());
     }

@@ -176,6 +176,18 @@ impl ProcessPoolBuilder {
     /// A worker may have so many bytes of memory of its own (`RLIMIT_DATA`: heap and private
     /// writable mappings); an allocation beyond it fails, which ends a Rust program by SIGABRT. The
     /// task's [`Error::WorkerDied`] says the limit and the most memory that the worker used.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::builder().max_workers(1).memory_limit(256 << 20).build()?;
+    /// let greedy = pool.submit(|size: usize| vec![1_u8; size].len(), 1 << 30);
+    /// let error = greedy.result().unwrap_err();
+    /// assert!(error.to_string().contains("memory limit 256 MiB"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.launch.memory_limit = Some(bytes);
         self
