@@ -102,6 +102,13 @@ impl RunOptions {
             python: self.python.clone(),
             results: Results::new(size, &self.python)?,
         };
+        let machine = &run.results.machine;
+        if machine.was_busy() {
+            println!(
+                "load average {:.2}: others use this machine too",
+                machine.load
+            );
+        }
         if self.scenes.is_empty() {
             run.play(Scene::all())?;
         } else {

@@ -31,7 +31,7 @@ pub struct Machine {
     pub cores: usize,
     pub kernel: String,
     /// What others did when the run began: the load average of the last minute.
-    pub load: String,
+    pub load: f64,
 }
 
 /// The crates that are measured, or measured with.
@@ -47,6 +47,13 @@ const CRATES: [&str; 8] = [
 ];
 
 const LOCK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
+
+impl Machine {
+    /// Whether others used more than a little of it when the run began.
+    pub fn was_busy(&self) -> bool {
+        self.load > self.cores as f64 / 4.0
+    }
+}
 
 impl Results {
     /// Nothing measured so far, on this machine.

@@ -57,13 +57,10 @@ pub fn kernel() -> io::Result<String> {
 }
 
 /// The load average of the last minute.
-pub fn load() -> io::Result<String> {
+pub fn load() -> Outcome<f64> {
     let loads = fs::read_to_string("/proc/loadavg")?;
-    Ok(loads
-        .split_whitespace()
-        .next()
-        .unwrap_or("unknown")
-        .to_owned())
+    let first = loads.split_whitespace().next();
+    Ok(first.ok_or("loadavg is empty")?.parse()?)
 }
 
 /// The version of a crate that this program was built with.

@@ -63,7 +63,7 @@ of 1 it is better, to the left worse. The thin line goes from the worst round to
 the upright mark is the bar: blue has passed it, orange has missed it, grey has none.
 
 - Bars: {} passed, {} missed
-- Machine: {}, {} cores, {}; load average at the start {}
+- Machine: {}, {} cores, {}; load average at the start {:.2}{}
 - Versions: {}
 ",
         passed.len(),
@@ -72,6 +72,11 @@ the upright mark is the bar: blue has passed it, orange has missed it, grey has 
         machine.cores,
         machine.kernel,
         machine.load,
+        if machine.was_busy() {
+            ": others used it too, which the figures show"
+        } else {
+            ""
+        },
         versions.join(", "),
     );
     for (name, why) in &results.skipped {
@@ -133,7 +138,7 @@ mod tests {
                 processor: "an abacus".into(),
                 cores: 2,
                 kernel: "Linux 0.01".into(),
-                load: "0.00".into(),
+                load: 0.0,
             },
             versions: BTreeMap::from([("rayon".into(), "1.2.3".into())]),
             quick: false,

@@ -37,7 +37,7 @@ fn processes(run: &mut Run, tasks: u64) -> Outcome<()> {
     let turn = || peer.throughput(tasks);
     contest.meet(run, Procspawn::NAME, Bars::at_least(150.0), turn)?;
     // From here on nobody is slow: more turns even out more.
-    contest.turns = run.turns(5, 5);
+    contest.turns = run.turns(5, 3);
     let mut peer = Rayon::new()?;
     let turn = || peer.throughput(tasks);
     contest.meet(run, Rayon::NAME, Bars::at_least(1.0), turn)?;
@@ -51,7 +51,7 @@ fn threads(run: &mut Run, tasks: u64) -> Outcome<()> {
         scene: Scene::Throughput,
         what: format!("{tasks} tasks"),
         measure: Measure::Rate { of: tasks as f64 },
-        turns: run.turns(5, 5),
+        turns: run.turns(5, 3),
         name: THREADS,
         turn: || pool.throughput(tasks),
     };
