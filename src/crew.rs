@@ -8,7 +8,7 @@ mod post;
 mod shelf;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub(crate) struct Crew<W: Work> {
     observer: Option<Arc<dyn Observer>>,
     /// Where workers take tasks by themselves, if they do.
     shelf: Option<Arc<dyn Shelf<W>>>,
+    /// How often there was something new for workers.
+    news: AtomicU32,
     /// Whether tasks are refused: what the stage says, for who asks without the lock.
     is_refusing: AtomicBool,
     /// The process whose threads these are.
@@ -97,6 +99,8 @@ struct State<W: Work> {
     lost: usize,
     /// How many callers of `warm_up` wait for all workers.
     warming: usize,
+    /// Whether a worker looks for work, and need not be woken.
+    is_searched: bool,
 }
 
 /// Whether tasks are accepted.
@@ -175,6 +179,7 @@ impl<W: Work> Crew<W> {
                 interruptions: 0,
                 lost: 0,
                 warming: 0,
+                is_searched: false,
             }),
             work: Condvar::new(),
             change: Condvar::new(),
@@ -184,6 +189,7 @@ impl<W: Work> Crew<W> {
             career,
             observer,
             shelf,
+            news: AtomicU32::new(0),
             is_refusing: AtomicBool::new(false),
             origin: fork::Origin::here(),
         })
@@ -570,6 +576,8 @@ impl<W: Work> Crew<W> {
     }
 
     fn notify_all(&self) {
+        // ORDERING: Relaxed; as in `staff`.
+        self.news.fetch_add(1, Ordering::Relaxed);
         self.work.notify_all();
         self.change.notify_all();
         self.room.notify_all();
@@ -651,7 +659,9 @@ impl<W: Work> Crew<W> {
         if waiting == 0 {
             return Ok(());
         }
-        if state.roster.idle() > 0 {
+        // ORDERING: Relaxed; a hint for who looks, who then takes the lock.
+        self.news.fetch_add(1, Ordering::Relaxed);
+        if !state.is_searched && state.roster.idle() > 0 {
             self.work.notify_one();
         }
         // Where starts have failed again and again, those that are ready go on alone.

@@ -16,6 +16,7 @@ use crate::state::{
     WatchKey, Watcher, Withdraw,
 };
 use crate::sync::ThreadId;
+use crate::sync::look_around;
 use crate::unwind::{self, discard};
 
 /// The result, to come, of a task. (`concurrent.futures.Future`)
@@ -799,7 +800,10 @@ impl<T> Shared<T> {
     /// Blocks until there is something to look at or the deadline has passed.
     fn sleep(&self, deadline: Option<Instant>) -> Waited {
         let helped = self.owner().map(|owner| owner.help(self, deadline));
-        if let (Some(Help::Look), Some(over)) = (helped, self.cell.end_of_wait()) {
+        if helped != Some(Help::Look) {
+            look_around(|| self.cell.end_of_wait().is_some());
+        }
+        if let Some(over) = self.cell.end_of_wait() {
             return over;
         }
         match deadline {

@@ -107,3 +107,19 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn sleep<'a, T>(event: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     event.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Looks again and again, for about as long as a sleeper takes to be woken, whether there is reason not
+/// to sleep. Others get the core meanwhile.
+#[cfg(not(loom))]
+pub(crate) fn look_around(mut is_over: impl FnMut() -> bool) {
+    use std::time::{Duration, Instant};
+    const ABOUT_A_WAKE_UP: Duration = Duration::from_micros(50);
+    let begun = Instant::now();
+    while !is_over() && begun.elapsed() < ABOUT_A_WAKE_UP {
+        std::thread::yield_now();
+    }
+}
+
+/// Models sleep at once.
+#[cfg(loom)]
+pub(crate) fn look_around(_: impl FnMut() -> bool) {}

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Crew, MAX_FAILURES, Stage, State};
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::future::{FutureId, Verdict};
 use crate::observer::{Watch, WorkerEnd};
 use crate::roster::{Killed, Status};
+use crate::sync::{MutexGuard, look_around};
 use crate::worker::Progress;
 
 /// A worker's place in its crew. Dropping it leaves the crew.
@@ -90,11 +92,16 @@ impl<W: Work> Post<W> {
         let patience = self.crew.limits.idle_timeout;
         let patience = patience.and_then(|limit| Instant::now().checked_add(limit));
         let mut state = self.crew.lock();
+        let mut has_searched = false;
         loop {
             if self.status(&mut state) == Some(Status::Bereft) {
                 return None;
             }
             if let Some(work) = state.backlog.pop() {
+                if has_searched && !state.backlog.is_empty() {
+                    // Nobody was woken for it while we looked.
+                    self.crew.work.notify_one();
+                }
                 self.set(
                     &mut state,
                     Status::busy_with(work.len(), (work.id(), work.last())),
@@ -113,8 +120,29 @@ impl<W: Work> Post<W> {
                 return None;
             }
             self.set(&mut state, Status::Idle);
-            state = self.crew.sleep_until(&self.crew.work, state, patience);
+            state = if has_searched || state.is_searched {
+                has_searched = false;
+                self.crew.sleep_until(&self.crew.work, state, patience)
+            } else {
+                has_searched = true;
+                self.search(state)
+            };
         }
+    }
+
+    /// Looks for work for a while; nobody else does, and nobody is woken for it meanwhile.
+    fn search<'a>(&'a self, mut state: MutexGuard<'a, State<W>>) -> MutexGuard<'a, State<W>> {
+        let news = || {
+            // ORDERING: Relaxed; a hint, after which the lock is taken.
+            self.crew.news.load(Ordering::Relaxed)
+        };
+        let before = news();
+        state.is_searched = true;
+        drop(state);
+        look_around(|| news() != before);
+        let mut state = self.crew.lock();
+        state.is_searched = false;
+        state
     }
 
     /// The worker has taken this work by itself.
