@@ -211,7 +211,7 @@ impl Welcome {
             index: reader.u32()?,
             payload_limit: reader.u64()?,
             memory_limit: reader.u64()?,
-            has_flag: reader.u8()? != 0,
+            has_flag: reader.bool()?,
             board: (reader.u32()?, reader.u32()?),
             title: reader.bytes()?.to_vec(),
             initializer: match reader.0 {
@@ -337,6 +337,14 @@ impl<'a> Reader<'a> {
 
     fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
+    }
+
+    fn bool(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
     }
 
     fn u32(&mut self) -> Option<u32> {
