@@ -24,7 +24,7 @@ pub(crate) fn is_caller() -> bool {
 pub(crate) struct Timer {
     /// What is to expire, and when.
     agenda: Arc<Agenda>,
-    /// `None` before the first deadline, and after `stop`.
+    /// `None` before the first deadline, and once joined.
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The process whose thread it is.
     origin: Origin,
@@ -37,6 +37,8 @@ struct Agenda {
     entries: Mutex<Entries>,
     /// Notified when there is an earlier entry, or the end has come.
     change: Condvar,
+    /// Notified when the thread is about to end.
+    left: Condvar,
 }
 
 /// What the lock guards.
@@ -46,8 +48,20 @@ struct Entries {
     due: BTreeMap<Key, Entry>,
     /// How many there were.
     count: u64,
-    /// Set once: the thread is to end.
-    ended: bool,
+    /// How far the timer has come.
+    stage: Stage,
+}
+
+/// How far a timer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    /// Its thread expires tasks.
+    #[default]
+    Open,
+    /// Its thread is to end.
+    Closed,
+    /// Its thread is about to end.
+    Left,
 }
 
 /// A deadline, and a number that tells entries of one instant apart.
@@ -114,7 +128,7 @@ impl Timer {
     fn start(&self) -> io::Result<()> {
         let mut thread = self.lock();
         if thread.is_none() {
-            self.agenda.lock().ended = false;
+            self.agenda.lock().stage = Stage::Open;
             let agenda = Arc::clone(&self.agenda);
             let name = "task timer".to_owned();
             *thread = Some(
@@ -126,20 +140,27 @@ impl Timer {
         Ok(())
     }
 
-    /// Ends the thread, and joins it, unless it is the caller.
-    pub(crate) fn stop(&self) {
+    /// Ends the thread, and joins it, unless it is the caller. `false`: it still ran a callback at
+    /// the deadline.
+    pub(crate) fn stop(&self, deadline: Option<Instant>) -> bool {
         if self.origin.is_elsewhere() {
-            return; // a forked copy has no such thread
+            return true; // a forked copy has no such thread
         }
-        let thread = self.lock().take();
-        self.agenda.lock().ended = true;
-        self.agenda.change.notify_one();
-        if let Some(thread) = thread {
-            if thread.thread().id() != thread::current().id() {
-                // User code that it runs is caught.
-                let _ = thread.join();
-            }
+        self.agenda.close();
+        match self.lock().as_ref() {
+            None => return true,
+            Some(thread) if thread.thread().id() == thread::current().id() => return true,
+            Some(_) => {}
         }
+        if !self.agenda.is_left_by(deadline) {
+            return false;
+        }
+        let mut thread = self.lock();
+        if let Some(thread) = thread.take() {
+            // User code that it runs is caught.
+            let _ = thread.join();
+        }
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
@@ -149,7 +170,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(None);
     }
 }
 
@@ -158,23 +179,36 @@ impl Agenda {
     fn keep(&self) {
         IS_TIMER.set(true);
         let mut entries = self.lock();
-        while !entries.ended {
-            entries = match entries.due.first_key_value() {
-                None => self
-                    .change
-                    .wait(entries)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some((&(deadline, _), _)) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        self.expire_first(entries)
-                    } else {
-                        let waited = self.change.wait_timeout(entries, left);
-                        waited.unwrap_or_else(PoisonError::into_inner).0
-                    }
-                }
+        while entries.stage == Stage::Open {
+            let next = entries.due.first_key_value();
+            entries = match next.map(|(&(deadline, _), _)| deadline) {
+                Some(deadline) if deadline <= Instant::now() => self.expire_first(entries),
+                next => sleep_until(&self.change, entries, next),
             };
         }
+        entries.stage = Stage::Left;
+        self.left.notify_all();
+    }
+
+    /// Tells the thread to end.
+    fn close(&self) {
+        let mut entries = self.lock();
+        if entries.stage == Stage::Open {
+            entries.stage = Stage::Closed;
+            self.change.notify_one();
+        }
+    }
+
+    /// Waits until the thread has nothing more to do but to end; `false`: it had at the deadline.
+    fn is_left_by(&self, deadline: Option<Instant>) -> bool {
+        let mut entries = self.lock();
+        while entries.stage != Stage::Left {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            entries = sleep_until(&self.left, entries, deadline);
+        }
+        true
     }
 
     /// Expires the first entry, off the lock: callbacks run here.
@@ -192,4 +226,18 @@ impl Agenda {
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Sleeps until somebody notifies `event`, or the deadline has passed.
+fn sleep_until<'a, T>(
+    event: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> MutexGuard<'a, T> {
+    let Some(deadline) = deadline else {
+        return event.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let waited = event.wait_timeout(guard, left);
+    waited.unwrap_or_else(PoisonError::into_inner).0
 }

@@ -209,10 +209,10 @@ impl ThreadPoolExecutor {
             deadlock::wait_for(vec![Awaited::Pool(Arc::clone(&self.owner))])
         });
         let gone = self.crew.shutdown(how, deadline);
-        if gone && how.waits && !self.crew.includes_caller() {
-            self.timer.stop();
+        if !gone || !how.waits || self.crew.includes_caller() {
+            return gone;
         }
-        gone
+        self.timer.stop(deadline)
     }
 
     fn with_crew(crew: Arc<Crew<Task>>, timer: Arc<Timer>) -> Self {

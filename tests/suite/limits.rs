@@ -11,7 +11,7 @@ use concurrent_futures::{
 };
 use libtest_mimic::Trial;
 
-use crate::support::gate::{Beacon, Hold, Lamp};
+use crate::support::gate::{Beacon, Hold, Lamp, hold};
 use crate::support::{
     Kind, LONG, Processes, Threads, assert_error, assert_works, os, panic_message, trials,
 };
@@ -43,6 +43,7 @@ pub fn threads() -> Vec<Trial> {
         a_map_in_a_full_pool_is_a_deadlock,
         waits_for_many_in_a_full_pool_are_deadlocks,
         a_callback_at_a_time_limit_does_not_wait_for_room,
+        shutdown_timeout_does_not_wait_for_a_callback_at_a_time_limit,
     ]
 }
 
@@ -615,6 +616,22 @@ fn a_callback_at_a_time_limit_does_not_wait_for_room() {
         .map(|f| f.result().unwrap())
         .sum();
     assert_eq!(sum, 6);
+}
+
+fn shutdown_timeout_does_not_wait_for_a_callback_at_a_time_limit() {
+    let pool = Threads::pool(1);
+    let (task, callback) = (Hold::new(), Hold::new());
+    let late = pool.submit_with(limited(SHORT), hold, task.argument());
+    let its = callback.argument();
+    late.add_done_callback(move |_| {
+        hold(its);
+    });
+    callback.await_begun();
+    task.release();
+    assert!(!pool.shutdown_timeout(Shutdown::wait(), SHORT));
+    callback.release();
+    assert!(pool.shutdown_timeout(Shutdown::wait(), LONG));
+    assert_error!(late.result(), Error::TaskTimeout { .. });
 }
 
 // ---- observers ---------------------------------------------------------------------------------
