@@ -8,16 +8,20 @@ use loom::thread;
 
 use super::*;
 use crate::backlog::Removed;
-use crate::sync::LIVING;
+use crate::sync::{LIVING, ROOM};
 
 // ---- tasks -------------------------------------------------------------------------------------
 
 /// What came of each task, in the order in which it did.
 #[derive(Default)]
-struct Fates(
+struct Fates {
     /// Never locked across a step of the model.
-    Plain<Vec<(u64, Fate)>>,
-);
+    so_far: Plain<Vec<(u64, Fate)>>,
+    /// What the callback of a task that has failed does.
+    callback: Plain<Option<Callback>>,
+}
+
+type Callback = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -28,12 +32,12 @@ enum Fate {
 
 impl Fates {
     fn note(&self, task: u64, fate: Fate) {
-        self.0.lock().unwrap().push((task, fate));
+        self.so_far.lock().unwrap().push((task, fate));
     }
 
     /// Sorted by task.
     fn so_far(&self) -> Vec<(u64, Fate)> {
-        let mut fates = self.0.lock().unwrap().clone();
+        let mut fates = self.so_far.lock().unwrap().clone();
         fates.sort_by_key(|(task, _)| *task);
         fates
     }
@@ -60,6 +64,10 @@ impl Work for Job {
     }
     fn fail(self, _: &Error, settled: &mut dyn FnMut(Verdict)) {
         self.1.note(self.0, Fate::Failed);
+        let callback = self.1.callback.lock().unwrap().clone();
+        if let Some(callback) = callback {
+            callback();
+        }
         settled(Verdict::Failed);
     }
 }
@@ -322,5 +330,30 @@ fn workers_that_shut_down_do_not_wait_for_each_other() {
         let accepted = scene.submit(2);
         let both = [(1, Fate::Ran), (2, Fate::Ran)];
         assert_eq!(scene.shut_down(), both[..1 + usize::from(accepted)]);
+    });
+}
+
+#[test]
+fn a_worker_that_leaves_without_a_successor_may_shut_down_in_a_callback() {
+    explore(3, || {
+        // Each leaves after one task, and while it lives there is no room for the next.
+        let scene = Scene::new(1, |post, fates| {
+            post.ready(1);
+            if let Some(job) = post.take() {
+                run(post, &job, fates);
+            }
+        });
+        ROOM.store(1, Ordering::SeqCst);
+        let crew = Arc::downgrade(&scene.crew);
+        let shut_down: Callback = Arc::new(move || {
+            let crew = crew.upgrade().unwrap();
+            assert!(crew.shutdown(Shutdown::wait(), None));
+        });
+        *scene.fates.callback.lock().unwrap() = Some(shut_down);
+        assert!(scene.submit(1));
+        let accepted = scene.submit(2);
+        let fates = scene.shut_down();
+        assert_eq!(fates[0], (1, Fate::Ran));
+        assert_eq!(fates.len(), 1 + usize::from(accepted));
     });
 }

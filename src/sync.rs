@@ -80,10 +80,16 @@ pub(crate) fn spawn(name: String, f: impl FnOnce() + Send + 'static) -> io::Resu
 }
 
 /// Starts a thread of this name, which is counted up to the last of it that `join` waits for.
+///
+/// # Errors
+/// Where the model has no room for one more.
 #[cfg(loom)]
 pub(crate) fn spawn(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     use loom::sync::atomic::Ordering::SeqCst;
-    LIVING.fetch_add(1, SeqCst);
+    if LIVING.fetch_add(1, SeqCst) >= ROOM.load(SeqCst) {
+        LIVING.fetch_sub(1, SeqCst);
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
     Builder::new().name(name).spawn(|| {
         f();
         LIVING.fetch_sub(1, SeqCst);
@@ -95,6 +101,9 @@ loom::lazy_static! {
     /// Threads started by `spawn` that have not ended.
     pub(crate) static ref LIVING: loom::sync::atomic::AtomicUsize =
         loom::sync::atomic::AtomicUsize::new(0);
+    /// How many there may be.
+    pub(crate) static ref ROOM: loom::sync::atomic::AtomicUsize =
+        loom::sync::atomic::AtomicUsize::new(usize::MAX);
 }
 
 /// Locks, also after a panic elsewhere: no user code runs under our locks, and what they guard

@@ -348,19 +348,26 @@ impl<W: Work> Drop for Post<W> {
         }
         self.let_go();
         let mut state = self.crew.lock();
-        if let Some(worker) = state.roster.unseat(self.index) {
-            state.left.push(worker.thread);
-        }
+        let mut own = state.roster.unseat(self.index);
         let staffed = match state.stage {
             Stage::Broken(_) => Ok(()),
             _ => self.crew.staff(&mut state),
         };
         let is_over = state.roster.len() == 0 && !matches!(state.stage, Stage::Open);
-        self.crew.change.notify_all();
-        drop(state);
-        self.crew.break_unless(staffed);
-        if let (true, Some(shelf)) = (is_over, &self.crew.shelf) {
-            shelf.end();
+        if staffed.is_err() || is_over {
+            // Callbacks that run here may shut the crew down: they are a worker's.
+            if let Some(worker) = own.take() {
+                state.roster.seat(self.index, worker);
+            }
+            drop(state);
+            self.crew.break_unless(staffed);
+            if let (true, Some(shelf)) = (is_over, &self.crew.shelf) {
+                shelf.end();
+            }
+            state = self.crew.lock();
+            own = state.roster.unseat(self.index);
         }
+        state.left.extend(own.map(|worker| worker.thread));
+        self.crew.change.notify_all();
     }
 }
