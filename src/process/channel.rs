@@ -157,6 +157,8 @@ impl Channel {
         let (received, passed) = sys::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
         self.end += received;
         self.passed.extend(passed);
+        // Who sends more than a welcome has gets nothing kept open by it.
+        self.passed.truncate(sys::MAX_PASSED);
         Ok(received)
     }
 

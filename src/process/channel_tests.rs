@@ -113,3 +113,19 @@ fn descriptors_come_along() {
     drop((copy, carried));
     assert_eq!(io::read_to_string(far).unwrap(), "through");
 }
+
+#[test]
+fn no_more_descriptors_are_kept_than_a_welcome_has() {
+    let (channel, theirs) = channel();
+    let mut other = Channel::new(Arc::new(theirs));
+    for round in 0..10 {
+        let (carried, far) = UnixStream::pair().unwrap();
+        let frame = frame(Kind::Value, b"abc");
+        channel.send_with(&[&frame], &[carried.as_fd()]).unwrap();
+        drop(carried);
+        assert_eq!(receive(&mut other), b"abc");
+        let is_kept = round < sys::MAX_PASSED;
+        assert_eq!(sys::is_hung_up(far.as_fd()), !is_kept, "{round}");
+    }
+    assert_eq!(other.take_passed().len(), sys::MAX_PASSED);
+}
