@@ -180,6 +180,10 @@ struct Awaited<'a>(&'a Channel);
 
 impl Read for Awaited<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Whoever sends without a pause is late, too.
+        if self.0.deadline.is_some_and(|end| end <= Instant::now()) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         self.0.await_bytes()?;
         (&*self.0.stream).read(buffer)
     }

@@ -129,3 +129,24 @@ fn no_more_descriptors_are_kept_than_a_welcome_has() {
     }
     assert_eq!(other.take_passed().len(), sys::MAX_PASSED);
 }
+
+#[test]
+fn a_body_that_is_still_coming_at_the_deadline_is_late() {
+    let (mut channel, mut theirs) = channel();
+    let whole = frame(Kind::Value, b"in two parts");
+    let (head, body) = whole.split_at(Header::SIZE);
+    theirs.write_all(head).unwrap();
+    assert!(matches!(channel.receive_header(), Ok(Heard::Some(_))));
+    theirs.write_all(body).unwrap();
+    channel.give_up_at(Some(Instant::now()));
+    let mut taken = Vec::new();
+    let late = channel.receive_body(body.len() as u64, &mut taken);
+    assert_eq!(late.map_err(|e| e.kind()), Err(io::ErrorKind::TimedOut));
+    channel.give_up_at(None);
+    channel.receive_body(body.len() as u64, &mut taken).unwrap();
+    assert_eq!(taken, body);
+    // A frame that has come whole is read at any time.
+    theirs.write_all(&whole).unwrap();
+    channel.give_up_at(Some(Instant::now()));
+    assert_eq!(receive(&mut channel), body);
+}
