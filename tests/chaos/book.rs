@@ -68,6 +68,9 @@ pub struct Book {
     pub tasks: u64,
     /// What the values sum up to.
     sum: u64,
+    /// How many tasks of each kind came to an end in a worker, or should have, and how many of them
+    /// as their kind does.
+    own: BTreeMap<Kind, (u64, u64)>,
 }
 
 impl Book {
@@ -86,12 +89,30 @@ impl Book {
             if let Some(Came::Value) = entry.came() {
                 self.sum = self.sum.wrapping_add(mix(entry.plan.id));
             }
+            if let Some(came) = entry.came() {
+                let is_met = !matches!(came, Came::Cancelled | Came::ShutDown);
+                let (met, own) = self.own.entry(entry.plan.kind).or_default();
+                *met += u64::from(is_met);
+                *own += u64::from(entry.plan.leads_to(came));
+            }
             let column = column(entry.came());
             *self.table.entry((entry.plan.kind, column)).or_default() += 1;
         }
         self.tasks += entries.len() as u64;
         if self.sum != SUM.load(Ordering::Acquire) {
             complain("the values do not sum up to what they should");
+        }
+    }
+
+    /// Complains where most tasks of a kind came to what is only excused by the killer.
+    pub fn check_shares(&self) {
+        const ENOUGH: u64 = 100;
+        for (kind, (met, own)) in &self.own {
+            if *met >= ENOUGH && 2 * own < *met {
+                complain(&format!(
+                    "of {met} {kind:?} only {own} ended as they should"
+                ));
+            }
         }
     }
 }

@@ -177,7 +177,7 @@ impl Driver<'_> {
             futures.push(future);
         }
         let mut taken = 0;
-        let enough = self.random.random_range(0..2 * futures.len());
+        let enough = self.random.random_range(0..=2 * futures.len());
         let mut completed = as_completed(futures);
         while taken < enough {
             match completed.next_timeout(self.moment()) {

@@ -130,43 +130,47 @@ impl Hunt {
         match self.random.random_range(0..100) {
             0..25 => self.end(one, libc::SIGKILL, "kill"),
             25..40 => self.end(one, libc::SIGTERM, "terminate"),
-            40..70 => self.stop_for_a_while(one, "stop"),
-            70..74 => {
+            40..62 => self.stop_for_a_while(one, "stop"),
+            62..66 => {
                 self.stop_for_a_while(one, "stop, then kill");
                 self.end(one, libc::SIGKILL, "stop, then kill");
             }
-            74..78 => {
+            66..70 => {
                 self.stop_for_a_while(one, "stop, then terminate");
                 self.end(one, libc::SIGTERM, "stop, then terminate");
             }
-            78..80 => {
+            70..72 => {
                 for pid in preys {
                     self.end(pid, libc::SIGKILL, "kill all");
                 }
             }
-            80..83 => {
+            72..75 => {
                 for pid in preys {
                     self.stop_for_a_while(pid, "stop all");
                 }
             }
-            _ => self.ambush(&preys),
+            _ => self.ambush(preys),
         }
     }
 
-    /// Waits a moment for a worker to start, and hits it before it is ready, or soon after.
-    fn ambush(&mut self, known: &[u32]) {
+    /// For a moment, hits workers that start, before they are ready or soon after.
+    fn ambush(&mut self, mut known: Vec<u32>) {
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(20) {
+        while begun.elapsed() < Duration::from_millis(30) {
             let preys = self.preys();
-            let Some(fresh) = preys.into_iter().find(|pid| !known.contains(pid)) else {
-                continue;
-            };
-            std::thread::sleep(Duration::from_micros(self.random.random_range(0..3000)));
-            return match self.random.random_range(0..3) {
-                0 => self.end(fresh, libc::SIGKILL, "kill at its start"),
-                1 => self.end(fresh, libc::SIGTERM, "terminate at its start"),
-                _ => self.stop_for_a_while(fresh, "stop at its start"),
-            };
+            let fresh = preys.iter().filter(|pid| !known.contains(pid));
+            for fresh in fresh.copied().collect::<Vec<_>>() {
+                // A start takes a millisecond, or twenty where others are at work.
+                let most = 300 << self.random.random_range(0..7);
+                std::thread::sleep(Duration::from_micros(self.random.random_range(0..most)));
+                match self.random.random_range(0..5) {
+                    0 | 1 => self.end(fresh, libc::SIGKILL, "kill at its start"),
+                    2 => self.end(fresh, libc::SIGTERM, "terminate at its start"),
+                    3 => self.stop_for_a_while(fresh, "stop at its start"),
+                    _ => {}
+                }
+            }
+            known = preys;
         }
     }
 

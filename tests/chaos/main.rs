@@ -86,7 +86,7 @@ fn endure() {
     }
     drop(vigil);
     println!("{report}");
-    report.check_memory();
+    report.check();
     let wrong = ledger::is_anything_wrong();
     assert!(!wrong, "CHAOS_SEED={seed}: what is wrong was told above");
 }

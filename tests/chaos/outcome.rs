@@ -71,7 +71,9 @@ impl Plan {
                 *came == Came::Value
             }
             Kind::AbortsAtTimes => *came == Came::Value || died(came, libc::SIGABRT),
-            Kind::Overruns => false,
+            Kind::Overruns => {
+                matches!(came, Came::TimedOut(after) if self.limit == Some(*after))
+            }
             Kind::Panics | Kind::ArgumentPanics | Kind::ResultPanics => *came == Came::Panicked,
             Kind::Exits => {
                 matches!(came, Came::Died(death) if death.exit_code == Some(self.exit_code()))

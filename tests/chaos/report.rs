@@ -91,8 +91,10 @@ impl Report {
         self.memory = Some((first, now));
     }
 
-    /// Complains if the program has much more memory than it had after the first act.
-    pub fn check_memory(&self) {
+    /// Complains if the killer is too good an excuse, or if the program has much more memory than it
+    /// had after the first act.
+    pub fn check(&self) {
+        self.book.check_shares();
         let (first, last) = self.memory.unwrap_or_default();
         if !last.is_like(first, MORE_USED, MORE_RESIDENT) {
             complain("the program has more memory than before");
