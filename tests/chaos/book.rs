@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use concurrent_futures::Stats;
 
-use crate::ledger::{Entry, SUM, complain, is};
+use crate::ledger::{Entry, Pool, SUM, complain, is};
 use crate::outcome::Came;
 use crate::plan::Kind;
 use crate::tasks::mix;
@@ -26,7 +26,7 @@ struct Counts {
 }
 
 /// Compares what the pool says with what its futures said.
-pub fn check_stats(entries: &[Arc<Entry>], stats: &Stats) {
+pub fn check_stats(page: &Pool, entries: &[Arc<Entry>], stats: &Stats) {
     let mut counts = Counts::default();
     for entry in entries {
         let counter = match entry.came() {
@@ -55,7 +55,10 @@ pub fn check_stats(entries: &[Arc<Entry>], stats: &Stats) {
     ) && within(stats.failed, counts.failed, counts.failed + unsure)
         && within(said, certain, certain + unsure);
     if !(idle && sums) {
-        complain(&format!("{stats:?} does not agree with {counts:?}"));
+        let (name, end) = (page.settings.name, page.end);
+        complain(&format!(
+            "{name:?}, {end:?}: {stats:?} does not agree with {counts:?}"
+        ));
     }
 }
 

@@ -83,8 +83,10 @@ fn submit_one_more(pool: &ProcessPoolExecutor, page: &Arc<Pool>) {
     nested.push(entry);
 }
 
-/// Notes whether the executor refused the task: then it says so at once.
+/// Notes whether the executor refused the task for sure: then it says so at once, and has not stopped
+/// it by now.
 fn note_refusal<R>(entry: &Entry, future: &Future<R>) {
-    let is_refused = future.done() && matches!(future.exception(), Some(Error::ShutDown));
+    let is_shut_down = future.done() && matches!(future.exception(), Some(Error::ShutDown));
+    let is_refused = is_shut_down && !entry.pool.end.stops();
     entry.facts.refused.store(is_refused, Ordering::Release);
 }

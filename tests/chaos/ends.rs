@@ -102,8 +102,12 @@ impl End {
 
     /// Whether tasks may end as shut down.
     pub fn refuses(self) -> bool {
-        let stops = matches!(self.manner, Manner::Terminate | Manner::Kill);
-        stops || self.amid == Amid::Submissions
+        self.stops() || self.amid == Amid::Submissions
+    }
+
+    /// Whether tasks that have begun may end as shut down.
+    pub fn stops(self) -> bool {
+        matches!(self.manner, Manner::Terminate | Manner::Kill)
     }
 
     /// How long it may take: workers that are stopped do not hold up what ends workers.

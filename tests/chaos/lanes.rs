@@ -62,7 +62,7 @@ impl Past {
                 entries.push(refused(&pool, &page));
                 entries.append(&mut page.nested.lock().unwrap_or_else(PoisonError::into_inner));
                 let stats = pool.stats();
-                check_stats(&entries, &stats);
+                check_stats(&page, &entries, &stats);
                 self.restarts += stats.worker_restarts;
             }
         }
