@@ -117,13 +117,19 @@ pub(crate) fn sleep<'a, T>(event: &Condvar, guard: MutexGuard<'a, T>) -> MutexGu
     event.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
+/// About as long as a sleeper takes to be woken: so long it pays to look rather than to sleep.
+#[cfg(not(loom))]
+pub(crate) const ABOUT_A_WAKE_UP: std::time::Duration = std::time::Duration::from_micros(50);
+
+/// Models sleep at once.
+#[cfg(loom)]
+pub(crate) const ABOUT_A_WAKE_UP: std::time::Duration = std::time::Duration::ZERO;
+
 /// Looks again and again, for about as long as a sleeper takes to be woken, whether there is reason not
 /// to sleep. Others get the core meanwhile.
 #[cfg(not(loom))]
 pub(crate) fn look_around(mut is_over: impl FnMut() -> bool) {
-    use std::time::{Duration, Instant};
-    const ABOUT_A_WAKE_UP: Duration = Duration::from_micros(50);
-    let begun = Instant::now();
+    let begun = std::time::Instant::now();
     while !is_over() && begun.elapsed() < ABOUT_A_WAKE_UP {
         std::thread::yield_now();
     }

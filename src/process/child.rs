@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::fork::Origin;
@@ -20,6 +19,7 @@ use crate::process::launch::dialect;
 use crate::process::reentry::{self, Mark};
 use crate::process::sys;
 use crate::process::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
+use crate::sync::look_around;
 use crate::unwind;
 use crate::worker::{Progress, WorkerInfo};
 
@@ -264,9 +264,6 @@ struct Hand<'a> {
     argument: Vec<u8>,
 }
 
-/// How long one looks for a task before one sleeps: about as long as a wake-up costs.
-const SEARCH: Duration = Duration::from_micros(50);
-
 impl<'a> Hand<'a> {
     fn new(board: &'a Board, me: usize, server: &'a mut Server) -> Self {
         Self {
@@ -329,10 +326,7 @@ impl<'a> Hand<'a> {
     /// Waits until there may be something to do: looks for a while, unless somebody else does.
     fn wait(&self) {
         if self.board.begin_search(self.me) == Step::Taken {
-            let begun = Instant::now();
-            while !self.board.has_ready() && !self.board.is_closing() && begun.elapsed() < SEARCH {
-                std::thread::yield_now();
-            }
+            look_around(|| self.board.has_ready() || self.board.is_closing());
             self.board.end_search();
         }
         self.board.sleep(self.me);

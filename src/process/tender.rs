@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::future::{Help, Wait};
 use crate::process::board::Board;
 use crate::state::WatchKey;
+use crate::sync::ABOUT_A_WAKE_UP;
 
 /// What the tender tends.
 pub(crate) trait Store: Send + Sync {
@@ -70,8 +71,6 @@ struct Orders {
     has_left: bool,
 }
 
-/// How long one looks for outcomes before one sleeps: about as long as a wake-up costs.
-const SPIN: Duration = Duration::from_micros(50);
 /// How long the tender leaves it to those who wait.
 const GRACE: Duration = Duration::from_millis(1);
 
@@ -351,6 +350,6 @@ impl Idle {
 
     /// Whether looking on is cheaper than to sleep and be woken.
     fn is_short(&self) -> bool {
-        self.0.elapsed() < SPIN
+        self.0.elapsed() < ABOUT_A_WAKE_UP
     }
 }
