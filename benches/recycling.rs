@@ -2,11 +2,16 @@
 //! workers are replaced after 25 tasks, and through one whose workers stay. The two alternate in
 //! one run, since the machine's own speed drifts.
 
+#[path = "common/quantiles.rs"]
+mod quantiles;
+
 use std::collections::VecDeque;
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+
+use quantiles::Quantiles;
 
 const ROUNDS: usize = 10;
 const TASKS: usize = 1000;
@@ -98,19 +103,4 @@ fn compute(_: ()) {
 
 fn sleep(_: ()) {
     std::thread::sleep(Duration::from_millis(1));
-}
-
-struct Quantiles {
-    p50: Duration,
-    p99: Duration,
-}
-
-impl Quantiles {
-    fn of(mut samples: Vec<Duration>) -> Self {
-        samples.sort();
-        Self {
-            p50: samples[samples.len() / 2],
-            p99: samples[samples.len() * 99 / 100],
-        }
-    }
 }

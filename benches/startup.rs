@@ -2,12 +2,17 @@
 //! do the same: one re-execution of this program that answers. The two alternate in one run, since
 //! the machine's own speed drifts.
 
+#[path = "common/quantiles.rs"]
+mod quantiles;
+
 use std::error::Error;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{Executor, ProcessPoolExecutor};
+
+use quantiles::Quantiles;
 
 const ROUNDS: usize = 200;
 const ANSWER: &str = "--answer";
@@ -73,19 +78,4 @@ fn timed(f: fn() -> Result<(), Box<dyn Error>>) -> Result<Duration, Box<dyn Erro
     let begun = Instant::now();
     f()?;
     Ok(begun.elapsed())
-}
-
-struct Quantiles {
-    p50: Duration,
-    p99: Duration,
-}
-
-impl Quantiles {
-    fn of(mut samples: Vec<Duration>) -> Self {
-        samples.sort();
-        Self {
-            p50: samples[samples.len() / 2],
-            p99: samples[samples.len() * 99 / 100],
-        }
-    }
 }
