@@ -19,6 +19,7 @@ use crate::process::tender::{Bringer, Need, Store, Tender};
 use crate::process::wire::Fault;
 use crate::roster::Counts;
 use crate::state::Start;
+use crate::unwind;
 
 /// The program's side of the board.
 pub(crate) struct Ledger {
@@ -169,11 +170,7 @@ impl Ledger {
             _ => told.take()?,
         };
         let reply = self.remove_task(books, slot)?;
-        match outcome {
-            Encoded::Value(_) => books.counts.completed += 1,
-            Encoded::Error(_) | Encoded::Killed => books.counts.failed += 1,
-        }
-        Some(Arrival { reply, outcome })
+        Some(books.arrival(reply, outcome))
     }
 
     /// Takes out a task that has begun; from here on it cannot be cancelled.
@@ -200,7 +197,8 @@ impl Ledger {
 
     /// Brings home what came of a task that was taken out.
     pub(crate) fn hand_over(&self, reply: Box<dyn Reply>, outcome: Encoded) {
-        self.deliver(Arrival { reply, outcome }, Bringer::Ours);
+        let arrival = self.lock().arrival(reply, outcome);
+        self.deliver(arrival, Bringer::Ours);
     }
 
     fn deliver(&self, arrival: Arrival, by: Bringer) {
@@ -209,7 +207,7 @@ impl Ledger {
             self.herald.open(opens);
         }
         match (waker, by) {
-            (Some(waker), Bringer::Ours) => waker.wake(),
+            (Some(waker), Bringer::Ours) => unwind::call(|| waker.wake()),
             (Some(waker), Bringer::Users) => self.herald.wake(waker),
             (None, _) => {}
         }
@@ -285,20 +283,24 @@ impl Ledger {
     /// where he should not.
     fn write_off(&self) {
         let mut books = self.lock();
-        let mut lost = Vec::new();
+        let (mut tasks, mut tickets) = (Vec::new(), Vec::new());
         for slot in 0..books.records.len() {
-            lost.extend(self.remove(&mut books, slot).map(|record| record.work));
+            match &books.records[slot] {
+                Some(record) if record.is_task() => {
+                    tasks.extend(self.remove_task(&mut books, slot))
+                }
+                _ => tickets.extend(self.remove(&mut books, slot).map(|record| record.work)),
+            }
         }
         drop(books);
         let words = "a worker has overwritten memory that it shares with the program";
         let error = Error::BrokenPool(words.into());
-        for work in lost {
-            match work {
-                Posted::Task { reply, .. } => {
-                    let (Start::Begun | Start::Cancelled) = reply.start();
-                    self.hand_over(reply, Encoded::Error(error.clone()));
-                }
-                Posted::Ticket(requests) => requests.fail(&error, &mut |_| ()),
+        for reply in tasks {
+            self.hand_over(reply, Encoded::Error(error.clone()));
+        }
+        for ticket in tickets {
+            if let Posted::Ticket(requests) = ticket {
+                requests.fail(&error, &mut |_| self.lock().counts.failed += 1);
             }
         }
     }
@@ -357,7 +359,7 @@ impl Ledger {
                     let reply = self.remove_task(&mut books, slot);
                     match (told, reply) {
                         (Some(outcome), Some(reply)) => {
-                            arrivals.push(Arrival { reply, outcome });
+                            arrivals.push(books.arrival(reply, outcome));
                         }
                         (None, Some(reply)) => legacies.push(Legacy::Ran(reply)),
                         (_, None) => {}
@@ -375,14 +377,6 @@ impl Ledger {
                 }
             }
         }
-        books.counts.failed += legacies
-            .iter()
-            .filter(|l| matches!(l, Legacy::Ran(_)))
-            .count() as u64;
-        books.counts.cancelled += legacies
-            .iter()
-            .filter(|l| matches!(l, Legacy::Killed(_)))
-            .count() as u64;
         drop(books);
         self.board.bury(worker);
         self.fetch_more();
@@ -601,6 +595,16 @@ impl Books {
                 Posted::Task { id: own, .. } => *own == id,
                 Posted::Ticket(requests) => requests.contains(id),
             })
+    }
+
+    /// An outcome on its way, counted.
+    fn arrival(&mut self, reply: Box<dyn Reply>, outcome: Encoded) -> Arrival {
+        match outcome {
+            Encoded::Value(_) => self.counts.completed += 1,
+            Encoded::Error(_) => self.counts.failed += 1,
+            Encoded::Killed => self.counts.cancelled += 1,
+        }
+        Arrival { reply, outcome }
     }
 
     fn take_told(&mut self, slot: usize) -> Option<Encoded> {

@@ -291,7 +291,7 @@ impl Tender {
         }
         if let Some(thread) = orders.thread.take() {
             drop(orders);
-            // It runs no user code but wakers, whose panics are theirs.
+            // It runs no user code but wakers, whose panics are caught.
             let _ = thread.join();
         }
         true

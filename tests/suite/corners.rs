@@ -17,6 +17,7 @@ pub fn pools<K: Kind>() -> Vec<Trial> {
         shutdown_cancels_the_rest_of_a_chunk::<K>,
         a_shut_down_chunk_counts_each_item_once::<K>,
         a_map_with_a_limit_over_endless_input_has_a_size::<K>,
+        a_waker_that_panics_harms_nothing::<K>,
     ]
 }
 
@@ -41,6 +42,36 @@ pub fn processes() -> Vec<Trial> {
         an_end_during_an_initializer_is_a_shutdown,
         kill_never_hits_the_next_task,
     ]
+}
+
+/// A waker is foreign code: its panic is its own.
+fn a_waker_that_panics_harms_nothing<K: Kind>() {
+    struct Bomb(std::sync::mpsc::Sender<()>);
+    impl std::task::Wake for Bomb {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.send(()).unwrap();
+            panic!("on purpose: in a waker");
+        }
+    }
+    let pool = K::pool(1);
+    let held = Hold::new();
+    let mut future = held.occupy(&pool);
+    let (tell, woken) = std::sync::mpsc::channel();
+    let waker = std::task::Waker::from(std::sync::Arc::new(Bomb(tell)));
+    let mut context = std::task::Context::from_waker(&waker);
+    let polled = std::future::Future::poll(std::pin::Pin::new(&mut future), &mut context);
+    assert!(polled.is_pending());
+    held.release();
+    woken.recv_timeout(LONG).unwrap();
+    future.result().unwrap();
+    assert_works(&pool);
+    // Nobody waits here: somebody else must bring the outcome, after the panic as before.
+    let (tell, hear) = std::sync::mpsc::channel();
+    let held = Hold::new();
+    let behind = held.occupy(&pool);
+    behind.add_done_callback(move |_| tell.send(()).unwrap());
+    held.release();
+    hear.recv_timeout(LONG).unwrap();
 }
 
 fn double(x: u64) -> u64 {
