@@ -1,0 +1,50 @@
+//! The serde format that the crate was built with, with the options that it uses.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use format::{NAME, decode, encode};
+
+#[cfg(feature = "postcard")]
+mod format {
+    use std::hint::black_box;
+
+    use super::{DeserializeOwned, Serialize};
+
+    pub const NAME: &str = "postcard";
+
+    /// `None` for what the format cannot hold.
+    pub fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+        // The crate asks for the size first, to hold it against its limit.
+        black_box(postcard::experimental::serialized_size(value).ok()?);
+        postcard::to_extend(value, Vec::new()).ok()
+    }
+
+    pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+#[cfg(all(feature = "bincode", not(feature = "postcard")))]
+mod format {
+    use bincode::{DefaultOptions, Options};
+
+    use super::{DeserializeOwned, Serialize};
+
+    pub const NAME: &str = "bincode";
+
+    /// `None` for what the format cannot hold.
+    pub fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let bounded = DefaultOptions::new().with_limit(u64::MAX);
+        bounded.serialize_into(&mut bytes, value).ok()?;
+        Some(bytes)
+    }
+
+    pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+        let exact = DefaultOptions::new()
+            .with_limit(bytes.len() as u64)
+            .reject_trailing_bytes();
+        exact.deserialize(bytes).ok()
+    }
+}
