@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::Outcome;
 use crate::pools::{ipc, socket};
+use crate::scenes::queue;
 
 #[derive(Clone, Copy)]
 pub enum Role {
@@ -17,6 +18,8 @@ pub enum Role {
     IpcNumbers,
     /// Returns bytes over ipc-channel.
     IpcBytes,
+    /// Queues tasks, and prints what memory they take.
+    Queue,
 }
 
 /// What `Role::Answer` prints.
@@ -25,11 +28,12 @@ pub const ANSWER: &str = "42";
 /// The first argument of a child; its role is the second.
 const MARK: &str = "--child";
 
-const ROLES: [(&str, Role); 4] = [
+const ROLES: [(&str, Role); 5] = [
     ("answer", Role::Answer),
     ("socket-pong", Role::SocketPong),
     ("ipc-numbers", Role::IpcNumbers),
     ("ipc-bytes", Role::IpcBytes),
+    ("queue", Role::Queue),
 ];
 
 impl Role {
@@ -51,12 +55,13 @@ impl Role {
     }
 
     pub fn play(self) -> Outcome<()> {
-        let token = || env::args().nth(3).ok_or("the token is missing");
+        let argument = || env::args().nth(3).ok_or("the third argument is missing");
         match self {
             Self::Answer => Ok(io::stdout().write_all(ANSWER.as_bytes())?),
             Self::SocketPong => socket::pong(),
-            Self::IpcNumbers => ipc::pong_numbers(token()?),
-            Self::IpcBytes => ipc::pong_bytes(token()?),
+            Self::IpcNumbers => ipc::pong_numbers(argument()?),
+            Self::IpcBytes => ipc::pong_bytes(argument()?),
+            Self::Queue => queue::print_growth(argument()?.parse()?),
         }
     }
 }

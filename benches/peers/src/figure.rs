@@ -104,7 +104,7 @@ impl Unit {
         match self {
             Self::Seconds => scaled(value, &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us")]),
             Self::PerSecond => scaled(value, &[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")]),
-            Self::Bytes => scaled(value, &[(1048576.0, "MiB"), (1024.0, "KiB")]),
+            Self::Bytes => scaled(value, &[(1048576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")]),
         }
     }
 
@@ -243,6 +243,7 @@ mod tests {
         assert_eq!(Unit::Seconds.show(0.000_052_3), "52.3 us");
         assert_eq!(Unit::PerSecond.show(2_500_000.0), "2.50 M/s");
         assert_eq!(Unit::Bytes.show(1_572_864.0), "1.50 MiB");
+        assert_eq!(Unit::Bytes.show(200.0), "200 B");
         assert_eq!(show_ratio(1.0 / 123.4), "1/123");
         assert_eq!(show_ratio(0.9971), "1.00");
         assert_eq!(Bar::AtMost(0.01).to_string(), "≤ 1/100");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use concurrent_futures::{Executor, ProcessPoolExecutor, ThreadPoolExecutor};
 
 use crate::Outcome;
-use crate::figure::{Bar, Figure, Unit};
+use crate::figure::Unit;
 use crate::pools::ours::{PROCESSES, THREADS};
 use crate::pools::{WORKERS, identity};
 use crate::scenes::{Run, Scene};
@@ -33,10 +33,31 @@ pub fn play(run: &mut Run) -> Outcome<()> {
     }
     let limit = TIME_LIMIT * rest.as_secs_f64();
     let what = format!("CPU time in {} s", rest.as_secs());
-    record(run, &what, Unit::Seconds, PROCESSES, limit, &processes_time);
-    record(run, &what, Unit::Seconds, THREADS, limit, &threads_time);
+    run.record_limited(
+        Scene::Idle,
+        &what,
+        Unit::Seconds,
+        PROCESSES,
+        limit,
+        &processes_time,
+    );
+    run.record_limited(
+        Scene::Idle,
+        &what,
+        Unit::Seconds,
+        THREADS,
+        limit,
+        &threads_time,
+    );
     let what = "private memory of a worker";
-    record(run, what, Unit::Bytes, PROCESSES, MEMORY_LIMIT, &memory);
+    run.record_limited(
+        Scene::Idle,
+        what,
+        Unit::Bytes,
+        PROCESSES,
+        MEMORY_LIMIT,
+        &memory,
+    );
     Ok(())
 }
 
@@ -63,17 +84,4 @@ fn most_private_memory(workers: &[u32]) -> Outcome<f64> {
         most = most.max(system::private_memory(*worker)?);
     }
     Ok(most)
-}
-
-/// Records values that are held against a limit.
-fn record(run: &mut Run, what: &str, unit: Unit, ours: &str, limit: f64, values: &[f64]) {
-    run.record(Figure {
-        scene: Scene::Idle.name(),
-        measure: what.to_owned(),
-        unit,
-        ours: ours.to_owned(),
-        peer: "the limit".to_owned(),
-        bar: Some(Bar::AtMost(1.0)),
-        rounds: values.iter().map(|value| (*value, limit)).collect(),
-    });
 }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::Outcome;
 use crate::duel::Turns;
-use crate::figure::Figure;
+use crate::figure::{Bar, Figure, Unit};
 use crate::pools::python::{Python, PythonPool};
 use crate::results::Results;
 use crate::table;
@@ -16,6 +16,7 @@ mod contest;
 mod echo;
 mod idle;
 mod map;
+pub mod queue;
 mod round_trip;
 mod start_up;
 mod throughput;
@@ -37,6 +38,8 @@ pub enum Scene {
     Busy,
     /// What a pool costs while nothing happens
     Idle,
+    /// What a task takes of the program's private memory while it waits behind others
+    Queue,
     /// Tasks that sleep, on 1 to 256 workers
     Workers,
     /// The first result of a new pool
@@ -73,6 +76,7 @@ impl Scene {
             Self::Echo => echo::play(run),
             Self::Busy => busy::play(run),
             Self::Idle => idle::play(run),
+            Self::Queue => queue::play(run),
             Self::Workers => workers::play(run),
             Self::StartUp => start_up::play(run),
         }
@@ -128,9 +132,36 @@ impl Run {
         }
     }
 
+    /// Notes what cannot be measured.
+    fn skip(&mut self, name: &str, why: &str) {
+        println!("skipped: {name}: {why}");
+        self.results.skipped.insert(name.to_owned(), why.to_owned());
+    }
+
     fn record(&mut self, figure: Figure) {
         table::print_row(&figure);
         self.results.figures.push(figure);
+    }
+
+    /// Records values of ours that are held against a limit.
+    fn record_limited(
+        &mut self,
+        scene: Scene,
+        what: &str,
+        unit: Unit,
+        ours: &str,
+        limit: f64,
+        values: &[f64],
+    ) {
+        self.record(Figure {
+            scene: scene.name(),
+            measure: what.to_owned(),
+            unit,
+            ours: ours.to_owned(),
+            peer: "the limit".to_owned(),
+            bar: Some(Bar::AtMost(1.0)),
+            rounds: values.iter().map(|value| (*value, limit)).collect(),
+        });
     }
 
     /// A pool of Python's; `None` where it cannot be had, which is noted.
@@ -138,9 +169,7 @@ impl Run {
         match Python::start(&self.python, pool)? {
             Ok(python) => Ok(Some(python)),
             Err(why) => {
-                let name = pool.name();
-                println!("skipped: {name}: {why}");
-                self.results.skipped.insert(name, why);
+                self.skip(&pool.name(), &why);
                 Ok(None)
             }
         }
