@@ -19,6 +19,7 @@ use crate::scenes::{Run, Scene, Size};
 mod children;
 mod duel;
 mod figure;
+mod placement;
 mod pools;
 mod report;
 mod results;

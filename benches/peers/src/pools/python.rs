@@ -121,6 +121,11 @@ impl Python {
         }
     }
 
+    /// Of the script; the workers are its children.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn map(&mut self, items: u64, chunksize: Option<u64>) -> Outcome<Samples> {
         self.ask(&Request::Map { items, chunksize })
     }

@@ -11,7 +11,13 @@ impl Rayon {
     pub const NAME: &str = "rayon spawn + oneshot";
 
     pub fn new() -> Outcome<Self> {
-        let pool = ThreadPoolBuilder::new().num_threads(WORKERS).build()?;
+        Self::beginning_with(|| ())
+    }
+
+    /// Each thread calls that before it does anything else.
+    pub fn beginning_with(begin: impl Fn() + Send + Sync + 'static) -> Outcome<Self> {
+        let builder = ThreadPoolBuilder::new().num_threads(WORKERS);
+        let pool = builder.start_handler(move |_| begin()).build()?;
         Ok(Self(pool))
     }
 

@@ -24,7 +24,7 @@ mod workers;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub enum Scene {
-    /// One task that returns its argument, awaited
+    /// One task that returns its argument, awaited; pinned: the program on a core, its workers on another
     RoundTrip,
     /// The same after 1 ms in which nothing happens
     AfterIdle,

@@ -1,8 +1,10 @@
 //! One task that returns its argument, submitted and awaited; then again.
 
+use std::process;
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::placement::Apart;
 use crate::pools::ipc::IpcPong;
 use crate::pools::ours::{self, PROCESSES, THREADS};
 use crate::pools::procspawn::Procspawn;
@@ -32,6 +34,7 @@ const AFTER_IDLE: Series = Series {
 
 pub fn warm(run: &mut Run) -> Outcome<()> {
     warm_processes(run)?;
+    pinned_processes(run)?;
     warm_threads(run)
 }
 
@@ -58,6 +61,38 @@ fn warm_processes(run: &mut Run) -> Outcome<()> {
     let mut peer = SocketPair::new()?;
     contest.meet(run, SocketPair::NAME, Bars::NONE, || peer.round_trips(WARM))?;
     let mut peer = Rayon::new()?;
+    let bars = Bars::at_most(1.0).p99_at_most(3.0);
+    contest.meet(run, Rayon::NAME, bars, || peer.round_trips(WARM))
+}
+
+/// The system may put both sides on one core, which is quicker or slower, but not for all alike.
+fn pinned_processes(run: &mut Run) -> Outcome<()> {
+    let what = "round trip pinned";
+    let Some(apart) = Apart::begin()? else {
+        run.skip(what, "there is one core");
+        return Ok(());
+    };
+    let mut pool = ours::processes()?;
+    apart.place_children(process::id())?;
+    let mut contest = Contest {
+        scene: Scene::RoundTrip,
+        what: what.into(),
+        measure: Measure::Times,
+        turns: run.turns(5, 10),
+        name: PROCESSES,
+        turn: || pool.round_trips(WARM),
+    };
+    let turn = |python: &mut Python| {
+        apart.place_children(python.pid())?;
+        python.round_trips(WARM)
+    };
+    contest.meet_python(run, PythonPool::Processes, Bars::at_most(0.01), turn)?;
+    let mut peer = Procspawn::new()?;
+    peer.round_trips(WARM)?;
+    apart.place_children(process::id())?;
+    let turn = || peer.round_trips(WARM);
+    contest.meet(run, Procspawn::NAME, Bars::at_most(1.0 / 40.0), turn)?;
+    let mut peer = Rayon::beginning_with(apart.worker_thread())?;
     let bars = Bars::at_most(1.0).p99_at_most(3.0);
     contest.meet(run, Rayon::NAME, bars, || peer.round_trips(WARM))
 }
