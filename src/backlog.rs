@@ -97,10 +97,35 @@ impl<W: Work> Backlog<W> {
         Some(Box::new(Whole(work)))
     }
 
+    /// Takes out the pieces whose first names are among these, first and last.
+    pub(crate) fn take_between(
+        &mut self,
+        first: FutureId,
+        last: FutureId,
+    ) -> Vec<Box<dyn Removed>> {
+        let from = self.waiting.partition_point(|(id, _)| *id < first);
+        let to = self.waiting.partition_point(|(id, _)| *id <= last);
+        let mut taken: Vec<Box<dyn Removed>> = Vec::new();
+        for at in from..to {
+            if let Some(work) = self.waiting[at].1.take() {
+                self.tasks -= work.len();
+                self.pieces -= 1;
+                taken.push(Box::new(Whole(work)));
+            }
+        }
+        self.trim();
+        taken
+    }
+
     /// So many tasks, one piece of work, are gone.
     fn forget(&mut self, tasks: usize) {
         self.tasks -= tasks;
         self.pieces -= 1;
+        self.trim();
+    }
+
+    /// Leaves nothing at the front that was withdrawn.
+    fn trim(&mut self) {
         while let Some((_, None)) = self.waiting.front() {
             self.waiting.pop_front();
         }

@@ -237,11 +237,16 @@ impl<W: Work> Crew<W> {
 
     /// Queues work that was admitted for the next free worker, starting one where there is room.
     pub(crate) fn submit(self: &Arc<Self>, work: W) -> Submit<W> {
+        self.withdraw_admission();
+        self.submit_more(work)
+    }
+
+    /// Queues work whose admission was used up by another part of it.
+    pub(crate) fn submit_more(self: &Arc<Self>, work: W) -> Submit<W> {
         if self.origin.is_elsewhere() {
             return Submit::Refused(work, forked());
         }
         let mut state = self.lock();
-        state.admitted -= usize::from(self.limits.max_pending.is_some());
         if let Some(error) = state.stage.refusal() {
             return Submit::Refused(work, error);
         }
@@ -443,15 +448,42 @@ impl<W: Work> Crew<W> {
         Some(at(index))
     }
 
-    /// Acts, under the lock, on the index of the worker that is at work on the chunk of this task.
-    pub(crate) fn at_chunk_of(&self, id: FutureId, act: impl FnOnce(usize)) {
+    /// Nobody wants what has not begun of a map's items of these names, first and last: cancels it.
+    /// Acts, under the lock, on the index of each worker that was told of some of them.
+    pub(crate) fn abandon(&self, first: FutureId, last: FutureId, mut act: impl FnMut(usize)) {
         if self.origin.is_elsewhere() {
             return;
         }
-        let state = self.lock();
-        if let Some(index) = state.roster.at_chunk_of(id) {
-            act(index);
+        let mut state = self.lock();
+        let mut unwanted = state.backlog.take_between(first, last);
+        if let Some(shelf) = &self.shelf {
+            unwanted.append(&mut shelf.abandon(first, last));
         }
+        state.roster.abandon(first, last, &mut act);
+        drop(state);
+        self.make_room();
+        for work in unwanted {
+            work.fail(&Error::Cancelled, &mut |verdict| self.count(verdict));
+        }
+    }
+
+    /// Queues again, in its old place, what a worker has not begun.
+    pub(crate) fn put_back(self: &Arc<Self>, work: W) {
+        let mut state = self.lock();
+        let error = match state.stage.clone() {
+            Stage::Open | Stage::Closing => {
+                state.backlog.push(work);
+                self.restock_in(&mut state);
+                let staffed = self.staff(&mut state);
+                drop(state);
+                self.announce();
+                return self.break_unless(staffed);
+            }
+            Stage::Cancelling => Error::Cancelled,
+            Stage::Broken(error) => error,
+        };
+        drop(state);
+        work.fail(&error, &mut |verdict| self.count(verdict));
     }
 
     /// The process of an idle worker has died.

@@ -211,7 +211,7 @@ mod tests {
 
     impl Owner for Pool {
         fn withdrawn(&self, _: FutureId) {}
-        fn forgo(&self, _: FutureId) {}
+        fn abandon(&self, _: FutureId, _: FutureId) {}
         fn kill(&self, _: FutureId) -> bool {
             false
         }

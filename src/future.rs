@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut, RangeFrom};
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -89,8 +89,9 @@ struct Shared<T> {
 pub(crate) trait Owner: Send + Sync {
     /// The task was cancelled before it began: forget it.
     fn withdrawn(&self, id: FutureId);
-    /// Nobody wants the task's outcome: it need not begin, if it has not.
-    fn forgo(&self, id: FutureId);
+    /// Nobody wants the outcomes of a map's items of these names, first and last: those that have
+    /// not begun need not begin.
+    fn abandon(&self, first: FutureId, last: FutureId);
     /// Stop the task if it runs; whether it will end as cancelled.
     fn kill(&self, id: FutureId) -> bool;
     /// The task ran into its limit, and is settled without its worker.
@@ -173,6 +174,16 @@ pub(crate) struct News {
     pub(crate) opens: Option<Arc<dyn Open>>,
 }
 
+impl News {
+    /// Nobody.
+    pub(crate) const fn none() -> Self {
+        Self {
+            waker: None,
+            opens: None,
+        }
+    }
+}
+
 /// Where a task is, for who waits for it on a worker thread.
 #[derive(Debug)]
 pub(crate) enum Place {
@@ -212,10 +223,20 @@ pub(crate) enum Verdict {
 
 impl FutureId {
     /// The first of `count` consecutive new names.
-    pub(crate) fn block(count: usize) -> RangeFrom<u64> {
+    pub(crate) fn first_of(count: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // ORDERING: Relaxed; only the uniqueness of the numbers matters.
-        NEXT.fetch_add(count as u64, Ordering::Relaxed)..
+        Self(NEXT.fetch_add(count as u64, Ordering::Relaxed))
+    }
+
+    /// The name so many names later.
+    pub(crate) const fn plus(self, names: usize) -> Self {
+        Self(self.0 + names as u64)
+    }
+
+    /// How many names later than the other it is; `None`: it is earlier.
+    pub(crate) fn since(self, other: Self) -> Option<usize> {
+        usize::try_from(self.0.checked_sub(other.0)?).ok()
     }
 
     #[cfg(test)]
@@ -226,17 +247,8 @@ impl FutureId {
 
 /// Both ends of a new task.
 pub(crate) fn pair<T>() -> (Future<T>, Promise<T>) {
-    pair_named(FutureId::block(1).start)
-}
-
-/// Both ends of `count` new tasks with consecutive names.
-pub(crate) fn pairs<T>(count: usize) -> Vec<(Future<T>, Promise<T>)> {
-    FutureId::block(count).take(count).map(pair_named).collect()
-}
-
-fn pair_named<T>(number: u64) -> (Future<T>, Promise<T>) {
     let shared = Arc::new(Shared {
-        id: FutureId(number),
+        id: FutureId::first_of(1),
         cell: Cell::new(),
         owner: OnceLock::new(),
     });
@@ -349,11 +361,6 @@ impl<T> Future<T> {
         self.shared.wait(None)
     }
 
-    /// Blocks until the task is done or the deadline has passed; whether it is done.
-    pub(crate) fn wait_deadline(&self, deadline: Option<Instant>) -> bool {
-        self.wait_to(deadline) != Waited::TimedOut
-    }
-
     /// Cancels the task if it has not begun. (`Future.cancel()`)
     ///
     /// `true`: it never ran and never will, also when asked again. `false`: it runs or is over.
@@ -395,16 +402,6 @@ impl<T> Future<T> {
         };
         discard(remains);
         cancelled
-    }
-
-    /// Cancels a task that nobody will ask for any more, even if it was sent to a worker that has
-    /// not begun it.
-    pub(crate) fn forgo(self) {
-        if !self.cancel() && !self.done() {
-            if let Some(owner) = self.shared.owner() {
-                owner.forgo(self.shared.id);
-            }
-        }
     }
 
     /// Cancels the task even if it runs, by killing the worker process that runs it; the worker
@@ -673,15 +670,14 @@ impl<T> Promise<T> {
     }
 
     /// The task, for a timer.
-    pub(crate) fn expiring(&self) -> Weak<dyn Expire>
+    pub(crate) fn expiring(&self) -> Arc<dyn Expire>
     where
         T: Send + 'static,
     {
-        let Some(shared) = &self.shared else {
-            unreachable!("settling consumes the promise")
-        };
-        let weak: Weak<Shared<T>> = Arc::downgrade(shared);
-        weak
+        match &self.shared {
+            Some(shared) => Arc::clone(shared) as Arc<dyn Expire>,
+            None => unreachable!("settling consumes the promise"),
+        }
     }
 
     /// The worker was lost before it touched the task.
@@ -703,16 +699,12 @@ impl<T> Promise<T> {
         let Some(shared) = self.shared.take() else {
             unreachable!("settling consumes the promise")
         };
-        let none = News {
-            waker: None,
-            opens: None,
-        };
         let Some(Arrived {
             wakeups,
             has_callbacks,
         }) = shared.cell.arrive(letter)
         else {
-            return none;
+            return News::none();
         };
         let waker = wakeups.deliver_to_watchers();
         let opens = has_callbacks.then_some(shared as Arc<dyn Open>);
@@ -895,7 +887,7 @@ impl<T: Send> Expire for Shared<T> {
 }
 
 impl Verdict {
-    fn of<T>(outcome: &Outcome<T>) -> Self {
+    pub(crate) fn of<T>(outcome: &Outcome<T>) -> Self {
         match outcome {
             Ok(_) => Self::Completed,
             Err(Error::Cancelled) => Self::Cancelled,

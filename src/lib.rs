@@ -15,6 +15,7 @@ mod deadlock;
 mod timer;
 mod wait;
 mod worker;
+mod batch;
 mod process;
 mod task;
 mod map;

@@ -7,13 +7,15 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::batch::{Batch, Listener, Pace, Ready};
+use crate::deadlock::{self, Awaited};
 use crate::error::Error;
 use crate::executor::Executor;
-use crate::future::Future;
 use crate::label::{Function, TaskInfo};
 use crate::options::MapOptions;
-use crate::task::{Pace, Payload, Task};
-use crate::wait::Completions;
+use crate::task::{ChunkPlan, Payload, Task};
 
 /// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map`
 /// returns)
@@ -37,8 +39,14 @@ use crate::wait::Completions;
 pub struct Map<'a, A, R, It: Iterator<Item = A>> {
     /// Turns items into futures.
     feed: Feed<'a, A, R, It>,
-    /// What was sent and not read.
+    /// What was sent and not read, chunk by chunk.
     sent: VecDeque<Sent<R>>,
+    /// The index, in the first chunk, of the item to be read next.
+    at: usize,
+    /// What has come of the first chunk from there on.
+    ready: Ready<R>,
+    /// How many items were sent and not read.
+    ahead: usize,
     /// Whether results are still to be yielded.
     stage: Stage,
 }
@@ -51,12 +59,17 @@ pub struct Map<'a, A, R, It: Iterator<Item = A>> {
 pub struct MapUnordered<'a, A, R, It: Iterator<Item = A>> {
     /// Turns items into futures.
     feed: Feed<'a, A, R, It>,
-    /// What was sent and not read.
-    completions: Completions<R>,
-    /// What the item of that index took of the memory budget, from the oldest unread one on.
-    weights: VecDeque<u64>,
-    /// Index of the first weight.
-    first_weight: usize,
+    /// What was sent and not read, chunk by chunk, in the order of sending; `None` once all of a chunk
+    /// was read.
+    sent: VecDeque<Option<Sent<R>>>,
+    /// How many chunks are gone from the front.
+    gone: usize,
+    /// How many items were sent and not read.
+    ahead: usize,
+    /// What has come, with its index among all items, and its share of the memory budget.
+    ready: std::vec::IntoIter<(usize, Result<R, Error>, u64)>,
+    /// Where chunks tell their number when something has come.
+    news: (Sender<usize>, Receiver<usize>),
     /// Whether results are still to be yielded.
     stage: Stage,
 }
@@ -98,6 +111,9 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         let mut map = Self {
             feed,
             sent: VecDeque::new(),
+            at: 0,
+            ready: Ready::none(),
+            ahead: 0,
             stage: Stage::of(options),
         };
         map.refill();
@@ -107,10 +123,38 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
     /// Sends what the buffer has room for.
     fn refill(&mut self) {
         if let Stage::Open = self.stage {
-            while let Some(chunk) = self.feed.next_chunk(self.sent.len()) {
-                self.sent.extend(chunk);
+            while let Some(sent) = self.feed.next_chunk(self.ahead, || None) {
+                self.ahead += sent.batch.len();
+                self.sent.push_back(sent);
             }
         }
+    }
+
+    /// The next item's outcome, which has come.
+    fn take(&mut self) -> Option<Result<R, Error>> {
+        let front = self.sent.front()?;
+        let result = match self.ready.next(&front.batch) {
+            Some(result) => result,
+            None => {
+                self.ready = front.batch.take_from(self.at);
+                self.ready.next(&front.batch)?
+            }
+        };
+        self.at += 1;
+        self.ahead -= 1;
+        self.feed.weight -= front.weight;
+        if self.at == front.batch.len() {
+            self.at = 0;
+            self.sent.pop_front();
+            self.refill();
+        }
+        Some(result)
+    }
+
+    /// Whether the next item's outcome comes before the deadline.
+    fn await_next(&self) -> bool {
+        let front = self.sent.front();
+        front.is_some_and(|front| front.batch.wait(self.at, self.feed.deadline))
     }
 }
 
@@ -118,8 +162,9 @@ impl<A, R, It: Iterator<Item = A>> Map<'_, A, R, It> {
     /// Cancels what has not started, and ends.
     fn end(&mut self) {
         self.stage = Stage::Ended;
+        self.ahead = 0;
         for sent in self.sent.drain(..) {
-            sent.future.forgo();
+            sent.batch.abandon();
         }
     }
 }
@@ -130,7 +175,7 @@ impl<A, R, It: ExactSizeIterator<Item = A>> Map<'_, A, R, It> {
     pub fn len(&self) -> usize {
         match self.stage {
             Stage::Refused(_) => 1,
-            Stage::Open => self.sent.len() + self.feed.items.len(),
+            Stage::Open => self.ahead + self.feed.items.len(),
             Stage::Ended => 0,
         }
     }
@@ -149,23 +194,24 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
         if let Some(error) = self.stage.take_refusal() {
             return Some(Err(error));
         }
-        let front = self.sent.front()?;
-        if !front.future.wait_deadline(self.feed.deadline) {
-            self.end();
-            return Some(Err(Error::Timeout));
+        if self.ahead == 0 {
+            return None;
         }
-        let sent = self.sent.pop_front()?;
-        self.feed.weight -= sent.weight;
-        let result = sent.future.result();
-        self.refill();
-        Some(result)
+        match self.take() {
+            Some(result) => Some(result),
+            None if self.await_next() => self.take(),
+            None => {
+                self.end();
+                Some(Err(Error::Timeout))
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match &self.stage {
             Stage::Refused(_) => (1, Some(1)),
             // The limit may cut it short: down to the error that says so.
-            Stage::Open => self.feed.size_hint(self.sent.len()),
+            Stage::Open => self.feed.size_hint(self.ahead),
             Stage::Ended => (0, Some(0)),
         }
     }
@@ -203,9 +249,11 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
     fn of(feed: Feed<'a, A, R, It>, options: MapOptions) -> Self {
         let mut map = Self {
             feed,
-            completions: Completions::new(),
-            weights: VecDeque::new(),
-            first_weight: 0,
+            sent: VecDeque::new(),
+            gone: 0,
+            ahead: 0,
+            ready: Vec::new().into_iter(),
+            news: unbounded(),
             stage: Stage::of(options),
         };
         map.refill();
@@ -215,24 +263,65 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
     /// Sends what the buffer has room for.
     fn refill(&mut self) {
         if let Stage::Open = self.stage {
-            while let Some(chunk) = self.feed.next_chunk(self.completions.remaining()) {
-                for sent in chunk {
-                    self.weights.push_back(sent.weight);
-                    self.completions.add(sent.future);
-                }
+            loop {
+                let number = self.gone + self.sent.len();
+                let listen = || Some(telling(number, &self.news.0));
+                let Some(sent) = self.feed.next_chunk(self.ahead, listen) else {
+                    break;
+                };
+                self.ahead += sent.batch.len();
+                self.sent.push_back(Some(sent));
             }
         }
     }
 
-    /// Gives an item's share of the memory budget back.
-    fn give_back(&mut self, index: usize) {
-        if let Some(weight) = self.weights.get_mut(index - self.first_weight) {
-            self.feed.weight -= std::mem::take(weight);
+    /// Waits until something has come, and takes it; `false`: nothing has by the deadline.
+    fn await_news(&mut self) -> bool {
+        let Some(number) = self.next_number() else {
+            return false;
+        };
+        let place = number.checked_sub(self.gone);
+        let Some(place) = place.and_then(|at| self.sent.get_mut(at)) else {
+            return true; // all of it was read by an earlier look
+        };
+        let Some(sent) = place else {
+            return true;
+        };
+        let taken: Vec<_> = sent
+            .batch
+            .take_all()
+            .into_iter()
+            .map(|(index, result)| (sent.first + index, result, sent.weight))
+            .collect();
+        sent.unread -= taken.len();
+        if sent.unread == 0 {
+            *place = None;
         }
-        while let Some(0) = self.weights.front() {
-            self.weights.pop_front();
-            self.first_weight += 1;
+        while let Some(None) = self.sent.front() {
+            self.sent.pop_front();
+            self.gone += 1;
         }
+        self.ready = taken.into_iter();
+        true
+    }
+
+    /// Blocks for the number of a chunk of which something has come.
+    fn next_number(&self) -> Option<usize> {
+        match self.feed.deadline {
+            Some(deadline) => self.news.1.recv_deadline(deadline).ok(),
+            None => {
+                let looked_at = deadlock::is_worker() && self.news.1.is_empty();
+                let _waiting = looked_at.then(|| deadlock::wait_for(self.awaited()));
+                self.news.1.recv().ok()
+            }
+        }
+    }
+
+    /// The items that it waits for.
+    fn awaited(&self) -> Vec<Awaited> {
+        let sent = self.sent.iter().flatten();
+        sent.flat_map(|sent| (0..sent.batch.len()).map(|index| sent.batch.awaited(index)))
+            .collect()
     }
 }
 
@@ -240,8 +329,10 @@ impl<A, R, It: Iterator<Item = A>> MapUnordered<'_, A, R, It> {
     /// Cancels what has not started, and ends.
     fn end(&mut self) {
         self.stage = Stage::Ended;
-        for future in self.completions.take_all().into_iter().flatten() {
-            future.forgo();
+        self.ahead = 0;
+        self.ready = Vec::new().into_iter();
+        for sent in self.sent.drain(..).flatten() {
+            sent.batch.abandon();
         }
     }
 }
@@ -252,19 +343,24 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
     type Item = (usize, Result<R, Error>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let index = self.feed.pulled - self.completions.remaining();
+        let read = self.feed.pulled - self.ahead;
         if let Some(error) = self.stage.take_refusal() {
-            return Some((index, Err(error)));
+            return Some((read, Err(error)));
         }
-        if self.completions.remaining() == 0 {
+        if self.ahead == 0 {
             return None;
         }
-        let Some((index, future)) = self.completions.next_until(self.feed.deadline) else {
-            self.end();
-            return Some((index, Err(Error::Timeout)));
+        let (index, result, weight) = loop {
+            if let Some(next) = self.ready.next() {
+                break next;
+            }
+            if !self.await_news() {
+                self.end();
+                return Some((read, Err(Error::Timeout)));
+            }
         };
-        self.give_back(index);
-        let result = future.result();
+        self.ahead -= 1;
+        self.feed.weight -= weight;
         self.refill();
         Some((index, result))
     }
@@ -272,7 +368,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
     fn size_hint(&self) -> (usize, Option<usize>) {
         match &self.stage {
             Stage::Refused(_) => (1, Some(1)),
-            Stage::Open => self.feed.size_hint(self.completions.remaining()),
+            Stage::Open => self.feed.size_hint(self.ahead),
             Stage::Ended => (0, Some(0)),
         }
     }
@@ -282,6 +378,15 @@ impl<A, R, It: Iterator<Item = A>> Drop for MapUnordered<'_, A, R, It> {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Tells a chunk's number.
+fn telling(number: usize, news: &Sender<usize>) -> Listener {
+    let news = news.clone();
+    // The receiver may be gone by then; nobody waits any more.
+    Box::new(move || {
+        let _ = news.send(number);
+    })
 }
 
 impl Stage {
@@ -307,16 +412,21 @@ impl Stage {
     }
 }
 
-/// An item on its way.
+/// A chunk on its way.
 struct Sent<R> {
-    /// Its result.
-    future: Future<R>,
-    /// Its share of the memory budget, in bytes, at least 1.
+    /// What has come of it.
+    batch: Arc<Batch<R>>,
+    /// The index of its first item among all.
+    first: usize,
+    /// How many of its outcomes were not read.
+    unread: usize,
+    /// An item's share of the memory budget, in bytes, at least 1.
     weight: u64,
 }
 
-/// Makes a task and futures of a chunk of items.
-type Package<A, R> = Box<dyn Fn(Vec<A>, &Arc<Pace>) -> (Task, Vec<Future<R>>) + Send>;
+/// Makes a task of a chunk of items.
+type Package<A, R> =
+    Box<dyn Fn(Vec<A>, &Arc<Pace>, Option<Listener>) -> (Task, Arc<Batch<R>>) + Send>;
 
 /// Pulls items, and sends them in chunks as far as the buffer allows.
 struct Feed<'a, A, R, It: Iterator<Item = A>> {
@@ -362,8 +472,17 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     {
         let function = Function::Address((f as *const ()).addr());
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
-        let package: Package<A, R> =
-            Box::new(move |items, pace| Task::portable_chunk(options.task, info, f, items, pace));
+        let package: Package<A, R> = Box::new(move |arguments, pace, listener| {
+            let options = options.task;
+            let plan = ChunkPlan {
+                options,
+                info,
+                arguments,
+                pace,
+                listener,
+            };
+            Task::portable_chunk(plan, f)
+        });
         Self::of(executor, options, package, items)
     }
 
@@ -375,8 +494,17 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         let function = Function::Type(std::any::type_name::<F>());
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
         let f = Arc::new(f);
-        let package: Package<A, R> =
-            Box::new(move |items, pace| Task::local_chunk(options.task, info, &f, items, pace));
+        let package: Package<A, R> = Box::new(move |arguments, pace, listener| {
+            let options = options.task;
+            let plan = ChunkPlan {
+                options,
+                info,
+                arguments,
+                pace,
+                listener,
+            };
+            Task::local_chunk(plan, &f)
+        });
         Self::of(executor, options, package, items)
     }
 
@@ -403,7 +531,11 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     }
 
     /// Sends the next chunk, if `ahead` unread items leave room for it and there are items.
-    fn next_chunk(&mut self, ahead: usize) -> Option<Vec<Sent<R>>> {
+    fn next_chunk(
+        &mut self,
+        ahead: usize,
+        listen: impl FnOnce() -> Option<Listener>,
+    ) -> Option<Sent<R>> {
         let size = self.next_size();
         let room = ahead == 0
             || (ahead + size <= self.buffersize && self.budget.is_none_or(|b| self.weight < b));
@@ -415,19 +547,25 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             return None;
         }
         self.last_chunk = size;
-        self.pulled += chunk.len();
-        Some(self.send(chunk))
+        Some(self.send(chunk, listen()))
     }
 
-    fn send(&mut self, chunk: Vec<A>) -> Vec<Sent<R>> {
+    fn send(&mut self, chunk: Vec<A>, listener: Option<Listener>) -> Sent<R> {
         let before = self.pace.encoded();
-        let (task, futures) = (self.package)(chunk, &self.pace);
+        let (task, batch) = (self.package)(chunk, &self.pace, listener);
         self.executor.execute(task);
         let bytes = self.pace.encoded() - before;
-        let weight = (bytes / futures.len() as u64).max(1);
-        self.weight += weight * futures.len() as u64;
-        let sent = futures.into_iter().map(|future| Sent { future, weight });
-        sent.collect()
+        let count = batch.len();
+        let weight = (bytes / count as u64).max(1);
+        self.weight += weight * count as u64;
+        let first = self.pulled;
+        self.pulled += count;
+        Sent {
+            batch,
+            first,
+            unread: count,
+            weight,
+        }
     }
 
     /// How many items the next chunk has: as asked for, or so many that it takes about
@@ -464,17 +602,13 @@ impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
 impl<A, R, It: Iterator<Item = A>> fmt::Debug for Map<'_, A, R, It> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Map");
-        shown
-            .field("ahead", &self.sent.len())
-            .finish_non_exhaustive()
+        shown.field("ahead", &self.ahead).finish_non_exhaustive()
     }
 }
 
 impl<A, R, It: Iterator<Item = A>> fmt::Debug for MapUnordered<'_, A, R, It> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("MapUnordered");
-        shown
-            .field("ahead", &self.completions.remaining())
-            .finish_non_exhaustive()
+        shown.field("ahead", &self.ahead).finish_non_exhaustive()
     }
 }

@@ -128,15 +128,22 @@ impl Roster {
         }
     }
 
-    /// The index of the worker that is at work on the chunk of this task.
-    pub(crate) fn at_chunk_of(&self, id: FutureId) -> Option<usize> {
-        let seats = self.seats.iter();
-        seats.enumerate().find_map(|(index, seat)| {
-            let Status::Busy { chunk, .. } = seat.as_ref()?.status else {
-                return None;
+    /// Nobody wants what has not begun of tasks of these names, first and last: it does not count any
+    /// more. Acts on the index of each worker that is at work on some of them.
+    pub(crate) fn abandon(&mut self, first: FutureId, last: FutureId, act: &mut dyn FnMut(usize)) {
+        for (index, seat) in self.seats.iter_mut().enumerate() {
+            let Some(Worker {
+                status: Status::Busy { rest, chunk, .. },
+                ..
+            }) = seat
+            else {
+                continue;
             };
-            (chunk.0..=chunk.1).contains(&id).then_some(index)
-        })
+            if first <= chunk.1 && chunk.0 <= last {
+                *rest = 0;
+                act(index);
+            }
+        }
     }
 
     /// Workers that will look for a task without being started.

@@ -1,7 +1,7 @@
 //! [`SerialExecutor`]: tasks in the caller.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
@@ -95,7 +95,7 @@ impl Host for SerialExecutor {
     fn count(&self, _: Verdict) {}
 
     /// In the caller nobody is there to watch: the limit is looked at afterwards.
-    fn watch(&self, _: Weak<dyn Expire>, _: Duration) -> Option<Watched> {
+    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<Watched> {
         None
     }
 

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,13 +11,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backlog::Removed;
+use crate::batch::{Batch, Decode, Expiring, Listener, Pace};
 use crate::error::{Error, PanicInfo};
-use crate::future::{Expire, Future, FutureId, Owner, Promise, Verdict, pair, pairs};
+use crate::future::{Expire, Future, FutureId, Owner, Promise, Verdict, pair};
 use crate::label::{Function, TaskInfo};
 use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
 use crate::process::codec;
 use crate::process::entry::{self, Call};
+use crate::process::parcel::{Packer, Part};
 use crate::process::request::{Request, Slot};
 use crate::state::Start;
 use crate::timer::Watched;
@@ -151,22 +152,12 @@ impl Task {
         (Self::new(options, job), future)
     }
 
-    /// A chunk of a map that may travel to a process.
+    /// A chunk of a map that may travel to a process, and where its outcomes come.
     pub(crate) fn portable_chunk<A: Payload, R: Payload>(
-        options: TaskOptions,
-        info: TaskInfo,
+        chunk: ChunkPlan<'_, A>,
         function: fn(A) -> R,
-        arguments: Vec<A>,
-        pace: &Arc<Pace>,
-    ) -> (Self, Vec<Future<R>>) {
-        Self::chunk(
-            options,
-            info,
-            function,
-            Some(Portable::of(function)),
-            arguments,
-            pace,
-        )
+    ) -> (Self, Arc<Batch<R>>) {
+        Self::chunk(chunk, function, Some(Portable::of(function)))
     }
 
     /// A task of this process alone.
@@ -190,53 +181,45 @@ impl Task {
         (Self::new(options, job), future)
     }
 
-    /// A chunk of a map, of this process alone.
-    pub(crate) fn local_chunk<F, A, R>(
-        options: TaskOptions,
-        info: TaskInfo,
-        f: &Arc<F>,
-        arguments: Vec<A>,
-        pace: &Arc<Pace>,
-    ) -> (Self, Vec<Future<R>>)
+    /// A chunk of a map, of this process alone, and where its outcomes come.
+    pub(crate) fn local_chunk<F, A, R>(chunk: ChunkPlan<'_, A>, f: &Arc<F>) -> (Self, Arc<Batch<R>>)
     where
         F: Fn(A) -> R + Send + Sync + 'static,
         A: Send + 'static,
         R: Send + 'static,
     {
         let f = Arc::clone(f);
-        Self::chunk(
-            options,
-            info,
-            move |argument| f(argument),
-            None,
-            arguments,
-            pace,
-        )
+        Self::chunk(chunk, move |argument| f(argument), None)
     }
 
     fn chunk<F, A, R>(
-        options: TaskOptions,
-        info: TaskInfo,
+        chunk: ChunkPlan<'_, A>,
         call: F,
         portable: Option<Portable<A, R>>,
-        arguments: Vec<A>,
-        pace: &Arc<Pace>,
-    ) -> (Self, Vec<Future<R>>)
+    ) -> (Self, Arc<Batch<R>>)
     where
         F: FnMut(A) -> R + Send + 'static,
         A: Send + 'static,
         R: Send + 'static,
     {
-        let (futures, promises): (Vec<_>, Vec<_>) = pairs(arguments.len()).into_iter().unzip();
+        let ChunkPlan {
+            options,
+            info,
+            arguments,
+            pace,
+            listener,
+        } = chunk;
+        let decode = portable.as_ref().map(|portable| portable.decode);
+        let batch = Batch::new(arguments.len(), info, decode, pace, listener);
         let job = Chunk {
             info,
             options,
             call,
             portable,
-            items: arguments.into_iter().zip(promises).collect(),
-            pace: Some(Arc::clone(pace)),
+            items: (0..).zip(arguments).collect(),
+            batch: Arc::clone(&batch),
         };
-        (Self::new(options, job), futures)
+        (Self::new(options, job), batch)
     }
 
     fn new(options: TaskOptions, job: impl Job + 'static) -> Self {
@@ -299,14 +282,28 @@ impl Task {
     }
 }
 
+/// A chunk of a map, before it is one.
+pub(crate) struct ChunkPlan<'a, A> {
+    /// What the user asked of each item.
+    pub(crate) options: TaskOptions,
+    /// What errors say of each item.
+    pub(crate) info: TaskInfo,
+    /// What the function is called with.
+    pub(crate) arguments: Vec<A>,
+    /// What the map learns of its items.
+    pub(crate) pace: &'a Arc<Pace>,
+    /// Told whenever something has come.
+    pub(crate) listener: Option<Listener>,
+}
+
 /// A task, encoded.
 pub(crate) enum Outgoing {
     /// What could not be encoded has settled.
     Nothing,
     /// A task.
     One(Request),
-    /// A chunk of a map, and who wants to know how long its items take.
-    Chunk(VecDeque<Request>, Option<Arc<Pace>>),
+    /// A chunk of a map.
+    Many(Vec<Part>),
 }
 
 impl fmt::Debug for Task {
@@ -333,7 +330,7 @@ pub(crate) trait Host {
     /// An item of that has settled.
     fn count(&self, verdict: Verdict);
     /// The item that it has begun may run for so long from now, while the answer lives.
-    fn watch(&self, task: Weak<dyn Expire>, limit: Duration) -> Option<Watched>;
+    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<Watched>;
     /// The item's future is about to be done.
     fn end(&self, verdict: Verdict);
     /// Its index in its pool.
@@ -352,44 +349,12 @@ impl Host for NoHost {
     }
     fn forget(&self) {}
     fn count(&self, _: Verdict) {}
-    fn watch(&self, _: Weak<dyn Expire>, _: Duration) -> Option<Watched> {
+    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<Watched> {
         None
     }
     fn end(&self, _: Verdict) {}
     fn index(&self) -> Option<usize> {
         None
-    }
-}
-
-/// What a map learns from the executor that runs its chunks.
-#[derive(Debug, Default)]
-pub(crate) struct Pace {
-    /// What an item took lately; 0: not known.
-    nanos_per_item: AtomicU64,
-    /// Bytes encoded so far.
-    encoded: AtomicU64,
-}
-
-impl Pace {
-    /// What an item took lately, if any did.
-    pub(crate) fn per_item(&self) -> Option<Duration> {
-        // ORDERING: Relaxed; an estimate.
-        let nanos = self.nanos_per_item.load(Ordering::Relaxed);
-        (nanos > 0).then(|| Duration::from_nanos(nanos))
-    }
-
-    /// Bytes encoded so far.
-    pub(crate) fn encoded(&self) -> u64 {
-        // ORDERING: Relaxed; written by the thread that reads it, inside `execute`.
-        self.encoded.load(Ordering::Relaxed)
-    }
-
-    /// Notes that so many items took so long.
-    pub(crate) fn note(&self, items: usize, took: Duration) {
-        let nanos = took.as_nanos() / (items.max(1) as u128);
-        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX).max(1);
-        // ORDERING: Relaxed; an estimate.
-        self.nanos_per_item.store(nanos, Ordering::Relaxed);
     }
 }
 
@@ -466,7 +431,8 @@ where
             // The function may be a closure, whose captures have a `Drop`.
             return discard((call, argument));
         }
-        let outcome = call_in_time(&promise, options, info, host, move || call(argument));
+        let expiring = || promise.expiring();
+        let outcome = call_in_time(expiring, options, info, host, move || call(argument));
         promise.settle(outcome, |verdict| host.end(verdict));
     }
 
@@ -520,7 +486,7 @@ fn begin<R>(promise: &Promise<R>, host: &dyn Host) -> Start {
 
 /// Calls an item's function; what comes too late is none.
 fn call_in_time<R: Send + 'static>(
-    promise: &Promise<R>,
+    expiring: impl FnOnce() -> Arc<dyn Expire>,
     options: TaskOptions,
     info: TaskInfo,
     host: &dyn Host,
@@ -531,7 +497,7 @@ fn call_in_time<R: Send + 'static>(
         return run();
     };
     let begun = Instant::now();
-    let watched = host.watch(promise.expiring(), limit);
+    let watched = host.watch(expiring(), limit);
     let outcome = run();
     drop(watched);
     if begun.elapsed() >= limit {
@@ -551,10 +517,10 @@ struct Chunk<F, A, R> {
     call: F,
     /// How it travels, if it may.
     portable: Option<Portable<A, R>>,
-    /// Arguments, and where results go; names ascend.
-    items: VecDeque<(A, Promise<R>)>,
-    /// Who wants to know how long items take.
-    pace: Option<Arc<Pace>>,
+    /// Indexes, ascending, and arguments.
+    items: VecDeque<(usize, A)>,
+    /// Where outcomes go.
+    batch: Arc<Batch<R>>,
 }
 
 impl<F, A, R> Job for Chunk<F, A, R>
@@ -564,14 +530,13 @@ where
     R: Send + 'static,
 {
     fn id(&self) -> FutureId {
-        let first = self.items.front().map(|(_, promise)| promise.id());
-        first.unwrap_or_else(|| unreachable!("chunks without items are not made, nor kept"))
+        self.batch
+            .id(self.items.front().map_or(0, |(index, _)| *index))
     }
 
     fn last(&self) -> FutureId {
-        self.items
-            .back()
-            .map_or_else(|| self.id(), |(_, promise)| promise.id())
+        let last = self.items.back();
+        last.map_or_else(|| self.id(), |(index, _)| self.batch.id(*index))
     }
 
     fn len(&self) -> usize {
@@ -579,100 +544,125 @@ where
     }
 
     fn attach(&self, owner: &Weak<dyn Owner>) {
-        for (_, promise) in &self.items {
-            promise.attach(owner);
-        }
+        self.batch.attach(owner);
     }
 
     fn contains(&self, id: FutureId) -> bool {
-        self.items
-            .binary_search_by_key(&id, |(_, p)| p.id())
-            .is_ok()
+        self.at(id).is_some()
     }
 
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
-        let at = self.items.binary_search_by_key(&id, |(_, p)| p.id());
-        let item = self.items.remove(at.ok()?)?;
-        Some(Box::new(item))
+        let (index, argument) = self.items.remove(self.at(id)?)?;
+        Some(Box::new(Item {
+            batch: Arc::clone(&self.batch),
+            index,
+            argument,
+        }))
     }
 
     fn run(mut self: Box<Self>, host: &dyn Host) {
         let begun = Instant::now();
         let mut count = 0;
-        while let Some((argument, promise)) = self.items.pop_front() {
-            if count > 0 && host.cancels() {
-                self.items.push_front((argument, promise));
+        while let Some((index, argument)) = self.items.pop_front() {
+            if self.batch.is_abandoned() || (count > 0 && host.cancels()) {
+                self.items.push_front((index, argument));
                 host.forget();
                 break;
             }
-            if begin(&promise, host) == Start::Cancelled {
-                discard(argument);
-                continue;
-            }
+            let id = self.batch.id(index);
+            host.begin(id);
+            host.begun(id);
             count += 1;
+            let batch = &self.batch;
+            let expiring = || -> Arc<dyn Expire> {
+                let batch = Arc::clone(batch);
+                Arc::new(Expiring { batch, index })
+            };
             let call = &mut self.call;
-            let outcome = call_in_time(&promise, self.options, self.info, host, || call(argument));
-            if let (true, Some(pace)) = (self.items.is_empty(), &self.pace) {
-                pace.note(count, begun.elapsed());
+            let outcome = call_in_time(expiring, self.options, self.info, host, || call(argument));
+            if self.items.is_empty() {
+                self.batch.pace().note(count, begun.elapsed());
             }
-            promise.settle(outcome, |verdict| host.end(verdict));
+            self.batch
+                .settle(index, outcome, |verdict| host.end(verdict));
         }
-        fail_each(self.items.drain(..), &Error::Cancelled, &mut |v| {
-            host.count(v)
-        });
+        self.cancel_rest(&Error::Cancelled, &mut |verdict| host.count(verdict));
         // The function may be a closure, whose captures have a `Drop`.
         discard(self);
     }
 
-    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        fail_each(self.items.into_iter(), error, settled);
+    fn fail(mut self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        self.cancel_rest(error, settled);
+        discard(self);
     }
 
-    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
-        let Some(portable) = self.portable else {
+    fn encode(mut self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
+        let Some(portable) = self.portable.take() else {
             unreachable!("only portable tasks reach a process pool")
         };
-        let mut requests = VecDeque::with_capacity(self.items.len());
-        for (argument, promise) in self.items {
-            match portable.encode(argument, self.info, limit) {
-                Ok(encoded) => {
-                    if let Some(pace) = &self.pace {
-                        // ORDERING: Relaxed; read by the thread that writes it.
-                        pace.encoded
-                            .fetch_add(encoded.1.len() as u64, Ordering::Relaxed);
-                    }
-                    let request = portable.request(promise, self.info, self.options, encoded);
-                    requests.push_back(request);
-                }
-                Err(error) => promise.settle(Err(error), &mut *settled),
+        let call = match (portable.export)(portable.function) {
+            Ok(call) => call,
+            Err(error) => {
+                self.cancel_rest(&error, settled);
+                return Outgoing::Nothing;
+            }
+        };
+        let mut packer = Packer::new(&self.batch, self.options, call, self.items.len());
+        while let Some((index, argument)) = self.items.pop_front() {
+            let encode = |into: &mut Vec<u8>| portable.append(argument, self.info, limit, into);
+            match packer.add(index, encode) {
+                Ok(size) => self.batch.pace().note_bytes(size),
+                Err(error) => self.batch.settle(index, Err(error), &mut *settled),
             }
         }
-        match requests.is_empty() {
-            true => Outgoing::Nothing,
-            false => Outgoing::Chunk(requests, self.pace),
+        match packer.into_parts() {
+            parts if parts.is_empty() => Outgoing::Nothing,
+            parts => Outgoing::Many(parts),
         }
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
+        unreachable!("only single tasks are given back")
     }
 }
 
-impl<A: Send, R: Send> Removed for (A, Promise<R>) {
+impl<F, A, R> Chunk<F, A, R> {
+    /// Where the item of that name is.
+    fn at(&self, id: FutureId) -> Option<usize> {
+        let index = self.batch.index_of(id)?;
+        self.items.binary_search_by_key(&index, |(i, _)| *i).ok()
+    }
+
+    /// Settles what has not begun.
+    fn cancel_rest(&mut self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        while let Some((index, argument)) = self.items.pop_front() {
+            discard(argument);
+            self.batch.settle(index, Err(error.clone()), &mut *settled);
+        }
+    }
+}
+
+/// Dropping a chunk cancels what has not begun.
+impl<F, A, R> Drop for Chunk<F, A, R> {
+    fn drop(&mut self) {
+        self.cancel_rest(&Error::Cancelled, &mut |_| ());
+    }
+}
+
+/// An item that was taken out of its chunk.
+struct Item<A, R> {
+    /// Where its outcome goes.
+    batch: Arc<Batch<R>>,
+    /// Which it is.
+    index: usize,
+    /// What its function would have been called with.
+    argument: A,
+}
+
+impl<A: Send, R: Send> Removed for Item<A, R> {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        fail_each(std::iter::once(*self), error, settled);
-    }
-}
-
-/// Settles items that will not run.
-fn fail_each<A, R>(
-    items: impl Iterator<Item = (A, Promise<R>)>,
-    error: &Error,
-    settled: &mut dyn FnMut(Verdict),
-) {
-    for (argument, promise) in items {
-        discard(argument);
-        promise.settle(Err(error.clone()), &mut *settled);
+        discard(self.argument);
+        self.batch.settle(self.index, Err(error.clone()), settled);
     }
 }
 
@@ -688,8 +678,10 @@ struct Portable<A, R> {
     export: Export<A, R>,
     /// Encodes an argument.
     encode: fn(&A, u64) -> Result<Bytes, Error>,
+    /// Encodes an argument behind others.
+    append: fn(&A, u64, &mut Vec<u8>) -> Result<(), Error>,
     /// Decodes a result.
-    decode: fn(&[u8]) -> Result<R, Error>,
+    decode: Decode<R>,
 }
 
 /// Names a function to a worker.
@@ -701,6 +693,7 @@ impl<A: Payload, R: Payload> Portable<A, R> {
             function,
             export: entry::export,
             encode: codec::encode,
+            append: codec::append,
             decode: codec::decode,
         }
     }
@@ -715,15 +708,29 @@ impl<A, R: Send + 'static> Portable<A, R> {
         options: TaskOptions,
         (call, argument): (Call, Bytes),
     ) -> Request {
-        let reply = Box::new(Slot::new(promise, info, self.decode));
-        Request {
-            call,
-            argument,
-            options,
-            attempts: 0,
-            returns: 0,
-            reply,
+        let reply = Slot::new(promise, info, self.decode);
+        Request::new(call, argument, options, Box::new(reply))
+    }
+
+    /// Encodes an argument, which is dropped here, behind others.
+    fn append(
+        &self,
+        argument: A,
+        info: TaskInfo,
+        limit: u64,
+        to: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let before = to.len();
+        let outcome = unwind::catch(|| {
+            let outcome = (self.append)(&argument, limit, to);
+            drop(argument);
+            outcome
+        });
+        let outcome = outcome.unwrap_or_else(|panic| Err(panicked(panic, info, None)));
+        if outcome.is_err() {
+            to.truncate(before);
         }
+        outcome
     }
 
     /// Names the function and encodes an argument, which is dropped here.

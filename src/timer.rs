@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::fork::Origin;
 use crate::future::Expire;
+use crate::unwind::discard;
 
 thread_local! {
     /// Whether this thread is a timer's.
@@ -78,14 +79,14 @@ pub(crate) struct Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         let entry = self.agenda.lock().due.remove(&self.key);
-        drop(entry); // off the lock: it may be the last to know of the task
+        discard(entry); // off the lock: it may be the last to know of the task
     }
 }
 
 /// One task with a limit.
 struct Entry {
-    /// Gone once its future and its promise are.
-    task: Weak<dyn Expire>,
+    /// It.
+    task: Arc<dyn Expire>,
     /// What its error says.
     limit: Duration,
 }
@@ -103,7 +104,7 @@ impl Timer {
     /// the limit is beyond the clock's end.
     pub(crate) fn watch(
         &self,
-        task: Weak<dyn Expire>,
+        task: Arc<dyn Expire>,
         limit: Duration,
     ) -> io::Result<Option<Watched>> {
         let Some(deadline) = Instant::now().checked_add(limit) else {
@@ -216,9 +217,8 @@ impl Agenda {
         let first = entries.due.pop_first();
         drop(entries);
         if let Some((_, entry)) = first {
-            if let Some(task) = entry.task.upgrade() {
-                task.expire(entry.limit);
-            }
+            entry.task.expire(entry.limit);
+            discard(entry); // it may be the last to know of the task
         }
         self.lock()
     }

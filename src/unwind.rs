@@ -30,12 +30,27 @@ thread_local! {
 ///
 /// # Errors
 /// The panic, if it ended in one.
+#[inline]
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
-    chain_hook();
-    let outer = exchange_note(None);
+    if !CHAINED.is_completed() {
+        chain_hook();
+    }
+    let outer = HAS_NOTED.get().then(|| exchange_note(None));
     DEPTH.set(DEPTH.get() + 1);
     let outcome = guard(f);
     DEPTH.set(DEPTH.get() - 1);
+    match (outcome, outer) {
+        (Ok(value), None) => Ok(value),
+        (outcome, outer) => outcome_of(outcome, outer.flatten()),
+    }
+}
+
+/// What it came to, where there was a panic, or is one around it.
+#[cold]
+fn outcome_of<R>(
+    outcome: Result<R, Box<dyn Any + Send>>,
+    outer: Option<Panic>,
+) -> Result<R, Panic> {
     let noted = exchange_note(outer);
     outcome.map_err(|payload| Panic {
         message: message_of(payload),
@@ -45,9 +60,6 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
 
 /// The note that there is, in exchange for another.
 fn exchange_note(note: Option<Panic>) -> Option<Panic> {
-    if !HAS_NOTED.get() && note.is_none() {
-        return None;
-    }
     HAS_NOTED.set(note.is_some());
     NOTED.replace(note)
 }
@@ -69,9 +81,12 @@ fn guard<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(f))
 }
 
+/// Done once our note-taking stands in front of the hook that the program has.
+static CHAINED: Once = Once::new();
+
 /// Adds our note-taking in front of the hook that the program has, once.
+#[cold]
 fn chain_hook() {
-    static CHAINED: Once = Once::new();
     if std::thread::panicking() {
         return; // std refuses to change the hook now; the next call will
     }

@@ -219,13 +219,6 @@ impl<T> Completions<T> {
         completions
     }
 
-    /// Watches one more; its number is how many were added before.
-    pub(crate) fn add(&mut self, future: Future<T>) {
-        self.watch(self.removed + self.futures.len(), &future);
-        self.futures.push_back(Some(future));
-        self.remaining += 1;
-    }
-
     fn watch(&self, number: usize, future: &Future<T>) {
         let sender = self.sender.clone();
         // The receiver may be gone by then; nobody waits any more.
@@ -235,10 +228,6 @@ impl<T> Completions<T> {
         if !future.watch(self.key, Box::new(tell)) {
             let _ = self.sender.send(number);
         }
-    }
-
-    pub(crate) fn remaining(&self) -> usize {
-        self.remaining
     }
 
     /// The next one that is done; `None` if there is none before the deadline.

@@ -198,10 +198,7 @@ impl<W: Work> Post<W> {
 
     /// The rest of the chunk will not begin.
     pub(crate) fn forget(&self) {
-        self.forget_in(&mut self.crew.lock());
-    }
-
-    fn forget_in(&self, state: &mut State<W>) {
+        let mut state = self.crew.lock();
         if let Some(worker) = state.roster.worker(self.index) {
             if let Status::Busy { rest, .. } = &mut worker.status {
                 *rest = 0;
@@ -244,22 +241,8 @@ impl<W: Work> Post<W> {
 
     /// What the worker took and did not begin goes back to the queue.
     pub(crate) fn give_back(&self, unbegun: W) {
-        let mut state = self.crew.lock();
-        self.forget_in(&mut state);
-        let (work, error) = match state.stage.clone() {
-            Stage::Open | Stage::Closing => {
-                state.backlog.push(unbegun);
-                self.crew.restock_in(&mut state);
-                let staffed = self.crew.staff(&mut state);
-                drop(state);
-                self.crew.announce();
-                return self.crew.break_unless(staffed);
-            }
-            Stage::Cancelling => (unbegun, Error::Cancelled),
-            Stage::Broken(error) => (unbegun, error),
-        };
-        drop(state);
-        work.fail(&error, &mut |verdict| self.crew.count(verdict));
+        self.forget();
+        self.crew.put_back(unbegun);
     }
 
     /// The worker's process is gone, and what it left behind has been seen to.

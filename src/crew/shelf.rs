@@ -27,6 +27,9 @@ pub(crate) trait Shelf<W>: Send + Sync {
     fn clear(&self) -> Vec<Box<dyn Removed>>;
     /// Takes a task out, unless a worker has begun it.
     fn recall(&self, id: FutureId) -> Recall;
+    /// Takes out what no worker has begun of a map's items of these names, first and last, and has
+    /// workers not begin the rest.
+    fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>>;
     /// Lets workers leave that find nothing there.
     fn close(&self);
     /// Has workers wait that find nothing there.

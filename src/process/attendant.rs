@@ -171,6 +171,10 @@ impl Attendant<'_> {
         for legacy in legacies {
             match legacy {
                 Legacy::Untouched(requests) if requests.is_empty() => {}
+                Legacy::Untouched(requests) if requests.is_abandoned() => {
+                    let crew = self.post.crew();
+                    requests.fail(&Error::Cancelled, &mut |verdict| crew.count(verdict));
+                }
                 Legacy::Untouched(requests) => self.post.give_back(requests),
                 Legacy::Killed(reply) => ledger.hand_over(reply, Encoded::Killed),
                 Legacy::Ran(reply) => {

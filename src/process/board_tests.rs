@@ -24,6 +24,7 @@ struct Heap {
     asleep: [AtomicU64; 1],
     beds: [Line<Bed>; 2],
     bytes: Vec<UnsafeCell<Vec<u8>>>,
+    results: Vec<UnsafeCell<Vec<u8>>>,
 }
 
 impl Heap {
@@ -36,6 +37,7 @@ impl Heap {
             asleep: [AtomicU64::new(0)],
             beds: Default::default(),
             bytes: (0..slots).map(|_| UnsafeCell::new(Vec::new())).collect(),
+            results: (0..slots).map(|_| UnsafeCell::new(Vec::new())).collect(),
         }
     }
 }
@@ -95,6 +97,22 @@ impl Memory for View {
             into.extend(&bytes[..size]);
         });
     }
+    fn write_result(&self, slot: usize, offset: usize, bytes: &[u8]) {
+        self.step().results[slot].with_mut(|place| {
+            // SAFETY: as above.
+            let results = unsafe { &mut *place };
+            results.truncate(offset);
+            results.extend(bytes);
+        });
+    }
+    fn read_results(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
+        self.step().results[slot].with(|place| {
+            // SAFETY: as above.
+            let results = unsafe { &*place };
+            into.clear();
+            into.extend(&results[..size]);
+        });
+    }
 }
 
 /// A process that lives as long as it likes.
@@ -135,7 +153,7 @@ fn work(board: &Board<View>, me: usize) -> usize {
                     count += 1;
                 }
             }
-            Claim::Ticket(_) => panic!("there are only tasks"),
+            Claim::Items(..) | Claim::Ticket(_) => panic!("there are only tasks"),
             Claim::Empty if is_closing => return count,
             Claim::Empty => {
                 if board.begin_search(me) == Step::Taken {

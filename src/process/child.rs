@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::fork::Origin;
@@ -13,14 +14,16 @@ use crate::process::board::layout::{INLINE, Mapped, Plan};
 use crate::process::board::{Board, Claim, Form, Place, Step};
 use crate::process::bytes::Bytes;
 use crate::process::channel::{Channel, Heard};
-use crate::process::entry::{self, Call};
+use crate::process::entry::{self, Call, Found};
 use crate::process::flag::Flag;
 use crate::process::launch::dialect;
+use crate::process::parcel::Items;
 use crate::process::reentry::{self, Mark};
+use crate::process::slip::{Outcome, Slip};
 use crate::process::sys;
 use crate::process::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
 use crate::sync::look_around;
-use crate::unwind;
+use crate::unwind::{self, Panic};
 use crate::worker::{Progress, WorkerInfo};
 
 /// What a worker exits with when it cannot serve.
@@ -208,6 +211,26 @@ impl Server {
         outcome
     }
 
+    /// Runs one of many small tasks; its result goes behind what stands in the buffer.
+    fn run_item(
+        &self,
+        function: &Result<Found, Error>,
+        argument: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        self.progress.begin_task();
+        let limit = self.welcome.payload_limit;
+        let outcome = unwind::catch(|| match function {
+            Ok(function) => function.call(argument, limit, to),
+            Err(error) => Err(error.clone()),
+        });
+        if self.origin.is_elsewhere() {
+            sys::vanish();
+        }
+        flush();
+        fault_of(outcome)
+    }
+
     fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<Call> {
         let size = header.length.checked_sub(CALL_SIZE as u64);
         let (Kind::Task, Some(size)) = (header.kind, size) else {
@@ -262,6 +285,10 @@ struct Hand<'a> {
     server: &'a mut Server,
     /// The argument of the task at hand; kept warm.
     argument: Vec<u8>,
+    /// Outcomes of the items at hand, as they stand on the board.
+    results: Vec<u8>,
+    /// Bytes that the last item's outcome took there: the next is taken to be as large.
+    last_result: usize,
 }
 
 impl<'a> Hand<'a> {
@@ -271,6 +298,8 @@ impl<'a> Hand<'a> {
             me,
             server,
             argument: Vec::new(),
+            results: Vec::new(),
+            last_result: 0,
         }
     }
 
@@ -286,6 +315,7 @@ impl<'a> Hand<'a> {
             }
             match claim {
                 Claim::Task(place, call) => self.run(place, call)?,
+                Claim::Items(place, call, count) => self.run_items(place, call, count)?,
                 Claim::Ticket(place) => match self.ask_for(place)? {
                     Told::Resume => {}
                     close => return Ok(close),
@@ -315,6 +345,62 @@ impl<'a> Hand<'a> {
             sys::await_death(); // the task was killed, and so are we
         }
         Ok(())
+    }
+
+    /// Runs items of a map, one after the other, as long as they may begin, and their outcomes fit.
+    fn run_items(&mut self, place: Place, call: Call, count: usize) -> io::Result<()> {
+        let begun = Instant::now();
+        let arguments = std::mem::take(&mut self.argument);
+        let function = entry::find(call);
+        let mut form = Form::Items;
+        self.results.clear();
+        for (index, argument) in Items::new(&arguments).take(count).enumerate() {
+            let is_roomy = self.results.len() + self.last_result <= INLINE;
+            if !is_roomy || self.board.item_begins(place, index) == Step::TooLate {
+                break; // the rest goes back
+            }
+            if !self.run_item(place, index, &function, argument)? {
+                form = Form::ItemsTold;
+                break;
+            }
+        }
+        self.argument = arguments;
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if self.board.finish_items(place, self.me, form, nanos) == Step::TooLate {
+            sys::await_death();
+        }
+        Ok(())
+    }
+
+    /// Runs an item, and lays its outcome down on the board; `false`: it was told over the link, since
+    /// there is no room.
+    fn run_item(
+        &mut self,
+        place: Place,
+        index: usize,
+        function: &Result<Found, Error>,
+        argument: &[u8],
+    ) -> io::Result<bool> {
+        let mut slip = Slip::new(&mut self.results);
+        match self.server.run_item(function, argument, slip.bytes()) {
+            Ok(()) => slip.end(Outcome::Value),
+            Err(fault) => {
+                slip.replace(&fault.to_body());
+                slip.end(Outcome::Fault);
+            }
+        }
+        self.last_result = slip.len().min(INLINE);
+        if let Some(result) = slip.fitting() {
+            let filled = slip.start() + result.len();
+            self.board.item_ends(place, index, result, filled);
+            return Ok(true);
+        }
+        let kind = match slip.kind() {
+            Outcome::Value => Kind::LargeValue,
+            Outcome::Fault => Kind::LargeFault,
+        };
+        self.server.say(kind, place, slip.body())?;
+        Ok(false)
     }
 
     /// Has the program say over the link what is to be done.
@@ -360,7 +446,11 @@ fn hear_welcome(channel: &mut Channel) -> io::Result<Welcome> {
 
 /// Runs user code; whatever it does short of ending the process becomes an outcome.
 fn run(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Fault> {
-    let outcome = unwind::catch(|| entry::invoke(call, argument, limit));
+    fault_of(unwind::catch(|| entry::invoke(call, argument, limit)))
+}
+
+/// What came of user code, as it travels.
+fn fault_of<R>(outcome: Result<Result<R, Error>, Panic>) -> Result<R, Fault> {
     match outcome {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Error::Decode(words))) => Err(Fault::Decode(words.as_str().to_owned())),
@@ -375,5 +465,5 @@ fn run(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Fault> {
 fn flush() {
     // A closed stdout is the user's affair.
     let _ = io::stdout().flush();
-    sys::flush_c_streams();
+    sys::flush_c_output();
 }

@@ -43,6 +43,31 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<By
     bytes
 }
 
+/// Encodes a value behind what stands there, which stays as it is if it cannot.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn append<T: Serialize + 'static>(
+    value: &T,
+    limit: u64,
+    to: &mut Vec<u8>,
+) -> Result<(), Error> {
+    if let Some(bytes) = plain::bytes_of(value) {
+        let size = bytes.len() as u64;
+        if size > limit {
+            return Err(Error::TooLarge { size, limit });
+        }
+        to.extend_from_slice(bytes);
+        return Ok(());
+    }
+    let before = to.len();
+    let outcome = format::encode(value, limit, to);
+    if outcome.is_err() {
+        to.truncate(before);
+    }
+    outcome
+}
+
 /// Decodes a value from exactly these bytes.
 ///
 /// # Errors
@@ -56,6 +81,8 @@ pub(crate) use format::ID;
 
 #[cfg(feature = "postcard")]
 mod format {
+    use postcard::ser_flavors::Flavor;
+
     use super::{DeserializeOwned, Error, Serialize};
 
     /// What hello calls the format.
@@ -72,8 +99,28 @@ mod format {
             let size = size as u64;
             return Err(Error::TooLarge { size, limit });
         }
-        *into = postcard::to_extend(value, std::mem::take(into)).map_err(words)?;
-        Ok(())
+        postcard::serialize_with_flavor(value, Behind(into)).map_err(words)
+    }
+
+    /// Writes behind what stands in a buffer, which stays the caller's whatever happens.
+    struct Behind<'a>(&'a mut Vec<u8>);
+
+    impl Flavor for Behind<'_> {
+        type Output = ();
+
+        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+            self.0.push(byte);
+            Ok(())
+        }
+
+        fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn finalize(self) -> postcard::Result<()> {
+            Ok(())
+        }
     }
 
     pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {

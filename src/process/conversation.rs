@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backlog::Work;
+use crate::batch::Pace;
 use crate::crew::{Conclude, Next, Post};
 use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
 use crate::future::Verdict;
@@ -19,7 +20,6 @@ use crate::process::requests::Requests;
 use crate::process::subprocess::Peak;
 use crate::process::wire::Fault;
 use crate::state::Start;
-use crate::task::Pace;
 use crate::unwind::discard;
 
 /// One chunk on its way through one worker.
@@ -192,9 +192,13 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// After `shutdown` with `cancel_futures`, what has not begun never does.
+    /// After `shutdown` with `cancel_futures`, and once their map was dropped, what has not begun never
+    /// does.
     fn drop_what_was_cancelled(&mut self) {
-        if self.has_begun && !self.rest.is_empty() && self.post.cancels() {
+        let is_unwanted = |request: &Request| {
+            (self.has_begun && self.post.cancels()) || request.reply.is_abandoned()
+        };
+        if self.rest.front().is_some_and(is_unwanted) {
             let waiting = std::mem::take(&mut self.rest);
             self.post.forget();
             let rest = Requests::Chunk {

@@ -52,7 +52,12 @@ pub(crate) struct Entry {
     fingerprint: fn() -> u64,
     /// Decodes the argument, calls the function at this address, encodes the result.
     run: Run,
+    /// The same for one of many small arguments; the result goes behind what stands in the buffer.
+    run_item: RunItem,
 }
+
+/// Function, argument, limit of the result's bytes, where the result goes.
+type RunItem = unsafe fn(*const (), &[u8], u64, &mut Vec<u8>) -> Result<(), Error>;
 
 /// Function, argument, limit of the result's bytes; to the result.
 type Run = unsafe fn(*const (), &mut Vec<u8>, u64) -> Result<Bytes, Error>;
@@ -75,6 +80,7 @@ where
         magic: MAGIC,
         fingerprint: fingerprint::<A, R>,
         run: run::<A, R>,
+        run_item: run_item::<A, R>,
     };
 }
 
@@ -112,11 +118,41 @@ where
 /// `Decode`, `Encode`, `TooLarge` of argument and result; `Decode` also for a call that names no
 /// function of this program.
 pub(crate) fn invoke(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Error> {
-    let (entry, function) = locate(call)
-        .ok_or_else(|| Error::Decode("the task names no function of this program".into()))?;
+    let Found { entry, function } = find(call)?;
     // SAFETY: the entry's fingerprint is the one that `export` took from the function's own type,
     // so `run` calls it as what it is.
     unsafe { (entry.run)(function, argument, limit) }
+}
+
+/// A function of this program that was found, to be called on many small arguments.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    /// How it is called.
+    entry: &'static Entry,
+    /// It.
+    function: *const (),
+}
+
+/// Finds the function that a call names.
+///
+/// # Errors
+/// `Decode` if it names none.
+pub(crate) fn find(call: Call) -> Result<Found, Error> {
+    let found = locate(call).map(|(entry, function)| Found { entry, function });
+    found.ok_or_else(|| Error::Decode("the task names no function of this program".into()))
+}
+
+impl Found {
+    /// Calls it on an encoded argument; the encoded result goes behind what stands in the buffer,
+    /// which else stays as it is.
+    ///
+    /// # Errors
+    /// As [`invoke`].
+    pub(crate) fn call(self, argument: &[u8], limit: u64, to: &mut Vec<u8>) -> Result<(), Error> {
+        // SAFETY: the entry's fingerprint is the one that `export` took from the function's own
+        // type, so `run_item` calls it as what it is.
+        unsafe { (self.entry.run_item)(self.function, argument, limit, to) }
+    }
 }
 
 /// The entry and function that a call names, if it names any.
@@ -202,6 +238,26 @@ where
     let result = function(argument);
     // The result is dropped here, before anybody hears of the outcome.
     codec::encode(&result, limit)
+}
+
+/// Decode, call, encode.
+///
+/// # Safety
+/// `function` is the address of a `fn(A) -> R`.
+unsafe fn run_item<A, R>(
+    function: *const (),
+    argument: &[u8],
+    limit: u64,
+    to: &mut Vec<u8>,
+) -> Result<(), Error>
+where
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    // SAFETY: the caller's promise; the pointer was made from the function's own address.
+    let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
+    let result = function(codec::decode(argument)?);
+    codec::append(&result, limit, to)
 }
 
 #[cfg(test)]

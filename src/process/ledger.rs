@@ -2,19 +2,23 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::backlog::{Removed, Work};
+use crate::batch::Answers;
 use crate::crew::{Crew, Load, Origin, Shelf};
 use crate::error::Error;
 use crate::future::{FutureId, News, Recall};
 use crate::process::board::layout::{Handle, Mapped, Plan};
-use crate::process::board::{Board, Form, Place, Publish, Remains, Step};
+use crate::process::board::{Board, Form, Place, Progress, Publish, Remains, Step};
 use crate::process::bytes::Bytes;
 use crate::process::conversation::error_of;
 use crate::process::entry::Call;
 use crate::process::herald::Herald;
+use crate::process::parcel::Parcel;
+use crate::process::pieces::{Piece, Pieces, pieces_of};
 use crate::process::request::{Encoded, Reply};
-use crate::process::requests::Requests;
+use crate::process::requests::{Requests, Small};
 use crate::process::tender::{Bringer, Need, Store, Tender};
 use crate::process::wire::Fault;
 use crate::roster::Counts;
@@ -53,6 +57,8 @@ struct Books {
     free: Vec<usize>,
     /// What came of tasks so far.
     counts: Counts,
+    /// How many of the slots hold items of maps.
+    parcels: usize,
     /// Where outcomes are read.
     scratch: Vec<u8>,
 }
@@ -78,16 +84,37 @@ enum Posted {
         /// The outcome, where it came over the link and the slot is not done.
         told: Option<Encoded>,
     },
+    /// Items of a map.
+    Parcel {
+        /// They.
+        parcel: Parcel,
+        /// The outcome of one of them, where it came over the link and the slot is not done.
+        told: Option<Result<Vec<u8>, Fault>>,
+        /// How many outcomes were brought home before the slot is done, and how many bytes they take.
+        taken: (usize, usize),
+    },
     /// What its worker is told over the link.
     Ticket(Requests),
 }
 
-/// An outcome on its way to its future.
-struct Arrival {
-    /// Where it goes.
-    reply: Box<dyn Reply>,
-    /// It.
-    outcome: Encoded,
+/// What is on its way to where it was asked for.
+enum Arrival {
+    /// The outcome of a task.
+    Task {
+        /// Where it goes.
+        reply: Box<dyn Reply>,
+        /// It.
+        outcome: Encoded,
+    },
+    /// Outcomes of items of a map.
+    Items {
+        /// Where they go.
+        answers: Arc<dyn Answers>,
+        /// They.
+        pieces: Vec<Piece>,
+        /// Items that their worker has not begun.
+        rest: Option<Parcel>,
+    },
 }
 
 /// What a dead worker leaves behind.
@@ -116,6 +143,7 @@ impl Ledger {
             records: (0..plan.slots).map(|_| None).collect(),
             free: (0..plan.slots).rev().collect(),
             counts: Counts::default(),
+            parcels: 0,
             scratch: Vec::new(),
         };
         Some(Arc::new_cyclic(|me: &Weak<Self>| Self {
@@ -153,8 +181,10 @@ impl Ledger {
     /// Takes out the task of a slot that is done.
     fn take_outcome(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
         let record = books.records.get_mut(slot)?.as_mut()?;
-        let Posted::Task { reply, told, .. } = &mut record.work else {
-            return None;
+        let (reply, told) = match &mut record.work {
+            Posted::Task { reply, told, .. } => (reply, told),
+            Posted::Parcel { .. } => return self.take_items(books, slot),
+            Posted::Ticket(_) => return None,
         };
         let bytes = &mut books.scratch;
         let outcome = match self.board.outcome(record.place, bytes)? {
@@ -173,6 +203,105 @@ impl Ledger {
         Some(books.arrival(reply, outcome))
     }
 
+    /// Takes out items that are done, and those that their worker has left alone.
+    fn take_items(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
+        let record = books.records.get_mut(slot)?.as_mut()?;
+        let Posted::Parcel { told, .. } = &mut record.work else {
+            return None;
+        };
+        let Some((form, worker)) = self.board.done_form(record.place) else {
+            return self.take_early(books, slot);
+        };
+        let told = match form {
+            // If it has not come over the link so far, it is closed when it comes.
+            Form::ItemsTold => Some(told.take()?),
+            _ => None,
+        };
+        let (arrival, _) = self.close_items(books, slot, worker, told)?;
+        Some(arrival)
+    }
+
+    /// Brings home what is done of items that their worker is at.
+    fn take_early(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
+        let Books {
+            records, scratch, ..
+        } = books;
+        let record = records.get_mut(slot)?.as_mut()?;
+        let Posted::Parcel { parcel, taken, .. } = &mut record.work else {
+            return None;
+        };
+        let worker = self.board.runner(record.place)?;
+        let Progress { done, .. } = self.board.progress(record.place, parcel.len());
+        if done <= taken.0 {
+            return None;
+        }
+        self.board.item_results(record.place, scratch);
+        let bytes = scratch.get(taken.1..)?;
+        let answers = Arc::clone(&parcel.answers);
+        let (first, count) = (parcel.items().start + taken.0, done - taken.0);
+        let found = pieces_of(bytes, first, count, worker, &*answers);
+        if found.items < count {
+            return None; // left to the end, which says what is wrong
+        }
+        *taken = (done, taken.1 + found.bytes);
+        books.count(&found.pieces);
+        Some(Arrival::Items {
+            answers,
+            pieces: found.pieces,
+            rest: None,
+        })
+    }
+
+    /// Takes out items that no worker is at any more, what came over the link of one of them included;
+    /// whether the worker has begun the first of those that are left.
+    fn close_items(
+        &self,
+        books: &mut Books,
+        slot: usize,
+        worker: usize,
+        told: Option<Result<Vec<u8>, Fault>>,
+    ) -> Option<(Arrival, bool)> {
+        let record = self.remove(books, slot)?;
+        let place = record.place;
+        let Posted::Parcel {
+            mut parcel, taken, ..
+        } = record.work
+        else {
+            return None;
+        };
+        let answers = Arc::clone(&parcel.answers);
+        let Progress { done, has_begun } = self.board.progress(place, parcel.len());
+        let nanos = self.board.item_results(place, &mut books.scratch);
+        let bytes = books.scratch.get(taken.1..).unwrap_or(&[]);
+        let first = parcel.items().start;
+        let (from, count) = (first + taken.0, done.saturating_sub(taken.0));
+        let Pieces {
+            mut pieces, items, ..
+        } = pieces_of(bytes, from, count, worker, &*answers);
+        // What a worker says it has done, and has not, it makes up.
+        pieces.extend((items..count).map(|at| {
+            let words = "the worker's report on the items is garbled";
+            Piece::Error(from + at, Error::Decode(words.into()))
+        }));
+        let done = done.max(taken.0);
+        if nanos > 0 {
+            answers
+                .pace()
+                .note(done.max(1), Duration::from_nanos(nanos));
+        }
+        let was_told = told.is_some();
+        pieces.extend(told.map(|told| Piece::told(first + done, told, worker, &*answers)));
+        books.count(&pieces);
+        parcel.skip(done + usize::from(was_told));
+        let rest = (parcel.len() > 0).then_some(parcel);
+        let arrival = Arrival::Items {
+            answers,
+            pieces,
+            rest,
+        };
+        Some((arrival, has_begun && !was_told))
+    }
+
     /// Takes out a task that has begun; from here on it cannot be cancelled.
     fn remove_task(&self, books: &mut Books, slot: usize) -> Option<Box<dyn Reply>> {
         match self.remove(books, slot)?.work {
@@ -181,13 +310,14 @@ impl Ledger {
                 let (Start::Begun | Start::Cancelled) = reply.start();
                 Some(reply)
             }
-            Posted::Ticket(_) => None,
+            Posted::Parcel { .. } | Posted::Ticket(_) => None,
         }
     }
 
     fn remove(&self, books: &mut Books, slot: usize) -> Option<Record> {
         let record = books.records[slot].take()?;
         books.free.push(slot);
+        books.parcels -= usize::from(matches!(record.work, Posted::Parcel { .. }));
         if record.is_hooked {
             // ORDERING: Relaxed; read by the tender, which looks again and again while it matters.
             self.hooked.fetch_sub(1, Ordering::Relaxed);
@@ -202,7 +332,23 @@ impl Ledger {
     }
 
     fn deliver(&self, arrival: Arrival, by: Bringer) {
-        let News { waker, opens } = arrival.reply.arrive(arrival.outcome);
+        let (reply, outcome) = match arrival {
+            Arrival::Task { reply, outcome } => (reply, outcome),
+            Arrival::Items {
+                answers,
+                pieces,
+                rest,
+            } => {
+                for piece in pieces {
+                    piece.arrive(&*answers);
+                }
+                if let Some(rest) = rest {
+                    self.return_rest(rest);
+                }
+                return;
+            }
+        };
+        let News { waker, opens } = reply.arrive(outcome);
         if let Some(opens) = opens {
             self.herald.open(opens);
         }
@@ -213,6 +359,17 @@ impl Ledger {
         }
     }
 
+    /// Items that their worker has left alone go to another, unless nobody wants them any more.
+    fn return_rest(&self, rest: Parcel) {
+        let crew = self.crew.get().and_then(Weak::upgrade);
+        match crew {
+            Some(crew) if !rest.answers.is_abandoned() => crew.put_back(Requests::Parcel(rest)),
+            _ => rest.fail(&Error::Cancelled, &mut |_| {
+                self.lock().counts.cancelled += 1;
+            }),
+        }
+    }
+
     /// An outcome came over the link, before or after its slot became done.
     pub(crate) fn tell(&self, place: Place, outcome: Result<Vec<u8>, Fault>, worker: usize) {
         let mut books = self.lock();
@@ -220,11 +377,15 @@ impl Ledger {
         let Some(record) = record.filter(|record| record.place == place) else {
             return; // it was killed, or the worker makes things up
         };
-        if let Posted::Task { reply, told, .. } = &mut record.work {
-            *told = Some(match outcome {
-                Ok(value) => Encoded::Value(value.into()),
-                Err(fault) => Encoded::Error(error_of(fault, reply.info(), worker, None)),
-            });
+        match &mut record.work {
+            Posted::Task { reply, told, .. } => {
+                *told = Some(match outcome {
+                    Ok(value) => Encoded::Value(value.into()),
+                    Err(fault) => Encoded::Error(error_of(fault, reply.info(), worker, None)),
+                });
+            }
+            Posted::Parcel { told, .. } => *told = Some(outcome),
+            Posted::Ticket(_) => {}
         }
         let arrival = self.take_outcome(&mut books, place.slot);
         drop(books);
@@ -289,7 +450,7 @@ impl Ledger {
                 Some(record) if record.is_task() => {
                     tasks.extend(self.remove_task(&mut books, slot))
                 }
-                _ => tickets.extend(self.remove(&mut books, slot).map(|record| record.work)),
+                _ => tickets.extend(self.remove(&mut books, slot).map(Record::into_requests)),
             }
         }
         drop(books);
@@ -298,10 +459,8 @@ impl Ledger {
         for reply in tasks {
             self.hand_over(reply, Encoded::Error(error.clone()));
         }
-        for ticket in tickets {
-            if let Posted::Ticket(requests) = ticket {
-                requests.fail(&error, &mut |_| self.lock().counts.failed += 1);
-            }
+        for requests in tickets.into_iter().flatten() {
+            requests.fail(&error, &mut |_| self.lock().counts.failed += 1);
         }
     }
 
@@ -319,7 +478,7 @@ impl Ledger {
         let mut books = self.lock();
         let record = books.records.get(place.slot)?.as_ref()?;
         let is_its = record.place == place
-            && !record.is_task()
+            && matches!(record.work, Posted::Ticket(_))
             && self.board.remains(place, worker) == Remains::Running;
         if !is_its {
             return None;
@@ -327,10 +486,7 @@ impl Ledger {
         let record = self.remove(&mut books, place.slot)?;
         drop(books);
         self.fetch_more();
-        match record.work {
-            Posted::Ticket(requests) => Some(requests),
-            Posted::Task { .. } => None,
-        }
+        record.into_requests()
     }
 
     /// A worker is dead: brings in what it left finished; what it did not.
@@ -342,38 +498,25 @@ impl Ledger {
             let Some(record) = &books.records[slot] else {
                 continue;
             };
-            let (remains, is_task) = (self.board.remains(record.place, worker), record.is_task());
-            match (remains, is_task) {
-                (Remains::None, true) if self.board.is_lost(record.place) => {
-                    legacies.extend(self.remove_task(&mut books, slot).map(Legacy::Ran));
-                }
-                (Remains::None, true) => {}
-                (Remains::None, false) if !self.board.is_lost(record.place) => {}
-                (Remains::Done, true) => match self.take_outcome(&mut books, slot) {
-                    Some(arrival) => arrivals.push(arrival),
-                    // What it had to tell over the link never came.
-                    None => legacies.extend(self.remove_task(&mut books, slot).map(Legacy::Ran)),
+            let remains = self.board.remains(record.place, worker);
+            if remains == Remains::None && !self.board.is_lost(record.place) {
+                continue;
+            }
+            match record.work {
+                Posted::Task { .. } => match self.bury_task(&mut books, slot, remains) {
+                    Buried::Arrived(arrival) => arrivals.push(arrival),
+                    Buried::Left(legacy) => legacies.push(legacy),
+                    Buried::Nothing => {}
                 },
-                (Remains::Running, true) => {
-                    let told = books.take_told(slot);
-                    let reply = self.remove_task(&mut books, slot);
-                    match (told, reply) {
-                        (Some(outcome), Some(reply)) => {
-                            arrivals.push(books.arrival(reply, outcome));
-                        }
-                        (None, Some(reply)) => legacies.push(Legacy::Ran(reply)),
-                        (_, None) => {}
-                    }
+                Posted::Parcel { .. } => {
+                    let (legacy, arrival) = self.bury_items(&mut books, slot, worker, remains);
+                    legacies.extend(legacy);
+                    arrivals.extend(arrival);
                 }
-                (Remains::Killed, true) => {
-                    legacies.extend(self.remove_task(&mut books, slot).map(Legacy::Killed));
-                }
-                (_, false) => {
-                    if let Some(Posted::Ticket(requests)) =
-                        self.remove(&mut books, slot).map(|record| record.work)
-                    {
-                        legacies.push(Legacy::Untouched(requests));
-                    }
+                Posted::Ticket(_) => {
+                    let requests = self.remove(&mut books, slot);
+                    let requests = requests.and_then(Record::into_requests);
+                    legacies.extend(requests.map(Legacy::Untouched));
                 }
             }
         }
@@ -384,6 +527,63 @@ impl Ledger {
             self.deliver(arrival, Bringer::Ours);
         }
         legacies
+    }
+
+    /// Takes out a task of a dead worker.
+    fn bury_task(&self, books: &mut Books, slot: usize, remains: Remains) -> Buried {
+        if remains == Remains::Done {
+            if let Some(arrival) = self.take_outcome(books, slot) {
+                return Buried::Arrived(arrival);
+            }
+            // What it had to tell over the link never came.
+        }
+        let told = match remains {
+            Remains::Running => books.take_told(slot),
+            _ => None,
+        };
+        match (told, self.remove_task(books, slot)) {
+            (Some(outcome), Some(reply)) => Buried::Arrived(books.arrival(reply, outcome)),
+            (None, Some(reply)) if remains == Remains::Killed => {
+                Buried::Left(Legacy::Killed(reply))
+            }
+            (None, Some(reply)) => Buried::Left(Legacy::Ran(reply)),
+            (_, None) => Buried::Nothing,
+        }
+    }
+
+    /// Takes out items of a dead worker: those that it had done have arrived, the one that it was at
+    /// is left, and the rest goes back.
+    fn bury_items(
+        &self,
+        books: &mut Books,
+        slot: usize,
+        worker: usize,
+        remains: Remains,
+    ) -> (Option<Legacy>, Option<Arrival>) {
+        if remains == Remains::Done {
+            if let Some(arrival) = self.take_items(books, slot) {
+                return (None, Some(arrival));
+            }
+            // What it had to tell over the link never came: the item that it was at is lost.
+        }
+        let told = match &mut books.records[slot] {
+            Some(Record {
+                work: Posted::Parcel { told, .. },
+                ..
+            }) => told.take(),
+            _ => None,
+        };
+        let closed = self.close_items(books, slot, worker, told);
+        let Some((mut arrival, has_begun)) = closed else {
+            return (None, None);
+        };
+        let mut lost = None;
+        if let (Arrival::Items { rest, .. }, true) = (&mut arrival, has_begun) {
+            lost = rest.as_mut().and_then(Parcel::pop);
+            // An empty one has nothing to return.
+            rest.take_if(|rest| rest.len() == 0);
+        }
+        (lost.map(|lost| Legacy::Ran(lost.reply)), Some(arrival))
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -421,6 +621,23 @@ impl Store for Ledger {
         true
     }
 
+    fn sweep(&self) -> bool {
+        let mut arrivals = Vec::new();
+        let mut books = self.lock();
+        if books.parcels == 0 {
+            return false;
+        }
+        for slot in 0..books.records.len() {
+            arrivals.extend(self.take_early(&mut books, slot));
+        }
+        drop(books);
+        let any = !arrivals.is_empty();
+        for arrival in arrivals {
+            self.deliver(arrival, Bringer::Ours);
+        }
+        any
+    }
+
     fn need(&self) -> Need {
         // ORDERING: Relaxed, both; who changes them calls the tender afterwards.
         if self.hooked.load(Ordering::Relaxed) > 0 {
@@ -439,41 +656,57 @@ impl Shelf<Requests> for Ledger {
         let Some(slot) = books.free.pop() else {
             return Err(work);
         };
-        let small = work.as_small_task();
-        let published = match small {
-            Some(task) => {
-                let argument = &task.argument;
-                self.board
-                    .publish(slot, Form::Argument, task.call, argument)
+        let board = &self.board;
+        let published = match work.as_small() {
+            Some(Small::Task(task)) => {
+                board.publish(slot, Form::Argument, task.call, &task.argument)
             }
-            None => self.board.publish(slot, Form::Ticket, NO_CALL, &[]),
+            Some(Small::Parcel(it)) => {
+                board.publish_items(slot, Form::Items, it.call, &it.bytes, it.len())
+            }
+            None => board.publish(slot, Form::Ticket, NO_CALL, &[]),
         };
         let Publish::Published(place) = published else {
             books.free.push(slot);
             return Err(work);
         };
-        let work = match (small.is_some(), work) {
-            (true, Requests::One(task)) => Posted::Task {
+        if work.is_abandoned() {
+            self.board.stop(place); // its map was dropped on its way here
+        }
+        let is_small = work.as_small().is_some();
+        let work = match work {
+            Requests::One(task) if is_small => Posted::Task {
                 id: task.reply.id(),
                 reply: task.reply,
                 told: None,
             },
-            (_, work) => Posted::Ticket(work),
+            Requests::Parcel(parcel) if is_small => Posted::Parcel {
+                parcel,
+                told: None,
+                taken: (0, 0),
+            },
+            work => Posted::Ticket(work),
         };
         let is_hooked = match (&work, origin) {
             (Posted::Task { reply, .. }, Origin::Queued) => reply.is_hooked(),
+            (Posted::Parcel { parcel, .. }, _) => parcel.answers.is_hooked(),
             // Nobody has its future so far, or it settles elsewhere.
             _ => false,
         };
         if is_hooked {
-            // ORDERING: Relaxed; the tender serves the backlog, and sees it.
+            // ORDERING: Relaxed; the tender is called below.
             self.hooked.fetch_add(1, Ordering::Relaxed);
         }
+        books.parcels += usize::from(matches!(work, Posted::Parcel { .. }));
         books.records[slot] = Some(Record {
             place,
             work,
             is_hooked,
         });
+        drop(books);
+        if is_hooked {
+            self.tender.call();
+        }
         Ok(())
     }
 
@@ -501,16 +734,28 @@ impl Shelf<Requests> for Ledger {
             ..Load::default()
         };
         for record in books.records.iter().flatten() {
-            if self.board.is_running(record.place) {
-                load.running += usize::from(record.is_task());
-                load.claimed += usize::from(!record.is_task());
-            } else if self.board.is_ready(record.place) {
-                load.waiting += 1;
-            }
-            if let Posted::Ticket(requests) = &record.work {
-                load.tasks += requests.len();
-            } else if self.board.is_ready(record.place) {
-                load.tasks += 1;
+            let is_running = self.board.is_running(record.place);
+            let is_ready = self.board.is_ready(record.place);
+            load.waiting += usize::from(is_ready);
+            match &record.work {
+                Posted::Task { .. } => {
+                    load.running += usize::from(is_running);
+                    load.tasks += usize::from(is_ready);
+                }
+                Posted::Parcel { parcel, .. } if is_running => {
+                    let progress = self.board.progress(record.place, parcel.len());
+                    load.running += 1;
+                    if !parcel.answers.is_abandoned() {
+                        load.tasks += parcel.len().saturating_sub(progress.done + 1);
+                    }
+                }
+                Posted::Parcel { parcel, .. } => {
+                    load.tasks += if is_ready { parcel.len() } else { 0 };
+                }
+                Posted::Ticket(requests) => {
+                    load.claimed += usize::from(is_running);
+                    load.tasks += requests.len();
+                }
             }
         }
         load
@@ -528,12 +773,15 @@ impl Shelf<Requests> for Ledger {
                 let all = requests.take_all().into_iter();
                 taken.extend(all.map(|request| Box::new(request) as _));
             }
-            if self.board.cancel(record.place) == Step::Taken {
-                if let Some(Posted::Task { reply, .. }) =
-                    self.remove(&mut books, slot).map(|record| record.work)
-                {
-                    taken.push(Box::new(reply));
-                }
+            if self.board.cancel(record.place) == Step::TooLate {
+                // Items that a worker has not begun never do.
+                self.board.stop(record.place);
+                continue;
+            }
+            match self.remove(&mut books, slot).map(|record| record.work) {
+                Some(Posted::Task { reply, .. }) => taken.push(Box::new(reply)),
+                Some(Posted::Parcel { parcel, .. }) => taken.push(Box::new(parcel)),
+                Some(Posted::Ticket(_)) | None => {}
             }
         }
         taken
@@ -553,6 +801,8 @@ impl Shelf<Requests> for Ledger {
                 let record = self.remove(&mut books, slot);
                 Recall::Recalled(Box::new(record.map(|record| record.work)))
             }
+            // Items of a map are cancelled all together.
+            Posted::Parcel { .. } => Recall::Begun,
             Posted::Ticket(requests) => {
                 let request = requests.take(id);
                 // The last of them: unless its worker is asking for it, nobody need.
@@ -562,6 +812,29 @@ impl Shelf<Requests> for Ledger {
                 Recall::Recalled(Box::new(request))
             }
         }
+    }
+
+    fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
+        let mut books = self.lock();
+        let mut taken: Vec<Box<dyn Removed>> = Vec::new();
+        for slot in 0..books.records.len() {
+            let Some(record) = &mut books.records[slot] else {
+                continue;
+            };
+            if !record.is_one_of(first, last) {
+                continue;
+            }
+            if self.board.cancel(record.place) == Step::TooLate {
+                self.board.stop(record.place);
+                continue;
+            }
+            let requests = self.remove(&mut books, slot);
+            if let Some(requests) = requests.and_then(Record::into_requests) {
+                let all = requests.into_parts().0.into_iter();
+                taken.extend(all.map(|request| Box::new(request) as _));
+            }
+        }
+        taken
     }
 
     fn close(&self) {
@@ -593,8 +866,16 @@ impl Books {
             .filter_map(|(slot, record)| Some((slot, record.as_mut()?)))
             .find(|(_, record)| match &record.work {
                 Posted::Task { id: own, .. } => *own == id,
+                Posted::Parcel { .. } => false,
                 Posted::Ticket(requests) => requests.contains(id),
             })
+    }
+
+    fn count(&mut self, pieces: &[Piece]) {
+        for (values, errors) in pieces.iter().map(Piece::counts) {
+            self.counts.completed += values;
+            self.counts.failed += errors;
+        }
     }
 
     /// An outcome on its way, counted.
@@ -604,13 +885,13 @@ impl Books {
             Encoded::Error(_) => self.counts.failed += 1,
             Encoded::Killed => self.counts.cancelled += 1,
         }
-        Arrival { reply, outcome }
+        Arrival::Task { reply, outcome }
     }
 
     fn take_told(&mut self, slot: usize) -> Option<Encoded> {
         match &mut self.records[slot].as_mut()?.work {
             Posted::Task { told, .. } => told.take(),
-            Posted::Ticket(_) => None,
+            Posted::Parcel { .. } | Posted::Ticket(_) => None,
         }
     }
 }
@@ -619,4 +900,34 @@ impl Record {
     fn is_task(&self) -> bool {
         matches!(self.work, Posted::Task { .. })
     }
+
+    /// What it is, unless it is a task, to be queued again.
+    fn into_requests(self) -> Option<Requests> {
+        match self.work {
+            Posted::Task { .. } => None,
+            Posted::Parcel { parcel, .. } => Some(Requests::Parcel(parcel)),
+            Posted::Ticket(requests) => Some(requests),
+        }
+    }
+
+    /// Whether it belongs to the chunk of a map whose items have these names.
+    fn is_one_of(&self, first: FutureId, last: FutureId) -> bool {
+        let name = match &self.work {
+            Posted::Task { id, .. } => *id,
+            Posted::Parcel { parcel, .. } => parcel.id(),
+            Posted::Ticket(requests) if requests.is_empty() => return false,
+            Posted::Ticket(requests) => requests.id(),
+        };
+        (first..=last).contains(&name)
+    }
+}
+
+/// What a dead worker left of a task.
+enum Buried {
+    /// Its outcome.
+    Arrived(Arrival),
+    /// None.
+    Left(Legacy),
+    /// Somebody else has seen to it.
+    Nothing,
 }

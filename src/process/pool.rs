@@ -17,6 +17,7 @@ use crate::process::builder::ProcessPoolBuilder;
 use crate::process::desks::Desks;
 use crate::process::launch::Launch;
 use crate::process::ledger::Ledger;
+use crate::process::parcel::Part;
 use crate::process::requests::Requests;
 use crate::process::tender::{Bringer, Store};
 use crate::task::{Outgoing, Task};
@@ -150,13 +151,19 @@ impl ProcessPoolExecutor {
     fn submit_admitted(&self, task: Task) {
         task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
         let count = &mut |verdict| self.crew.count(verdict);
-        let requests = match task.into_outgoing(self.payload_limit, count) {
-            Outgoing::Nothing => return self.crew.withdraw_admission(),
-            Outgoing::One(task) => Requests::One(task),
-            Outgoing::Chunk(waiting, pace) => Requests::Chunk { waiting, pace },
-        };
-        if let Submit::Refused(requests, error) = self.crew.submit(requests) {
-            requests.fail(&error, &mut |_| ());
+        match task.into_outgoing(self.payload_limit, count) {
+            Outgoing::Nothing => self.crew.withdraw_admission(),
+            Outgoing::One(task) => fail_refused(self.crew.submit(Requests::One(task))),
+            Outgoing::Many(parts) => {
+                self.crew.withdraw_admission();
+                for part in parts {
+                    let requests = match part {
+                        Part::Parcel(parcel) => Requests::Parcel(parcel),
+                        Part::Item(item) => Requests::One(item),
+                    };
+                    fail_refused(self.crew.submit_more(requests));
+                }
+            }
         }
     }
 
@@ -195,6 +202,13 @@ impl ProcessPoolExecutor {
             payload_limit,
             terminate_grace,
         }
+    }
+}
+
+/// Settles what was refused.
+fn fail_refused(submit: Submit<Requests>) {
+    if let Submit::Refused(requests, error) = submit {
+        requests.fail(&error, &mut |_| ());
     }
 }
 
@@ -274,11 +288,11 @@ impl Owner for Tasks {
         }
     }
 
-    /// Raised under the crew's lock, while the chunk is the one at hand: the next one's attendant
-    /// lowers the flag after that, before it sends anything.
-    fn forgo(&self, id: FutureId) {
+    /// The flag is raised under the crew's lock, while the chunk is the one at hand: the next one's
+    /// attendant lowers it after that, before it sends anything.
+    fn abandon(&self, first: FutureId, last: FutureId) {
         if let Some(crew) = self.crew.upgrade() {
-            crew.at_chunk_of(id, |index| {
+            crew.abandon(first, last, |index| {
                 let process = self.desks.at(index);
                 if let Some(flag) = process.as_ref().and_then(|process| process.flag()) {
                     flag.raise();

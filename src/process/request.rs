@@ -25,6 +25,25 @@ pub(crate) struct Request {
     pub(crate) reply: Box<dyn Reply>,
 }
 
+impl Request {
+    /// A task that no worker has begun.
+    pub(crate) fn new(
+        call: Call,
+        argument: Bytes,
+        options: TaskOptions,
+        reply: Box<dyn Reply>,
+    ) -> Self {
+        Self {
+            call,
+            argument,
+            options,
+            attempts: 0,
+            returns: 0,
+            reply,
+        }
+    }
+}
+
 /// The promise of a [`Request`], its type erased: the one place where the outcome of a process's
 /// task settles.
 pub(crate) trait Reply: Send {
@@ -44,6 +63,10 @@ pub(crate) trait Reply: Send {
     fn arrive(self: Box<Self>, outcome: Encoded) -> News;
     /// Whether somebody is to hear at once when it is done.
     fn is_hooked(&self) -> bool;
+    /// Whether it need not begin, as it belongs to a map that was dropped.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
 }
 
 /// What came of a task, as it arrives.

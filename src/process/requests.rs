@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::backlog::{Removed, Work};
+use crate::batch::Pace;
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
+use crate::options::TaskOptions;
 use crate::process::board::layout::INLINE;
+use crate::process::parcel::Parcel;
 use crate::process::request::{Reply, Request};
-use crate::task::Pace;
 
 /// What waits for a worker process.
 pub(crate) enum Requests {
@@ -21,19 +23,44 @@ pub(crate) enum Requests {
         /// Who wants to know how long they take.
         pace: Option<Arc<Pace>>,
     },
+    /// Items of a map, packed.
+    Parcel(Parcel),
+}
+
+/// What fits into a slot of the board, where nobody wants to hear how it goes before it is done.
+pub(crate) enum Small<'a> {
+    /// A task.
+    Task(&'a Request),
+    /// Items of a map.
+    Parcel(&'a Parcel),
 }
 
 impl Requests {
-    /// A task, if it fits into a slot of the board, and nobody wants to hear how it goes before it is
-    /// done.
-    pub(crate) fn as_small_task(&self) -> Option<&Request> {
-        let Self::One(task) = self else {
-            return None;
+    /// What it is, if it fits into a slot of the board, and nobody wants to hear how it goes before it
+    /// is done.
+    pub(crate) fn as_small(&self) -> Option<Small<'_>> {
+        let is_plain = |options: TaskOptions| {
+            options.given_timeout().is_none() && options.given_retries() == 0
         };
-        let is_small = task.argument.len() <= INLINE
-            && task.options.given_timeout().is_none()
-            && task.options.given_retries() == 0;
-        is_small.then_some(task)
+        match self {
+            Self::One(task) if task.argument.len() <= INLINE && is_plain(task.options) => {
+                Some(Small::Task(task))
+            }
+            Self::Parcel(parcel) if is_plain(parcel.options) => Some(Small::Parcel(parcel)),
+            _ => None,
+        }
+    }
+
+    /// Whether it need not begin, as it belongs to a map that was dropped.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::One(task) => task.reply.is_abandoned(),
+            Self::Chunk { waiting, .. } => {
+                let first = waiting.front();
+                first.is_some_and(|task| task.reply.is_abandoned())
+            }
+            Self::Parcel(parcel) => parcel.answers.is_abandoned(),
+        }
     }
 
     /// Nothing.
@@ -45,7 +72,7 @@ impl Requests {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Chunk { waiting, .. } if waiting.is_empty())
+        self.len() == 0
     }
 
     /// The tasks, and who wants to know how long they take.
@@ -53,6 +80,10 @@ impl Requests {
         match self {
             Self::One(task) => (VecDeque::from([task]), None),
             Self::Chunk { waiting, pace } => (waiting, pace),
+            Self::Parcel(parcel) => {
+                let pace = Arc::clone(parcel.answers.pace());
+                (parcel.into_requests(), Some(pace))
+            }
         }
     }
 
@@ -70,6 +101,8 @@ impl Requests {
                 let at = waiting.binary_search_by_key(&id, |r| r.reply.id());
                 waiting.remove(at.ok()?)
             }
+            // Items of a map are cancelled all together.
+            Self::Parcel(_) => None,
         }
     }
 }
@@ -79,6 +112,7 @@ impl Work for Requests {
         let first = match self {
             Self::One(task) => Some(task),
             Self::Chunk { waiting, .. } => waiting.front(),
+            Self::Parcel(parcel) => return parcel.id(),
         };
         match first {
             Some(request) => request.reply.id(),
@@ -91,6 +125,7 @@ impl Work for Requests {
             Self::Chunk { waiting, .. } if !waiting.is_empty() => {
                 waiting[waiting.len() - 1].reply.id()
             }
+            Self::Parcel(parcel) => parcel.last(),
             _ => self.id(),
         }
     }
@@ -99,6 +134,7 @@ impl Work for Requests {
         match self {
             Self::One(_) => 1,
             Self::Chunk { waiting, .. } => waiting.len(),
+            Self::Parcel(parcel) => parcel.len(),
         }
     }
 
@@ -109,6 +145,7 @@ impl Work for Requests {
                 let at = waiting.binary_search_by_key(&id, |r| r.reply.id());
                 at.is_ok()
             }
+            Self::Parcel(parcel) => (parcel.id()..=parcel.last()).contains(&id),
         }
     }
 
@@ -117,6 +154,9 @@ impl Work for Requests {
     }
 
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        if let Self::Parcel(parcel) = self {
+            return parcel.fail(error, settled);
+        }
         for request in self.into_parts().0 {
             request.reply.fail(error.clone(), settled);
         }
@@ -126,6 +166,12 @@ impl Work for Requests {
 impl Removed for Request {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         self.reply.fail(error.clone(), settled);
+    }
+}
+
+impl Removed for Parcel {
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        (*self).fail(error, settled);
     }
 }
 

@@ -456,10 +456,21 @@ pub(crate) fn stand_aside_from_terminal() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Flushes what C code has printed.
-pub(crate) fn flush_c_streams() {
-    // SAFETY: null stands for all streams.
-    unsafe { libc::fflush(std::ptr::null_mut()) };
+/// Flushes what C code has printed to standard output, if there is something.
+pub(crate) fn flush_c_output() {
+    unsafe extern "C" {
+        /// The C library's stream.
+        static stdout: *mut libc::FILE;
+        /// How many bytes a stream has buffered.
+        fn __fpending(stream: *mut libc::FILE) -> libc::size_t;
+    }
+    // SAFETY: the C library has set it before any code of ours runs.
+    let stream = unsafe { stdout };
+    // SAFETY: the stream is the C library's own; a racing writer makes the answer old, no more.
+    if unsafe { __fpending(stream) } > 0 {
+        // SAFETY: as above.
+        unsafe { libc::fflush(stream) };
+    }
 }
 
 /// Waits for the signal that ends this process.

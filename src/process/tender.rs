@@ -15,6 +15,9 @@ pub(crate) trait Store: Send + Sync {
     fn tender(&self) -> &Tender;
     /// Brings in what is done; whether anything was.
     fn collect(&self, by: Bringer) -> bool;
+    /// Brings in what nobody was told of, since nobody slept: items that are done of those that their
+    /// workers are at; whether there was anything. To be called before a sleep.
+    fn sweep(&self) -> bool;
     /// Whether somebody must bring outcomes in as they come, though nobody waits for them here.
     fn need(&self) -> Need;
 }
@@ -121,7 +124,7 @@ impl Tender {
         let board = store.board();
         while !wait.is_over() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
             let ticket = board.lie_down();
-            if !board.has_done() && !wait.is_over() {
+            if !store.sweep() && !board.has_done() && !wait.is_over() {
                 board.rest(ticket, deadline);
             }
             board.get_up();
@@ -240,7 +243,7 @@ impl Tender {
                 thread::yield_now();
             } else {
                 let ticket = board.lie_down();
-                if !board.has_done() && self.goes_on(store, &mut helped) {
+                if !store.sweep() && !board.has_done() && self.goes_on(store, &mut helped) {
                     board.rest(ticket, None);
                 }
                 board.get_up();
@@ -325,7 +328,11 @@ fn look_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bo
     let mut idle = Idle::new();
     loop {
         let any = store.collect(Bringer::Users);
-        if wait.is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if wait.is_over() {
+            return true;
+        }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            store.sweep();
             return true;
         }
         if any {

@@ -287,8 +287,12 @@ impl Owner for Tasks {
         }
     }
 
-    /// On threads nothing is begun ahead of its time.
-    fn forgo(&self, _: FutureId) {}
+    /// What a thread has begun sees by itself that its map was dropped.
+    fn abandon(&self, first: FutureId, last: FutureId) {
+        if let Some(crew) = self.0.upgrade() {
+            crew.abandon(first, last, |_| ());
+        }
+    }
 
     /// A thread cannot be stopped: its task is asked to stop.
     fn kill(&self, id: FutureId) -> bool {
@@ -405,7 +409,7 @@ impl Host for Worker<'_> {
         self.post.crew().count(verdict);
     }
 
-    fn watch(&self, task: Weak<dyn Expire>, limit: Duration) -> Option<Watched> {
+    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<Watched> {
         // Without a timer thread the limit is looked at when the function has returned.
         self.timer.watch(task, limit).ok()?
     }

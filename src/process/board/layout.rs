@@ -25,6 +25,10 @@ pub(crate) trait Memory {
     fn write(&self, slot: usize, bytes: &[u8]);
     /// Copies so many bytes out of a slot; at most [`INLINE`].
     fn read(&self, slot: usize, size: usize, into: &mut Vec<u8>);
+    /// Copies bytes to the place for items' results, at that offset; no further than [`INLINE`].
+    fn write_result(&self, slot: usize, offset: usize, bytes: &[u8]);
+    /// Copies so many bytes out of the place for items' results; at most [`INLINE`].
+    fn read_results(&self, slot: usize, size: usize, into: &mut Vec<u8>);
 }
 
 /// Bytes of an argument or result that a slot has room for.
@@ -73,6 +77,16 @@ pub(crate) struct Slot {
     pub(crate) size: AtomicU32,
     /// The call, as three numbers.
     pub(crate) call: [AtomicU64; 3],
+    /// How many items there are, where the bytes are those of several.
+    pub(crate) items: AtomicU32,
+    /// Twice the items that are done, and 1 if another has begun.
+    pub(crate) progress: AtomicU32,
+    /// Bytes of the results of those that are done.
+    pub(crate) filled: AtomicU32,
+    /// Not 0: no item is to begin any more.
+    pub(crate) stop: AtomicU32,
+    /// How long the items took so far, in nanoseconds, once they are done.
+    pub(crate) nanos: AtomicU64,
 }
 
 /// How large a board is.
@@ -86,6 +100,11 @@ pub(crate) struct Plan {
 
 /// Places on the ring for each slot: cancelled tasks leave theirs behind, until workers pass them.
 const PLACES: usize = 4;
+
+/// The part with the slots' bytes, of the parts in a board's memory.
+const BYTES: usize = 6;
+/// The part with the results of items.
+const RESULTS: usize = 7;
 
 /// Workers above this are too many for a board.
 pub(crate) const MAX_WORKERS: usize = 1024;
@@ -104,7 +123,7 @@ impl Plan {
     }
 
     /// Where the parts begin, and where the last one ends.
-    fn offsets(self) -> [usize; 7] {
+    fn offsets(self) -> [usize; 8] {
         let words = |bits: usize| bits.div_ceil(64) * 8;
         let sizes = [
             size_of::<Header>(),
@@ -113,6 +132,7 @@ impl Plan {
             self.workers * size_of::<Line<Bed>>(),
             self.slots * PLACES * size_of::<AtomicU32>(),
             self.slots * size_of::<Slot>(),
+            self.slots * INLINE,
             self.slots * INLINE,
         ];
         let mut end = 0;
@@ -124,7 +144,7 @@ impl Plan {
     }
 
     fn size(self) -> usize {
-        self.offsets()[6] + self.slots * INLINE
+        self.offsets()[7] + self.slots * INLINE
     }
 }
 
@@ -161,7 +181,7 @@ pub(crate) struct Mapped {
     /// What lies where.
     plan: Plan,
     /// Where the parts begin.
-    offsets: [usize; 7],
+    offsets: [usize; 8],
 }
 
 // SAFETY: the memory is not tied to a thread; it is reached as atomics, and by raw copies.
@@ -204,12 +224,34 @@ impl Mapped {
         unsafe { std::slice::from_raw_parts(place.cast::<T>().as_ptr(), count) }
     }
 
-    /// The bytes of a slot.
-    fn bytes(&self, slot: usize) -> *mut u8 {
-        assert!(slot < self.plan.slots);
-        // SAFETY: the slot is one of the plan's.
-        let place = unsafe { self.base.add(self.offsets[6] + slot * INLINE) };
+    /// A slot's bytes, of the two parts that have such, from that offset on.
+    fn bytes(&self, part: usize, slot: usize, offset: usize) -> *mut u8 {
+        assert!(part >= BYTES && slot < self.plan.slots && offset <= INLINE);
+        let offset = self.offsets[part] + slot * INLINE + offset;
+        // SAFETY: the slot is one of the plan's, the offset at most at its end.
+        let place = unsafe { self.base.add(offset) };
         place.as_ptr()
+    }
+
+    /// Copies bytes to shared memory.
+    fn copy_in(&self, part: usize, slot: usize, offset: usize, bytes: &[u8]) {
+        assert!(offset <= INLINE && bytes.len() <= INLINE - offset);
+        let place = self.bytes(part, slot, offset);
+        // SAFETY: the slot has room for so many; no reference to shared bytes ever exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+    }
+
+    /// Copies bytes from shared memory.
+    fn copy_out(&self, part: usize, slot: usize, size: usize, into: &mut Vec<u8>) {
+        assert!(size <= INLINE);
+        let place = self.bytes(part, slot, 0);
+        into.clear();
+        into.reserve(size);
+        // SAFETY: the slot holds so many, and the vector has room; the bytes may change meanwhile,
+        // by a worker that misbehaves: then the copy is any bytes, as it may be anyway.
+        unsafe { std::ptr::copy_nonoverlapping(place, into.as_mut_ptr(), size) };
+        // SAFETY: so many were written.
+        unsafe { into.set_len(size) };
     }
 }
 
@@ -245,22 +287,19 @@ impl Memory for Mapped {
     }
 
     fn write(&self, slot: usize, bytes: &[u8]) {
-        assert!(bytes.len() <= INLINE);
-        let place = self.bytes(slot);
-        // SAFETY: the slot has room for so many; no reference to shared bytes ever exists.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+        self.copy_in(BYTES, slot, 0, bytes);
     }
 
     fn read(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
-        assert!(size <= INLINE);
-        let place = self.bytes(slot);
-        into.clear();
-        into.reserve(size);
-        // SAFETY: the slot holds so many, and the vector has room; the bytes may change meanwhile,
-        // by a worker that misbehaves: then the copy is any bytes, as it may be anyway.
-        unsafe { std::ptr::copy_nonoverlapping(place, into.as_mut_ptr(), size) };
-        // SAFETY: so many were written.
-        unsafe { into.set_len(size) };
+        self.copy_out(BYTES, slot, size, into);
+    }
+
+    fn write_result(&self, slot: usize, offset: usize, bytes: &[u8]) {
+        self.copy_in(RESULTS, slot, offset, bytes);
+    }
+
+    fn read_results(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
+        self.copy_out(RESULTS, slot, size, into);
     }
 }
 

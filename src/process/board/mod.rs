@@ -74,6 +74,10 @@ pub(crate) enum Form {
     Fault,
     /// Nothing: the outcome came over the link.
     Told,
+    /// The encoded arguments of a map's items; then the results of those that are done.
+    Items,
+    /// The results of a map's items; of the one behind them, the outcome came over the link.
+    ItemsTold,
 }
 
 /// What a worker finds at the head of the ring.
@@ -83,8 +87,19 @@ pub(crate) enum Claim {
     Task(Place, Call),
     /// A task to ask for over the link.
     Ticket(Place),
+    /// So many items of a map to run; their arguments were copied out.
+    Items(Place, Call, usize),
     /// Nothing.
     Empty,
+}
+
+/// How far a worker has come with the items of a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Those that are done.
+    pub(crate) done: usize,
+    /// Whether it has begun the one behind them.
+    pub(crate) has_begun: bool,
 }
 
 /// Whether there was room.
@@ -182,6 +197,8 @@ impl Form {
             Self::Value,
             Self::Fault,
             Self::Told,
+            Self::Items,
+            Self::ItemsTold,
         ];
         forms.into_iter().find(|form| *form as u32 == bits)
     }
@@ -199,6 +216,18 @@ impl<M: Memory> Board<M> {
 
     /// Puts a task into a free slot. One thread at a time.
     pub(crate) fn publish(&self, slot: usize, form: Form, call: Call, bytes: &[u8]) -> Publish {
+        self.publish_items(slot, form, call, bytes, 0)
+    }
+
+    /// Puts so many items of a map into a free slot. One thread at a time.
+    pub(crate) fn publish_items(
+        &self,
+        slot: usize,
+        form: Form,
+        call: Call,
+        bytes: &[u8],
+        items: usize,
+    ) -> Publish {
         let header = self.memory.header();
         // ORDERING: Relaxed; only the publisher, of which there is one at a time, moves the tail.
         let tail = self.tail.load(Ordering::Relaxed);
@@ -215,6 +244,13 @@ impl<M: Memory> Board<M> {
         shared.size.store(bytes.len() as u32, Ordering::Relaxed);
         for (place, number) in shared.call.iter().zip(call.to_numbers()) {
             place.store(number, Ordering::Relaxed);
+        }
+        if form == Form::Items {
+            shared.items.store(items as u32, Ordering::Relaxed);
+            shared.progress.store(0, Ordering::Relaxed);
+            shared.filled.store(0, Ordering::Relaxed);
+            shared.stop.store(0, Ordering::Relaxed);
+            shared.nanos.store(0, Ordering::Relaxed);
         }
         // ORDERING: Release, to the claim's compare-exchange.
         shared
@@ -337,12 +373,57 @@ impl<M: Memory> Board<M> {
         }
     }
 
+    /// Has no item begin any more there.
+    pub(crate) fn stop(&self, place: Place) {
+        if let Some(slot) = self.memory.slots().get(place.slot) {
+            // ORDERING: Relaxed; a worker that sees it late has begun another item meanwhile. If
+            // another task lies there by now, somebody else stops it: `publish` follows a lock of the
+            // caller's.
+            slot.stop.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How far the worker has come with the items there: at most so many.
+    pub(crate) fn progress(&self, place: Place, items: usize) -> Progress {
+        // ORDERING: Acquire, from `item_ends`: the results of what is done are seen.
+        let slots = self.memory.slots();
+        let slot = slots.get(place.slot);
+        let twice = slot.map_or(0, |slot| slot.progress.load(Ordering::Acquire));
+        let done = (twice as usize / 2).min(items);
+        Progress {
+            done,
+            has_begun: twice % 2 == 1 && done < items,
+        }
+    }
+
+    /// The results of the items there, and how long they took, in nanoseconds.
+    pub(crate) fn item_results(&self, place: Place, bytes: &mut Vec<u8>) -> u64 {
+        let Some(slot) = self.memory.slots().get(place.slot) else {
+            bytes.clear();
+            return 0;
+        };
+        // ORDERING: Relaxed, both; `progress`, or the state's load, acquired them.
+        let size = slot.filled.load(Ordering::Relaxed) as usize;
+        let nanos = slot.nanos.load(Ordering::Relaxed);
+        self.memory
+            .read_results(place.slot, size.min(INLINE), bytes);
+        nanos
+    }
+
     /// Whether a worker has begun it, and has not ended it.
     pub(crate) fn is_running(&self, place: Place) -> bool {
         matches!(
             self.state(place),
             Some(State::Running(_) | State::Killing(_))
         )
+    }
+
+    /// The worker that is at it.
+    pub(crate) fn runner(&self, place: Place) -> Option<usize> {
+        match self.state(place)? {
+            State::Running(worker) => Some(worker),
+            _ => None,
+        }
     }
 
     /// Whether no worker has begun it.
@@ -375,14 +456,21 @@ impl<M: Memory> Board<M> {
         }
     }
 
-    /// The outcome, if it is there: its form, and its bytes, and whose it is.
-    pub(crate) fn outcome(&self, place: Place, bytes: &mut Vec<u8>) -> Option<(Form, usize)> {
+    /// What the outcome's bytes are, if it is there, and whose it is.
+    pub(crate) fn done_form(&self, place: Place) -> Option<(Form, usize)> {
         let State::Done(worker) = self.state(place)? else {
             return None;
         };
+        // ORDERING: Relaxed; the state's load acquired it.
+        let form = self.memory.slots()[place.slot].form.load(Ordering::Relaxed);
+        Some((Form::from_bits(form)?, worker))
+    }
+
+    /// The outcome, if it is there: its form, and its bytes, and whose it is.
+    pub(crate) fn outcome(&self, place: Place, bytes: &mut Vec<u8>) -> Option<(Form, usize)> {
+        let (form, worker) = self.done_form(place)?;
         let shared = &self.memory.slots()[place.slot];
-        // ORDERING: Relaxed; the state's load acquired them.
-        let form = Form::from_bits(shared.form.load(Ordering::Relaxed))?;
+        // ORDERING: Relaxed; the state's load acquired it.
         let size = shared.size.load(Ordering::Relaxed) as usize;
         self.memory.read(place.slot, size.min(INLINE), bytes);
         Some((form, worker))
@@ -491,12 +579,66 @@ impl<M: Memory> Board<M> {
         // ORDERING: Relaxed; the claim's compare-exchange acquired them all.
         let size = shared.size.load(Ordering::Relaxed) as usize;
         let form = Form::from_bits(shared.form.load(Ordering::Relaxed));
-        if form != Some(Form::Argument) {
+        if !matches!(form, Some(Form::Argument | Form::Items)) {
             return Claim::Ticket(place);
         }
         let call = [0, 1, 2].map(|at: usize| shared.call[at].load(Ordering::Relaxed));
+        let call = Call::from_numbers(call);
         self.memory.read(place.slot, size.min(INLINE), argument);
-        Claim::Task(place, Call::from_numbers(call))
+        if form == Some(Form::Argument) {
+            return Claim::Task(place, call);
+        }
+        let items = shared.items.load(Ordering::Relaxed) as usize;
+        Claim::Items(place, call, items)
+    }
+
+    /// Whether another item may begin there; the worker says that it does.
+    pub(crate) fn item_begins(&self, place: Place, index: usize) -> Step {
+        let shared = &self.memory.slots()[place.slot];
+        // ORDERING: Relaxed; as in `stop`.
+        if shared.stop.load(Ordering::Relaxed) != 0 {
+            return Step::TooLate;
+        }
+        let twice = 2 * index as u32 + 1;
+        // ORDERING: Release, to `progress`: it takes the place of what the last `item_ends` stored.
+        shared.progress.store(twice, Ordering::Release);
+        Step::Taken
+    }
+
+    /// An item is done; its result is this, and those of all so far take so many bytes with it. Whoever
+    /// sleeps until something comes hears of it.
+    pub(crate) fn item_ends(&self, place: Place, index: usize, result: &[u8], filled: usize) {
+        let offset = filled - result.len();
+        self.memory.write_result(place.slot, offset, result);
+        let shared = &self.memory.slots()[place.slot];
+        // ORDERING: Relaxed; released by the next.
+        shared.filled.store(filled as u32, Ordering::Relaxed);
+        // ORDERING: Release, to `progress`.
+        let twice = 2 * (index as u32 + 1);
+        shared.progress.store(twice, Ordering::Release);
+        // ORDERING: SeqCst; against `lie_down`, after which the collector looks at the progress.
+        fence(Ordering::SeqCst);
+        // ORDERING: Relaxed; the fence.
+        if self
+            .memory
+            .header()
+            .collector
+            .0
+            .asleep
+            .load(Ordering::Relaxed)
+            != 0
+        {
+            self.mark_done(place);
+        }
+    }
+
+    /// RUNNING → DONE, of items, which took so long; as `finish`.
+    pub(crate) fn finish_items(&self, place: Place, me: usize, form: Form, nanos: u64) -> Step {
+        let shared = &self.memory.slots()[place.slot];
+        // ORDERING: Relaxed, both released by the step.
+        shared.form.store(form as u32, Ordering::Relaxed);
+        shared.nanos.store(nanos, Ordering::Relaxed);
+        self.end(place, me)
     }
 
     /// RUNNING → DONE, with an outcome of at most [`INLINE`] bytes. Too late: the task was killed,
@@ -507,9 +649,20 @@ impl<M: Memory> Board<M> {
         // ORDERING: Relaxed, both released by the step.
         shared.form.store(form as u32, Ordering::Relaxed);
         shared.size.store(bytes.len() as u32, Ordering::Relaxed);
+        self.end(place, me)
+    }
+
+    /// RUNNING → DONE, and whoever collects hears of it.
+    fn end(&self, place: Place, me: usize) -> Step {
         if self.step(place, State::Running(me), State::Done(me)) == Step::TooLate {
             return Step::TooLate;
         }
+        self.mark_done(place);
+        Step::Taken
+    }
+
+    /// There is something to collect in a slot: says so, and wakes the collector if it sleeps.
+    fn mark_done(&self, place: Place) {
         let word = &self.memory.done()[place.slot / 64];
         // ORDERING: Release, to the collector's swap.
         word.fetch_or(1 << (place.slot % 64), Ordering::Release);
@@ -522,7 +675,6 @@ impl<M: Memory> Board<M> {
         {
             collector.bed.ring();
         }
-        Step::Taken
     }
 
     /// Whether there is a task to claim.

@@ -1,0 +1,563 @@
+//! The outcomes, to come, of one chunk of a map: one piece of memory for all its items, written by
+//! whoever runs them and read by the map.
+//!
+//! An item's outcome comes alone (from a thread, over a link, at a death), or with those of its
+//! neighbours as one run of encoded results (from the board), which the map's reader decodes.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::deadlock::{self, Awaited};
+use crate::error::{Error, PanicInfo};
+use crate::future::{Expire, FutureId, Help, Owner, Verdict, Wait};
+use crate::label::TaskInfo;
+use crate::process::bytes::Bytes;
+use crate::state::{Outcome, WatchKey, Watcher};
+use crate::sync::look_around;
+use crate::unwind::{self, discard};
+
+/// The outcomes of one chunk of a map.
+pub(crate) struct Batch<R> {
+    /// The name of the first item; those of the others follow.
+    first: FutureId,
+    /// How many items there are.
+    len: usize,
+    /// What errors say of each.
+    info: TaskInfo,
+    /// How results of other processes are decoded, if any may come.
+    decode: Option<Decode<R>>,
+    /// What the map learns of its items.
+    pace: Arc<Pace>,
+    /// The pool that accepted the chunk.
+    owner: OnceLock<Weak<dyn Owner>>,
+    /// Whether nobody will read what has not begun: it need not begin.
+    is_abandoned: AtomicBool,
+    /// Told whenever something has come, if somebody waits for several batches.
+    listener: Option<Listener>,
+    /// What has come.
+    outcomes: Mutex<Outcomes<R>>,
+    /// Notified when something has come.
+    change: Condvar,
+}
+
+/// How a result is decoded.
+pub(crate) type Decode<R> = fn(&[u8]) -> Result<R, Error>;
+
+/// Told whenever something has come. Ours, never a user's.
+pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
+
+/// What the lock guards.
+struct Outcomes<R> {
+    /// Those that come alone, by index; empty until the first does.
+    alone: Vec<Place<R>>,
+    /// Those that came together, and were not taken.
+    runs: Vec<Run>,
+    /// Who is to hear when something has come, each under the key that removes it.
+    watchers: Vec<(WatchKey, Watcher)>,
+    /// How many threads sleep until something comes.
+    sleepers: usize,
+}
+
+/// Where an outcome that comes alone is laid.
+enum Place<R> {
+    /// It has not come.
+    Open,
+    /// Somebody is about to lay it down.
+    Claimed,
+    /// It is here.
+    Here(Came<R>),
+    /// It was read.
+    Taken,
+}
+
+/// An outcome that came alone.
+enum Came<R> {
+    /// As what it is.
+    Outcome(Outcome<R>),
+    /// As an encoded result.
+    Letter(Bytes),
+}
+
+/// Encoded results of consecutive items: each two bytes that tell its length, then itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The first item's index.
+    pub(crate) first: usize,
+    /// How many there are.
+    pub(crate) count: usize,
+    /// They.
+    pub(crate) bytes: Vec<u8>,
+    /// How many of the bytes were read.
+    pub(crate) read: usize,
+}
+
+/// A [`Batch`], its type erased, as those who run its items in other processes see it.
+pub(crate) trait Answers: Send + Sync {
+    /// The name of an item.
+    fn id(&self, index: usize) -> FutureId;
+    fn info(&self) -> TaskInfo;
+    fn pace(&self) -> &Arc<Pace>;
+    /// Whether what has not begun need not begin.
+    fn is_abandoned(&self) -> bool;
+    /// Whether somebody is to hear at once when something has come.
+    fn is_hooked(&self) -> bool;
+    /// Results have come.
+    fn arrive(&self, run: Run);
+    /// An item's result has come, alone, to be decoded by who reads it.
+    fn arrive_alone(&self, index: usize, value: Bytes);
+    /// An item's result has come, alone, and is decoded now.
+    fn deliver(&self, index: usize, value: &[u8], settled: &mut dyn FnMut(Verdict));
+    /// An item has no result.
+    fn fail(&self, index: usize, error: Error, settled: &mut dyn FnMut(Verdict));
+}
+
+/// What a map learns from the executor that runs its chunks.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// What an item took lately; 0: not known.
+    nanos_per_item: AtomicU64,
+    /// Bytes encoded so far.
+    encoded: AtomicU64,
+}
+
+impl<R> Batch<R> {
+    /// Outcomes of `len` items, with consecutive new names.
+    pub(crate) fn new(
+        len: usize,
+        info: TaskInfo,
+        decode: Option<Decode<R>>,
+        pace: &Arc<Pace>,
+        listener: Option<Listener>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            first: FutureId::first_of(len),
+            len,
+            info,
+            decode,
+            pace: Arc::clone(pace),
+            owner: OnceLock::new(),
+            is_abandoned: AtomicBool::new(false),
+            listener,
+            outcomes: Mutex::new(Outcomes {
+                alone: Vec::new(),
+                runs: Vec::new(),
+                watchers: Vec::new(),
+                sleepers: 0,
+            }),
+            change: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// The name of an item.
+    pub(crate) fn id(&self, index: usize) -> FutureId {
+        self.first.plus(index)
+    }
+
+    /// The index of the item of that name, which may be none of ours.
+    pub(crate) fn index_of(&self, id: FutureId) -> Option<usize> {
+        id.since(self.first).filter(|index| *index < self.len)
+    }
+
+    /// Tells which pool to turn to.
+    pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
+        // A task forwarded from pool to pool keeps its first owner.
+        let _ = self.owner.set(Weak::clone(owner));
+    }
+
+    fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.owner.get()?.upgrade()
+    }
+
+    // ---- the reader --------------------------------------------------------------------------
+
+    /// Blocks until the item has an outcome or the deadline has passed; whether it has one.
+    pub(crate) fn wait(&self, index: usize, deadline: Option<Instant>) -> bool {
+        if self.has(index) {
+            return true;
+        }
+        let looked_at = deadline.is_none() && deadlock::is_worker();
+        let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited(index)]));
+        let wait = Waiting { batch: self, index };
+        let helped = self.owner().map(|owner| owner.help(&wait, deadline));
+        if helped != Some(Help::Look) {
+            look_around(|| self.has(index));
+        }
+        let mut outcomes = self.lock();
+        while !outcomes.have(index) {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            outcomes = self.sleep(outcomes, deadline);
+        }
+        true
+    }
+
+    /// What has come from that item on, without a gap.
+    pub(crate) fn take_from(&self, index: usize) -> Ready<R> {
+        let mut outcomes = self.lock();
+        if let Some(at) = outcomes.runs.iter().position(|run| run.first == index) {
+            return Ready(Pieces::Run(outcomes.runs.swap_remove(at)));
+        }
+        let places = outcomes.alone.iter_mut().skip(index);
+        let taken: Vec<_> = places.map_while(Place::take).collect();
+        Ready(Pieces::Alone(taken.into_iter()))
+    }
+
+    /// All that has come and was not taken, with indexes.
+    pub(crate) fn take_all(&self) -> Vec<(usize, Outcome<R>)> {
+        let mut outcomes = self.lock();
+        let places = outcomes.alone.iter_mut().enumerate();
+        let alone: Vec<_> = places
+            .filter_map(|(index, place)| Some((index, place.take()?)))
+            .collect();
+        let runs = std::mem::take(&mut outcomes.runs);
+        drop(outcomes);
+        let alone = alone.into_iter();
+        let mut taken: Vec<_> = alone
+            .map(|(index, came)| (index, self.open(came)))
+            .collect();
+        for mut run in runs {
+            while let Some((index, outcome)) = self.read(&mut run) {
+                taken.push((index, outcome));
+            }
+        }
+        taken
+    }
+
+    /// Decodes the next result of a run, on this thread.
+    pub(crate) fn read(&self, run: &mut Run) -> Option<(usize, Outcome<R>)> {
+        let index = run.first;
+        let bytes = run.next()?;
+        Some((index, self.read_value(bytes)))
+    }
+
+    /// What came alone, decoded on this thread.
+    fn open(&self, came: Came<R>) -> Outcome<R> {
+        match came {
+            Came::Outcome(outcome) => outcome,
+            Came::Letter(value) => self.read_value(&value),
+        }
+    }
+
+    /// Decodes what was counted as a value.
+    fn read_value(&self, value: &[u8]) -> Outcome<R> {
+        let outcome = self.decode(value);
+        if let (Err(_), Some(owner)) = (&outcome, self.owner()) {
+            owner.spoilt();
+        }
+        outcome
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Outcome<R> {
+        let Some(decode) = self.decode else {
+            unreachable!("only portable chunks reach other processes")
+        };
+        unwind::catch(|| decode(bytes)).unwrap_or_else(|panic| {
+            let info = PanicInfo::new(panic, Some(self.info), None);
+            Err(Error::Panicked(info))
+        })
+    }
+
+    /// Nobody will read what has not begun: it need not begin.
+    pub(crate) fn abandon(&self) {
+        // ORDERING: Relaxed; who sees it late has begun another item meanwhile. What waits in queues
+        // is found by the pool below.
+        self.is_abandoned.store(true, Ordering::Relaxed);
+        if let Some(owner) = self.owner() {
+            owner.abandon(self.id(0), self.id(self.len.saturating_sub(1)));
+        }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        // ORDERING: Relaxed; as in `abandon`.
+        self.is_abandoned.load(Ordering::Relaxed)
+    }
+
+    /// What a worker that waits for this item waits for.
+    pub(crate) fn awaited(&self, index: usize) -> Awaited {
+        Awaited::Task(self.owner(), self.id(index))
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.lock().have(index)
+    }
+
+    // ---- the writer --------------------------------------------------------------------------
+
+    /// Lays an item's outcome down, unless it has one. `before` runs just before anybody sees it.
+    pub(crate) fn settle(&self, index: usize, outcome: Outcome<R>, before: impl FnOnce(Verdict)) {
+        if !self.claim(index) {
+            before(Verdict::Late);
+            return discard(outcome);
+        }
+        before(Verdict::of(&outcome));
+        self.lay_down(index, Came::Outcome(outcome));
+    }
+
+    fn lay_down(&self, index: usize, came: Came<R>) {
+        let mut outcomes = self.lock();
+        outcomes.alone[index] = Place::Here(came);
+        self.tell(outcomes);
+    }
+
+    /// Has nobody else lay an item's outcome down.
+    fn claim(&self, index: usize) -> bool {
+        let mut outcomes = self.lock();
+        if outcomes.alone.is_empty() {
+            outcomes.alone.resize_with(self.len, || Place::Open);
+        }
+        let place = &mut outcomes.alone[index];
+        let is_open = matches!(place, Place::Open);
+        if is_open {
+            *place = Place::Claimed;
+        }
+        is_open
+    }
+
+    /// Tells who waits.
+    fn tell(&self, mut outcomes: MutexGuard<'_, Outcomes<R>>) {
+        let watchers = std::mem::take(&mut outcomes.watchers);
+        let any_sleeps = outcomes.sleepers > 0;
+        drop(outcomes);
+        if any_sleeps {
+            self.change.notify_all();
+        }
+        for (_, watcher) in watchers {
+            watcher();
+        }
+        if let Some(listener) = &self.listener {
+            listener();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outcomes<R>> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep<'a>(
+        &self,
+        mut outcomes: MutexGuard<'a, Outcomes<R>>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, Outcomes<R>> {
+        outcomes.sleepers += 1;
+        let mut outcomes = match deadline {
+            None => self
+                .change
+                .wait(outcomes)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let waited = self.change.wait_timeout(outcomes, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        outcomes.sleepers -= 1;
+        outcomes
+    }
+}
+
+impl<R: Send> Answers for Batch<R> {
+    fn id(&self, index: usize) -> FutureId {
+        Self::id(self, index)
+    }
+
+    fn info(&self) -> TaskInfo {
+        self.info
+    }
+
+    fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+
+    fn is_abandoned(&self) -> bool {
+        Self::is_abandoned(self)
+    }
+
+    fn is_hooked(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    fn arrive(&self, run: Run) {
+        let mut outcomes = self.lock();
+        outcomes.runs.push(run);
+        self.tell(outcomes);
+    }
+
+    fn arrive_alone(&self, index: usize, value: Bytes) {
+        if self.claim(index) {
+            self.lay_down(index, Came::Letter(value));
+        }
+    }
+
+    fn deliver(&self, index: usize, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
+        let outcome = self.decode(value);
+        self.settle(index, outcome, settled);
+    }
+
+    fn fail(&self, index: usize, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        self.settle(index, Err(error), settled);
+    }
+}
+
+impl<R> Drop for Batch<R> {
+    fn drop(&mut self) {
+        let outcomes = self.outcomes.get_mut();
+        let outcomes = outcomes.unwrap_or_else(PoisonError::into_inner);
+        for place in outcomes.alone.drain(..) {
+            if let Place::Here(Came::Outcome(outcome)) = place {
+                discard(outcome);
+            }
+        }
+    }
+}
+
+impl<R> Outcomes<R> {
+    fn have(&self, index: usize) -> bool {
+        matches!(self.alone.get(index), Some(Place::Here(_)))
+            || self.runs.iter().any(|run| run.range().contains(&index))
+    }
+}
+
+impl<R> Place<R> {
+    fn take(&mut self) -> Option<Came<R>> {
+        match std::mem::replace(self, Self::Taken) {
+            Self::Here(came) => Some(came),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+impl Run {
+    /// The items that were not read.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.first..self.first + self.count
+    }
+
+    /// The bytes of the next item.
+    fn next(&mut self) -> Option<&[u8]> {
+        if self.count == 0 {
+            return None;
+        }
+        self.count -= 1;
+        self.first += 1;
+        // Who made the run has looked at the lengths.
+        let (length, rest) = self.bytes.get(self.read..)?.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_le_bytes(*length));
+        self.read += 2 + length;
+        rest.get(..length)
+    }
+}
+
+/// What has come of a batch, to be read in order.
+pub(crate) struct Ready<R>(Pieces<R>);
+
+/// What has come of a batch.
+enum Pieces<R> {
+    /// Outcomes that came alone.
+    Alone(std::vec::IntoIter<Came<R>>),
+    /// Encoded results.
+    Run(Run),
+}
+
+impl<R> Ready<R> {
+    pub(crate) fn none() -> Self {
+        Self(Pieces::Alone(Vec::new().into_iter()))
+    }
+
+    /// The next, of that batch.
+    pub(crate) fn next(&mut self, batch: &Batch<R>) -> Option<Outcome<R>> {
+        match &mut self.0 {
+            Pieces::Alone(alone) => alone.next().map(|came| batch.open(came)),
+            Pieces::Run(run) => batch.read(run).map(|(_, outcome)| outcome),
+        }
+    }
+}
+
+/// A wait for one item.
+struct Waiting<'a, R> {
+    /// Of this batch.
+    batch: &'a Batch<R>,
+    /// Which.
+    index: usize,
+}
+
+impl<R> Wait for Waiting<'_, R> {
+    fn is_over(&self) -> bool {
+        self.batch.has(self.index)
+    }
+
+    fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
+        let mut outcomes = self.batch.lock();
+        let is_open = !outcomes.have(self.index);
+        if is_open {
+            outcomes.watchers.push((key, watcher));
+        }
+        is_open
+    }
+
+    fn unwatch(&self, key: WatchKey) {
+        let mut outcomes = self.batch.lock();
+        outcomes.watchers.retain(|(other, _)| *other != key);
+    }
+}
+
+/// One item, for a timer.
+pub(crate) struct Expiring<R> {
+    /// Of this batch.
+    pub(crate) batch: Arc<Batch<R>>,
+    /// Which.
+    pub(crate) index: usize,
+}
+
+impl<R: Send> Expire for Expiring<R> {
+    fn expire(&self, limit: Duration) {
+        let error = Error::TaskTimeout { limit };
+        self.batch.settle(self.index, Err(error), |verdict| {
+            if let (Verdict::Failed, Some(owner)) = (verdict, self.batch.owner()) {
+                owner.expired(self.batch.id(self.index));
+            }
+        });
+    }
+}
+
+impl Pace {
+    /// What an item took lately, if any did.
+    pub(crate) fn per_item(&self) -> Option<Duration> {
+        // ORDERING: Relaxed; an estimate.
+        let nanos = self.nanos_per_item.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Bytes encoded so far.
+    pub(crate) fn encoded(&self) -> u64 {
+        // ORDERING: Relaxed; written by the thread that reads it, inside `execute`.
+        self.encoded.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many bytes were encoded.
+    pub(crate) fn note_bytes(&self, bytes: usize) {
+        // ORDERING: Relaxed; as in `encoded`.
+        self.encoded.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that so many items took so long.
+    pub(crate) fn note(&self, items: usize, took: Duration) {
+        let nanos = took.as_nanos() / (items.max(1) as u128);
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX).max(1);
+        // ORDERING: Relaxed; an estimate.
+        self.nanos_per_item.store(nanos, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,333 @@
+//! Some consecutive items of a map's chunk on their way to a worker process, and how they are packed.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::batch::{Answers, Batch};
+use crate::error::Error;
+use crate::future::{FutureId, News, Verdict};
+use crate::label::TaskInfo;
+use crate::options::TaskOptions;
+use crate::process::bytes::Bytes;
+use crate::process::entry::Call;
+use crate::process::request::{Encoded, Reply, Request};
+use crate::state::Start;
+
+/// Some consecutive items of a map's chunk, encoded. Dropping it cancels them.
+pub(crate) struct Parcel {
+    /// What to call.
+    pub(crate) call: Call,
+    /// What the user asked of each item.
+    pub(crate) options: TaskOptions,
+    /// Encoded arguments: each two bytes that tell its length, then itself.
+    pub(crate) bytes: Vec<u8>,
+    /// Which items they are.
+    items: Range<usize>,
+    /// Where their outcomes go.
+    pub(crate) answers: Arc<dyn Answers>,
+}
+
+/// Bytes that a parcel has room for: as many as a slot of the board.
+pub(crate) const ROOM: usize = 2048;
+
+impl Parcel {
+    /// The indexes of its items.
+    pub(crate) fn items(&self) -> Range<usize> {
+        self.items.clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// The name of its first item.
+    pub(crate) fn id(&self) -> FutureId {
+        self.answers.id(self.items.start)
+    }
+
+    /// The name of its last item.
+    pub(crate) fn last(&self) -> FutureId {
+        self.answers.id(self.items.end.saturating_sub(1))
+    }
+
+    /// Leaves out its first items, which are seen to.
+    pub(crate) fn skip(&mut self, count: usize) {
+        let count = count.min(self.len());
+        self.items.start += count;
+        if self.items.is_empty() {
+            return;
+        }
+        let mut items = Items::new(&self.bytes);
+        items.by_ref().take(count).for_each(drop);
+        let read = self.bytes.len() - items.left();
+        self.bytes.drain(..read);
+    }
+
+    /// Takes out its first item, as a task of its own.
+    pub(crate) fn pop(&mut self) -> Option<Request> {
+        let argument = Bytes::copy(Items::new(&self.bytes).next()?);
+        let request = (self.len() > 0).then(|| self.request(self.items.start, argument));
+        self.skip(1);
+        request
+    }
+
+    /// Its items, as tasks of their own.
+    pub(crate) fn into_requests(mut self) -> VecDeque<Request> {
+        let items = std::mem::take(&mut self.items);
+        let arguments = Items::new(&self.bytes).map(Bytes::copy);
+        let requests = items.zip(arguments);
+        requests
+            .map(|(index, argument)| self.request(index, argument))
+            .collect()
+    }
+
+    /// Settles every item with this error.
+    pub(crate) fn fail(mut self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        for index in std::mem::take(&mut self.items) {
+            self.answers.fail(index, error.clone(), settled);
+        }
+    }
+
+    fn request(&self, index: usize, argument: Bytes) -> Request {
+        let reply = ItemReply::new(&self.answers, index);
+        Request::new(self.call, argument, self.options, Box::new(reply))
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        for index in std::mem::take(&mut self.items) {
+            self.answers.fail(index, Error::Cancelled, &mut |_| ());
+        }
+    }
+}
+
+/// The encoded arguments in a parcel's bytes, one after the other.
+pub(crate) struct Items<'a>(
+    /// Those that are to come.
+    &'a [u8],
+);
+
+impl<'a> Items<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// How many bytes of the parcel are to come.
+    fn left(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_le_bytes(*length));
+        let (item, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some(item)
+    }
+}
+
+/// Packs the items of a chunk into parcels.
+pub(crate) struct Packer {
+    /// Where outcomes go.
+    answers: Arc<dyn Answers>,
+    /// What the user asked of each item.
+    options: TaskOptions,
+    /// What to call.
+    call: Call,
+    /// What is packed.
+    parts: Vec<Part>,
+    /// What is being packed.
+    bytes: Vec<u8>,
+    /// Which items those are.
+    items: Range<usize>,
+    /// How many items are to come.
+    expected: usize,
+}
+
+/// A part of a chunk.
+pub(crate) enum Part {
+    /// Some items.
+    Parcel(Parcel),
+    /// An item that is too large for a parcel.
+    Item(Request),
+}
+
+impl Packer {
+    pub(crate) fn new<R: Send + 'static>(
+        batch: &Arc<Batch<R>>,
+        options: TaskOptions,
+        call: Call,
+        expected: usize,
+    ) -> Self {
+        Self {
+            answers: Arc::clone(batch) as Arc<dyn Answers>,
+            options,
+            call,
+            parts: Vec::new(),
+            bytes: Vec::new(),
+            items: 0..0,
+            expected,
+        }
+    }
+
+    /// Packs one more, whose index is above all before; its bytes are what `encode` appends, and how
+    /// many they are is the answer.
+    ///
+    /// # Errors
+    /// Those of `encode`, which then leaves nothing behind.
+    pub(crate) fn add(
+        &mut self,
+        index: usize,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+    ) -> Result<usize, Error> {
+        let before = self.bytes.len();
+        self.bytes.extend([0; 2]);
+        if let Err(error) = encode(&mut self.bytes) {
+            self.bytes.truncate(before);
+            return Err(error);
+        }
+        let size = self.bytes.len() - before - 2;
+        if before > 0 && (self.bytes.len() > ROOM || self.items.end != index) {
+            let last = self.bytes.split_off(before);
+            self.close();
+            self.bytes = last;
+        }
+        if self.items.is_empty() {
+            self.items.start = index;
+            // Items are taken to be of one size.
+            let room = (self.expected * (size + 2)).min(ROOM);
+            self.bytes.reserve(room.saturating_sub(self.bytes.len()));
+        }
+        self.items.end = index + 1;
+        self.expected = self.expected.saturating_sub(1);
+        match u16::try_from(size) {
+            Ok(length) if self.bytes.len() <= ROOM => {
+                let at = self.bytes.len() - size - 2;
+                self.bytes[at..at + 2].copy_from_slice(&length.to_le_bytes());
+            }
+            _ => self.close_large(index),
+        }
+        Ok(size)
+    }
+
+    /// What is being packed is a parcel.
+    fn close(&mut self) {
+        let items = std::mem::take(&mut self.items);
+        let parcel = Parcel {
+            call: self.call,
+            options: self.options,
+            bytes: std::mem::take(&mut self.bytes),
+            items,
+            answers: Arc::clone(&self.answers),
+        };
+        self.parts.push(Part::Parcel(parcel));
+    }
+
+    /// What is being packed is one item that is too large for a parcel.
+    fn close_large(&mut self, index: usize) {
+        self.items = 0..0;
+        let mut argument = std::mem::take(&mut self.bytes);
+        argument.drain(..2);
+        let reply = ItemReply::new(&self.answers, index);
+        let request = Request::new(self.call, argument.into(), self.options, Box::new(reply));
+        self.parts.push(Part::Item(request));
+    }
+
+    pub(crate) fn into_parts(mut self) -> Vec<Part> {
+        if !self.items.is_empty() {
+            self.close();
+        }
+        self.parts
+    }
+}
+
+/// Where the outcome of one item goes that travels alone. Dropping it cancels the item.
+struct ItemReply {
+    /// Those of its batch; `None` once it has settled.
+    answers: Option<Arc<dyn Answers>>,
+    /// Which it is.
+    index: usize,
+}
+
+impl ItemReply {
+    fn new(answers: &Arc<dyn Answers>, index: usize) -> Self {
+        Self {
+            answers: Some(Arc::clone(answers)),
+            index,
+        }
+    }
+
+    fn answers(&self) -> &Arc<dyn Answers> {
+        match &self.answers {
+            Some(answers) => answers,
+            None => unreachable!("settling consumes the reply"),
+        }
+    }
+
+    /// Settles it.
+    fn settle(&mut self, settle: impl FnOnce(&dyn Answers, usize)) {
+        if let Some(answers) = self.answers.take() {
+            settle(&*answers, self.index);
+        }
+    }
+}
+
+impl Reply for ItemReply {
+    fn id(&self) -> FutureId {
+        self.answers().id(self.index)
+    }
+
+    fn info(&self) -> TaskInfo {
+        self.answers().info()
+    }
+
+    /// An item of a map is cancelled with all others: see `is_abandoned`.
+    fn start(&self) -> Start {
+        Start::Begun
+    }
+
+    fn put_back(&self) {}
+
+    fn deliver(mut self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
+        self.settle(|answers, index| answers.deliver(index, value, settled));
+    }
+
+    fn fail(mut self: Box<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        self.settle(|answers, index| answers.fail(index, error, settled));
+    }
+
+    fn killed(self: Box<Self>, settled: &mut dyn FnMut(Verdict)) {
+        self.fail(Error::Cancelled, settled);
+    }
+
+    fn arrive(mut self: Box<Self>, outcome: Encoded) -> News {
+        self.settle(|answers, index| match outcome {
+            Encoded::Value(value) => answers.arrive_alone(index, value),
+            Encoded::Error(error) => answers.fail(index, error, &mut |_| ()),
+            Encoded::Killed => answers.fail(index, Error::Cancelled, &mut |_| ()),
+        });
+        News::none()
+    }
+
+    fn is_hooked(&self) -> bool {
+        self.answers().is_hooked()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.answers().is_abandoned()
+    }
+}
+
+impl Drop for ItemReply {
+    fn drop(&mut self) {
+        if let Some(answers) = self.answers.take() {
+            answers.fail(self.index, Error::Cancelled, &mut |_| ());
+        }
+    }
+}
