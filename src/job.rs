@@ -11,6 +11,7 @@ use crate::error::{Error, ProcessEnd};
 use crate::future::Future;
 use crate::options::TaskOptions;
 use crate::process::conversation::{Death, error_of};
+use crate::process::depot::lease::NoRoom;
 use crate::process::launch::{Failure, Launch};
 use crate::process::link::{Broken, Link, Reply};
 use crate::process::reentry;
@@ -109,7 +110,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let (task, future) =
             Task::portable_from(self.location, options, self.function, self.argument);
         let launch = Launch::new();
-        let outgoing = task.into_outgoing(launch.payload_limit, &mut |_| ());
+        let outgoing = task.into_outgoing(launch.payload_limit, &NoRoom, &mut |_| ());
         let Outgoing::One(request) = outgoing else {
             return Err(future.exception().unwrap_or(Error::Cancelled));
         };

@@ -17,7 +17,8 @@ use crate::future::{Expire, Future, FutureId, Owner, Promise, Verdict, pair, pai
 use crate::label::{Function, TaskInfo};
 use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
-use crate::process::codec;
+use crate::process::codec::{self, Parcel};
+use crate::process::depot::lease::{NoRoom, Room};
 use crate::process::entry::{self, Call};
 use crate::process::request::{Request, Slot};
 use crate::state::Start;
@@ -283,9 +284,15 @@ impl Task {
         self.job.fail(error, settled);
     }
 
-    /// Encodes every item for a process; those that cannot be are settled at once.
-    pub(crate) fn into_outgoing(self, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
-        self.job.encode(limit, settled)
+    /// Encodes every item for a process, a task's large argument into the room if there is some; those
+    /// that cannot be are settled at once.
+    pub(crate) fn into_outgoing(
+        self,
+        limit: u64,
+        room: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing {
+        self.job.encode(limit, room, settled)
     }
 
     /// The argument of a task that was made of this function.
@@ -403,7 +410,12 @@ trait Job: Send {
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
     fn run(self: Box<Self>, host: &dyn Host);
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
-    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing;
+    fn encode(
+        self: Box<Self>,
+        limit: u64,
+        room: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
@@ -481,7 +493,12 @@ where
         promise.settle(Err(error.clone()), settled);
     }
 
-    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
+    fn encode(
+        self: Box<Self>,
+        limit: u64,
+        room: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing {
         let Self {
             info,
             options,
@@ -493,7 +510,7 @@ where
         else {
             unreachable!("only portable tasks reach a process pool")
         };
-        match portable.encode(argument, info, limit) {
+        match portable.encode(argument, info, limit, room) {
             Ok(encoded) => Outgoing::One(portable.request(promise, info, options, encoded)),
             Err(error) => {
                 promise.settle(Err(error), settled);
@@ -628,13 +645,18 @@ where
         fail_each(self.items.into_iter(), error, settled);
     }
 
-    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
+    fn encode(
+        self: Box<Self>,
+        limit: u64,
+        _: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing {
         let Some(portable) = self.portable else {
             unreachable!("only portable tasks reach a process pool")
         };
         let mut requests = VecDeque::with_capacity(self.items.len());
         for (argument, promise) in self.items {
-            match portable.encode(argument, self.info, limit) {
+            match portable.encode(argument, self.info, limit, &NoRoom) {
                 Ok(encoded) => {
                     if let Some(pace) = &self.pace {
                         // ORDERING: Relaxed; read by the thread that writes it.
@@ -687,9 +709,9 @@ struct Portable<A, R> {
     /// Names it to a worker.
     export: Export<A, R>,
     /// Encodes an argument.
-    encode: fn(&A, u64) -> Result<Bytes, Error>,
+    encode: fn(&mut A, u64, &dyn Room) -> Result<Bytes, Error>,
     /// Decodes a result.
-    decode: fn(&[u8]) -> Result<R, Error>,
+    decode: fn(Parcel<'_>) -> Result<R, Error>,
 }
 
 /// Names a function to a worker.
@@ -700,8 +722,8 @@ impl<A: Payload, R: Payload> Portable<A, R> {
         Self {
             function,
             export: entry::export,
-            encode: codec::encode,
-            decode: codec::decode,
+            encode: codec::pack,
+            decode: codec::unpack,
         }
     }
 }
@@ -727,9 +749,15 @@ impl<A, R: Send + 'static> Portable<A, R> {
     }
 
     /// Names the function and encodes an argument, which is dropped here.
-    fn encode(&self, argument: A, info: TaskInfo, limit: u64) -> Result<(Call, Bytes), Error> {
+    fn encode(
+        &self,
+        mut argument: A,
+        info: TaskInfo,
+        limit: u64,
+        room: &dyn Room,
+    ) -> Result<(Call, Bytes), Error> {
         let call = (self.export)(self.function);
-        let bytes = unwind::catch(|| (self.encode)(&argument, limit))
+        let bytes = unwind::catch(|| (self.encode)(&mut argument, limit, room))
             .unwrap_or_else(|panic| Err(panicked(panic, info, None)));
         unwind::catch(|| drop(argument)).map_err(|panic| panicked(panic, info, None))?;
         Ok((call?, bytes?))

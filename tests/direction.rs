@@ -26,6 +26,11 @@ const LAYERS: &[&str] = &[
     "observer",
     "backlog",
     // What a task needs to know of its travels.
+    "process::sys",
+    "process::depot::blocks",
+    "process::depot::lease",
+    "process::depot::stock",
+    "process::depot",
     "process::bytes",
     "process::plain",
     "process::codec",
@@ -44,7 +49,6 @@ const LAYERS: &[&str] = &[
     "thread",
     "thread::builder",
     // The link to a process, from bytes to tasks.
-    "process::sys",
     "process::board::bed",
     "process::board::layout",
     "process::board",

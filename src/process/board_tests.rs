@@ -135,7 +135,7 @@ fn work(board: &Board<View>, me: usize) -> usize {
                     count += 1;
                 }
             }
-            Claim::Ticket(_) => panic!("there are only tasks"),
+            Claim::Stored(..) | Claim::Ticket(_) => panic!("there are only tasks"),
             Claim::Empty if is_closing => return count,
             Claim::Empty => {
                 if board.begin_search(me) == Step::Taken {

@@ -13,7 +13,9 @@ use crate::process::board::layout::{INLINE, Mapped, Plan};
 use crate::process::board::{Board, Claim, Form, Place, Step};
 use crate::process::bytes::Bytes;
 use crate::process::channel::{Channel, Heard};
-use crate::process::entry::{self, Call};
+use crate::process::depot::lease::{Location, NoRoom, Room};
+use crate::process::depot::stock::{Berth, Stock};
+use crate::process::entry::{self, Argument, Call};
 use crate::process::flag::Flag;
 use crate::process::launch::dialect;
 use crate::process::reentry::{self, Mark};
@@ -86,6 +88,8 @@ struct Server {
     flag: Option<Flag>,
     /// Where it takes tasks by itself, if it does.
     board: Option<Board>,
+    /// Where big arguments and results are, if there is such a place.
+    stock: Option<Arc<Stock>>,
     /// What tasks can see of the worker.
     progress: Arc<Progress>,
     /// This process, and no forked copy of it.
@@ -119,6 +123,11 @@ impl Server {
             Some(plan) => Some(Board::new(Mapped::map(next(&mut passed)?.as_fd(), plan)?)),
             None => None,
         };
+        let (workers, index) = (welcome.board.1 as usize, welcome.index as usize);
+        let stock = match welcome.has_depot {
+            true => Some(Stock::map(next(&mut passed)?, workers, index)?),
+            false => None,
+        };
         if welcome.memory_limit > 0 {
             sys::limit_memory(welcome.memory_limit)?;
         }
@@ -139,6 +148,7 @@ impl Server {
             welcome,
             flag,
             board,
+            stock,
             progress: Arc::default(),
             origin: Origin::here(),
         })
@@ -168,7 +178,8 @@ impl Server {
     fn initialize(&mut self) -> io::Result<()> {
         let mut report = Vec::new();
         if let Some((call, mut argument)) = self.welcome.initializer.take() {
-            if let Err(fault) = run(call, &mut argument, u64::MAX) {
+            let argument = Argument::Kept(&mut argument);
+            if let Err(fault) = run(call, argument, u64::MAX, &NoRoom) {
                 report = fault.to_body();
             }
         }
@@ -189,7 +200,7 @@ impl Server {
                 self.tell(header.task, &Err(Fault::LeftAlone))?;
                 continue;
             }
-            let outcome = self.run(call, &mut body);
+            let outcome = self.run(call, Argument::Kept(&mut body), &NoRoom);
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
             self.tell(header.task, &outcome)?;
@@ -198,9 +209,9 @@ impl Server {
     }
 
     /// Runs a task; what the rest of the process hears of it before anybody does.
-    fn run(&self, call: Call, argument: &mut Vec<u8>) -> Result<Bytes, Fault> {
+    fn run(&self, call: Call, argument: Argument<'_>, room: &dyn Room) -> Result<Bytes, Fault> {
         self.progress.begin_task();
-        let outcome = run(call, argument, self.welcome.payload_limit);
+        let outcome = run(call, argument, self.welcome.payload_limit, room);
         if self.origin.is_elsewhere() {
             sys::vanish(); // a copy that the task forked: the outcome is the original's to tell
         }
@@ -286,6 +297,7 @@ impl<'a> Hand<'a> {
             }
             match claim {
                 Claim::Task(place, call) => self.run(place, call)?,
+                Claim::Stored(place, call) => self.run_stored(place, call)?,
                 Claim::Ticket(place) => match self.ask_for(place)? {
                     Told::Resume => {}
                     close => return Ok(close),
@@ -300,9 +312,44 @@ impl<'a> Hand<'a> {
     }
 
     fn run(&mut self, place: Place, call: Call) -> io::Result<()> {
-        let outcome = self.server.run(call, &mut self.argument);
-        let (form, kind, body) = match outcome {
-            Ok(value) => (Form::Value, Kind::LargeValue, value),
+        let berth = Berth {
+            stock: self.server.stock.as_ref(),
+            argument: None,
+        };
+        let argument = Argument::Kept(&mut self.argument);
+        let outcome = self.server.run(call, argument, &berth);
+        self.finish(place, outcome)
+    }
+
+    /// Runs a task whose argument is in the depot.
+    fn run_stored(&mut self, place: Place, call: Call) -> io::Result<()> {
+        let stock = self.server.stock.as_ref();
+        let location = Location::from_bytes(&self.argument);
+        let argument = stock
+            .zip(location)
+            .and_then(|(stock, location)| stock.argument(location));
+        let outcome = match argument {
+            Some(lease) => {
+                let argument = Argument::Leased(lease);
+                let berth = Berth {
+                    stock,
+                    argument: location,
+                };
+                self.server.run(call, argument, &berth)
+            }
+            None => Err(Fault::Decode("there is no such argument".to_owned())),
+        };
+        self.finish(place, outcome)
+    }
+
+    /// Says what came of a task.
+    fn finish(&mut self, place: Place, outcome: Result<Bytes, Fault>) -> io::Result<()> {
+        let (form, kind, body) = match outcome.map(Bytes::into_lease) {
+            Ok(Ok(lease)) => {
+                let location = lease.hand_over().to_bytes();
+                (Form::StoredValue, Kind::LargeValue, Bytes::copy(&location))
+            }
+            Ok(Err(value)) => (Form::Value, Kind::LargeValue, value),
             Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body().into()),
         };
         let step = if body.len() <= INLINE {
@@ -359,8 +406,8 @@ fn hear_welcome(channel: &mut Channel) -> io::Result<Welcome> {
 }
 
 /// Runs user code; whatever it does short of ending the process becomes an outcome.
-fn run(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Fault> {
-    let outcome = unwind::catch(|| entry::invoke(call, argument, limit));
+fn run(call: Call, argument: Argument<'_>, limit: u64, room: &dyn Room) -> Result<Bytes, Fault> {
+    let outcome = unwind::catch(|| entry::invoke(call, argument, limit, room));
     match outcome {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Error::Decode(words))) => Err(Fault::Decode(words.as_str().to_owned())),

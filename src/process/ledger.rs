@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use crate::backlog::{Removed, Work};
 use crate::crew::{Crew, Load, Origin, Shelf};
@@ -11,6 +12,8 @@ use crate::process::board::layout::{Handle, Mapped, Plan};
 use crate::process::board::{Board, Form, Place, Publish, Remains, Step};
 use crate::process::bytes::Bytes;
 use crate::process::conversation::error_of;
+use crate::process::depot::Depot;
+use crate::process::depot::lease::Lease;
 use crate::process::entry::Call;
 use crate::process::herald::Herald;
 use crate::process::request::{Encoded, Reply};
@@ -29,6 +32,8 @@ pub(crate) struct Ledger {
     memory: Arc<Handle>,
     /// How large it is.
     plan: Plan,
+    /// Where big arguments and results are, if there is such a place.
+    depot: Option<Arc<Depot>>,
     /// What lies there, and whose it is.
     books: Mutex<Books>,
     /// Whether the crew's backlog holds what had no room here.
@@ -75,6 +80,8 @@ enum Posted {
         id: FutureId,
         /// Where its outcome goes.
         reply: Box<dyn Reply>,
+        /// Where its argument is, if not in the slot.
+        argument: Option<Lease>,
         /// The outcome, where it came over the link and the slot is not done.
         told: Option<Encoded>,
     },
@@ -108,8 +115,9 @@ const NO_CALL: Call = Call {
 };
 
 impl Ledger {
-    /// A board for so many workers; `None` where there can be none.
-    pub(crate) fn new(workers: usize) -> Option<Arc<Self>> {
+    /// A board for so many workers, whose results may have so many bytes; `None` where there can be
+    /// none.
+    pub(crate) fn new(workers: usize, payload_limit: u64) -> Option<Arc<Self>> {
         let plan = Plan::of(workers)?;
         let (memory, descriptor) = Mapped::create(plan).ok()?;
         let books = Books {
@@ -118,10 +126,12 @@ impl Ledger {
             counts: Counts::default(),
             scratch: Vec::new(),
         };
+        let depot = Depot::new(workers, payload_limit).ok();
         Some(Arc::new_cyclic(|me: &Weak<Self>| Self {
             board: Board::new(memory),
             memory: Arc::new(Handle::new(descriptor)),
             plan,
+            depot: depot.inspect(|depot| depot.when_warmed(call_tender(me.clone()))),
             books: Mutex::new(books),
             is_behind: AtomicBool::new(false),
             hooked: AtomicUsize::new(0),
@@ -143,6 +153,11 @@ impl Ledger {
         (Arc::clone(&self.memory), self.plan)
     }
 
+    /// Where big arguments and results are, if there is such a place.
+    pub(crate) fn depot(&self) -> Option<Arc<Depot>> {
+        self.depot.clone()
+    }
+
     /// Whether workers that find nothing leave.
     pub(crate) fn is_closing(&self) -> bool {
         self.board.is_closing()
@@ -153,12 +168,19 @@ impl Ledger {
     /// Takes out the task of a slot that is done.
     fn take_outcome(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
         let record = books.records.get_mut(slot)?.as_mut()?;
-        let Posted::Task { reply, told, .. } = &mut record.work else {
+        let Posted::Task {
+            reply,
+            told,
+            argument,
+            ..
+        } = &mut record.work
+        else {
             return None;
         };
         let bytes = &mut books.scratch;
         let outcome = match self.board.outcome(record.place, bytes)? {
             (Form::Value, _) => Encoded::Value(Bytes::copy(bytes)),
+            (Form::StoredValue, worker) => self.stored(bytes, worker, argument),
             (Form::Fault, worker) => {
                 let error = match Fault::from_body(bytes) {
                     Some(fault) => error_of(fault, reply.info(), worker, None),
@@ -171,6 +193,21 @@ impl Ledger {
         };
         let reply = self.remove_task(books, slot)?;
         Some(books.arrival(reply, outcome))
+    }
+
+    /// A result in the depot, where its worker says.
+    fn stored(&self, location: &[u8], worker: usize, argument: &mut Option<Lease>) -> Encoded {
+        let arrived = match &self.depot {
+            Some(depot) => depot.arrived(location, worker, argument),
+            None => Err("there is no such place"),
+        };
+        match arrived {
+            Ok(lease) => Encoded::Value(lease.into()),
+            Err(what) => {
+                let words = format!("the worker's result cannot be found: {what}");
+                Encoded::Error(Error::Decode(words.into()))
+            }
+        }
     }
 
     /// Takes out a task that has begun; from here on it cannot be cancelled.
@@ -378,6 +415,9 @@ impl Ledger {
             }
         }
         drop(books);
+        if let Some(depot) = &self.depot {
+            depot.bury(worker);
+        }
         self.board.bury(worker);
         self.fetch_more();
         for arrival in arrivals {
@@ -431,6 +471,19 @@ impl Store for Ledger {
             Need::None
         }
     }
+
+    fn reclaim(&self) -> Option<Instant> {
+        self.depot.as_ref()?.reclaim()
+    }
+}
+
+/// What calls the tender of a ledger.
+fn call_tender(ledger: Weak<Ledger>) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        if let Some(ledger) = ledger.upgrade() {
+            ledger.tender.call();
+        }
+    }
 }
 
 impl Shelf<Requests> for Ledger {
@@ -441,11 +494,18 @@ impl Shelf<Requests> for Ledger {
         };
         let small = work.as_small_task();
         let published = match small {
-            Some(task) => {
-                let argument = &task.argument;
-                self.board
-                    .publish(slot, Form::Argument, task.call, argument)
-            }
+            Some(task) => match task.argument.lease() {
+                Some(lease) => {
+                    let place = lease.location().to_bytes();
+                    self.board
+                        .publish(slot, Form::StoredArgument, task.call, &place)
+                }
+                None => {
+                    let argument = &task.argument;
+                    self.board
+                        .publish(slot, Form::Argument, task.call, argument)
+                }
+            },
             None => self.board.publish(slot, Form::Ticket, NO_CALL, &[]),
         };
         let Publish::Published(place) = published else {
@@ -456,6 +516,7 @@ impl Shelf<Requests> for Ledger {
             (true, Requests::One(task)) => Posted::Task {
                 id: task.reply.id(),
                 reply: task.reply,
+                argument: task.argument.into_lease().ok(),
                 told: None,
             },
             (_, work) => Posted::Ticket(work),
@@ -576,11 +637,14 @@ impl Shelf<Requests> for Ledger {
         self.collect(Bringer::Ours);
         self.write_off();
         self.memory.close();
+        if let Some(depot) = &self.depot {
+            depot.close();
+        }
         self.tender.end();
         self.herald.end();
     }
 
-    fn join(&self, deadline: Option<std::time::Instant>) -> bool {
+    fn join(&self, deadline: Option<Instant>) -> bool {
         self.tender.join(deadline) && self.herald.join(deadline)
     }
 }

@@ -14,10 +14,12 @@ use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::process::attendant::attend;
 use crate::process::builder::ProcessPoolBuilder;
+use crate::process::depot::Depot;
+use crate::process::depot::lease::{NoRoom, Room};
 use crate::process::desks::Desks;
 use crate::process::launch::Launch;
 use crate::process::ledger::Ledger;
-use crate::process::requests::Requests;
+use crate::process::requests::{Requests, is_left_alone};
 use crate::process::tender::{Bringer, Store};
 use crate::task::{Outgoing, Task};
 
@@ -55,6 +57,8 @@ pub struct ProcessPoolExecutor {
     owner: Arc<dyn Owner>,
     /// Bytes that an encoded argument may have.
     payload_limit: u64,
+    /// Where big ones are put, if there is such a place.
+    depot: Option<Arc<Depot>>,
     /// How long workers have between SIGTERM and SIGKILL.
     terminate_grace: Duration,
 }
@@ -150,7 +154,11 @@ impl ProcessPoolExecutor {
     fn submit_admitted(&self, task: Task) {
         task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
         let count = &mut |verdict| self.crew.count(verdict);
-        let requests = match task.into_outgoing(self.payload_limit, count) {
+        let room: &dyn Room = match &self.depot {
+            Some(depot) if is_left_alone(task.options()) => depot,
+            _ => &NoRoom,
+        };
+        let requests = match task.into_outgoing(self.payload_limit, room, count) {
             Outgoing::Nothing => return self.crew.withdraw_admission(),
             Outgoing::One(task) => Requests::One(task),
             Outgoing::Chunk(waiting, pace) => Requests::Chunk { waiting, pace },
@@ -170,9 +178,11 @@ impl ProcessPoolExecutor {
         let payload_limit = launch.payload_limit;
         let hears_more = observer.is_some();
         let ledger = (launch.suits_board(limits) && !hears_more)
-            .then(|| Ledger::new(limits.max_workers))
+            .then(|| Ledger::new(limits.max_workers, payload_limit))
             .flatten();
         launch.board = ledger.as_ref().map(|ledger| ledger.memory());
+        let depot = ledger.as_ref().and_then(|ledger| ledger.depot());
+        launch.depot.clone_from(&depot);
         let launch = Arc::new(launch);
         let (seats, books) = (Arc::clone(&desks), ledger.clone());
         let career = move |post: &_| attend(post, &launch, &seats, books.as_deref());
@@ -193,6 +203,7 @@ impl ProcessPoolExecutor {
             desks,
             owner,
             payload_limit,
+            depot,
             terminate_grace,
         }
     }

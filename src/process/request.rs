@@ -5,6 +5,7 @@ use crate::future::{FutureId, News, Promise, Verdict};
 use crate::label::TaskInfo;
 use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
+use crate::process::codec::Parcel;
 use crate::process::entry::Call;
 use crate::state::{Contents, Letter, Start};
 use crate::unwind;
@@ -63,7 +64,7 @@ pub(crate) struct Slot<R> {
     /// What errors say of the task.
     info: TaskInfo,
     /// How the result is decoded.
-    decode: fn(&[u8]) -> Result<R, Error>,
+    decode: fn(Parcel<'_>) -> Result<R, Error>,
     /// The result, once the slot is what has arrived.
     value: Option<Bytes>,
 }
@@ -72,7 +73,7 @@ impl<R> Slot<R> {
     pub(crate) fn new(
         promise: Promise<R>,
         info: TaskInfo,
-        decode: fn(&[u8]) -> Result<R, Error>,
+        decode: fn(Parcel<'_>) -> Result<R, Error>,
     ) -> Self {
         Self {
             promise: Some(promise),
@@ -96,7 +97,7 @@ impl<R> Slot<R> {
         }
     }
 
-    fn decode(&self, value: &[u8]) -> Result<R, Error> {
+    fn decode(&self, value: Parcel<'_>) -> Result<R, Error> {
         unwind::catch(|| (self.decode)(value)).unwrap_or_else(|panic| {
             let info = PanicInfo::new(panic, Some(self.info), None);
             Err(Error::Panicked(info))
@@ -105,9 +106,9 @@ impl<R> Slot<R> {
 }
 
 impl<R: Send> Contents<R> for Slot<R> {
-    fn open(self: Box<Self>) -> Result<R, Error> {
-        match &self.value {
-            Some(value) => self.decode(value),
+    fn open(mut self: Box<Self>) -> Result<R, Error> {
+        match self.value.take() {
+            Some(value) => self.decode(Parcel::Given(value)),
             None => unreachable!("what has arrived was laid down"),
         }
     }
@@ -131,7 +132,7 @@ impl<R: Send + 'static> Reply for Slot<R> {
     }
 
     fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
-        let outcome = self.decode(value);
+        let outcome = self.decode(Parcel::Lent(value));
         self.into_promise().settle(outcome, settled);
     }
 

@@ -6,9 +6,14 @@ use std::sync::Arc;
 use crate::backlog::{Removed, Work};
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
+use crate::options::TaskOptions;
 use crate::process::board::layout::INLINE;
+use crate::process::depot::lease::FEW;
 use crate::process::request::{Reply, Request};
 use crate::task::Pace;
+
+// What is longer than a slot has room for goes to the depot.
+const _: () = assert!(FEW == INLINE);
 
 /// What waits for a worker process.
 pub(crate) enum Requests {
@@ -24,15 +29,14 @@ pub(crate) enum Requests {
 }
 
 impl Requests {
-    /// A task, if it fits into a slot of the board, and nobody wants to hear how it goes before it is
-    /// done.
+    /// A task, if it fits into a slot of the board, or the slot can say where it is, and nobody wants
+    /// to hear how it goes before it is done.
     pub(crate) fn as_small_task(&self) -> Option<&Request> {
         let Self::One(task) = self else {
             return None;
         };
-        let is_small = task.argument.len() <= INLINE
-            && task.options.given_timeout().is_none()
-            && task.options.given_retries() == 0;
+        let is_small = (task.argument.len() <= INLINE || task.argument.lease().is_some())
+            && is_left_alone(task.options);
         is_small.then_some(task)
     }
 
@@ -72,6 +76,11 @@ impl Requests {
             }
         }
     }
+}
+
+/// Whether nobody wants to hear how such a task goes before it is done.
+pub(crate) fn is_left_alone(options: TaskOptions) -> bool {
+    options.given_timeout().is_none() && options.given_retries() == 0
 }
 
 impl Work for Requests {

@@ -8,7 +8,7 @@ use crate::process::entry::Call;
 use crate::unwind::Panic;
 
 /// Version of what this file describes.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Bodies other than payloads are never longer than this.
 pub(crate) const MAX_CONTROL: u64 = 1 << 20;
@@ -120,7 +120,7 @@ pub(crate) struct Dialect {
 }
 
 /// What the parent tells a worker first. Descriptors come with it: stdout, stderr, the memory of the
-/// flag and that of the board, if there are such.
+/// flag, that of the board and that of the depot, if there are such.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// Which program the parent is.
@@ -135,6 +135,8 @@ pub(crate) struct Welcome {
     pub(crate) has_flag: bool,
     /// Slots and workers of the board; none: 0 and 0.
     pub(crate) board: (u32, u32),
+    /// Whether there is a depot, for as many workers.
+    pub(crate) has_depot: bool,
     /// What the process list calls the worker.
     pub(crate) title: Vec<u8>,
     /// What the worker runs before its first task, and on which encoded argument.
@@ -196,6 +198,7 @@ impl Welcome {
         body.push(u8::from(self.has_flag));
         body.extend(self.board.0.to_le_bytes());
         body.extend(self.board.1.to_le_bytes());
+        body.push(u8::from(self.has_depot));
         put_bytes(&mut body, &self.title);
         if let Some((call, argument)) = &self.initializer {
             body.extend(call_to_bytes(*call));
@@ -213,6 +216,7 @@ impl Welcome {
             memory_limit: reader.u64()?,
             has_flag: reader.bool()?,
             board: (reader.u32()?, reader.u32()?),
+            has_depot: reader.bool()?,
             title: reader.bytes()?.to_vec(),
             initializer: match reader.0 {
                 [] => None,

@@ -74,6 +74,10 @@ pub(crate) enum Form {
     Fault,
     /// Nothing: the outcome came over the link.
     Told,
+    /// Where an encoded argument is.
+    StoredArgument,
+    /// Where an encoded result is.
+    StoredValue,
 }
 
 /// What a worker finds at the head of the ring.
@@ -81,6 +85,8 @@ pub(crate) enum Form {
 pub(crate) enum Claim {
     /// A task to run; its argument was copied out.
     Task(Place, Call),
+    /// A task to run; what was copied out says where its argument is.
+    Stored(Place, Call),
     /// A task to ask for over the link.
     Ticket(Place),
     /// Nothing.
@@ -182,6 +188,8 @@ impl Form {
             Self::Value,
             Self::Fault,
             Self::Told,
+            Self::StoredArgument,
+            Self::StoredValue,
         ];
         forms.into_iter().find(|form| *form as u32 == bits)
     }
@@ -490,13 +498,14 @@ impl<M: Memory> Board<M> {
         let shared = &self.memory.slots()[place.slot];
         // ORDERING: Relaxed; the claim's compare-exchange acquired them all.
         let size = shared.size.load(Ordering::Relaxed) as usize;
-        let form = Form::from_bits(shared.form.load(Ordering::Relaxed));
-        if form != Some(Form::Argument) {
-            return Claim::Ticket(place);
-        }
+        let task = match Form::from_bits(shared.form.load(Ordering::Relaxed)) {
+            Some(Form::Argument) => Claim::Task,
+            Some(Form::StoredArgument) => Claim::Stored,
+            _ => return Claim::Ticket(place),
+        };
         let call = [0, 1, 2].map(|at: usize| shared.call[at].load(Ordering::Relaxed));
         self.memory.read(place.slot, size.min(INLINE), argument);
-        Claim::Task(place, Call::from_numbers(call))
+        task(place, Call::from_numbers(call))
     }
 
     /// RUNNING → DONE, with an outcome of at most [`INLINE`] bytes. Too late: the task was killed,
