@@ -233,12 +233,18 @@ proptest! {
         }
         depot.bury(1);
         drop(leases);
-        depot.close();
+        cool(&depot);
         prop_assert!(put_result(&self::stock(&depot), &pattern(5000)).is_some());
     }
 }
 
 // ---- memory --------------------------------------------------------------------------------
+
+/// As if nobody had used it for a while.
+fn cool(depot: &Depot) {
+    let idle = depot.take_warm(&mut depot.lock());
+    depot.cool(&idle);
+}
 
 fn has_memory(depot: &Depot, block: Block) -> bool {
     depot.blocks.has(block, 1)
@@ -253,7 +259,7 @@ fn memory_goes_back_but_what_is_in_use() {
     let told = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap())
         .unwrap()
         .block();
-    depot.close();
+    cool(&depot);
     assert!(!has_memory(&depot, idle) && !has_memory(&depot, told));
     for lease in [kept, held] {
         assert!(has_memory(&depot, lease.block()));
@@ -271,7 +277,7 @@ fn a_block_that_a_worker_fills_keeps_its_memory() {
     let (depot, stock) = depot();
     drop(arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()));
     let filled = put_result(&stock, &pattern(5000)).unwrap();
-    depot.close();
+    cool(&depot);
     let result = arrive(&depot, filled).unwrap();
     assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
 }
@@ -296,4 +302,18 @@ fn memory_is_looked_after_from_its_first_use_until_it_is_gone() {
     assert!(!has_memory(&depot, block));
     drop(depot.store(&pattern(5000)));
     assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_result_outlives_the_pool_and_the_descriptor_does_not_outlive_it() {
+    let (depot, stock) = depot();
+    let idle = depot.store(&pattern(5000)).unwrap().block();
+    let result = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
+    drop(stock);
+    depot.close();
+    assert!(!has_memory(&depot, idle));
+    assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
+    assert!(depot.descriptor().is_ok());
+    drop(result);
+    assert!(depot.descriptor().is_err());
 }

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytemuck::Pod;
 
@@ -142,8 +142,8 @@ pub(crate) struct Words {
 
 /// A depot's memory; unmapped when dropped.
 pub(crate) struct Blocks {
-    /// The file.
-    memory: OwnedFd,
+    /// The file; `None` once closed.
+    memory: Mutex<Option<Arc<OwnedFd>>>,
     /// How much there is of it.
     plan: Plan,
     /// The words of the workers' stores.
@@ -202,7 +202,7 @@ impl Blocks {
         let words = sys::map_shared(memory.as_fd(), plan.words_size())?;
         sys::keep_from_forks(words, plan.words_size());
         Ok(Self {
-            memory,
+            memory: Mutex::new(Some(Arc::new(memory))),
             plan,
             words,
             stores: (0..plan.stores()).map(|_| OnceLock::new()).collect(),
@@ -212,7 +212,22 @@ impl Blocks {
 
     /// A copy of the descriptor, for a worker that starts.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.memory.try_clone()
+        self.memory()?.try_clone()
+    }
+
+    /// Nothing more is mapped, nor given back.
+    pub(crate) fn close(&self) {
+        let closed = self.lock().take();
+        drop(closed);
+    }
+
+    fn memory(&self) -> io::Result<Arc<OwnedFd>> {
+        let memory = self.lock().clone();
+        memory.ok_or_else(|| io::Error::other("the pool has ended"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn plan(&self) -> Plan {
@@ -268,7 +283,7 @@ impl Blocks {
         match sys::populate_to_write(place, wanted) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 // Before Linux 5.14.
-                sys::allocate_part(self.memory.as_fd(), self.offset(block), wanted)?;
+                sys::allocate_part(self.memory()?.as_fd(), self.offset(block), wanted)?;
             }
             outcome => outcome?,
         }
@@ -276,49 +291,50 @@ impl Blocks {
         Ok(wanted)
     }
 
-    /// Copies so many bytes out of a block, as numbers.
+    /// Copies so many bytes out of a block, behind the numbers that are there, for which there is room.
     ///
     /// # Errors
-    /// What is wrong with them.
-    pub(crate) fn read<N: Pod>(&self, block: Block, bytes: usize) -> Result<Vec<N>, String> {
-        if bytes % size_of::<N>() != 0 {
-            return Err(format!("{bytes} bytes are no whole number of elements"));
-        }
-        if bytes > block.size() {
-            return Err("there are not so many bytes in a block".to_owned());
-        }
-        let words = |error: io::Error| format!("its memory cannot be reached: {error}");
-        let mapping = self.mapping(block).map_err(words)?;
-        let place = self.place(mapping, block).map_err(words)?;
+    /// Of the system, which cannot map the block.
+    pub(crate) fn read<N: Pod>(
+        &self,
+        block: Block,
+        into: &mut Vec<N>,
+        count: usize,
+    ) -> io::Result<()> {
+        let bytes = count * size_of::<N>();
+        let room = into.spare_capacity_mut();
+        assert!(bytes <= block.size() && count <= room.len());
+        let mapping = self.mapping(block)?;
+        let place = self.place(mapping, block)?;
         // ORDERING: Relaxed; as above.
         if mapping.extent.load(Ordering::Relaxed) < bytes {
             sys::populate_to_read(place, bytes);
             mapping.extent.store(bytes, Ordering::Relaxed);
         }
-        let count = bytes / size_of::<N>();
-        let mut numbers: Vec<N> = Vec::new();
-        let reserved = numbers.try_reserve_exact(count);
-        reserved.map_err(|error| error.to_string())?;
-        sys::prefer_huge_pages(numbers.spare_capacity_mut());
-        let into = numbers.as_mut_ptr().cast();
+        sys::prefer_huge_pages(room);
+        let room = room.as_mut_ptr().cast();
         // SAFETY: the block is mapped, and holds so many; the vector has room. The bytes may change
         // meanwhile, by a worker that misbehaves: then the copy is any bytes, as it may be anyway.
-        unsafe { std::ptr::copy_nonoverlapping(place.as_ptr().cast_const(), into, bytes) };
+        unsafe { std::ptr::copy_nonoverlapping(place.as_ptr().cast_const(), room, bytes) };
         // SAFETY: so many were written, and any bytes are such numbers.
-        unsafe { numbers.set_len(count) };
-        Ok(numbers)
+        unsafe { into.set_len(into.len() + count) };
+        Ok(())
     }
 
     /// Whether so many bytes of a block have memory.
     pub(crate) fn has(&self, block: Block, bytes: usize) -> bool {
         bytes <= block.size()
-            && sys::is_without_holes(self.memory.as_fd(), self.offset(block), bytes)
+            && self.memory().is_ok_and(|memory| {
+                sys::is_without_holes(memory.as_fd(), self.offset(block), bytes)
+            })
     }
 
     /// Gives a block's memory back; it must be the caller's.
     pub(crate) fn cool(&self, block: Block) {
-        // Fails only where it stays, which costs memory alone.
-        let _ = sys::punch_hole(self.memory.as_fd(), self.offset(block), block.size());
+        if let Ok(memory) = self.memory() {
+            // Fails only where it stays, which costs memory alone.
+            let _ = sys::punch_hole(memory.as_fd(), self.offset(block), block.size());
+        }
         self.forget(block);
     }
 
@@ -353,7 +369,7 @@ impl Blocks {
             return Ok(place.0);
         }
         let size = block.size();
-        let place = sys::map_part(self.memory.as_fd(), self.offset(block), size)?;
+        let place = sys::map_part(self.memory()?.as_fd(), self.offset(block), size)?;
         sys::keep_from_forks(place, size);
         sys::prefer_huge_pages_in(place, size);
         if mapping.place.set(Place(place)).is_err() {
@@ -426,6 +442,11 @@ mod tests {
         assert_eq!(suitable((1 << 30) + 1).count(), 0);
     }
 
+    fn bytes(blocks: &Blocks, block: Block, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(count);
+        blocks.read(block, &mut bytes, count).map(|()| bytes)
+    }
+
     #[test]
     fn what_was_written_is_read_until_the_block_cools() {
         let blocks = Blocks::create(Plan::of(1)).unwrap();
@@ -433,21 +454,28 @@ mod tests {
         assert!(!blocks.has(block, 1));
         let room = blocks.write(block, &[1, 2, 3, 4]).unwrap();
         assert_eq!(room, SMALLEST);
-        assert!(blocks.has(block, room));
-        assert_eq!(blocks.read::<u8>(block, 4).unwrap(), [1, 2, 3, 4]);
-        assert_eq!(blocks.read::<u16>(block, 4).unwrap().len(), 2);
-        assert!(blocks.read::<u64>(block, 4).is_err());
-        assert!(blocks.read::<u8>(block, block.size() + 1).is_err());
+        assert!(blocks.has(block, room) && !blocks.has(block, block.size() + 1));
+        assert_eq!(bytes(&blocks, block, 4).unwrap(), [1, 2, 3, 4]);
         blocks.cool(block);
         assert!(!blocks.has(block, 1));
-        assert_eq!(blocks.read::<u8>(block, 4).unwrap(), [0; 4]);
+        assert_eq!(bytes(&blocks, block, 4).unwrap(), [0; 4]);
+    }
+
+    #[test]
+    fn what_was_mapped_is_there_when_the_file_is_closed() {
+        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let [used, unused] = [0, 1].map(|bit| Block::of_bit(0, bit));
+        blocks.write(used, &[7; 100]).unwrap();
+        blocks.close();
+        assert_eq!(bytes(&blocks, used, 100).unwrap(), [7; 100]);
+        assert!(bytes(&blocks, unused, 100).is_err() && blocks.descriptor().is_err());
     }
 
     #[test]
     fn blocks_that_do_not_exist_are_refused() {
         let blocks = Blocks::create(Plan::of(1)).unwrap();
         let beyond = Block::from_number(u32::MAX);
-        assert!(blocks.read::<u8>(beyond, 1).is_err());
+        assert!(bytes(&blocks, beyond, 1).is_err());
         assert!(blocks.write(beyond, &[1]).is_err());
     }
 }

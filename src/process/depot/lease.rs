@@ -34,6 +34,8 @@ pub(crate) trait Keeper: Send + Sync {
     fn blocks(&self) -> &Blocks;
     /// Whether so many bytes of the block can be read without making up memory for them.
     fn has(&self, block: Block, bytes: usize) -> bool;
+    /// There is no memory for so many bytes: what to say of it, if one lives on.
+    fn lacks(&self, bytes: usize) -> String;
     /// Nobody reads the block any more.
     fn give_back(&self, block: Block);
 }
@@ -94,10 +96,23 @@ impl Lease {
     /// # Errors
     /// What is wrong with them.
     pub(crate) fn read<N: Pod>(&self) -> Result<Vec<N>, String> {
+        if self.length % size_of::<N>() != 0 {
+            let words = "bytes are no whole number of elements";
+            return Err(format!("{} {words}", self.length));
+        }
         if !self.keeper.has(self.block, self.length) {
             return Err("they were never written".to_owned());
         }
-        self.keeper.blocks().read(self.block, self.length)
+        let count = self.length / size_of::<N>();
+        let mut numbers = Vec::new();
+        if numbers.try_reserve_exact(count).is_err() {
+            return Err(self.keeper.lacks(self.length));
+        }
+        let read = self.keeper.blocks().read(self.block, &mut numbers, count);
+        match read {
+            Ok(()) => Ok(numbers),
+            Err(error) => Err(format!("they cannot be reached: {error}")),
+        }
     }
 
     /// Where the bytes are.

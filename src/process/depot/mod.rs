@@ -52,6 +52,8 @@ struct Books {
     used: Instant,
     /// Whether somebody will look whether memory can be given back.
     is_tended: bool,
+    /// Whether the pool has ended.
+    is_over: bool,
 }
 
 /// What is known of a store.
@@ -77,6 +79,7 @@ impl Depot {
             stores: vec![Store::default(); plan.stores()].into(),
             used: Instant::now(),
             is_tended: false,
+            is_over: false,
         };
         Ok(Arc::new(Self {
             blocks: Blocks::create(plan)?,
@@ -196,10 +199,22 @@ impl Depot {
         None
     }
 
-    /// Gives all memory back that nobody uses.
+    /// The pool has ended, and so have its workers: gives all memory back that nobody reads, and the
+    /// descriptor once nobody reads any more.
     pub(crate) fn close(&self) {
         let idle = self.take_warm(&mut self.lock());
         self.cool(&idle);
+        let mut books = self.lock();
+        books.is_over = true;
+        self.close_unless_leased(books);
+    }
+
+    fn close_unless_leased(&self, books: MutexGuard<'_, Books>) {
+        let is_read = books.stores.iter().any(|store| store.leased != 0);
+        drop(books);
+        if !is_read {
+            self.blocks.close();
+        }
     }
 
     /// Takes all blocks that have memory and are nobody's.
@@ -273,6 +288,10 @@ impl Keeper for Depot {
         block.store() >= self.blocks.plan().workers || self.blocks.has(block, bytes)
     }
 
+    fn lacks(&self, bytes: usize) -> String {
+        format!("there is no memory for its {bytes} bytes")
+    }
+
     fn give_back(&self, block: Block) {
         if self.blocks.is_elsewhere() {
             return; // somebody may have held the lock when this copy was forked
@@ -284,7 +303,10 @@ impl Keeper for Depot {
             // ORDERING: Release, to the worker's taking: what it writes there comes after our reads.
             words.taken.fetch_and(!block.bit(), Ordering::Release);
         }
-        self.note_use(books);
+        match books.is_over {
+            false => self.note_use(books),
+            true => self.close_unless_leased(books),
+        }
     }
 }
 

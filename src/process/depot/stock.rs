@@ -1,6 +1,7 @@
 //! A worker's side of the depot: arguments that the program put there, and blocks of its own for
 //! results.
 
+use std::alloc::Layout;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -71,6 +72,12 @@ impl Keeper for Stock {
     /// The program is trusted, and we know what we have written.
     fn has(&self, _: Block, _: usize) -> bool {
         true
+    }
+
+    /// What ends a worker that allocates too much itself, ends one that is given too much.
+    fn lacks(&self, bytes: usize) -> String {
+        let layout = Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>());
+        std::alloc::handle_alloc_error(layout)
     }
 
     fn give_back(&self, block: Block) {
