@@ -684,3 +684,7 @@ impl Record {
         matches!(self.work, Posted::Task { .. })
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "ledger_tests.rs"]
+mod tests;
