@@ -685,6 +685,6 @@ impl Record {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[path = "ledger_tests.rs"]
 mod tests;
