@@ -108,14 +108,18 @@ fn a_worker_s_block_is_its_own_again_once_the_result_was_dropped() {
 }
 
 #[test]
-fn a_result_that_was_not_told_gives_its_block_back() {
-    let (_depot, stock) = depot();
+fn a_result_that_was_not_told_gives_its_block_and_memory_back() {
+    let (depot, stock) = depot();
     for _ in 0..100 {
         let berth = Berth {
             stock: Some(&stock),
             argument: None,
         };
-        assert!(berth.store(&pattern(5000)).is_some());
+        let lease = berth.store(&pattern(5000)).unwrap();
+        let block = lease.block();
+        assert!(has_memory(&depot, block));
+        drop(lease);
+        assert!(!has_memory(&depot, block));
     }
 }
 

@@ -472,6 +472,15 @@ mod tests {
     }
 
     #[test]
+    fn there_is_room_for_as_many_workers_as_a_board_has() {
+        let plan = Plan::of(1024);
+        let blocks = Blocks::create(plan).unwrap();
+        let last = Block::of_bit(plan.stores() - 1, 0);
+        blocks.write(last, &[7; 100]).unwrap();
+        assert_eq!(bytes(&blocks, last, 100).unwrap(), [7; 100]);
+    }
+
+    #[test]
     fn blocks_that_do_not_exist_are_refused() {
         let blocks = Blocks::create(Plan::of(1)).unwrap();
         let beyond = Block::from_number(u32::MAX);

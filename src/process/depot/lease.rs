@@ -100,6 +100,9 @@ impl Lease {
             let words = "bytes are no whole number of elements";
             return Err(format!("{} {words}", self.length));
         }
+        if self.keeper.blocks().is_elsewhere() {
+            return Err("they are with the program that this one was forked from".to_owned());
+        }
         if !self.keeper.has(self.block, self.length) {
             return Err("they were never written".to_owned());
         }

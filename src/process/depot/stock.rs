@@ -83,6 +83,7 @@ impl Keeper for Stock {
     fn give_back(&self, block: Block) {
         let is_own = block.store() == self.worker;
         if is_own && !self.blocks.is_elsewhere() {
+            self.blocks.cool(block); // the program never heard of it
             let words = self.blocks.words(self.worker);
             // ORDERING: Release, to the program's taking.
             words.taken.fetch_and(!block.bit(), Ordering::Release);
