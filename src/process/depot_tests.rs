@@ -269,9 +269,13 @@ fn memory_goes_back_but_what_is_in_use() {
         assert!(has_memory(&depot, lease.block()));
         assert_eq!(lease.read::<u8>().unwrap(), pattern(5000));
     }
-    // It makes its memory anew.
-    for _ in 0..14 {
-        let result = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
+    // The worker knows, and makes its memory anew.
+    let is_cold = || stock.blocks().words(1).cold.load(Ordering::Relaxed) & told.bit() != 0;
+    assert!(is_cold());
+    let locations = std::iter::from_fn(|| put_result(&stock, &pattern(5000)));
+    let results: Vec<_> = locations.map(|l| arrive(&depot, l).unwrap()).collect();
+    assert_eq!((results.len(), is_cold()), (14, false));
+    for result in results {
         assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
     }
 }
