@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, ProcessEnd};
 use crate::future::Future;
 use crate::options::TaskOptions;
+use crate::process::codec::Parcel;
 use crate::process::conversation::{Death, error_of};
 use crate::process::depot::lease::NoRoom;
 use crate::process::launch::{Failure, Launch};
@@ -274,7 +275,9 @@ fn attend(mut link: Link, request: Request) {
         }
     };
     match outcome {
-        Ok(value) => request.reply.deliver(&value, &mut |_| ()),
+        Ok(value) => request
+            .reply
+            .deliver(Parcel::Given(value.into()), &mut |_| ()),
         Err(error) => request.reply.fail(error, &mut |_| ()),
     }
 }
@@ -284,6 +287,7 @@ fn converse(link: &mut Link, request: &Request) -> Result<Result<Vec<u8>, Fault>
     link.send(&[request]);
     Ok(match link.receive(None)? {
         Reply::Value(value) => Ok(value.to_vec()),
+        Reply::Stored(_) => return Err(Broken::Offence("there is no place for its result")),
         Reply::Fault(fault) => Err(fault),
     })
 }

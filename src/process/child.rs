@@ -197,13 +197,18 @@ impl Server {
             }
             let call = self.receive_task(header, &mut body)?;
             if self.flag.as_ref().is_some_and(Flag::is_raised) {
-                self.tell(header.task, &Err(Fault::LeftAlone))?;
+                self.tell(header.task, Err(Fault::LeftAlone))?;
                 continue;
             }
-            let outcome = self.run(call, Argument::Kept(&mut body), &NoRoom);
+            // The argument may be needed again, by another worker.
+            let berth = self.berth(None);
+            let outcome = match header.kind {
+                Kind::StoredTask => self.run_stored(call, Location::from_bytes(&body), &berth),
+                _ => self.run(call, Argument::Kept(&mut body), &berth),
+            };
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
-            self.tell(header.task, &outcome)?;
+            self.tell(header.task, outcome)?;
         }
         Ok(Told::Close(code))
     }
@@ -219,9 +224,29 @@ impl Server {
         outcome
     }
 
+    /// Runs a task whose argument is in the depot.
+    fn run_stored(
+        &self,
+        call: Call,
+        location: Option<Location>,
+        berth: &Berth<'_>,
+    ) -> Result<Bytes, Fault> {
+        let place = self.stock.as_ref().zip(location);
+        match place.and_then(|(stock, location)| stock.argument(location)) {
+            Some(lease) => self.run(call, Argument::Leased(lease), berth),
+            None => Err(Fault::Decode("there is no such argument".to_owned())),
+        }
+    }
+
+    /// Where results go that are too large to go by themselves.
+    fn berth(&self, argument: Option<Location>) -> Berth<'_> {
+        let stock = self.stock.as_ref();
+        Berth { stock, argument }
+    }
+
     fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<Call> {
         let size = header.length.checked_sub(CALL_SIZE as u64);
-        let (Kind::Task, Some(size)) = (header.kind, size) else {
+        let (Kind::Task | Kind::StoredTask, Some(size)) = (header.kind, size) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         self.channel.receive_body(CALL_SIZE as u64, argument)?;
@@ -240,18 +265,18 @@ impl Server {
         self.channel.send(&[&header.to_bytes(), body])
     }
 
-    fn tell(&self, task: u64, outcome: &Result<Bytes, Fault>) -> io::Result<()> {
-        let fault;
-        let (kind, body) = match outcome {
-            Ok(value) => (Kind::Value, value),
-            Err(why) => {
-                fault = why.to_body().into();
-                (Kind::Fault, &fault)
+    fn tell(&self, task: u64, outcome: Result<Bytes, Fault>) -> io::Result<()> {
+        let (kind, body) = match outcome.map(Bytes::into_lease) {
+            Ok(Ok(lease)) => {
+                let location = lease.hand_over().to_bytes();
+                (Kind::StoredValue, Bytes::copy(&location))
             }
+            Ok(Err(value)) => (Kind::Value, value),
+            Err(why) => (Kind::Fault, why.to_body().into()),
         };
         let length = body.len() as u64;
         let header = Header { kind, task, length };
-        self.channel.send(&[&header.to_bytes(), body])
+        self.channel.send(&[&header.to_bytes(), &body])
     }
 }
 
@@ -312,33 +337,16 @@ impl<'a> Hand<'a> {
     }
 
     fn run(&mut self, place: Place, call: Call) -> io::Result<()> {
-        let berth = Berth {
-            stock: self.server.stock.as_ref(),
-            argument: None,
-        };
         let argument = Argument::Kept(&mut self.argument);
-        let outcome = self.server.run(call, argument, &berth);
+        let outcome = self.server.run(call, argument, &self.server.berth(None));
         self.finish(place, outcome)
     }
 
-    /// Runs a task whose argument is in the depot.
+    /// Runs a task whose argument is in the depot, where its result may go.
     fn run_stored(&mut self, place: Place, call: Call) -> io::Result<()> {
-        let stock = self.server.stock.as_ref();
         let location = Location::from_bytes(&self.argument);
-        let argument = stock
-            .zip(location)
-            .and_then(|(stock, location)| stock.argument(location));
-        let outcome = match argument {
-            Some(lease) => {
-                let argument = Argument::Leased(lease);
-                let berth = Berth {
-                    stock,
-                    argument: location,
-                };
-                self.server.run(call, argument, &berth)
-            }
-            None => Err(Fault::Decode("there is no such argument".to_owned())),
-        };
+        let berth = self.server.berth(location);
+        let outcome = self.server.run_stored(call, location, &berth);
         self.finish(place, outcome)
     }
 

@@ -19,7 +19,7 @@ use crate::process::depot::lease::{NoRoom, Room};
 use crate::process::desks::Desks;
 use crate::process::launch::Launch;
 use crate::process::ledger::Ledger;
-use crate::process::requests::{Requests, is_left_alone};
+use crate::process::requests::Requests;
 use crate::process::tender::{Bringer, Store};
 use crate::task::{Outgoing, Task};
 
@@ -155,8 +155,8 @@ impl ProcessPoolExecutor {
         task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
         let count = &mut |verdict| self.crew.count(verdict);
         let room: &dyn Room = match &self.depot {
-            Some(depot) if is_left_alone(task.options()) => depot,
-            _ => &NoRoom,
+            Some(depot) => depot,
+            None => &NoRoom,
         };
         let requests = match task.into_outgoing(self.payload_limit, room, count) {
             Outgoing::Nothing => return self.crew.withdraw_admission(),

@@ -36,7 +36,7 @@ pub(crate) trait Reply: Send {
     /// The worker was lost before it touched the task.
     fn put_back(&self);
     /// The worker's result arrived.
-    fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict));
+    fn deliver(self: Box<Self>, value: Parcel<'_>, settled: &mut dyn FnMut(Verdict));
     /// There is no result.
     fn fail(self: Box<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
     /// It was killed.
@@ -131,8 +131,8 @@ impl<R: Send + 'static> Reply for Slot<R> {
         self.promise().put_back();
     }
 
-    fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
-        let outcome = self.decode(Parcel::Lent(value));
+    fn deliver(self: Box<Self>, value: Parcel<'_>, settled: &mut dyn FnMut(Verdict)) {
+        let outcome = self.decode(value);
         self.into_promise().settle(outcome, settled);
     }
 

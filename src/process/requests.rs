@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::backlog::{Removed, Work};
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
-use crate::options::TaskOptions;
 use crate::process::board::layout::INLINE;
 use crate::process::depot::lease::FEW;
 use crate::process::request::{Reply, Request};
@@ -36,7 +35,8 @@ impl Requests {
             return None;
         };
         let is_small = (task.argument.len() <= INLINE || task.argument.lease().is_some())
-            && is_left_alone(task.options);
+            && task.options.given_timeout().is_none()
+            && task.options.given_retries() == 0;
         is_small.then_some(task)
     }
 
@@ -76,11 +76,6 @@ impl Requests {
             }
         }
     }
-}
-
-/// Whether nobody wants to hear how such a task goes before it is done.
-pub(crate) fn is_left_alone(options: TaskOptions) -> bool {
-    options.given_timeout().is_none() && options.given_retries() == 0
 }
 
 impl Work for Requests {

@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Task = 2,
     /// To the worker: it is told no more here, and goes back to the board.
     Resume = 3,
+    /// To the worker: a [`Call`], and where its encoded argument is in the depot.
+    StoredTask = 4,
     /// From the worker: a [`Hello`].
     Hello = 16,
     /// From the worker, after its initializer: nothing, or a [`Fault`] of the initializer.
@@ -54,6 +56,8 @@ pub(crate) enum Kind {
     LargeValue = 21,
     /// From the worker: such a [`Fault`].
     LargeFault = 22,
+    /// From the worker: where an encoded result is in the depot.
+    StoredValue = 23,
 }
 
 impl Header {
@@ -92,6 +96,8 @@ impl Kind {
             Self::Claim,
             Self::LargeValue,
             Self::LargeFault,
+            Self::StoredTask,
+            Self::StoredValue,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, Executor, Future, Payload, ProcessPoolExecutor, TaskOptions};
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         values_of_every_kind_travel_by_every_way,
         results_wait_while_their_workers_die,
         a_worker_dies_with_its_argument,
+        an_argument_is_there_when_its_task_is_tried_again,
         more_arguments_wait_than_there_is_room_for,
         more_results_wait_than_there_is_room_for,
         cancelled_arguments_make_room,
@@ -129,6 +131,27 @@ fn a_worker_dies_with_its_argument() {
     }
 }
 
+/// Dies as often as there is something to take away.
+fn die_while_there_is((path, blob): (PathBuf, Blob)) -> Blob {
+    if fs::remove_file(path).is_ok() {
+        std::process::abort();
+    }
+    blob
+}
+
+fn an_argument_is_there_when_its_task_is_tried_again() {
+    let pool = Processes::pool(1);
+    let path = std::env::temp_dir().join(format!("concurrent-futures-{}", std::process::id()));
+    for size in [3000, 1 << 20] {
+        fs::write(&path, "once").unwrap();
+        let again = TaskOptions::new().retries(1);
+        let back = pool.submit_with(again, die_while_there_is, (path.clone(), pattern(size)));
+        assert!(back.result().unwrap() == pattern(size));
+        assert!(!path.exists());
+    }
+    assert_eq!(pool.stats().worker_restarts, 2);
+}
+
 // ---- room ----------------------------------------------------------------------------------
 
 fn numbered(number: usize) -> Vec<u64> {
@@ -184,7 +207,7 @@ fn results_outlive_their_pool() {
 /// Bytes of shared memory that the payloads of this program's pools have.
 fn memory_of_payloads() -> u64 {
     let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let of_a_depot = |path: &std::path::PathBuf| {
+    let of_a_depot = |path: &PathBuf| {
         let target = fs::read_link(path).unwrap_or_default();
         target
             .to_string_lossy()
