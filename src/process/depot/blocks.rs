@@ -249,8 +249,8 @@ impl Blocks {
         unsafe { place.as_ref() }
     }
 
-    /// Copies bytes into a block, which is the caller's; how many more would have had room without
-    /// the system's help.
+    /// Copies bytes into a block, which is the caller's; how many have room there without asking the
+    /// system for more.
     ///
     /// # Errors
     /// Of the system, which has no memory for it.

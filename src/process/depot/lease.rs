@@ -14,7 +14,7 @@ pub(crate) struct Lease {
     block: Block,
     /// Bytes in it.
     length: usize,
-    /// Bytes that have room in it, without asking the system.
+    /// Bytes that have room in it, without asking the system for more.
     room: usize,
     /// Who gives it back.
     turn: Turn,
