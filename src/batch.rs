@@ -14,6 +14,7 @@ use crate::error::{Error, PanicInfo};
 use crate::future::{Expire, FutureId, Help, Owner, Verdict, Wait};
 use crate::label::TaskInfo;
 use crate::process::bytes::Bytes;
+use crate::process::codec::Source;
 use crate::state::{Outcome, WatchKey, Watcher};
 use crate::sync::look_around;
 use crate::unwind::{self, discard};
@@ -43,7 +44,7 @@ pub(crate) struct Batch<R> {
 }
 
 /// How a result is decoded.
-pub(crate) type Decode<R> = fn(&[u8]) -> Result<R, Error>;
+pub(crate) type Decode<R> = fn(Source<'_>) -> Result<R, Error>;
 
 /// Told whenever something has come. Ours, never a user's.
 pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
@@ -108,7 +109,7 @@ pub(crate) trait Answers: Send + Sync {
     /// An item's result has come, alone, to be decoded by who reads it.
     fn arrive_alone(&self, index: usize, value: Bytes);
     /// An item's result has come, alone, and is decoded now.
-    fn deliver(&self, index: usize, value: &[u8], settled: &mut dyn FnMut(Verdict));
+    fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
     /// An item has no result.
     fn fail(&self, index: usize, error: Error, settled: &mut dyn FnMut(Verdict));
 }
@@ -238,19 +239,19 @@ impl<R> Batch<R> {
     pub(crate) fn read(&self, run: &mut Run) -> Option<(usize, Outcome<R>)> {
         let index = run.first;
         let bytes = run.next()?;
-        Some((index, self.read_value(bytes)))
+        Some((index, self.read_value(Source::Lent(bytes))))
     }
 
     /// What came alone, decoded on this thread.
     fn open(&self, came: Came<R>) -> Outcome<R> {
         match came {
             Came::Outcome(outcome) => outcome,
-            Came::Letter(value) => self.read_value(&value),
+            Came::Letter(value) => self.read_value(Source::Given(value)),
         }
     }
 
     /// Decodes what was counted as a value.
-    fn read_value(&self, value: &[u8]) -> Outcome<R> {
+    fn read_value(&self, value: Source<'_>) -> Outcome<R> {
         let outcome = self.decode(value);
         if let (Err(_), Some(owner)) = (&outcome, self.owner()) {
             owner.spoilt();
@@ -258,11 +259,11 @@ impl<R> Batch<R> {
         outcome
     }
 
-    fn decode(&self, bytes: &[u8]) -> Outcome<R> {
+    fn decode(&self, value: Source<'_>) -> Outcome<R> {
         let Some(decode) = self.decode else {
             unreachable!("only portable chunks reach other processes")
         };
-        unwind::catch(|| decode(bytes)).unwrap_or_else(|panic| {
+        unwind::catch(|| decode(value)).unwrap_or_else(|panic| {
             let info = PanicInfo::new(panic, Some(self.info), None);
             Err(Error::Panicked(info))
         })
@@ -399,7 +400,7 @@ impl<R: Send> Answers for Batch<R> {
         }
     }
 
-    fn deliver(&self, index: usize, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
+    fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
         let outcome = self.decode(value);
         self.settle(index, outcome, settled);
     }

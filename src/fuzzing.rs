@@ -90,6 +90,7 @@ pub fn replies(bytes: &[u8]) {
                 let _ = codec::decode::<(u8, Vec<String>, Option<u64>)>(value);
                 Header::SIZE + value.len()
             }
+            Ok(Reply::Stored(location)) => Header::SIZE + location.len(),
             Ok(Reply::Fault(_)) => Header::SIZE,
             Err(_) => break,
         };

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::error::{Error, ProcessEnd};
 use crate::future::Future;
 use crate::options::TaskOptions;
+use crate::process::codec::Source;
 use crate::process::conversation::{Death, error_of};
+use crate::process::depot::lease::NoRoom;
 use crate::process::launch::{Failure, Launch};
 use crate::process::link::{Broken, Link, Reply};
 use crate::process::reentry;
@@ -109,7 +111,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let (task, future) =
             Task::portable_from(self.location, options, self.function, self.argument);
         let launch = Launch::new();
-        let outgoing = task.into_outgoing(launch.payload_limit, &mut |_| ());
+        let outgoing = task.into_outgoing(launch.payload_limit, &NoRoom, &mut |_| ());
         let Outgoing::One(request) = outgoing else {
             return Err(future.exception().unwrap_or(Error::Cancelled));
         };
@@ -273,7 +275,9 @@ fn attend(mut link: Link, request: Request) {
         }
     };
     match outcome {
-        Ok(value) => request.reply.deliver(&value, &mut |_| ()),
+        Ok(value) => request
+            .reply
+            .deliver(Source::Given(value.into()), &mut |_| ()),
         Err(error) => request.reply.fail(error, &mut |_| ()),
     }
 }
@@ -283,6 +287,7 @@ fn converse(link: &mut Link, request: &Request) -> Result<Result<Vec<u8>, Fault>
     link.send(&[request]);
     Ok(match link.receive(None)? {
         Reply::Value(value) => Ok(value.to_vec()),
+        Reply::Stored(_) => return Err(Broken::Offence("there is no place for its result")),
         Reply::Fault(fault) => Err(fault),
     })
 }

@@ -18,6 +18,7 @@ use crate::label::{Function, TaskInfo};
 use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
 use crate::process::codec;
+use crate::process::depot::lease::Room;
 use crate::process::entry::{self, Call};
 use crate::process::parcel::{Packer, Part};
 use crate::process::request::{Request, Slot};
@@ -266,9 +267,15 @@ impl Task {
         self.job.fail(error, settled);
     }
 
-    /// Encodes every item for a process; those that cannot be are settled at once.
-    pub(crate) fn into_outgoing(self, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
-        self.job.encode(limit, settled)
+    /// Encodes every item for a process, a task's large argument into the room if there is some; those
+    /// that cannot be are settled at once.
+    pub(crate) fn into_outgoing(
+        self,
+        limit: u64,
+        room: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing {
+        self.job.encode(limit, room, settled)
     }
 
     /// The argument of a task that was made of this function.
@@ -368,7 +375,12 @@ trait Job: Send {
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
     fn run(self: Box<Self>, host: &dyn Host);
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
-    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing;
+    fn encode(
+        self: Box<Self>,
+        limit: u64,
+        room: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
@@ -447,7 +459,12 @@ where
         promise.settle(Err(error.clone()), settled);
     }
 
-    fn encode(self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
+    fn encode(
+        self: Box<Self>,
+        limit: u64,
+        room: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing {
         let Self {
             info,
             options,
@@ -459,7 +476,7 @@ where
         else {
             unreachable!("only portable tasks reach a process pool")
         };
-        match portable.encode(argument, info, limit) {
+        match portable.encode(argument, info, limit, room) {
             Ok(encoded) => Outgoing::One(portable.request(promise, info, options, encoded)),
             Err(error) => {
                 promise.settle(Err(error), settled);
@@ -596,7 +613,12 @@ where
         discard(self);
     }
 
-    fn encode(mut self: Box<Self>, limit: u64, settled: &mut dyn FnMut(Verdict)) -> Outgoing {
+    fn encode(
+        mut self: Box<Self>,
+        limit: u64,
+        room: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing {
         let Some(portable) = self.portable.take() else {
             unreachable!("only portable tasks reach a process pool")
         };
@@ -610,7 +632,7 @@ where
         let mut packer = Packer::new(&self.batch, self.options, call, self.items.len());
         while let Some((index, argument)) = self.items.pop_front() {
             let encode = |into: &mut Vec<u8>| portable.append(argument, self.info, limit, into);
-            match packer.add(index, encode) {
+            match packer.add(index, room, encode) {
                 Ok(size) => self.batch.pace().note_bytes(size),
                 Err(error) => self.batch.settle(index, Err(error), &mut *settled),
             }
@@ -677,7 +699,7 @@ struct Portable<A, R> {
     /// Names it to a worker.
     export: Export<A, R>,
     /// Encodes an argument.
-    encode: fn(&A, u64) -> Result<Bytes, Error>,
+    encode: fn(&mut A, u64, &dyn Room) -> Result<Bytes, Error>,
     /// Encodes an argument behind others.
     append: fn(&A, u64, &mut Vec<u8>) -> Result<(), Error>,
     /// Decodes a result.
@@ -692,9 +714,9 @@ impl<A: Payload, R: Payload> Portable<A, R> {
         Self {
             function,
             export: entry::export,
-            encode: codec::encode,
+            encode: codec::pack,
             append: codec::append,
-            decode: codec::decode,
+            decode: codec::unpack,
         }
     }
 }
@@ -734,9 +756,15 @@ impl<A, R: Send + 'static> Portable<A, R> {
     }
 
     /// Names the function and encodes an argument, which is dropped here.
-    fn encode(&self, argument: A, info: TaskInfo, limit: u64) -> Result<(Call, Bytes), Error> {
+    fn encode(
+        &self,
+        mut argument: A,
+        info: TaskInfo,
+        limit: u64,
+        room: &dyn Room,
+    ) -> Result<(Call, Bytes), Error> {
         let call = (self.export)(self.function);
-        let bytes = unwind::catch(|| (self.encode)(&argument, limit))
+        let bytes = unwind::catch(|| (self.encode)(&mut argument, limit, room))
             .unwrap_or_else(|panic| Err(panicked(panic, info, None)));
         unwind::catch(|| drop(argument)).map_err(|panic| panicked(panic, info, None))?;
         Ok((call?, bytes?))

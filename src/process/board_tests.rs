@@ -153,7 +153,9 @@ fn work(board: &Board<View>, me: usize) -> usize {
                     count += 1;
                 }
             }
-            Claim::Items(..) | Claim::Ticket(_) => panic!("there are only tasks"),
+            Claim::Items(..) | Claim::Stored(..) | Claim::Ticket(_) => {
+                panic!("there are only tasks")
+            }
             Claim::Empty if is_closing => return count,
             Claim::Empty => {
                 if board.begin_search(me) == Step::Taken {

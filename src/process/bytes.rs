@@ -1,6 +1,9 @@
-//! Encoded values: short ones without memory of their own.
+//! Encoded values: short ones without memory of their own, big ones where another process sees them.
 
 use std::ops::Deref;
+use std::sync::OnceLock;
+
+use crate::process::depot::lease::Lease;
 
 /// An encoded value.
 pub(crate) struct Bytes(Kept);
@@ -11,6 +14,16 @@ enum Kept {
     Short(u8, [u8; SHORT]),
     /// Elsewhere.
     Long(Vec<u8>),
+    /// In memory that another process sees.
+    Leased(Box<Leased>),
+}
+
+/// Bytes that another process can change.
+struct Leased {
+    /// Where they are.
+    lease: Lease,
+    /// A copy, made when somebody looks at them.
+    copy: OnceLock<Vec<u8>>,
 }
 
 /// As many as fit into the place that a vector takes, and a little more.
@@ -30,6 +43,34 @@ impl Bytes {
         Self::short(from).unwrap_or_else(|| Self(Kept::Long(from.to_vec())))
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        match &self.0 {
+            Kept::Short(length, _) => usize::from(*length),
+            Kept::Long(bytes) => bytes.len(),
+            Kept::Leased(leased) => leased.lease.len(),
+        }
+    }
+
+    /// Where they are, if another process sees them there.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        match &self.0 {
+            Kept::Leased(leased) => Some(&leased.lease),
+            _ => None,
+        }
+    }
+
+    /// The bytes where they are: in memory that another process sees, or else our own.
+    ///
+    /// # Errors
+    /// These, if they are our own.
+    pub(crate) fn into_lease(self) -> Result<Lease, Self> {
+        match self.0 {
+            Kept::Leased(leased) => Ok(leased.lease),
+            _ => Err(self),
+        }
+    }
+
     fn short(from: &[u8]) -> Option<Self> {
         let mut bytes = [0; SHORT];
         bytes.get_mut(..from.len())?.copy_from_slice(from);
@@ -43,10 +84,17 @@ impl From<Vec<u8>> for Bytes {
     }
 }
 
+impl From<Lease> for Bytes {
+    fn from(lease: Lease) -> Self {
+        let copy = OnceLock::new();
+        Self(Kept::Leased(Box::new(Leased { lease, copy })))
+    }
+}
+
 impl From<Bytes> for Vec<u8> {
     fn from(bytes: Bytes) -> Self {
         match bytes.0 {
-            Kept::Short(..) => bytes.to_vec(),
+            Kept::Short(..) | Kept::Leased(_) => bytes.to_vec(),
             Kept::Long(bytes) => bytes,
         }
     }
@@ -59,7 +107,16 @@ impl Deref for Bytes {
         match &self.0 {
             Kept::Short(length, bytes) => &bytes[..usize::from(*length)],
             Kept::Long(bytes) => bytes,
+            Kept::Leased(leased) => leased.copy.get_or_init(|| leased.copy_out()),
         }
+    }
+}
+
+impl Leased {
+    /// As many bytes as there should be, whatever has become of them.
+    fn copy_out(&self) -> Vec<u8> {
+        let zeros = |_| vec![0; self.lease.len()];
+        self.lease.read().unwrap_or_else(zeros)
     }
 }
 

@@ -125,15 +125,18 @@ impl Channel {
         let buffered = (self.end - self.start).min(usize::try_from(length).unwrap_or(usize::MAX));
         body.extend_from_slice(&self.buffer[self.start..self.start + buffered]);
         self.start += buffered;
-        let rest = length - buffered as u64;
-        let read = match self.deadline {
-            _ if rest == 0 => 0,
+        let mut rest = length - buffered as u64;
+        while rest > 0 {
+            let part = rest.min(make_room(body, rest) as u64);
             // std reads into memory that nobody has cleared.
-            None => (&*self.stream).take(rest).read_to_end(body)?,
-            Some(_) => Awaited(self).take(rest).read_to_end(body)?,
-        };
-        if read as u64 != rest {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            let read = match self.deadline {
+                None => (&*self.stream).take(part).read_to_end(body)?,
+                Some(_) => Awaited(self).take(part).read_to_end(body)?,
+            };
+            if read as u64 != part {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            rest -= part;
         }
         Ok(())
     }
@@ -173,6 +176,20 @@ impl Channel {
             [false] => Err(io::ErrorKind::TimedOut.into()),
         }
     }
+}
+
+/// Makes room for some of so many bytes: the more, the more have come.
+fn make_room(body: &mut Vec<u8>, rest: u64) -> usize {
+    /// So many come before it begins.
+    const FIRST: usize = 64 << 10;
+
+    let wanted = usize::try_from(rest).unwrap_or(usize::MAX);
+    let part = wanted.min(body.len().max(FIRST));
+    if body.len() >= FIRST && body.capacity() - body.len() < part {
+        body.reserve_exact(part);
+        sys::prefer_huge_pages(body.spare_capacity_mut());
+    }
+    part
 }
 
 /// The bytes of a channel behind those that it has buffered.

@@ -14,7 +14,9 @@ use crate::process::board::layout::{INLINE, Mapped, Plan};
 use crate::process::board::{Board, Claim, Form, Place, Step};
 use crate::process::bytes::Bytes;
 use crate::process::channel::{Channel, Heard};
-use crate::process::entry::{self, Call, Found};
+use crate::process::depot::lease::{Location, NoRoom, Room};
+use crate::process::depot::stock::{Berth, Stock};
+use crate::process::entry::{self, Argument, Call, Found};
 use crate::process::flag::Flag;
 use crate::process::launch::dialect;
 use crate::process::parcel::Items;
@@ -89,6 +91,8 @@ struct Server {
     flag: Option<Flag>,
     /// Where it takes tasks by itself, if it does.
     board: Option<Board>,
+    /// Where big arguments and results are, if there is such a place.
+    stock: Option<Arc<Stock>>,
     /// What tasks can see of the worker.
     progress: Arc<Progress>,
     /// This process, and no forked copy of it.
@@ -122,6 +126,11 @@ impl Server {
             Some(plan) => Some(Board::new(Mapped::map(next(&mut passed)?.as_fd(), plan)?)),
             None => None,
         };
+        let (workers, index) = (welcome.board.1 as usize, welcome.index as usize);
+        let stock = match welcome.has_depot {
+            true => Some(Stock::map(next(&mut passed)?, workers, index)?),
+            false => None,
+        };
         if welcome.memory_limit > 0 {
             sys::limit_memory(welcome.memory_limit)?;
         }
@@ -142,6 +151,7 @@ impl Server {
             welcome,
             flag,
             board,
+            stock,
             progress: Arc::default(),
             origin: Origin::here(),
         })
@@ -171,7 +181,8 @@ impl Server {
     fn initialize(&mut self) -> io::Result<()> {
         let mut report = Vec::new();
         if let Some((call, mut argument)) = self.welcome.initializer.take() {
-            if let Err(fault) = run(call, &mut argument, u64::MAX) {
+            let argument = Argument::Kept(&mut argument);
+            if let Err(fault) = run(call, argument, u64::MAX, &NoRoom) {
                 report = fault.to_body();
             }
         }
@@ -189,21 +200,26 @@ impl Server {
             }
             let call = self.receive_task(header, &mut body)?;
             if self.flag.as_ref().is_some_and(Flag::is_raised) {
-                self.tell(header.task, &Err(Fault::LeftAlone))?;
+                self.tell(header.task, Err(Fault::LeftAlone))?;
                 continue;
             }
-            let outcome = self.run(call, &mut body);
+            // The argument may be needed again, by another worker.
+            let berth = self.berth(None);
+            let outcome = match header.kind {
+                Kind::StoredTask => self.run_stored(call, Location::from_bytes(&body), &berth),
+                _ => self.run(call, Argument::Kept(&mut body), &berth),
+            };
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
-            self.tell(header.task, &outcome)?;
+            self.tell(header.task, outcome)?;
         }
         Ok(Told::Close(code))
     }
 
     /// Runs a task; what the rest of the process hears of it before anybody does.
-    fn run(&self, call: Call, argument: &mut Vec<u8>) -> Result<Bytes, Fault> {
+    fn run(&self, call: Call, argument: Argument<'_>, room: &dyn Room) -> Result<Bytes, Fault> {
         self.progress.begin_task();
-        let outcome = run(call, argument, self.welcome.payload_limit);
+        let outcome = run(call, argument, self.welcome.payload_limit, room);
         if self.origin.is_elsewhere() {
             sys::vanish(); // a copy that the task forked: the outcome is the original's to tell
         }
@@ -231,9 +247,29 @@ impl Server {
         fault_of(outcome)
     }
 
+    /// Runs a task whose argument is in the depot.
+    fn run_stored(
+        &self,
+        call: Call,
+        location: Option<Location>,
+        berth: &Berth<'_>,
+    ) -> Result<Bytes, Fault> {
+        let place = self.stock.as_ref().zip(location);
+        match place.and_then(|(stock, location)| stock.argument(location)) {
+            Some(lease) => self.run(call, Argument::Leased(lease), berth),
+            None => Err(Fault::Decode("there is no such argument".to_owned())),
+        }
+    }
+
+    /// Where results go that are too large to go by themselves.
+    fn berth(&self, argument: Option<Location>) -> Berth<'_> {
+        let stock = self.stock.as_ref();
+        Berth { stock, argument }
+    }
+
     fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<Call> {
         let size = header.length.checked_sub(CALL_SIZE as u64);
-        let (Kind::Task, Some(size)) = (header.kind, size) else {
+        let (Kind::Task | Kind::StoredTask, Some(size)) = (header.kind, size) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         self.channel.receive_body(CALL_SIZE as u64, argument)?;
@@ -252,18 +288,18 @@ impl Server {
         self.channel.send(&[&header.to_bytes(), body])
     }
 
-    fn tell(&self, task: u64, outcome: &Result<Bytes, Fault>) -> io::Result<()> {
-        let fault;
-        let (kind, body) = match outcome {
-            Ok(value) => (Kind::Value, value),
-            Err(why) => {
-                fault = why.to_body().into();
-                (Kind::Fault, &fault)
+    fn tell(&self, task: u64, outcome: Result<Bytes, Fault>) -> io::Result<()> {
+        let (kind, body) = match outcome.map(Bytes::into_lease) {
+            Ok(Ok(lease)) => {
+                let location = lease.hand_over().to_bytes();
+                (Kind::StoredValue, Bytes::copy(&location))
             }
+            Ok(Err(value)) => (Kind::Value, value),
+            Err(why) => (Kind::Fault, why.to_body().into()),
         };
         let length = body.len() as u64;
         let header = Header { kind, task, length };
-        self.channel.send(&[&header.to_bytes(), body])
+        self.channel.send(&[&header.to_bytes(), &body])
     }
 }
 
@@ -316,6 +352,7 @@ impl<'a> Hand<'a> {
             match claim {
                 Claim::Task(place, call) => self.run(place, call)?,
                 Claim::Items(place, call, count) => self.run_items(place, call, count)?,
+                Claim::Stored(place, call) => self.run_stored(place, call)?,
                 Claim::Ticket(place) => match self.ask_for(place)? {
                     Told::Resume => {}
                     close => return Ok(close),
@@ -330,9 +367,27 @@ impl<'a> Hand<'a> {
     }
 
     fn run(&mut self, place: Place, call: Call) -> io::Result<()> {
-        let outcome = self.server.run(call, &mut self.argument);
-        let (form, kind, body) = match outcome {
-            Ok(value) => (Form::Value, Kind::LargeValue, value),
+        let argument = Argument::Kept(&mut self.argument);
+        let outcome = self.server.run(call, argument, &self.server.berth(None));
+        self.finish(place, outcome)
+    }
+
+    /// Runs a task whose argument is in the depot, where its result may go.
+    fn run_stored(&mut self, place: Place, call: Call) -> io::Result<()> {
+        let location = Location::from_bytes(&self.argument);
+        let berth = self.server.berth(location);
+        let outcome = self.server.run_stored(call, location, &berth);
+        self.finish(place, outcome)
+    }
+
+    /// Says what came of a task.
+    fn finish(&mut self, place: Place, outcome: Result<Bytes, Fault>) -> io::Result<()> {
+        let (form, kind, body) = match outcome.map(Bytes::into_lease) {
+            Ok(Ok(lease)) => {
+                let location = lease.hand_over().to_bytes();
+                (Form::StoredValue, Kind::LargeValue, Bytes::copy(&location))
+            }
+            Ok(Err(value)) => (Form::Value, Kind::LargeValue, value),
             Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body().into()),
         };
         let step = if body.len() <= INLINE {
@@ -445,8 +500,8 @@ fn hear_welcome(channel: &mut Channel) -> io::Result<Welcome> {
 }
 
 /// Runs user code; whatever it does short of ending the process becomes an outcome.
-fn run(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Fault> {
-    fault_of(unwind::catch(|| entry::invoke(call, argument, limit)))
+fn run(call: Call, argument: Argument<'_>, limit: u64, room: &dyn Room) -> Result<Bytes, Fault> {
+    fault_of(unwind::catch(|| entry::invoke(call, argument, limit, room)))
 }
 
 /// What came of user code, as it travels.

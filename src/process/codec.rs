@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use crate::error::Error;
 use crate::process::bytes::Bytes;
+use crate::process::depot::lease::{NoRoom, Room};
 use crate::process::plain;
 
 #[cfg(not(any(feature = "bincode", feature = "postcard")))]
@@ -20,23 +21,63 @@ thread_local! {
 /// More than this is not kept for the next.
 const KEPT: usize = 64 << 10;
 
+/// So few bytes are copied rather than moved: they need not have memory of their own.
+const SMALL: usize = 64;
+
 /// Encodes a value into at most `limit` bytes.
 ///
 /// # Errors
 /// `TooLarge` with the true size, or `Encode` with the format's words.
 pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<Bytes, Error> {
-    if let Some(bytes) = plain::bytes_of(value) {
-        let size = bytes.len() as u64;
-        return match size <= limit {
-            true => Ok(Bytes::copy(bytes)),
-            false => Err(Error::TooLarge { size, limit }),
-        };
+    match plain::bytes_of(value) {
+        Some(bytes) => limited(bytes, limit).map(Bytes::copy),
+        None => serialize(value, limit, &NoRoom),
     }
+}
+
+/// As `encode`, into the room if the value is large and there is some; or else takes out of the value
+/// what need not be copied.
+pub(crate) fn pack<T: Serialize + 'static>(
+    value: &mut T,
+    limit: u64,
+    room: &dyn Room,
+) -> Result<Bytes, Error> {
+    let Some(bytes) = plain::bytes_of(value) else {
+        return serialize(value, limit, room);
+    };
+    let bytes = limited(bytes, limit)?;
+    if let Some(lease) = room.store(bytes) {
+        return Ok(lease.into());
+    }
+    let copy = Bytes::copy;
+    if bytes.len() <= SMALL {
+        return Ok(copy(bytes));
+    }
+    match plain::take_bytes(value) {
+        // What it has reserved beyond that would wait with it.
+        Some(bytes) if bytes.capacity() / 2 <= bytes.len() => Ok(bytes.into()),
+        Some(bytes) => Ok(copy(&bytes)),
+        None => Ok(copy(plain::bytes_of(value).unwrap_or_default())),
+    }
+}
+
+fn limited(bytes: &[u8], limit: u64) -> Result<&[u8], Error> {
+    let size = bytes.len() as u64;
+    match size <= limit {
+        true => Ok(bytes),
+        false => Err(Error::TooLarge { size, limit }),
+    }
+}
+
+fn serialize<T: Serialize>(value: &T, limit: u64, room: &dyn Room) -> Result<Bytes, Error> {
     // Taken, since a `Serialize` may encode another value meanwhile.
     let mut scratch = SCRATCH.take();
     scratch.clear();
     let outcome = format::encode(value, limit, &mut scratch);
-    let bytes = outcome.map(|()| Bytes::take(&mut scratch));
+    let bytes = outcome.map(|()| match room.store(&scratch) {
+        Some(lease) => lease.into(),
+        None => Bytes::take(&mut scratch),
+    });
     if scratch.capacity() <= KEPT {
         SCRATCH.set(scratch);
     }
@@ -73,8 +114,34 @@ pub(crate) fn append<T: Serialize + 'static>(
 /// # Errors
 /// `Decode` with the format's words.
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
-    let value = plain::from_bytes(bytes).unwrap_or_else(|| format::decode(bytes));
+    let value = plain::from_source(bytes).unwrap_or_else(format::decode);
     value.map_err(|words| Error::Decode(words.into()))
+}
+
+/// As `decode`; bytes that are the value themselves become it without a copy, or with one if they
+/// are in memory that another process sees.
+pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Error> {
+    let bytes = match source {
+        Source::Lent(bytes) => return decode(bytes),
+        Source::Given(bytes) => bytes,
+    };
+    let value = match bytes.into_lease() {
+        Ok(lease) => plain::from_source(lease)
+            .unwrap_or_else(|lease| lease.read::<u8>().and_then(|bytes| format::decode(&bytes))),
+        Err(bytes) if bytes.len() <= SMALL => return decode(&bytes),
+        Err(bytes) => {
+            plain::from_source(Vec::from(bytes)).unwrap_or_else(|bytes| format::decode(&bytes))
+        }
+    };
+    value.map_err(|words| Error::Decode(words.into()))
+}
+
+/// An encoded value on its way to whoever decodes it.
+pub(crate) enum Source<'a> {
+    /// To look at.
+    Lent(&'a [u8]),
+    /// To keep.
+    Given(Bytes),
 }
 
 pub(crate) use format::ID;
@@ -192,6 +259,23 @@ mod tests {
         };
         assert_eq!(sizes(encode(&vec![1_u8; 100], 64)), (100, 64));
         assert_eq!(sizes(encode(&vec![true; 100], 64)), (101, 64));
+    }
+
+    #[test]
+    fn what_is_given_becomes_the_value_without_a_copy() {
+        let mut text = "x".repeat(1000);
+        let address = text.as_ptr();
+        let bytes = pack(&mut text, 1000, &NoRoom).unwrap();
+        let back: String = unpack(Source::Given(bytes)).unwrap();
+        assert_eq!((back.as_ptr(), back.len()), (address, 1000));
+        let mut reserved = Vec::with_capacity(1 << 20);
+        reserved.resize(1000, 7_u8);
+        let bytes = Vec::from(pack(&mut reserved, 1000, &NoRoom).unwrap());
+        assert!(bytes.capacity() < 2000);
+        let given = Source::Given(pack(&mut 7_u64, 100, &NoRoom).unwrap());
+        assert_eq!(unpack::<u64>(given).unwrap(), 7);
+        let given = Source::Given(pack(&mut vec![0.5_f64; 100], 800, &NoRoom).unwrap());
+        assert_eq!(unpack::<Vec<f64>>(given).unwrap(), [0.5; 100]);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::crew::{Conclude, Next, Post};
 use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
 use crate::future::Verdict;
 use crate::label::TaskInfo;
+use crate::process::bytes::Bytes;
+use crate::process::codec::Source;
+use crate::process::depot::lease::Room;
 use crate::process::flag::Flag;
 use crate::process::launch::Launch;
 use crate::process::link::{self, Broken, Link, Reply};
@@ -128,22 +131,23 @@ impl<'a> Conversation<'a> {
             return;
         }
         let first_new = self.ahead.len();
-        let mut bytes: usize = self.ahead.iter().map(|r| r.argument.len()).sum();
+        let mut bytes: usize = self.ahead.iter().map(link::length).sum();
         self.drop_what_was_cancelled();
-        while let Some(request) = self.rest.front() {
+        while let Some(request) = self.rest.front_mut() {
             if self.allowance == 0 {
                 break;
             }
+            store(self.launch, request);
             let room = self.ahead.is_empty()
                 || (self.ahead.len() < self.window
-                    && bytes + request.argument.len() <= MAX_AHEAD_BYTES);
+                    && bytes + link::length(request) <= MAX_AHEAD_BYTES);
             if !room {
                 break;
             }
             let Some(request) = self.rest.pop_front() else {
                 break;
             };
-            bytes += request.argument.len();
+            bytes += link::length(&request);
             self.begin(request);
         }
         let new: Vec<_> = self.ahead.iter().skip(first_new).collect();
@@ -217,14 +221,22 @@ impl<'a> Conversation<'a> {
         if self.post.conclude() == Conclude::Killed {
             return Err(Broken::Killed);
         }
+        let outcome = match reply {
+            Reply::Value(value) => Ok(Source::Lent(value)),
+            Reply::Stored(location) => {
+                let value = arrived(self.launch, location, self.post.index())?;
+                Ok(Source::Given(value))
+            }
+            Reply::Fault(fault) => Err(fault),
+        };
         let Some(request) = self.ahead.pop_front() else {
             unreachable!("there is something ahead")
         };
         let mut settled = |verdict| self.post.end(verdict);
-        match reply {
-            Reply::Value(value) => request.reply.deliver(value, &mut settled),
-            Reply::Fault(Fault::LeftAlone) => request.reply.killed(&mut settled),
-            Reply::Fault(fault) => {
+        match outcome {
+            Ok(value) => request.reply.deliver(value, &mut settled),
+            Err(Fault::LeftAlone) => request.reply.killed(&mut settled),
+            Err(fault) => {
                 let printed = self.link.output().and_then(Captured::take);
                 let error = error_of(fault, request.reply.info(), self.post.index(), printed);
                 request.reply.fail(error, &mut settled);
@@ -318,6 +330,30 @@ impl<'a> Conversation<'a> {
         self.post.forget();
         unbegun.fail(&Error::Cancelled, &mut |v| self.post.crew().count(v));
     }
+}
+
+/// Puts a big argument where its worker sees it, if there is such a place, and room.
+fn store(launch: &Launch, request: &mut Request) {
+    if request.argument.lease().is_some() {
+        return;
+    }
+    let lease = launch
+        .depot
+        .as_ref()
+        .and_then(|depot| depot.store(&request.argument));
+    if let Some(lease) = lease {
+        request.argument = lease.into();
+    }
+}
+
+/// A result that is where its worker says.
+fn arrived(launch: &Launch, location: &[u8], worker: usize) -> Result<Bytes, Broken> {
+    let depot = launch.depot.as_ref().ok_or("there is no such place");
+    // Retries may need the argument: results lie elsewhere.
+    let lease = depot.and_then(|depot| depot.arrived(location, worker, &mut None));
+    lease
+        .map(Bytes::from)
+        .map_err(|_| Broken::Offence("its result is not where it may be"))
 }
 
 /// How often a task may return because its worker died before it had read all of it: one whose

@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::process::bytes::Bytes;
-use crate::process::codec;
+use crate::process::codec::{self, Source};
+use crate::process::depot::lease::{Lease, Room};
 use crate::process::image;
 
 /// What a task asks a worker to call, as it travels.
@@ -59,8 +60,17 @@ pub(crate) struct Entry {
 /// Function, argument, limit of the result's bytes, where the result goes.
 type RunItem = unsafe fn(*const (), &[u8], u64, &mut Vec<u8>) -> Result<(), Error>;
 
-/// Function, argument, limit of the result's bytes; to the result.
-type Run = unsafe fn(*const (), &mut Vec<u8>, u64) -> Result<Bytes, Error>;
+/// Function, argument, limit of the result's bytes, and where they go if they are many; to the
+/// result.
+type Run = unsafe fn(*const (), Argument<'_>, u64, &dyn Room) -> Result<Bytes, Error>;
+
+/// An encoded argument, in a worker.
+pub(crate) enum Argument<'a> {
+    /// In memory that is used for others, too.
+    Kept(&'a mut Vec<u8>),
+    /// In memory that the program sees.
+    Leased(Lease),
+}
 
 /// Marks an [`Entry`].
 const MAGIC: u64 = u64::from_le_bytes(*b"cf-entry");
@@ -117,11 +127,16 @@ where
 /// # Errors
 /// `Decode`, `Encode`, `TooLarge` of argument and result; `Decode` also for a call that names no
 /// function of this program.
-pub(crate) fn invoke(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Error> {
+pub(crate) fn invoke(
+    call: Call,
+    argument: Argument<'_>,
+    limit: u64,
+    room: &dyn Room,
+) -> Result<Bytes, Error> {
     let Found { entry, function } = find(call)?;
     // SAFETY: the entry's fingerprint is the one that `export` took from the function's own type,
     // so `run` calls it as what it is.
-    unsafe { (entry.run)(function, argument, limit) }
+    unsafe { (entry.run)(function, argument, limit, room) }
 }
 
 /// A function of this program that was found, to be called on many small arguments.
@@ -221,23 +236,34 @@ fn fingerprint<A: 'static, R: 'static>() -> u64 {
 ///
 /// # Safety
 /// `function` is the address of a `fn(A) -> R`.
-unsafe fn run<A, R>(function: *const (), bytes: &mut Vec<u8>, limit: u64) -> Result<Bytes, Error>
+unsafe fn run<A, R>(
+    function: *const (),
+    argument: Argument<'_>,
+    limit: u64,
+    room: &dyn Room,
+) -> Result<Bytes, Error>
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
+    // SAFETY: the caller's promise; the pointer was made from the function's own address.
+    let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
+    let mut result = function(decode(argument)?);
+    // The result is dropped here, before anybody hears of the outcome.
+    codec::pack(&mut result, limit, room)
+}
+
+fn decode<A: DeserializeOwned + 'static>(argument: Argument<'_>) -> Result<A, Error> {
     /// Above this, the argument's bytes are not kept for the next task.
     const KEPT: usize = 1 << 20;
 
-    // SAFETY: the caller's promise; the pointer was made from the function's own address.
-    let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
-    let argument = codec::decode(bytes)?;
-    if bytes.capacity() > KEPT {
-        *bytes = Vec::new();
+    match argument {
+        Argument::Leased(lease) => codec::unpack(Source::Given(lease.into())),
+        Argument::Kept(bytes) if bytes.capacity() > KEPT => {
+            codec::unpack(Source::Given(std::mem::take(bytes).into()))
+        }
+        Argument::Kept(bytes) => codec::decode(bytes),
     }
-    let result = function(argument);
-    // The result is dropped here, before anybody hears of the outcome.
-    codec::encode(&result, limit)
 }
 
 /// Decode, call, encode.
@@ -263,6 +289,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::depot::lease::NoRoom;
+
+    fn invoke(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Error> {
+        super::invoke(call, Argument::Kept(argument), limit, &NoRoom)
+    }
 
     fn double(x: u32) -> u32 {
         2 * x

@@ -15,6 +15,7 @@ use crate::crew::Limits;
 use crate::error::{Error, PanicInfo, ProcessEnd};
 use crate::process::board::layout::{Handle, Plan};
 use crate::process::channel::{Channel, Heard};
+use crate::process::depot::Depot;
 use crate::process::entry::Call;
 use crate::process::flag::Flag;
 use crate::process::link::Link;
@@ -50,6 +51,8 @@ pub(crate) struct Launch {
     pub(crate) initializer: Option<(Call, Vec<u8>)>,
     /// Where they take tasks by themselves, if they do: its memory, and how large it is.
     pub(crate) board: Option<(Arc<Handle>, Plan)>,
+    /// Where their big arguments and results are, if there is such a place.
+    pub(crate) depot: Option<Arc<Depot>>,
 }
 
 /// Why a worker did not get ready.
@@ -81,6 +84,7 @@ impl Launch {
             stderr: WorkerStdio::Inherit,
             initializer: None,
             board: None,
+            depot: None,
         }
     }
 
@@ -187,6 +191,7 @@ impl Launch {
                 // Both are bounded by `MAX_WORKERS`.
                 (plan.slots as u32, plan.workers as u32)
             }),
+            has_depot: self.depot.is_some(),
             title: title(index),
             initializer: self.initializer.clone(),
         }
@@ -328,11 +333,16 @@ impl<'a> Launching<'a> {
         let board = board
             .transpose()
             .map_err(|error| Stop::Wrong(format!("no board to share with it: {error}")))?;
+        let depot = self.launch.depot.as_ref().map(|depot| depot.descriptor());
+        let depot = depot
+            .transpose()
+            .map_err(|error| Stop::Wrong(format!("no depot to share with it: {error}")))?;
         let descriptors: Vec<_> = output
             .descriptors()
             .into_iter()
             .chain(&flag_memory)
             .chain(&board)
+            .chain(&depot)
             .map(AsFd::as_fd)
             .collect();
         let welcome = self.launch.welcome(self.index, flag.as_ref());

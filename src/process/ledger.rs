@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backlog::{Removed, Work};
 use crate::batch::Answers;
@@ -13,6 +13,8 @@ use crate::process::board::layout::{Handle, Mapped, Plan};
 use crate::process::board::{Board, Form, Place, Progress, Publish, Remains, Step};
 use crate::process::bytes::Bytes;
 use crate::process::conversation::error_of;
+use crate::process::depot::Depot;
+use crate::process::depot::lease::Lease;
 use crate::process::entry::Call;
 use crate::process::herald::Herald;
 use crate::process::parcel::Parcel;
@@ -33,6 +35,8 @@ pub(crate) struct Ledger {
     memory: Arc<Handle>,
     /// How large it is.
     plan: Plan,
+    /// Where big arguments and results are, if there is such a place.
+    depot: Option<Arc<Depot>>,
     /// What lies there, and whose it is.
     books: Mutex<Books>,
     /// Whether the crew's backlog holds what had no room here.
@@ -81,6 +85,8 @@ enum Posted {
         id: FutureId,
         /// Where its outcome goes.
         reply: Box<dyn Reply>,
+        /// Where its argument is, if not in the slot.
+        argument: Option<Lease>,
         /// The outcome, where it came over the link and the slot is not done.
         told: Option<Encoded>,
     },
@@ -135,8 +141,9 @@ const NO_CALL: Call = Call {
 };
 
 impl Ledger {
-    /// A board for so many workers; `None` where there can be none.
-    pub(crate) fn new(workers: usize) -> Option<Arc<Self>> {
+    /// A board for so many workers, whose results may have so many bytes; `None` where there can be
+    /// none.
+    pub(crate) fn new(workers: usize, payload_limit: u64) -> Option<Arc<Self>> {
         let plan = Plan::of(workers)?;
         let (memory, descriptor) = Mapped::create(plan).ok()?;
         let books = Books {
@@ -146,10 +153,12 @@ impl Ledger {
             parcels: 0,
             scratch: Vec::new(),
         };
+        let depot = Depot::new(workers, payload_limit).ok();
         Some(Arc::new_cyclic(|me: &Weak<Self>| Self {
             board: Board::new(memory),
             memory: Arc::new(Handle::new(descriptor)),
             plan,
+            depot: depot.inspect(|depot| depot.when_warmed(call_tender(me.clone()))),
             books: Mutex::new(books),
             is_behind: AtomicBool::new(false),
             hooked: AtomicUsize::new(0),
@@ -171,6 +180,11 @@ impl Ledger {
         (Arc::clone(&self.memory), self.plan)
     }
 
+    /// Where big arguments and results are, if there is such a place.
+    pub(crate) fn depot(&self) -> Option<Arc<Depot>> {
+        self.depot.clone()
+    }
+
     /// Whether workers that find nothing leave.
     pub(crate) fn is_closing(&self) -> bool {
         self.board.is_closing()
@@ -181,14 +195,20 @@ impl Ledger {
     /// Takes out the task of a slot that is done.
     fn take_outcome(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
         let record = books.records.get_mut(slot)?.as_mut()?;
-        let (reply, told) = match &mut record.work {
-            Posted::Task { reply, told, .. } => (reply, told),
+        let (reply, told, argument) = match &mut record.work {
+            Posted::Task {
+                reply,
+                told,
+                argument,
+                ..
+            } => (reply, told, argument),
             Posted::Parcel { .. } => return self.take_items(books, slot),
             Posted::Ticket(_) => return None,
         };
         let bytes = &mut books.scratch;
         let outcome = match self.board.outcome(record.place, bytes)? {
             (Form::Value, _) => Encoded::Value(Bytes::copy(bytes)),
+            (Form::StoredValue, worker) => self.stored(bytes, worker, argument),
             (Form::Fault, worker) => {
                 let error = match Fault::from_body(bytes) {
                     Some(fault) => error_of(fault, reply.info(), worker, None),
@@ -300,6 +320,21 @@ impl Ledger {
             rest,
         };
         Some((arrival, has_begun && !was_told))
+    }
+
+    /// A result in the depot, where its worker says.
+    fn stored(&self, location: &[u8], worker: usize, argument: &mut Option<Lease>) -> Encoded {
+        let arrived = match &self.depot {
+            Some(depot) => depot.arrived(location, worker, argument),
+            None => Err("there is no such place"),
+        };
+        match arrived {
+            Ok(lease) => Encoded::Value(lease.into()),
+            Err(what) => {
+                let words = format!("the worker's result cannot be found: {what}");
+                Encoded::Error(Error::Decode(words.into()))
+            }
+        }
     }
 
     /// Takes out a task that has begun; from here on it cannot be cancelled.
@@ -521,6 +556,9 @@ impl Ledger {
             }
         }
         drop(books);
+        if let Some(depot) = &self.depot {
+            depot.bury(worker);
+        }
         self.board.bury(worker);
         self.fetch_more();
         for arrival in arrivals {
@@ -648,6 +686,19 @@ impl Store for Ledger {
             Need::None
         }
     }
+
+    fn reclaim(&self) -> Option<Instant> {
+        self.depot.as_ref()?.reclaim()
+    }
+}
+
+/// What calls the tender of a ledger.
+fn call_tender(ledger: Weak<Ledger>) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        if let Some(ledger) = ledger.upgrade() {
+            ledger.tender.call();
+        }
+    }
 }
 
 impl Shelf<Requests> for Ledger {
@@ -658,9 +709,13 @@ impl Shelf<Requests> for Ledger {
         };
         let board = &self.board;
         let published = match work.as_small() {
-            Some(Small::Task(task)) => {
-                board.publish(slot, Form::Argument, task.call, &task.argument)
-            }
+            Some(Small::Task(task)) => match task.argument.lease() {
+                Some(lease) => {
+                    let place = lease.location().to_bytes();
+                    board.publish(slot, Form::StoredArgument, task.call, &place)
+                }
+                None => board.publish(slot, Form::Argument, task.call, &task.argument),
+            },
             Some(Small::Parcel(it)) => {
                 board.publish_items(slot, Form::Items, it.call, &it.bytes, it.len())
             }
@@ -678,6 +733,7 @@ impl Shelf<Requests> for Ledger {
             Requests::One(task) if is_small => Posted::Task {
                 id: task.reply.id(),
                 reply: task.reply,
+                argument: task.argument.into_lease().ok(),
                 told: None,
             },
             Requests::Parcel(parcel) if is_small => Posted::Parcel {
@@ -849,11 +905,14 @@ impl Shelf<Requests> for Ledger {
         self.collect(Bringer::Ours);
         self.write_off();
         self.memory.close();
+        if let Some(depot) = &self.depot {
+            depot.close();
+        }
         self.tender.end();
         self.herald.end();
     }
 
-    fn join(&self, deadline: Option<std::time::Instant>) -> bool {
+    fn join(&self, deadline: Option<Instant>) -> bool {
         self.tender.join(deadline) && self.herald.join(deadline)
     }
 }
@@ -931,3 +990,7 @@ enum Buried {
     /// Somebody else has seen to it.
     Nothing,
 }
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

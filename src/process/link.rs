@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::ProcessEnd;
 use crate::process::board::Place;
 use crate::process::channel::{Channel, Heard};
+use crate::process::depot::lease::Location;
 use crate::process::output::Captured;
 use crate::process::request::Request;
 use crate::process::subprocess::{Subprocess, Watcher};
@@ -41,6 +42,8 @@ pub(crate) struct Link {
 pub(crate) enum Reply<'a> {
     /// Its encoded result.
     Value(&'a [u8]),
+    /// Where that is, as the worker says.
+    Stored(&'a [u8]),
     /// Why there is none.
     Fault(Fault),
 }
@@ -127,7 +130,7 @@ impl Link {
     /// As `send`, to a worker that may take nothing for so long, and no longer: then `receive` says
     /// that it is late.
     pub(crate) fn send_within(&mut self, limit: Option<Duration>, requests: &[&Request]) {
-        let bytes: usize = requests.iter().map(|request| request.argument.len()).sum();
+        let bytes: usize = requests.iter().map(|request| length(request)).sum();
         let limit = limit.filter(|_| bytes > ROOM);
         if let Some(limit) = limit {
             // Zero would mean no limit.
@@ -148,10 +151,14 @@ impl Link {
             .zip(self.sent..)
             .map(|(request, number)| head(request, number))
             .collect();
+        let locations: Vec<_> = requests.iter().map(|request| location(request)).collect();
         let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * requests.len());
-        for (head, request) in heads.iter().zip(requests) {
+        for ((head, request), location) in heads.iter().zip(requests).zip(&locations) {
             parts.push(head);
-            parts.push(&request.argument);
+            match location {
+                Some(location) => parts.push(location),
+                None => parts.push(&request.argument),
+            }
         }
         let mut count = 0;
         let first = self.sent;
@@ -161,7 +168,7 @@ impl Link {
             // Whole frames may have been read; what was cut short was not.
             let mut whole = 0;
             for (head, request) in heads.iter().zip(requests) {
-                match count.checked_sub(head.len() + request.argument.len()) {
+                match count.checked_sub(head.len() + length(request)) {
                     Some(rest) => count = rest,
                     None => break,
                 }
@@ -206,6 +213,7 @@ impl Link {
         }
         let limit = match header.kind {
             Kind::Value => self.payload_limit,
+            Kind::StoredValue => Location::SIZE as u64,
             Kind::Fault => wire::MAX_CONTROL,
             _ => return Err(Broken::Offence("it sent what only comes before tasks")),
         };
@@ -221,6 +229,7 @@ impl Link {
         self.received += 1;
         match header.kind {
             Kind::Value => Ok(Reply::Value(&self.body)),
+            Kind::StoredValue => Ok(Reply::Stored(&self.body)),
             _ => match Fault::from_body(&self.body) {
                 Some(fault) => Ok(Reply::Fault(fault)),
                 None => Err(Broken::Offence("its report on a task is garbled")),
@@ -336,12 +345,29 @@ fn is_late(error: &io::Error) -> bool {
     )
 }
 
+/// Bytes that stand on the link for a task's argument.
+pub(crate) fn length(request: &Request) -> usize {
+    match request.argument.lease() {
+        Some(_) => Location::SIZE,
+        None => request.argument.len(),
+    }
+}
+
+/// Where a task's argument is, if in the depot.
+fn location(request: &Request) -> Option<[u8; Location::SIZE]> {
+    let lease = request.argument.lease()?;
+    Some(lease.location().to_bytes())
+}
+
 /// What stands before a task's argument.
 fn head(request: &Request, number: u64) -> [u8; Header::SIZE + CALL_SIZE] {
     let header = Header {
-        kind: Kind::Task,
+        kind: match request.argument.lease() {
+            Some(_) => Kind::StoredTask,
+            None => Kind::Task,
+        },
         task: number,
-        length: (CALL_SIZE + request.argument.len()) as u64,
+        length: (CALL_SIZE + length(request)) as u64,
     };
     let mut head = [0; Header::SIZE + CALL_SIZE];
     head[..Header::SIZE].copy_from_slice(&header.to_bytes());

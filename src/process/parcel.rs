@@ -10,6 +10,8 @@ use crate::future::{FutureId, News, Verdict};
 use crate::label::TaskInfo;
 use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
+use crate::process::codec::Source;
+use crate::process::depot::lease::Room;
 use crate::process::entry::Call;
 use crate::process::request::{Encoded, Reply, Request};
 use crate::state::Start;
@@ -184,6 +186,7 @@ impl Packer {
     pub(crate) fn add(
         &mut self,
         index: usize,
+        room: &dyn Room,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
     ) -> Result<usize, Error> {
         let before = self.bytes.len();
@@ -211,7 +214,7 @@ impl Packer {
                 let at = self.bytes.len() - size - 2;
                 self.bytes[at..at + 2].copy_from_slice(&length.to_le_bytes());
             }
-            _ => self.close_large(index),
+            _ => self.close_large(index, room),
         }
         Ok(size)
     }
@@ -230,12 +233,18 @@ impl Packer {
     }
 
     /// What is being packed is one item that is too large for a parcel.
-    fn close_large(&mut self, index: usize) {
+    fn close_large(&mut self, index: usize, room: &dyn Room) {
         self.items = 0..0;
-        let mut argument = std::mem::take(&mut self.bytes);
-        argument.drain(..2);
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let argument = match room.store(&bytes[2..]) {
+            Some(lease) => lease.into(),
+            None => {
+                bytes.drain(..2);
+                bytes.into()
+            }
+        };
         let reply = ItemReply::new(&self.answers, index);
-        let request = Request::new(self.call, argument.into(), self.options, Box::new(reply));
+        let request = Request::new(self.call, argument, self.options, Box::new(reply));
         self.parts.push(Part::Item(request));
     }
 
@@ -294,7 +303,7 @@ impl Reply for ItemReply {
 
     fn put_back(&self) {}
 
-    fn deliver(mut self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
+    fn deliver(mut self: Box<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
         self.settle(|answers, index| answers.deliver(index, value, settled));
     }
 

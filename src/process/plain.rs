@@ -5,6 +5,9 @@ use std::any::Any;
 
 use bytemuck::{Pod, cast_slice, pod_collect_to_vec};
 
+use crate::process::depot::lease::Lease;
+use crate::process::sys;
+
 /// The bytes of a value that is nothing else.
 pub(crate) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     /// Tries one type after the other.
@@ -20,39 +23,83 @@ pub(crate) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     value.downcast_ref::<String>().map(String::as_bytes)
 }
 
-/// The value that these are the bytes of; `None` for types that are more than bytes.
+/// The bytes of a value that is nothing else, and has them as a vector, which is left empty.
+pub(crate) fn take_bytes<T: 'static>(value: &mut T) -> Option<Vec<u8>> {
+    let value: &mut dyn Any = value;
+    if let Some(bytes) = value.downcast_mut::<Vec<u8>>() {
+        return Some(std::mem::take(bytes));
+    }
+    let text = value.downcast_mut::<String>();
+    text.map(|text| std::mem::take(text).into_bytes())
+}
+
+/// Where the bytes of a plain value are.
+pub(crate) trait Source {
+    /// Them, as numbers.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String>;
+}
+
+/// The value that these are the bytes of.
 ///
 /// # Errors
-/// What is wrong with them.
-pub(crate) fn from_bytes<T: 'static>(bytes: &[u8]) -> Option<Result<T, String>> {
+/// The bytes, for types that are more than bytes. Within, what is wrong with them.
+pub(crate) fn from_source<T: 'static, S: Source>(source: S) -> Result<Result<T, String>, S> {
     /// Tries one type after the other.
     macro_rules! first_of {
-        ($bytes:expr, $($number:ty)*) => {
+        ($source:expr, $($number:ty)*) => {
             $(if is::<T, Vec<$number>>() {
-                return Some(numbers::<$number>($bytes).and_then(same));
+                return Ok($source.into_numbers::<$number>().and_then(same));
             })*
         };
     }
-    first_of!(bytes, u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128);
+    first_of!(source, u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128);
     if is::<T, String>() {
-        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string());
-        return Some(text.map(str::to_owned).and_then(same));
+        let bytes = source.into_numbers();
+        let text = bytes.and_then(|b| String::from_utf8(b).map_err(|error| error.to_string()));
+        return Ok(text.and_then(same));
     }
-    None
+    Err(source)
 }
 
 fn is<T: 'static, U: 'static>() -> bool {
     std::any::TypeId::of::<T>() == std::any::TypeId::of::<U>()
 }
 
-fn numbers<N: Pod>(bytes: &[u8]) -> Result<Vec<N>, String> {
-    if bytes.len() % size_of::<N>() != 0 {
-        return Err(format!(
-            "{} bytes are no whole number of elements",
-            bytes.len()
-        ));
+impl Source for &[u8] {
+    fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String> {
+        if self.len() % size_of::<N>() != 0 {
+            return Err(format!(
+                "{} bytes are no whole number of elements",
+                self.len()
+            ));
+        }
+        if is::<N, u8>() {
+            let mut bytes = Vec::with_capacity(self.len());
+            sys::prefer_huge_pages(bytes.spare_capacity_mut());
+            bytes.extend_from_slice(self);
+            return same(bytes);
+        }
+        Ok(pod_collect_to_vec(self))
     }
-    Ok(pod_collect_to_vec(bytes))
+}
+
+impl Source for Vec<u8> {
+    fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String> {
+        match is::<N, u8>() {
+            true => same(self),
+            false => self.as_slice().into_numbers(),
+        }
+    }
+}
+
+/// In memory that another process sees.
+impl Source for Lease {
+    fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String> {
+        self.read()
+    }
 }
 
 /// A value under the other name of its type.
@@ -69,7 +116,9 @@ mod tests {
 
     fn comes_back<T: Clone + PartialEq + std::fmt::Debug + 'static>(value: &T) {
         let bytes = bytes_of(value).unwrap().to_vec();
-        assert_eq!(from_bytes::<T>(&bytes).unwrap().unwrap(), *value);
+        let lent = from_source::<T, _>(bytes.as_slice());
+        assert_eq!(lent.unwrap().unwrap(), *value);
+        assert_eq!(from_source::<T, _>(bytes).unwrap().unwrap(), *value);
     }
 
     #[test]
@@ -82,15 +131,25 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_moved_not_copied() {
+        let mut bytes = vec![7_u8; 100];
+        let address = bytes.as_ptr();
+        let taken = take_bytes(&mut bytes).unwrap();
+        let back: Vec<u8> = from_source(taken).unwrap().unwrap();
+        assert_eq!((back.as_ptr(), back.len()), (address, 100));
+        assert!(take_bytes(&mut vec![7_u16]).is_none());
+    }
+
+    #[test]
     fn other_values_are_more_than_bytes() {
         assert!(bytes_of(&7_u64).is_none());
         assert!(bytes_of(&vec![true]).is_none());
-        assert!(from_bytes::<Vec<char>>(&[0; 4]).is_none());
+        assert!(from_source::<Vec<char>, _>(&[0; 4][..]).is_err());
     }
 
     #[test]
     fn bytes_that_are_no_such_value_are_refused() {
-        assert!(from_bytes::<Vec<u32>>(&[0; 5]).unwrap().is_err());
-        assert!(from_bytes::<String>(&[0xff]).unwrap().is_err());
+        assert!(from_source::<Vec<u32>, _>(&[0; 5][..]).unwrap().is_err());
+        assert!(from_source::<String, _>(vec![0xff]).unwrap().is_err());
     }
 }

@@ -14,6 +14,8 @@ use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::process::attendant::attend;
 use crate::process::builder::ProcessPoolBuilder;
+use crate::process::depot::Depot;
+use crate::process::depot::lease::{NoRoom, Room};
 use crate::process::desks::Desks;
 use crate::process::launch::Launch;
 use crate::process::ledger::Ledger;
@@ -56,6 +58,8 @@ pub struct ProcessPoolExecutor {
     owner: Arc<dyn Owner>,
     /// Bytes that an encoded argument may have.
     payload_limit: u64,
+    /// Where big ones are put, if there is such a place.
+    depot: Option<Arc<Depot>>,
     /// How long workers have between SIGTERM and SIGKILL.
     terminate_grace: Duration,
 }
@@ -151,7 +155,11 @@ impl ProcessPoolExecutor {
     fn submit_admitted(&self, task: Task) {
         task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
         let count = &mut |verdict| self.crew.count(verdict);
-        match task.into_outgoing(self.payload_limit, count) {
+        let room: &dyn Room = match &self.depot {
+            Some(depot) => depot,
+            None => &NoRoom,
+        };
+        match task.into_outgoing(self.payload_limit, room, count) {
             Outgoing::Nothing => self.crew.withdraw_admission(),
             Outgoing::One(task) => fail_refused(self.crew.submit(Requests::One(task))),
             Outgoing::Many(parts) => {
@@ -177,9 +185,11 @@ impl ProcessPoolExecutor {
         let payload_limit = launch.payload_limit;
         let hears_more = observer.is_some();
         let ledger = (launch.suits_board(limits) && !hears_more)
-            .then(|| Ledger::new(limits.max_workers))
+            .then(|| Ledger::new(limits.max_workers, payload_limit))
             .flatten();
         launch.board = ledger.as_ref().map(|ledger| ledger.memory());
+        let depot = ledger.as_ref().and_then(|ledger| ledger.depot());
+        launch.depot.clone_from(&depot);
         let launch = Arc::new(launch);
         let (seats, books) = (Arc::clone(&desks), ledger.clone());
         let career = move |post: &_| attend(post, &launch, &seats, books.as_deref());
@@ -200,6 +210,7 @@ impl ProcessPoolExecutor {
             desks,
             owner,
             payload_limit,
+            depot,
             terminate_grace,
         }
     }

@@ -5,6 +5,7 @@ use crate::future::{FutureId, News, Promise, Verdict};
 use crate::label::TaskInfo;
 use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
+use crate::process::codec::Source;
 use crate::process::entry::Call;
 use crate::state::{Contents, Letter, Start};
 use crate::unwind;
@@ -54,7 +55,7 @@ pub(crate) trait Reply: Send {
     /// The worker was lost before it touched the task.
     fn put_back(&self);
     /// The worker's result arrived.
-    fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict));
+    fn deliver(self: Box<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
     /// There is no result.
     fn fail(self: Box<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
     /// It was killed.
@@ -86,7 +87,7 @@ pub(crate) struct Slot<R> {
     /// What errors say of the task.
     info: TaskInfo,
     /// How the result is decoded.
-    decode: fn(&[u8]) -> Result<R, Error>,
+    decode: fn(Source<'_>) -> Result<R, Error>,
     /// The result, once the slot is what has arrived.
     value: Option<Bytes>,
 }
@@ -95,7 +96,7 @@ impl<R> Slot<R> {
     pub(crate) fn new(
         promise: Promise<R>,
         info: TaskInfo,
-        decode: fn(&[u8]) -> Result<R, Error>,
+        decode: fn(Source<'_>) -> Result<R, Error>,
     ) -> Self {
         Self {
             promise: Some(promise),
@@ -119,7 +120,7 @@ impl<R> Slot<R> {
         }
     }
 
-    fn decode(&self, value: &[u8]) -> Result<R, Error> {
+    fn decode(&self, value: Source<'_>) -> Result<R, Error> {
         unwind::catch(|| (self.decode)(value)).unwrap_or_else(|panic| {
             let info = PanicInfo::new(panic, Some(self.info), None);
             Err(Error::Panicked(info))
@@ -128,9 +129,9 @@ impl<R> Slot<R> {
 }
 
 impl<R: Send> Contents<R> for Slot<R> {
-    fn open(self: Box<Self>) -> Result<R, Error> {
-        match &self.value {
-            Some(value) => self.decode(value),
+    fn open(mut self: Box<Self>) -> Result<R, Error> {
+        match self.value.take() {
+            Some(value) => self.decode(Source::Given(value)),
             None => unreachable!("what has arrived was laid down"),
         }
     }
@@ -153,7 +154,7 @@ impl<R: Send + 'static> Reply for Slot<R> {
         self.promise().put_back();
     }
 
-    fn deliver(self: Box<Self>, value: &[u8], settled: &mut dyn FnMut(Verdict)) {
+    fn deliver(self: Box<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
         let outcome = self.decode(value);
         self.into_promise().settle(outcome, settled);
     }

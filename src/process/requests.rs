@@ -9,8 +9,13 @@ use crate::error::Error;
 use crate::future::{FutureId, Verdict};
 use crate::options::TaskOptions;
 use crate::process::board::layout::INLINE;
+use crate::process::bytes::Bytes;
+use crate::process::depot::lease::FEW;
 use crate::process::parcel::Parcel;
 use crate::process::request::{Reply, Request};
+
+// What is longer than a slot has room for goes to the depot.
+const _: () = assert!(FEW == INLINE);
 
 /// What waits for a worker process.
 pub(crate) enum Requests {
@@ -36,14 +41,15 @@ pub(crate) enum Small<'a> {
 }
 
 impl Requests {
-    /// What it is, if it fits into a slot of the board, and nobody wants to hear how it goes before it
-    /// is done.
+    /// What it is, if it fits into a slot of the board, or the slot can say where it is, and nobody
+    /// wants to hear how it goes before it is done.
     pub(crate) fn as_small(&self) -> Option<Small<'_>> {
         let is_plain = |options: TaskOptions| {
             options.given_timeout().is_none() && options.given_retries() == 0
         };
+        let fits = |bytes: &Bytes| bytes.len() <= INLINE || bytes.lease().is_some();
         match self {
-            Self::One(task) if task.argument.len() <= INLINE && is_plain(task.options) => {
+            Self::One(task) if fits(&task.argument) && is_plain(task.options) => {
                 Some(Small::Task(task))
             }
             Self::Parcel(parcel) if is_plain(parcel.options) => Some(Small::Parcel(parcel)),

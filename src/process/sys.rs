@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
@@ -32,7 +33,7 @@ fn checked<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
 // ---- sockets ---------------------------------------------------------------------------------
 
 /// Descriptors that can travel with a message.
-pub(crate) const MAX_PASSED: usize = 4;
+pub(crate) const MAX_PASSED: usize = 5;
 
 /// Room for the control message of [`MAX_PASSED`] descriptors, aligned for its header.
 #[repr(align(8))]
@@ -279,6 +280,51 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     })
 }
 
+/// Has the memory of a part of a file there: touching it later cannot fail.
+pub(crate) fn allocate_part(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Result<()> {
+    change_part(file, 0, from, bytes)
+}
+
+/// Gives the memory of a part of a file back; it then reads as zeros.
+pub(crate) fn punch_hole(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    change_part(file, mode, from, bytes)
+}
+
+fn change_part(file: BorrowedFd<'_>, mode: libc::c_int, from: u64, bytes: usize) -> io::Result<()> {
+    let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
+    let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    retried(|| {
+        // SAFETY: no memory of ours is touched, but that which callers own.
+        checked(unsafe { libc::fallocate(file.as_raw_fd(), mode, from, bytes) }).map(|_| ())
+    })
+}
+
+/// Whether a part of a file has memory everywhere. Moves the place of reads and writes, which nobody
+/// uses.
+pub(crate) fn is_without_holes(file: BorrowedFd<'_>, from: u64, bytes: usize) -> bool {
+    let (Ok(from), Ok(bytes)) = (libc::off_t::try_from(from), libc::off_t::try_from(bytes)) else {
+        return false;
+    };
+    // SAFETY: no memory is touched.
+    let hole = unsafe { libc::lseek(file.as_raw_fd(), from, libc::SEEK_HOLE) };
+    hole.checked_sub(from).is_some_and(|there| there >= bytes)
+}
+
+/// How long a file may become; longer ones end the process by a signal.
+pub(crate) fn file_size_limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the buffer outlives the call.
+    let answer = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    match answer {
+        0 => limit.rlim_cur,
+        _ => u64::MAX,
+    }
+}
+
 /// Has nobody change the size of an anonymous file any more.
 pub(crate) fn seal_size(file: BorrowedFd<'_>) -> io::Result<()> {
     let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
@@ -295,10 +341,16 @@ pub(crate) fn keep_from_forks(place: NonNull<u8>, bytes: usize) {
 
 /// Maps so many bytes of a file, shared with all who map it.
 pub(crate) fn map_shared(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
+    map_part(file, 0, bytes)
+}
+
+/// Maps so many bytes of a file from there on, shared with all who map it.
+pub(crate) fn map_part(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Result<NonNull<u8>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let (flags, file) = (libc::MAP_SHARED, file.as_raw_fd());
+    let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
     // SAFETY: the kernel chooses the place; nothing that is mapped is replaced.
-    let place = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, file, 0) };
+    let place = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, file, from) };
     if place == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -309,6 +361,52 @@ pub(crate) fn map_shared(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNu
 pub(crate) fn unmap(place: NonNull<u8>, bytes: usize) {
     // SAFETY: callers own the mapping, and are done with it. Fails only for what is none.
     unsafe { libc::munmap(place.as_ptr().cast(), bytes) };
+}
+
+/// What huge pages are made of, and aligned to.
+const HUGE: usize = 2 << 20;
+
+/// Memory that is about to be written for the first time, and large, gets huge pages where it can:
+/// fresh small ones cost more than what is copied into them.
+pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
+    let bytes = size_of_val(memory);
+    let start: *mut u8 = memory.as_mut_ptr().cast();
+    let before = start.align_offset(HUGE);
+    let inside = bytes.saturating_sub(before) / HUGE * HUGE;
+    if inside > HUGE {
+        advise_huge_pages(start.wrapping_add(before), inside);
+    }
+}
+
+/// As `prefer_huge_pages`, for a mapping.
+pub(crate) fn prefer_huge_pages_in(place: NonNull<u8>, bytes: usize) {
+    if bytes >= HUGE {
+        advise_huge_pages(place.as_ptr(), bytes);
+    }
+}
+
+fn advise_huge_pages(place: *mut u8, bytes: usize) {
+    // SAFETY: callers own the memory, which keeps what it holds. Where the advice is not taken,
+    // pages are small.
+    unsafe { libc::madvise(place.cast(), bytes, libc::MADV_HUGEPAGE) };
+}
+
+/// Maps the pages of a mapping of ours all at once, to be written; those that are not there are
+/// made.
+///
+/// # Errors
+/// Of the system; among them `InvalidInput` where it does not know how.
+pub(crate) fn populate_to_write(place: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: callers own the mapping, which keeps what it holds.
+    let answer = unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
+    checked(answer).map(|_| ())
+}
+
+/// As `populate_to_write`, to be read; where the system does not know how, it does so page by page
+/// later.
+pub(crate) fn populate_to_read(place: NonNull<u8>, bytes: usize) {
+    // SAFETY: as above.
+    unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_POPULATE_READ) };
 }
 
 // ---- futexes ---------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ pub(crate) trait Store: Send + Sync {
     fn sweep(&self) -> bool;
     /// Whether somebody must bring outcomes in as they come, though nobody waits for them here.
     fn need(&self) -> Need;
+    /// Gives memory back that nobody has used for a while; when to look again.
+    fn reclaim(&self) -> Option<Instant>;
 }
 
 /// Who brings outcomes in.
@@ -218,8 +220,23 @@ impl Tender {
                     helped = Some(count);
                     self.sleep(orders, Instant::now().checked_add(GRACE))
                 }
-                Need::Now | Need::None => self.sleep(orders, None),
+                Need::Now | Need::None => self.rest(orders, store),
             };
+        }
+    }
+
+    /// Sleeps until it is called, but for giving memory back.
+    fn rest<'a>(
+        &'a self,
+        orders: MutexGuard<'a, Orders>,
+        store: &dyn Store,
+    ) -> MutexGuard<'a, Orders> {
+        drop(orders); // giving memory back takes its time
+        let again = store.reclaim();
+        let orders = self.lock();
+        match orders.is_called || orders.is_over {
+            true => orders,
+            false => self.sleep(orders, again),
         }
     }
 
@@ -242,9 +259,10 @@ impl Tender {
             } else if idle.is_short() {
                 thread::yield_now();
             } else {
+                let again = store.reclaim();
                 let ticket = board.lie_down();
                 if !store.sweep() && !board.has_done() && self.goes_on(store, &mut helped) {
-                    board.rest(ticket, None);
+                    board.rest(ticket, again);
                 }
                 board.get_up();
                 idle = Idle::new();

@@ -8,7 +8,7 @@ use crate::process::entry::Call;
 use crate::unwind::Panic;
 
 /// Version of what this file describes.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Bodies other than payloads are never longer than this.
 pub(crate) const MAX_CONTROL: u64 = 1 << 20;
@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Task = 2,
     /// To the worker: it is told no more here, and goes back to the board.
     Resume = 3,
+    /// To the worker: a [`Call`], and where its encoded argument is in the depot.
+    StoredTask = 4,
     /// From the worker: a [`Hello`].
     Hello = 16,
     /// From the worker, after its initializer: nothing, or a [`Fault`] of the initializer.
@@ -54,6 +56,8 @@ pub(crate) enum Kind {
     LargeValue = 21,
     /// From the worker: such a [`Fault`].
     LargeFault = 22,
+    /// From the worker: where an encoded result is in the depot.
+    StoredValue = 23,
 }
 
 impl Header {
@@ -92,6 +96,8 @@ impl Kind {
             Self::Claim,
             Self::LargeValue,
             Self::LargeFault,
+            Self::StoredTask,
+            Self::StoredValue,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -120,7 +126,7 @@ pub(crate) struct Dialect {
 }
 
 /// What the parent tells a worker first. Descriptors come with it: stdout, stderr, the memory of the
-/// flag and that of the board, if there are such.
+/// flag, that of the board and that of the depot, if there are such.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// Which program the parent is.
@@ -135,6 +141,8 @@ pub(crate) struct Welcome {
     pub(crate) has_flag: bool,
     /// Slots and workers of the board; none: 0 and 0.
     pub(crate) board: (u32, u32),
+    /// Whether there is a depot, for as many workers.
+    pub(crate) has_depot: bool,
     /// What the process list calls the worker.
     pub(crate) title: Vec<u8>,
     /// What the worker runs before its first task, and on which encoded argument.
@@ -196,6 +204,7 @@ impl Welcome {
         body.push(u8::from(self.has_flag));
         body.extend(self.board.0.to_le_bytes());
         body.extend(self.board.1.to_le_bytes());
+        body.push(u8::from(self.has_depot));
         put_bytes(&mut body, &self.title);
         if let Some((call, argument)) = &self.initializer {
             body.extend(call_to_bytes(*call));
@@ -213,6 +222,7 @@ impl Welcome {
             memory_limit: reader.u64()?,
             has_flag: reader.bool()?,
             board: (reader.u32()?, reader.u32()?),
+            has_depot: reader.bool()?,
             title: reader.bytes()?.to_vec(),
             initializer: match reader.0 {
                 [] => None,

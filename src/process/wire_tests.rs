@@ -26,12 +26,19 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     let argument = proptest::collection::vec(any::<u8>(), 0..64);
     let initializer = proptest::option::of((call(), argument));
     let limits = (any::<u64>(), any::<u64>());
-    let numbers = (any::<u32>(), any::<bool>(), any::<(u32, u32)>());
+    let numbers = (any::<u32>(), any::<[bool; 2]>(), any::<(u32, u32)>());
     (dialect(), numbers, limits, title, initializer).prop_map(
-        |(dialect, (index, has_flag, board), (payload_limit, memory_limit), title, initializer)| {
+        |(
+            dialect,
+            (index, [has_flag, has_depot], board),
+            (payload_limit, memory_limit),
+            title,
+            initializer,
+        )| {
             Welcome {
                 has_flag,
                 board,
+                has_depot,
                 dialect,
                 index,
                 payload_limit,

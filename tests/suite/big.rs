@@ -1,5 +1,7 @@
 //! Payloads of every size, to processes and back, and those over the limit.
 
+mod depot;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -33,13 +35,14 @@ pub fn trials() -> Vec<Trial> {
     ] {
         all.push(echo_trial(name, size));
     }
+    all.extend(depot::trials());
     // Takes some 10 GiB of memory.
     all.push(echo_trial("over_2_gib", (2 << 30) + (200 << 20)).with_ignored_flag(true));
     all
 }
 
 /// Bytes that travel in one piece: without optimisation, a plain `Vec<u8>` takes its time.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Blob(Vec<u8>);
 
 impl Serialize for Blob {

@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         a_program_returns_while_a_pool_winds_down,
         a_program_aborts_with_a_busy_pool,
         a_program_of_few_descriptors_queues_many_tasks,
+        a_program_of_short_files_sends_big_payloads,
         a_program_ignores_the_ends_of_its_children,
     ];
     let groups = [
@@ -90,6 +91,7 @@ pub fn play_scene() {
                 .unwrap();
         }
         "few descriptors" => few_descriptors(),
+        "short files" => short_files(),
         "ignore children" => ignore_children(),
         "shell" => terminal::shell(),
         "interrupted" => terminal::interrupted(held()),
@@ -196,6 +198,22 @@ fn a_program_of_few_descriptors_queues_many_tasks() {
     program.args(["-c", "ulimit -n 64; exec \"$0\""]);
     program.arg(std::env::current_exe().unwrap());
     let status = program.env(SCENE, "few descriptors").status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+/// The scene: no file may be as large as the memory for payloads is, of which most is never there.
+fn short_files() {
+    let pool = Processes::pool(1);
+    let bytes = vec![7; 3 << 20];
+    let back = pool.submit(|bytes: Vec<u8>| bytes, bytes.clone());
+    assert!(back.result().unwrap() == bytes);
+}
+
+fn a_program_of_short_files_sends_big_payloads() {
+    let mut program = Command::new("sh");
+    program.args(["-c", "ulimit -f 100000; exec \"$0\""]);
+    program.arg(std::env::current_exe().unwrap());
+    let status = program.env(SCENE, "short files").status().unwrap();
     assert_eq!(status.code(), Some(0));
 }
 

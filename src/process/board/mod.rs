@@ -78,6 +78,10 @@ pub(crate) enum Form {
     Items,
     /// The results of a map's items; of the one behind them, the outcome came over the link.
     ItemsTold,
+    /// Where an encoded argument is.
+    StoredArgument,
+    /// Where an encoded result is.
+    StoredValue,
 }
 
 /// What a worker finds at the head of the ring.
@@ -85,6 +89,8 @@ pub(crate) enum Form {
 pub(crate) enum Claim {
     /// A task to run; its argument was copied out.
     Task(Place, Call),
+    /// A task to run; what was copied out says where its argument is.
+    Stored(Place, Call),
     /// A task to ask for over the link.
     Ticket(Place),
     /// So many items of a map to run; their arguments were copied out.
@@ -199,6 +205,8 @@ impl Form {
             Self::Told,
             Self::Items,
             Self::ItemsTold,
+            Self::StoredArgument,
+            Self::StoredValue,
         ];
         forms.into_iter().find(|form| *form as u32 == bits)
     }
@@ -579,17 +587,23 @@ impl<M: Memory> Board<M> {
         // ORDERING: Relaxed; the claim's compare-exchange acquired them all.
         let size = shared.size.load(Ordering::Relaxed) as usize;
         let form = Form::from_bits(shared.form.load(Ordering::Relaxed));
-        if !matches!(form, Some(Form::Argument | Form::Items)) {
+        if !matches!(
+            form,
+            Some(Form::Argument | Form::StoredArgument | Form::Items)
+        ) {
             return Claim::Ticket(place);
         }
         let call = [0, 1, 2].map(|at: usize| shared.call[at].load(Ordering::Relaxed));
         let call = Call::from_numbers(call);
         self.memory.read(place.slot, size.min(INLINE), argument);
-        if form == Some(Form::Argument) {
-            return Claim::Task(place, call);
+        match form {
+            Some(Form::Argument) => Claim::Task(place, call),
+            Some(Form::StoredArgument) => Claim::Stored(place, call),
+            _ => {
+                let items = shared.items.load(Ordering::Relaxed) as usize;
+                Claim::Items(place, call, items)
+            }
         }
-        let items = shared.items.load(Ordering::Relaxed) as usize;
-        Claim::Items(place, call, items)
     }
 
     /// Whether another item may begin there; the worker says that it does.

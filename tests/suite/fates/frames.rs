@@ -71,6 +71,7 @@ pub const FAULT: u8 = 19;
 pub const CLAIM: u8 = 20;
 pub const LARGE_VALUE: u8 = 21;
 pub const LARGE_FAULT: u8 = 22;
+pub const STORED_VALUE: u8 = 23;
 
 impl Frame {
     pub fn header(self) -> Vec<u8> {

@@ -7,7 +7,7 @@ use concurrent_futures::{Error, Executor, TaskOptions};
 use libtest_mimic::Trial;
 
 use super::frames::Way::{self, Taken, Told};
-use super::frames::{CLAIM, Frame, HELLO, Lie, Then, lie};
+use super::frames::{CLAIM, Frame, HELLO, Lie, STORED_VALUE, Then, lie};
 use crate::support::tasks::own_pid;
 use crate::support::{Kind, Processes, assert_error, assert_works, os, trials};
 
@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         a_worker_announces_more_than_it_sends,
         a_worker_answers_what_nobody_asked,
         a_worker_speaks_of_places_that_are_not_its_own,
+        a_worker_says_that_its_result_is_where_none_can_be,
     ]
 }
 
@@ -212,4 +213,40 @@ fn a_worker_speaks_of_places_that_are_not_its_own() {
         };
         goes_on(Taken, value.with(&[0; 8]));
     }
+}
+
+fn a_worker_says_that_its_result_is_where_none_can_be() {
+    let frame = |length| Frame {
+        kind: STORED_VALUE,
+        ..Told.value(length)
+    };
+    // Block, length and room: too long, the program's own, none at all.
+    let location = |block: u32, length: u64| {
+        let room = u64::MAX;
+        let numbers = [
+            &block.to_le_bytes()[..],
+            &length.to_le_bytes(),
+            &room.to_le_bytes(),
+        ];
+        frame(20).with(&numbers.concat())
+    };
+    let lies = [
+        location(0, 1 << 62),
+        location(63, 100),
+        location(u32::MAX, 1),
+    ];
+    for bytes in lies.into_iter().chain([frame(7).with(b"nowhere")]) {
+        let words = offence(Told, bytes);
+        assert!(words.contains("result is not where it may be"), "{words}");
+    }
+    offence(Told, frame(21).header());
+    offence(Taken, frame(20).header());
+    // Memory for it is not made up.
+    let frugal = Frugal::begin();
+    let never_written = location(62, 1 << 30);
+    match outcome(Told.options(), Lie::new(never_written, Then::Exit)) {
+        Err(Error::Decode(_) | Error::WorkerDied(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    frugal.assert_used_less_than(64 << 20);
 }

@@ -11,6 +11,7 @@ pub fn trials() -> Vec<Trial> {
     trials!["program";
         a_program_forks_without_exec,
         a_program_forks_and_its_copy_waits_for_nothing,
+        a_program_forks_while_big_results_wait,
     ]
 }
 
@@ -75,4 +76,27 @@ fn a_program_forks_and_its_copy_waits_for_nothing() {
         Executor::submit(&threads, |n: u8| n, 1).result().unwrap(),
         1
     );
+}
+
+/// The copy does not have the memory where they are.
+fn a_program_forks_while_big_results_wait() {
+    let pool = Processes::pool(1);
+    let make = |size: usize| vec![7_u8; size];
+    let mut waiting = [10_000, 3 << 20].map(|size| Some(pool.submit(make, size)));
+    pool.submit(|n: u8| n, 1).result().unwrap();
+    let content = in_a_copy(|| {
+        let results = waiting
+            .each_mut()
+            .map(|future| future.take().unwrap().result());
+        results.iter().all(|result| match result {
+            Ok(bytes) => bytes.iter().all(|byte| *byte == 7),
+            Err(error) => matches!(error, Error::Decode(_)),
+        })
+    });
+    assert!(content);
+    for (size, future) in [10_000, 3 << 20].into_iter().zip(waiting) {
+        assert_eq!(future.unwrap().result().unwrap(), vec![7; size]);
+    }
+    let back = pool.submit(|bytes: Vec<u8>| bytes, vec![7; 10_000]);
+    assert_eq!(back.result().unwrap(), vec![7; 10_000]);
 }

@@ -1,0 +1,490 @@
+//! The memory of a depot: what lies where in it, mapped piece by piece.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytemuck::Pod;
+
+use crate::fork::Origin;
+use crate::process::sys;
+
+/// Bytes of the smallest blocks; those of each further class have four times as many.
+const SMALLEST: usize = 16 << 10;
+
+/// Sizes of blocks; the largest have a GiB.
+const CLASSES: usize = 9;
+
+/// Blocks of each size in a store.
+const EACH: usize = 7;
+
+/// Blocks of a store, for each of which a word has a bit.
+const BLOCKS: usize = CLASSES * EACH;
+
+/// What blocks of that size and above are aligned to, and so are stores.
+const ALIGNMENT: u64 = 2 << 20;
+
+/// How many stores there are: first one for each worker, then those of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Of workers.
+    pub(crate) workers: usize,
+    /// Of the program.
+    pub(crate) own: usize,
+}
+
+impl Plan {
+    pub(crate) fn of(workers: usize) -> Self {
+        let own = 1 + workers / 4;
+        Self { workers, own }
+    }
+
+    pub(crate) fn stores(self) -> usize {
+        self.workers + self.own
+    }
+
+    fn words_size(self) -> usize {
+        self.workers * size_of::<Words>()
+    }
+
+    fn start_of_stores(self) -> u64 {
+        (self.words_size() as u64).next_multiple_of(ALIGNMENT)
+    }
+
+    fn size(self) -> u64 {
+        self.start_of_stores() + self.stores() as u64 * store_size()
+    }
+}
+
+fn store_size() -> u64 {
+    let last = Block(0); // the smallest come last
+    (last.offset_in_store() + last.size() as u64).next_multiple_of(ALIGNMENT)
+}
+
+/// A block: its store, its class, and which of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block(
+    /// Counted through all stores.
+    u32,
+);
+
+impl Block {
+    /// The block of that bit in a store's words.
+    pub(crate) fn of_bit(store: usize, bit: u32) -> Self {
+        // Bounded by the board's number of workers.
+        Self((store * BLOCKS) as u32 + bit)
+    }
+
+    /// As it travels.
+    pub(crate) fn to_number(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn store(self) -> usize {
+        self.0 as usize / BLOCKS
+    }
+
+    fn at(self) -> usize {
+        self.0 as usize % BLOCKS
+    }
+
+    fn class(self) -> usize {
+        self.at() / EACH
+    }
+
+    /// Its bit in the words of its store.
+    pub(crate) fn bit(self) -> u64 {
+        1 << self.at()
+    }
+
+    /// How many bytes it has room for.
+    pub(crate) fn size(self) -> usize {
+        size_of_class(self.class())
+    }
+
+    /// The largest come first, so that each is aligned to its size.
+    fn offset_in_store(self) -> u64 {
+        let larger =
+            (self.class() + 1..CLASSES).map(|class| EACH as u64 * size_of_class(class) as u64);
+        let before = EACH - 1 - self.at() % EACH;
+        larger.sum::<u64>() + before as u64 * self.size() as u64
+    }
+}
+
+fn size_of_class(class: usize) -> usize {
+    SMALLEST << (2 * class)
+}
+
+/// The bits of blocks that have room for so many bytes and are not much too large, those of the best
+/// size first.
+pub(crate) fn suitable(bytes: usize) -> impl Iterator<Item = u64> {
+    let best = (0..CLASSES).find(|class| size_of_class(*class) >= bytes);
+    let classes = best.map_or(CLASSES..CLASSES, |best| best..CLASSES.min(best + 2));
+    classes.map(|class| ((1 << EACH) - 1) << (class * EACH))
+}
+
+/// What the program and a worker tell each other of the worker's store: hints, of which nothing
+/// depends in the program.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub(crate) struct Words {
+    /// A bit a block: it is in use.
+    pub(crate) taken: AtomicU64,
+    /// A bit a block: its memory was given back since the worker last took it.
+    pub(crate) cold: AtomicU64,
+}
+
+/// A depot's memory; unmapped when dropped.
+pub(crate) struct Blocks {
+    /// The file; `None` once closed.
+    memory: Mutex<Option<Arc<OwnedFd>>>,
+    /// How much there is of it.
+    plan: Plan,
+    /// The words of the workers' stores.
+    words: NonNull<u8>,
+    /// The stores, those of which were used.
+    stores: Box<[OnceLock<Box<[Mapping; BLOCKS]>>]>,
+    /// Where it is mapped; forked copies do not have it.
+    origin: Origin,
+}
+
+/// A block, as far as it is mapped.
+#[derive(Default)]
+struct Mapping {
+    /// Its first byte.
+    place: OnceLock<Place>,
+    /// So many bytes are there, and mapped, as far as is known.
+    extent: AtomicUsize,
+}
+
+/// An address of shared memory.
+#[derive(Clone, Copy)]
+struct Place(
+    /// It.
+    NonNull<u8>,
+);
+
+// SAFETY: the memory is not tied to a thread; it is reached by raw copies alone.
+unsafe impl Send for Place {}
+
+// SAFETY: as above.
+unsafe impl Sync for Place {}
+
+// SAFETY: the words are not tied to a thread; they are reached as atomics.
+unsafe impl Send for Blocks {}
+
+// SAFETY: as above.
+unsafe impl Sync for Blocks {}
+
+impl Blocks {
+    /// Fresh memory, of which none is there but that of the words, and whose size no worker can
+    /// change.
+    pub(crate) fn create(plan: Plan) -> io::Result<Self> {
+        if plan.size() > sys::file_size_limit() {
+            return Err(io::Error::other("files may not be so large"));
+        }
+        let memory = sys::shared_file(c"concurrent-futures depot")?;
+        let size = usize::try_from(plan.size()).map_err(io::Error::other)?;
+        sys::set_size(memory.as_fd(), size)?;
+        sys::allocate_part(memory.as_fd(), 0, plan.words_size())?;
+        sys::seal_size(memory.as_fd())?;
+        Self::map(memory, plan)
+    }
+
+    /// The same memory, in a worker.
+    pub(crate) fn map(memory: OwnedFd, plan: Plan) -> io::Result<Self> {
+        let words = sys::map_shared(memory.as_fd(), plan.words_size())?;
+        sys::keep_from_forks(words, plan.words_size());
+        Ok(Self {
+            memory: Mutex::new(Some(Arc::new(memory))),
+            plan,
+            words,
+            stores: (0..plan.stores()).map(|_| OnceLock::new()).collect(),
+            origin: Origin::here(),
+        })
+    }
+
+    /// A copy of the descriptor, for a worker that starts.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.memory()?.try_clone()
+    }
+
+    /// Nothing more is mapped, nor given back.
+    pub(crate) fn close(&self) {
+        let closed = self.lock().take();
+        drop(closed);
+    }
+
+    fn memory(&self) -> io::Result<Arc<OwnedFd>> {
+        let memory = self.lock().clone();
+        memory.ok_or_else(|| io::Error::other("the pool has ended"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Whether this is a forked copy of the process, which does not have the memory.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.origin.is_elsewhere()
+    }
+
+    /// The words of a worker's store.
+    pub(crate) fn words(&self, worker: usize) -> &Words {
+        assert!(worker < self.plan.workers && !self.is_elsewhere());
+        // SAFETY: the mapping has words for each worker.
+        let place = unsafe { self.words.cast::<Words>().add(worker) };
+        // SAFETY: the mapping begins at a page, lives as long as `self`, and any bytes are valid for
+        // atomics.
+        unsafe { place.as_ref() }
+    }
+
+    /// Copies bytes into a block, which is the caller's; how many have room there without asking the
+    /// system for more.
+    ///
+    /// # Errors
+    /// Of the system, which has no memory for it.
+    pub(crate) fn write(&self, block: Block, bytes: &[u8]) -> io::Result<usize> {
+        assert!(bytes.len() <= block.size());
+        let mapping = self.mapping(block)?;
+        let place = self.place(mapping, block)?;
+        let room = self.make_room(mapping, place, block, bytes.len())?;
+        // SAFETY: the block is mapped, and has room for so many; no reference to shared bytes ever
+        // exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
+        Ok(room)
+    }
+
+    /// Has so many bytes of a block there; how many are.
+    fn make_room(
+        &self,
+        mapping: &Mapping,
+        place: NonNull<u8>,
+        block: Block,
+        bytes: usize,
+    ) -> io::Result<usize> {
+        // ORDERING: Relaxed, as all of extents: who has a block to himself got it by a lock or by
+        // words that order it.
+        let extent = mapping.extent.load(Ordering::Relaxed);
+        if extent >= bytes {
+            return Ok(extent);
+        }
+        let wanted = bytes.next_multiple_of(SMALLEST).min(block.size());
+        match sys::populate_to_write(place, wanted) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                // Before Linux 5.14.
+                sys::allocate_part(self.memory()?.as_fd(), self.offset(block), wanted)?;
+            }
+            outcome => outcome?,
+        }
+        mapping.extent.store(wanted, Ordering::Relaxed);
+        Ok(wanted)
+    }
+
+    /// Copies so many bytes out of a block, behind the numbers that are there, for which there is room.
+    ///
+    /// # Errors
+    /// Of the system, which cannot map the block.
+    pub(crate) fn read<N: Pod>(
+        &self,
+        block: Block,
+        into: &mut Vec<N>,
+        count: usize,
+    ) -> io::Result<()> {
+        let bytes = count * size_of::<N>();
+        let room = into.spare_capacity_mut();
+        assert!(bytes <= block.size() && count <= room.len());
+        let mapping = self.mapping(block)?;
+        let place = self.place(mapping, block)?;
+        // ORDERING: Relaxed; as above.
+        if mapping.extent.load(Ordering::Relaxed) < bytes {
+            sys::populate_to_read(place, bytes);
+            mapping.extent.store(bytes, Ordering::Relaxed);
+        }
+        sys::prefer_huge_pages(room);
+        let room = room.as_mut_ptr().cast();
+        // SAFETY: the block is mapped, and holds so many; the vector has room. The bytes may change
+        // meanwhile, by a worker that misbehaves: then the copy is any bytes, as it may be anyway.
+        unsafe { std::ptr::copy_nonoverlapping(place.as_ptr().cast_const(), room, bytes) };
+        // SAFETY: so many were written, and any bytes are such numbers.
+        unsafe { into.set_len(into.len() + count) };
+        Ok(())
+    }
+
+    /// Whether so many bytes of a block have memory.
+    pub(crate) fn has(&self, block: Block, bytes: usize) -> bool {
+        bytes <= block.size()
+            && self.memory().is_ok_and(|memory| {
+                sys::is_without_holes(memory.as_fd(), self.offset(block), bytes)
+            })
+    }
+
+    /// Gives a block's memory back; it must be the caller's.
+    pub(crate) fn cool(&self, block: Block) {
+        if let Ok(memory) = self.memory() {
+            // Fails only where it stays, which costs memory alone.
+            let _ = sys::punch_hole(memory.as_fd(), self.offset(block), block.size());
+        }
+        self.forget(block);
+    }
+
+    /// The other side has given the block's memory back.
+    pub(crate) fn forget(&self, block: Block) {
+        if let Ok(mapping) = self.mapping(block) {
+            // ORDERING: Relaxed; as above.
+            mapping.extent.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn offset(&self, block: Block) -> u64 {
+        let store = block.store() as u64 * store_size();
+        self.plan.start_of_stores() + store + block.offset_in_store()
+    }
+
+    fn mapping(&self, block: Block) -> io::Result<&Mapping> {
+        if self.is_elsewhere() {
+            return Err(io::Error::other(
+                "it belongs to the program that this one was forked from",
+            ));
+        }
+        let store = self.stores.get(block.store());
+        let store = store.ok_or_else(|| io::Error::other("there is no such block"))?;
+        let mappings = store.get_or_init(|| Box::new(std::array::from_fn(|_| Mapping::default())));
+        Ok(&mappings[block.at()])
+    }
+
+    /// Where a block is mapped; now, if it was not.
+    fn place(&self, mapping: &Mapping, block: Block) -> io::Result<NonNull<u8>> {
+        if let Some(place) = mapping.place.get() {
+            return Ok(place.0);
+        }
+        let size = block.size();
+        let place = sys::map_part(self.memory()?.as_fd(), self.offset(block), size)?;
+        sys::keep_from_forks(place, size);
+        sys::prefer_huge_pages_in(place, size);
+        if mapping.place.set(Place(place)).is_err() {
+            sys::unmap(place, size); // somebody else was first
+        }
+        Ok(mapping.place.get().map_or(place, |place| place.0))
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        if self.is_elsewhere() {
+            return;
+        }
+        sys::unmap(self.words, self.plan.words_size());
+        for (store, mappings) in self.stores.iter().enumerate() {
+            for (bit, mapping) in (0..).zip(mappings.get().into_iter().flat_map(|m| m.iter())) {
+                if let Some(place) = mapping.place.get() {
+                    sys::unmap(place.0, Block::of_bit(store, bit).size());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_do_not_overlap() {
+        let mut ends: Vec<(u64, u64)> = (0..BLOCKS as u32)
+            .map(|bit| Block::of_bit(0, bit))
+            .map(|block| {
+                (
+                    block.offset_in_store(),
+                    block.offset_in_store() + block.size() as u64,
+                )
+            })
+            .collect();
+        ends.sort_unstable();
+        for pair in ends.windows(2) {
+            assert_eq!(pair[0].1, pair[1].0);
+        }
+        assert_eq!(ends[0].0, 0);
+        assert!(ends[BLOCKS - 1].1 <= store_size());
+    }
+
+    #[test]
+    fn blocks_are_aligned_to_their_size() {
+        for bit in 0..BLOCKS as u32 {
+            let block = Block::of_bit(0, bit);
+            assert_eq!(block.offset_in_store() % block.size() as u64, 0);
+        }
+        assert_eq!(store_size() % ALIGNMENT, 0);
+    }
+
+    #[test]
+    fn suitable_blocks_have_room() {
+        for bytes in [1, SMALLEST, SMALLEST + 1, 1 << 20, (1 << 20) + 1, 1 << 30] {
+            let mut count = 0;
+            for bits in suitable(bytes) {
+                let block = Block::of_bit(3, bits.trailing_zeros());
+                assert!(block.size() >= bytes);
+                assert_eq!((block.store(), bits.count_ones()), (3, EACH as u32));
+                count += 1;
+            }
+            assert!(count > 0, "{bytes}");
+        }
+        assert_eq!(suitable((1 << 30) + 1).count(), 0);
+    }
+
+    fn bytes(blocks: &Blocks, block: Block, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(count);
+        blocks.read(block, &mut bytes, count).map(|()| bytes)
+    }
+
+    #[test]
+    fn what_was_written_is_read_until_the_block_cools() {
+        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let block = Block::of_bit(1, 0);
+        assert!(!blocks.has(block, 1));
+        let room = blocks.write(block, &[1, 2, 3, 4]).unwrap();
+        assert_eq!(room, SMALLEST);
+        assert!(blocks.has(block, room) && !blocks.has(block, block.size() + 1));
+        assert_eq!(bytes(&blocks, block, 4).unwrap(), [1, 2, 3, 4]);
+        blocks.cool(block);
+        assert!(!blocks.has(block, 1));
+        assert_eq!(bytes(&blocks, block, 4).unwrap(), [0; 4]);
+    }
+
+    #[test]
+    fn what_was_mapped_is_there_when_the_file_is_closed() {
+        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let [used, unused] = [0, 1].map(|bit| Block::of_bit(0, bit));
+        blocks.write(used, &[7; 100]).unwrap();
+        blocks.close();
+        assert_eq!(bytes(&blocks, used, 100).unwrap(), [7; 100]);
+        assert!(bytes(&blocks, unused, 100).is_err() && blocks.descriptor().is_err());
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_workers_as_a_board_has() {
+        let plan = Plan::of(1024);
+        let blocks = Blocks::create(plan).unwrap();
+        let last = Block::of_bit(plan.stores() - 1, 0);
+        blocks.write(last, &[7; 100]).unwrap();
+        assert_eq!(bytes(&blocks, last, 100).unwrap(), [7; 100]);
+    }
+
+    #[test]
+    fn blocks_that_do_not_exist_are_refused() {
+        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let beyond = Block::from_number(u32::MAX);
+        assert!(bytes(&blocks, beyond, 1).is_err());
+        assert!(blocks.write(beyond, &[1]).is_err());
+    }
+}

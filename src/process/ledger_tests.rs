@@ -1,0 +1,152 @@
+use std::os::fd::AsFd;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::future::Future;
+use crate::options::TaskOptions;
+use crate::process::board::Claim;
+use crate::process::depot::lease::Location;
+use crate::process::depot::stock::Stock;
+use crate::task::{Outgoing, Task};
+
+const LIMIT: u64 = 1 << 20;
+
+/// A ledger, and what its one worker has.
+struct Scene {
+    ledger: Arc<Ledger>,
+    board: Board,
+    stock: Arc<Stock>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let ledger = Ledger::new(1, LIMIT).unwrap();
+        let (memory, plan) = ledger.memory();
+        let board = Mapped::map(memory.copy().unwrap().as_fd(), plan).unwrap();
+        let descriptor = ledger.depot().unwrap().descriptor().unwrap();
+        Self {
+            board: Board::new(board),
+            stock: Stock::map(descriptor, 1, 0).unwrap(),
+            ledger,
+        }
+    }
+
+    /// Puts an echo on the board, of so many bytes.
+    fn post(&self, size: usize) -> Future<Vec<u8>> {
+        let echo: fn(Vec<u8>) -> Vec<u8> = |bytes| bytes;
+        let (task, future) = Task::portable(TaskOptions::new(), echo, vec![7; size]);
+        let depot = self.ledger.depot().unwrap();
+        let Outgoing::One(request) = task.into_outgoing(LIMIT, &depot, &mut |_| ()) else {
+            panic!("it can be encoded")
+        };
+        assert!(
+            self.ledger
+                .put(Requests::One(request), Origin::Fresh)
+                .is_ok()
+        );
+        future
+    }
+
+    /// Claims a task as the worker does; where it is, and where its argument.
+    fn claim(&self) -> (Place, Location) {
+        let mut argument = Vec::new();
+        let Claim::Stored(place, _) = self.board.claim(0, &mut argument) else {
+            panic!("its argument is in the depot")
+        };
+        let location = Location::from_bytes(&argument).unwrap();
+        assert!(self.stock.argument(location).is_some());
+        (place, location)
+    }
+
+    /// Ends a task as the worker does that says so.
+    fn say(&self, place: Place, location: &[u8]) {
+        let step = self.board.finish(place, 0, Form::StoredValue, location);
+        assert_eq!(step, Step::Taken);
+    }
+}
+
+#[test]
+fn an_argument_is_the_result_where_its_worker_says_so() {
+    let scene = Scene::new();
+    let future = scene.post(100_000);
+    let (place, location) = scene.claim();
+    scene.say(place, &location.to_bytes());
+    assert!(scene.ledger.collect(Bringer::Ours));
+    assert_eq!(future.result().unwrap(), vec![7; 100_000]);
+}
+
+#[test]
+fn a_result_that_cannot_be_found_is_an_error() {
+    let scene = Scene::new();
+    let future = scene.post(100_000);
+    let (place, location) = scene.claim();
+    let length = location.room + 1;
+    scene.say(place, &Location { length, ..location }.to_bytes());
+    assert!(scene.ledger.collect(Bringer::Ours));
+    let Err(Error::Decode(words)) = future.result() else {
+        panic!("it is longer than its place")
+    };
+    assert!(
+        words.as_str().contains("cannot be found"),
+        "{}",
+        words.as_str()
+    );
+}
+
+#[test]
+fn what_a_dead_worker_said_is_looked_up_too() {
+    let scene = Scene::new();
+    let futures = [scene.post(100_000), scene.post(100_000)];
+    let (place, location) = scene.claim();
+    scene.say(place, &location.to_bytes());
+    let (place, _) = scene.claim();
+    scene.say(place, &[0xff; Location::SIZE]);
+    assert!(scene.ledger.bury(0).is_empty());
+    let [told, lied] = futures.map(Future::result);
+    assert_eq!(told.unwrap(), vec![7; 100_000]);
+    assert!(matches!(lied, Err(Error::Decode(_))));
+}
+
+fn location() -> impl Strategy<Value = Vec<u8>> {
+    let any_bytes = proptest::collection::vec(any::<u8>(), 0..40);
+    let numbers = (0..130_u32, 0..(2 * LIMIT), any::<u64>());
+    let likely = numbers.prop_map(|(block, length, room)| {
+        let bytes = [
+            &block.to_le_bytes()[..],
+            &length.to_le_bytes(),
+            &room.to_le_bytes(),
+        ];
+        bytes.concat()
+    });
+    prop_oneof![any_bytes, likely]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn wherever_workers_say_that_results_are_every_task_ends(
+        said in proptest::collection::vec(location(), 1..10),
+    ) {
+        let scene = Scene::new();
+        let futures: Vec<_> = said.iter().map(|_| scene.post(5000)).collect();
+        for location in &said {
+            let (place, _) = scene.claim();
+            scene.say(place, location);
+        }
+        scene.ledger.collect(Bringer::Ours);
+        for future in futures {
+            prop_assert!(future.done());
+            match future.result() {
+                Ok(bytes) => prop_assert!(bytes.len() as u64 <= LIMIT),
+                Err(error) => prop_assert!(matches!(error, Error::Decode(_))),
+            }
+        }
+        let sound = scene.post(5000);
+        let (place, location) = scene.claim();
+        scene.say(place, &location.to_bytes());
+        scene.ledger.collect(Bringer::Ours);
+        prop_assert_eq!(sound.result().unwrap(), vec![7; 5000]);
+    }
+}
