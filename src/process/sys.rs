@@ -238,9 +238,10 @@ pub(crate) fn anonymous_file(name: &CStr) -> io::Result<OwnedFd> {
         // SAFETY: the name outlives the call.
         checked(unsafe { libc::memfd_create(name.as_ptr(), flags) })
     };
-    let descriptor = create(libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL)
-        // Kernels before 6.3 do not know the second flag.
-        .or_else(|_| create(libc::MFD_CLOEXEC))?;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let descriptor = create(flags | libc::MFD_NOEXEC_SEAL)
+        // Kernels before 6.3 do not know the last flag.
+        .or_else(|_| create(flags))?;
     // SAFETY: the kernel made this descriptor for us; nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
