@@ -143,13 +143,16 @@ impl Channel {
         self.start < self.end
     }
 
-    /// The descriptors that came so far.
+    /// The descriptors that came with the last header.
     pub(crate) fn take_passed(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.passed)
     }
 
     /// Receives some bytes into the buffer; 0: the other side has closed its end.
     fn fill(&mut self) -> io::Result<usize> {
+        if self.start == self.end {
+            self.passed.clear(); // nobody has asked for them
+        }
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -157,7 +160,7 @@ impl Channel {
         let (received, passed) = sys::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
         self.end += received;
         self.passed.extend(passed);
-        // Who sends more than a welcome has gets nothing kept open by it.
+        // Who sends more than a frame can have gets nothing kept open by it.
         self.passed.truncate(sys::MAX_PASSED);
         Ok(received)
     }
