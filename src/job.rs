@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, ProcessEnd};
 use crate::future::Future;
 use crate::options::TaskOptions;
+use crate::process::bytes::Bytes;
 use crate::process::conversation::{Death, error_of};
 use crate::process::launch::{Failure, Launch};
 use crate::process::link::{Broken, Link, Reply};
@@ -279,10 +280,13 @@ fn attend(mut link: Link, request: Request) {
 }
 
 /// The child's answer to its task.
-fn converse(link: &mut Link, request: &Request) -> Result<Result<Vec<u8>, Fault>, Broken> {
+fn converse(link: &mut Link, request: &Request) -> Result<Result<Bytes, Fault>, Broken> {
     link.send(&[request]);
     Ok(match link.receive(None)? {
-        Reply::Value(value) => Ok(value.to_vec()),
+        Reply::Value(value) => {
+            let value = Bytes::copy(value);
+            Ok(value.naming(link.take_brought()))
+        }
         Reply::Fault(fault) => Err(fault),
     })
 }

@@ -713,9 +713,10 @@ impl<A, R: Send + 'static> Portable<A, R> {
         promise: Promise<R>,
         info: TaskInfo,
         options: TaskOptions,
-        (call, argument): (Call, Bytes),
+        (call, mut argument): (Call, Bytes),
     ) -> Request {
-        let reply = Box::new(Slot::new(promise, info, self.decode));
+        let given = argument.take_manifest();
+        let reply = Box::new(Slot::new(promise, info, self.decode).keeping(given));
         Request {
             call,
             argument,

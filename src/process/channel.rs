@@ -6,8 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::process::bytes::Bytes;
 use crate::process::sys;
-use crate::process::wire::Header;
+use crate::process::wire::{self, Header, Kind};
 
 /// One end of a link, which sends bytes and receives frames.
 pub(crate) struct Channel {
@@ -69,6 +70,17 @@ impl Channel {
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         self.send_counting(parts, descriptors, &mut 0)
+    }
+
+    /// Sends a frame whose body brings what shared memory it has in its manifest.
+    pub(crate) fn send_bringing(&self, header: Header, body: &Bytes) -> io::Result<()> {
+        let brought = body.manifest();
+        if brought.is_empty() {
+            return self.send(&[&header.to_bytes(), body]);
+        }
+        let memory = wire::frame(Kind::Memory, &brought.ids());
+        let parts: [&[u8]; 3] = [&memory, &header.to_bytes(), body];
+        self.send_with(&parts, &brought.descriptors())
     }
 
     /// As `send_with`, and counts the bytes that were sent, also before an error.

@@ -1,11 +1,13 @@
 //! The worker's end: from `init` to the end of the process.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::fork::Origin;
@@ -16,12 +18,16 @@ use crate::process::channel::{Channel, Heard};
 use crate::process::entry::{self, Call};
 use crate::process::flag::Flag;
 use crate::process::launch::dialect;
+use crate::process::memory::registry;
 use crate::process::reentry::{self, Mark};
 use crate::process::sys;
 use crate::process::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
 use crate::sync::look_around;
 use crate::unwind;
 use crate::worker::{Progress, WorkerInfo};
+
+/// How long shared memory stays mapped in a worker that waits for its parent to say something.
+const KEPT_IDLE: Duration = Duration::from_secs(1);
 
 /// What a worker exits with when it cannot serve.
 const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
@@ -86,6 +92,8 @@ struct Server {
     flag: Option<Flag>,
     /// Where it takes tasks by itself, if it does.
     board: Option<Board>,
+    /// How often the parent had let go of shared memory when we last looked.
+    drops: Cell<u32>,
     /// What tasks can see of the worker.
     progress: Arc<Progress>,
     /// This process, and no forked copy of it.
@@ -139,6 +147,7 @@ impl Server {
             welcome,
             flag,
             board,
+            drops: Cell::new(0),
             progress: Arc::default(),
             origin: Origin::here(),
         })
@@ -180,7 +189,7 @@ impl Server {
     fn run_tasks(&mut self) -> io::Result<Told> {
         let mut code = 0;
         let mut body = Vec::new();
-        while let Heard::Some(header) = self.channel.receive_header()? {
+        while let Heard::Some(header) = self.next_header()? {
             if header.kind == Kind::Resume {
                 return Ok(Told::Resume);
             }
@@ -199,6 +208,7 @@ impl Server {
 
     /// Runs a task; what the rest of the process hears of it before anybody does.
     fn run(&self, call: Call, argument: &mut Vec<u8>) -> Result<Bytes, Fault> {
+        self.tidy_up();
         self.progress.begin_task();
         let outcome = run(call, argument, self.welcome.payload_limit);
         if self.origin.is_elsewhere() {
@@ -206,6 +216,37 @@ impl Server {
         }
         flush();
         outcome
+    }
+
+    /// The next header. If it takes long to come, mapped shared memory is let go: here, nobody can
+    /// wake us when the parent lets go of it.
+    fn next_header(&mut self) -> io::Result<Heard<Header>> {
+        if registry::keeps_any() {
+            self.channel
+                .give_up_at(Instant::now().checked_add(KEPT_IDLE));
+            let heard = self.channel.receive_header();
+            self.channel.give_up_at(None);
+            match heard {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => registry::forget_all(),
+                heard => return heard,
+            }
+        }
+        self.channel.receive_header()
+    }
+
+    /// Whether the parent has let go of shared memory that may be mapped here.
+    fn is_untidy(&self) -> bool {
+        let drops = self.flag.as_ref().map_or(0, Flag::drops);
+        drops != self.drops.get()
+    }
+
+    /// Lets go of what the parent has let go of.
+    fn tidy_up(&self) {
+        if self.is_untidy() {
+            // Read again before, and not after: what goes meanwhile is seen next time.
+            self.drops.set(self.flag.as_ref().map_or(0, Flag::drops));
+            registry::forget_closed();
+        }
     }
 
     fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<Call> {
@@ -223,10 +264,10 @@ impl Server {
     }
 
     /// Says something of the task at a place of the board.
-    fn say(&self, kind: Kind, place: Place, body: &[u8]) -> io::Result<()> {
+    fn say(&self, kind: Kind, place: Place, body: &Bytes) -> io::Result<()> {
         let (task, length) = (place.to_number(), body.len() as u64);
         let header = Header { kind, task, length };
-        self.channel.send(&[&header.to_bytes(), body])
+        self.channel.send_bringing(header, body)
     }
 
     fn tell(&self, task: u64, outcome: &Result<Bytes, Fault>) -> io::Result<()> {
@@ -240,7 +281,7 @@ impl Server {
         };
         let length = body.len() as u64;
         let header = Header { kind, task, length };
-        self.channel.send(&[&header.to_bytes(), body])
+        self.channel.send_bringing(header, body)
     }
 }
 
@@ -305,7 +346,7 @@ impl<'a> Hand<'a> {
             Ok(value) => (Form::Value, Kind::LargeValue, value),
             Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body().into()),
         };
-        let step = if body.len() <= INLINE {
+        let step = if body.len() <= INLINE && body.manifest().is_empty() {
             self.board.finish(place, self.me, form, &body)
         } else {
             self.server.say(kind, place, &body)?;
@@ -319,7 +360,7 @@ impl<'a> Hand<'a> {
 
     /// Has the program say over the link what is to be done.
     fn ask_for(&mut self, place: Place) -> io::Result<Told> {
-        self.server.say(Kind::Claim, place, &[])?;
+        self.server.say(Kind::Claim, place, &Bytes::copy(&[]))?;
         self.server.run_tasks()
     }
 
@@ -329,7 +370,8 @@ impl<'a> Hand<'a> {
             look_around(|| self.board.has_ready() || self.board.is_closing());
             self.board.end_search();
         }
-        self.board.sleep(self.me);
+        self.board.sleep(self.me, || self.server.is_untidy());
+        self.server.tidy_up();
     }
 }
 

@@ -7,7 +7,8 @@ use std::cell::Cell;
 
 use crate::error::Error;
 use crate::process::bytes::Bytes;
-use crate::process::plain;
+use crate::process::memory::manifest::{self, Manifest};
+use crate::process::{plain, sys};
 
 #[cfg(not(any(feature = "bincode", feature = "postcard")))]
 compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
@@ -35,12 +36,33 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<By
     // Taken, since a `Serialize` may encode another value meanwhile.
     let mut scratch = SCRATCH.take();
     scratch.clear();
-    let outcome = format::encode(value, limit, &mut scratch);
-    let bytes = outcome.map(|()| Bytes::take(&mut scratch));
+    let (outcome, named) = manifest::while_writing(|| format::encode(value, limit, &mut scratch));
+    let bytes = outcome.map(|()| Bytes::take(&mut scratch).naming(named));
     if scratch.capacity() <= KEPT {
         SCRATCH.set(scratch);
     }
     bytes
+}
+
+/// As `encode`, of the result of a task that was given this shared memory: what else it names, it
+/// brings.
+///
+/// # Errors
+/// As `encode`, and `Encode` if it brings too much.
+pub(crate) fn encode_result<T: Serialize + 'static>(
+    value: &T,
+    limit: u64,
+    given: &Manifest,
+) -> Result<Bytes, Error> {
+    let mut bytes = encode(value, limit)?;
+    let mut brought = bytes.take_manifest();
+    brought.leave_out(given);
+    let (count, most) = (brought.len(), sys::MAX_PASSED);
+    if count > most {
+        let words = format!("a result brings at most {most} new Shared, and this one {count}");
+        return Err(Error::Encode(words.into()));
+    }
+    Ok(bytes.naming(brought))
 }
 
 /// Decodes a value from exactly these bytes.
@@ -48,8 +70,34 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<By
 /// # Errors
 /// `Decode` with the format's words.
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
-    let value = plain::from_bytes(bytes).unwrap_or_else(|| format::decode(bytes));
-    value.map_err(|words| Error::Decode(words.into()))
+    match plain::from_bytes(bytes) {
+        Some(value) => value.map_err(|words| Error::Decode(words.into())),
+        None => decoded(manifest::while_finding(|| format::decode(bytes))).map(|it| it.0),
+    }
+}
+
+/// As `decode`, of an argument, in a worker; and the shared memory that it names.
+///
+/// # Errors
+/// As `decode`.
+pub(crate) fn decode_argument<T>(bytes: &[u8]) -> Result<(T, Manifest), Error>
+where
+    T: DeserializeOwned + 'static,
+{
+    match plain::from_bytes(bytes) {
+        Some(Ok(value)) => Ok((value, Manifest::default())),
+        Some(Err(words)) => Err(Error::Decode(words.into())),
+        None => decoded(manifest::while_fetching(|| format::decode(bytes))),
+    }
+}
+
+/// What was decoded, and the shared memory that it names.
+fn decoded<T>((value, mut named): (Result<T, String>, Manifest)) -> Result<(T, Manifest), Error> {
+    match value {
+        Ok(value) => Ok((value, named)),
+        // Formats may keep the words of what they call.
+        Err(words) => Err(Error::Decode(named.fault().unwrap_or(words).into())),
+    }
 }
 
 pub(crate) use format::ID;

@@ -195,13 +195,13 @@ where
 
     // SAFETY: the caller's promise; the pointer was made from the function's own address.
     let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
-    let argument = codec::decode(bytes)?;
+    let (argument, given) = codec::decode_argument(bytes)?;
     if bytes.capacity() > KEPT {
         *bytes = Vec::new();
     }
     let result = function(argument);
     // The result is dropped here, before anybody hears of the outcome.
-    codec::encode(&result, limit)
+    codec::encode_result(&result, limit, &given)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::process::bytes::Bytes;
 use crate::process::conversation::error_of;
 use crate::process::entry::Call;
 use crate::process::herald::Herald;
+use crate::process::memory::bells::{self, Bell};
 use crate::process::request::{Encoded, Reply};
 use crate::process::requests::Requests;
 use crate::process::tender::{Bringer, Need, Store, Tender};
@@ -118,7 +119,7 @@ impl Ledger {
             counts: Counts::default(),
             scratch: Vec::new(),
         };
-        Some(Arc::new_cyclic(|me: &Weak<Self>| Self {
+        let ledger = Arc::new_cyclic(|me: &Weak<Self>| Self {
             board: Board::new(memory),
             memory: Arc::new(Handle::new(descriptor)),
             plan,
@@ -129,7 +130,10 @@ impl Ledger {
             crew: OnceLock::new(),
             tender: Tender::new(me.clone()),
             herald: Herald::new(),
-        }))
+        });
+        let bell: Weak<Self> = Arc::downgrade(&ledger);
+        bells::hang(bell);
+        Some(ledger)
     }
 
     /// Whose overflow it serves.
@@ -214,7 +218,7 @@ impl Ledger {
     }
 
     /// An outcome came over the link, before or after its slot became done.
-    pub(crate) fn tell(&self, place: Place, outcome: Result<Vec<u8>, Fault>, worker: usize) {
+    pub(crate) fn tell(&self, place: Place, outcome: Result<Bytes, Fault>, worker: usize) {
         let mut books = self.lock();
         let record = books.records.get_mut(place.slot).and_then(Option::as_mut);
         let Some(record) = record.filter(|record| record.place == place) else {
@@ -222,7 +226,7 @@ impl Ledger {
         };
         if let Posted::Task { reply, told, .. } = &mut record.work {
             *told = Some(match outcome {
-                Ok(value) => Encoded::Value(value.into()),
+                Ok(value) => Encoded::Value(value),
                 Err(fault) => Encoded::Error(error_of(fault, reply.info(), worker, None)),
             });
         }
@@ -388,6 +392,12 @@ impl Ledger {
 
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bell for Ledger {
+    fn ring(&self) {
+        self.board.wake_all();
     }
 }
 

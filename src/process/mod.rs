@@ -16,6 +16,8 @@
 //!             start, hello      watch, kill, reap
 //! ```
 
+pub(crate) mod sys;
+pub(crate) mod memory;
 pub(crate) mod bytes;
 pub(crate) mod plain;
 pub(crate) mod codec;
@@ -25,7 +27,6 @@ pub(crate) mod request;
 pub(crate) mod requests;
 pub(crate) mod board;
 pub(crate) mod wire;
-pub(crate) mod sys;
 pub(crate) mod reentry;
 pub(crate) mod channel;
 pub(crate) mod flag;

@@ -6,6 +6,7 @@ use crate::label::TaskInfo;
 use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
 use crate::process::entry::Call;
+use crate::process::memory::manifest::Manifest;
 use crate::state::{Contents, Letter, Start};
 use crate::unwind;
 
@@ -66,6 +67,9 @@ pub(crate) struct Slot<R> {
     decode: fn(&[u8]) -> Result<R, Error>,
     /// The result, once the slot is what has arrived.
     value: Option<Bytes>,
+    /// The shared memory that the argument names, which the result may name again.
+    #[expect(dead_code, reason = "it is there to be dropped with the slot")]
+    given: Manifest,
 }
 
 impl<R> Slot<R> {
@@ -79,7 +83,13 @@ impl<R> Slot<R> {
             info,
             decode,
             value: None,
+            given: Manifest::default(),
         }
+    }
+
+    /// Keeps the shared memory that the argument names until the result was decoded.
+    pub(crate) fn keeping(self, given: Manifest) -> Self {
+        Self { given, ..self }
     }
 
     fn promise(&self) -> &Promise<R> {

@@ -8,7 +8,7 @@ use crate::process::entry::Call;
 use crate::unwind::Panic;
 
 /// Version of what this file describes.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Bodies other than payloads are never longer than this.
 pub(crate) const MAX_CONTROL: u64 = 1 << 20;
@@ -54,6 +54,9 @@ pub(crate) enum Kind {
     LargeValue = 21,
     /// From the worker: such a [`Fault`].
     LargeFault = 22,
+    /// From the worker: the next result brings shared memory. Descriptors of it come with this, and its
+    /// ids are the body.
+    Memory = 23,
 }
 
 impl Header {
@@ -92,6 +95,7 @@ impl Kind {
             Self::Claim,
             Self::LargeValue,
             Self::LargeFault,
+            Self::Memory,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
