@@ -68,6 +68,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         Kind::Ready,
         Kind::Value,
         Kind::Fault,
+        Kind::Memory,
     ])
 }
 
