@@ -15,6 +15,7 @@ use crate::future::{Expire, FutureId, Help, Owner, Verdict, Wait};
 use crate::label::TaskInfo;
 use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
+use crate::process::memory::manifest::Manifest;
 use crate::state::{Outcome, WatchKey, Watcher};
 use crate::sync::look_around;
 use crate::unwind::{self, discard};
@@ -59,6 +60,8 @@ struct Outcomes<R> {
     watchers: Vec<(WatchKey, Watcher)>,
     /// How many threads sleep until something comes.
     sleepers: usize,
+    /// The shared memory that arguments name, which results may name again.
+    given: Manifest,
 }
 
 /// Where an outcome that comes alone is laid.
@@ -100,6 +103,8 @@ pub(crate) trait Answers: Send + Sync {
     fn id(&self, index: usize) -> FutureId;
     fn info(&self) -> TaskInfo;
     fn pace(&self) -> &Arc<Pace>;
+    /// Keeps shared memory that an argument names, until all is read.
+    fn keep(&self, named: &Manifest);
     /// Whether what has not begun need not begin.
     fn is_abandoned(&self) -> bool;
     /// Whether somebody is to hear at once when something has come.
@@ -146,6 +151,7 @@ impl<R> Batch<R> {
                 runs: Vec::new(),
                 watchers: Vec::new(),
                 sleepers: 0,
+                given: Manifest::default(),
             }),
             change: Condvar::new(),
         })
@@ -378,6 +384,10 @@ impl<R: Send> Answers for Batch<R> {
 
     fn pace(&self) -> &Arc<Pace> {
         &self.pace
+    }
+
+    fn keep(&self, named: &Manifest) {
+        self.lock().given.join(named);
     }
 
     fn is_abandoned(&self) -> bool {

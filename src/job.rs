@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, ProcessEnd};
 use crate::future::Future;
 use crate::options::TaskOptions;
+use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::conversation::{Death, error_of};
 use crate::process::depot::lease::NoRoom;
@@ -275,18 +276,19 @@ fn attend(mut link: Link, request: Request) {
         }
     };
     match outcome {
-        Ok(value) => request
-            .reply
-            .deliver(Source::Given(value.into()), &mut |_| ()),
+        Ok(value) => request.reply.deliver(Source::Given(value), &mut |_| ()),
         Err(error) => request.reply.fail(error, &mut |_| ()),
     }
 }
 
 /// The child's answer to its task.
-fn converse(link: &mut Link, request: &Request) -> Result<Result<Vec<u8>, Fault>, Broken> {
+fn converse(link: &mut Link, request: &Request) -> Result<Result<Bytes, Fault>, Broken> {
     link.send(&[request]);
     Ok(match link.receive(None)? {
-        Reply::Value(value) => Ok(value.to_vec()),
+        Reply::Value(value) => {
+            let value = Bytes::copy(value);
+            Ok(value.naming(link.take_brought()))
+        }
         Reply::Stored(_) => return Err(Broken::Offence("there is no place for its result")),
         Reply::Fault(fault) => Err(fault),
     })

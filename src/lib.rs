@@ -17,6 +17,7 @@ mod wait;
 mod worker;
 mod batch;
 mod process;
+mod shared;
 mod task;
 mod map;
 mod executor;
@@ -31,6 +32,9 @@ mod job;
 #[doc(hidden)]
 pub mod fuzzing;
 
+/// Types of which any bytes are a value: what [`Shared`] can hold. For bounds, where one writes
+/// functions that take a `Shared<T>` of whatever type.
+pub use bytemuck::Pod;
 pub use error::{Error, PanicInfo, Reason, WorkerDeath};
 pub use executor::{Executor, Stats};
 pub use future::{CancelOnDrop, Future, FutureId};
@@ -41,6 +45,7 @@ pub use observer::{Observer, TaskEvent, TaskOutcome, WorkerEnd, WorkerEvent};
 pub use options::{MapOptions, Shutdown, TaskOptions};
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerStdio, init};
 pub use serial::SerialExecutor;
+pub use shared::Shared;
 pub use task::{Payload, Task};
 pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{AsCompleted, ReturnWhen, Waited, as_completed, wait};

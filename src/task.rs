@@ -20,6 +20,7 @@ use crate::process::bytes::Bytes;
 use crate::process::codec;
 use crate::process::depot::lease::Room;
 use crate::process::entry::{self, Call};
+use crate::process::memory::manifest::Manifest;
 use crate::process::parcel::{Packer, Part};
 use crate::process::request::{Request, Slot};
 use crate::state::Start;
@@ -701,7 +702,7 @@ struct Portable<A, R> {
     /// Encodes an argument.
     encode: fn(&mut A, u64, &dyn Room) -> Result<Bytes, Error>,
     /// Encodes an argument behind others.
-    append: fn(&A, u64, &mut Vec<u8>) -> Result<(), Error>,
+    append: fn(&A, u64, &mut Vec<u8>) -> Result<Manifest, Error>,
     /// Decodes a result.
     decode: Decode<R>,
 }
@@ -728,20 +729,21 @@ impl<A, R: Send + 'static> Portable<A, R> {
         promise: Promise<R>,
         info: TaskInfo,
         options: TaskOptions,
-        (call, argument): (Call, Bytes),
+        (call, mut argument): (Call, Bytes),
     ) -> Request {
-        let reply = Slot::new(promise, info, self.decode);
+        let given = argument.take_manifest();
+        let reply = Slot::new(promise, info, self.decode).keeping(given);
         Request::new(call, argument, options, Box::new(reply))
     }
 
-    /// Encodes an argument, which is dropped here, behind others.
+    /// Encodes an argument, which is dropped here, behind others; the shared memory that it names.
     fn append(
         &self,
         argument: A,
         info: TaskInfo,
         limit: u64,
         to: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    ) -> Result<Manifest, Error> {
         let before = to.len();
         let outcome = unwind::catch(|| {
             let outcome = (self.append)(&argument, limit, to);

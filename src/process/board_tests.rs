@@ -161,7 +161,7 @@ fn work(board: &Board<View>, me: usize) -> usize {
                 if board.begin_search(me) == Step::Taken {
                     board.end_search();
                 }
-                board.sleep(me);
+                board.sleep(me, || false);
                 has_waited = true;
             }
         }

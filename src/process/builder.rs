@@ -80,7 +80,10 @@ impl ProcessPoolBuilder {
             .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
         let initializer = entry::export(f).and_then(|call| Ok((call, encoded?)));
         match initializer {
-            Ok((call, argument)) => self.launch.initializer = Some((call, argument.into())),
+            Ok((call, mut argument)) => {
+                self.launch.given = argument.take_manifest();
+                self.launch.initializer = Some((call, argument.into()));
+            }
             Err(error) => self.fault = self.fault.or(Some(error)),
         }
         self

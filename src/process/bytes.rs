@@ -4,9 +4,15 @@ use std::ops::Deref;
 use std::sync::OnceLock;
 
 use crate::process::depot::lease::Lease;
+use crate::process::memory::manifest::Manifest;
 
 /// An encoded value.
-pub(crate) struct Bytes(Kept);
+pub(crate) struct Bytes {
+    /// The bytes.
+    kept: Kept,
+    /// The shared memory that they name, or bring.
+    manifest: Manifest,
+}
 
 /// Where the bytes are.
 enum Kept {
@@ -34,18 +40,18 @@ impl Bytes {
     pub(crate) fn take(from: &mut Vec<u8>) -> Self {
         match Self::short(from) {
             Some(short) => short,
-            None => Self(Kept::Long(std::mem::take(from))),
+            None => std::mem::take(from).into(),
         }
     }
 
     /// A copy.
     pub(crate) fn copy(from: &[u8]) -> Self {
-        Self::short(from).unwrap_or_else(|| Self(Kept::Long(from.to_vec())))
+        Self::short(from).unwrap_or_else(|| from.to_vec().into())
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        match &self.0 {
+        match &self.kept {
             Kept::Short(length, _) => usize::from(*length),
             Kept::Long(bytes) => bytes.len(),
             Kept::Leased(leased) => leased.lease.len(),
@@ -54,7 +60,7 @@ impl Bytes {
 
     /// Where they are, if another process sees them there.
     pub(crate) fn lease(&self) -> Option<&Lease> {
-        match &self.0 {
+        match &self.kept {
             Kept::Leased(leased) => Some(&leased.lease),
             _ => None,
         }
@@ -65,7 +71,7 @@ impl Bytes {
     /// # Errors
     /// These, if they are our own.
     pub(crate) fn into_lease(self) -> Result<Lease, Self> {
-        match self.0 {
+        match self.kept {
             Kept::Leased(leased) => Ok(leased.lease),
             _ => Err(self),
         }
@@ -74,26 +80,50 @@ impl Bytes {
     fn short(from: &[u8]) -> Option<Self> {
         let mut bytes = [0; SHORT];
         bytes.get_mut(..from.len())?.copy_from_slice(from);
-        Some(Self(Kept::Short(from.len() as u8, bytes)))
+        Some(Self {
+            kept: Kept::Short(from.len() as u8, bytes),
+            manifest: Manifest::default(),
+        })
+    }
+
+    /// Keeps the shared memory that the bytes name.
+    pub(crate) fn naming(self, manifest: Manifest) -> Self {
+        Self { manifest, ..self }
+    }
+
+    /// The shared memory that the bytes name.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Gives up the shared memory that the bytes name: somebody else keeps it from now on.
+    pub(crate) fn take_manifest(&mut self) -> Manifest {
+        std::mem::take(&mut self.manifest)
     }
 }
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Kept::Long(bytes))
+        Self {
+            kept: Kept::Long(bytes),
+            manifest: Manifest::default(),
+        }
     }
 }
 
 impl From<Lease> for Bytes {
     fn from(lease: Lease) -> Self {
         let copy = OnceLock::new();
-        Self(Kept::Leased(Box::new(Leased { lease, copy })))
+        Self {
+            kept: Kept::Leased(Box::new(Leased { lease, copy })),
+            manifest: Manifest::default(),
+        }
     }
 }
 
 impl From<Bytes> for Vec<u8> {
     fn from(bytes: Bytes) -> Self {
-        match bytes.0 {
+        match bytes.kept {
             Kept::Short(..) | Kept::Leased(_) => bytes.to_vec(),
             Kept::Long(bytes) => bytes,
         }
@@ -104,7 +134,7 @@ impl Deref for Bytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
+        match &self.kept {
             Kept::Short(length, bytes) => &bytes[..usize::from(*length)],
             Kept::Long(bytes) => bytes,
             Kept::Leased(leased) => leased.copy.get_or_init(|| leased.copy_out()),

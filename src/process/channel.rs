@@ -6,8 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::process::bytes::Bytes;
 use crate::process::sys;
-use crate::process::wire::Header;
+use crate::process::wire::{self, Header, Kind};
 
 /// One end of a link, which sends bytes and receives frames.
 pub(crate) struct Channel {
@@ -69,6 +70,17 @@ impl Channel {
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         self.send_counting(parts, descriptors, &mut 0)
+    }
+
+    /// Sends a frame whose body brings what shared memory it has in its manifest.
+    pub(crate) fn send_bringing(&self, header: Header, body: &Bytes) -> io::Result<()> {
+        let brought = body.manifest();
+        if brought.is_empty() {
+            return self.send(&[&header.to_bytes(), body]);
+        }
+        let memory = wire::frame(Kind::Memory, &brought.ids());
+        let parts: [&[u8]; 3] = [&memory, &header.to_bytes(), body];
+        self.send_with(&parts, &brought.descriptors())
     }
 
     /// As `send_with`, and counts the bytes that were sent, also before an error.
@@ -146,13 +158,16 @@ impl Channel {
         self.start < self.end
     }
 
-    /// The descriptors that came so far.
+    /// The descriptors that came with the last header.
     pub(crate) fn take_passed(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.passed)
     }
 
     /// Receives some bytes into the buffer; 0: the other side has closed its end.
     fn fill(&mut self) -> io::Result<usize> {
+        if self.start == self.end {
+            self.passed.clear(); // nobody has asked for them
+        }
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -160,7 +175,7 @@ impl Channel {
         let (received, passed) = sys::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
         self.end += received;
         self.passed.extend(passed);
-        // Who sends more than a welcome has gets nothing kept open by it.
+        // Who sends more than a frame can have gets nothing kept open by it.
         self.passed.truncate(sys::MAX_PASSED);
         Ok(received)
     }

@@ -1,12 +1,13 @@
 //! The worker's end: from `init` to the end of the process.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::fork::Origin;
@@ -19,6 +20,8 @@ use crate::process::depot::stock::{Berth, Stock};
 use crate::process::entry::{self, Argument, Call, Found};
 use crate::process::flag::Flag;
 use crate::process::launch::dialect;
+use crate::process::memory::manifest::Manifest;
+use crate::process::memory::registry;
 use crate::process::parcel::Items;
 use crate::process::reentry::{self, Mark};
 use crate::process::slip::{Outcome, Slip};
@@ -27,6 +30,9 @@ use crate::process::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome}
 use crate::sync::look_around;
 use crate::unwind::{self, Panic};
 use crate::worker::{Progress, WorkerInfo};
+
+/// How long shared memory stays mapped in a worker that waits for its parent to say something.
+const KEPT_IDLE: Duration = Duration::from_secs(1);
 
 /// What a worker exits with when it cannot serve.
 const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
@@ -93,6 +99,8 @@ struct Server {
     board: Option<Board>,
     /// Where big arguments and results are, if there is such a place.
     stock: Option<Arc<Stock>>,
+    /// How often the parent had let go of shared memory when we last looked.
+    drops: Cell<u32>,
     /// What tasks can see of the worker.
     progress: Arc<Progress>,
     /// This process, and no forked copy of it.
@@ -152,6 +160,7 @@ impl Server {
             flag,
             board,
             stock,
+            drops: Cell::new(0),
             progress: Arc::default(),
             origin: Origin::here(),
         })
@@ -194,7 +203,7 @@ impl Server {
     fn run_tasks(&mut self) -> io::Result<Told> {
         let mut code = 0;
         let mut body = Vec::new();
-        while let Heard::Some(header) = self.channel.receive_header()? {
+        while let Heard::Some(header) = self.next_header()? {
             if header.kind == Kind::Resume {
                 return Ok(Told::Resume);
             }
@@ -218,6 +227,7 @@ impl Server {
 
     /// Runs a task; what the rest of the process hears of it before anybody does.
     fn run(&self, call: Call, argument: Argument<'_>, room: &dyn Room) -> Result<Bytes, Fault> {
+        self.tidy_up();
         self.progress.begin_task();
         let outcome = run(call, argument, self.welcome.payload_limit, room);
         if self.origin.is_elsewhere() {
@@ -227,13 +237,14 @@ impl Server {
         outcome
     }
 
-    /// Runs one of many small tasks; its result goes behind what stands in the buffer.
+    /// Runs one of many small tasks; its result goes behind what stands in the buffer, and the shared
+    /// memory that it brings is the answer.
     fn run_item(
         &self,
         function: &Result<Found, Error>,
         argument: &[u8],
         to: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Manifest, Fault> {
         self.progress.begin_task();
         let limit = self.welcome.payload_limit;
         let outcome = unwind::catch(|| match function {
@@ -267,6 +278,37 @@ impl Server {
         Berth { stock, argument }
     }
 
+    /// The next header. If it takes long to come, mapped shared memory is let go: here, nobody can
+    /// wake us when the parent lets go of it.
+    fn next_header(&mut self) -> io::Result<Heard<Header>> {
+        if registry::keeps_any() {
+            self.channel
+                .give_up_at(Instant::now().checked_add(KEPT_IDLE));
+            let heard = self.channel.receive_header();
+            self.channel.give_up_at(None);
+            match heard {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => registry::forget_all(),
+                heard => return heard,
+            }
+        }
+        self.channel.receive_header()
+    }
+
+    /// Whether the parent has let go of shared memory that may be mapped here.
+    fn is_untidy(&self) -> bool {
+        let drops = self.flag.as_ref().map_or(0, Flag::drops);
+        drops != self.drops.get()
+    }
+
+    /// Lets go of what the parent has let go of.
+    fn tidy_up(&self) {
+        if self.is_untidy() {
+            // Read again before, and not after: what goes meanwhile is seen next time.
+            self.drops.set(self.flag.as_ref().map_or(0, Flag::drops));
+            registry::forget_closed();
+        }
+    }
+
     fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<Call> {
         let size = header.length.checked_sub(CALL_SIZE as u64);
         let (Kind::Task | Kind::StoredTask, Some(size)) = (header.kind, size) else {
@@ -282,10 +324,10 @@ impl Server {
     }
 
     /// Says something of the task at a place of the board.
-    fn say(&self, kind: Kind, place: Place, body: &[u8]) -> io::Result<()> {
+    fn say(&self, kind: Kind, place: Place, body: &Bytes) -> io::Result<()> {
         let (task, length) = (place.to_number(), body.len() as u64);
         let header = Header { kind, task, length };
-        self.channel.send(&[&header.to_bytes(), body])
+        self.channel.send_bringing(header, body)
     }
 
     fn tell(&self, task: u64, outcome: Result<Bytes, Fault>) -> io::Result<()> {
@@ -299,7 +341,7 @@ impl Server {
         };
         let length = body.len() as u64;
         let header = Header { kind, task, length };
-        self.channel.send(&[&header.to_bytes(), &body])
+        self.channel.send_bringing(header, &body)
     }
 }
 
@@ -390,7 +432,7 @@ impl<'a> Hand<'a> {
             Ok(Err(value)) => (Form::Value, Kind::LargeValue, value),
             Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body().into()),
         };
-        let step = if body.len() <= INLINE {
+        let step = if body.len() <= INLINE && body.manifest().is_empty() {
             self.board.finish(place, self.me, form, &body)
         } else {
             self.server.say(kind, place, &body)?;
@@ -407,6 +449,7 @@ impl<'a> Hand<'a> {
         let begun = Instant::now();
         let arguments = std::mem::take(&mut self.argument);
         let function = entry::find(call);
+        self.server.tidy_up();
         let mut form = Form::Items;
         self.results.clear();
         for (index, argument) in Items::new(&arguments).take(count).enumerate() {
@@ -428,7 +471,7 @@ impl<'a> Hand<'a> {
     }
 
     /// Runs an item, and lays its outcome down on the board; `false`: it was told over the link, since
-    /// there is no room.
+    /// there is no room, or it brings shared memory.
     fn run_item(
         &mut self,
         place: Place,
@@ -437,15 +480,15 @@ impl<'a> Hand<'a> {
         argument: &[u8],
     ) -> io::Result<bool> {
         let mut slip = Slip::new(&mut self.results);
-        match self.server.run_item(function, argument, slip.bytes()) {
-            Ok(()) => slip.end(Outcome::Value),
-            Err(fault) => {
-                slip.replace(&fault.to_body());
-                slip.end(Outcome::Fault);
-            }
-        }
+        let outcome = self.server.run_item(function, argument, slip.bytes());
+        let brought = outcome.unwrap_or_else(|fault| {
+            slip.replace(&fault.to_body());
+            slip.mark_as_fault();
+            Manifest::default()
+        });
+        slip.end();
         self.last_result = slip.len().min(INLINE);
-        if let Some(result) = slip.fitting() {
+        if let (Some(result), true) = (slip.fitting(), brought.is_empty()) {
             let filled = slip.start() + result.len();
             self.board.item_ends(place, index, result, filled);
             return Ok(true);
@@ -454,13 +497,14 @@ impl<'a> Hand<'a> {
             Outcome::Value => Kind::LargeValue,
             Outcome::Fault => Kind::LargeFault,
         };
-        self.server.say(kind, place, slip.body())?;
+        let body = Bytes::copy(slip.body()).naming(brought);
+        self.server.say(kind, place, &body)?;
         Ok(false)
     }
 
     /// Has the program say over the link what is to be done.
     fn ask_for(&mut self, place: Place) -> io::Result<Told> {
-        self.server.say(Kind::Claim, place, &[])?;
+        self.server.say(Kind::Claim, place, &Bytes::copy(&[]))?;
         self.server.run_tasks()
     }
 
@@ -470,7 +514,8 @@ impl<'a> Hand<'a> {
             look_around(|| self.board.has_ready() || self.board.is_closing());
             self.board.end_search();
         }
-        self.board.sleep(self.me);
+        self.board.sleep(self.me, || self.server.is_untidy());
+        self.server.tidy_up();
     }
 }
 

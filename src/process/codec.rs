@@ -8,7 +8,8 @@ use std::cell::Cell;
 use crate::error::Error;
 use crate::process::bytes::Bytes;
 use crate::process::depot::lease::{NoRoom, Room};
-use crate::process::plain;
+use crate::process::memory::manifest::{self, Manifest};
+use crate::process::{plain, sys};
 
 #[cfg(not(any(feature = "bincode", feature = "postcard")))]
 compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
@@ -73,10 +74,13 @@ fn serialize<T: Serialize>(value: &T, limit: u64, room: &dyn Room) -> Result<Byt
     // Taken, since a `Serialize` may encode another value meanwhile.
     let mut scratch = SCRATCH.take();
     scratch.clear();
-    let outcome = format::encode(value, limit, &mut scratch);
-    let bytes = outcome.map(|()| match room.store(&scratch) {
-        Some(lease) => lease.into(),
-        None => Bytes::take(&mut scratch),
+    let (outcome, named) = manifest::while_writing(|| format::encode(value, limit, &mut scratch));
+    let bytes = outcome.map(|()| {
+        let bytes = match room.store(&scratch) {
+            Some(lease) => lease.into(),
+            None => Bytes::take(&mut scratch),
+        };
+        bytes.naming(named)
     });
     if scratch.capacity() <= KEPT {
         SCRATCH.set(scratch);
@@ -84,7 +88,39 @@ fn serialize<T: Serialize>(value: &T, limit: u64, room: &dyn Room) -> Result<Byt
     bytes
 }
 
-/// Encodes a value behind what stands there, which stays as it is if it cannot.
+/// As `pack`, of the result of a task that was given this shared memory: what else it names, it
+/// brings.
+///
+/// # Errors
+/// As `encode`, and `Encode` if it brings too much.
+pub(crate) fn pack_result<T: Serialize + 'static>(
+    value: &mut T,
+    limit: u64,
+    room: &dyn Room,
+    given: &Manifest,
+) -> Result<Bytes, Error> {
+    let mut bytes = pack(value, limit, room)?;
+    let brought = brought(bytes.take_manifest(), given)?;
+    if brought.is_empty() {
+        return Ok(bytes);
+    }
+    // It goes over the link.
+    Ok(Bytes::from(Vec::from(bytes)).naming(brought))
+}
+
+/// What a result brings that names this.
+fn brought(mut named: Manifest, given: &Manifest) -> Result<Manifest, Error> {
+    named.leave_out(given);
+    let (count, most) = (named.len(), sys::MAX_PASSED);
+    if count > most {
+        let words = format!("a result brings at most {most} new Shared, and this one {count}");
+        return Err(Error::Encode(words.into()));
+    }
+    Ok(named)
+}
+
+/// Encodes a value behind what stands there, which stays as it is if it cannot; the shared memory that
+/// it names.
 ///
 /// # Errors
 /// As [`encode`].
@@ -92,48 +128,86 @@ pub(crate) fn append<T: Serialize + 'static>(
     value: &T,
     limit: u64,
     to: &mut Vec<u8>,
-) -> Result<(), Error> {
+) -> Result<Manifest, Error> {
     if let Some(bytes) = plain::bytes_of(value) {
-        let size = bytes.len() as u64;
-        if size > limit {
-            return Err(Error::TooLarge { size, limit });
-        }
-        to.extend_from_slice(bytes);
-        return Ok(());
+        to.extend_from_slice(limited(bytes, limit)?);
+        return Ok(Manifest::default());
     }
     let before = to.len();
-    let outcome = format::encode(value, limit, to);
+    let (outcome, named) = manifest::while_writing(|| format::encode(value, limit, to));
     if outcome.is_err() {
         to.truncate(before);
     }
-    outcome
+    outcome.map(|()| named)
+}
+
+/// As `append`, of the result of a task that was given this shared memory; what else it brings.
+///
+/// # Errors
+/// As `pack_result`.
+pub(crate) fn append_result<T: Serialize + 'static>(
+    value: &T,
+    limit: u64,
+    to: &mut Vec<u8>,
+    given: &Manifest,
+) -> Result<Manifest, Error> {
+    let before = to.len();
+    let named = append(value, limit, to)?;
+    brought(named, given).inspect_err(|_| to.truncate(before))
 }
 
 /// Decodes a value from exactly these bytes.
 ///
 /// # Errors
 /// `Decode` with the format's words.
+#[cfg(test)]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
-    let value = plain::from_source(bytes).unwrap_or_else(format::decode);
-    value.map_err(|words| Error::Decode(words.into()))
+    unpack(Source::Lent(bytes))
 }
 
 /// As `decode`; bytes that are the value themselves become it without a copy, or with one if they
 /// are in memory that another process sees.
 pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Error> {
-    let bytes = match source {
-        Source::Lent(bytes) => return decode(bytes),
+    decoded(manifest::while_finding(|| value_of(source))).map(|(value, _)| value)
+}
+
+/// As `unpack`, of an argument, in a worker; and the shared memory that it names.
+///
+/// # Errors
+/// As `decode`.
+pub(crate) fn unpack_argument<T>(source: Source<'_>) -> Result<(T, Manifest), Error>
+where
+    T: DeserializeOwned + 'static,
+{
+    decoded(manifest::while_fetching(|| value_of(source)))
+}
+
+fn value_of<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, String> {
+    let mut bytes = match source {
+        Source::Lent(bytes) => {
+            return plain::from_source(bytes).unwrap_or_else(format::decode);
+        }
         Source::Given(bytes) => bytes,
     };
-    let value = match bytes.into_lease() {
+    // What the bytes name is there as long as it is looked up.
+    let _named = bytes.take_manifest();
+    match bytes.into_lease() {
         Ok(lease) => plain::from_source(lease)
             .unwrap_or_else(|lease| lease.read::<u8>().and_then(|bytes| format::decode(&bytes))),
-        Err(bytes) if bytes.len() <= SMALL => return decode(&bytes),
+        Err(bytes) if bytes.len() <= SMALL => value_of(Source::Lent(&bytes)),
         Err(bytes) => {
             plain::from_source(Vec::from(bytes)).unwrap_or_else(|bytes| format::decode(&bytes))
         }
-    };
-    value.map_err(|words| Error::Decode(words.into()))
+    }
+}
+
+/// What was decoded, and the shared memory that it names.
+fn decoded<T>((value, mut named): (Result<T, String>, Manifest)) -> Result<(T, Manifest), Error> {
+    match value {
+        Ok(value) => Ok((value, named)),
+        // Formats may keep the words of what they call.
+        Err(words) => Err(Error::Decode(named.fault().unwrap_or(words).into())),
+    }
 }
 
 /// An encoded value on its way to whoever decodes it.

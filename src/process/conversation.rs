@@ -242,6 +242,7 @@ impl<'a> Conversation<'a> {
                 request.reply.fail(error, &mut settled);
             }
         }
+        drop(self.link.take_brought()); // the value has what it named of it
         if let Some(output) = self.link.output() {
             output.clear();
         }

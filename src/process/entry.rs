@@ -17,6 +17,7 @@ use crate::process::bytes::Bytes;
 use crate::process::codec::{self, Source};
 use crate::process::depot::lease::{Lease, Room};
 use crate::process::image;
+use crate::process::memory::manifest::Manifest;
 
 /// What a task asks a worker to call, as it travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +58,9 @@ pub(crate) struct Entry {
     run_item: RunItem,
 }
 
-/// Function, argument, limit of the result's bytes, where the result goes.
-type RunItem = unsafe fn(*const (), &[u8], u64, &mut Vec<u8>) -> Result<(), Error>;
+/// Function, argument, limit of the result's bytes, where the result goes; to the shared memory that it
+/// brings.
+type RunItem = unsafe fn(*const (), &[u8], u64, &mut Vec<u8>) -> Result<Manifest, Error>;
 
 /// Function, argument, limit of the result's bytes, and where they go if they are many; to the
 /// result.
@@ -159,11 +161,16 @@ pub(crate) fn find(call: Call) -> Result<Found, Error> {
 
 impl Found {
     /// Calls it on an encoded argument; the encoded result goes behind what stands in the buffer,
-    /// which else stays as it is.
+    /// which else stays as it is. The shared memory that the result brings.
     ///
     /// # Errors
     /// As [`invoke`].
-    pub(crate) fn call(self, argument: &[u8], limit: u64, to: &mut Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn call(
+        self,
+        argument: &[u8],
+        limit: u64,
+        to: &mut Vec<u8>,
+    ) -> Result<Manifest, Error> {
         // SAFETY: the entry's fingerprint is the one that `export` took from the function's own
         // type, so `run_item` calls it as what it is.
         unsafe { (self.entry.run_item)(self.function, argument, limit, to) }
@@ -248,21 +255,26 @@ where
 {
     // SAFETY: the caller's promise; the pointer was made from the function's own address.
     let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
-    let mut result = function(decode(argument)?);
+    let (argument, given) = decode(argument)?;
+    let mut result = function(argument);
     // The result is dropped here, before anybody hears of the outcome.
-    codec::pack(&mut result, limit, room)
+    codec::pack_result(&mut result, limit, room, &given)
 }
 
-fn decode<A: DeserializeOwned + 'static>(argument: Argument<'_>) -> Result<A, Error> {
+/// The argument, and the shared memory that it names.
+fn decode<A>(argument: Argument<'_>) -> Result<(A, Manifest), Error>
+where
+    A: DeserializeOwned + 'static,
+{
     /// Above this, the argument's bytes are not kept for the next task.
     const KEPT: usize = 1 << 20;
 
     match argument {
-        Argument::Leased(lease) => codec::unpack(Source::Given(lease.into())),
+        Argument::Leased(lease) => codec::unpack_argument(Source::Given(lease.into())),
         Argument::Kept(bytes) if bytes.capacity() > KEPT => {
-            codec::unpack(Source::Given(std::mem::take(bytes).into()))
+            codec::unpack_argument(Source::Given(std::mem::take(bytes).into()))
         }
-        Argument::Kept(bytes) => codec::decode(bytes),
+        Argument::Kept(bytes) => codec::unpack_argument(Source::Lent(bytes)),
     }
 }
 
@@ -275,15 +287,16 @@ unsafe fn run_item<A, R>(
     argument: &[u8],
     limit: u64,
     to: &mut Vec<u8>,
-) -> Result<(), Error>
+) -> Result<Manifest, Error>
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
     // SAFETY: the caller's promise; the pointer was made from the function's own address.
     let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
-    let result = function(codec::decode(argument)?);
-    codec::append(&result, limit, to)
+    let (argument, given) = codec::unpack_argument(Source::Lent(argument))?;
+    let result = function(argument);
+    codec::append_result(&result, limit, to, &given)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A flag in memory that a worker and its parent share: "begin nothing more of this chunk".
+//! A flag in memory that a worker and its parent share: "begin nothing more of this chunk"; and beside
+//! it a count, of shared memory that the parent has let go.
 //!
 //! Tasks of a chunk are sent ahead, so that short ones do not wait for the socket. When their map is
 //! dropped, those that the worker has not begun are not to begin: the worker looks at the flag
@@ -14,8 +15,17 @@ use crate::process::sys;
 
 /// One side of the flag.
 pub(crate) struct Flag {
-    /// The shared memory: at least a word, mapped until this is dropped.
-    word: NonNull<AtomicU32>,
+    /// The shared memory, mapped until this is dropped.
+    words: NonNull<Words>,
+}
+
+/// What lies in the shared memory.
+#[repr(C)]
+struct Words {
+    /// Not 0: the flag is raised.
+    raised: AtomicU32,
+    /// How often shared memory was let go.
+    drops: AtomicU32,
 }
 
 // SAFETY: the memory is not tied to a thread, and is only reached as an atomic.
@@ -28,43 +38,57 @@ impl Flag {
     /// A lowered flag, and the descriptor by which the other side maps it.
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
         let memory = sys::shared_file(c"concurrent-futures flag")?;
-        sys::set_size(memory.as_fd(), size_of::<AtomicU32>())?;
+        sys::set_size(memory.as_fd(), size_of::<Words>())?;
         Ok((Self::map(memory.as_fd())?, memory))
     }
 
     /// The other side of a flag.
     pub(crate) fn map(memory: BorrowedFd<'_>) -> io::Result<Self> {
-        let word = sys::map_shared(memory, size_of::<AtomicU32>())?;
-        Ok(Self { word: word.cast() })
+        let words = sys::map_shared(memory, size_of::<Words>())?;
+        Ok(Self {
+            words: words.cast(),
+        })
     }
 
     pub(crate) fn raise(&self) {
         // ORDERING: Relaxed; the flag carries no data, and a worker that sees it late has begun the
         // task before.
-        self.word().store(1, Ordering::Relaxed);
+        self.words().raised.store(1, Ordering::Relaxed);
     }
 
     pub(crate) fn lower(&self) {
         // ORDERING: Relaxed; the task that is not to see it raised is sent afterwards, by a system
         // call.
-        self.word().store(0, Ordering::Relaxed);
+        self.words().raised.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn is_raised(&self) -> bool {
         // ORDERING: Relaxed; as in `raise`.
-        self.word().load(Ordering::Relaxed) != 0
+        self.words().raised.load(Ordering::Relaxed) != 0
     }
 
-    fn word(&self) -> &AtomicU32 {
-        // SAFETY: the mapping is page-aligned, holds a word, and lives as long as `self`; all sides
-        // reach it as an atomic. What a worker writes there can only lower or raise the flag.
-        unsafe { self.word.as_ref() }
+    /// The parent has let go of shared memory.
+    pub(crate) fn count_drop(&self) {
+        // ORDERING: Release, to `drops`: who sees the count finds the memory closed.
+        self.words().drops.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often the parent has let go of shared memory.
+    pub(crate) fn drops(&self) -> u32 {
+        // ORDERING: Acquire, from `count_drop`.
+        self.words().drops.load(Ordering::Acquire)
+    }
+
+    fn words(&self) -> &Words {
+        // SAFETY: the mapping is page-aligned, holds the words, and lives as long as `self`; all sides
+        // reach them as atomics. What a worker writes there can only lower or raise the flag.
+        unsafe { self.words.as_ref() }
     }
 }
 
 impl Drop for Flag {
     fn drop(&mut self) {
-        sys::unmap(self.word.cast(), size_of::<AtomicU32>());
+        sys::unmap(self.words.cast(), size_of::<Words>());
     }
 }
 
@@ -80,6 +104,10 @@ mod tests {
         ours.raise();
         assert!(theirs.is_raised());
         ours.lower();
+        assert!(!theirs.is_raised());
+        assert_eq!(theirs.drops(), 0);
+        ours.count_drop();
+        assert_eq!(theirs.drops(), 1);
         assert!(!theirs.is_raised());
     }
 }

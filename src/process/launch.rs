@@ -19,6 +19,7 @@ use crate::process::depot::Depot;
 use crate::process::entry::Call;
 use crate::process::flag::Flag;
 use crate::process::link::Link;
+use crate::process::memory::manifest::Manifest;
 use crate::process::output::{Output, WorkerStdio};
 use crate::process::subprocess::Subprocess;
 use crate::process::wire::{self, Dialect, Fault, Header, Hello, Kind, Welcome};
@@ -49,6 +50,8 @@ pub(crate) struct Launch {
     pub(crate) stderr: WorkerStdio,
     /// What they run first, and on which encoded argument.
     pub(crate) initializer: Option<(Call, Vec<u8>)>,
+    /// The shared memory that this argument names.
+    pub(crate) given: Manifest,
     /// Where they take tasks by themselves, if they do: its memory, and how large it is.
     pub(crate) board: Option<(Arc<Handle>, Plan)>,
     /// Where their big arguments and results are, if there is such a place.
@@ -83,6 +86,7 @@ impl Launch {
             stdout: WorkerStdio::Inherit,
             stderr: WorkerStdio::Inherit,
             initializer: None,
+            given: Manifest::default(),
             board: None,
             depot: None,
         }

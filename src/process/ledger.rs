@@ -17,6 +17,7 @@ use crate::process::depot::Depot;
 use crate::process::depot::lease::Lease;
 use crate::process::entry::Call;
 use crate::process::herald::Herald;
+use crate::process::memory::bells::{self, Bell};
 use crate::process::parcel::Parcel;
 use crate::process::pieces::{Piece, Pieces, pieces_of};
 use crate::process::request::{Encoded, Reply};
@@ -95,7 +96,7 @@ enum Posted {
         /// They.
         parcel: Parcel,
         /// The outcome of one of them, where it came over the link and the slot is not done.
-        told: Option<Result<Vec<u8>, Fault>>,
+        told: Option<Result<Bytes, Fault>>,
         /// How many outcomes were brought home before the slot is done, and how many bytes they take.
         taken: (usize, usize),
     },
@@ -154,7 +155,7 @@ impl Ledger {
             scratch: Vec::new(),
         };
         let depot = Depot::new(workers, payload_limit).ok();
-        Some(Arc::new_cyclic(|me: &Weak<Self>| Self {
+        let ledger = Arc::new_cyclic(|me: &Weak<Self>| Self {
             board: Board::new(memory),
             memory: Arc::new(Handle::new(descriptor)),
             plan,
@@ -166,7 +167,10 @@ impl Ledger {
             crew: OnceLock::new(),
             tender: Tender::new(me.clone()),
             herald: Herald::new(),
-        }))
+        });
+        let bell: Weak<Self> = Arc::downgrade(&ledger);
+        bells::hang(bell);
+        Some(ledger)
     }
 
     /// Whose overflow it serves.
@@ -279,7 +283,7 @@ impl Ledger {
         books: &mut Books,
         slot: usize,
         worker: usize,
-        told: Option<Result<Vec<u8>, Fault>>,
+        told: Option<Result<Bytes, Fault>>,
     ) -> Option<(Arrival, bool)> {
         let record = self.remove(books, slot)?;
         let place = record.place;
@@ -406,7 +410,7 @@ impl Ledger {
     }
 
     /// An outcome came over the link, before or after its slot became done.
-    pub(crate) fn tell(&self, place: Place, outcome: Result<Vec<u8>, Fault>, worker: usize) {
+    pub(crate) fn tell(&self, place: Place, outcome: Result<Bytes, Fault>, worker: usize) {
         let mut books = self.lock();
         let record = books.records.get_mut(place.slot).and_then(Option::as_mut);
         let Some(record) = record.filter(|record| record.place == place) else {
@@ -415,7 +419,7 @@ impl Ledger {
         match &mut record.work {
             Posted::Task { reply, told, .. } => {
                 *told = Some(match outcome {
-                    Ok(value) => Encoded::Value(value.into()),
+                    Ok(value) => Encoded::Value(value),
                     Err(fault) => Encoded::Error(error_of(fault, reply.info(), worker, None)),
                 });
             }
@@ -626,6 +630,12 @@ impl Ledger {
 
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bell for Ledger {
+    fn ring(&self) {
+        self.board.wake_all();
     }
 }
 

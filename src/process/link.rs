@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
 use crate::process::board::Place;
+use crate::process::bytes::Bytes;
 use crate::process::channel::{Channel, Heard};
 use crate::process::depot::lease::Location;
+use crate::process::memory::manifest::Manifest;
+use crate::process::memory::registry;
 use crate::process::output::Captured;
 use crate::process::request::Request;
 use crate::process::subprocess::{Subprocess, Watcher};
+use crate::process::sys;
 use crate::process::wire::{self, CALL_SIZE, Fault, Header, Kind};
 
 /// The parent's end of one worker. Dropping it ends the worker.
@@ -32,6 +36,8 @@ pub(crate) struct Link {
     unread: bool,
     /// What the last outcome's body was; kept warm.
     body: Vec<u8>,
+    /// The shared memory that came with the last outcome.
+    brought: Manifest,
     /// What a result may have, in bytes.
     payload_limit: u64,
     /// What the worker prints, where that is captured.
@@ -53,7 +59,7 @@ pub(crate) enum Notice {
     /// It has claimed a ticket.
     Claim(Place),
     /// What came of the task there: its encoded result, or why there is none.
-    Outcome(Place, Result<Vec<u8>, Fault>),
+    Outcome(Place, Result<Bytes, Fault>),
 }
 
 /// Why a worker is not talked to any more.
@@ -100,6 +106,7 @@ impl Link {
             undelivered: None,
             unread: false,
             body: Vec::new(),
+            brought: Manifest::default(),
             payload_limit,
             output: None,
         }
@@ -203,11 +210,7 @@ impl Link {
             return Err(Broken::Late);
         }
         self.channel.give_up_at(deadline);
-        let header = match self.channel.receive_header() {
-            Ok(Heard::Some(header)) => header,
-            Ok(Heard::Closed) => return Err(self.gone()),
-            Err(error) => return Err(self.broken(&error)),
-        };
+        let header = self.receive_header()?;
         if header.task != self.received {
             return Err(Broken::Offence("it answered a task that it was not given"));
         }
@@ -240,11 +243,7 @@ impl Link {
     /// Blocks for what a worker says that takes tasks by itself.
     pub(crate) fn hear(&mut self) -> Result<Notice, Broken> {
         self.channel.give_up_at(None);
-        let header = match self.channel.receive_header() {
-            Ok(Heard::Some(header)) => header,
-            Ok(Heard::Closed) => return Err(Broken::Gone),
-            Err(error) => return Err(self.broken(&error)),
-        };
+        let header = self.receive_header()?;
         let place = Place::from_number(header.task);
         let limit = match header.kind {
             Kind::Claim => 0,
@@ -261,12 +260,59 @@ impl Link {
         }
         match header.kind {
             Kind::Claim => Ok(Notice::Claim(place)),
-            Kind::LargeValue => Ok(Notice::Outcome(place, Ok(body))),
+            Kind::LargeValue => {
+                let value = Bytes::from(body).naming(self.take_brought());
+                Ok(Notice::Outcome(place, Ok(value)))
+            }
             _ => match Fault::from_body(&body) {
                 Some(fault) => Ok(Notice::Outcome(place, Err(fault))),
                 None => Err(Broken::Offence("its report on a task is garbled")),
             },
         }
+    }
+
+    /// The next header that is not of shared memory, which is taken in.
+    fn receive_header(&mut self) -> Result<Header, Broken> {
+        self.brought = Manifest::default();
+        loop {
+            let header = match self.channel.receive_header() {
+                Ok(Heard::Some(header)) => header,
+                Ok(Heard::Closed) => return Err(self.gone()),
+                Err(error) => return Err(self.broken(&error)),
+            };
+            if header.kind != Kind::Memory {
+                return Ok(header);
+            }
+            self.take_in(header)?;
+        }
+    }
+
+    /// Takes in shared memory. What is not what it should be, or cannot be had here, is left out: who
+    /// decodes its name is told that it is not there.
+    fn take_in(&mut self, header: Header) -> Result<(), Broken> {
+        /// Bytes of the longest body.
+        const MOST: u64 = (sys::MAX_PASSED * size_of::<u64>()) as u64;
+
+        if header.length > MOST || !self.brought.is_empty() {
+            return Err(Broken::Offence("it sent more shared memory than it may"));
+        }
+        let passed = self.channel.take_passed();
+        let mut ids = Vec::new();
+        if let Err(error) = self.channel.receive_body(header.length, &mut ids) {
+            return Err(self.broken(&error));
+        }
+        let ids = ids.chunks_exact(size_of::<u64>());
+        for (id, memory) in ids.flat_map(<[u8; 8]>::try_from).zip(passed) {
+            if let Some(resident) = registry::take_in(memory, u64::from_le_bytes(id)) {
+                self.brought.add(&resident);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up the shared memory that came with the last outcome: somebody else keeps it.
+    pub(crate) fn take_brought(&mut self) -> Manifest {
+        std::mem::take(&mut self.brought)
     }
 
     /// Sends the worker back to taking tasks by itself. If it is gone, `hear` says so.

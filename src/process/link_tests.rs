@@ -1,9 +1,11 @@
 //! What a worker's answers are taken for.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::process::memory::region::Region;
 
 /// A result may have so many bytes here.
 const LIMIT: u64 = 100;
@@ -110,4 +112,58 @@ fn a_worker_that_says_nothing_is_late_at_the_deadline_and_what_came_before_count
     assert_eq!(link.receive(passed).err(), Some(Broken::Late));
     let soon = Instant::now().checked_add(Duration::from_millis(1));
     assert_eq!(link.receive(soon).err(), Some(Broken::Late));
+}
+
+/// A link to a worker, and the worker's end of it.
+fn both_ends() -> (Link, Channel) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let channel = Channel::new(Arc::new(ours));
+    let link = Link::new(channel, Subprocess::ended(), None, LIMIT);
+    (link, Channel::new(Arc::new(theirs)))
+}
+
+/// The frame before an outcome that brings memory of these ids.
+fn memory(ids: &[u64]) -> Vec<u8> {
+    let body: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    answer(Kind::Memory, 0, &body)
+}
+
+#[test]
+fn shared_memory_comes_with_the_next_outcome() {
+    let (mut link, worker) = both_ends();
+    let region = Region::copy_of(&[7; 5000]).unwrap();
+    let ours = region.descriptor().unwrap();
+    let loose = sys::anonymous_file(c"test").unwrap();
+    // What is not sealed is left out.
+    let parts = [memory(&[1, 2]), answer(Kind::Value, 0, b"x")].concat();
+    worker.send_with(&[&parts], &[loose.as_fd(), ours]).unwrap();
+    worker.send(&[&answer(Kind::Value, 1, b"y")]).unwrap();
+    assert!(matches!(link.receive(None), Ok(Reply::Value(b"x"))));
+    let brought = link.take_brought();
+    assert_eq!(brought.ids(), 2_u64.to_le_bytes());
+    assert!(matches!(link.receive(None), Ok(Reply::Value(b"y"))));
+    assert!(link.take_brought().is_empty());
+}
+
+#[test]
+fn shared_memory_that_was_announced_and_did_not_come_is_left_out() {
+    let (mut link, worker) = both_ends();
+    let parts = [memory(&[1, 2, 3]), answer(Kind::Value, 0, b"x")].concat();
+    worker.send(&[&parts]).unwrap();
+    assert!(matches!(link.receive(None), Ok(Reply::Value(b"x"))));
+    assert!(link.take_brought().is_empty());
+}
+
+#[test]
+fn more_shared_memory_than_a_result_may_bring_is_an_offence() {
+    let offence = Broken::Offence("it sent more shared memory than it may");
+    assert_eq!(complaint(&memory(&[0; sys::MAX_PASSED + 1])), offence);
+    assert_eq!(complaint(&head_of(Kind::Memory, 0, u64::MAX)), offence);
+    let (mut link, worker) = both_ends();
+    let region = Region::copy_of(&[7; 5000]).unwrap();
+    let ours = [region.descriptor().unwrap()];
+    for _ in 0..2 {
+        worker.send_with(&[&memory(&[1])], &ours).unwrap();
+    }
+    assert_eq!(link.receive(None).err(), Some(offence));
 }

@@ -18,6 +18,7 @@
 
 pub(crate) mod sys;
 pub(crate) mod depot;
+pub(crate) mod memory;
 pub(crate) mod bytes;
 pub(crate) mod plain;
 pub(crate) mod codec;

@@ -13,6 +13,7 @@ use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::depot::lease::Room;
 use crate::process::entry::Call;
+use crate::process::memory::manifest::Manifest;
 use crate::process::request::{Encoded, Reply, Request};
 use crate::state::Start;
 
@@ -187,13 +188,17 @@ impl Packer {
         &mut self,
         index: usize,
         room: &dyn Room,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Manifest, Error>,
     ) -> Result<usize, Error> {
         let before = self.bytes.len();
         self.bytes.extend([0; 2]);
-        if let Err(error) = encode(&mut self.bytes) {
-            self.bytes.truncate(before);
-            return Err(error);
+        match encode(&mut self.bytes) {
+            Ok(named) if named.is_empty() => {}
+            Ok(named) => self.answers.keep(&named),
+            Err(error) => {
+                self.bytes.truncate(before);
+                return Err(error);
+            }
         }
         let size = self.bytes.len() - before - 2;
         if before > 0 && (self.bytes.len() > ROOM || self.items.end != index) {

@@ -104,12 +104,12 @@ impl Piece {
     /// What came over the link of the item of that index.
     pub(crate) fn told(
         index: usize,
-        outcome: Result<Vec<u8>, Fault>,
+        outcome: Result<Bytes, Fault>,
         worker: usize,
         answers: &dyn Answers,
     ) -> Self {
         match outcome {
-            Ok(value) => Self::Value(index, value.into()),
+            Ok(value) => Self::Value(index, value),
             Err(fault) => Self::Error(index, error_of(fault, answers.info(), worker, None)),
         }
     }

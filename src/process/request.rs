@@ -7,6 +7,7 @@ use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::entry::Call;
+use crate::process::memory::manifest::Manifest;
 use crate::state::{Contents, Letter, Start};
 use crate::unwind;
 
@@ -90,6 +91,9 @@ pub(crate) struct Slot<R> {
     decode: fn(Source<'_>) -> Result<R, Error>,
     /// The result, once the slot is what has arrived.
     value: Option<Bytes>,
+    /// The shared memory that the argument names, which the result may name again.
+    #[expect(dead_code, reason = "it is there to be dropped with the slot")]
+    given: Manifest,
 }
 
 impl<R> Slot<R> {
@@ -103,7 +107,13 @@ impl<R> Slot<R> {
             info,
             decode,
             value: None,
+            given: Manifest::default(),
         }
+    }
+
+    /// Keeps the shared memory that the argument names until the result was decoded.
+    pub(crate) fn keeping(self, given: Manifest) -> Self {
+        Self { given, ..self }
     }
 
     fn promise(&self) -> &Promise<R> {

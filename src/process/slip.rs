@@ -38,10 +38,14 @@ impl<'a> Slip<'a> {
         self.bytes.extend_from_slice(outcome);
     }
 
+    /// It is a fault.
+    pub(crate) fn mark_as_fault(&mut self) {
+        self.kind = Outcome::Fault;
+    }
+
     /// It is whole.
-    pub(crate) fn end(&mut self, kind: Outcome) {
-        self.kind = kind;
-        let mark = match kind {
+    pub(crate) fn end(&mut self) {
+        let mark = match self.kind {
             Outcome::Value => 0,
             Outcome::Fault => IS_FAULT,
         };

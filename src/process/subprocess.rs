@@ -7,13 +7,14 @@ use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, Command};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
 use crate::fork::Origin;
 use crate::process::flag::Flag;
+use crate::process::memory::bells::{self, Bell};
 use crate::process::sys;
 
 /// A child process.
@@ -158,9 +159,11 @@ impl Subprocess {
     }
 
     /// Keeps our side of the flag that the process shares.
-    pub(crate) fn keep_flag(&self, flag: Flag) {
+    pub(crate) fn keep_flag(self: &Arc<Self>, flag: Flag) {
         // Set once, by the welcome.
         let _ = self.flag.set(flag);
+        let bell: Weak<Self> = Arc::downgrade(self);
+        bells::hang(bell);
     }
 
     /// "Begin nothing more of this chunk", where the process has heard so much.
@@ -267,6 +270,14 @@ impl Subprocess {
 
     fn lock(&self) -> MutexGuard<'_, Life> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bell for Subprocess {
+    fn note(&self) {
+        if let Some(flag) = self.flag() {
+            flag.count_drop();
+        }
     }
 }
 

@@ -33,11 +33,11 @@ fn checked<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
 // ---- sockets ---------------------------------------------------------------------------------
 
 /// Descriptors that can travel with a message.
-pub(crate) const MAX_PASSED: usize = 5;
+pub(crate) const MAX_PASSED: usize = 16;
 
 /// Room for the control message of [`MAX_PASSED`] descriptors, aligned for its header.
 #[repr(align(8))]
-struct Ancillary([u8; 64]);
+struct Ancillary([u8; 128]);
 
 /// Sends some of the bytes, and all of the descriptors, without raising SIGPIPE.
 pub(crate) fn send(
@@ -46,7 +46,7 @@ pub(crate) fn send(
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
     assert!(descriptors.len() <= MAX_PASSED);
-    let mut ancillary = Ancillary([0; 64]);
+    let mut ancillary = Ancillary([0; 128]);
     let mut message = empty_message();
     // IoSlice has the layout of iovec, and sendmsg does not write through it.
     message.msg_iov = buffers.as_ptr().cast_mut().cast();
@@ -86,7 +86,7 @@ pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut ancillary = Ancillary([0; 64]);
+    let mut ancillary = Ancillary([0; 128]);
     let mut slice = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
@@ -204,13 +204,35 @@ pub(crate) fn copy_high(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// Whether a descriptor lies in the lower half of the table: then others find room besides it.
+pub(crate) fn leaves_room(descriptor: BorrowedFd<'_>) -> bool {
+    let number = u64::from(descriptor.as_raw_fd().unsigned_abs());
+    descriptor_limit().is_none_or(|limit| number < limit / 2)
+}
+
 fn descriptor_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_NOFILE)
+}
+
+/// Whether this process may write a file so long; to try would be answered by a signal.
+pub(crate) fn may_write(bytes: u64) -> bool {
+    soft_limit(libc::RLIMIT_FSIZE).is_none_or(|limit| bytes <= limit)
+}
+
+/// What the C library calls a limit.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+/// How much of something this process may have.
+fn soft_limit(resource: Resource) -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the buffer outlives the call.
-    let answer = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    let answer = unsafe { libc::getrlimit(resource, &raw mut limit) };
     (answer == 0).then_some(limit.rlim_cur)
 }
 
@@ -239,9 +261,10 @@ pub(crate) fn anonymous_file(name: &CStr) -> io::Result<OwnedFd> {
         // SAFETY: the name outlives the call.
         checked(unsafe { libc::memfd_create(name.as_ptr(), flags) })
     };
-    let descriptor = create(libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL)
-        // Kernels before 6.3 do not know the second flag.
-        .or_else(|_| create(libc::MFD_CLOEXEC))?;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let descriptor = create(flags | libc::MFD_NOEXEC_SEAL)
+        // Kernels before 6.3 do not know the last flag.
+        .or_else(|_| create(flags))?;
     // SAFETY: the kernel made this descriptor for us; nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
@@ -327,9 +350,46 @@ pub(crate) fn file_size_limit() -> u64 {
 
 /// Has nobody change the size of an anonymous file any more.
 pub(crate) fn seal_size(file: BorrowedFd<'_>) -> io::Result<()> {
-    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    seal(file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)
+}
+
+/// Has nobody change the content of an anonymous file any more, or its size. It has no mapping that
+/// can be written.
+pub(crate) fn seal_content(file: BorrowedFd<'_>) -> io::Result<()> {
+    seal(file, CONSTANT)
+}
+
+/// What keeps everybody from changing an anonymous file.
+const CONSTANT: libc::c_int = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+
+/// Sets seals, and has nobody set more.
+fn seal(file: BorrowedFd<'_>, seals: libc::c_int) -> io::Result<()> {
+    let seals = seals | libc::F_SEAL_SEAL;
     // SAFETY: no memory is touched.
     checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(|_| ())
+}
+
+/// Whether nobody can change the content of a file any more, or its size.
+pub(crate) fn is_constant(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: no memory is touched. For a file that knows no seals it is -1.
+    let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+    seals >= 0 && seals & CONSTANT == CONSTANT && is_ordinary_memory(file)
+}
+
+/// Whether a file lies in memory of the usual pages, which is mapped in any length.
+fn is_ordinary_memory(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: a statfs is numbers, for which zero is valid.
+    let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer outlives the call.
+    let answer = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut facts) };
+    // C libraries differ in the types.
+    answer == 0 && facts.f_type as libc::c_long == libc::TMPFS_MAGIC as libc::c_long
+}
+
+/// Whether processes of the same user may look at what this one has open.
+pub(crate) fn is_open_to_others() -> bool {
+    // SAFETY: no memory is touched.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
 }
 
 /// Has copies of this process that are forked without exec not have a mapping.
@@ -347,7 +407,23 @@ pub(crate) fn map_shared(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNu
 /// Maps so many bytes of a file from there on, shared with all who map it.
 pub(crate) fn map_part(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Result<NonNull<u8>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let (flags, file) = (libc::MAP_SHARED, file.as_raw_fd());
+    map(file, from, bytes, protection, libc::MAP_SHARED)
+}
+
+/// Maps so many bytes of a constant file, for reading. All who do share the memory: a private mapping
+/// differs from a shared one in what is written, and kernels before 6.7 refuse the latter.
+pub(crate) fn map_constant(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
+    map(file, 0, bytes, libc::PROT_READ, libc::MAP_PRIVATE)
+}
+
+fn map(
+    file: BorrowedFd<'_>,
+    from: u64,
+    bytes: usize,
+    protection: libc::c_int,
+    flags: libc::c_int,
+) -> io::Result<NonNull<u8>> {
+    let file = file.as_raw_fd();
     let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
     // SAFETY: the kernel chooses the place; nothing that is mapped is replaced.
     let place = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, file, from) };
@@ -357,7 +433,7 @@ pub(crate) fn map_part(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Res
     NonNull::new(place.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-/// Undoes `map_shared`.
+/// Undoes `map_shared`, or `map_constant`.
 pub(crate) fn unmap(place: NonNull<u8>, bytes: usize) {
     // SAFETY: callers own the mapping, and are done with it. Fails only for what is none.
     unsafe { libc::munmap(place.as_ptr().cast(), bytes) };

@@ -58,6 +58,9 @@ pub(crate) enum Kind {
     LargeFault = 22,
     /// From the worker: where an encoded result is in the depot.
     StoredValue = 23,
+    /// From the worker: the next result brings shared memory. Descriptors of it come with this, and its
+    /// ids are the body.
+    Memory = 24,
 }
 
 impl Header {
@@ -98,6 +101,7 @@ impl Kind {
             Self::LargeFault,
             Self::StoredTask,
             Self::StoredValue,
+            Self::Memory,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -75,6 +75,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         Kind::Ready,
         Kind::Value,
         Kind::Fault,
+        Kind::Memory,
     ])
 }
 

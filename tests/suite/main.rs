@@ -21,6 +21,7 @@ mod many;
 mod maps;
 mod process;
 mod program;
+mod shared;
 
 use libtest_mimic::Arguments;
 
@@ -74,6 +75,10 @@ fn main() {
         process::trials(),
         program::trials(),
         big::trials(),
+        shared::everywhere::<Serial>(),
+        shared::everywhere::<Threads>(),
+        shared::everywhere::<Processes>(),
+        shared::processes(),
     ];
     let mut trials: Vec<_> = trials.into_iter().flatten().collect();
     let names = trials.iter().map(|trial| trial.name().to_owned()).collect();

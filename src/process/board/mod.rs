@@ -731,8 +731,9 @@ impl<M: Memory> Board<M> {
         }
     }
 
-    /// Sleeps until a task is published, or the worker is to leave. May wake for nothing.
-    pub(crate) fn sleep(&self, me: usize) {
+    /// Sleeps until a task is published, or the worker is to leave, or all are woken, unless there is
+    /// reason not to. May wake for nothing.
+    pub(crate) fn sleep(&self, me: usize, has_reason: impl Fn() -> bool) {
         let bed = &self.memory.beds()[me].0;
         let (word, bit) = (&self.memory.asleep()[me / 64], 1_u64 << (me % 64));
         let ticket = bed.ticket();
@@ -740,7 +741,7 @@ impl<M: Memory> Board<M> {
         word.fetch_or(bit, Ordering::Relaxed);
         // ORDERING: SeqCst; against `wake_one`: either the publisher sees the bit, or we the tail.
         fence(Ordering::SeqCst);
-        if !self.has_ready() && !self.is_closing() {
+        if !self.has_ready() && !self.is_closing() && !has_reason() {
             bed.sleep(ticket, None);
         }
         // ORDERING: Relaxed; a publisher that still finds the bit rings for nothing, and another

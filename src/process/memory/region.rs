@@ -1,0 +1,188 @@
+//! Memory that was written once, is sealed, and mapped for reading.
+
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::ptr::NonNull;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::process::sys;
+
+/// Sealed memory, mapped here.
+pub(crate) struct Region {
+    /// The first byte, aligned to a page.
+    base: NonNull<u8>,
+    /// How many there are; not 0.
+    size: usize,
+    /// By which others map it; `None` where descriptors are short, or once closed.
+    file: Option<File>,
+    /// Which memory it is.
+    identity: Identity,
+}
+
+/// Tells memory from all other, whoever has mapped it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    /// The kernel's number of it; another's once it is gone.
+    pub(crate) inode: u64,
+    /// What its maker called it.
+    pub(crate) id: u64,
+}
+
+/// What travels in place of the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// The process that has it open.
+    pub(crate) holder: u32,
+    /// As which descriptor.
+    pub(crate) descriptor: u32,
+    /// Which memory it is.
+    pub(crate) identity: Identity,
+    /// Bytes of it.
+    pub(crate) size: u64,
+}
+
+// SAFETY: the memory is not tied to a thread, and never changes.
+unsafe impl Send for Region {}
+
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+/// Less than this is not worth a descriptor and a page.
+pub(crate) const LEAST: usize = 4096;
+
+impl Region {
+    /// A copy of these bytes.
+    ///
+    /// # Errors
+    /// Where the system refuses the memory, or the descriptor, or would not let workers have it; and
+    /// for few bytes.
+    pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
+        if bytes.len() < LEAST || !sys::is_open_to_others() || !sys::may_write(bytes.len() as u64) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let memory = sys::shared_file(c"concurrent-futures shared")?;
+        if !sys::leaves_room(memory.as_fd()) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let mut file = File::from(memory);
+        // Written as a file is: no page is cleared first, and a lack of memory is an error.
+        file.write_all(bytes)?;
+        sys::seal_content(file.as_fd())?;
+        Self::of_file(file, fresh_id())
+    }
+
+    /// What a process has named.
+    ///
+    /// # Errors
+    /// Where it is not, or not any more, what the name says.
+    pub(crate) fn open(name: &Name) -> io::Result<Self> {
+        // Looked at first: to open what is no file may have effects, or take for ever.
+        if !name.is_good() {
+            return Err(io::Error::other("its holder has let go of it"));
+        }
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(name.path())?;
+        let region = Self::of_file(file, name.identity.id)?;
+        if region.identity != name.identity || region.size as u64 != name.size {
+            return Err(io::Error::other("it is not what its name says"));
+        }
+        Ok(region)
+    }
+
+    /// What a process has sent the descriptor of.
+    ///
+    /// # Errors
+    /// Where it can be changed, or cannot be mapped.
+    pub(crate) fn of_descriptor(memory: OwnedFd, id: u64) -> io::Result<Self> {
+        Self::of_file(memory.into(), id)
+    }
+
+    fn of_file(file: File, id: u64) -> io::Result<Self> {
+        let facts = file.metadata()?;
+        if !sys::is_constant(file.as_fd()) {
+            return Err(io::Error::other("it is not sealed"));
+        }
+        // The pages of a hole would be ours to provide. Seals keep holes from being made.
+        if facts.size() == 0 || facts.blocks().saturating_mul(512) < facts.size() {
+            return Err(io::Error::other("it has holes"));
+        }
+        let size = usize::try_from(facts.size()).map_err(io::Error::other)?;
+        let base = sys::map_constant(file.as_fd(), size)?;
+        let inode = facts.ino();
+        Ok(Self {
+            base,
+            size,
+            file: sys::leaves_room(file.as_fd()).then_some(file),
+            identity: Identity { inode, id },
+        })
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: so many bytes are mapped for as long as `self` lives. They are initialised, and
+        // change no more: the file was sealed against that before it was mapped, which the kernel
+        // refuses while somebody can write. It has no holes, so that no read can fail.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.size) }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The descriptor; `None` where it was not kept.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// By what others find it here; `None` where they cannot.
+    pub(crate) fn name(&self) -> Option<Name> {
+        use std::os::fd::AsRawFd;
+        Some(Name {
+            holder: std::process::id(),
+            descriptor: self.descriptor()?.as_raw_fd().unsigned_abs(),
+            identity: self.identity,
+            size: self.size as u64,
+        })
+    }
+
+    /// Others do not find it here any more.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        sys::unmap(self.base, self.size);
+    }
+}
+
+impl Name {
+    /// Whether its holder has that memory open.
+    pub(crate) fn is_good(&self) -> bool {
+        let facts = fs::metadata(self.path());
+        facts.is_ok_and(|facts| facts.is_file() && facts.ino() == self.identity.inode)
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", self.holder, self.descriptor)
+    }
+}
+
+/// A number that no other memory has, in whatever process.
+fn fresh_id() -> u64 {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    // ORDERING: Relaxed; only the uniqueness of the number matters.
+    SEED.hash_one(MADE.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+#[path = "region_tests.rs"]
+mod tests;

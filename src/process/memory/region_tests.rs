@@ -1,0 +1,127 @@
+//! What is taken for sealed memory, and what is not.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
+use super::*;
+
+const SIZE: usize = 10_000;
+
+fn region() -> Region {
+    Region::copy_of(&[7; SIZE]).unwrap()
+}
+
+/// Why a name is not good, if it is not.
+fn refusal(name: &Name) -> Option<String> {
+    Region::open(name).err().map(|error| error.to_string())
+}
+
+/// A name of this process, for a descriptor that is not what it should be.
+fn name_of(file: &(impl AsRawFd + ?Sized), size: u64) -> Name {
+    let descriptor = file.as_raw_fd().unsigned_abs();
+    let path = format!("/proc/self/fd/{descriptor}");
+    let identity = Identity {
+        inode: fs::metadata(path).unwrap().ino(),
+        id: 1,
+    };
+    Name {
+        holder: std::process::id(),
+        descriptor,
+        identity,
+        size,
+    }
+}
+
+fn unsealed(size: u64) -> File {
+    let file = File::from(sys::anonymous_file(c"test").unwrap());
+    file.set_len(size).unwrap();
+    file
+}
+
+#[test]
+fn a_region_is_found_by_its_name() {
+    let ours = region();
+    let theirs = Region::open(&ours.name().unwrap()).unwrap();
+    assert_eq!(theirs.bytes(), [7; SIZE]);
+    assert_eq!(theirs.identity(), ours.identity());
+    assert_ne!(theirs.bytes().as_ptr(), ours.bytes().as_ptr());
+}
+
+#[test]
+fn nobody_can_change_it() {
+    let ours = region();
+    let descriptor = ours.descriptor().unwrap();
+    assert!(sys::map_shared(descriptor, SIZE).is_err());
+    assert!(sys::set_size(descriptor, 1).is_err());
+    assert!(sys::set_size(descriptor, 2 * SIZE).is_err());
+    let path = ours.name().unwrap().path();
+    let mut again = File::options().write(true).open(path).unwrap();
+    assert!(again.write_all(b"x").is_err());
+}
+
+#[test]
+fn each_has_an_id_of_its_own() {
+    let (one, two) = (region(), region());
+    assert_ne!(one.identity().id, two.identity().id);
+}
+
+#[test]
+fn few_bytes_make_no_region() {
+    assert!(Region::copy_of(&[7; LEAST - 1]).is_err());
+    assert!(Region::copy_of(&[7; LEAST]).is_ok());
+}
+
+#[test]
+fn what_is_not_as_its_name_says_is_refused() {
+    let ours = region();
+    let good = ours.name().unwrap();
+    let wrong = |change: fn(&mut Name)| {
+        let mut name = good;
+        change(&mut name);
+        refusal(&name).unwrap()
+    };
+    let gone = "its holder has let go of it";
+    assert_eq!(wrong(|name| name.identity.inode += 1), gone);
+    assert_eq!(wrong(|name| name.descriptor = 1_000_000), gone);
+    assert_eq!(wrong(|name| name.holder = u32::MAX), gone);
+    let other = "it is not what its name says";
+    assert_eq!(wrong(|name| name.size += 1), other);
+    assert_eq!(wrong(|name| name.size = u64::MAX), other);
+    assert_eq!(refusal(&good), None);
+}
+
+#[test]
+fn what_is_no_sealed_memory_is_refused() {
+    let gone = "its holder has let go of it";
+    let (socket, _other) = UnixStream::pair().unwrap();
+    assert_eq!(refusal(&name_of(&socket, 1)).unwrap(), gone);
+    let null = File::open("/dev/null").unwrap();
+    assert_eq!(refusal(&name_of(&null, 1)).unwrap(), gone);
+    let program = File::open("/proc/self/exe").unwrap();
+    let open = "it is not sealed";
+    assert_eq!(refusal(&name_of(&program, 1)).unwrap(), open);
+    let file = unsealed(SIZE as u64);
+    assert_eq!(refusal(&name_of(&file, SIZE as u64)).unwrap(), open);
+    // The size alone is sealed.
+    sys::seal_size(file.as_fd()).unwrap();
+    assert_eq!(refusal(&name_of(&file, SIZE as u64)).unwrap(), open);
+}
+
+#[test]
+fn what_has_holes_is_refused() {
+    for size in [0, SIZE as u64] {
+        let file = unsealed(size);
+        sys::seal_content(file.as_fd()).unwrap();
+        assert_eq!(refusal(&name_of(&file, size)).unwrap(), "it has holes");
+    }
+}
+
+#[test]
+fn once_closed_it_is_not_found() {
+    let mut ours = region();
+    let name = ours.name().unwrap();
+    assert!(name.is_good());
+    ours.close();
+    assert!(!name.is_good() && ours.name().is_none());
+    assert_eq!(ours.bytes(), [7; SIZE]);
+}

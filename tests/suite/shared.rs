@@ -1,0 +1,143 @@
+//! `Shared`: the same values everywhere, one copy of them, and none left.
+
+mod life;
+mod travel;
+
+use std::fs;
+use std::thread;
+use std::time::Instant;
+
+use concurrent_futures::{Executor, ProcessPoolExecutor, Shared};
+use libtest_mimic::Trial;
+
+use crate::support::{Kind, LONG, Processes, trials};
+
+/// What holds for every executor.
+pub fn everywhere<K: Kind>() -> Vec<Trial> {
+    trials![K::NAME;
+        a_shared_slice_reads_the_same::<K>,
+        it_stands_anywhere_in_arguments_and_results::<K>,
+        items_of_a_map_share::<K>,
+    ]
+}
+
+/// What holds for processes.
+pub fn processes() -> Vec<Trial> {
+    let mut all = travel::trials();
+    if is_memory_shared() {
+        all.extend(life::trials());
+    }
+    all
+}
+
+/// Whether there is shared memory at all: see `.ci/run`.
+fn is_memory_shared() -> bool {
+    std::env::var_os("CONCURRENT_FUTURES_SHARED_MEMORY").is_none_or(|it| it != "never")
+}
+
+/// Elements of enough bytes to be shared.
+const MANY: u64 = 10_000;
+
+fn numbers() -> Shared<u64> {
+    Shared::from_vec((0..MANY).collect())
+}
+
+const SUM: u64 = MANY * (MANY - 1) / 2;
+
+fn sum(numbers: Shared<u64>) -> u64 {
+    numbers.iter().sum()
+}
+
+/// A pool whose workers hear of every task over their link.
+fn over_links(workers: usize) -> ProcessPoolExecutor {
+    let builder = ProcessPoolExecutor::builder().max_workers(workers);
+    builder.task_timeout(LONG).build().unwrap()
+}
+
+/// How often a process has mapped shared memory.
+fn mappings(pid: u32) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    maps.lines().filter(|line| is_shared_memory(line)).count()
+}
+
+/// How many descriptors of shared memory a process has open.
+fn descriptors(pid: u32) -> usize {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets
+        .filter(|target| is_shared_memory(&target.display().to_string()))
+        .count()
+}
+
+fn is_shared_memory(text: &str) -> bool {
+    text.contains("memfd:concurrent-futures shared")
+}
+
+/// Looks until it is so. The system has no event for it.
+fn await_that(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never came to be");
+        thread::yield_now();
+    }
+}
+
+fn await_nothing_mapped(pid: u32) {
+    await_that(|| mappings(pid) == 0 && descriptors(pid) == 0);
+}
+
+fn a_shared_slice_reads_the_same<K: Kind>() {
+    let pool = K::pool(2);
+    assert_eq!(pool.submit(sum, numbers()).result().unwrap(), SUM);
+    for size in [0, 1, 7, 4095, 4096, 4097, 100_001] {
+        let bytes: Vec<u8> = (0..size).map(|n| n as u8).collect();
+        let back = pool.submit(|bytes: Shared<u8>| bytes.to_vec(), Shared::bytes(&bytes));
+        assert!(back.result().unwrap() == bytes, "{size}");
+    }
+    let wide = vec![[u128::MAX - 1, 7]; 1000];
+    let back = pool.submit(
+        |wide: Shared<[u128; 2]>| (wide.len(), wide[999]),
+        Shared::from_slice(&wide),
+    );
+    assert_eq!(back.result().unwrap(), (1000, wide[0]));
+}
+
+fn it_stands_anywhere_in_arguments_and_results<K: Kind>() {
+    type Nested = Vec<(String, Option<Shared<u64>>)>;
+    let pool = K::pool(1);
+    let shared = numbers();
+    let short = Shared::from_slice(&[1, 2, 3]);
+    let parts = [Some(shared.clone()), None, Some(short), Some(shared)];
+    let nested: Nested = parts.into_iter().map(|it| ("part".into(), it)).collect();
+    let reversed = |nested: Nested| nested.into_iter().rev().collect::<Nested>();
+    let back = pool.submit(reversed, nested).result().unwrap();
+    let sums = back.into_iter().map(|(_, part)| part.map(sum));
+    assert!(sums.eq([Some(SUM), Some(6), None, Some(SUM)]));
+}
+
+fn items_of_a_map_share<K: Kind>() {
+    let pool = K::pool(2);
+    let shared = numbers();
+    let element = |(numbers, at): (Shared<u64>, usize)| numbers[at];
+    let items = (0..1000).map(|at| (shared.clone(), at));
+    for (at, element) in (0..).zip(pool.map(element, items)) {
+        assert_eq!(element.unwrap(), at);
+    }
+}
+
+/// Its worker, which has then mapped it.
+fn read_in_a_worker(pool: &ProcessPoolExecutor, shared: &Shared<u64>) -> u32 {
+    let read = |numbers: Shared<u64>| (sum(numbers), std::process::id());
+    let (total, pid) = pool.submit(read, shared.clone()).result().unwrap();
+    assert_eq!(total, SUM);
+    pid
+}
+
+fn own_pid() -> u32 {
+    std::process::id()
+}
+
+/// A pool of each way to a worker.
+fn pools() -> [ProcessPoolExecutor; 2] {
+    [Processes::pool(1), over_links(1)]
+}
