@@ -56,8 +56,8 @@ struct Outcomes<R> {
     alone: Vec<Place<R>>,
     /// Those that came together, and were not taken.
     runs: Vec<Run>,
-    /// Who is to hear when something has come, each under the key that removes it.
-    watchers: Vec<(WatchKey, Watcher)>,
+    /// Who is to hear when an item's outcome has come, each under the key that removes it.
+    watchers: Vec<(WatchKey, usize, Watcher)>,
     /// How many threads sleep until something comes.
     sleepers: usize,
     /// The shared memory that arguments name, which results may name again.
@@ -333,13 +333,13 @@ impl<R> Batch<R> {
 
     /// Tells who waits.
     fn tell(&self, mut outcomes: MutexGuard<'_, Outcomes<R>>) {
-        let watchers = std::mem::take(&mut outcomes.watchers);
+        let watchers = outcomes.take_watchers();
         let any_sleeps = outcomes.sleepers > 0;
         drop(outcomes);
         if any_sleeps {
             self.change.notify_all();
         }
-        for (_, watcher) in watchers {
+        for watcher in watchers {
             watcher();
         }
         if let Some(listener) = &self.listener {
@@ -437,6 +437,20 @@ impl<R> Outcomes<R> {
         matches!(self.alone.get(index), Some(Place::Here(_)))
             || self.runs.iter().any(|run| run.range().contains(&index))
     }
+
+    /// Those who watch what has come.
+    fn take_watchers(&mut self) -> Vec<Watcher> {
+        let mut taken = Vec::new();
+        let mut at = 0;
+        while let Some(&(_, index, _)) = self.watchers.get(at) {
+            if self.have(index) {
+                taken.push(self.watchers.swap_remove(at).2);
+            } else {
+                at += 1;
+            }
+        }
+        taken
+    }
 }
 
 impl<R> Place<R> {
@@ -514,14 +528,14 @@ impl<R> Wait for Waiting<'_, R> {
         let mut outcomes = self.batch.lock();
         let is_open = !outcomes.have(self.index);
         if is_open {
-            outcomes.watchers.push((key, watcher));
+            outcomes.watchers.push((key, self.index, watcher));
         }
         is_open
     }
 
     fn unwatch(&self, key: WatchKey) {
         let mut outcomes = self.batch.lock();
-        outcomes.watchers.retain(|(other, _)| *other != key);
+        outcomes.watchers.retain(|(other, ..)| *other != key);
     }
 }
 
