@@ -18,7 +18,7 @@ use crate::process::codec::Source;
 use crate::process::memory::manifest::Manifest;
 use crate::state::{Outcome, WatchKey, Watcher};
 use crate::sync::look_around;
-use crate::unwind::{self, discard};
+use crate::unwind::{self, Panic, discard};
 
 /// The outcomes of one chunk of a map.
 pub(crate) struct Batch<R> {
@@ -44,8 +44,24 @@ pub(crate) struct Batch<R> {
     change: Condvar,
 }
 
-/// How a result is decoded.
-pub(crate) type Decode<R> = fn(Source<'_>) -> Result<R, Error>;
+/// How results are decoded.
+pub(crate) struct Decode<R> {
+    /// One.
+    pub(crate) one: fn(Source<'_>) -> Result<R, Error>,
+    /// Some, behind those that are there: what has panicked is missing, and ends it.
+    pub(crate) all: DecodeAll<R>,
+}
+
+impl<R> Clone for Decode<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Decode<R> {}
+
+/// Decodes some results.
+pub(crate) type DecodeAll<R> = fn(&mut dyn Iterator<Item = &[u8]>, &mut Vec<Result<R, Error>>);
 
 /// Told whenever something has come. Ours, never a user's.
 pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
@@ -93,8 +109,6 @@ pub(crate) struct Run {
     pub(crate) count: usize,
     /// They.
     pub(crate) bytes: Vec<u8>,
-    /// How many of the bytes were read.
-    pub(crate) read: usize,
 }
 
 /// A [`Batch`], its type erased, as those who run its items in other processes see it.
@@ -209,15 +223,19 @@ impl<R> Batch<R> {
         true
     }
 
-    /// What has come from that item on, without a gap.
-    pub(crate) fn take_from(&self, index: usize) -> Ready<R> {
+    /// What has come from that item on, without a gap, decoded on this thread.
+    pub(crate) fn take_from(&self, index: usize) -> std::vec::IntoIter<Outcome<R>> {
         let mut outcomes = self.lock();
         if let Some(at) = outcomes.runs.iter().position(|run| run.first == index) {
-            return Ready(Pieces::Run(outcomes.runs.swap_remove(at)));
+            let run = outcomes.runs.swap_remove(at);
+            drop(outcomes);
+            return self.open_run(&run).into_iter();
         }
         let places = outcomes.alone.iter_mut().skip(index);
         let taken: Vec<_> = places.map_while(Place::take).collect();
-        Ready(Pieces::Alone(taken.into_iter()))
+        drop(outcomes);
+        let taken: Vec<_> = taken.into_iter().map(|came| self.open(came)).collect();
+        taken.into_iter()
     }
 
     /// All that has come and was not taken, with indexes.
@@ -233,19 +251,35 @@ impl<R> Batch<R> {
         let mut taken: Vec<_> = alone
             .map(|(index, came)| (index, self.open(came)))
             .collect();
-        for mut run in runs {
-            while let Some((index, outcome)) = self.read(&mut run) {
-                taken.push((index, outcome));
-            }
+        for run in runs {
+            taken.extend((run.first..).zip(self.open_run(&run)));
         }
         taken
     }
 
-    /// Decodes the next result of a run, on this thread.
-    pub(crate) fn read(&self, run: &mut Run) -> Option<(usize, Outcome<R>)> {
-        let index = run.first;
-        let bytes = run.next()?;
-        Some((index, self.read_value(Source::Lent(bytes))))
+    /// Decodes a run, on this thread.
+    fn open_run(&self, run: &Run) -> Vec<Outcome<R>> {
+        let Some(decode) = self.decode else {
+            unreachable!("only portable chunks reach other processes")
+        };
+        let mut values = run.values();
+        let mut outcomes = Vec::with_capacity(run.count);
+        while outcomes.len() < run.count {
+            let decoded = unwind::catch(|| (decode.all)(&mut values, &mut outcomes));
+            match decoded {
+                Ok(()) => break,
+                Err(panic) => outcomes.push(Err(self.panicked(panic))),
+            }
+        }
+        // Who made the run has counted.
+        outcomes.truncate(run.count);
+        if let Some(owner) = self.owner() {
+            outcomes
+                .iter()
+                .filter(|it| it.is_err())
+                .for_each(|_| owner.spoilt());
+        }
+        outcomes
     }
 
     /// What came alone, decoded on this thread.
@@ -269,10 +303,11 @@ impl<R> Batch<R> {
         let Some(decode) = self.decode else {
             unreachable!("only portable chunks reach other processes")
         };
-        unwind::catch(|| decode(value)).unwrap_or_else(|panic| {
-            let info = PanicInfo::new(panic, Some(self.info), None);
-            Err(Error::Panicked(info))
-        })
+        unwind::catch(|| (decode.one)(value)).unwrap_or_else(|panic| Err(self.panicked(panic)))
+    }
+
+    fn panicked(&self, panic: Panic) -> Error {
+        Error::Panicked(PanicInfo::new(panic, Some(self.info), None))
     }
 
     /// Nobody will read what has not begun: it need not begin.
@@ -466,48 +501,22 @@ impl<R> Place<R> {
 }
 
 impl Run {
-    /// The items that were not read.
+    /// The items.
     pub(crate) fn range(&self) -> Range<usize> {
         self.first..self.first + self.count
     }
 
-    /// The bytes of the next item.
-    fn next(&mut self) -> Option<&[u8]> {
-        if self.count == 0 {
-            return None;
-        }
-        self.count -= 1;
-        self.first += 1;
-        // Who made the run has looked at the lengths.
-        let (length, rest) = self.bytes.get(self.read..)?.split_first_chunk::<2>()?;
-        let length = usize::from(u16::from_le_bytes(*length));
-        self.read += 2 + length;
-        rest.get(..length)
-    }
-}
-
-/// What has come of a batch, to be read in order.
-pub(crate) struct Ready<R>(Pieces<R>);
-
-/// What has come of a batch.
-enum Pieces<R> {
-    /// Outcomes that came alone.
-    Alone(std::vec::IntoIter<Came<R>>),
-    /// Encoded results.
-    Run(Run),
-}
-
-impl<R> Ready<R> {
-    pub(crate) fn none() -> Self {
-        Self(Pieces::Alone(Vec::new().into_iter()))
-    }
-
-    /// The next, of that batch.
-    pub(crate) fn next(&mut self, batch: &Batch<R>) -> Option<Outcome<R>> {
-        match &mut self.0 {
-            Pieces::Alone(alone) => alone.next().map(|came| batch.open(came)),
-            Pieces::Run(run) => batch.read(run).map(|(_, outcome)| outcome),
-        }
+    /// The bytes of each.
+    fn values(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            // Who made the run has looked at the lengths.
+            let (length, behind) = rest.split_first_chunk::<2>()?;
+            let length = usize::from(u16::from_le_bytes(*length));
+            let (value, behind) = behind.split_at_checked(length)?;
+            rest = behind;
+            Some(value)
+        })
     }
 }
 
@@ -586,3 +595,7 @@ impl Pace {
         self.nanos_per_item.store(nanos, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

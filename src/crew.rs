@@ -680,9 +680,11 @@ impl<W: Work> Crew<W> {
     fn staff(self: &Arc<Self>, state: &mut State<W>) -> Result<(), Error> {
         if let Some(shelf) = &self.shelf {
             // Those who are there look by themselves, and are enough.
+            if state.roster.len() == self.limits.max_workers {
+                return Ok(());
+            }
             let most = state.backlog.len() + shelf.occupied();
-            let free = state.roster.free();
-            if state.roster.len() == self.limits.max_workers || most <= free {
+            if most <= state.roster.free() {
                 return Ok(());
             }
         }

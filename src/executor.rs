@@ -188,6 +188,44 @@ pub trait Executor: Send + Sync {
         Map::portable(self, options, f, items.into_iter())
     }
 
+    /// As [`map`](Self::map), of a function that is also lent something that all items have in common:
+    /// it is encoded once, and each worker process has it once, decoded, whatever the number of items.
+    /// (`initializer` and a global, in Python)
+    ///
+    /// On threads, and in the caller, it is the value itself. For slices of numbers, and for tasks that
+    /// are submitted one by one, there is [`Shared`](crate::Shared). Where the system gives no memory to
+    /// share, it travels with each item.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # use std::collections::BTreeMap;
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let prices: BTreeMap<String, u32> = [("tea".to_owned(), 3), ("cake".to_owned(), 5)].into();
+    /// let pool = ProcessPoolExecutor::new(2)?;
+    /// let orders = ["tea", "cake", "tea"].map(str::to_owned);
+    /// let costs = pool.map_with_context(|prices, order: String| prices[&order], prices, orders);
+    /// assert_eq!(costs.sum::<Result<u32, _>>()?, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    fn map_with_context<C, A, R, I>(
+        &self,
+        f: fn(&C, A) -> R,
+        context: C,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+        C: Payload + Sync,
+        A: Payload,
+        R: Payload,
+        I: IntoIterator<Item = A>,
+    {
+        Map::in_context(self, MapOptions::new(), f, context, items.into_iter())
+    }
+
     /// As [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
     /// (`multiprocessing.Pool.imap_unordered`)
     ///

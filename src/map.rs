@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::batch::{Batch, Listener, Pace, Ready};
+use crate::batch::{Batch, Listener, Pace};
 use crate::deadlock::{self, Awaited};
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::label::{Function, TaskInfo};
 use crate::options::MapOptions;
+use crate::process::context::Context;
 use crate::task::{ChunkPlan, Payload, Task};
 
 /// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map`
@@ -44,7 +45,7 @@ pub struct Map<'a, A, R, It: Iterator<Item = A>> {
     /// The index, in the first chunk, of the item to be read next.
     at: usize,
     /// What has come of the first chunk from there on.
-    ready: Ready<R>,
+    ready: std::vec::IntoIter<Result<R, Error>>,
     /// How many items were sent and not read.
     ahead: usize,
     /// Whether results are still to be yielded.
@@ -100,6 +101,36 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
     }
 
     #[track_caller]
+    pub(crate) fn in_context<C>(
+        executor: &'a dyn Executor,
+        options: MapOptions,
+        f: fn(&C, A) -> R,
+        context: C,
+        items: It,
+    ) -> Self
+    where
+        C: Payload + Sync,
+        A: Payload,
+        R: Payload,
+    {
+        let function = Function::Address((f as *const ()).addr());
+        let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
+        let context = Context::new(context);
+        let package: Package<A, R> = Box::new(move |arguments, pace, listener| {
+            let options = options.task;
+            let plan = ChunkPlan {
+                options,
+                info,
+                arguments,
+                pace,
+                listener,
+            };
+            Task::portable_chunk_in(plan, f, &context)
+        });
+        Self::of(Feed::of(executor, options, package, items), options)
+    }
+
+    #[track_caller]
     pub(crate) fn local<F>(executor: &'a dyn Executor, options: MapOptions, f: F, items: It) -> Self
     where
         F: Fn(A) -> R + Send + Sync + 'static,
@@ -112,7 +143,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
             feed,
             sent: VecDeque::new(),
             at: 0,
-            ready: Ready::none(),
+            ready: Vec::new().into_iter(),
             ahead: 0,
             stage: Stage::of(options),
         };
@@ -133,11 +164,11 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
     /// The next item's outcome, which has come.
     fn take(&mut self) -> Option<Result<R, Error>> {
         let front = self.sent.front()?;
-        let result = match self.ready.next(&front.batch) {
+        let result = match self.ready.next() {
             Some(result) => result,
             None => {
                 self.ready = front.batch.take_from(self.at);
-                self.ready.next(&front.batch)?
+                self.ready.next()?
             }
         };
         self.at += 1;

@@ -12,8 +12,9 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::ser::{self, SerializeTuple};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::error::Error;
 use crate::process::memory::manifest;
-use crate::process::memory::region::{Identity, Name};
+use crate::process::memory::region::{Identity, LEAST, Name};
 use crate::process::memory::registry::Resident;
 
 /// A slice that many tasks read, in threads and in processes, without a copy for each.
@@ -131,8 +132,11 @@ impl<T: Pod> Shared<T> {
 
     /// In memory that others can map; `None` where there is none.
     fn sealed_copy(elements: &[T]) -> Option<Self> {
-        let resident = Resident::copy_of(cast_slice(elements))?;
-        Self::sealed(resident).ok()
+        let bytes: &[u8] = cast_slice(elements);
+        if bytes.len() < LEAST {
+            return None;
+        }
+        Self::sealed(Resident::copy_of(bytes)?).ok()
     }
 
     fn sealed(resident: Arc<Resident>) -> Result<Self, String> {
@@ -182,6 +186,30 @@ impl Shared<u8> {
     #[must_use]
     pub fn bytes(bytes: impl AsRef<[u8]>) -> Self {
         Self::from_slice(bytes.as_ref())
+    }
+
+    /// What all items of a map are given, encoded: shared however few bytes there are.
+    pub(crate) fn of_context(bytes: &[u8]) -> Self {
+        let sealed = Resident::copy_of(bytes).and_then(|resident| Self::sealed(resident).ok());
+        sealed.unwrap_or_else(|| Self::own(bytes.to_vec()))
+    }
+
+    /// What it holds, decoded: once, where it is shared.
+    ///
+    /// # Errors
+    /// Those of `decode`.
+    pub(crate) fn look_at<C: Send + Sync + 'static, R>(
+        &self,
+        decode: impl FnOnce(&[u8]) -> Result<C, Error>,
+        look: impl FnOnce(&C) -> R,
+    ) -> Result<R, Error> {
+        match &self.owner {
+            Owner::Own(bytes) => decode(bytes).map(|it| look(&it)),
+            Owner::Sealed(resident) => match resident.view(decode)? {
+                Some(it) => Ok(look(it)),
+                None => Err(Error::Decode("the context is of another type".into())),
+            },
+        }
     }
 }
 

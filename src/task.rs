@@ -18,6 +18,7 @@ use crate::label::{Function, TaskInfo};
 use crate::options::TaskOptions;
 use crate::process::bytes::Bytes;
 use crate::process::codec;
+use crate::process::context::{Context, Prefix};
 use crate::process::depot::lease::Room;
 use crate::process::entry::{self, Call};
 use crate::process::memory::manifest::Manifest;
@@ -160,6 +161,27 @@ impl Task {
         function: fn(A) -> R,
     ) -> (Self, Arc<Batch<R>>) {
         Self::chunk(chunk, function, Some(Portable::of(function)))
+    }
+
+    /// A chunk of a map that may travel to a process, whose items are all given the same.
+    pub(crate) fn portable_chunk_in<C, A, R>(
+        chunk: ChunkPlan<'_, A>,
+        function: fn(&C, A) -> R,
+        context: &Arc<Context<C>>,
+    ) -> (Self, Arc<Batch<R>>)
+    where
+        C: Payload + Sync,
+        A: Payload,
+        R: Payload,
+    {
+        let portable = Portable {
+            call: entry::export_in_context(function),
+            prefix: Some(Arc::clone(context) as Arc<dyn Prefix>),
+            ..Portable::coded(Err(Error::Cancelled))
+        };
+        let context = Arc::clone(context);
+        let call = move |argument| function(context.value(), argument);
+        Self::chunk(chunk, call, Some(portable))
     }
 
     /// A task of this process alone.
@@ -623,7 +645,7 @@ where
         let Some(portable) = self.portable.take() else {
             unreachable!("only portable tasks reach a process pool")
         };
-        let call = match (portable.export)(portable.function) {
+        let call = match portable.call.clone() {
             Ok(call) => call,
             Err(error) => {
                 self.cancel_rest(&error, settled);
@@ -695,10 +717,10 @@ fn panicked(panic: Panic, info: TaskInfo, worker: Option<usize>) -> Error {
 
 /// How a task travels: what needs the types' serde impls, as plain functions.
 struct Portable<A, R> {
-    /// The function.
-    function: fn(A) -> R,
-    /// Names it to a worker.
-    export: Export<A, R>,
+    /// Names the function to a worker.
+    call: Result<Call, Error>,
+    /// What stands before each item of a map.
+    prefix: Option<Arc<dyn Prefix>>,
     /// Encodes an argument.
     encode: fn(&mut A, u64, &dyn Room) -> Result<Bytes, Error>,
     /// Encodes an argument behind others.
@@ -707,17 +729,21 @@ struct Portable<A, R> {
     decode: Decode<R>,
 }
 
-/// Names a function to a worker.
-type Export<A, R> = fn(fn(A) -> R) -> Result<Call, Error>;
-
 impl<A: Payload, R: Payload> Portable<A, R> {
     fn of(function: fn(A) -> R) -> Self {
+        Self::coded(entry::export(function))
+    }
+
+    fn coded(call: Result<Call, Error>) -> Self {
         Self {
-            function,
-            export: entry::export,
+            call,
+            prefix: None,
             encode: codec::pack,
             append: codec::append,
-            decode: codec::unpack,
+            decode: Decode {
+                one: codec::unpack,
+                all: codec::unpack_all,
+            },
         }
     }
 }
@@ -732,7 +758,7 @@ impl<A, R: Send + 'static> Portable<A, R> {
         (call, mut argument): (Call, Bytes),
     ) -> Request {
         let given = argument.take_manifest();
-        let reply = Slot::new(promise, info, self.decode).keeping(given);
+        let reply = Slot::new(promise, info, self.decode.one).keeping(given);
         Request::new(call, argument, options, Box::new(reply))
     }
 
@@ -746,9 +772,13 @@ impl<A, R: Send + 'static> Portable<A, R> {
     ) -> Result<Manifest, Error> {
         let before = to.len();
         let outcome = unwind::catch(|| {
-            let outcome = (self.append)(&argument, limit, to);
+            let mut named = match &self.prefix {
+                Some(prefix) => prefix.append(limit, to)?,
+                None => Manifest::default(),
+            };
+            named.join(&(self.append)(&argument, limit, to)?);
             drop(argument);
-            outcome
+            Ok(named)
         });
         let outcome = outcome.unwrap_or_else(|panic| Err(panicked(panic, info, None)));
         if outcome.is_err() {
@@ -765,7 +795,7 @@ impl<A, R: Send + 'static> Portable<A, R> {
         limit: u64,
         room: &dyn Room,
     ) -> Result<(Call, Bytes), Error> {
-        let call = (self.export)(self.function);
+        let call = self.call.clone();
         let bytes = unwind::catch(|| (self.encode)(&mut argument, limit, room))
             .unwrap_or_else(|panic| Err(panicked(panic, info, None)));
         unwind::catch(|| drop(argument)).map_err(|panic| panicked(panic, info, None))?;

@@ -10,7 +10,7 @@ use loom::thread;
 
 use super::bed::Bed;
 use super::layout::{Header, Line, Memory, Slot};
-use super::{Board, Claim, Form, Place, Publish, Remains, Step};
+use super::{Board, Claim, Form, Place, Progress, Publish, Remains, Step};
 use crate::process::entry::Call;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::unwind;
@@ -385,4 +385,113 @@ fn a_worker_vanishes_between_any_two_steps() {
             assert_eq!(waiting, 0, "the other one has run the rest");
         });
     }
+}
+
+/// Puts items into a slot.
+fn publish_items(board: &Board<View>, slot: usize, items: usize) -> Place {
+    match board.publish_items(slot, Form::Items, CALL, &[0], items) {
+        Publish::Published(place) => place,
+        Publish::Full => panic!("there is room"),
+    }
+}
+
+/// Runs the items of the one slot, each of which comes to a byte.
+fn run_items(board: &Board<View>) {
+    let Claim::Items(place, call, items) = board.claim(0, &mut Vec::new()) else {
+        return; // they were cancelled
+    };
+    assert_eq!(call, CALL);
+    for index in 0..items {
+        if board.item_begins(place, index) == Step::TooLate {
+            break;
+        }
+        board.item_ends(place, index, &[index as u8 + 1], index + 1);
+    }
+    let _ = board.finish_items(place, 0, Form::Items, 1);
+}
+
+/// A worker vanishes after so many looks at the memory: the program knows which items are done, has
+/// their results, and knows which one was begun.
+#[test]
+fn a_worker_vanishes_between_any_two_steps_of_its_items() {
+    for steps in 0..30 {
+        model(move || {
+            let heap = Arc::new(Heap::new(1));
+            let board = immortal(&heap);
+            let place = publish_items(&board, 0, 2);
+            let mortal = Board::new(View {
+                heap: Arc::clone(&heap),
+                steps_left: Some(Counter::new(steps)),
+            });
+            let mortal = thread::spawn(move || {
+                // It may get through before it vanishes.
+                let _ = unwind::catch(|| run_items(&mortal));
+            });
+            mortal.join().unwrap();
+            board.bury(0);
+            let Progress { done, has_begun } = board.progress(place, 2);
+            let mut results = Vec::new();
+            board.item_results(place, &mut results);
+            assert!(results.starts_with(&[1, 2][..done]), "{done} {results:?}");
+            match board.remains(place, 0) {
+                Remains::None => assert!(board.is_ready(place) && done == 0 && !has_begun),
+                Remains::Running => {}
+                Remains::Done => assert_eq!((done, has_begun), (2, false)),
+                Remains::Killed => panic!("nobody killed it"),
+            }
+        });
+    }
+}
+
+/// Whoever sleeps until something comes is woken by an item, and not only by the last.
+#[test]
+fn an_item_meets_who_lies_down() {
+    model(|| {
+        let heap = Arc::new(Heap::new(1));
+        let board = immortal(&heap);
+        let place = publish_items(&board, 0, 1);
+        let worker = {
+            let board = immortal(&heap);
+            thread::spawn(move || {
+                let Claim::Items(place, ..) = board.claim(0, &mut Vec::new()) else {
+                    panic!("there are items")
+                };
+                assert_eq!(board.item_begins(place, 0), Step::Taken);
+                // And is at the next one for ever.
+                board.item_ends(place, 0, &[1], 1);
+            })
+        };
+        while board.progress(place, 1).done == 0 {
+            let ticket = board.lie_down();
+            if board.progress(place, 1).done == 0 && !board.has_done() {
+                board.rest(ticket, None);
+            }
+            board.get_up();
+            board.take_done(|_| ());
+        }
+        worker.join().unwrap();
+    });
+}
+
+/// What is to stop stops before the next item, or has begun it.
+#[test]
+fn stop_meets_the_next_item() {
+    model(|| {
+        let heap = Arc::new(Heap::new(1));
+        let board = immortal(&heap);
+        let place = publish_items(&board, 0, 2);
+        let worker = {
+            let board = immortal(&heap);
+            thread::spawn(move || run_items(&board))
+        };
+        let cancelled = board.cancel(place);
+        if cancelled == Step::TooLate {
+            board.stop(place);
+        }
+        worker.join().unwrap();
+        assert!(!board.is_running(place));
+        if cancelled == Step::Taken {
+            assert_eq!(board.progress(place, 2).done, 0);
+        }
+    });
 }

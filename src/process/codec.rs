@@ -171,6 +171,21 @@ pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Resul
     decoded(manifest::while_finding(|| value_of(source))).map(|(value, _)| value)
 }
 
+/// Decodes some values, each from exactly one of these bytes, one after the other, behind those that
+/// are there: what has panicked is missing, and ends it.
+pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
+    values: &mut dyn Iterator<Item = &[u8]>,
+    to: &mut Vec<Result<T, Error>>,
+) {
+    let (_, _) = manifest::while_finding(|| {
+        for bytes in values {
+            // Once more by itself where it cannot be decoded, to be told why.
+            let value = value_of(Source::Lent(bytes));
+            to.push(value.or_else(|_| unpack(Source::Lent(bytes))));
+        }
+    });
+}
+
 /// As `unpack`, of an argument, in a worker; and the shared memory that it names.
 ///
 /// # Errors

@@ -15,9 +15,11 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::process::bytes::Bytes;
 use crate::process::codec::{self, Source};
+use crate::process::context;
 use crate::process::depot::lease::{Lease, Room};
 use crate::process::image;
 use crate::process::memory::manifest::Manifest;
+use crate::shared::Shared;
 
 /// What a task asks a worker to call, as it travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +98,37 @@ where
     };
 }
 
+/// Gives each type of function that has a context its entry.
+struct InContext<C, A, R>(std::marker::PhantomData<fn(&C, A) -> R>);
+
+impl<C, A, R> InContext<C, A, R>
+where
+    C: DeserializeOwned + Send + Sync + 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    const ENTRY: &'static Entry = &Entry {
+        magic: MAGIC,
+        fingerprint: fingerprint::<(C, A), R>,
+        run: run_in_context::<C, A, R>,
+        run_item: run_item_in_context::<C, A, R>,
+    };
+}
+
+/// What travels in place of a function that has a context.
+///
+/// # Errors
+/// As `export`.
+pub(crate) fn export_in_context<C, A, R>(function: fn(&C, A) -> R) -> Result<Call, Error>
+where
+    C: DeserializeOwned + Send + Sync + 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let address = (function as *const ()).expose_provenance();
+    export_as(InContext::<C, A, R>::ENTRY, address)
+}
+
 /// What travels in place of the function.
 ///
 /// # Errors
@@ -106,7 +139,13 @@ where
     R: Serialize + 'static,
 {
     let address = (function as *const ()).expose_provenance();
-    let entry = ptr::from_ref(Signature::<A, R>::ENTRY).expose_provenance();
+    export_as(Signature::<A, R>::ENTRY, address)
+}
+
+/// What travels in place of the function at that address, which the entry runs.
+fn export_as(entry: &'static Entry, address: usize) -> Result<Call, Error> {
+    let fingerprint = (entry.fingerprint)();
+    let entry = ptr::from_ref(entry).expose_provenance();
     let image = image::current();
     if !image.holds_code(address) || !image.holds_data(entry, size_of::<Entry>()) {
         return Err(Error::Unsupported(
@@ -119,7 +158,7 @@ where
     Ok(Call {
         entry: distance(entry, anchor),
         function: distance(address, anchor),
-        fingerprint: fingerprint::<A, R>(),
+        fingerprint,
     })
 }
 
@@ -297,6 +336,78 @@ where
     let (argument, given) = codec::unpack_argument(Source::Lent(argument))?;
     let result = function(argument);
     codec::append_result(&result, limit, to, &given)
+}
+
+/// Decode, call, encode.
+///
+/// # Safety
+/// `function` is the address of a `fn(&C, A) -> R`.
+unsafe fn run_in_context<C, A, R>(
+    function: *const (),
+    argument: Argument<'_>,
+    limit: u64,
+    room: &dyn Room,
+) -> Result<Bytes, Error>
+where
+    C: DeserializeOwned + Send + Sync + 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let undecodable = |words: String| Error::Decode(words.into());
+    let copy;
+    let argument = match argument {
+        Argument::Kept(bytes) => bytes.as_slice(),
+        Argument::Leased(lease) => {
+            copy = lease.read::<u8>().map_err(undecodable)?;
+            &copy
+        }
+    };
+    // SAFETY: the caller's promise.
+    let (mut result, given) = unsafe { call_in_context::<C, A, R>(function, argument)? };
+    codec::pack_result(&mut result, limit, room, &given)
+}
+
+/// Decode, call, encode.
+///
+/// # Safety
+/// As `run_in_context`.
+unsafe fn run_item_in_context<C, A, R>(
+    function: *const (),
+    argument: &[u8],
+    limit: u64,
+    to: &mut Vec<u8>,
+) -> Result<Manifest, Error>
+where
+    C: DeserializeOwned + Send + Sync + 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    // SAFETY: the caller's promise.
+    let (result, given) = unsafe { call_in_context::<C, A, R>(function, argument)? };
+    codec::append_result(&result, limit, to, &given)
+}
+
+/// The result, and the shared memory that the argument names.
+///
+/// # Safety
+/// As `run_in_context`.
+unsafe fn call_in_context<C, A, R>(
+    function: *const (),
+    argument: &[u8],
+) -> Result<(R, Manifest), Error>
+where
+    C: DeserializeOwned + Send + Sync + 'static,
+    A: DeserializeOwned + 'static,
+{
+    // SAFETY: the caller's promise; the pointer was made from the function's own address.
+    let function = unsafe { std::mem::transmute::<*const (), fn(&C, A) -> R>(function) };
+    let (context, argument) = context::split(argument)?;
+    let (argument, mut given) = codec::unpack_argument(Source::Lent(argument))?;
+    let (context, named) = codec::unpack_argument::<Shared<u8>>(Source::Lent(context))?;
+    given.join(&named);
+    let decode = |bytes: &[u8]| codec::unpack_argument(Source::Lent(bytes)).map(|(it, _)| it);
+    let result = context.look_at(decode, |context: &C| function(context, argument))?;
+    Ok((result, given))
 }
 
 #[cfg(test)]

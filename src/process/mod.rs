@@ -22,6 +22,7 @@ pub(crate) mod memory;
 pub(crate) mod bytes;
 pub(crate) mod plain;
 pub(crate) mod codec;
+pub(crate) mod context;
 pub(crate) mod image;
 pub(crate) mod entry;
 pub(crate) mod request;

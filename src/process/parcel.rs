@@ -345,3 +345,7 @@ impl Drop for ItemReply {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "parcel_tests.rs"]
+mod tests;

@@ -94,7 +94,6 @@ impl Gathering {
                 first: self.first,
                 count: end - self.first,
                 bytes: bytes[self.from..to].to_vec(),
-                read: 0,
             })
         })
     }
@@ -132,3 +131,7 @@ impl Piece {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pieces_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ mod ends;
 mod errors;
 mod lazy;
 
-use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor, current_worker};
+use concurrent_futures::{Error, Executor, MapOptions, Shared, ThreadPoolExecutor, current_worker};
 use libtest_mimic::Trial;
 
 use crate::support::gate::{Held, Hold, hold};
@@ -19,6 +19,9 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         map_with_every_chunksize_gives_the_same::<K>,
         map_unordered_tells_the_index::<K>,
         maps_interleave::<K>,
+        map_lends_a_context::<K>,
+        a_context_names_shared_memory::<K>,
+        a_panic_in_a_context_costs_its_item::<K>,
     ];
     let more = [
         lazy::everywhere::<K>(),
@@ -164,4 +167,43 @@ fn closures_map_too() {
             .sum::<usize>(),
         3
     );
+}
+
+/// As large as it likes, with items that take it as it is, and none of it twice.
+fn map_lends_a_context<K: Kind>() {
+    fn find((words, offset): &(Vec<String>, usize), at: usize) -> String {
+        words[at - offset].clone()
+    }
+    let pool = K::pool(2);
+    for count in [1, 5000] {
+        let words: Vec<_> = (0..count).map(|n| format!("word {n}")).collect();
+        let context = (words.clone(), 7);
+        let found = pool.map_with_context(find, context, 7..7 + count);
+        let found: Vec<_> = found.collect::<Result<_, _>>().unwrap();
+        assert_eq!(found, words);
+    }
+    let nothing = pool.map_with_context(|(), n: u64| n + 1, (), [1, 2]);
+    assert_eq!(nothing.sum::<Result<u64, _>>().unwrap(), 5);
+}
+
+fn a_context_names_shared_memory<K: Kind>() {
+    fn pick((numbers, step): &(Shared<u32>, usize), at: usize) -> (u32, Shared<u32>) {
+        (numbers[at * step], numbers.clone())
+    }
+    let pool = K::pool(2);
+    let numbers = Shared::from_vec((0..10_000_u32).collect());
+    let picked = pool.map_with_context(pick, (numbers, 3), 0..3000);
+    for (at, item) in picked.enumerate() {
+        let (number, numbers) = item.unwrap();
+        assert_eq!((number as usize, numbers.len()), (3 * at, 10_000));
+    }
+}
+
+fn a_panic_in_a_context_costs_its_item<K: Kind>() {
+    let pool = K::pool(1);
+    let quotients = pool.map_with_context(|all: &u32, n: u32| all / n, 12, [1, 0, 4]);
+    let quotients: Vec<_> = quotients.collect();
+    assert_eq!(*quotients[0].as_ref().unwrap(), 12);
+    assert!(matches!(quotients[1], Err(Error::Panicked(_))));
+    assert_eq!(*quotients[2].as_ref().unwrap(), 3);
 }

@@ -44,16 +44,19 @@ thread_local! {
 }
 
 /// Runs what encodes a message; what it names.
+#[inline]
 pub(crate) fn while_writing<R>(encode: impl FnOnce() -> R) -> (R, Manifest) {
     attend(Task::Write, encode)
 }
 
 /// Runs what decodes a result; what it names.
+#[inline]
 pub(crate) fn while_finding<R>(decode: impl FnOnce() -> R) -> (R, Manifest) {
     attend(Task::Find, decode)
 }
 
 /// Runs what decodes an argument in a worker; what it names.
+#[inline]
 pub(crate) fn while_fetching<R>(decode: impl FnOnce() -> R) -> (R, Manifest) {
     attend(Task::Fetch, decode)
 }
@@ -175,6 +178,7 @@ struct Outer {
     notes: Option<Box<Notes>>,
 }
 
+#[inline]
 fn attend<R>(task: Task, work: impl FnOnce() -> R) -> (R, Manifest) {
     let outer = Outer {
         notes: take_notes(),
@@ -187,7 +191,11 @@ fn attend<R>(task: Task, work: impl FnOnce() -> R) -> (R, Manifest) {
 }
 
 impl Drop for Outer {
+    #[inline]
     fn drop(&mut self) {
+        if self.notes.is_none() && !DESK.get().1 {
+            return DESK.set((self.task, false));
+        }
         let left = take_notes(); // of work that has panicked
         DESK.set((self.task, self.notes.is_some()));
         if self.notes.is_some() {
@@ -197,6 +205,7 @@ impl Drop for Outer {
     }
 }
 
+#[inline]
 fn take_notes() -> Option<Box<Notes>> {
     let (task, has_notes) = DESK.get();
     if !has_notes {

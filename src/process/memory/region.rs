@@ -55,13 +55,12 @@ unsafe impl Sync for Region {}
 pub(crate) const LEAST: usize = 4096;
 
 impl Region {
-    /// A copy of these bytes.
+    /// A copy of these bytes, of which there is one at least.
     ///
     /// # Errors
-    /// Where the system refuses the memory, or the descriptor, or would not let workers have it; and
-    /// for few bytes.
+    /// Where the system refuses the memory, or the descriptor, or would not let workers have it.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
-        if bytes.len() < LEAST || !sys::is_open_to_others() || !sys::may_write(bytes.len() as u64) {
+        if bytes.is_empty() || !sys::is_open_to_others() || !sys::may_write(bytes.len() as u64) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let memory = sys::shared_file(c"concurrent-futures shared")?;

@@ -1,23 +1,30 @@
 //! What sealed memory this process has mapped, each once, however often it is named.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::fork::Origin;
 use crate::process::memory::bells;
 use crate::process::memory::region::{Identity, Name, Region};
+use crate::unwind::discard;
 
 /// Sealed memory that is mapped in this process.
 pub(crate) struct Resident {
     /// The memory.
     region: Region,
+    /// What it holds, decoded, once somebody has looked at it as that.
+    view: OnceLock<View>,
     /// Whether workers may know its name.
     is_named: AtomicBool,
     /// The process, and no forked copy of it.
     origin: Origin,
 }
+
+/// What memory holds, decoded.
+type View = Box<dyn Any + Send + Sync>;
 
 /// A resident, as the registry knows it.
 struct Entry {
@@ -42,6 +49,7 @@ impl Resident {
     fn settle(region: Region) -> Arc<Self> {
         Arc::new(Self {
             region,
+            view: OnceLock::new(),
             is_named: AtomicBool::new(false),
             origin: Origin::here(),
         })
@@ -49,6 +57,23 @@ impl Resident {
 
     pub(crate) fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// What it holds, decoded once; `None` if somebody has looked at it as something else.
+    ///
+    /// # Errors
+    /// Those of `decode`.
+    pub(crate) fn view<C: Send + Sync + 'static, E>(
+        &self,
+        decode: impl FnOnce(&[u8]) -> Result<C, E>,
+    ) -> Result<Option<&C>, E> {
+        if self.view.get().is_none() {
+            let view = decode(self.region.bytes())?;
+            if let Err(late) = self.view.set(Box::new(view)) {
+                discard(late); // somebody was first
+            }
+        }
+        Ok(self.view.get().and_then(|view| view.downcast_ref()))
     }
 
     /// Its name, which is about to travel; `None` where others cannot find it.
@@ -71,10 +96,12 @@ impl Drop for Resident {
     /// Nobody in this process owns it any more: workers that look find it closed.
     fn drop(&mut self) {
         if self.origin.is_elsewhere() {
+            std::mem::forget(self.view.take());
             return; // a copy's memory and descriptor are its own, all else is the original's
         }
         self.region.close();
         leave(self);
+        discard(self.view.take());
         // ORDERING: Relaxed; whoever named it was an owner, whose end is seen here.
         if self.is_named.load(Ordering::Relaxed) {
             bells::ring_all();

@@ -1,7 +1,10 @@
 //! How long shared memory is mapped where, and that there is one copy of it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use concurrent_futures::{Error, Executor, Shared, current_worker};
 use libtest_mimic::Trial;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     MANY, SUM, await_nothing_mapped, descriptors, mappings, numbers, over_links, own_pid, pools,
@@ -30,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         a_worker_maps_more_than_its_memory_limit,
         descriptors_are_left_for_others,
         a_forked_copy_touches_nothing,
+        a_context_is_decoded_once_a_worker,
     ]
 }
 
@@ -294,4 +298,39 @@ fn a_forked_copy_touches_nothing() {
     assert_eq!(mappings(pid), 1);
     assert_eq!(read_in_a_worker(&pool, &shared), pid);
     assert_eq!(sum(shared), SUM);
+}
+
+/// Counts how often this process has decoded one.
+struct Counted(u64);
+
+static DECODED: AtomicU64 = AtomicU64::new(0);
+
+impl Serialize for Counted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DECODED.fetch_add(1, Ordering::Relaxed);
+        u64::deserialize(deserializer).map(Self)
+    }
+}
+
+fn a_context_is_decoded_once_a_worker() {
+    fn ask(context: &Counted, n: u64) -> (u64, u64, u32) {
+        let decoded = DECODED.load(Ordering::Relaxed);
+        (context.0 + n, decoded, std::process::id())
+    }
+    for pool in pools() {
+        let answers = pool.map_with_context(ask, Counted(7), 0..500);
+        let answers: Vec<_> = answers.collect::<Result<_, _>>().unwrap();
+        for (n, (sum, decoded, pid)) in answers.into_iter().enumerate() {
+            assert_eq!((sum, decoded), (7 + n as u64, 1));
+            if n == 499 {
+                await_nothing_mapped(pid);
+            }
+        }
+    }
 }

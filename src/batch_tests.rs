@@ -1,0 +1,102 @@
+//! What a batch tells its reader, in whatever order outcomes come.
+
+use std::panic::Location;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::label::Function;
+use crate::process::codec;
+
+/// Of items whose results are `u8`s, of which 9 panics.
+fn batch(len: usize, listener: Option<Listener>) -> Arc<Batch<u8>> {
+    fn one(source: Source<'_>) -> Result<u8, Error> {
+        codec::unpack(source)
+    }
+    fn all(values: &mut dyn Iterator<Item = &[u8]>, to: &mut Vec<Result<u8, Error>>) {
+        for value in values {
+            assert_ne!(value, [9], "nine");
+            to.push(codec::unpack(Source::Lent(value)));
+        }
+    }
+    let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
+    let decode = Some(Decode { one, all });
+    Batch::new(len, info, decode, &Arc::default(), listener)
+}
+
+/// Some bytes, as encoded results of neighbours.
+fn run(first: usize, values: &[u8]) -> Run {
+    let bytes = values.iter().flat_map(|value| [1, 0, *value]).collect();
+    Run {
+        first,
+        count: values.len(),
+        bytes,
+    }
+}
+
+fn values(outcomes: impl IntoIterator<Item = Outcome<u8>>) -> Vec<u8> {
+    outcomes.into_iter().map(|it| it.unwrap_or(0)).collect()
+}
+
+#[test]
+fn outcomes_are_read_in_order_whatever_comes_first() {
+    let batch = batch(6, None);
+    batch.arrive(run(3, &[4, 5]));
+    assert!(!batch.has(0) && batch.has(3) && batch.has(4) && !batch.has(5));
+    assert!(values(batch.take_from(0)).is_empty());
+    batch.settle(0, Ok(1), |_| ());
+    batch.arrive_alone(1, codec::encode(&2_u8, 9).unwrap());
+    assert_eq!(values(batch.take_from(0)), [1, 2]);
+    batch.fail(2, Error::Cancelled, &mut |_| ());
+    assert_eq!(values(batch.take_from(2)), [0]);
+    assert_eq!(values(batch.take_from(3)), [4, 5]);
+    batch.settle(5, Ok(6), |_| ());
+    assert_eq!(batch.take_all().len(), 1);
+}
+
+#[test]
+fn who_watches_an_item_hears_of_it_after_all_others() {
+    let batch = batch(3, None);
+    let heard = Arc::new(AtomicUsize::new(0));
+    let wait = Waiting {
+        batch: &batch,
+        index: 1,
+    };
+    let ear = Arc::clone(&heard);
+    let watcher = move || {
+        ear.fetch_add(1, Ordering::Relaxed);
+    };
+    assert!(wait.watch(WatchKey::fresh(), Box::new(watcher)));
+    batch.arrive(run(2, &[3]));
+    batch.settle(0, Ok(1), |_| ());
+    assert_eq!(heard.load(Ordering::Relaxed), 0);
+    batch.settle(1, Ok(2), |_| ());
+    batch.settle(1, Ok(7), |verdict| assert_eq!(verdict, Verdict::Late));
+    assert_eq!(heard.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_result_that_panics_in_decoding_costs_itself() {
+    let batch = batch(4, None);
+    batch.arrive(run(0, &[1, 9, 9, 2]));
+    let outcomes: Vec<_> = batch.take_from(0).collect();
+    let panics = outcomes
+        .iter()
+        .map(|it| matches!(it, Err(Error::Panicked(_))));
+    assert!(panics.eq([false, true, true, false]));
+    assert_eq!(values(outcomes), [1, 0, 0, 2]);
+}
+
+#[test]
+fn a_listener_hears_each_time() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let ear = Arc::clone(&heard);
+    let listener: Listener = Box::new(move || {
+        ear.fetch_add(1, Ordering::Relaxed);
+    });
+    let batch = batch(3, Some(listener));
+    assert!(batch.is_hooked());
+    batch.arrive(run(1, &[2, 3]));
+    batch.settle(0, Ok(1), |_| ());
+    assert_eq!(heard.load(Ordering::Relaxed), 2);
+    assert_eq!(batch.take_all().len(), 3);
+}
