@@ -152,14 +152,21 @@ struct Call {
 /// Encodes and decodes without any pool.
 fn measure_codec<S: Sample>(value: &S, size: Size, seen: &mut Seen) {
     let times = if size.bytes() > 4096 { 1 } else { 50 };
-    let Some(bytes) = value.encode() else { return };
-    seen.encode.push(mean(times, || black_box(value).encode()));
+    let mut bytes = Vec::new();
+    let mut encode = || {
+        bytes.clear();
+        black_box(value).encode(&mut bytes)
+    };
+    if encode().is_none() {
+        return;
+    }
+    seen.encode.push(mean(times, encode));
     seen.decode
         .push(mean(times, || S::decode(black_box(&bytes))));
 }
 
 /// How long it takes to make something, without dropping it, and without reading the clock.
-fn mean<T>(times: u32, make: impl Fn() -> Option<T>) -> f64 {
+fn mean<T>(times: u32, mut make: impl FnMut() -> Option<T>) -> f64 {
     let mut sum = 0.0;
     for _ in 0..times {
         // Twice: to read it takes as long as to encode a number.

@@ -14,10 +14,11 @@ mod format {
     pub const NAME: &str = "postcard";
 
     /// `None` for what the format cannot hold.
-    pub fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    pub fn encode<T: Serialize>(value: &T, into: &mut Vec<u8>) -> Option<()> {
         // The crate asks for the size first, to hold it against its limit.
         black_box(postcard::experimental::serialized_size(value).ok()?);
-        postcard::to_extend(value, Vec::new()).ok()
+        *into = postcard::to_extend(value, std::mem::take(into)).ok()?;
+        Some(())
     }
 
     pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
@@ -34,11 +35,9 @@ mod format {
     pub const NAME: &str = "bincode";
 
     /// `None` for what the format cannot hold.
-    pub fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
+    pub fn encode<T: Serialize>(value: &T, into: &mut Vec<u8>) -> Option<()> {
         let bounded = DefaultOptions::new().with_limit(u64::MAX);
-        bounded.serialize_into(&mut bytes, value).ok()?;
-        Some(bytes)
+        bounded.serialize_into(into, value).ok()
     }
 
     pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {

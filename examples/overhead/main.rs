@@ -22,8 +22,8 @@
 //!
 //! - *encode*, *decode*: measured alone, by calling the same format on the same value
 //! - *wake*: until a task without any argument begins
-//! - *hand over*: what is left of the way there. That is the bytes on their way; what does not fit
-//!   into a slot of the board is asked for by the worker, which takes a wake-up more.
+//! - *hand over*: what is left of the way there: the bytes, out of the value and into the worker. What
+//!   does not fit into a slot of the board is copied through memory that stays warm.
 //! - *drop*: until the task has got rid of its argument
 //! - *result back*: from the end of the task until the program has the two numbers
 //! - *total*: from `submit` to the end of `result`; all of the above, where medians add up

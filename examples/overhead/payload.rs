@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytemuck::{cast_slice, pod_collect_to_vec};
 use clap::ValueEnum;
-use concurrent_futures::{Error, Payload};
+use concurrent_futures::{Error, Payload, Shared};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::{Bench, Seen};
@@ -29,6 +29,9 @@ pub enum Kind {
     /// Bytes
     #[value(name = "bytes")]
     Bytes,
+    /// Numbers that are shared, and sent again and again
+    #[value(name = "shared")]
+    Shared,
 }
 
 impl Kind {
@@ -44,6 +47,7 @@ impl Kind {
             Self::Floats => "vec-f64",
             Self::Strings => "vec-string",
             Self::Bytes => "bytes",
+            Self::Shared => "shared",
         }
     }
 
@@ -52,7 +56,7 @@ impl Kind {
         let only = match self {
             Self::Number => Some(Size::new(size_of::<u64>() as u64)),
             Self::Struct => Some(Size::new(size_of::<Struct>() as u64)),
-            Self::Floats | Self::Strings | Self::Bytes => None,
+            Self::Floats | Self::Strings | Self::Bytes | Self::Shared => None,
         };
         let steps = Size::steps().filter(move |_| only.is_none());
         only.into_iter().chain(steps)
@@ -66,6 +70,10 @@ impl Kind {
             Self::Floats => bench.pass(&vec![0.5; size.count(size_of::<f64>())], size, seen),
             Self::Strings => bench.pass(&texts(size), size, seen),
             Self::Bytes => bench.pass(&vec![7_u8; size.count(1)], size, seen),
+            Self::Shared => {
+                let numbers = vec![0.5_f64; size.count(size_of::<f64>())];
+                bench.pass(&Shared::from_vec(numbers), size, seen)
+            }
         }
     }
 }
@@ -78,15 +86,16 @@ impl fmt::Display for Kind {
             Self::Floats => "Vec<f64>",
             Self::Strings => "Vec<String>",
             Self::Bytes => "Vec<u8>",
+            Self::Shared => "Shared<f64>",
         })
     }
 }
 
 /// A value that is sent, and how the crate makes bytes of it.
 pub trait Sample: Payload + Clone {
-    /// `None`: it has no bytes outside of a pool.
-    fn encode(&self) -> Option<Vec<u8>> {
-        codec::encode(self)
+    /// Into memory that is used again, as the crate's is. `None`: it has no bytes outside of a pool.
+    fn encode(&self, into: &mut Vec<u8>) -> Option<()> {
+        codec::encode(self, into)
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -98,10 +107,22 @@ impl Sample for u64 {}
 impl Sample for Struct {}
 impl Sample for Vec<String> {}
 
+/// A name, which nobody outside of a pool can make or read.
+impl Sample for Shared<f64> {
+    fn encode(&self, _: &mut Vec<u8>) -> Option<()> {
+        None
+    }
+
+    fn decode(_: &[u8]) -> Option<Self> {
+        None
+    }
+}
+
 /// One copy, since the value is its bytes.
 impl Sample for Vec<f64> {
-    fn encode(&self) -> Option<Vec<u8>> {
-        Some(cast_slice(self).to_vec())
+    fn encode(&self, into: &mut Vec<u8>) -> Option<()> {
+        into.extend_from_slice(cast_slice(self));
+        Some(())
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -111,8 +132,9 @@ impl Sample for Vec<f64> {
 
 /// One copy, since the value is its bytes.
 impl Sample for Vec<u8> {
-    fn encode(&self) -> Option<Vec<u8>> {
-        Some(self.clone())
+    fn encode(&self, into: &mut Vec<u8>) -> Option<()> {
+        into.extend_from_slice(self);
+        Some(())
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {

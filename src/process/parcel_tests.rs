@@ -37,13 +37,13 @@ fn pack(batch: &Arc<Batch<u8>>, sizes: &[usize]) -> Vec<Part> {
     packer.into_parts()
 }
 
-/// The items of each part; large ones by themselves.
-fn items(parts: &[Part]) -> Vec<Range<usize>> {
+/// The first item of each part, and the one behind its last; large ones by themselves.
+fn items(parts: &[Part]) -> Vec<(usize, usize)> {
     let each = parts.iter().map(|part| match part {
-        Part::Parcel(parcel) => parcel.items(),
+        Part::Parcel(parcel) => (parcel.items().start, parcel.items().end),
         Part::Item(item) => {
             let index = usize::from(item.argument[0]);
-            index..index + 1
+            (index, index + 1)
         }
     });
     each.collect()
@@ -52,15 +52,18 @@ fn items(parts: &[Part]) -> Vec<Range<usize>> {
 #[test]
 fn items_are_packed_as_far_as_there_is_room() {
     let batch = batch(99);
-    assert_eq!(items(&pack(&batch, &[5; 9])), [0..9]);
-    assert_eq!(items(&pack(&batch, &[1000, 1000, 1000])), [0..2, 2..3]);
-    assert_eq!(items(&pack(&batch, &[9, ROOM - 2, 9])), [0..1, 1..2, 2..3]);
+    assert_eq!(items(&pack(&batch, &[5; 9])), [(0, 9)]);
+    assert_eq!(items(&pack(&batch, &[1000, 1000, 1000])), [(0, 2), (2, 3)]);
+    assert_eq!(
+        items(&pack(&batch, &[9, ROOM - 2, 9])),
+        [(0, 1), (1, 2), (2, 3)]
+    );
     assert_eq!(
         items(&pack(&batch, &[9, ROOM - 1, 9, 9])),
-        [0..1, 1..2, 2..4]
+        [(0, 1), (1, 2), (2, 4)]
     );
-    assert_eq!(items(&pack(&batch, &[9, 0, 9, 9])), [0..1, 2..4]);
-    assert_eq!(items(&pack(&batch, &[0, 70_000, 0])), [1..2]);
+    assert_eq!(items(&pack(&batch, &[9, 0, 9, 9])), [(0, 1), (2, 4)]);
+    assert_eq!(items(&pack(&batch, &[0, 70_000, 0])), [(1, 2)]);
     assert!(pack(&batch, &[0, 0]).is_empty());
 }
 
