@@ -14,7 +14,7 @@ use crate::deadlock::{self, Awaited};
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::label::{Function, TaskInfo};
-use crate::options::MapOptions;
+use crate::options::{MapOptions, TaskOptions};
 use crate::process::context::Context;
 use crate::task::{ChunkPlan, Payload, Task};
 
@@ -116,18 +116,9 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         let function = Function::Address((f as *const ()).addr());
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
         let context = Context::new(context);
-        let package: Package<A, R> = Box::new(move |arguments, pace, listener| {
-            let options = options.task;
-            let plan = ChunkPlan {
-                options,
-                info,
-                arguments,
-                pace,
-                listener,
-            };
-            Task::portable_chunk_in(plan, f, &context)
-        });
-        Self::of(Feed::of(executor, options, package, items), options)
+        let package: Package<A, R> =
+            Box::new(move |plan| Task::portable_chunk_in(plan, f, &context));
+        Self::of(Feed::of(executor, options, info, package, items), options)
     }
 
     #[track_caller]
@@ -456,8 +447,7 @@ struct Sent<R> {
 }
 
 /// Makes a task of a chunk of items.
-type Package<A, R> =
-    Box<dyn Fn(Vec<A>, &Arc<Pace>, Option<Listener>) -> (Task, Arc<Batch<R>>) + Send>;
+type Package<A, R> = Box<dyn Fn(ChunkPlan<'_, A>) -> (Task, Arc<Batch<R>>) + Send>;
 
 /// Pulls items, and sends them in chunks as far as the buffer allows.
 struct Feed<'a, A, R, It: Iterator<Item = A>> {
@@ -467,6 +457,10 @@ struct Feed<'a, A, R, It: Iterator<Item = A>> {
     items: Fuse<It>,
     /// Makes tasks of them.
     package: Package<A, R>,
+    /// What the user asked of each item.
+    options: TaskOptions,
+    /// What errors say of each item.
+    info: TaskInfo,
     /// What the executor tells us.
     pace: Arc<Pace>,
     /// Asked for by the user; adaptive otherwise.
@@ -503,18 +497,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     {
         let function = Function::Address((f as *const ()).addr());
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
-        let package: Package<A, R> = Box::new(move |arguments, pace, listener| {
-            let options = options.task;
-            let plan = ChunkPlan {
-                options,
-                info,
-                arguments,
-                pace,
-                listener,
-            };
-            Task::portable_chunk(plan, f)
-        });
-        Self::of(executor, options, package, items)
+        let package: Package<A, R> = Box::new(move |plan| Task::portable_chunk(plan, f));
+        Self::of(executor, options, info, package, items)
     }
 
     #[track_caller]
@@ -525,23 +509,14 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         let function = Function::Type(std::any::type_name::<F>());
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
         let f = Arc::new(f);
-        let package: Package<A, R> = Box::new(move |arguments, pace, listener| {
-            let options = options.task;
-            let plan = ChunkPlan {
-                options,
-                info,
-                arguments,
-                pace,
-                listener,
-            };
-            Task::local_chunk(plan, &f)
-        });
-        Self::of(executor, options, package, items)
+        let package: Package<A, R> = Box::new(move |plan| Task::local_chunk(plan, &f));
+        Self::of(executor, options, info, package, items)
     }
 
     fn of(
         executor: &'a dyn Executor,
         options: MapOptions,
+        info: TaskInfo,
         package: Package<A, R>,
         items: It,
     ) -> Self {
@@ -550,6 +525,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             executor,
             items: items.fuse(),
             package,
+            options: options.task,
+            info,
             pace: Arc::default(),
             chunksize: options.chunksize,
             last_chunk: 0,
@@ -581,9 +558,15 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         Some(self.send(chunk, listen()))
     }
 
-    fn send(&mut self, chunk: Vec<A>, listener: Option<Listener>) -> Sent<R> {
+    fn send(&mut self, arguments: Vec<A>, listener: Option<Listener>) -> Sent<R> {
         let before = self.pace.encoded();
-        let (task, batch) = (self.package)(chunk, &self.pace, listener);
+        let (task, batch) = (self.package)(ChunkPlan {
+            options: self.options,
+            info: self.info,
+            arguments,
+            pace: &self.pace,
+            listener,
+        });
         self.executor.execute(task);
         let bytes = self.pace.encoded() - before;
         let count = batch.len();

@@ -160,7 +160,7 @@ pub(crate) fn append_result<T: Serialize + 'static>(
 ///
 /// # Errors
 /// `Decode` with the format's words.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
     unpack(Source::Lent(bytes))
 }
