@@ -1,16 +1,19 @@
 //! The program's side of the board: whose task lies in which slot, and who brings outcomes home.
 
+mod books;
+mod deaths;
+mod items;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::backlog::{Removed, Work};
-use crate::batch::Answers;
 use crate::crew::{Crew, Load, Origin, Shelf};
 use crate::error::Error;
 use crate::future::{FutureId, News, Recall};
 use crate::process::board::layout::{Handle, Mapped, Plan};
-use crate::process::board::{Board, Form, Place, Progress, Publish, Remains, Step};
+use crate::process::board::{Board, Form, Place, Publish, Remains, Step};
 use crate::process::bytes::Bytes;
 use crate::process::conversation::error_of;
 use crate::process::depot::Depot;
@@ -19,7 +22,6 @@ use crate::process::entry::Call;
 use crate::process::herald::Herald;
 use crate::process::memory::bells::{self, Bell};
 use crate::process::parcel::Parcel;
-use crate::process::pieces::{Piece, Pieces, pieces_of};
 use crate::process::request::{Encoded, Reply};
 use crate::process::requests::{Requests, Small};
 use crate::process::tender::{Bringer, Need, Store, Tender};
@@ -27,6 +29,10 @@ use crate::process::wire::Fault;
 use crate::roster::Counts;
 use crate::state::Start;
 use crate::unwind;
+
+pub(crate) use deaths::Legacy;
+
+use books::{Arrival, Books, Posted, Record};
 
 /// The program's side of the board.
 pub(crate) struct Ledger {
@@ -52,86 +58,6 @@ pub(crate) struct Ledger {
     tender: Tender,
     /// Runs callbacks.
     herald: Arc<Herald>,
-}
-
-/// What the lock guards.
-struct Books {
-    /// What lies in each slot.
-    records: Vec<Option<Record>>,
-    /// The slots where nothing does.
-    free: Vec<usize>,
-    /// What came of tasks so far.
-    counts: Counts,
-    /// How many of the slots hold items of maps.
-    parcels: usize,
-    /// Where outcomes are read.
-    scratch: Vec<u8>,
-}
-
-/// What lies in a slot.
-struct Record {
-    /// The slot, and the position on the ring.
-    place: Place,
-    /// What it is.
-    work: Posted,
-    /// Whether somebody is to hear of it at once.
-    is_hooked: bool,
-}
-
-/// What lies in a slot.
-enum Posted {
-    /// A small task.
-    Task {
-        /// Its future's name.
-        id: FutureId,
-        /// Where its outcome goes.
-        reply: Box<dyn Reply>,
-        /// Where its argument is, if not in the slot.
-        argument: Option<Lease>,
-        /// The outcome, where it came over the link and the slot is not done.
-        told: Option<Encoded>,
-    },
-    /// Items of a map.
-    Parcel {
-        /// They.
-        parcel: Parcel,
-        /// The outcome of one of them, where it came over the link and the slot is not done.
-        told: Option<Result<Bytes, Fault>>,
-        /// How many outcomes were brought home before the slot is done, and how many bytes they take.
-        taken: (usize, usize),
-    },
-    /// What its worker is told over the link.
-    Ticket(Requests),
-}
-
-/// What is on its way to where it was asked for.
-enum Arrival {
-    /// The outcome of a task.
-    Task {
-        /// Where it goes.
-        reply: Box<dyn Reply>,
-        /// It.
-        outcome: Encoded,
-    },
-    /// Outcomes of items of a map.
-    Items {
-        /// Where they go.
-        answers: Arc<dyn Answers>,
-        /// They.
-        pieces: Vec<Piece>,
-        /// Items that their worker has not begun.
-        rest: Option<Parcel>,
-    },
-}
-
-/// What a dead worker leaves behind.
-pub(crate) enum Legacy {
-    /// The task that it ran.
-    Ran(Box<dyn Reply>),
-    /// The task that it ran, which was killed.
-    Killed(Box<dyn Reply>),
-    /// What it had taken and not begun.
-    Untouched(Requests),
 }
 
 /// A ticket calls nothing.
@@ -225,105 +151,6 @@ impl Ledger {
         };
         let reply = self.remove_task(books, slot)?;
         Some(books.arrival(reply, outcome))
-    }
-
-    /// Takes out items that are done, and those that their worker has left alone.
-    fn take_items(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
-        let record = books.records.get_mut(slot)?.as_mut()?;
-        let Posted::Parcel { told, .. } = &mut record.work else {
-            return None;
-        };
-        let Some((form, worker)) = self.board.done_form(record.place) else {
-            return self.take_early(books, slot);
-        };
-        let told = match form {
-            // If it has not come over the link so far, it is closed when it comes.
-            Form::ItemsTold => Some(told.take()?),
-            _ => None,
-        };
-        let (arrival, _) = self.close_items(books, slot, worker, told)?;
-        Some(arrival)
-    }
-
-    /// Brings home what is done of items that their worker is at.
-    fn take_early(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
-        let Books {
-            records, scratch, ..
-        } = books;
-        let record = records.get_mut(slot)?.as_mut()?;
-        let Posted::Parcel { parcel, taken, .. } = &mut record.work else {
-            return None;
-        };
-        let worker = self.board.runner(record.place)?;
-        let Progress { done, .. } = self.board.progress(record.place, parcel.len());
-        if done <= taken.0 {
-            return None;
-        }
-        self.board.item_results(record.place, scratch);
-        let bytes = scratch.get(taken.1..)?;
-        let answers = Arc::clone(&parcel.answers);
-        let (first, count) = (parcel.items().start + taken.0, done - taken.0);
-        let found = pieces_of(bytes, first, count, worker, &*answers);
-        if found.items < count {
-            return None; // left to the end, which says what is wrong
-        }
-        *taken = (done, taken.1 + found.bytes);
-        books.count(&found.pieces);
-        Some(Arrival::Items {
-            answers,
-            pieces: found.pieces,
-            rest: None,
-        })
-    }
-
-    /// Takes out items that no worker is at any more, what came over the link of one of them included;
-    /// whether the worker has begun the first of those that are left.
-    fn close_items(
-        &self,
-        books: &mut Books,
-        slot: usize,
-        worker: usize,
-        told: Option<Result<Bytes, Fault>>,
-    ) -> Option<(Arrival, bool)> {
-        let record = self.remove(books, slot)?;
-        let place = record.place;
-        let Posted::Parcel {
-            mut parcel, taken, ..
-        } = record.work
-        else {
-            return None;
-        };
-        let answers = Arc::clone(&parcel.answers);
-        let Progress { done, has_begun } = self.board.progress(place, parcel.len());
-        let nanos = self.board.item_results(place, &mut books.scratch);
-        let bytes = books.scratch.get(taken.1..).unwrap_or(&[]);
-        let first = parcel.items().start;
-        let (from, count) = (first + taken.0, done.saturating_sub(taken.0));
-        let Pieces {
-            mut pieces, items, ..
-        } = pieces_of(bytes, from, count, worker, &*answers);
-        // What a worker says it has done, and has not, it makes up.
-        pieces.extend((items..count).map(|at| {
-            let words = "the worker's report on the items is garbled";
-            Piece::Error(from + at, Error::Decode(words.into()))
-        }));
-        let done = done.max(taken.0);
-        if nanos > 0 {
-            answers
-                .pace()
-                .note(done.max(1), Duration::from_nanos(nanos));
-        }
-        let was_told = told.is_some();
-        pieces.extend(told.map(|told| Piece::told(first + done, told, worker, &*answers)));
-        books.count(&pieces);
-        parcel.skip(done + usize::from(was_told));
-        let rest = (parcel.len() > 0).then_some(parcel);
-        let arrival = Arrival::Items {
-            answers,
-            pieces,
-            rest,
-        };
-        Some((arrival, has_begun && !was_told))
     }
 
     /// A result in the depot, where its worker says.
@@ -479,30 +306,6 @@ impl Ledger {
         }
     }
 
-    /// No worker is left. What is still on the board has no worker to end it: somebody has written
-    /// where he should not.
-    fn write_off(&self) {
-        let mut books = self.lock();
-        let (mut tasks, mut tickets) = (Vec::new(), Vec::new());
-        for slot in 0..books.records.len() {
-            match &books.records[slot] {
-                Some(record) if record.is_task() => {
-                    tasks.extend(self.remove_task(&mut books, slot))
-                }
-                _ => tickets.extend(self.remove(&mut books, slot).map(Record::into_requests)),
-            }
-        }
-        drop(books);
-        let words = "a worker has overwritten memory that it shares with the program";
-        let error = Error::BrokenPool(words.into());
-        for reply in tasks {
-            self.hand_over(reply, Encoded::Error(error.clone()));
-        }
-        for requests in tickets.into_iter().flatten() {
-            requests.fail(&error, &mut |_| self.lock().counts.failed += 1);
-        }
-    }
-
     /// What was counted as a value cannot be decoded.
     pub(crate) fn spoilt(&self) {
         let mut books = self.lock();
@@ -526,106 +329,6 @@ impl Ledger {
         drop(books);
         self.fetch_more();
         record.into_requests()
-    }
-
-    /// A worker is dead: brings in what it left finished; what it did not.
-    pub(crate) fn bury(&self, worker: usize) -> Vec<Legacy> {
-        let mut legacies = Vec::new();
-        let mut arrivals = Vec::new();
-        let mut books = self.lock();
-        for slot in 0..books.records.len() {
-            let Some(record) = &books.records[slot] else {
-                continue;
-            };
-            let remains = self.board.remains(record.place, worker);
-            if remains == Remains::None && !self.board.is_lost(record.place) {
-                continue;
-            }
-            match record.work {
-                Posted::Task { .. } => match self.bury_task(&mut books, slot, remains) {
-                    Buried::Arrived(arrival) => arrivals.push(arrival),
-                    Buried::Left(legacy) => legacies.push(legacy),
-                    Buried::Nothing => {}
-                },
-                Posted::Parcel { .. } => {
-                    let (legacy, arrival) = self.bury_items(&mut books, slot, worker, remains);
-                    legacies.extend(legacy);
-                    arrivals.extend(arrival);
-                }
-                Posted::Ticket(_) => {
-                    let requests = self.remove(&mut books, slot);
-                    let requests = requests.and_then(Record::into_requests);
-                    legacies.extend(requests.map(Legacy::Untouched));
-                }
-            }
-        }
-        drop(books);
-        if let Some(depot) = &self.depot {
-            depot.bury(worker);
-        }
-        self.board.bury(worker);
-        self.fetch_more();
-        for arrival in arrivals {
-            self.deliver(arrival, Bringer::Ours);
-        }
-        legacies
-    }
-
-    /// Takes out a task of a dead worker.
-    fn bury_task(&self, books: &mut Books, slot: usize, remains: Remains) -> Buried {
-        if remains == Remains::Done {
-            if let Some(arrival) = self.take_outcome(books, slot) {
-                return Buried::Arrived(arrival);
-            }
-            // What it had to tell over the link never came.
-        }
-        let told = match remains {
-            Remains::Running => books.take_told(slot),
-            _ => None,
-        };
-        match (told, self.remove_task(books, slot)) {
-            (Some(outcome), Some(reply)) => Buried::Arrived(books.arrival(reply, outcome)),
-            (None, Some(reply)) if remains == Remains::Killed => {
-                Buried::Left(Legacy::Killed(reply))
-            }
-            (None, Some(reply)) => Buried::Left(Legacy::Ran(reply)),
-            (_, None) => Buried::Nothing,
-        }
-    }
-
-    /// Takes out items of a dead worker: those that it had done have arrived, the one that it was at
-    /// is left, and the rest goes back.
-    fn bury_items(
-        &self,
-        books: &mut Books,
-        slot: usize,
-        worker: usize,
-        remains: Remains,
-    ) -> (Option<Legacy>, Option<Arrival>) {
-        if remains == Remains::Done {
-            if let Some(arrival) = self.take_items(books, slot) {
-                return (None, Some(arrival));
-            }
-            // What it had to tell over the link never came: the item that it was at is lost.
-        }
-        let told = match &mut books.records[slot] {
-            Some(Record {
-                work: Posted::Parcel { told, .. },
-                ..
-            }) => told.take(),
-            _ => None,
-        };
-        let closed = self.close_items(books, slot, worker, told);
-        let Some((mut arrival, has_begun)) = closed else {
-            return (None, None);
-        };
-        let mut lost = None;
-        if let (Arrival::Items { rest, .. }, true) = (&mut arrival, has_begun) {
-            lost = rest.as_mut().and_then(Parcel::pop);
-            // An empty one has nothing to return.
-            rest.take_if(|rest| rest.len() == 0);
-        }
-        (lost.map(|lost| Legacy::Ran(lost.reply)), Some(arrival))
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -925,80 +628,6 @@ impl Shelf<Requests> for Ledger {
     fn join(&self, deadline: Option<Instant>) -> bool {
         self.tender.join(deadline) && self.herald.join(deadline)
     }
-}
-
-impl Books {
-    /// The slot and record of the task of that name.
-    fn find(&mut self, id: FutureId) -> Option<(usize, &mut Record)> {
-        let records = self.records.iter_mut().enumerate();
-        records
-            .filter_map(|(slot, record)| Some((slot, record.as_mut()?)))
-            .find(|(_, record)| match &record.work {
-                Posted::Task { id: own, .. } => *own == id,
-                Posted::Parcel { .. } => false,
-                Posted::Ticket(requests) => requests.contains(id),
-            })
-    }
-
-    fn count(&mut self, pieces: &[Piece]) {
-        for (values, errors) in pieces.iter().map(Piece::counts) {
-            self.counts.completed += values;
-            self.counts.failed += errors;
-        }
-    }
-
-    /// An outcome on its way, counted.
-    fn arrival(&mut self, reply: Box<dyn Reply>, outcome: Encoded) -> Arrival {
-        match outcome {
-            Encoded::Value(_) => self.counts.completed += 1,
-            Encoded::Error(_) => self.counts.failed += 1,
-            Encoded::Killed => self.counts.cancelled += 1,
-        }
-        Arrival::Task { reply, outcome }
-    }
-
-    fn take_told(&mut self, slot: usize) -> Option<Encoded> {
-        match &mut self.records[slot].as_mut()?.work {
-            Posted::Task { told, .. } => told.take(),
-            Posted::Parcel { .. } | Posted::Ticket(_) => None,
-        }
-    }
-}
-
-impl Record {
-    fn is_task(&self) -> bool {
-        matches!(self.work, Posted::Task { .. })
-    }
-
-    /// What it is, unless it is a task, to be queued again.
-    fn into_requests(self) -> Option<Requests> {
-        match self.work {
-            Posted::Task { .. } => None,
-            Posted::Parcel { parcel, .. } => Some(Requests::Parcel(parcel)),
-            Posted::Ticket(requests) => Some(requests),
-        }
-    }
-
-    /// Whether it belongs to the chunk of a map whose items have these names.
-    fn is_one_of(&self, first: FutureId, last: FutureId) -> bool {
-        let name = match &self.work {
-            Posted::Task { id, .. } => *id,
-            Posted::Parcel { parcel, .. } => parcel.id(),
-            Posted::Ticket(requests) if requests.is_empty() => return false,
-            Posted::Ticket(requests) => requests.id(),
-        };
-        (first..=last).contains(&name)
-    }
-}
-
-/// What a dead worker left of a task.
-enum Buried {
-    /// Its outcome.
-    Arrived(Arrival),
-    /// None.
-    Left(Legacy),
-    /// Somebody else has seen to it.
-    Nothing,
 }
 
 #[cfg(test)]

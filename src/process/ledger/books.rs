@@ -1,0 +1,150 @@
+//! What the program knows of the slots of a board: whose task lies there, and where its outcome goes.
+
+use std::sync::Arc;
+
+use crate::backlog::Work;
+use crate::batch::Answers;
+use crate::future::FutureId;
+use crate::process::board::Place;
+use crate::process::bytes::Bytes;
+use crate::process::depot::lease::Lease;
+use crate::process::parcel::Parcel;
+use crate::process::pieces::Piece;
+use crate::process::request::{Encoded, Reply};
+use crate::process::requests::Requests;
+use crate::process::wire::Fault;
+use crate::roster::Counts;
+
+/// What the ledger's lock guards.
+pub(super) struct Books {
+    /// What lies in each slot.
+    pub(super) records: Vec<Option<Record>>,
+    /// The slots where nothing does.
+    pub(super) free: Vec<usize>,
+    /// What came of tasks so far.
+    pub(super) counts: Counts,
+    /// How many of the slots hold items of maps.
+    pub(super) parcels: usize,
+    /// Where outcomes are read.
+    pub(super) scratch: Vec<u8>,
+}
+
+/// What lies in a slot.
+pub(super) struct Record {
+    /// The slot, and the position on the ring.
+    pub(super) place: Place,
+    /// What it is.
+    pub(super) work: Posted,
+    /// Whether somebody is to hear of it at once.
+    pub(super) is_hooked: bool,
+}
+
+/// What lies in a slot.
+pub(super) enum Posted {
+    /// A small task.
+    Task {
+        /// Its future's name.
+        id: FutureId,
+        /// Where its outcome goes.
+        reply: Box<dyn Reply>,
+        /// Where its argument is, if not in the slot.
+        argument: Option<Lease>,
+        /// The outcome, where it came over the link and the slot is not done.
+        told: Option<Encoded>,
+    },
+    /// Items of a map.
+    Parcel {
+        /// They.
+        parcel: Parcel,
+        /// The outcome of one of them, where it came over the link and the slot is not done.
+        told: Option<Result<Bytes, Fault>>,
+        /// How many outcomes were brought home before the slot is done, and how many bytes they take.
+        taken: (usize, usize),
+    },
+    /// What its worker is told over the link.
+    Ticket(Requests),
+}
+
+/// What is on its way to where it was asked for.
+pub(super) enum Arrival {
+    /// The outcome of a task.
+    Task {
+        /// Where it goes.
+        reply: Box<dyn Reply>,
+        /// It.
+        outcome: Encoded,
+    },
+    /// Outcomes of items of a map.
+    Items {
+        /// Where they go.
+        answers: Arc<dyn Answers>,
+        /// They.
+        pieces: Vec<Piece>,
+        /// Items that their worker has not begun.
+        rest: Option<Parcel>,
+    },
+}
+
+impl Books {
+    /// The slot and record of the task of that name.
+    pub(super) fn find(&mut self, id: FutureId) -> Option<(usize, &mut Record)> {
+        let records = self.records.iter_mut().enumerate();
+        records
+            .filter_map(|(slot, record)| Some((slot, record.as_mut()?)))
+            .find(|(_, record)| match &record.work {
+                Posted::Task { id: own, .. } => *own == id,
+                Posted::Parcel { .. } => false,
+                Posted::Ticket(requests) => requests.contains(id),
+            })
+    }
+
+    pub(super) fn count(&mut self, pieces: &[Piece]) {
+        for (values, errors) in pieces.iter().map(Piece::counts) {
+            self.counts.completed += values;
+            self.counts.failed += errors;
+        }
+    }
+
+    /// An outcome on its way, counted.
+    pub(super) fn arrival(&mut self, reply: Box<dyn Reply>, outcome: Encoded) -> Arrival {
+        match outcome {
+            Encoded::Value(_) => self.counts.completed += 1,
+            Encoded::Error(_) => self.counts.failed += 1,
+            Encoded::Killed => self.counts.cancelled += 1,
+        }
+        Arrival::Task { reply, outcome }
+    }
+
+    pub(super) fn take_told(&mut self, slot: usize) -> Option<Encoded> {
+        match &mut self.records[slot].as_mut()?.work {
+            Posted::Task { told, .. } => told.take(),
+            Posted::Parcel { .. } | Posted::Ticket(_) => None,
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn is_task(&self) -> bool {
+        matches!(self.work, Posted::Task { .. })
+    }
+
+    /// What it is, unless it is a task, to be queued again.
+    pub(super) fn into_requests(self) -> Option<Requests> {
+        match self.work {
+            Posted::Task { .. } => None,
+            Posted::Parcel { parcel, .. } => Some(Requests::Parcel(parcel)),
+            Posted::Ticket(requests) => Some(requests),
+        }
+    }
+
+    /// Whether it belongs to the chunk of a map whose items have these names.
+    pub(super) fn is_one_of(&self, first: FutureId, last: FutureId) -> bool {
+        let name = match &self.work {
+            Posted::Task { id, .. } => *id,
+            Posted::Parcel { parcel, .. } => parcel.id(),
+            Posted::Ticket(requests) if requests.is_empty() => return false,
+            Posted::Ticket(requests) => requests.id(),
+        };
+        (first..=last).contains(&name)
+    }
+}
