@@ -24,7 +24,6 @@ struct Heap {
     asleep: [AtomicU64; 1],
     beds: [Line<Bed>; 2],
     bytes: Vec<UnsafeCell<Vec<u8>>>,
-    results: Vec<UnsafeCell<Vec<u8>>>,
 }
 
 impl Heap {
@@ -37,7 +36,6 @@ impl Heap {
             asleep: [AtomicU64::new(0)],
             beds: Default::default(),
             bytes: (0..slots).map(|_| UnsafeCell::new(Vec::new())).collect(),
-            results: (0..slots).map(|_| UnsafeCell::new(Vec::new())).collect(),
         }
     }
 }
@@ -83,10 +81,12 @@ impl Memory for View {
     fn beds(&self) -> &[Line<Bed>] {
         &self.step().beds
     }
-    fn write(&self, slot: usize, bytes: &[u8]) {
+    fn write(&self, slot: usize, offset: usize, bytes: &[u8]) {
         self.step().bytes[slot].with_mut(|place| {
             // SAFETY: loom checks that nobody else reaches the bytes meanwhile.
-            unsafe { *place = bytes.to_vec() };
+            let place = unsafe { &mut *place };
+            place.truncate(offset);
+            place.extend(bytes);
         });
     }
     fn read(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
@@ -95,22 +95,6 @@ impl Memory for View {
             let bytes = unsafe { &*place };
             into.clear();
             into.extend(&bytes[..size]);
-        });
-    }
-    fn write_result(&self, slot: usize, offset: usize, bytes: &[u8]) {
-        self.step().results[slot].with_mut(|place| {
-            // SAFETY: as above.
-            let results = unsafe { &mut *place };
-            results.truncate(offset);
-            results.extend(bytes);
-        });
-    }
-    fn read_results(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
-        self.step().results[slot].with(|place| {
-            // SAFETY: as above.
-            let results = unsafe { &*place };
-            into.clear();
-            into.extend(&results[..size]);
         });
     }
 }

@@ -21,14 +21,10 @@ pub(crate) trait Memory {
     /// A bit a worker: it sleeps.
     fn asleep(&self) -> &[AtomicU64];
     fn beds(&self) -> &[Line<Bed>];
-    /// Copies bytes into a slot; at most [`INLINE`].
-    fn write(&self, slot: usize, bytes: &[u8]);
+    /// Copies bytes into a slot, from that offset on; no further than [`INLINE`].
+    fn write(&self, slot: usize, offset: usize, bytes: &[u8]);
     /// Copies so many bytes out of a slot; at most [`INLINE`].
     fn read(&self, slot: usize, size: usize, into: &mut Vec<u8>);
-    /// Copies bytes to the place for items' results, at that offset; no further than [`INLINE`].
-    fn write_result(&self, slot: usize, offset: usize, bytes: &[u8]);
-    /// Copies so many bytes out of the place for items' results; at most [`INLINE`].
-    fn read_results(&self, slot: usize, size: usize, into: &mut Vec<u8>);
 }
 
 /// Bytes of an argument or result that a slot has room for.
@@ -103,8 +99,6 @@ const PLACES: usize = 4;
 
 /// The part with the slots' bytes, of the parts in a board's memory.
 const BYTES: usize = 6;
-/// The part with the results of items.
-const RESULTS: usize = 7;
 
 /// Workers above this are too many for a board.
 pub(crate) const MAX_WORKERS: usize = 1024;
@@ -123,7 +117,7 @@ impl Plan {
     }
 
     /// Where the parts begin, and where the last one ends.
-    fn offsets(self) -> [usize; 8] {
+    fn offsets(self) -> [usize; 7] {
         let words = |bits: usize| bits.div_ceil(64) * 8;
         let sizes = [
             size_of::<Header>(),
@@ -132,7 +126,6 @@ impl Plan {
             self.workers * size_of::<Line<Bed>>(),
             self.slots * PLACES * size_of::<AtomicU32>(),
             self.slots * size_of::<Slot>(),
-            self.slots * INLINE,
             self.slots * INLINE,
         ];
         let mut end = 0;
@@ -144,7 +137,7 @@ impl Plan {
     }
 
     fn size(self) -> usize {
-        self.offsets()[7] + self.slots * INLINE
+        self.offsets()[BYTES] + self.slots * INLINE
     }
 }
 
@@ -181,7 +174,7 @@ pub(crate) struct Mapped {
     /// What lies where.
     plan: Plan,
     /// Where the parts begin.
-    offsets: [usize; 8],
+    offsets: [usize; 7],
 }
 
 // SAFETY: the memory is not tied to a thread; it is reached as atomics, and by raw copies.
@@ -224,34 +217,13 @@ impl Mapped {
         unsafe { std::slice::from_raw_parts(place.cast::<T>().as_ptr(), count) }
     }
 
-    /// A slot's bytes, of the two parts that have such, from that offset on.
-    fn bytes(&self, part: usize, slot: usize, offset: usize) -> *mut u8 {
-        assert!(part >= BYTES && slot < self.plan.slots && offset <= INLINE);
-        let offset = self.offsets[part] + slot * INLINE + offset;
+    /// A slot's bytes from that offset on.
+    fn bytes(&self, slot: usize, offset: usize) -> *mut u8 {
+        assert!(slot < self.plan.slots && offset <= INLINE);
+        let offset = self.offsets[BYTES] + slot * INLINE + offset;
         // SAFETY: the slot is one of the plan's, the offset at most at its end.
         let place = unsafe { self.base.add(offset) };
         place.as_ptr()
-    }
-
-    /// Copies bytes to shared memory.
-    fn copy_in(&self, part: usize, slot: usize, offset: usize, bytes: &[u8]) {
-        assert!(offset <= INLINE && bytes.len() <= INLINE - offset);
-        let place = self.bytes(part, slot, offset);
-        // SAFETY: the slot has room for so many; no reference to shared bytes ever exists.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
-    }
-
-    /// Copies bytes from shared memory.
-    fn copy_out(&self, part: usize, slot: usize, size: usize, into: &mut Vec<u8>) {
-        assert!(size <= INLINE);
-        let place = self.bytes(part, slot, 0);
-        into.clear();
-        into.reserve(size);
-        // SAFETY: the slot holds so many, and the vector has room; the bytes may change meanwhile,
-        // by a worker that misbehaves: then the copy is any bytes, as it may be anyway.
-        unsafe { std::ptr::copy_nonoverlapping(place, into.as_mut_ptr(), size) };
-        // SAFETY: so many were written.
-        unsafe { into.set_len(size) };
     }
 }
 
@@ -286,20 +258,23 @@ impl Memory for Mapped {
         unsafe { self.part(5, self.plan.slots) }
     }
 
-    fn write(&self, slot: usize, bytes: &[u8]) {
-        self.copy_in(BYTES, slot, 0, bytes);
+    fn write(&self, slot: usize, offset: usize, bytes: &[u8]) {
+        assert!(offset <= INLINE && bytes.len() <= INLINE - offset);
+        let place = self.bytes(slot, offset);
+        // SAFETY: the slot has room for so many; no reference to shared bytes ever exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
     }
 
     fn read(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
-        self.copy_out(BYTES, slot, size, into);
-    }
-
-    fn write_result(&self, slot: usize, offset: usize, bytes: &[u8]) {
-        self.copy_in(RESULTS, slot, offset, bytes);
-    }
-
-    fn read_results(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
-        self.copy_out(RESULTS, slot, size, into);
+        assert!(size <= INLINE);
+        let place = self.bytes(slot, 0);
+        into.clear();
+        into.reserve(size);
+        // SAFETY: the slot holds so many, and the vector has room; the bytes may change meanwhile,
+        // by a worker that misbehaves: then the copy is any bytes, as it may be anyway.
+        unsafe { std::ptr::copy_nonoverlapping(place, into.as_mut_ptr(), size) };
+        // SAFETY: so many were written.
+        unsafe { into.set_len(size) };
     }
 }
 

@@ -245,7 +245,7 @@ impl<M: Memory> Board<M> {
             return Publish::Full;
         }
         let place = Place::new(slot, tail);
-        self.memory.write(slot, bytes);
+        self.memory.write(slot, 0, bytes);
         let shared = &self.memory.slots()[slot];
         // ORDERING: Relaxed, all that the state's store releases.
         shared.form.store(form as u32, Ordering::Relaxed);
@@ -413,8 +413,7 @@ impl<M: Memory> Board<M> {
         // ORDERING: Relaxed, both; `progress`, or the state's load, acquired them.
         let size = slot.filled.load(Ordering::Relaxed) as usize;
         let nanos = slot.nanos.load(Ordering::Relaxed);
-        self.memory
-            .read_results(place.slot, size.min(INLINE), bytes);
+        self.memory.read(place.slot, size.min(INLINE), bytes);
         nanos
     }
 
@@ -619,11 +618,11 @@ impl<M: Memory> Board<M> {
         Step::Taken
     }
 
-    /// An item is done; its result is this, and those of all so far take so many bytes with it. Whoever
-    /// sleeps until something comes hears of it.
+    /// An item is done; its result is this, and those of all so far take so many bytes with it. They lie
+    /// where the arguments did, which were copied out. Whoever sleeps until something comes hears of it.
     pub(crate) fn item_ends(&self, place: Place, index: usize, result: &[u8], filled: usize) {
         let offset = filled - result.len();
-        self.memory.write_result(place.slot, offset, result);
+        self.memory.write(place.slot, offset, result);
         let shared = &self.memory.slots()[place.slot];
         // ORDERING: Relaxed; released by the next.
         shared.filled.store(filled as u32, Ordering::Relaxed);
@@ -658,7 +657,7 @@ impl<M: Memory> Board<M> {
     /// RUNNING → DONE, with an outcome of at most [`INLINE`] bytes. Too late: the task was killed,
     /// and so will be the worker.
     pub(crate) fn finish(&self, place: Place, me: usize, form: Form, bytes: &[u8]) -> Step {
-        self.memory.write(place.slot, bytes);
+        self.memory.write(place.slot, 0, bytes);
         let shared = &self.memory.slots()[place.slot];
         // ORDERING: Relaxed, both released by the step.
         shared.form.store(form as u32, Ordering::Relaxed);
