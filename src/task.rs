@@ -772,12 +772,13 @@ impl<A, R: Send + 'static> Portable<A, R> {
     ) -> Result<Manifest, Error> {
         let before = to.len();
         let outcome = unwind::catch(|| {
-            let mut named = match &self.prefix {
-                Some(prefix) => prefix.append(limit, to)?,
-                None => Manifest::default(),
-            };
-            named.join(&(self.append)(&argument, limit, to)?);
+            let prefix = self.prefix.as_ref();
+            let around = prefix.map(|prefix| prefix.append(limit, to)).transpose()?;
+            let mut named = (self.append)(&argument, limit, to)?;
             drop(argument);
+            if let Some(around) = around {
+                named.join(&around);
+            }
             Ok(named)
         });
         let outcome = outcome.unwrap_or_else(|panic| Err(panicked(panic, info, None)));

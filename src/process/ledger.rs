@@ -331,6 +331,26 @@ impl Ledger {
         record.into_requests()
     }
 
+    /// Takes out what no worker has begun in a slot, and has workers not begin the rest.
+    fn take_back(&self, books: &mut Books, slot: usize, taken: &mut Vec<Box<dyn Removed>>) {
+        let Some(record) = &mut books.records[slot] else {
+            return;
+        };
+        if let Posted::Ticket(requests) = &mut record.work {
+            // If its worker asks for it just now, it is told that there is nothing.
+            let all = requests.take_all().into_iter();
+            taken.extend(all.map(|request| Box::new(request) as _));
+        }
+        if self.board.cancel(record.place) == Step::TooLate {
+            return self.board.stop(record.place);
+        }
+        match self.remove(books, slot).map(|record| record.work) {
+            Some(Posted::Task { reply, .. }) => taken.push(Box::new(reply)),
+            Some(Posted::Parcel { parcel, .. }) => taken.push(Box::new(parcel)),
+            Some(Posted::Ticket(_)) | None => {}
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -532,26 +552,9 @@ impl Shelf<Requests> for Ledger {
 
     fn clear(&self) -> Vec<Box<dyn Removed>> {
         let mut books = self.lock();
-        let mut taken: Vec<Box<dyn Removed>> = Vec::new();
+        let mut taken = Vec::new();
         for slot in 0..books.records.len() {
-            let Some(record) = &mut books.records[slot] else {
-                continue;
-            };
-            if let Posted::Ticket(requests) = &mut record.work {
-                // If its worker asks for it just now, it is told that there is nothing.
-                let all = requests.take_all().into_iter();
-                taken.extend(all.map(|request| Box::new(request) as _));
-            }
-            if self.board.cancel(record.place) == Step::TooLate {
-                // Items that a worker has not begun never do.
-                self.board.stop(record.place);
-                continue;
-            }
-            match self.remove(&mut books, slot).map(|record| record.work) {
-                Some(Posted::Task { reply, .. }) => taken.push(Box::new(reply)),
-                Some(Posted::Parcel { parcel, .. }) => taken.push(Box::new(parcel)),
-                Some(Posted::Ticket(_)) | None => {}
-            }
+            self.take_back(&mut books, slot, &mut taken);
         }
         taken
     }
@@ -585,22 +588,11 @@ impl Shelf<Requests> for Ledger {
 
     fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
         let mut books = self.lock();
-        let mut taken: Vec<Box<dyn Removed>> = Vec::new();
+        let mut taken = Vec::new();
         for slot in 0..books.records.len() {
-            let Some(record) = &mut books.records[slot] else {
-                continue;
-            };
-            if !record.is_one_of(first, last) {
-                continue;
-            }
-            if self.board.cancel(record.place) == Step::TooLate {
-                self.board.stop(record.place);
-                continue;
-            }
-            let requests = self.remove(&mut books, slot);
-            if let Some(requests) = requests.and_then(Record::into_requests) {
-                let all = requests.into_parts().0.into_iter();
-                taken.extend(all.map(|request| Box::new(request) as _));
+            let record = books.records[slot].as_ref();
+            if record.is_some_and(|record| record.is_one_of(first, last)) {
+                self.take_back(&mut books, slot, &mut taken);
             }
         }
         taken

@@ -11,11 +11,14 @@ use crate::options::TaskOptions;
 use crate::process::board::layout::INLINE;
 use crate::process::bytes::Bytes;
 use crate::process::depot::lease::FEW;
-use crate::process::parcel::Parcel;
+use crate::process::parcel::{self, Parcel};
 use crate::process::request::{Reply, Request};
 
 // What is longer than a slot has room for goes to the depot.
 const _: () = assert!(FEW == INLINE);
+
+// A parcel fits into a slot.
+const _: () = assert!(parcel::ROOM == INLINE);
 
 /// What waits for a worker process.
 pub(crate) enum Requests {
