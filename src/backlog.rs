@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
+use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock};
 
 /// What waits in a backlog: a task, or a chunk of them with ascending names.
 pub(crate) trait Work: Send + 'static {
@@ -38,7 +39,19 @@ impl<W: Work> Removed for Whole<W> {
 
 /// A queue, first in first out by name, out of which tasks can be withdrawn. What returns to it
 /// (its worker was lost before it began) is older than what came later, and goes to the front.
+///
+/// It is made of two halves, so that those who add and those who take do not wait for each other.
 pub(crate) struct Backlog<W> {
+    /// The older half, which is taken from; locked before the other.
+    front: Mutex<Half<W>>,
+    /// The newer half, which is added to; it becomes the front once that is empty.
+    back: Mutex<Half<W>>,
+    /// How often something was added.
+    pushes: AtomicU32,
+}
+
+/// A half of a backlog.
+struct Half<W> {
     /// What waits, with its first name, names ascending; withdrawn ones leave `None`, though never at
     /// the front.
     waiting: VecDeque<(FutureId, Option<W>)>,
@@ -49,7 +62,102 @@ pub(crate) struct Backlog<W> {
 }
 
 impl<W: Work> Backlog<W> {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self {
+            front: Mutex::new(Half::new()),
+            back: Mutex::new(Half::new()),
+            pushes: AtomicU32::new(0),
+        }
+    }
+
+    /// Adds new work.
+    pub(crate) fn push(&self, work: W) {
+        let mut back = lock(&self.back);
+        back.push(work);
+        // ORDERING: Relaxed; a hint for who looks, who then takes the lock.
+        let pushes = self.pushes.load(Ordering::Relaxed);
+        // ORDERING: Relaxed; as above, and the lock keeps others from counting.
+        self.pushes.store(pushes.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How often something was added so far, as a hint.
+    pub(crate) fn pushes(&self) -> u32 {
+        // ORDERING: Relaxed; as in `push`.
+        self.pushes.load(Ordering::Relaxed)
+    }
+
+    /// Takes back what was taken.
+    pub(crate) fn put_back(&self, work: W) {
+        lock(&self.front).push(work);
+    }
+
+    /// The oldest.
+    pub(crate) fn pop(&self) -> Option<W> {
+        let mut front = lock(&self.front);
+        if front.waiting.is_empty() {
+            std::mem::swap(&mut *front, &mut *lock(&self.back));
+        }
+        front.pop()
+    }
+
+    /// Takes out one task; the caller drops what is left of it, off locks.
+    pub(crate) fn withdraw(&self, id: FutureId) -> Option<Box<dyn Removed>> {
+        let (mut front, mut back) = self.lock();
+        front.withdraw(id).or_else(|| back.withdraw(id))
+    }
+
+    /// Takes out what was added last under this first name, if nobody has.
+    pub(crate) fn recall(&self, id: FutureId) -> Option<W> {
+        let (mut front, mut back) = self.lock();
+        back.recall(id).or_else(|| front.recall(id))
+    }
+
+    /// Takes out the pieces whose first names are among these, first and last.
+    pub(crate) fn take_between(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
+        let (mut front, mut back) = self.lock();
+        let mut taken = front.take_between(first, last);
+        taken.append(&mut back.take_between(first, last));
+        taken
+    }
+
+    /// Whether the task waits.
+    pub(crate) fn holds(&self, id: FutureId) -> bool {
+        let (front, back) = self.lock();
+        front.holds(id) || back.holds(id)
+    }
+
+    /// How many tasks wait.
+    pub(crate) fn tasks(&self) -> usize {
+        let (front, back) = self.lock();
+        front.tasks + back.tasks
+    }
+
+    /// How many workers could begin something.
+    pub(crate) fn len(&self) -> usize {
+        let (front, back) = self.lock();
+        front.pieces + back.pieces
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Everything.
+    pub(crate) fn take_all(&self) -> Vec<Box<dyn Removed>> {
+        let (mut front, mut back) = self.lock();
+        let mut all = front.take_all();
+        all.append(&mut back.take_all());
+        all
+    }
+
+    fn lock(&self) -> (MutexGuard<'_, Half<W>>, MutexGuard<'_, Half<W>>) {
+        let front = lock(&self.front);
+        (front, lock(&self.back))
+    }
+}
+
+impl<W: Work> Half<W> {
+    const fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
             pieces: 0,
@@ -57,7 +165,7 @@ impl<W: Work> Backlog<W> {
         }
     }
 
-    pub(crate) fn push(&mut self, work: W) {
+    fn push(&mut self, work: W) {
         self.tasks += work.len();
         self.pieces += 1;
         let id = work.id();
@@ -69,8 +177,7 @@ impl<W: Work> Backlog<W> {
         }
     }
 
-    /// The oldest.
-    pub(crate) fn pop(&mut self) -> Option<W> {
+    fn pop(&mut self) -> Option<W> {
         let (_, work) = self.waiting.pop_front()?;
         let Some(work) = work else {
             unreachable!("what is withdrawn is not left at the front")
@@ -79,8 +186,7 @@ impl<W: Work> Backlog<W> {
         Some(work)
     }
 
-    /// Takes out one task; the caller drops what is left of it, off locks.
-    pub(crate) fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+    fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
         let at = self.at(id)?;
         let (_, place) = &mut self.waiting[at];
         let work = place.as_mut()?;
@@ -97,12 +203,18 @@ impl<W: Work> Backlog<W> {
         Some(Box::new(Whole(work)))
     }
 
-    /// Takes out the pieces whose first names are among these, first and last.
-    pub(crate) fn take_between(
-        &mut self,
-        first: FutureId,
-        last: FutureId,
-    ) -> Vec<Box<dyn Removed>> {
+    fn recall(&mut self, id: FutureId) -> Option<W> {
+        let at = self.at(id)?;
+        let (first, place) = &mut self.waiting[at];
+        if *first != id {
+            return None;
+        }
+        let work = place.take()?;
+        self.forget(work.len());
+        Some(work)
+    }
+
+    fn take_between(&mut self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
         let from = self.waiting.partition_point(|(id, _)| *id < first);
         let to = self.waiting.partition_point(|(id, _)| *id <= last);
         let mut taken: Vec<Box<dyn Removed>> = Vec::new();
@@ -137,28 +249,12 @@ impl<W: Work> Backlog<W> {
         behind.checked_sub(1)
     }
 
-    /// Whether the task waits.
-    pub(crate) fn holds(&self, id: FutureId) -> bool {
+    fn holds(&self, id: FutureId) -> bool {
         let chunk = self.at(id).and_then(|at| self.waiting[at].1.as_ref());
         chunk.is_some_and(|work| work.contains(id))
     }
 
-    /// How many tasks wait.
-    pub(crate) fn tasks(&self) -> usize {
-        self.tasks
-    }
-
-    /// How many workers could begin something.
-    pub(crate) fn len(&self) -> usize {
-        self.pieces
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pieces == 0
-    }
-
-    /// Everything.
-    pub(crate) fn take_all(&mut self) -> Vec<Box<dyn Removed>> {
+    fn take_all(&mut self) -> Vec<Box<dyn Removed>> {
         (self.tasks, self.pieces) = (0, 0);
         let all = std::mem::take(&mut self.waiting).into_iter();
         all.filter_map(|(_, work)| Some(Box::new(Whole(work?)) as _))
@@ -196,28 +292,28 @@ mod tests {
     }
 
     fn backlog(chunks: &[&[u64]]) -> Backlog<Names> {
-        let mut backlog = Backlog::new();
+        let backlog = Backlog::new();
         for chunk in chunks {
             backlog.push(Names(chunk.to_vec()));
         }
         backlog
     }
 
-    fn rest(mut backlog: Backlog<Names>) -> Vec<Vec<u64>> {
+    fn rest(backlog: Backlog<Names>) -> Vec<Vec<u64>> {
         std::iter::from_fn(|| backlog.pop()).map(|n| n.0).collect()
     }
 
     #[test]
     fn old_ones_that_return_go_to_the_front() {
-        let mut backlog = backlog(&[&[1], &[2], &[3]]);
+        let backlog = backlog(&[&[1], &[2], &[3]]);
         let first = backlog.pop().unwrap();
-        backlog.push(first);
+        backlog.put_back(first);
         assert_eq!(rest(backlog), [[1], [2], [3]]);
     }
 
     #[test]
     fn single_tasks_and_items_of_chunks_can_be_withdrawn() {
-        let mut backlog = backlog(&[&[1], &[2, 3, 4], &[5]]);
+        let backlog = backlog(&[&[1], &[2, 3, 4], &[5]]);
         for id in [1, 2, 4] {
             assert!(
                 backlog.withdraw(FutureId::from_number(id)).is_some(),

@@ -1,27 +1,34 @@
 //! Threads that serve one backlog: what thread pools and process pools have in common.
 //!
 //! A worker is a thread. It looks for work with [`Post::take`], says what it begins and ends, and
-//! leaves when there is none and the crew closes. One lock guards backlog and roster; no user
-//! code runs under it, and no cell's lock is taken under it.
+//! leaves when there is none and the crew closes. One lock guards stage and roster, those of the
+//! workers' duties and of the backlog come after it, in this order; no user code runs under any of
+//! them, and no cell's lock is taken under them.
+//!
+//! A task goes from who submits it to its worker without the crew's lock, as long as nobody has to
+//! be started or woken for it: `is_attentive` says so. Who submits adds to the backlog and then looks
+//! at it; who makes it true does so and then looks into the backlog. One of them sees the other.
 
 mod post;
 mod shelf;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::backlog::{Backlog, Removed, Work};
+use crate::duty::{Duty, Killed, Status};
 use crate::error::Error;
 use crate::executor::Stats;
 use crate::fork;
 use crate::future::{FutureId, Place, Recall, Verdict};
 use crate::observer::Observer;
 use crate::options::Shutdown;
-use crate::roster::{Killed, Roster, Status, Worker};
+use crate::roster::{Roster, Worker};
 use crate::sync::{
-    Condvar, JoinHandle, Mutex, MutexGuard, ThreadId, lock, sleep, spawn, this_thread,
+    AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, fence, lock, sleep,
+    spawn, this_thread,
 };
 use crate::timer;
 use crate::unwind::discard;
@@ -35,8 +42,12 @@ const MAX_FAILURES: u32 = 3;
 
 /// The threads of one pool, and what they are to do.
 pub(crate) struct Crew<W: Work> {
-    /// Backlog, roster, stage.
-    state: Mutex<State<W>>,
+    /// Roster, stage.
+    state: Mutex<State>,
+    /// Accepted, and not begun.
+    backlog: Backlog<W>,
+    /// Whether who adds to the backlog is to look, under the lock, who is there: 0 or 1.
+    is_attentive: AtomicU32,
     /// Notified when there is work, or none any more: idle workers wait here.
     work: Condvar,
     /// Notified when a worker is ready or has left, or the stage changes.
@@ -53,7 +64,7 @@ pub(crate) struct Crew<W: Work> {
     observer: Option<Arc<dyn Observer>>,
     /// Where workers take tasks by themselves, if they do.
     shelf: Option<Arc<dyn Shelf<W>>>,
-    /// How often there was something new for workers.
+    /// How often there was something new for workers, other than work.
     news: AtomicU32,
     /// Whether tasks are refused: what the stage says, for who asks without the lock.
     is_refusing: AtomicBool,
@@ -76,11 +87,9 @@ pub(crate) struct Limits {
 pub(crate) type Career<W> = Box<dyn Fn(&Post<W>) + Send + Sync>;
 
 /// What the lock guards.
-struct State<W: Work> {
+struct State {
     /// Whether tasks are accepted.
     stage: Stage,
-    /// Accepted, and not begun.
-    backlog: Backlog<W>,
     /// Tasks that were admitted, and are about to be submitted.
     admitted: usize,
     /// Whether workers are being ended from outside.
@@ -101,6 +110,8 @@ struct State<W: Work> {
     warming: usize,
     /// Whether a worker looks for work, and need not be woken.
     is_searched: bool,
+    /// How many workers sleep until there is work.
+    sleepers: usize,
 }
 
 /// Whether tasks are accepted.
@@ -169,7 +180,6 @@ impl<W: Work> Crew<W> {
         Arc::new(Self {
             state: Mutex::new(State {
                 stage: Stage::Open,
-                backlog: Backlog::new(),
                 admitted: 0,
                 stopping: false,
                 roster: Roster::default(),
@@ -180,7 +190,10 @@ impl<W: Work> Crew<W> {
                 lost: 0,
                 warming: 0,
                 is_searched: false,
+                sleepers: 0,
             }),
+            backlog: Backlog::new(),
+            is_attentive: AtomicU32::new(1),
             work: Condvar::new(),
             change: Condvar::new(),
             room: Condvar::new(),
@@ -214,7 +227,7 @@ impl<W: Work> Crew<W> {
             if let Some(error) = state.stage.refusal() {
                 return Admit::Refused(error);
             }
-            let waiting = state.backlog.tasks() + state.admitted;
+            let waiting = self.backlog.tasks() + state.admitted;
             match (self.limits.max_pending, patience) {
                 (Some(limit), _) if waiting >= limit && caller_waits => {
                     state = self.sleep(&self.room, state);
@@ -237,15 +250,42 @@ impl<W: Work> Crew<W> {
 
     /// Queues work that was admitted for the next free worker, starting one where there is room.
     pub(crate) fn submit(self: &Arc<Self>, work: W) -> Submit<W> {
+        let submit = self.submit_more(work);
         self.withdraw_admission();
-        self.submit_more(work)
+        submit
     }
 
-    /// Queues work whose admission was used up by another part of it.
+    /// Queues work whose admission is used up by another part of it.
     pub(crate) fn submit_more(self: &Arc<Self>, work: W) -> Submit<W> {
         if self.origin.is_elsewhere() {
             return Submit::Refused(work, forked());
         }
+        if self.shelf.is_some() {
+            return self.submit_to_shelf(work);
+        }
+        let id = work.id();
+        self.backlog.push(work);
+        // ORDERING: SeqCst; against `look_out`: either we see that we are to look, or who made it so
+        // sees the work.
+        fence(Ordering::SeqCst);
+        // ORDERING: Relaxed; the fence.
+        if self.is_attentive.load(Ordering::Relaxed) == 0 {
+            return Submit::Accepted;
+        }
+        let mut state = self.lock();
+        if let Some(error) = state.stage.refusal() {
+            return match self.backlog.recall(id) {
+                Some(work) => Submit::Refused(work, error),
+                None => Submit::Accepted, // a worker has it, or whoever ended the crew
+            };
+        }
+        let staffed = self.staff(&mut state);
+        drop(state);
+        self.break_unless(staffed);
+        Submit::Accepted
+    }
+
+    fn submit_to_shelf(self: &Arc<Self>, work: W) -> Submit<W> {
         let mut state = self.lock();
         if let Some(error) = state.stage.refusal() {
             return Submit::Refused(work, error);
@@ -258,20 +298,33 @@ impl<W: Work> Crew<W> {
         Submit::Accepted
     }
 
+    /// Whether who adds to the backlog is to look who is there. To be called after each change of what
+    /// it depends on; who does so to have others look must look into the backlog afterwards.
+    fn look_out(&self, state: &State) {
+        let is_attentive = !matches!(state.stage, Stage::Open)
+            || state.roster.len() < self.limits.max_workers
+            || (state.sleepers > 0 && !state.is_searched);
+        // ORDERING: Relaxed; the fence.
+        self.is_attentive
+            .store(u32::from(is_attentive), Ordering::Relaxed);
+        // ORDERING: SeqCst; as in `submit_more`.
+        fence(Ordering::SeqCst);
+    }
+
     /// Puts new work behind all other.
-    fn queue(&self, state: &mut State<W>, work: W) {
+    fn queue(&self, state: &mut State, work: W) {
         let Some(shelf) = &self.shelf else {
-            return state.backlog.push(work);
+            return self.backlog.push(work);
         };
-        let overflow = if state.backlog.is_empty() {
+        let overflow = if self.backlog.is_empty() {
             shelf.put(work, Origin::Fresh)
         } else {
             Err(work)
         };
         if let Err(work) = overflow {
             // Who makes room asks for more only if he knew before that there is more.
-            let is_known = !state.backlog.is_empty();
-            state.backlog.push(work);
+            let is_known = !self.backlog.is_empty();
+            self.backlog.push(work);
             if !is_known {
                 self.restock_in(state);
             }
@@ -286,19 +339,19 @@ impl<W: Work> Crew<W> {
         self.announce();
     }
 
-    fn restock_in(&self, state: &mut State<W>) {
+    fn restock_in(&self, state: &mut State) {
         let Some(shelf) = &self.shelf else {
             return;
         };
         // Said before there is found to be no room: who makes some from then on asks for more.
-        shelf.set_behind(!state.backlog.is_empty());
-        while let Some(work) = state.backlog.pop() {
+        shelf.set_behind(!self.backlog.is_empty());
+        while let Some(work) = self.backlog.pop() {
             if let Err(work) = shelf.put(work, Origin::Queued) {
-                state.backlog.push(work);
+                self.backlog.put_back(work);
                 break;
             }
         }
-        let is_behind = !state.backlog.is_empty();
+        let is_behind = !self.backlog.is_empty();
         if !is_behind {
             shelf.set_behind(false);
         }
@@ -317,9 +370,9 @@ impl<W: Work> Crew<W> {
     }
 
     /// Whether tasks wait for a worker.
-    fn has_waiting(&self, state: &State<W>) -> bool {
+    fn has_waiting(&self) -> bool {
         let waits = |shelf: &Arc<dyn Shelf<W>>| shelf.load().waiting > 0;
-        !state.backlog.is_empty() || self.shelf.as_ref().is_some_and(waits)
+        !self.backlog.is_empty() || self.shelf.as_ref().is_some_and(waits)
     }
 
     pub(crate) fn max_workers(&self) -> usize {
@@ -331,7 +384,7 @@ impl<W: Work> Crew<W> {
             return Stats::default();
         }
         let state = self.lock();
-        let stats = state.roster.stats(state.backlog.tasks());
+        let stats = state.roster.stats(&self.backlog);
         match &self.shelf {
             Some(shelf) => shelf.load().added_to(stats),
             None => stats,
@@ -344,8 +397,8 @@ impl<W: Work> Crew<W> {
             return;
         }
         let mut state = self.lock();
-        state.roster.count(Verdict::Cancelled);
-        let rest = state.backlog.withdraw(id);
+        state.roster.counts().count(Verdict::Cancelled);
+        let rest = self.backlog.withdraw(id);
         if rest.is_none() {
             state.roster.withdraw(id);
         }
@@ -360,8 +413,8 @@ impl<W: Work> Crew<W> {
         let Some(shelf) = &self.shelf else {
             return Recall::Elsewhere;
         };
-        let mut state = self.lock();
-        match state.backlog.withdraw(id) {
+        let _state = self.lock();
+        match self.backlog.withdraw(id) {
             Some(removed) => Recall::Recalled(Box::new(removed)),
             None => shelf.recall(id),
         }
@@ -372,18 +425,18 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return Place::Elsewhere;
         }
-        let mut state = self.lock();
-        if state.backlog.holds(id) {
+        let state = self.lock();
+        if self.backlog.holds(id) {
             let workers = state.roster.workers();
             return Place::Queued {
                 workers: workers.map(|worker| worker.thread.thread().id()).collect(),
                 may_grow: state.roster.len() < self.limits.max_workers,
             };
         }
-        match state.roster.running(id) {
-            Some((_, worker)) => Place::Running(worker.thread.thread().id()),
-            None => Place::Elsewhere,
-        }
+        let running = state
+            .roster
+            .with_running(id, |_, worker, _| worker.thread.thread().id());
+        running.map_or(Place::Elsewhere, Place::Running)
     }
 
     /// The threads that there are.
@@ -401,9 +454,7 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return;
         }
-        let mut state = self.lock();
-        let removed = state.backlog.withdraw(id);
-        drop(state);
+        let removed = self.backlog.withdraw(id);
         self.make_room();
         if let Some(removed) = removed {
             removed.fail(error, &mut |verdict| self.count(verdict));
@@ -415,7 +466,7 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return;
         }
-        self.lock().roster.count(verdict);
+        self.lock().roster.counts().count(verdict);
     }
 
     /// A task was settled as timed out, while its thread goes on.
@@ -429,9 +480,9 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return;
         }
-        if let Some((_, worker)) = self.lock().roster.running(id) {
-            worker.progress.request_cancel();
-        }
+        // The worker begins nothing else meanwhile.
+        let ask = |_, worker: &Worker, _: &mut _| worker.progress.request_cancel();
+        self.lock().roster.with_running(id, ask);
     }
 
     /// Marks the task as killed if a worker runs it; what is at that worker's index, looked up under
@@ -440,12 +491,12 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return None;
         }
-        let mut state = self.lock();
-        let (index, worker) = state.roster.running(id)?;
-        if let Status::Busy { killed, .. } = &mut worker.status {
-            *killed = Killed::Yes;
-        }
-        Some(at(index))
+        self.lock().roster.with_running(id, |index, _, shift| {
+            if let Status::Busy { killed, .. } = &mut shift.status {
+                *killed = Killed::Yes;
+            }
+            at(index)
+        })
     }
 
     /// Nobody wants what has not begun of a map's items of these names, first and last: cancels it.
@@ -454,8 +505,8 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return;
         }
-        let mut state = self.lock();
-        let mut unwanted = state.backlog.take_between(first, last);
+        let state = self.lock();
+        let mut unwanted = self.backlog.take_between(first, last);
         if let Some(shelf) = &self.shelf {
             unwanted.append(&mut shelf.abandon(first, last));
         }
@@ -472,7 +523,7 @@ impl<W: Work> Crew<W> {
         let mut state = self.lock();
         let error = match state.stage.clone() {
             Stage::Open | Stage::Closing => {
-                state.backlog.push(work);
+                self.backlog.put_back(work);
                 self.restock_in(&mut state);
                 let staffed = self.staff(&mut state);
                 drop(state);
@@ -490,8 +541,9 @@ impl<W: Work> Crew<W> {
     pub(crate) fn bereave(&self, index: usize) {
         let mut state = self.lock();
         if let Some(worker) = state.roster.worker(index) {
-            if worker.status == Status::Idle {
-                worker.status = Status::Bereft;
+            let mut shift = worker.duty.lock();
+            if shift.status == Status::Idle {
+                shift.status = Status::Bereft;
                 self.work.notify_all();
             }
         }
@@ -515,7 +567,7 @@ impl<W: Work> Crew<W> {
     }
 
     /// Whether all workers are ready, or never will be; starts those that are missing.
-    fn warmth(self: &Arc<Self>, state: &mut State<W>) -> Option<Result<(), Error>> {
+    fn warmth(self: &Arc<Self>, state: &mut State) -> Option<Result<(), Error>> {
         if let Some(error) = state.stage.refusal() {
             return Some(Err(error));
         }
@@ -540,8 +592,8 @@ impl<W: Work> Crew<W> {
             return;
         }
         state.stage = Stage::Broken(error.clone());
-        self.refuse_more();
-        let queued = self.take_queued(&mut state);
+        self.refuse_more(&state);
+        let queued = self.take_queued();
         self.restock_in(&mut state);
         self.notify_all();
         drop(state);
@@ -551,8 +603,8 @@ impl<W: Work> Crew<W> {
     }
 
     /// Everything that no worker has taken.
-    fn take_queued(&self, state: &mut State<W>) -> Vec<Box<dyn Removed>> {
-        let mut queued = state.backlog.take_all();
+    fn take_queued(&self) -> Vec<Box<dyn Removed>> {
+        let mut queued = self.backlog.take_all();
         if let Some(shelf) = &self.shelf {
             let mut first = shelf.clear();
             first.append(&mut queued);
@@ -570,12 +622,12 @@ impl<W: Work> Crew<W> {
         let mut state = self.lock();
         if let Stage::Open = state.stage {
             state.stage = Stage::Closing;
-            self.refuse_more();
+            self.refuse_more(&state);
         }
         let mut cancelled = Vec::new();
         if let (true, Stage::Closing | Stage::Cancelling) = (how.cancels, &state.stage) {
             state.stage = Stage::Cancelling;
-            cancelled = self.take_queued(&mut state);
+            cancelled = self.take_queued();
         }
         self.restock_in(&mut state);
         self.notify_all();
@@ -586,9 +638,10 @@ impl<W: Work> Crew<W> {
         !how.waits || self.wait_until_gone(deadline)
     }
 
-    fn refuse_more(&self) {
+    fn refuse_more(&self, state: &State) {
         // ORDERING: Relaxed; a hint, of which the stage is the truth.
         self.is_refusing.store(true, Ordering::Relaxed);
+        self.look_out(state);
     }
 
     /// Cancels what is queued, and has lost workers not replaced: they are about to be ended.
@@ -603,12 +656,14 @@ impl<W: Work> Crew<W> {
     /// The backlog has become shorter: wakes who waits for that, where anybody may.
     fn make_room(&self) {
         if self.limits.max_pending.is_some() {
+            // Nobody is between his look and his sleep.
+            drop(self.lock());
             self.room.notify_one();
         }
     }
 
     fn notify_all(&self) {
-        // ORDERING: Relaxed; as in `staff`.
+        // ORDERING: Relaxed; a hint for who looks, who then takes the lock.
         self.news.fetch_add(1, Ordering::Relaxed);
         self.work.notify_all();
         self.change.notify_all();
@@ -677,31 +732,31 @@ impl<W: Work> Crew<W> {
     // ---- staffing ----------------------------------------------------------------------------
 
     /// Wakes an idle worker for what was queued, or starts one.
-    fn staff(self: &Arc<Self>, state: &mut State<W>) -> Result<(), Error> {
+    fn staff(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
         if let Some(shelf) = &self.shelf {
             // Those who are there look by themselves, and are enough.
             if state.roster.len() == self.limits.max_workers {
                 return Ok(());
             }
-            let most = state.backlog.len() + shelf.occupied();
+            let most = self.backlog.len() + shelf.occupied();
             if most <= state.roster.free() {
                 return Ok(());
             }
         }
+        // Counted before what waits: who takes something of that meanwhile is not missed.
+        let free = state.roster.free();
         let load = self.shelf.as_ref().map(|shelf| shelf.load());
-        let waiting = state.backlog.len() + load.map_or(0, |load| load.waiting);
+        let waiting = self.backlog.len() + load.map_or(0, |load| load.waiting);
         if waiting == 0 {
             return Ok(());
         }
-        // ORDERING: Relaxed; a hint for who looks, who then takes the lock.
-        self.news.fetch_add(1, Ordering::Relaxed);
-        if !state.is_searched && state.roster.idle() > 0 {
+        if !state.is_searched && state.sleepers > 0 {
             self.work.notify_one();
         }
         // Where starts have failed again and again, those that are ready go on alone.
         let may_start = state.failures < MAX_FAILURES || state.roster.ready() == 0;
         let busy = load.map_or(0, |load| load.running + load.claimed);
-        let needed = may_start && waiting + busy > state.roster.free();
+        let needed = may_start && waiting + busy > free;
         if needed && state.roster.len() < self.limits.max_workers {
             let started = self.start_worker(state);
             if let (Err(error), 0) = (&started, state.roster.len()) {
@@ -712,26 +767,28 @@ impl<W: Work> Crew<W> {
         Ok(())
     }
 
-    fn start_worker(self: &Arc<Self>, state: &mut State<W>) -> io::Result<()> {
+    fn start_worker(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let index = state.roster.vacancy();
-        let progress = Arc::new(Progress::default());
+        let (duty, progress) = (Arc::new(Duty::new()), Arc::new(Progress::default()));
         let name = format!("{}_{index}", self.name_prefix);
-        let (crew, its_progress) = (Arc::clone(self), Arc::clone(&progress));
+        let (its_duty, its_progress) = (Arc::clone(&duty), Arc::clone(&progress));
+        let crew = Arc::clone(self);
         // The new thread looks at the roster only under the lock that we hold: it is seated then.
         let thread = spawn(name, move || {
-            Post::new(crew, index, its_progress).serve();
+            Post::new(crew, index, its_duty, its_progress).serve();
         })?;
         if state.lost > 0 {
             state.lost -= 1;
             state.roster.count_restart();
         }
         let worker = Worker {
-            status: Status::Starting,
+            duty,
             thread,
             waits_for_others: false,
             progress,
         };
         state.roster.seat(index, worker);
+        self.look_out(state);
         Ok(())
     }
 
@@ -744,15 +801,11 @@ impl<W: Work> Crew<W> {
 
     // ---- the lock ----------------------------------------------------------------------------
 
-    fn lock(&self) -> MutexGuard<'_, State<W>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
-    fn sleep<'a>(
-        &self,
-        event: &Condvar,
-        state: MutexGuard<'a, State<W>>,
-    ) -> MutexGuard<'a, State<W>> {
+    fn sleep<'a>(&self, event: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         sleep(event, state)
     }
 
@@ -760,9 +813,9 @@ impl<W: Work> Crew<W> {
     fn sleep_until<'a>(
         &self,
         event: &Condvar,
-        state: MutexGuard<'a, State<W>>,
+        state: MutexGuard<'a, State>,
         deadline: Option<Instant>,
-    ) -> MutexGuard<'a, State<W>> {
+    ) -> MutexGuard<'a, State> {
         let Some(deadline) = deadline else {
             return self.sleep(event, state);
         };

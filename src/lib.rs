@@ -24,6 +24,7 @@ mod executor;
 mod serial;
 mod observer;
 mod backlog;
+mod duty;
 mod roster;
 mod crew;
 mod thread;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::backlog::{Backlog, Work};
+use crate::duty::{Counts, Duty, Shift, Status};
 use crate::executor::Stats;
-use crate::future::{FutureId, Verdict};
-use crate::sync::{JoinHandle, ThreadId};
+use crate::future::FutureId;
+use crate::sync::{JoinHandle, MutexGuard, ThreadId};
 use crate::worker::Progress;
 
 /// The workers of one pool, and what they have done.
@@ -12,64 +14,22 @@ use crate::worker::Progress;
 pub(crate) struct Roster {
     /// A worker's index is its place.
     seats: Vec<Option<Worker>>,
-    /// What came of the tasks so far.
+    /// What came of tasks that ended without a worker, or whose worker has left.
     counts: Counts,
+    /// Workers replaced.
+    restarts: u64,
 }
 
 /// One worker.
 pub(crate) struct Worker {
     /// What it is doing.
-    pub(crate) status: Status,
+    pub(crate) duty: Arc<Duty>,
     /// Its thread.
     pub(crate) thread: JoinHandle<()>,
     /// Its thread waits, in a task or callback, for the others to be gone.
     pub(crate) waits_for_others: bool,
     /// What its tasks can see of it.
     pub(crate) progress: Arc<Progress>,
-}
-
-/// What a worker is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// Getting ready.
-    Starting,
-    /// Waiting for a task.
-    Idle,
-    /// Waiting, but its process has died: it is to leave.
-    Bereft,
-    /// At work on a chunk.
-    Busy {
-        /// What it runs now.
-        task: Option<FutureId>,
-        /// How many it has not begun, and will.
-        rest: i64,
-        /// The first and the last task of the chunk.
-        chunk: (FutureId, FutureId),
-        /// Somebody killed the task: its outcome no longer counts.
-        killed: Killed,
-    },
-}
-
-/// Whether a running task was killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Killed {
-    /// It was.
-    Yes,
-    /// It was not.
-    No,
-}
-
-/// What came of the tasks of a pool.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    /// Values.
-    pub(crate) completed: u64,
-    /// Errors.
-    pub(crate) failed: u64,
-    /// Cancellations.
-    pub(crate) cancelled: u64,
-    /// Workers replaced.
-    restarts: u64,
 }
 
 impl Roster {
@@ -87,7 +47,10 @@ impl Roster {
     }
 
     pub(crate) fn unseat(&mut self, index: usize) -> Option<Worker> {
-        self.seats.get_mut(index)?.take()
+        let worker = self.seats.get_mut(index)?.take()?;
+        self.counts
+            .add(std::mem::take(&mut worker.duty.lock().counts));
+        Some(worker)
     }
 
     pub(crate) fn worker(&mut self, index: usize) -> Option<&mut Worker> {
@@ -108,19 +71,26 @@ impl Roster {
         workers.find(|worker| worker.thread.thread().id() == id)
     }
 
-    /// The worker that runs this task, and its index.
-    pub(crate) fn running(&mut self, id: FutureId) -> Option<(usize, &mut Worker)> {
-        let seats = self.seats.iter_mut().enumerate();
-        seats
-            .filter_map(|(index, seat)| Some((index, seat.as_mut()?)))
-            .find(|(_, w)| matches!(w.status, Status::Busy { task, .. } if task == Some(id)))
+    /// Acts on the worker that runs this task, and its index, while it runs it.
+    pub(crate) fn with_running<R>(
+        &self,
+        id: FutureId,
+        act: impl FnOnce(usize, &Worker, &mut Shift) -> R,
+    ) -> Option<R> {
+        for (index, worker) in self.seats() {
+            let mut shift = worker.duty.lock();
+            if shift.runs(id) {
+                return Some(act(index, worker, &mut shift));
+            }
+        }
+        None
     }
 
     /// A task that no longer waits was cancelled before it began: whoever has it in his chunk will
     /// not begin it.
-    pub(crate) fn withdraw(&mut self, id: FutureId) {
-        for worker in self.seats.iter_mut().flatten() {
-            if let Status::Busy { rest, chunk, .. } = &mut worker.status {
+    pub(crate) fn withdraw(&self, id: FutureId) {
+        for (_, worker) in self.seats() {
+            if let Status::Busy { rest, chunk, .. } = &mut worker.duty.lock().status {
                 if (chunk.0..=chunk.1).contains(&id) {
                     *rest -= 1;
                 }
@@ -130,86 +100,77 @@ impl Roster {
 
     /// Nobody wants what has not begun of tasks of these names, first and last: it does not count any
     /// more. Acts on the index of each worker that is at work on some of them.
-    pub(crate) fn abandon(&mut self, first: FutureId, last: FutureId, act: &mut dyn FnMut(usize)) {
-        for (index, seat) in self.seats.iter_mut().enumerate() {
-            let Some(Worker {
-                status: Status::Busy { rest, chunk, .. },
-                ..
-            }) = seat
-            else {
-                continue;
-            };
-            if first <= chunk.1 && chunk.0 <= last {
-                *rest = 0;
-                act(index);
+    pub(crate) fn abandon(&self, first: FutureId, last: FutureId, act: &mut dyn FnMut(usize)) {
+        for (index, worker) in self.seats() {
+            let mut shift = worker.duty.lock();
+            if let Status::Busy { rest, chunk, .. } = &mut shift.status {
+                if first <= chunk.1 && chunk.0 <= last {
+                    *rest = 0;
+                    act(index);
+                }
             }
         }
+    }
+
+    fn seats(&self) -> impl Iterator<Item = (usize, &Worker)> {
+        let seats = self.seats.iter().enumerate();
+        seats.filter_map(|(index, seat)| Some((index, seat.as_ref()?)))
     }
 
     /// Workers that will look for a task without being started.
     pub(crate) fn free(&self) -> usize {
-        let looks = |w: &&Worker| matches!(w.status, Status::Idle | Status::Starting);
-        self.workers().filter(looks).count()
-    }
-
-    pub(crate) fn idle(&self) -> usize {
-        self.workers().filter(|w| w.status == Status::Idle).count()
+        self.count_of(|status| matches!(status, Status::Idle | Status::Starting))
     }
 
     /// Workers past their start.
     pub(crate) fn ready(&self) -> usize {
-        let ready = |w: &&Worker| matches!(w.status, Status::Idle | Status::Busy { .. });
-        self.workers().filter(ready).count()
+        self.count_of(|status| matches!(status, Status::Idle | Status::Busy { .. }))
     }
 
-    pub(crate) fn count(&mut self, verdict: Verdict) {
-        let counter = match verdict {
-            Verdict::Completed => &mut self.counts.completed,
-            Verdict::Failed => &mut self.counts.failed,
-            Verdict::Cancelled => &mut self.counts.cancelled,
-            Verdict::Late => return,
-        };
-        *counter += 1;
+    fn count_of(&self, is_one: impl Fn(Status) -> bool) -> usize {
+        let workers = self.workers();
+        workers
+            .filter(|worker| is_one(worker.duty.status()))
+            .count()
+    }
+
+    /// What came of tasks that ended without a worker.
+    pub(crate) fn counts(&mut self) -> &mut Counts {
+        &mut self.counts
     }
 
     pub(crate) fn count_restart(&mut self) {
-        self.counts.restarts += 1;
+        self.restarts += 1;
     }
 
-    /// The public figures; `waiting` tasks are in the backlog.
-    pub(crate) fn stats(&self, waiting: usize) -> Stats {
-        let busy = |w: &Worker| match w.status {
-            Status::Busy { task, rest, .. } => {
-                let rest = usize::try_from(rest).unwrap_or(0);
-                (usize::from(task.is_some()), rest)
-            }
-            _ => (0, 0),
+    /// The public figures, all of one moment.
+    pub(crate) fn stats<W: Work>(&self, backlog: &Backlog<W>) -> Stats {
+        // Nobody takes work from the backlog meanwhile.
+        let shifts: Vec<MutexGuard<'_, Shift>> =
+            self.workers().map(|worker| worker.duty.lock()).collect();
+        let mut stats = Stats {
+            workers: shifts.len(),
+            pending: backlog.tasks(),
+            worker_restarts: self.restarts,
+            ..Stats::default()
         };
-        let (running, begun) = self
-            .workers()
-            .map(busy)
-            .fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
-        Stats {
-            workers: self.len(),
-            idle: self.idle(),
-            pending: waiting + begun,
-            running,
-            completed: self.counts.completed,
-            failed: self.counts.failed,
-            cancelled: self.counts.cancelled,
-            worker_restarts: self.counts.restarts,
+        let mut counts = self.counts;
+        for shift in shifts {
+            counts.add(shift.counts);
+            match shift.status {
+                Status::Idle => stats.idle += 1,
+                Status::Busy { task, rest, .. } => {
+                    stats.running += usize::from(task.is_some());
+                    stats.pending += usize::try_from(rest).unwrap_or(0);
+                }
+                Status::Starting | Status::Bereft => {}
+            }
         }
-    }
-}
-
-impl Status {
-    /// At work on so many tasks, of these names.
-    pub(crate) fn busy_with(tasks: usize, chunk: (FutureId, FutureId)) -> Self {
-        Self::Busy {
-            task: None,
-            rest: i64::try_from(tasks).unwrap_or(i64::MAX),
-            chunk,
-            killed: Killed::No,
+        Stats {
+            completed: counts.completed,
+            failed: counts.failed,
+            cancelled: counts.cancelled,
+            ..stats
         }
     }
 }

@@ -25,6 +25,7 @@ const LAYERS: &[&str] = &[
     "worker",
     "observer",
     "backlog",
+    "duty",
     // Memory that many processes read, and what a task needs to know of its travels.
     "process::sys",
     "process::depot::blocks",

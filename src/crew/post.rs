@@ -2,16 +2,15 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Crew, MAX_FAILURES, Stage, State};
 use crate::backlog::Work;
+use crate::duty::{Duty, Killed, Status, Take};
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
 use crate::observer::{Watch, WorkerEnd};
-use crate::roster::{Killed, Status};
-use crate::sync::{MutexGuard, look_around};
+use crate::sync::{MutexGuard, Ordering, look_around};
 use crate::worker::Progress;
 
 /// A worker's place in its crew. Dropping it leaves the crew.
@@ -20,6 +19,8 @@ pub(crate) struct Post<W: Work> {
     crew: Arc<Crew<W>>,
     /// The worker's index.
     index: usize,
+    /// What it is doing.
+    duty: Arc<Duty>,
     /// What its tasks can see of it.
     progress: Arc<Progress>,
     /// Tells the observer.
@@ -50,11 +51,17 @@ pub(crate) enum Conclude {
 const MAX_INTERRUPTIONS: u32 = 1000;
 
 impl<W: Work> Post<W> {
-    pub(super) fn new(crew: Arc<Crew<W>>, index: usize, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(
+        crew: Arc<Crew<W>>,
+        index: usize,
+        duty: Arc<Duty>,
+        progress: Arc<Progress>,
+    ) -> Self {
         let watch = RefCell::new(Watch::new(crew.observer.clone(), index));
         Self {
             crew,
             index,
+            duty,
             progress,
             watch,
         }
@@ -83,85 +90,121 @@ impl<W: Work> Post<W> {
         let mut state = self.crew.lock();
         state.failures = 0;
         state.interruptions = 0;
-        self.set(&mut state, Status::Idle);
+        self.duty.set(Status::Idle);
         self.crew.change.notify_all();
     }
 
     /// The next work; `None`: leave. This is where a worker takes a task.
     pub(crate) fn take(&self) -> Option<W> {
-        let patience = self.crew.limits.idle_timeout;
+        let work = match self.duty.take_from(&self.crew.backlog) {
+            Take::Work(work) => Some(work),
+            Take::Nothing => self.wait_for_work(),
+            Take::Bereft => None,
+        };
+        if work.is_some() && self.crew.limits.max_pending.is_some() {
+            // Nobody is between his look and his sleep.
+            drop(self.crew.lock());
+            self.crew.room.notify_all();
+        }
+        work
+    }
+
+    fn wait_for_work(&self) -> Option<W> {
+        let crew = &*self.crew;
+        let patience = crew.limits.idle_timeout;
         let patience = patience.and_then(|limit| Instant::now().checked_add(limit));
-        let mut state = self.crew.lock();
+        let mut state = crew.lock();
         let mut has_searched = false;
         loop {
-            if self.status(&mut state) == Some(Status::Bereft) {
-                return None;
-            }
-            if let Some(work) = state.backlog.pop() {
-                if has_searched && !state.backlog.is_empty() {
-                    // Nobody was woken for it while we looked.
-                    self.crew.work.notify_one();
+            let seen = self.news();
+            match self.duty.take_from(&crew.backlog) {
+                Take::Bereft => return None,
+                Take::Work(work) => {
+                    if state.sleepers > 0 && !crew.backlog.is_empty() {
+                        // Nobody was woken for it while somebody looked.
+                        crew.work.notify_one();
+                    }
+                    return Some(work);
                 }
-                self.set(
-                    &mut state,
-                    Status::busy_with(work.len(), (work.id(), work.last())),
-                );
-                if self.crew.limits.max_pending.is_some() {
-                    self.crew.room.notify_all();
-                }
-                return Some(work);
+                Take::Nothing => {}
             }
             let Stage::Open = state.stage else {
                 return None;
             };
             if patience.is_some_and(|end| end <= Instant::now()) {
                 // No longer idle: what comes from now on is for somebody else.
-                self.set(&mut state, Status::Bereft);
+                self.duty.set(Status::Bereft);
                 return None;
             }
-            self.set(&mut state, Status::Idle);
             state = if has_searched || state.is_searched {
                 has_searched = false;
-                self.crew.sleep_until(&self.crew.work, state, patience)
+                self.sleep(state, patience)
             } else {
                 has_searched = true;
-                self.search(state)
+                self.search(state, seen)
             };
         }
     }
 
-    /// Looks for work for a while; nobody else does, and nobody is woken for it meanwhile.
-    fn search<'a>(&'a self, mut state: MutexGuard<'a, State<W>>) -> MutexGuard<'a, State<W>> {
-        let news = || {
-            // ORDERING: Relaxed; a hint, after which the lock is taken.
-            self.crew.news.load(Ordering::Relaxed)
-        };
-        let before = news();
+    /// Sleeps until somebody is to take what is in the backlog.
+    fn sleep<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        patience: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        let crew = &*self.crew;
+        state.sleepers += 1;
+        crew.look_out(&state);
+        // Who added something before he was to look has not woken us.
+        if crew.backlog.is_empty() {
+            state = crew.sleep_until(&crew.work, state, patience);
+        }
+        state.sleepers -= 1;
+        crew.look_out(&state);
+        state
+    }
+
+    /// Looks for work for a while, if there was nothing new since; nobody else does, and nobody is
+    /// woken for it meanwhile.
+    fn search<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        seen: (u32, u32),
+    ) -> MutexGuard<'a, State> {
         state.is_searched = true;
+        self.crew.look_out(&state);
         drop(state);
-        look_around(|| news() != before);
+        look_around(|| self.news() != seen);
         let mut state = self.crew.lock();
         state.is_searched = false;
+        // The caller looks into the backlog.
+        self.crew.look_out(&state);
         state
+    }
+
+    /// What changes with what there is to do.
+    fn news(&self) -> (u32, u32) {
+        // ORDERING: Relaxed; a hint, after which the lock is taken.
+        let news = self.crew.news.load(Ordering::Relaxed);
+        (self.crew.backlog.pushes(), news)
     }
 
     /// The worker has taken this work by itself.
     pub(crate) fn accept(&self, work: &W) {
-        let mut state = self.crew.lock();
-        let chunk = (work.id(), work.last());
-        self.set(&mut state, Status::busy_with(work.len(), chunk));
+        self.duty.set(Status::busy_with(work));
     }
 
     /// The worker is through with what it had taken by itself.
     pub(crate) fn rest(&self) {
-        self.set(&mut self.crew.lock(), Status::Idle);
+        self.duty.set(Status::Idle);
     }
 
     /// The worker begins this task; said before the task's cell says so, so that who sees it
     /// running finds its worker.
     pub(crate) fn begin(&self, id: FutureId) {
-        self.progress.begin_task();
         self.update_busy(|task, rest, _| {
+            // Who asks the task before to stop finds it over.
+            self.progress.begin_task();
             *task = Some(id);
             *rest -= 1;
         });
@@ -198,12 +241,7 @@ impl<W: Work> Post<W> {
 
     /// The rest of the chunk will not begin.
     pub(crate) fn forget(&self) {
-        let mut state = self.crew.lock();
-        if let Some(worker) = state.roster.worker(self.index) {
-            if let Status::Busy { rest, .. } = &mut worker.status {
-                *rest = 0;
-            }
-        }
+        self.update_busy(|_, rest, _| *rest = 0);
     }
 
     /// The outcome of the task has arrived: does it count?
@@ -221,15 +259,15 @@ impl<W: Work> Post<W> {
     /// goes on.
     pub(crate) fn end(&self, verdict: Verdict) {
         self.watch.borrow_mut().task_finished(verdict);
-        let mut state = self.crew.lock();
-        state.roster.count(verdict);
-        match self.status(&mut state) {
-            Some(Status::Busy {
-                rest: ..=0,
-                killed: Killed::No,
-                ..
-            }) => self.set(&mut state, Status::Idle),
-            _ => drop(state),
+        let mut shift = self.duty.lock();
+        shift.counts.count(verdict);
+        if let Status::Busy {
+            rest: ..=0,
+            killed: Killed::No,
+            ..
+        } = shift.status
+        {
+            shift.status = Status::Idle;
         }
     }
 
@@ -250,7 +288,7 @@ impl<W: Work> Post<W> {
         self.watch.borrow_mut().worker_ended(WorkerEnd::Lost);
         let mut state = self.crew.lock();
         state.lost += 1;
-        self.set(&mut state, Status::Starting);
+        self.duty.set(Status::Starting);
         self.restart_or_leave(&mut state)
     }
 
@@ -282,12 +320,12 @@ impl<W: Work> Post<W> {
         self.restart_or_leave(&mut state)
     }
 
-    fn restart_or_leave(&self, state: &mut State<W>) -> Next {
+    fn restart_or_leave(&self, state: &mut State) -> Next {
         let wanted = match state.stage {
             Stage::Broken(_) => false,
             _ if state.stopping => false,
-            Stage::Closing | Stage::Cancelling => self.crew.has_waiting(state),
-            Stage::Open => self.crew.has_waiting(state) || state.warming > 0,
+            Stage::Closing | Stage::Cancelling => self.crew.has_waiting(),
+            Stage::Open => self.crew.has_waiting() || state.warming > 0,
         };
         if !wanted {
             return Next::Leave;
@@ -300,24 +338,11 @@ impl<W: Work> Post<W> {
     }
 
     fn update_busy(&self, f: impl FnOnce(&mut Option<FutureId>, &mut i64, &mut Killed)) {
-        let mut state = self.crew.lock();
-        if let Some(worker) = state.roster.worker(self.index) {
-            if let Status::Busy {
-                task, rest, killed, ..
-            } = &mut worker.status
-            {
-                f(task, rest, killed);
-            }
-        }
-    }
-
-    fn status(&self, state: &mut State<W>) -> Option<Status> {
-        state.roster.worker(self.index).map(|worker| worker.status)
-    }
-
-    fn set(&self, state: &mut State<W>, status: Status) {
-        if let Some(worker) = state.roster.worker(self.index) {
-            worker.status = status;
+        if let Status::Busy {
+            task, rest, killed, ..
+        } = &mut self.duty.lock().status
+        {
+            f(task, rest, killed);
         }
     }
 }
@@ -332,6 +357,7 @@ impl<W: Work> Drop for Post<W> {
         self.let_go();
         let mut state = self.crew.lock();
         let mut own = state.roster.unseat(self.index);
+        self.crew.look_out(&state);
         let staffed = match state.stage {
             Stage::Broken(_) => Ok(()),
             _ => self.crew.staff(&mut state),

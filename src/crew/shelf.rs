@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use crate::backlog::Removed;
+use crate::duty::Counts;
 use crate::executor::Stats;
 use crate::future::{FutureId, Recall};
-use crate::roster::Counts;
 
 /// Where workers take tasks by themselves, in order, before the backlog. Called under the crew's
 /// lock, unless it says otherwise, so that it must not call the crew.

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::backlog::{Removed, Work};
 use crate::crew::{Crew, Load, Origin, Shelf};
+use crate::duty::Counts;
 use crate::error::Error;
 use crate::future::{FutureId, News, Recall};
 use crate::process::board::layout::{Handle, Mapped, Plan};
@@ -26,7 +27,6 @@ use crate::process::request::{Encoded, Reply};
 use crate::process::requests::{Requests, Small};
 use crate::process::tender::{Bringer, Need, Store, Tender};
 use crate::process::wire::Fault;
-use crate::roster::Counts;
 use crate::state::Start;
 use crate::unwind;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::backlog::Work;
 use crate::batch::Answers;
+use crate::duty::Counts;
 use crate::future::FutureId;
 use crate::process::board::Place;
 use crate::process::bytes::Bytes;
@@ -13,7 +14,6 @@ use crate::process::pieces::Piece;
 use crate::process::request::{Encoded, Reply};
 use crate::process::requests::Requests;
 use crate::process::wire::Fault;
-use crate::roster::Counts;
 
 /// What the ledger's lock guards.
 pub(super) struct Books {
