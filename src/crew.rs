@@ -13,8 +13,10 @@ mod post;
 mod shelf;
 
 use std::io;
+use std::num::NonZero;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::backlog::{Backlog, Removed, Work};
@@ -68,6 +70,8 @@ pub(crate) struct Crew<W: Work> {
     news: AtomicU32,
     /// Whether tasks are refused: what the stage says, for who asks without the lock.
     is_refusing: AtomicBool,
+    /// How many workers may look for work at a time, where others would sleep.
+    max_searchers: usize,
     /// The process whose threads these are.
     origin: fork::Origin,
 }
@@ -108,8 +112,8 @@ struct State {
     lost: usize,
     /// How many callers of `warm_up` wait for all workers.
     warming: usize,
-    /// Whether a worker looks for work, and need not be woken.
-    is_searched: bool,
+    /// How many workers look for work: while there are any, nobody is woken for it.
+    searchers: usize,
     /// How many workers sleep until there is work.
     sleepers: usize,
 }
@@ -177,6 +181,7 @@ impl<W: Work> Crew<W> {
         shelf: Option<Arc<dyn Shelf<W>>>,
         career: Career<W>,
     ) -> Arc<Self> {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Arc::new(Self {
             state: Mutex::new(State {
                 stage: Stage::Open,
@@ -189,7 +194,7 @@ impl<W: Work> Crew<W> {
                 interruptions: 0,
                 lost: 0,
                 warming: 0,
-                is_searched: false,
+                searchers: 0,
                 sleepers: 0,
             }),
             backlog: Backlog::new(),
@@ -204,6 +209,7 @@ impl<W: Work> Crew<W> {
             shelf,
             news: AtomicU32::new(0),
             is_refusing: AtomicBool::new(false),
+            max_searchers: cores,
             origin: fork::Origin::here(),
         })
     }
@@ -303,7 +309,7 @@ impl<W: Work> Crew<W> {
     fn look_out(&self, state: &State) {
         let is_attentive = !matches!(state.stage, Stage::Open)
             || state.roster.len() < self.limits.max_workers
-            || (state.sleepers > 0 && !state.is_searched);
+            || (state.sleepers > 0 && state.searchers == 0);
         // ORDERING: Relaxed; the fence.
         self.is_attentive
             .store(u32::from(is_attentive), Ordering::Relaxed);
@@ -750,7 +756,7 @@ impl<W: Work> Crew<W> {
         if waiting == 0 {
             return Ok(());
         }
-        if !state.is_searched && state.sleepers > 0 {
+        if state.searchers == 0 && state.sleepers > 0 {
             self.work.notify_one();
         }
         // Where starts have failed again and again, those that are ready go on alone.

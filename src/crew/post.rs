@@ -136,7 +136,7 @@ impl<W: Work> Post<W> {
                 self.duty.set(Status::Bereft);
                 return None;
             }
-            state = if has_searched || state.is_searched {
+            state = if has_searched || state.searchers >= crew.max_searchers {
                 has_searched = false;
                 self.sleep(state, patience)
             } else {
@@ -164,19 +164,18 @@ impl<W: Work> Post<W> {
         state
     }
 
-    /// Looks for work for a while, if there was nothing new since; nobody else does, and nobody is
-    /// woken for it meanwhile.
+    /// Looks for work for a while, if there was nothing new since; nobody is woken for it meanwhile.
     fn search<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         seen: (u32, u32),
     ) -> MutexGuard<'a, State> {
-        state.is_searched = true;
+        state.searchers += 1;
         self.crew.look_out(&state);
         drop(state);
         look_around(|| self.news() != seen);
         let mut state = self.crew.lock();
-        state.is_searched = false;
+        state.searchers -= 1;
         // The caller looks into the backlog.
         self.crew.look_out(&state);
         state
