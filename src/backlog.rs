@@ -52,13 +52,53 @@ pub(crate) struct Backlog<W> {
 
 /// A half of a backlog.
 struct Half<W> {
-    /// What waits, with its first name, names ascending; withdrawn ones leave `None`, though never at
-    /// the front.
-    waiting: VecDeque<(FutureId, Option<W>)>,
+    /// What waits, names ascending; withdrawn ones leave their places, though never at the front.
+    waiting: VecDeque<Place<W>>,
+    /// The name of the one at the back.
+    last: Option<FutureId>,
     /// How many of those there are.
     pieces: usize,
     /// How many tasks that is.
     tasks: usize,
+}
+
+/// A place in a queue.
+enum Place<W> {
+    /// It waits.
+    Waits(W),
+    /// What waited here was withdrawn; its first name.
+    Left(FutureId),
+}
+
+impl<W: Work> Place<W> {
+    /// The first name.
+    fn id(&self) -> FutureId {
+        match self {
+            Self::Waits(work) => work.id(),
+            Self::Left(id) => *id,
+        }
+    }
+
+    /// What waits.
+    fn work(&self) -> Option<&W> {
+        match self {
+            Self::Waits(work) => Some(work),
+            Self::Left(_) => None,
+        }
+    }
+
+    /// Takes out what waits.
+    fn take(&mut self) -> Option<W> {
+        let left = Self::Left(self.id());
+        std::mem::replace(self, left).into_work()
+    }
+
+    fn into_work(self) -> Option<W> {
+        match self {
+            Self::Waits(work) => Some(work),
+            Self::Left(_) => None,
+        }
+    }
 }
 
 impl<W: Work> Backlog<W> {
@@ -160,6 +200,7 @@ impl<W: Work> Half<W> {
     const fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
+            last: None,
             pieces: 0,
             tasks: 0,
         }
@@ -169,17 +210,17 @@ impl<W: Work> Half<W> {
         self.tasks += work.len();
         self.pieces += 1;
         let id = work.id();
-        if self.waiting.back().is_none_or(|(last, _)| *last < id) {
-            self.waiting.push_back((id, Some(work)));
+        if self.waiting.is_empty() || self.last < Some(id) {
+            self.last = Some(id);
+            self.waiting.push_back(Place::Waits(work));
         } else {
-            let at = self.waiting.partition_point(|(other, _)| *other < id);
-            self.waiting.insert(at, (id, Some(work)));
+            let at = self.waiting.partition_point(|place| place.id() < id);
+            self.waiting.insert(at, Place::Waits(work));
         }
     }
 
     fn pop(&mut self) -> Option<W> {
-        let (_, work) = self.waiting.pop_front()?;
-        let Some(work) = work else {
+        let Some(work) = self.waiting.pop_front()?.into_work() else {
             unreachable!("what is withdrawn is not left at the front")
         };
         self.forget(work.len());
@@ -188,14 +229,15 @@ impl<W: Work> Half<W> {
 
     fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
         let at = self.at(id)?;
-        let (_, place) = &mut self.waiting[at];
-        let work = place.as_mut()?;
-        if work.len() > 1 {
-            let item = work.remove(id)?;
-            self.tasks -= 1;
-            return Some(item);
+        let place = &mut self.waiting[at];
+        if let Place::Waits(work) = place {
+            if work.len() > 1 {
+                let item = work.remove(id)?;
+                self.tasks -= 1;
+                return Some(item);
+            }
         }
-        if work.id() != id {
+        if place.id() != id {
             return None;
         }
         let work = place.take()?;
@@ -205,8 +247,8 @@ impl<W: Work> Half<W> {
 
     fn recall(&mut self, id: FutureId) -> Option<W> {
         let at = self.at(id)?;
-        let (first, place) = &mut self.waiting[at];
-        if *first != id {
+        let place = &mut self.waiting[at];
+        if place.id() != id {
             return None;
         }
         let work = place.take()?;
@@ -215,11 +257,11 @@ impl<W: Work> Half<W> {
     }
 
     fn take_between(&mut self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
-        let from = self.waiting.partition_point(|(id, _)| *id < first);
-        let to = self.waiting.partition_point(|(id, _)| *id <= last);
+        let from = self.waiting.partition_point(|place| place.id() < first);
+        let to = self.waiting.partition_point(|place| place.id() <= last);
         let mut taken: Vec<Box<dyn Removed>> = Vec::new();
         for at in from..to {
-            if let Some(work) = self.waiting[at].1.take() {
+            if let Some(work) = self.waiting[at].take() {
                 self.tasks -= work.len();
                 self.pieces -= 1;
                 taken.push(Box::new(Whole(work)));
@@ -238,26 +280,26 @@ impl<W: Work> Half<W> {
 
     /// Leaves nothing at the front that was withdrawn.
     fn trim(&mut self) {
-        while let Some((_, None)) = self.waiting.front() {
+        while let Some(Place::Left(_)) = self.waiting.front() {
             self.waiting.pop_front();
         }
     }
 
     /// Where the task would be, if it waits.
     fn at(&self, id: FutureId) -> Option<usize> {
-        let behind = self.waiting.partition_point(|(first, _)| *first <= id);
+        let behind = self.waiting.partition_point(|place| place.id() <= id);
         behind.checked_sub(1)
     }
 
     fn holds(&self, id: FutureId) -> bool {
-        let chunk = self.at(id).and_then(|at| self.waiting[at].1.as_ref());
+        let chunk = self.at(id).and_then(|at| self.waiting[at].work());
         chunk.is_some_and(|work| work.contains(id))
     }
 
     fn take_all(&mut self) -> Vec<Box<dyn Removed>> {
         (self.tasks, self.pieces) = (0, 0);
         let all = std::mem::take(&mut self.waiting).into_iter();
-        all.filter_map(|(_, work)| Some(Box::new(Whole(work?)) as _))
+        all.filter_map(|place| Some(Box::new(Whole(place.into_work()?)) as _))
             .collect()
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::future::Future;
 use crate::map::{Map, MapUnordered};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
-use crate::task::{Payload, Task};
+use crate::payload::Payload;
+use crate::task::Task;
 
 /// Runs functions somewhere else, and hands out futures of their results.
 /// (`concurrent.futures.Executor`)

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::deadlock;
 use crate::error::Error;
 use crate::state::{
-    Arrived, Callback, Cell, Ending, Letter, Outcome, Publish, Register, Settling, Start, Waited,
-    WatchKey, Watcher, Withdraw,
+    Arrived, Callback, Cell, Ending, Letter, Look, Outcome, Publish, Register, Settling, Start,
+    Waited, WatchKey, Watcher, Withdraw,
 };
 use crate::sync::ThreadId;
 use crate::sync::look_around;
@@ -37,8 +37,8 @@ use crate::unwind::{self, discard};
 /// ```
 #[must_use = "dropping a future detaches its task; call `result`, `.await` it, or keep it"]
 pub struct Future<T> {
-    /// The cell, shared with the promise.
-    shared: Arc<Shared<T>>,
+    /// What it shares with the promise.
+    contract: Arc<Contract<T>>,
     /// `&Future` lends `&T` to late callbacks: `Sync` asks for `T: Sync`.
     lends: PhantomData<T>,
 }
@@ -70,19 +70,39 @@ impl<T> Unpin for Future<T> {}
 pub struct FutureId(u64);
 
 /// The pool's end. Dropping it settles the future as cancelled.
-pub(crate) struct Promise<T> {
-    /// The cell; `None` once settled.
-    shared: Option<Arc<Shared<T>>>,
+pub(crate) struct Promise<T, B: Body<T>> {
+    /// What it shares with the future; `None` once settled.
+    contract: Option<Arc<Contract<T, B>>>,
 }
 
-/// What both ends point to.
-struct Shared<T> {
+/// What both ends point to, all of a task in one piece of memory: what is to be done, and what comes of
+/// it.
+pub(crate) struct Contract<T, B: ?Sized = dyn Body<T>> {
     /// Names the task.
     id: FutureId,
     /// Where the task stands, and its outcome.
     cell: Cell<T>,
     /// The pool that accepted the task.
     owner: OnceLock<Weak<dyn Owner>>,
+    /// What is to be done.
+    body: B,
+}
+
+/// What is to be done by a task that gives a `T`.
+pub(crate) trait Body<T>: Send + Sync {
+    /// Drops what has not been called, which may be user values.
+    fn discard(&self);
+    /// Turns what has arrived into the outcome.
+    fn open(&self) -> Outcome<T>;
+}
+
+/// What can be done to a task whoever has it, its types erased.
+pub(crate) trait Settle: Send + Sync {
+    /// The name of its future.
+    fn id(&self) -> FutureId;
+    /// Settles it with this error, in place of running it. By the one who has its promise, which
+    /// is used up by that.
+    fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
 }
 
 /// What a pool hears of the tasks that it accepted.
@@ -246,17 +266,18 @@ impl FutureId {
 }
 
 /// Both ends of a new task.
-pub(crate) fn pair<T>() -> (Future<T>, Promise<T>) {
-    let shared = Arc::new(Shared {
+pub(crate) fn pair<T, B: Body<T> + 'static>(body: B) -> (Future<T>, Promise<T, B>) {
+    let contract = Arc::new(Contract {
         id: FutureId::first_of(1),
         cell: Cell::new(),
         owner: OnceLock::new(),
+        body,
     });
     let promise = Promise {
-        shared: Some(Arc::clone(&shared)),
+        contract: Some(Arc::clone(&contract)),
     };
     let future = Future {
-        shared,
+        contract,
         lends: PhantomData,
     };
     (future, promise)
@@ -350,7 +371,7 @@ impl<T> Future<T> {
 
     fn wait_to(&self, deadline: Option<Instant>) -> Waited {
         match deadline {
-            Some(_) => self.shared.wait(deadline),
+            Some(_) => self.contract.wait(deadline),
             None => self.wait_without_limit(),
         }
     }
@@ -358,7 +379,7 @@ impl<T> Future<T> {
     fn wait_without_limit(&self) -> Waited {
         let looked_at = deadlock::is_worker() && !self.done();
         let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited()]));
-        self.shared.wait(None)
+        self.contract.wait(None)
     }
 
     /// Cancels the task if it has not begun. (`Future.cancel()`)
@@ -383,16 +404,16 @@ impl<T> Future<T> {
         reason = "often called for its effect alone"
     )]
     pub fn cancel(&self) -> bool {
-        let remains = match self.shared.recall() {
+        let remains = match self.contract.recall() {
             Recall::Recalled(remains) => Some(remains),
             Recall::Elsewhere => None,
             Recall::Begun => return false,
         };
-        let cancelled = match self.shared.cell.withdraw() {
+        let cancelled = match self.contract.cell.withdraw() {
             Withdraw::Yours(settling) => {
                 complete(settling, || {
-                    if let Some(owner) = self.shared.owner() {
-                        owner.withdrawn(self.shared.id);
+                    if let Some(owner) = self.contract.owner() {
+                        owner.withdrawn(self.contract.id);
                     }
                 });
                 true
@@ -429,7 +450,11 @@ impl<T> Future<T> {
     )]
     pub fn kill(&self) -> bool {
         self.cancel()
-            || (!self.done() && self.shared.owner().is_some_and(|o| o.kill(self.shared.id)))
+            || (!self.done()
+                && self
+                    .contract
+                    .owner()
+                    .is_some_and(|o| o.kill(self.contract.id)))
             || self.cancelled()
     }
 
@@ -442,7 +467,7 @@ impl<T> Future<T> {
     #[must_use]
     pub fn cancelled(&self) -> bool {
         matches!(
-            self.shared.ending(),
+            self.contract.ending(),
             Some(Ending::Withdrawn | Ending::Killed)
         )
     }
@@ -450,21 +475,25 @@ impl<T> Future<T> {
     /// Whether a worker runs the task now. (`Future.running()`)
     #[must_use]
     pub fn running(&self) -> bool {
-        let cell = &self.shared.cell;
+        let cell = &self.contract.cell;
         cell.is_running()
-            || (cell.is_open() && self.shared.owner().is_some_and(|o| o.runs(self.shared.id)))
+            || (cell.is_open()
+                && self
+                    .contract
+                    .owner()
+                    .is_some_and(|o| o.runs(self.contract.id)))
     }
 
     /// Whether the task is over, in whatever way. (`Future.done()`)
     #[must_use]
     pub fn done(&self) -> bool {
-        self.shared.ending().is_some()
+        self.contract.ending().is_some()
     }
 
     /// The future's name; [`FutureId`] has an example.
     #[must_use]
     pub fn id(&self) -> FutureId {
-        self.shared.id
+        self.contract.id
     }
 
     /// Calls `f` with the outcome. (`Future.add_done_callback()`)
@@ -489,12 +518,12 @@ impl<T> Future<T> {
     pub fn add_done_callback(&self, f: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
         let mut f: Callback<T> = Box::new(f);
         f = loop {
-            match self.shared.cell.add_callback(f) {
-                Register::Registered => return self.shared.hook(),
+            match self.contract.cell.add_callback(f) {
+                Register::Registered => return self.contract.hook(),
                 Register::Done(f) => break f,
                 Register::Arrived(again) => f = again,
             }
-            self.shared.open();
+            let _ = self.contract.look();
         };
         let outcome = match self.outcome() {
             Some(outcome) => outcome.as_ref(),
@@ -505,20 +534,20 @@ impl<T> Future<T> {
 
     /// What a worker that waits for this future waits for.
     pub(crate) fn awaited(&self) -> deadlock::Awaited {
-        deadlock::Awaited::Task(self.shared.owner(), self.shared.id)
+        deadlock::Awaited::Task(self.contract.owner(), self.contract.id)
     }
 
     /// Calls `watcher` once a look would find the future done; `false`: now.
     pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
-        let is_watched = self.shared.watch(key, watcher);
+        let is_watched = Waiting(&self.contract).watch(key, watcher);
         if is_watched {
-            self.shared.hook();
+            self.contract.hook();
         }
         is_watched
     }
 
     pub(crate) fn unwatch(&self, key: WatchKey) {
-        self.shared.cell.unwatch(key);
+        self.contract.cell.unwatch(key);
     }
 
     /// Whether it is done with an error; `false` while it is not done, or cancelled.
@@ -531,7 +560,7 @@ impl<T> Future<T> {
         debug_assert!(self.done());
         // SAFETY: callers have seen the cell done, and the borrow of `self`, the one handle,
         // keeps `take` away.
-        unsafe { self.shared.cell.outcome() }
+        unsafe { self.contract.cell.outcome() }
     }
 
     /// Takes the value of a future that is done, or copies its error.
@@ -539,7 +568,7 @@ impl<T> Future<T> {
         debug_assert!(self.done());
         // SAFETY: callers have seen the cell done, and `&mut self`, the one handle, lends to
         // nobody else meanwhile.
-        let outcome = unsafe { self.shared.cell.outcome_mut() };
+        let outcome = unsafe { self.contract.cell.outcome_mut() };
         match outcome.take() {
             Some(Err(error)) => {
                 *outcome = Some(Err(error.clone()));
@@ -557,15 +586,17 @@ impl<T> std::future::Future for Future<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
-            match this.shared.cell.set_waker(context.waker()) {
+            match this.contract.cell.set_waker(context.waker()) {
                 Register::Registered => {
-                    this.shared.hook();
+                    this.contract.hook();
                     return Poll::Pending;
                 }
                 Register::Done(()) => return Poll::Ready(this.take()),
-                Register::Arrived(()) => this.shared.open(),
+                Register::Arrived(()) => {
+                    let _ = this.contract.look();
+                }
             }
-            if let Some(Waited::Deadlock) = this.shared.cell.end_of_wait() {
+            if let Some(Waited::Deadlock) = this.contract.cell.end_of_wait() {
                 return Poll::Ready(Err(Error::Deadlock)); // polled while it is decoded
             }
         }
@@ -574,7 +605,7 @@ impl<T> std::future::Future for Future<T> {
 
 impl<T> fmt::Debug for Future<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.shared.cell.ending() {
+        let state = match self.contract.cell.ending() {
             Some(Ending::Finished) => "finished",
             Some(Ending::Withdrawn) => "cancelled",
             Some(Ending::Killed) => "killed",
@@ -582,7 +613,7 @@ impl<T> fmt::Debug for Future<T> {
             None => "pending",
         };
         f.debug_struct("Future")
-            .field("id", &self.shared.id.0)
+            .field("id", &self.contract.id.0)
             .field("state", &format_args!("{state}"))
             .finish()
     }
@@ -653,61 +684,55 @@ impl<T> std::future::Future for CancelOnDrop<T> {
     }
 }
 
-impl<T> Promise<T> {
-    pub(crate) fn id(&self) -> FutureId {
-        self.shared().id
+impl<T, B: Body<T>> Promise<T, B> {
+    /// The one that was given up for this.
+    pub(crate) fn of(contract: Arc<Contract<T, B>>) -> Self {
+        let contract = Some(contract);
+        Self { contract }
     }
 
-    /// Tells the future which pool to turn to.
-    pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
-        // A task forwarded from pool to pool keeps its first owner.
-        let _ = self.shared().owner.set(Weak::clone(owner));
+    /// Gives it up for what its types can be erased of.
+    pub(crate) fn into_contract(mut self) -> Arc<Contract<T, B>> {
+        match self.contract.take() {
+            Some(contract) => contract,
+            None => unreachable!("settling consumes the promise"),
+        }
     }
 
     /// The worker begins; false: it was cancelled, leave it.
     pub(crate) fn start(&self) -> Start {
-        self.shared().cell.start()
+        self.contract().start()
     }
 
     /// The task, for a timer.
     pub(crate) fn expiring(&self) -> Arc<dyn Expire>
     where
         T: Send + 'static,
+        B: 'static,
     {
-        match &self.shared {
-            Some(shared) => Arc::clone(shared) as Arc<dyn Expire>,
+        match &self.contract {
+            Some(contract) => Arc::clone(contract) as Arc<dyn Expire>,
             None => unreachable!("settling consumes the promise"),
         }
     }
 
-    /// The worker was lost before it touched the task.
-    pub(crate) fn put_back(&self) {
-        self.shared().cell.put_back();
-    }
-
-    /// Whether somebody is to hear at once when it is done.
-    pub(crate) fn is_hooked(&self) -> bool {
-        self.shared().cell.is_hooked()
-    }
-
     /// Leaves what came of the task to whoever looks at its future, and tells those of us who wait
     /// for that.
-    pub(crate) fn arrive(mut self, letter: Letter<T>) -> News
+    pub(crate) fn arrive(self, letter: Letter) -> News
     where
         T: Send + 'static,
+        B: 'static,
     {
-        let Some(shared) = self.shared.take() else {
-            unreachable!("settling consumes the promise")
-        };
+        let contract = self.into_contract();
         let Some(Arrived {
             wakeups,
             has_callbacks,
-        }) = shared.cell.arrive(letter)
+        }) = contract.cell.arrive(letter)
         else {
             return News::none();
         };
         let waker = wakeups.deliver_to_watchers();
-        let opens = has_callbacks.then_some(shared as Arc<dyn Open>);
+        let opens = has_callbacks.then_some(contract as Arc<dyn Open>);
         News { waker, opens }
     }
 
@@ -715,7 +740,7 @@ impl<T> Promise<T> {
     /// through, just before anybody else sees the future done.
     pub(crate) fn settle(self, outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
         let ending = match outcome {
-            Err(Error::Cancelled) => self.shared().ending_if_cancelled(),
+            Err(Error::Cancelled) => self.contract().ending_if_cancelled(),
             _ => Ending::Finished,
         };
         self.settle_as(outcome, ending, before);
@@ -726,33 +751,79 @@ impl<T> Promise<T> {
         self.settle_as(Err(Error::Cancelled), Ending::Killed, before);
     }
 
-    fn settle_as(mut self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
-        let Some(shared) = self.shared.take() else {
-            unreachable!("settling consumes the promise")
-        };
-        shared.settle(outcome, ending, before);
-        release(shared);
+    fn settle_as(self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
+        let contract = self.into_contract();
+        contract.settle(outcome, ending, before);
+        release(contract);
     }
 
-    fn shared(&self) -> &Shared<T> {
-        match &self.shared {
-            Some(shared) => shared,
+    /// What it shares with the future.
+    pub(crate) fn contract(&self) -> &Contract<T, B> {
+        match &self.contract {
+            Some(contract) => contract,
             None => unreachable!("settling consumes the promise"),
         }
     }
 }
 
-impl<T> Drop for Promise<T> {
+impl<T, B: Body<T>> Deref for Promise<T, B> {
+    type Target = B;
+
+    /// What is to be done.
+    fn deref(&self) -> &B {
+        &self.contract().body
+    }
+}
+
+impl<T, B: Body<T>> Drop for Promise<T, B> {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            let ending = shared.ending_if_cancelled();
-            shared.settle(Err(Error::Cancelled), ending, |_| ());
-            release(shared);
+        if let Some(contract) = self.contract.take() {
+            contract.body.discard();
+            let ending = contract.ending_if_cancelled();
+            contract.settle(Err(Error::Cancelled), ending, |_| ());
+            release(contract);
         }
     }
 }
 
-impl<T> Shared<T> {
+impl<T: Send + 'static, B: Body<T> + 'static> Settle for Contract<T, B> {
+    fn id(&self) -> FutureId {
+        self.id
+    }
+
+    fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        self.body.discard();
+        Promise::of(self).settle(Err(error), settled);
+    }
+}
+
+impl<T, B: ?Sized> Contract<T, B> {
+    /// What is to be done.
+    pub(crate) fn body(&self) -> &B {
+        &self.body
+    }
+
+    /// Tells the future which pool to turn to.
+    pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
+        // A task forwarded from pool to pool keeps its first owner.
+        let _ = self.owner.set(Weak::clone(owner));
+    }
+
+    /// The worker begins; false: it was cancelled, leave it.
+    pub(crate) fn start(&self) -> Start {
+        self.cell.start()
+    }
+
+    /// The worker was lost before it touched the task.
+    pub(crate) fn put_back(&self) {
+        self.cell.put_back();
+    }
+
+    /// Whether somebody is to hear at once when it is done.
+    pub(crate) fn is_hooked(&self) -> bool {
+        self.cell.is_hooked()
+    }
+
     /// How the task ends if it ends now, cancelled.
     fn ending_if_cancelled(&self) -> Ending {
         if self.cell.is_running() {
@@ -766,32 +837,66 @@ impl<T> Shared<T> {
         self.owner.get()?.upgrade()
     }
 
+    fn settle(&self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
+        let verdict = Verdict::of(&outcome);
+        match self.cell.settle(outcome, ending) {
+            Ok(settling) => complete(settling, || before(verdict)),
+            Err(late) => {
+                before(Verdict::Late);
+                discard(late);
+            }
+        }
+    }
+}
+
+impl<T, B: ?Sized + Body<T>> Contract<T, B> {
+    /// Turns what has arrived into the outcome, on this thread; how a wait would end then.
+    fn look(&self) -> Option<Waited> {
+        match self.cell.look() {
+            Look::Stands(waited) => return waited,
+            Look::Publish(settling) => complete(settling, || ()),
+            Look::Open(opened) => {
+                let outcome = self.body.open();
+                let is_spoilt = outcome.is_err();
+                complete(opened.lay_down(outcome), || {
+                    if let (true, Some(owner)) = (is_spoilt, self.owner()) {
+                        owner.spoilt();
+                    }
+                });
+            }
+        }
+        Some(Waited::Done)
+    }
+}
+
+impl<T> Contract<T> {
     /// How it ended, if it has: collects, and opens what has arrived.
     fn ending(&self) -> Option<Ending> {
         if self.cell.is_open() {
             self.owner()?.collect();
         }
-        self.open();
+        let _ = self.look();
         self.cell.ending()
     }
 
     /// Blocks until the cell is done or the deadline has passed.
     fn wait(&self, deadline: Option<Instant>) -> Waited {
         loop {
-            let waited = match self.cell.end_of_wait() {
-                Some(over) => over,
-                None => self.sleep(deadline),
-            };
-            match waited {
-                Waited::Arrived => self.open(),
-                over => return over,
+            match self.look() {
+                Some(Waited::Arrived) => {} // there is something to look at by now
+                Some(over) => return over,
+                None => match self.sleep(deadline) {
+                    Waited::Arrived => {}
+                    over => return over,
+                },
             }
         }
     }
 
     /// Blocks until there is something to look at or the deadline has passed.
     fn sleep(&self, deadline: Option<Instant>) -> Waited {
-        let helped = self.owner().map(|owner| owner.help(self, deadline));
+        let wait = Waiting(self);
+        let helped = self.owner().map(|owner| owner.help(&wait, deadline));
         if helped != Some(Help::Look) {
             look_around(|| self.cell.end_of_wait().is_some());
         }
@@ -819,60 +924,36 @@ impl<T> Shared<T> {
             owner.hook(self.id);
         }
     }
-
-    /// Turns what has arrived into the outcome, on this thread.
-    fn open(&self) {
-        let Some((opened, letter)) = self.cell.open() else {
-            return;
-        };
-        match letter {
-            Letter::Error(error) => complete(opened.lay_down(Err(error)), || ()),
-            Letter::Killed => complete(opened.lay_down(Err(Error::Cancelled)), || ()),
-            Letter::Value(value) => {
-                let outcome = value.open();
-                let is_spoilt = outcome.is_err();
-                complete(opened.lay_down(outcome), || {
-                    if let (true, Some(owner)) = (is_spoilt, self.owner()) {
-                        owner.spoilt();
-                    }
-                });
-            }
-        }
-    }
-
-    fn settle(&self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
-        let verdict = Verdict::of(&outcome);
-        match self.cell.settle(outcome, ending) {
-            Ok(settling) => complete(settling, || before(verdict)),
-            Err(late) => {
-                before(Verdict::Late);
-                discard(late);
-            }
-        }
-    }
 }
 
-impl<T> Wait for Shared<T> {
+/// A wait for one future.
+struct Waiting<'a, T>(
+    /// What it shares with its promise.
+    &'a Contract<T>,
+);
+
+impl<T> Wait for Waiting<'_, T> {
     fn is_over(&self) -> bool {
-        !self.cell.is_open()
+        !self.0.cell.is_open()
     }
 
     fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
-        matches!(self.cell.watch(key, watcher), Register::Registered)
+        let registered = self.0.cell.watch(key, watcher);
+        matches!(registered, Register::Registered)
     }
 
     fn unwatch(&self, key: WatchKey) {
-        self.cell.unwatch(key);
+        self.0.cell.unwatch(key);
     }
 }
 
-impl<T: Send> Open for Shared<T> {
+impl<T: Send, B: Body<T>> Open for Contract<T, B> {
     fn open(&self) {
-        Self::open(self);
+        let _ = self.look();
     }
 }
 
-impl<T: Send> Expire for Shared<T> {
+impl<T: Send, B: Body<T>> Expire for Contract<T, B> {
     fn expire(&self, limit: Duration) {
         self.settle(
             Err(Error::TaskTimeout { limit }),
@@ -898,7 +979,9 @@ impl Verdict {
 
 /// Takes a cell from SETTLING to DONE.
 fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
-    run_callbacks(&settling);
+    if !settling.is_quiet() {
+        run_callbacks(&settling);
+    }
     before();
     let mut settling = settling;
     let wakeups = loop {
@@ -929,6 +1012,6 @@ fn run_callbacks<T>(settling: &Settling<'_, T>) {
 }
 
 /// Lets go of a cell; a detached value is dropped here, and its `Drop` is user code.
-fn release<T>(shared: Arc<Shared<T>>) {
-    discard(shared);
+fn release<T, B: Body<T>>(contract: Arc<Contract<T, B>>) {
+    discard(contract);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, ProcessEnd};
 use crate::future::Future;
 use crate::options::TaskOptions;
+use crate::payload::Payload;
 use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::conversation::{Death, error_of};
@@ -21,7 +22,7 @@ use crate::process::request::Request;
 use crate::process::subprocess::Subprocess;
 use crate::process::wire::Fault;
 use crate::state::Start;
-use crate::task::{Outgoing, Payload, Task};
+use crate::task::{Outgoing, Task};
 
 /// A function that is to run in a child process of its own. (`multiprocessing.Process`)
 ///
@@ -113,7 +114,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
             Task::portable_from(self.location, options, self.function, self.argument);
         let launch = Launch::new();
         let outgoing = task.into_outgoing(launch.payload_limit, &NoRoom, &mut |_| ());
-        let Outgoing::One(request) = outgoing else {
+        let Outgoing::One(task) = outgoing else {
             return Err(future.exception().unwrap_or(Error::Cancelled));
         };
         let name = self.name.unwrap_or_else(next_name);
@@ -123,7 +124,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let process = Arc::clone(link.process());
         let attendant = std::thread::Builder::new()
             .name(format!("attendant of {name}"))
-            .spawn(move || attend(link, request))
+            .spawn(move || attend(link, Request::new(task)))
             .map_err(|error| Error::spawn("a thread", &error))?;
         Ok(RunningProcess {
             name,
@@ -276,7 +277,10 @@ fn attend(mut link: Link, request: Request) {
         }
     };
     match outcome {
-        Ok(value) => request.reply.deliver(Source::Given(value), &mut |_| ()),
+        Ok(value) => request
+            .reply
+            .redeem()
+            .deliver(Source::Given(value), &mut |_| ()),
         Err(error) => request.reply.fail(error, &mut |_| ()),
     }
 }

@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::executor::Executor;
 use crate::label::{Function, TaskInfo};
 use crate::options::{MapOptions, TaskOptions};
+use crate::payload::Payload;
 use crate::process::context::Context;
-use crate::task::{ChunkPlan, Payload, Task};
+use crate::task::{ChunkPlan, Task};
 
 /// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map`
 /// returns)

@@ -84,6 +84,28 @@ impl TaskOptions {
     }
 }
 
+/// What a user asked of a task; takes little memory where that is nothing.
+pub(crate) struct Wishes(
+    /// `None`: nothing.
+    Option<Box<TaskOptions>>,
+);
+
+impl Wishes {
+    pub(crate) fn new(options: TaskOptions) -> Self {
+        let TaskOptions {
+            name,
+            timeout,
+            retries,
+        } = options;
+        let is_nothing = name.is_none() && timeout.is_none() && retries == 0;
+        Self((!is_nothing).then(|| Box::new(options)))
+    }
+
+    pub(crate) fn options(&self) -> TaskOptions {
+        self.0.as_deref().copied().unwrap_or_default()
+    }
+}
+
 /// What is asked of a [`map`](crate::Executor::map_with). (the keyword arguments of `Executor.map`)
 ///
 /// ```

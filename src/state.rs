@@ -13,10 +13,11 @@
 //! on the first thread that looks at this very future:
 //!
 //! ```text
-//!                  arrive             open            publish
+//!                  arrive             look            publish
 //!  PENDING, RUNNING ────► ARRIVED ──────► OPENING ─────────► DONE
 //!                                           └► SETTLING ─────┘
 //! ```
+//! An error that arrives is laid down at once (FAILED), and published by who looks.
 //! It is SETTLING where there are callbacks.
 //!
 //! Whoever makes the move into SETTLING owns the outcome until it publishes; from then on the
@@ -37,15 +38,10 @@ pub(crate) type Outcome<T> = Result<T, Error>;
 /// Run once the outcome is there, before the future is done for anyone else.
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
 
-/// A value that has arrived, and how it is had.
-pub(crate) trait Contents<T>: Send {
-    fn open(self: Box<Self>) -> Outcome<T>;
-}
-
 /// What came of a task in another process, as it arrives.
-pub(crate) enum Letter<T> {
-    /// Becomes the value, or the error that it cannot.
-    Value(Box<dyn Contents<T>>),
+pub(crate) enum Letter {
+    /// What becomes the value, or the error that it cannot, once somebody looks.
+    Value,
     /// There is no value.
     Error(Error),
     /// It was cancelled while it ran, by killing its worker.
@@ -76,17 +72,23 @@ unsafe impl<T: Send> Sync for Cell<T> {}
 struct Inner<T> {
     /// Where the task stands.
     phase: Phase,
+    /// Who opens or settles it, while it is OPENING or SETTLING.
+    by: Option<ThreadMark>,
+    /// Who wants to hear; `None`: nobody.
+    hooks: Option<Box<Hooks<T>>>,
+    /// How many threads sleep until it is done: without any, nobody is notified, which costs a
+    /// system call.
+    sleepers: u32,
+}
+
+/// Who wants to hear what comes of a task.
+struct Hooks<T> {
     /// To be run by the settler, in this order.
     callbacks: Vec<Callback<T>>,
     /// To be run after publishing, each under the key that removes it.
     watchers: Vec<(WatchKey, Watcher)>,
     /// The async task that polls the future.
     waker: Option<Waker>,
-    /// What has arrived, while ARRIVED.
-    letter: Option<Letter<T>>,
-    /// How many threads sleep until it is done: without any, nobody is notified, which costs a
-    /// system call.
-    sleepers: usize,
 }
 
 /// Where a task stands.
@@ -96,12 +98,14 @@ enum Phase {
     Pending,
     /// A worker has begun it.
     Running,
-    /// Its outcome is there, and nobody has looked at it.
+    /// Something is there that becomes its value, and nobody has looked at it.
     Arrived,
-    /// Somebody looks at it: it becomes a value, on this thread.
-    Opening(Ending, ThreadMark),
-    /// The outcome is there and its callbacks run, on this thread.
-    Settling(Ending, ThreadMark),
+    /// Its outcome is there, which is none that somebody looked at.
+    Failed(Ending),
+    /// Somebody looks at it: it becomes a value, on a thread.
+    Opening(Ending),
+    /// The outcome is there and its callbacks run, on a thread.
+    Settling(Ending),
     /// The outcome is the handle's.
     Done(Ending),
 }
@@ -123,12 +127,33 @@ pub(crate) struct WatchKey(usize);
 
 /// Possession proves that the cell is SETTLING and that this is its settler.
 #[must_use = "a cell that is never published hangs its waiters"]
-pub(crate) struct Settling<'a, T>(&'a Cell<T>);
+pub(crate) struct Settling<'a, T> {
+    /// The cell.
+    cell: &'a Cell<T>,
+    /// Whether it had no callbacks when it was made.
+    is_quiet: bool,
+}
 
 /// Possession proves that the cell is OPENING, that this is who opens it, and that the outcome is
 /// still to be laid down.
 #[must_use = "a cell that is never published hangs its waiters"]
-pub(crate) struct Opened<'a, T>(&'a Cell<T>);
+pub(crate) struct Opened<'a, T> {
+    /// The cell.
+    cell: &'a Cell<T>,
+    /// Whether it had no callbacks when it was opened.
+    is_quiet: bool,
+}
+
+/// The answer to [`Cell::look`].
+#[must_use]
+pub(crate) enum Look<'a, T> {
+    /// There is nothing to be done about it, and a wait would end like this, or not.
+    Stands(Option<Waited>),
+    /// The caller is the one who turns what has arrived into the outcome.
+    Open(Opened<'a, T>),
+    /// The caller is the one who publishes the outcome that has arrived.
+    Publish(Settling<'a, T>),
+}
 
 /// The answer to [`Cell::arrive`].
 #[must_use]
@@ -208,10 +233,8 @@ impl<T> Cell<T> {
         Self {
             inner: Mutex::new(Inner {
                 phase: Phase::Pending,
-                callbacks: Vec::new(),
-                watchers: Vec::new(),
-                waker: None,
-                letter: None,
+                by: None,
+                hooks: None,
                 sleepers: 0,
             }),
             done: Condvar::new(),
@@ -246,11 +269,12 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Pending => {
-                inner.phase = Phase::Settling(Ending::Withdrawn, mark_of_thread());
+                inner.take_over(Phase::Settling(Ending::Withdrawn));
+                let is_quiet = inner.is_quiet();
                 drop(inner);
-                Withdraw::Yours(self.settling(Err(Error::Cancelled)))
+                Withdraw::Yours(self.settling(Err(Error::Cancelled), is_quiet))
             }
-            Phase::Settling(Ending::Withdrawn, _) | Phase::Done(Ending::Withdrawn) => {
+            Phase::Settling(Ending::Withdrawn) | Phase::Done(Ending::Withdrawn) => {
                 Withdraw::Already
             }
             _ => Withdraw::TooLate,
@@ -269,60 +293,76 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Pending | Phase::Running => {
-                inner.phase = Phase::Settling(ending, mark_of_thread());
+                inner.take_over(Phase::Settling(ending));
+                let is_quiet = inner.is_quiet();
                 drop(inner);
-                Ok(self.settling(outcome))
+                Ok(self.settling(outcome, is_quiet))
             }
-            Phase::Arrived | Phase::Opening(..) | Phase::Settling(..) | Phase::Done(_) => {
-                Err(outcome)
-            }
+            Phase::Arrived
+            | Phase::Failed(_)
+            | Phase::Opening(_)
+            | Phase::Settling(_)
+            | Phase::Done(_) => Err(outcome),
         }
     }
 
     /// PENDING or RUNNING → ARRIVED; `None`: it was settled before.
-    pub(crate) fn arrive(&self, letter: Letter<T>) -> Option<Arrived> {
+    pub(crate) fn arrive(&self, letter: Letter) -> Option<Arrived> {
         let mut inner = lock(&self.inner);
         let (Phase::Pending | Phase::Running) = inner.phase else {
             drop(inner);
             return None;
         };
-        inner.phase = Phase::Arrived;
-        inner.letter = Some(letter);
+        inner.phase = match letter {
+            Letter::Value => Phase::Arrived,
+            Letter::Error(error) => self.lay_error(error, Ending::Finished),
+            Letter::Killed => self.lay_error(Error::Cancelled, Ending::Killed),
+        };
         let arrived = Arrived {
             wakeups: inner.wakeups(),
-            has_callbacks: !inner.callbacks.is_empty(),
+            has_callbacks: !inner.is_quiet(),
         };
         self.notify(inner);
         Some(arrived)
     }
 
-    /// ARRIVED → OPENING, to the one who is first.
-    pub(crate) fn open(&self) -> Option<(Opened<'_, T>, Letter<T>)> {
+    /// Lays down an error; the caller is about to make the move into ARRIVED, under the lock.
+    fn lay_error(&self, error: Error, ending: Ending) -> Phase {
+        self.outcome.with_mut(|place| {
+            // SAFETY: until it has arrived nobody reads or writes the outcome, and the lock, which is
+            // held, keeps all others from moving the cell.
+            unsafe { *place = Some(Err(error)) };
+        });
+        Phase::Failed(ending)
+    }
+
+    /// ARRIVED → OPENING, to the one who is first; to all others, how it stands.
+    pub(crate) fn look(&self) -> Look<'_, T> {
         let mut inner = lock(&self.inner);
-        let Phase::Arrived = inner.phase else {
-            return None;
-        };
-        let letter = inner.letter.take();
-        let ending = match letter {
-            Some(Letter::Killed) => Ending::Killed,
-            _ => Ending::Finished,
-        };
-        inner.phase = Phase::Opening(ending, mark_of_thread());
-        drop(inner);
-        match letter {
-            Some(letter) => Some((Opened(self), letter)),
-            None => unreachable!("a cell that is ARRIVED holds what has arrived"),
+        let is_quiet = inner.is_quiet();
+        let cell = self;
+        match inner.phase {
+            Phase::Arrived => {
+                inner.take_over(Phase::Opening(Ending::Finished));
+                Look::Open(Opened { cell, is_quiet })
+            }
+            Phase::Failed(ending) => {
+                inner.take_over(Phase::Opening(ending));
+                Look::Publish(Settling { cell, is_quiet })
+            }
+            _ => Look::Stands(inner.end_of_wait()),
         }
     }
 
     /// Lays the outcome down; the caller has just made the move into SETTLING.
-    fn settling(&self, outcome: Outcome<T>) -> Settling<'_, T> {
+    fn settling(&self, outcome: Outcome<T>, is_quiet: bool) -> Settling<'_, T> {
         self.outcome.with_mut(|place| {
             // SAFETY: the move into SETTLING is made once and by the caller, so nobody else reads
             // or writes the outcome until it publishes.
             unsafe { *place = Some(outcome) };
         });
-        Settling(self)
+        let cell = self;
+        Settling { cell, is_quiet }
     }
 
     // ---- looks -----------------------------------------------------------------------------
@@ -338,8 +378,7 @@ impl<T> Cell<T> {
 
     /// Whether somebody is to hear when it is done.
     pub(crate) fn is_hooked(&self) -> bool {
-        let inner = lock(&self.inner);
-        !inner.callbacks.is_empty() || !inner.watchers.is_empty() || inner.waker.is_some()
+        lock(&self.inner).is_hooked()
     }
 
     /// Whether a wait would end now, and how.
@@ -354,7 +393,7 @@ impl<T> Cell<T> {
         loop {
             match inner.phase {
                 Phase::Done(ending) => return Some(ending),
-                Phase::Opening(_, by) if by != mark_of_thread() => inner = self.sleep(inner),
+                Phase::Opening(_) if !inner.is_mine() => inner = self.sleep(inner),
                 _ => return None,
             }
         }
@@ -440,9 +479,9 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Done(_) => Register::Done(callback),
-            Phase::Arrived => Register::Arrived(callback),
+            Phase::Arrived | Phase::Failed(_) => Register::Arrived(callback),
             _ => {
-                inner.callbacks.push(callback);
+                inner.hooks().callbacks.push(callback);
                 Register::Registered
             }
         }
@@ -453,9 +492,9 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Done(_) => Register::Done(()),
-            Phase::Arrived => Register::Arrived(()),
+            Phase::Arrived | Phase::Failed(_) => Register::Arrived(()),
             _ => {
-                inner.watchers.push((key, watcher));
+                inner.hooks().watchers.push((key, watcher));
                 Register::Registered
             }
         }
@@ -463,8 +502,9 @@ impl<T> Cell<T> {
 
     /// Removes the watchers of a key.
     pub(crate) fn unwatch(&self, key: WatchKey) {
-        let mut inner = lock(&self.inner);
-        inner.watchers.retain(|(other, _)| *other != key);
+        if let Some(hooks) = &mut lock(&self.inner).hooks {
+            hooks.watchers.retain(|(other, _)| *other != key);
+        }
     }
 
     /// Makes `waker` the one that is woken.
@@ -473,8 +513,8 @@ impl<T> Cell<T> {
         if let Some(over) = inner.end_of_polls() {
             return over;
         }
-        let current = inner.waker.as_ref().is_some_and(|w| w.will_wake(waker));
-        if current {
+        let current = inner.hooks.as_ref().and_then(|hooks| hooks.waker.as_ref());
+        if current.is_some_and(|current| current.will_wake(waker)) {
             return Register::Registered;
         }
         // A waker's clone and drop are foreign code: neither runs under the lock.
@@ -484,7 +524,7 @@ impl<T> Cell<T> {
         if let Some(over) = inner.end_of_polls() {
             return over;
         }
-        let stale = inner.waker.replace(fresh);
+        let stale = inner.hooks().waker.replace(fresh);
         drop(inner);
         drop(stale);
         Register::Registered
@@ -492,14 +532,23 @@ impl<T> Cell<T> {
 }
 
 impl<T> Inner<T> {
+    /// The calling thread opens or settles it from now on.
+    fn take_over(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.by = Some(mark_of_thread());
+    }
+
+    /// Whether it is the calling thread that opens or settles it.
+    fn is_mine(&self) -> bool {
+        self.by == Some(mark_of_thread())
+    }
+
     /// What a waiter is told now, if its wait is over.
     fn end_of_wait(&self) -> Option<Waited> {
         match self.phase {
             Phase::Done(_) => Some(Waited::Done),
-            Phase::Arrived => Some(Waited::Arrived),
-            Phase::Opening(_, by) | Phase::Settling(_, by) if by == mark_of_thread() => {
-                Some(Waited::Deadlock)
-            }
+            Phase::Arrived | Phase::Failed(_) => Some(Waited::Arrived),
+            Phase::Opening(_) | Phase::Settling(_) if self.is_mine() => Some(Waited::Deadlock),
             _ => None,
         }
     }
@@ -508,16 +557,46 @@ impl<T> Inner<T> {
     fn end_of_polls(&self) -> Option<Register<()>> {
         match self.phase {
             Phase::Done(_) => Some(Register::Done(())),
-            Phase::Arrived => Some(Register::Arrived(())),
+            Phase::Arrived | Phase::Failed(_) => Some(Register::Arrived(())),
             _ => None,
         }
     }
 
+    /// Where those stand who want to hear.
+    fn hooks(&mut self) -> &mut Hooks<T> {
+        self.hooks.get_or_insert_with(|| {
+            Box::new(Hooks {
+                callbacks: Vec::new(),
+                watchers: Vec::new(),
+                waker: None,
+            })
+        })
+    }
+
+    /// Whether somebody wants to hear.
+    fn is_hooked(&self) -> bool {
+        self.hooks.as_ref().is_some_and(|hooks| {
+            !hooks.callbacks.is_empty() || !hooks.watchers.is_empty() || hooks.waker.is_some()
+        })
+    }
+
+    /// Whether there are no callbacks.
+    fn is_quiet(&self) -> bool {
+        let hooks = self.hooks.as_ref();
+        hooks.is_none_or(|hooks| hooks.callbacks.is_empty())
+    }
+
     /// Those who are to hear of the outcome.
     fn wakeups(&mut self) -> Wakeups {
+        let Some(hooks) = &mut self.hooks else {
+            return Wakeups {
+                watchers: Vec::new(),
+                waker: None,
+            };
+        };
         Wakeups {
-            watchers: std::mem::take(&mut self.watchers),
-            waker: self.waker.take(),
+            watchers: std::mem::take(&mut hooks.watchers),
+            waker: hooks.waker.take(),
         }
     }
 }
@@ -525,7 +604,7 @@ impl<T> Inner<T> {
 impl<'a, T> Opened<'a, T> {
     /// Lays the outcome down.
     pub(crate) fn lay_down(self, outcome: Outcome<T>) -> Settling<'a, T> {
-        self.0.settling(outcome)
+        self.cell.settling(outcome, self.is_quiet)
     }
 }
 
@@ -534,7 +613,7 @@ impl<'a, T> Settling<'a, T> {
     pub(crate) fn outcome(&self) -> Result<&T, &Error> {
         // SAFETY: while SETTLING only the settler, whose proof is `self`, reaches the outcome, and
         // it no longer writes.
-        let outcome = self.0.outcome.with(|place| unsafe { &*place });
+        let outcome = self.cell.outcome.with(|place| unsafe { &*place });
         match outcome {
             Some(outcome) => outcome.as_ref(),
             None => unreachable!("a Settling is made after its outcome was laid down"),
@@ -543,25 +622,30 @@ impl<'a, T> Settling<'a, T> {
 
     /// SETTLING → DONE, unless there are callbacks to run first.
     pub(crate) fn publish(self) -> Publish<'a, T> {
-        let mut inner = lock(&self.0.inner);
-        if !inner.callbacks.is_empty() {
-            let callbacks = self.0.begin_callbacks(&mut inner);
+        let mut inner = lock(&self.cell.inner);
+        if !inner.is_quiet() {
+            let callbacks = self.cell.begin_callbacks(&mut inner);
             drop(inner);
             return Publish::More(self, callbacks);
         }
         let ending = match inner.phase {
-            Phase::Settling(ending, _) | Phase::Opening(ending, _) => ending,
+            Phase::Settling(ending) | Phase::Opening(ending) => ending,
             _ => unreachable!("only the settler leaves SETTLING, by this move"),
         };
         inner.phase = Phase::Done(ending);
         let wakeups = inner.wakeups();
-        self.0.notify(inner);
+        self.cell.notify(inner);
         Publish::Done(wakeups)
+    }
+
+    /// Whether it had no callbacks when it was made.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     /// The callbacks registered so far.
     pub(crate) fn take_callbacks(&self) -> Vec<Callback<T>> {
-        self.0.begin_callbacks(&mut lock(&self.0.inner))
+        self.cell.begin_callbacks(&mut lock(&self.cell.inner))
     }
 }
 
@@ -569,11 +653,15 @@ impl<T> Cell<T> {
     /// OPENING → SETTLING, if there are callbacks: who asks meanwhile is told that it is not done,
     /// rather than kept waiting.
     fn begin_callbacks(&self, inner: &mut Inner<T>) -> Vec<Callback<T>> {
-        if let (Phase::Opening(ending, by), false) = (inner.phase, inner.callbacks.is_empty()) {
-            inner.phase = Phase::Settling(ending, by);
+        let Some(hooks) = &mut inner.hooks else {
+            return Vec::new();
+        };
+        let callbacks = std::mem::take(&mut hooks.callbacks);
+        if let (Phase::Opening(ending), false) = (inner.phase, callbacks.is_empty()) {
+            inner.phase = Phase::Settling(ending);
             self.done.notify_all();
         }
-        std::mem::take(&mut inner.callbacks)
+        callbacks
     }
 }
 

@@ -1,7 +1,9 @@
 //! The cell's moves: all short sequences of them against a model, and, with `--cfg loom`, every
 //! interleaving of those that meet.
 
-use super::{Callback, Cell, Ending, Publish, Register, Settling, Start, Waited, Withdraw};
+use super::{
+    Callback, Cell, Ending, Letter, Look, Publish, Register, Settling, Start, Waited, Withdraw,
+};
 
 /// Takes a cell from SETTLING to DONE, as pools do.
 fn complete<T>(mut settling: Settling<'_, T>) {
@@ -30,6 +32,16 @@ fn settle_and_complete(cell: &Cell<u32>, value: u32) -> bool {
             false
         }
     }
+}
+
+/// Turns what has arrived into this value; false: there is nothing, or somebody else does.
+fn look_and_complete(cell: &Cell<u32>, value: u32) -> bool {
+    match cell.look() {
+        Look::Open(opened) => complete(opened.lay_down(Ok(value))),
+        Look::Publish(settling) => complete(settling),
+        Look::Stands(_) => return false,
+    }
+    true
 }
 
 /// The value of a cell that is done, and that nobody else looks at.
@@ -334,6 +346,36 @@ mod moves {
         drop(cell);
         assert_eq!(Arc::strong_count(&value), 1);
     }
+
+    // ---- what arrives ------------------------------------------------------------------------
+
+    #[test]
+    fn what_arrives_is_opened_by_the_first_who_looks() {
+        let cell = Cell::new();
+        assert!(!look_and_complete(&cell, 7), "there is nothing");
+        assert!(cell.arrive(Letter::Value).is_some());
+        assert!(cell.arrive(Letter::Value).is_none(), "it has arrived");
+        assert!(cell.ending().is_none());
+        assert!(look_and_complete(&cell, 7));
+        assert!(!look_and_complete(&cell, 8), "it is done");
+        assert_eq!(value_of(&cell), Some(7));
+    }
+
+    #[test]
+    fn an_error_that_arrives_is_published_by_who_looks() {
+        for (letter, ending) in [
+            (Letter::Error(Error::ShutDown), Ending::Finished),
+            (Letter::Killed, Ending::Killed),
+        ] {
+            let cell = Cell::<u32>::new();
+            assert!(cell.arrive(letter).is_some());
+            assert!(matches!(cell.settle(Ok(7), Ending::Finished), Err(Ok(7))));
+            assert!(matches!(cell.withdraw(), Withdraw::TooLate));
+            assert!(look_and_complete(&cell, 7));
+            assert_eq!(cell.ending(), Some(ending));
+            assert_eq!(value_of(&cell), None);
+        }
+    }
 }
 
 #[cfg(loom)]
@@ -610,6 +652,50 @@ mod models {
             let registered = matches!(cell.set_waker(&waker), Register::Registered);
             assert!(registered && settle_and_complete(&cell, 7));
             assert_eq!((waiter.join().unwrap(), wakes.get()), (Waited::Done, 1));
+        });
+    }
+
+    #[test]
+    fn two_who_look_meet_what_arrives_and_one_opens_it() {
+        loom::model(|| {
+            let cell = new();
+            let look = |cell: &Cell<u32>| loop {
+                if look_and_complete(cell, 7) {
+                    return 1;
+                }
+                match cell.wait() {
+                    Waited::Done => return 0,
+                    Waited::Arrived => {}
+                    other => panic!("{other:?}"),
+                }
+            };
+            let other = spawn(&cell, look);
+            assert!(cell.arrive(Letter::Value).is_some());
+            assert_eq!(look(&cell) + other.join().unwrap(), 1);
+            assert_eq!(value_of(&cell), Some(7));
+        });
+    }
+
+    #[test]
+    fn an_error_that_arrives_meets_a_withdrawal() {
+        loom::model(|| {
+            let cell = new();
+            let worker = spawn(&cell, |cell| cell.arrive(Letter::Killed).is_some());
+            let is_withdrawn = match cell.withdraw() {
+                Withdraw::Yours(settling) => {
+                    complete(settling);
+                    true
+                }
+                _ => false,
+            };
+            assert_ne!(worker.join().unwrap(), is_withdrawn);
+            assert_ne!(look_and_complete(&cell, 7), is_withdrawn);
+            let ending = if is_withdrawn {
+                Ending::Withdrawn
+            } else {
+                Ending::Killed
+            };
+            assert_eq!(cell.ending(), Some(ending));
         });
     }
 }

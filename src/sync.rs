@@ -16,12 +16,14 @@ pub(crate) use loom::{
 };
 
 use std::io;
+#[cfg(not(loom))]
+use std::num::NonZero;
 use std::sync::PoisonError;
 
 /// Tells a thread from all others that live; cheaper to have than its name.
 #[cfg(not(loom))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ThreadMark(usize);
+pub(crate) struct ThreadMark(NonZero<usize>);
 
 /// Tells a thread from all others that live.
 #[cfg(loom)]
@@ -59,7 +61,11 @@ pub(crate) fn mark_of_thread() -> ThreadMark {
         /// Every thread has one of its own, at an address of its own.
         static PLACE: u8 = const { 0 };
     }
-    ThreadMark(PLACE.with(|place| std::ptr::from_ref(place).addr()))
+    let address = PLACE.with(|place| std::ptr::from_ref(place).addr());
+    match NonZero::new(address) {
+        Some(address) => ThreadMark(address),
+        None => unreachable!("nothing is at address 0"),
+    }
 }
 
 /// The calling thread.

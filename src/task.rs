@@ -7,51 +7,28 @@ use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::backlog::Removed;
 use crate::batch::{Batch, Decode, Expiring, Listener, Pace};
 use crate::error::{Error, PanicInfo};
-use crate::future::{Expire, Future, FutureId, Owner, Promise, Verdict, pair};
+use crate::future::{
+    Body, Contract, Expire, Future, FutureId, Owner, Promise, Settle, Verdict, pair,
+};
 use crate::label::{Function, TaskInfo};
-use crate::options::TaskOptions;
-use crate::process::bytes::Bytes;
+use crate::options::{TaskOptions, Wishes};
+use crate::payload::Payload;
+use crate::pledge::Pledge;
 use crate::process::codec;
 use crate::process::context::{Context, Prefix};
 use crate::process::depot::lease::Room;
 use crate::process::entry::{self, Call};
+use crate::process::errand::Errand;
 use crate::process::memory::manifest::Manifest;
 use crate::process::parcel::{Packer, Part};
-use crate::process::request::{Request, Slot};
-use crate::state::Start;
+use crate::process::request::Reply;
+use crate::state::{Outcome, Start};
+use crate::sync::{Mutex, lock};
 use crate::timer::Watched;
 use crate::unwind::{self, Panic, discard};
-
-/// What travels to a process: encoded by serde, without borrows, sent from thread to thread.
-///
-/// Implemented for every such type that owns its data (`String`, not `&str`), never by hand.
-/// serde's own limits apply: the formats are not self-describing, so `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
-/// `#[serde(skip_serializing_if)]` do not pass through them.
-///
-/// ```
-/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
-/// use serde::{Deserialize, Serialize};
-///
-/// #[derive(Serialize, Deserialize)]
-/// struct Point { x: f64, y: f64 }
-///
-/// # fn main() -> Result<(), Error> {
-/// concurrent_futures::init();
-/// let pool = ProcessPoolExecutor::new(1)?;
-/// let distance = pool.submit(|p: Point| p.x.hypot(p.y), Point { x: 3.0, y: 4.0 });
-/// assert_eq!(distance.result()?, 5.0);
-/// # Ok(())
-/// # }
-/// ```
-pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
-
-impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
 
 /// One accepted task, or one chunk of a map, its types erased: what an implementor of
 /// [`Executor`](crate::Executor) queues and runs.
@@ -77,18 +54,24 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {}
 /// # Ok::<(), Error>(())
 /// ```
 #[must_use = "dropping a task cancels its future"]
-pub struct Task {
+pub struct Task(
     /// What is to be done.
-    job: Box<dyn Job>,
-    /// What the user asked of it.
-    options: TaskOptions,
+    Work,
+);
+
+/// What is to be done by a [`Task`].
+enum Work {
+    /// One task.
+    One(Pledge<dyn Job>),
+    /// A chunk of a map.
+    Chunk(Box<dyn ChunkJob>),
 }
 
 impl Task {
     /// Runs the task here and now, and settles its future. A panic of the function is caught.
     /// (`Future.set_running_or_notify_cancel()`, then `set_result()` or `set_exception()`)
     pub fn run(self) {
-        self.job.run(&NoHost);
+        self.run_on(&NoHost);
     }
 
     /// Settles the task's future with an error instead of running it. (`Future.set_exception()`)
@@ -111,18 +94,24 @@ impl Task {
     /// assert!(matches!(Closed.submit(|x: u8| x + 1, 1).result(), Err(Error::ShutDown)));
     /// ```
     pub fn fail(self, error: Error) {
-        self.job.fail(&error, &mut |_| ());
+        self.fail_all(&error, &mut |_| ());
     }
 
     /// What the user asked of it.
     pub fn options(&self) -> TaskOptions {
-        self.options
+        match &self.0 {
+            Work::One(job) => job.options(),
+            Work::Chunk(chunk) => chunk.options(),
+        }
     }
 
     /// The name of its future; of the first item's, for a chunk of a map.
     #[must_use]
     pub fn id(&self) -> FutureId {
-        self.job.id()
+        match &self.0 {
+            Work::One(job) => job.id(),
+            Work::Chunk(chunk) => chunk.id(),
+        }
     }
 
     /// A task that may travel to a process.
@@ -142,17 +131,9 @@ impl Task {
         function: fn(A) -> R,
         argument: A,
     ) -> (Self, Future<R>) {
-        let (future, promise) = pair();
-        let address = Function::Address((function as *const ()).addr());
-        let job = Single {
-            info: TaskInfo::new(options.given_name(), location, address),
-            options,
-            call: function,
-            portable: Some(Portable::of(function)),
-            argument,
-            promise,
-        };
-        (Self::new(options, job), future)
+        let (future, promise) = pair(Errand::new(location, options, function, argument));
+        let job: Arc<dyn Job> = promise.into_contract();
+        (Self(Work::One(Pledge::new(job))), future)
     }
 
     /// A chunk of a map that may travel to a process, and where its outcomes come.
@@ -192,17 +173,13 @@ impl Task {
         A: Send + 'static,
         R: Send + 'static,
     {
-        let (future, promise) = pair();
-        let function = Function::Type(std::any::type_name::<F>());
-        let job = Single {
-            info: TaskInfo::new(options.given_name(), Location::caller(), function),
-            options,
-            call: f,
-            portable: None,
-            argument,
-            promise,
-        };
-        (Self::new(options, job), future)
+        let (future, promise) = pair(Single {
+            location: Location::caller(),
+            wishes: Wishes::new(options),
+            call: Mutex::new(Some((f, argument))),
+        });
+        let job: Arc<dyn Job> = promise.into_contract();
+        (Self(Work::One(Pledge::new(job))), future)
     }
 
     /// A chunk of a map, of this process alone, and where its outcomes come.
@@ -243,51 +220,65 @@ impl Task {
             items: (0..).zip(arguments).collect(),
             batch: Arc::clone(&batch),
         };
-        (Self::new(options, job), batch)
-    }
-
-    fn new(options: TaskOptions, job: impl Job + 'static) -> Self {
-        Self {
-            job: Box::new(job),
-            options,
-        }
+        (Self(Work::Chunk(Box::new(job))), batch)
     }
 
     // ---- for our own pools -------------------------------------------------------------------
 
     /// The name of its last future.
     pub(crate) fn last(&self) -> FutureId {
-        self.job.last()
+        match &self.0 {
+            Work::One(job) => job.id(),
+            Work::Chunk(chunk) => chunk.last(),
+        }
     }
 
     /// How many futures it settles.
     pub(crate) fn len(&self) -> usize {
-        self.job.len()
+        match &self.0 {
+            Work::One(_) => 1,
+            Work::Chunk(chunk) => chunk.len(),
+        }
     }
 
     /// Tells its futures which pool to turn to.
     pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
-        self.job.attach(owner);
+        match &self.0 {
+            Work::One(job) => job.attach(owner),
+            Work::Chunk(chunk) => chunk.attach(owner),
+        }
     }
 
     /// Whether it settles the future of this name.
     pub(crate) fn contains(&self, id: FutureId) -> bool {
-        self.job.contains(id)
+        match &self.0 {
+            Work::One(job) => job.id() == id,
+            Work::Chunk(chunk) => chunk.contains(id),
+        }
     }
 
     /// Takes out an item; its argument is for the caller to drop, off locks.
     pub(crate) fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
-        self.job.remove(id)
+        match &mut self.0 {
+            Work::One(_) => None, // only whole
+            Work::Chunk(chunk) => chunk.remove(id),
+        }
     }
 
     /// Runs the task, telling a host of each item.
     pub(crate) fn run_on(self, host: &dyn Host) {
-        self.job.run(host);
+        match self.0 {
+            Work::One(job) => job.redeem().run(host),
+            Work::Chunk(chunk) => chunk.run(host),
+        }
     }
 
     /// Settles every item with this error.
     pub(crate) fn fail_all(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        self.job.fail(error, settled);
+        match self.0 {
+            Work::One(job) => job.fail(error.clone(), settled),
+            Work::Chunk(chunk) => chunk.fail(error, settled),
+        }
     }
 
     /// Encodes every item for a process, a task's large argument into the room if there is some; those
@@ -298,15 +289,24 @@ impl Task {
         room: &dyn Room,
         settled: &mut dyn FnMut(Verdict),
     ) -> Outgoing {
-        self.job.encode(limit, room, settled)
+        match self.0 {
+            Work::One(job) => job.redeem().encode(limit, room, settled),
+            Work::Chunk(chunk) => chunk.encode(limit, room, settled),
+        }
     }
 
     /// The argument of a task that was made of this function.
     pub(crate) fn into_argument<A: Payload, R: Payload>(self, _function: fn(A) -> R) -> A {
-        let job = self.job.into_any().downcast::<Single<fn(A) -> R, A, R>>();
-        match job {
+        let argument = match self.0 {
+            Work::One(job) => job.redeem().into_any(),
+            Work::Chunk(_) => unreachable!("only single tasks are given back"),
+        };
+        match argument
+            .downcast::<Contract<R, Errand<A, R>>>()
+            .map(Promise::of)
+        {
             // The promise goes with its future, which nobody has seen.
-            Ok(job) => job.argument,
+            Ok(promise) => promise.take_argument(),
             Err(_) => unreachable!("an executor gives back the task that it was given"),
         }
     }
@@ -331,7 +331,7 @@ pub(crate) enum Outgoing {
     /// What could not be encoded has settled.
     Nothing,
     /// A task.
-    One(Request),
+    One(Pledge<dyn Reply>),
     /// A chunk of a map.
     Many(Vec<Part>),
 }
@@ -340,7 +340,7 @@ impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task")
             .field("id", &self.id())
-            .field("options", &self.options)
+            .field("options", &self.options())
             .finish_non_exhaustive()
     }
 }
@@ -388,137 +388,156 @@ impl Host for NoHost {
     }
 }
 
-/// What a [`Task`] does, its types erased.
-trait Job: Send {
-    fn id(&self) -> FutureId;
-    fn last(&self) -> FutureId;
-    fn len(&self) -> usize;
+/// A task's contract, its types erased. By the one who has its pledge, which is used up by what takes
+/// the contract.
+trait Job: Settle {
+    fn options(&self) -> TaskOptions;
     fn attach(&self, owner: &Weak<dyn Owner>);
-    fn contains(&self, id: FutureId) -> bool;
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
-    fn run(self: Box<Self>, host: &dyn Host);
-    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
+    fn run(self: Arc<Self>, host: &dyn Host);
     fn encode(
-        self: Box<Self>,
+        self: Arc<Self>,
         limit: u64,
         room: &dyn Room,
         settled: &mut dyn FnMut(Verdict),
     ) -> Outgoing;
-    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-/// A function and what it is called with.
-struct Single<F, A, R> {
-    /// Where it was submitted, and what.
-    info: TaskInfo,
+/// A function of this process alone, and what it is called with.
+struct Single<F, A> {
+    /// Where it was submitted.
+    location: &'static Location<'static>,
     /// What the user asked of it.
-    options: TaskOptions,
-    /// The function.
-    call: F,
-    /// How it travels, if it may.
-    portable: Option<Portable<A, R>>,
-    /// What it is called with.
-    argument: A,
-    /// Where the result goes.
-    promise: Promise<R>,
+    wishes: Wishes,
+    /// Function and argument; `None` once it is called, or never will be.
+    call: Mutex<Option<(F, A)>>,
 }
 
-impl<F, A, R> Job for Single<F, A, R>
+impl<F, A, R> Body<R> for Single<F, A>
+where
+    F: FnOnce(A) -> R + Send + 'static,
+    A: Send + 'static,
+{
+    fn discard(&self) {
+        // The function may be a closure, whose captures have a `Drop`.
+        discard(lock(&self.call).take());
+    }
+
+    fn open(&self) -> Outcome<R> {
+        unreachable!("what is of this process alone does not arrive from another")
+    }
+}
+
+impl<F, A, R> Job for Contract<R, Single<F, A>>
 where
     F: FnOnce(A) -> R + Send + 'static,
     A: Send + 'static,
     R: Send + 'static,
 {
-    fn id(&self) -> FutureId {
-        self.promise.id()
-    }
-
-    fn last(&self) -> FutureId {
-        self.promise.id()
-    }
-
-    fn len(&self) -> usize {
-        1
+    fn options(&self) -> TaskOptions {
+        self.body().wishes.options()
     }
 
     fn attach(&self, owner: &Weak<dyn Owner>) {
-        self.promise.attach(owner);
+        Self::attach(self, owner);
     }
 
-    fn contains(&self, id: FutureId) -> bool {
-        self.promise.id() == id
+    fn run(self: Arc<Self>, host: &dyn Host) {
+        let promise = Promise::of(self);
+        let function = Function::Type(std::any::type_name::<F>());
+        let info = TaskInfo::new(
+            promise.wishes.options().given_name(),
+            promise.location,
+            function,
+        );
+        run_single(promise, info, host, |promise| {
+            let taken = lock(&promise.call).take();
+            match taken {
+                Some((call, argument)) => move || call(argument),
+                None => unreachable!("it is called once"),
+            }
+        });
     }
 
-    fn remove(&mut self, _: FutureId) -> Option<Box<dyn Removed>> {
-        None // only whole
+    fn encode(self: Arc<Self>, _: u64, _: &dyn Room, _: &mut dyn FnMut(Verdict)) -> Outgoing {
+        unreachable!("only portable tasks reach a process pool")
     }
 
-    fn run(self: Box<Self>, host: &dyn Host) {
-        let Self {
-            info,
-            options,
-            call,
-            argument,
-            promise,
-            ..
-        } = *self;
-        if begin(&promise, host) == Start::Cancelled {
-            // The function may be a closure, whose captures have a `Drop`.
-            return discard((call, argument));
-        }
-        let expiring = || promise.expiring();
-        let outcome = call_in_time(expiring, options, info, host, move || call(argument));
-        promise.settle(outcome, |verdict| host.end(verdict));
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl<A: Payload, R: Payload> Job for Contract<R, Errand<A, R>> {
+    fn options(&self) -> TaskOptions {
+        self.body().options()
     }
 
-    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        let Self {
-            call,
-            argument,
-            promise,
-            ..
-        } = *self;
-        discard((call, argument));
-        promise.settle(Err(error.clone()), settled);
+    fn attach(&self, owner: &Weak<dyn Owner>) {
+        Self::attach(self, owner);
+    }
+
+    fn run(self: Arc<Self>, host: &dyn Host) {
+        let promise = Promise::of(self);
+        let info = promise.info();
+        run_single(promise, info, host, |promise| {
+            let (function, argument) = (promise.function(), promise.take_argument());
+            move || function(argument)
+        });
     }
 
     fn encode(
-        self: Box<Self>,
+        self: Arc<Self>,
         limit: u64,
         room: &dyn Room,
         settled: &mut dyn FnMut(Verdict),
     ) -> Outgoing {
-        let Self {
-            info,
-            options,
-            portable: Some(portable),
-            argument,
-            promise,
-            ..
-        } = *self
-        else {
-            unreachable!("only portable tasks reach a process pool")
-        };
-        match portable.encode(argument, info, limit, room) {
-            Ok(encoded) => Outgoing::One(portable.request(promise, info, options, encoded)),
+        match self.body().encode(limit, room) {
+            Ok(()) => Outgoing::One(Pledge::new(self)),
             Err(error) => {
-                promise.settle(Err(error), settled);
+                Promise::of(self).settle(Err(error), settled);
                 Outgoing::Nothing
             }
         }
     }
 
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 }
 
+/// Runs a task here, unless it was cancelled; `take` takes out what is called.
+fn run_single<R, B, C>(
+    promise: Promise<R, B>,
+    info: TaskInfo,
+    host: &dyn Host,
+    take: impl FnOnce(&Promise<R, B>) -> C,
+) where
+    R: Send + 'static,
+    B: Body<R> + 'static,
+    C: FnOnce() -> R,
+    Contract<R, B>: Job,
+{
+    if begin(&promise, host) == Start::Cancelled {
+        return;
+    }
+    let expiring = || promise.expiring();
+    let (options, call) = (promise.contract().options(), take(&promise));
+    let outcome = call_in_time(expiring, options, info, host, call);
+    promise.settle(outcome, |verdict| host.end(verdict));
+}
+
 /// Tells the host that an item begins, unless it was cancelled.
-fn begin<R>(promise: &Promise<R>, host: &dyn Host) -> Start {
-    host.begin(promise.id());
+fn begin<R, B>(promise: &Promise<R, B>, host: &dyn Host) -> Start
+where
+    R: Send + 'static,
+    B: Body<R> + 'static,
+{
+    let id = promise.contract().id();
+    host.begin(id);
     let start = promise.start();
     match start {
-        Start::Begun => host.begun(promise.id()),
+        Start::Begun => host.begun(id),
         Start::Cancelled => host.abandon(),
     }
     start
@@ -547,6 +566,25 @@ fn call_in_time<R: Send + 'static>(
     outcome
 }
 
+/// What a chunk of a map does, its types erased.
+trait ChunkJob: Send {
+    fn options(&self) -> TaskOptions;
+    fn id(&self) -> FutureId;
+    fn last(&self) -> FutureId;
+    fn len(&self) -> usize;
+    fn attach(&self, owner: &Weak<dyn Owner>);
+    fn contains(&self, id: FutureId) -> bool;
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
+    fn run(self: Box<Self>, host: &dyn Host);
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
+    fn encode(
+        self: Box<Self>,
+        limit: u64,
+        room: &dyn Room,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Outgoing;
+}
+
 /// A function and the items that it is called with, one after the other.
 struct Chunk<F, A, R> {
     /// Where it was submitted, and what.
@@ -563,12 +601,16 @@ struct Chunk<F, A, R> {
     batch: Arc<Batch<R>>,
 }
 
-impl<F, A, R> Job for Chunk<F, A, R>
+impl<F, A, R> ChunkJob for Chunk<F, A, R>
 where
     F: FnMut(A) -> R + Send + 'static,
     A: Send + 'static,
     R: Send + 'static,
 {
+    fn options(&self) -> TaskOptions {
+        self.options
+    }
+
     fn id(&self) -> FutureId {
         self.batch
             .id(self.items.front().map_or(0, |(index, _)| *index))
@@ -665,10 +707,6 @@ where
             parts => Outgoing::Many(parts),
         }
     }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        unreachable!("only single tasks are given back")
-    }
 }
 
 impl<F, A, R> Chunk<F, A, R> {
@@ -721,8 +759,6 @@ struct Portable<A, R> {
     call: Result<Call, Error>,
     /// What stands before each item of a map.
     prefix: Option<Arc<dyn Prefix>>,
-    /// Encodes an argument.
-    encode: fn(&mut A, u64, &dyn Room) -> Result<Bytes, Error>,
     /// Encodes an argument behind others.
     append: fn(&A, u64, &mut Vec<u8>) -> Result<Manifest, Error>,
     /// Decodes a result.
@@ -738,7 +774,6 @@ impl<A: Payload, R: Payload> Portable<A, R> {
         Self {
             call,
             prefix: None,
-            encode: codec::pack,
             append: codec::append,
             decode: Decode {
                 one: codec::unpack,
@@ -749,19 +784,6 @@ impl<A: Payload, R: Payload> Portable<A, R> {
 }
 
 impl<A, R: Send + 'static> Portable<A, R> {
-    /// The task, on its way.
-    fn request(
-        &self,
-        promise: Promise<R>,
-        info: TaskInfo,
-        options: TaskOptions,
-        (call, mut argument): (Call, Bytes),
-    ) -> Request {
-        let given = argument.take_manifest();
-        let reply = Slot::new(promise, info, self.decode.one).keeping(given);
-        Request::new(call, argument, options, Box::new(reply))
-    }
-
     /// Encodes an argument, which is dropped here, behind others; the shared memory that it names.
     fn append(
         &self,
@@ -786,20 +808,5 @@ impl<A, R: Send + 'static> Portable<A, R> {
             to.truncate(before);
         }
         outcome
-    }
-
-    /// Names the function and encodes an argument, which is dropped here.
-    fn encode(
-        &self,
-        mut argument: A,
-        info: TaskInfo,
-        limit: u64,
-        room: &dyn Room,
-    ) -> Result<(Call, Bytes), Error> {
-        let call = self.call.clone();
-        let bytes = unwind::catch(|| (self.encode)(&mut argument, limit, room))
-            .unwrap_or_else(|panic| Err(panicked(panic, info, None)));
-        unwind::catch(|| drop(argument)).map_err(|panic| panicked(panic, info, None))?;
-        Ok((call?, bytes?))
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::crew::Limits;
 use crate::error::{Error, PanicInfo};
 use crate::observer::Observer;
+use crate::payload::Payload;
 use crate::process::launch::Launch;
 use crate::process::output::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
 use crate::process::{codec, entry, reentry};
-use crate::task::Payload;
 use crate::unwind;
 
 /// Settings of a [`ProcessPoolExecutor`]. (the arguments of `ProcessPoolExecutor()`)

@@ -19,7 +19,7 @@ use crate::process::launch::Launch;
 use crate::process::link::{self, Broken, Link, Reply};
 use crate::process::output::Captured;
 use crate::process::request::Request;
-use crate::process::requests::Requests;
+use crate::process::requests::{Chunk, Requests};
 use crate::process::subprocess::Peak;
 use crate::process::wire::Fault;
 use crate::state::Start;
@@ -106,7 +106,7 @@ impl<'a> Conversation<'a> {
             }
             Ok(()) => {
                 let waiting = self.rest;
-                Talked::Spent(Requests::Chunk { waiting, pace })
+                Talked::Spent(Requests::Chunk(Box::new(Chunk { waiting, pace })))
             }
             Err(broken) => Talked::Lost(self.break_off(broken, pace)),
         }
@@ -205,10 +205,10 @@ impl<'a> Conversation<'a> {
         if self.rest.front().is_some_and(is_unwanted) {
             let waiting = std::mem::take(&mut self.rest);
             self.post.forget();
-            let rest = Requests::Chunk {
+            let rest = Requests::Chunk(Box::new(Chunk {
                 waiting,
                 pace: None,
-            };
+            }));
             rest.fail(&Error::Cancelled, &mut |v| self.post.crew().count(v));
         }
     }
@@ -234,8 +234,8 @@ impl<'a> Conversation<'a> {
         };
         let mut settled = |verdict| self.post.end(verdict);
         match outcome {
-            Ok(value) => request.reply.deliver(value, &mut settled),
-            Err(Fault::LeftAlone) => request.reply.killed(&mut settled),
+            Ok(value) => request.reply.redeem().deliver(value, &mut settled),
+            Err(Fault::LeftAlone) => request.reply.redeem().killed(&mut settled),
             Err(fault) => {
                 let printed = self.link.output().and_then(Captured::take);
                 let error = error_of(fault, request.reply.info(), self.post.index(), printed);
@@ -297,11 +297,11 @@ impl<'a> Conversation<'a> {
             None
         });
         let waiting = std::mem::take(&mut self.rest);
-        self.hand_on(Requests::Chunk { waiting, pace });
+        self.hand_on(Requests::Chunk(Box::new(Chunk { waiting, pace })));
         if let Some(victim) = victim {
             let mut settled = |verdict: Verdict| self.post.end_of_lost(verdict);
             match (broken, limit) {
-                (Broken::Killed, _) => victim.reply.killed(&mut settled),
+                (Broken::Killed, _) => victim.reply.redeem().killed(&mut settled),
                 (Broken::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),
                 (Broken::Late, Some(limit)) => {
                     victim

@@ -13,6 +13,7 @@ use crate::crew::{Crew, Load, Origin, Shelf};
 use crate::duty::Counts;
 use crate::error::Error;
 use crate::future::{FutureId, News, Recall};
+use crate::pledge::Pledge;
 use crate::process::board::layout::{Handle, Mapped, Plan};
 use crate::process::board::{Board, Form, Place, Publish, Remains, Step};
 use crate::process::bytes::Bytes;
@@ -24,7 +25,7 @@ use crate::process::herald::Herald;
 use crate::process::memory::bells::{self, Bell};
 use crate::process::parcel::Parcel;
 use crate::process::request::{Encoded, Reply};
-use crate::process::requests::{Requests, Small};
+use crate::process::requests::Requests;
 use crate::process::tender::{Bringer, Need, Store, Tender};
 use crate::process::wire::Fault;
 use crate::state::Start;
@@ -169,7 +170,7 @@ impl Ledger {
     }
 
     /// Takes out a task that has begun; from here on it cannot be cancelled.
-    fn remove_task(&self, books: &mut Books, slot: usize) -> Option<Box<dyn Reply>> {
+    fn remove_task(&self, books: &mut Books, slot: usize) -> Option<Pledge<dyn Reply>> {
         match self.remove(books, slot)?.work {
             Posted::Task { reply, .. } => {
                 // Recalling is the one way to cancel it, and takes the record out.
@@ -192,7 +193,7 @@ impl Ledger {
     }
 
     /// Brings home what came of a task that was taken out.
-    pub(crate) fn hand_over(&self, reply: Box<dyn Reply>, outcome: Encoded) {
+    pub(crate) fn hand_over(&self, reply: Pledge<dyn Reply>, outcome: Encoded) {
         let arrival = self.lock().arrival(reply, outcome);
         self.deliver(arrival, Bringer::Ours);
     }
@@ -214,7 +215,7 @@ impl Ledger {
                 return;
             }
         };
-        let News { waker, opens } = reply.arrive(outcome);
+        let News { waker, opens } = reply.redeem().arrive(outcome);
         if let Some(opens) = opens {
             self.herald.open(opens);
         }
@@ -229,7 +230,9 @@ impl Ledger {
     fn return_rest(&self, rest: Parcel) {
         let crew = self.crew.get().and_then(Weak::upgrade);
         match crew {
-            Some(crew) if !rest.answers.is_abandoned() => crew.put_back(Requests::Parcel(rest)),
+            Some(crew) if !rest.answers.is_abandoned() => {
+                crew.put_back(Requests::Parcel(Box::new(rest)))
+            }
             _ => rest.fail(&Error::Cancelled, &mut |_| {
                 self.lock().counts.cancelled += 1;
             }),
@@ -331,6 +334,58 @@ impl Ledger {
         record.into_requests()
     }
 
+    /// Publishes work in a slot that is free.
+    ///
+    /// # Errors
+    /// The work, where the ring is full.
+    fn post(&self, slot: usize, work: Requests) -> Result<(Place, Posted), Requests> {
+        let board = &self.board;
+        let is_small = work.is_small();
+        match work {
+            Requests::One(reply) if is_small => {
+                let (call, argument) = reply.take_message();
+                let published = match argument.lease() {
+                    Some(lease) => {
+                        let place = lease.location().to_bytes();
+                        board.publish(slot, Form::StoredArgument, call, &place)
+                    }
+                    None => board.publish(slot, Form::Argument, call, &argument),
+                };
+                let Publish::Published(place) = published else {
+                    reply.put_message(argument);
+                    return Err(Requests::One(reply));
+                };
+                let task = Posted::Task {
+                    id: reply.id(),
+                    reply,
+                    argument: argument.into_lease().ok(),
+                    told: None,
+                };
+                Ok((place, task))
+            }
+            Requests::Parcel(parcel) if is_small => {
+                let (call, count) = (parcel.call, parcel.len());
+                let bytes = &parcel.bytes;
+                match board.publish_items(slot, Form::Items, call, bytes, count) {
+                    Publish::Full => Err(Requests::Parcel(parcel)),
+                    Publish::Published(place) => {
+                        let (told, taken) = (None, (0, 0));
+                        let parcel = Posted::Parcel {
+                            parcel,
+                            told,
+                            taken,
+                        };
+                        Ok((place, parcel))
+                    }
+                }
+            }
+            work => match board.publish(slot, Form::Ticket, NO_CALL, &[]) {
+                Publish::Full => Err(work),
+                Publish::Published(place) => Ok((place, Posted::Ticket(work))),
+            },
+        }
+    }
+
     /// Takes out what no worker has begun in a slot, and has workers not begin the rest.
     fn take_back(&self, books: &mut Books, slot: usize, taken: &mut Vec<Box<dyn Removed>>) {
         let Some(record) = &mut books.records[slot] else {
@@ -346,7 +401,7 @@ impl Ledger {
         }
         match self.remove(books, slot).map(|record| record.work) {
             Some(Posted::Task { reply, .. }) => taken.push(Box::new(reply)),
-            Some(Posted::Parcel { parcel, .. }) => taken.push(Box::new(parcel)),
+            Some(Posted::Parcel { parcel, .. }) => taken.push(parcel),
             Some(Posted::Ticket(_)) | None => {}
         }
     }
@@ -440,42 +495,17 @@ impl Shelf<Requests> for Ledger {
         let Some(slot) = books.free.pop() else {
             return Err(work);
         };
-        let board = &self.board;
-        let published = match work.as_small() {
-            Some(Small::Task(task)) => match task.argument.lease() {
-                Some(lease) => {
-                    let place = lease.location().to_bytes();
-                    board.publish(slot, Form::StoredArgument, task.call, &place)
-                }
-                None => board.publish(slot, Form::Argument, task.call, &task.argument),
-            },
-            Some(Small::Parcel(it)) => {
-                board.publish_items(slot, Form::Items, it.call, &it.bytes, it.len())
+        let is_abandoned = work.is_abandoned();
+        let (place, work) = match self.post(slot, work) {
+            Ok(posted) => posted,
+            Err(work) => {
+                books.free.push(slot);
+                return Err(work);
             }
-            None => board.publish(slot, Form::Ticket, NO_CALL, &[]),
         };
-        let Publish::Published(place) = published else {
-            books.free.push(slot);
-            return Err(work);
-        };
-        if work.is_abandoned() {
+        if is_abandoned {
             self.board.stop(place); // its map was dropped on its way here
         }
-        let is_small = work.as_small().is_some();
-        let work = match work {
-            Requests::One(task) if is_small => Posted::Task {
-                id: task.reply.id(),
-                reply: task.reply,
-                argument: task.argument.into_lease().ok(),
-                told: None,
-            },
-            Requests::Parcel(parcel) if is_small => Posted::Parcel {
-                parcel,
-                told: None,
-                taken: (0, 0),
-            },
-            work => Posted::Ticket(work),
-        };
         let is_hooked = match (&work, origin) {
             (Posted::Task { reply, .. }, Origin::Queued) => reply.is_hooked(),
             (Posted::Parcel { parcel, .. }, _) => parcel.answers.is_hooked(),

@@ -26,6 +26,7 @@ pub(crate) mod context;
 pub(crate) mod image;
 pub(crate) mod entry;
 pub(crate) mod request;
+pub(crate) mod errand;
 pub(crate) mod parcel;
 pub(crate) mod requests;
 pub(crate) mod board;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::batch::{Answers, Batch};
 use crate::error::Error;
-use crate::future::{FutureId, News, Verdict};
+use crate::future::{FutureId, News, Settle, Verdict};
 use crate::label::TaskInfo;
 use crate::options::TaskOptions;
+use crate::pledge::Pledge;
 use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::depot::lease::Room;
@@ -16,6 +17,7 @@ use crate::process::entry::Call;
 use crate::process::memory::manifest::Manifest;
 use crate::process::request::{Encoded, Reply, Request};
 use crate::state::Start;
+use crate::sync::{Mutex, lock};
 
 /// Some consecutive items of a map's chunk, encoded. Dropping it cancels them.
 pub(crate) struct Parcel {
@@ -93,8 +95,13 @@ impl Parcel {
     }
 
     fn request(&self, index: usize, argument: Bytes) -> Request {
-        let reply = ItemReply::new(&self.answers, index);
-        Request::new(self.call, argument, self.options, Box::new(reply))
+        let answers = Arc::clone(&self.answers);
+        Request::new(ItemReply::pledge(
+            answers,
+            index,
+            self.options,
+            (self.call, argument),
+        ))
     }
 }
 
@@ -156,9 +163,9 @@ pub(crate) struct Packer {
 /// A part of a chunk.
 pub(crate) enum Part {
     /// Some items.
-    Parcel(Parcel),
+    Parcel(Box<Parcel>),
     /// An item that is too large for a parcel.
-    Item(Request),
+    Item(Pledge<dyn Reply>),
 }
 
 impl Packer {
@@ -234,7 +241,7 @@ impl Packer {
             items,
             answers: Arc::clone(&self.answers),
         };
-        self.parts.push(Part::Parcel(parcel));
+        self.parts.push(Part::Parcel(Box::new(parcel)));
     }
 
     /// What is being packed is one item that is too large for a parcel.
@@ -248,9 +255,9 @@ impl Packer {
                 bytes.into()
             }
         };
-        let reply = ItemReply::new(&self.answers, index);
-        let request = Request::new(self.call, argument, self.options, Box::new(reply));
-        self.parts.push(Part::Item(request));
+        let (answers, message) = (Arc::clone(&self.answers), (self.call, argument));
+        let item = ItemReply::pledge(answers, index, self.options, message);
+        self.parts.push(Part::Item(item));
     }
 
     pub(crate) fn into_parts(mut self) -> Vec<Part> {
@@ -261,44 +268,71 @@ impl Packer {
     }
 }
 
-/// Where the outcome of one item goes that travels alone. Dropping it cancels the item.
+/// An item that travels alone, and where its outcome goes.
 struct ItemReply {
-    /// Those of its batch; `None` once it has settled.
-    answers: Option<Arc<dyn Answers>>,
+    /// Those of its batch.
+    answers: Arc<dyn Answers>,
     /// Which it is.
     index: usize,
+    /// What the user asked of it.
+    options: TaskOptions,
+    /// What to call.
+    call: Call,
+    /// With what; `None` once it was taken.
+    argument: Mutex<Option<Bytes>>,
 }
 
 impl ItemReply {
-    fn new(answers: &Arc<dyn Answers>, index: usize) -> Self {
-        Self {
-            answers: Some(Arc::clone(answers)),
+    fn pledge(
+        answers: Arc<dyn Answers>,
+        index: usize,
+        options: TaskOptions,
+        (call, argument): (Call, Bytes),
+    ) -> Pledge<dyn Reply> {
+        Pledge::new(Arc::new(Self {
+            answers,
             index,
-        }
+            options,
+            call,
+            argument: Mutex::new(Some(argument)),
+        }))
+    }
+}
+
+impl Settle for ItemReply {
+    fn id(&self) -> FutureId {
+        self.answers.id(self.index)
     }
 
-    fn answers(&self) -> &Arc<dyn Answers> {
-        match &self.answers {
-            Some(answers) => answers,
-            None => unreachable!("settling consumes the reply"),
-        }
-    }
-
-    /// Settles it.
-    fn settle(&mut self, settle: impl FnOnce(&dyn Answers, usize)) {
-        if let Some(answers) = self.answers.take() {
-            settle(&*answers, self.index);
-        }
+    fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        self.answers.fail(self.index, error, settled);
     }
 }
 
 impl Reply for ItemReply {
-    fn id(&self) -> FutureId {
-        self.answers().id(self.index)
+    fn info(&self) -> TaskInfo {
+        self.answers.info()
     }
 
-    fn info(&self) -> TaskInfo {
-        self.answers().info()
+    fn options(&self) -> TaskOptions {
+        self.options
+    }
+
+    fn take_message(&self) -> (Call, Bytes) {
+        match lock(&self.argument).take() {
+            Some(argument) => (self.call, argument),
+            None => unreachable!("it has not been sent"),
+        }
+    }
+
+    fn put_message(&self, argument: Bytes) {
+        *lock(&self.argument) = Some(argument);
+    }
+
+    fn private_bytes(&self) -> usize {
+        let argument = lock(&self.argument);
+        let private = argument.as_ref().filter(|bytes| bytes.lease().is_none());
+        private.map_or(0, Bytes::len)
     }
 
     /// An item of a map is cancelled with all others: see `is_abandoned`.
@@ -308,41 +342,29 @@ impl Reply for ItemReply {
 
     fn put_back(&self) {}
 
-    fn deliver(mut self: Box<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
-        self.settle(|answers, index| answers.deliver(index, value, settled));
+    fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+        self.answers.deliver(self.index, value, settled);
     }
 
-    fn fail(mut self: Box<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
-        self.settle(|answers, index| answers.fail(index, error, settled));
-    }
-
-    fn killed(self: Box<Self>, settled: &mut dyn FnMut(Verdict)) {
+    fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
         self.fail(Error::Cancelled, settled);
     }
 
-    fn arrive(mut self: Box<Self>, outcome: Encoded) -> News {
-        self.settle(|answers, index| match outcome {
-            Encoded::Value(value) => answers.arrive_alone(index, value),
-            Encoded::Error(error) => answers.fail(index, error, &mut |_| ()),
-            Encoded::Killed => answers.fail(index, Error::Cancelled, &mut |_| ()),
-        });
+    fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
+        match outcome {
+            Encoded::Value(value) => self.answers.arrive_alone(self.index, value),
+            Encoded::Error(error) => self.fail(error, &mut |_| ()),
+            Encoded::Killed => self.fail(Error::Cancelled, &mut |_| ()),
+        }
         News::none()
     }
 
     fn is_hooked(&self) -> bool {
-        self.answers().is_hooked()
+        self.answers.is_hooked()
     }
 
     fn is_abandoned(&self) -> bool {
-        self.answers().is_abandoned()
-    }
-}
-
-impl Drop for ItemReply {
-    fn drop(&mut self) {
-        if let Some(answers) = self.answers.take() {
-            answers.fail(self.index, Error::Cancelled, &mut |_| ());
-        }
+        self.answers.is_abandoned()
     }
 }
 

@@ -42,7 +42,7 @@ fn items(parts: &[Part]) -> Vec<(usize, usize)> {
     let each = parts.iter().map(|part| match part {
         Part::Parcel(parcel) => (parcel.items().start, parcel.items().end),
         Part::Item(item) => {
-            let index = usize::from(item.argument[0]);
+            let index = usize::from(item.take_message().1[0]);
             (index, index + 1)
         }
     });

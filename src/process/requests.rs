@@ -8,8 +8,8 @@ use crate::batch::Pace;
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
 use crate::options::TaskOptions;
+use crate::pledge::Pledge;
 use crate::process::board::layout::INLINE;
-use crate::process::bytes::Bytes;
 use crate::process::depot::lease::FEW;
 use crate::process::parcel::{self, Parcel};
 use crate::process::request::{Reply, Request};
@@ -23,49 +23,42 @@ const _: () = assert!(parcel::ROOM == INLINE);
 /// What waits for a worker process.
 pub(crate) enum Requests {
     /// A task.
-    One(Request),
+    One(Pledge<dyn Reply>),
     /// A chunk of a map, or what is left of one.
-    Chunk {
-        /// The tasks, their names ascending.
-        waiting: VecDeque<Request>,
-        /// Who wants to know how long they take.
-        pace: Option<Arc<Pace>>,
-    },
+    Chunk(Box<Chunk>),
     /// Items of a map, packed.
-    Parcel(Parcel),
+    Parcel(Box<Parcel>),
 }
 
-/// What fits into a slot of the board, where nobody wants to hear how it goes before it is done.
-pub(crate) enum Small<'a> {
-    /// A task.
-    Task(&'a Request),
-    /// Items of a map.
-    Parcel(&'a Parcel),
+/// A chunk of a map, or what is left of one, as tasks of their own.
+#[derive(Default)]
+pub(crate) struct Chunk {
+    /// The tasks, their names ascending.
+    pub(crate) waiting: VecDeque<Request>,
+    /// Who wants to know how long they take.
+    pub(crate) pace: Option<Arc<Pace>>,
 }
 
 impl Requests {
-    /// What it is, if it fits into a slot of the board, or the slot can say where it is, and nobody
-    /// wants to hear how it goes before it is done.
-    pub(crate) fn as_small(&self) -> Option<Small<'_>> {
+    /// Whether it fits into a slot of the board, or the slot can say where it is, and nobody wants to
+    /// hear how it goes before it is done.
+    pub(crate) fn is_small(&self) -> bool {
         let is_plain = |options: TaskOptions| {
             options.given_timeout().is_none() && options.given_retries() == 0
         };
-        let fits = |bytes: &Bytes| bytes.len() <= INLINE || bytes.lease().is_some();
         match self {
-            Self::One(task) if fits(&task.argument) && is_plain(task.options) => {
-                Some(Small::Task(task))
-            }
-            Self::Parcel(parcel) if is_plain(parcel.options) => Some(Small::Parcel(parcel)),
-            _ => None,
+            Self::One(task) => is_plain(task.options()) && task.private_bytes() <= INLINE,
+            Self::Chunk(_) => false,
+            Self::Parcel(parcel) => is_plain(parcel.options),
         }
     }
 
     /// Whether it need not begin, as it belongs to a map that was dropped.
     pub(crate) fn is_abandoned(&self) -> bool {
         match self {
-            Self::One(task) => task.reply.is_abandoned(),
-            Self::Chunk { waiting, .. } => {
-                let first = waiting.front();
+            Self::One(task) => task.is_abandoned(),
+            Self::Chunk(chunk) => {
+                let first = chunk.waiting.front();
                 first.is_some_and(|task| task.reply.is_abandoned())
             }
             Self::Parcel(parcel) => parcel.answers.is_abandoned(),
@@ -73,11 +66,8 @@ impl Requests {
     }
 
     /// Nothing.
-    pub(crate) const fn none() -> Self {
-        Self::Chunk {
-            waiting: VecDeque::new(),
-            pace: None,
-        }
+    pub(crate) fn none() -> Self {
+        Self::Chunk(Box::default())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -87,8 +77,8 @@ impl Requests {
     /// The tasks, and who wants to know how long they take.
     pub(crate) fn into_parts(self) -> (VecDeque<Request>, Option<Arc<Pace>>) {
         match self {
-            Self::One(task) => (VecDeque::from([task]), None),
-            Self::Chunk { waiting, pace } => (waiting, pace),
+            Self::One(task) => (VecDeque::from([Request::new(task)]), None),
+            Self::Chunk(chunk) => (chunk.waiting, chunk.pace),
             Self::Parcel(parcel) => {
                 let pace = Arc::clone(parcel.answers.pace());
                 (parcel.into_requests(), Some(pace))
@@ -104,11 +94,11 @@ impl Requests {
     /// Takes out the task of that name.
     pub(crate) fn take(&mut self, id: FutureId) -> Option<Request> {
         match self {
-            Self::One(task) if task.reply.id() == id => self.take_all().pop_front(),
+            Self::One(task) if task.id() == id => self.take_all().pop_front(),
             Self::One(_) => None,
-            Self::Chunk { waiting, .. } => {
-                let at = waiting.binary_search_by_key(&id, |r| r.reply.id());
-                waiting.remove(at.ok()?)
+            Self::Chunk(chunk) => {
+                let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
+                chunk.waiting.remove(at.ok()?)
             }
             // Items of a map are cancelled all together.
             Self::Parcel(_) => None,
@@ -118,21 +108,20 @@ impl Requests {
 
 impl Work for Requests {
     fn id(&self) -> FutureId {
-        let first = match self {
-            Self::One(task) => Some(task),
-            Self::Chunk { waiting, .. } => waiting.front(),
-            Self::Parcel(parcel) => return parcel.id(),
-        };
-        match first {
-            Some(request) => request.reply.id(),
-            None => unreachable!("empty chunks are not queued"),
+        match self {
+            Self::One(task) => task.id(),
+            Self::Chunk(chunk) => match chunk.waiting.front() {
+                Some(request) => request.reply.id(),
+                None => unreachable!("empty chunks are not queued"),
+            },
+            Self::Parcel(parcel) => parcel.id(),
         }
     }
 
     fn last(&self) -> FutureId {
         match self {
-            Self::Chunk { waiting, .. } if !waiting.is_empty() => {
-                waiting[waiting.len() - 1].reply.id()
+            Self::Chunk(chunk) if !chunk.waiting.is_empty() => {
+                chunk.waiting[chunk.waiting.len() - 1].reply.id()
             }
             Self::Parcel(parcel) => parcel.last(),
             _ => self.id(),
@@ -142,16 +131,16 @@ impl Work for Requests {
     fn len(&self) -> usize {
         match self {
             Self::One(_) => 1,
-            Self::Chunk { waiting, .. } => waiting.len(),
+            Self::Chunk(chunk) => chunk.waiting.len(),
             Self::Parcel(parcel) => parcel.len(),
         }
     }
 
     fn contains(&self, id: FutureId) -> bool {
         match self {
-            Self::One(task) => task.reply.id() == id,
-            Self::Chunk { waiting, .. } => {
-                let at = waiting.binary_search_by_key(&id, |r| r.reply.id());
+            Self::One(task) => task.id() == id,
+            Self::Chunk(chunk) => {
+                let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
                 at.is_ok()
             }
             Self::Parcel(parcel) => (parcel.id()..=parcel.last()).contains(&id),
@@ -163,11 +152,14 @@ impl Work for Requests {
     }
 
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        if let Self::Parcel(parcel) = self {
-            return parcel.fail(error, settled);
-        }
-        for request in self.into_parts().0 {
-            request.reply.fail(error.clone(), settled);
+        match self {
+            Self::One(task) => task.fail(error.clone(), settled),
+            Self::Parcel(parcel) => parcel.fail(error, settled),
+            Self::Chunk(chunk) => {
+                for request in chunk.waiting {
+                    request.reply.fail(error.clone(), settled);
+                }
+            }
         }
     }
 }
@@ -184,7 +176,7 @@ impl Removed for Parcel {
     }
 }
 
-impl Removed for Box<dyn Reply> {
+impl Removed for Pledge<dyn Reply> {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         (*self).fail(error.clone(), settled);
     }

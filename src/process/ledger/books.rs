@@ -6,6 +6,7 @@ use crate::backlog::Work;
 use crate::batch::Answers;
 use crate::duty::Counts;
 use crate::future::FutureId;
+use crate::pledge::Pledge;
 use crate::process::board::Place;
 use crate::process::bytes::Bytes;
 use crate::process::depot::lease::Lease;
@@ -46,7 +47,7 @@ pub(super) enum Posted {
         /// Its future's name.
         id: FutureId,
         /// Where its outcome goes.
-        reply: Box<dyn Reply>,
+        reply: Pledge<dyn Reply>,
         /// Where its argument is, if not in the slot.
         argument: Option<Lease>,
         /// The outcome, where it came over the link and the slot is not done.
@@ -55,7 +56,7 @@ pub(super) enum Posted {
     /// Items of a map.
     Parcel {
         /// They.
-        parcel: Parcel,
+        parcel: Box<Parcel>,
         /// The outcome of one of them, where it came over the link and the slot is not done.
         told: Option<Result<Bytes, Fault>>,
         /// How many outcomes were brought home before the slot is done, and how many bytes they take.
@@ -70,7 +71,7 @@ pub(super) enum Arrival {
     /// The outcome of a task.
     Task {
         /// Where it goes.
-        reply: Box<dyn Reply>,
+        reply: Pledge<dyn Reply>,
         /// It.
         outcome: Encoded,
     },
@@ -106,7 +107,7 @@ impl Books {
     }
 
     /// An outcome on its way, counted.
-    pub(super) fn arrival(&mut self, reply: Box<dyn Reply>, outcome: Encoded) -> Arrival {
+    pub(super) fn arrival(&mut self, reply: Pledge<dyn Reply>, outcome: Encoded) -> Arrival {
         match outcome {
             Encoded::Value(_) => self.counts.completed += 1,
             Encoded::Error(_) => self.counts.failed += 1,

@@ -4,6 +4,7 @@ use super::Ledger;
 use super::books::{Arrival, Books, Posted, Record};
 use crate::backlog::Work;
 use crate::error::Error;
+use crate::pledge::Pledge;
 use crate::process::board::Remains;
 use crate::process::request::{Encoded, Reply};
 use crate::process::requests::Requests;
@@ -12,9 +13,9 @@ use crate::process::tender::Bringer;
 /// What a dead worker leaves behind.
 pub(crate) enum Legacy {
     /// The task that it ran.
-    Ran(Box<dyn Reply>),
+    Ran(Pledge<dyn Reply>),
     /// The task that it ran, which was killed.
-    Killed(Box<dyn Reply>),
+    Killed(Pledge<dyn Reply>),
     /// What it had taken and not begun.
     Untouched(Requests),
 }

@@ -103,7 +103,7 @@ impl Ledger {
         pieces.extend(told.map(|told| Piece::told(first + done, told, worker, &*answers)));
         books.count(&pieces);
         parcel.skip(done + usize::from(was_told));
-        let rest = (parcel.len() > 0).then_some(parcel);
+        let rest = (parcel.len() > 0).then_some(*parcel);
         let arrival = Arrival::Items {
             answers,
             pieces,

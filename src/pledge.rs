@@ -1,0 +1,53 @@
+//! The promise's end of a task whose types are erased.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::future::{Settle, Verdict};
+
+/// The one handle of a task, apart from its future. Dropping it settles the task as cancelled.
+#[must_use = "dropping it cancels the task"]
+pub(crate) struct Pledge<P: ?Sized + Settle>(
+    /// The task; `None` once it is given up.
+    Option<Arc<P>>,
+);
+
+impl<P: ?Sized + Settle> Pledge<P> {
+    /// Of a task that has none.
+    pub(crate) fn new(task: Arc<P>) -> Self {
+        Self(Some(task))
+    }
+
+    /// The task, to be settled.
+    pub(crate) fn redeem(mut self) -> Arc<P> {
+        match self.0.take() {
+            Some(task) => task,
+            None => unreachable!("redeeming consumes the pledge"),
+        }
+    }
+
+    /// Settles it with this error.
+    pub(crate) fn fail(self, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        self.redeem().fail(error, settled);
+    }
+}
+
+impl<P: ?Sized + Settle> Deref for Pledge<P> {
+    type Target = P;
+
+    fn deref(&self) -> &P {
+        match &self.0 {
+            Some(task) => task,
+            None => unreachable!("redeeming consumes the pledge"),
+        }
+    }
+}
+
+impl<P: ?Sized + Settle> Drop for Pledge<P> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.fail(Error::Cancelled, &mut |_| ());
+        }
+    }
+}

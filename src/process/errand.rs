@@ -1,0 +1,218 @@
+//! What is to be done by a task that may travel to a process: it holds its argument, then the bytes that
+//! this was encoded to, at last those of the result.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::error::{Error, PanicInfo};
+use crate::future::{Body, Contract, News, Promise, Verdict};
+use crate::label::{Function, TaskInfo};
+use crate::options::{TaskOptions, Wishes};
+use crate::payload::Payload;
+use crate::process::bytes::Bytes;
+use crate::process::codec::{self, Source};
+use crate::process::depot::lease::Room;
+use crate::process::entry::{self, Call};
+use crate::process::memory::manifest::Manifest;
+use crate::process::request::{Encoded, Reply};
+use crate::state::{Letter, Outcome, Start};
+use crate::sync::{Mutex, lock};
+use crate::unwind::{self, Panic, discard};
+
+/// What is to be done by a task that may travel.
+pub(crate) struct Errand<A, R> {
+    /// Where it was submitted.
+    location: &'static Location<'static>,
+    /// What the user asked of it.
+    wishes: Wishes,
+    /// The function.
+    function: fn(A) -> R,
+    /// What it is called with, or what comes of it.
+    luggage: Mutex<Luggage<A>>,
+}
+
+/// What an errand has with it.
+enum Luggage<A> {
+    /// What the function is called with.
+    Argument(A),
+    /// That, encoded, before it is sent; or what the function gave, encoded, once it has arrived.
+    Packed(Bytes),
+    /// The argument is under way; the shared memory that it names, which the result may name again.
+    Sent(Manifest),
+}
+
+impl<A: Payload, R: Payload> Errand<A, R> {
+    pub(crate) fn new(
+        location: &'static Location<'static>,
+        options: TaskOptions,
+        function: fn(A) -> R,
+        argument: A,
+    ) -> Self {
+        Self {
+            location,
+            wishes: Wishes::new(options),
+            function,
+            luggage: Mutex::new(Luggage::Argument(argument)),
+        }
+    }
+
+    pub(crate) fn options(&self) -> TaskOptions {
+        self.wishes.options()
+    }
+
+    pub(crate) fn function(&self) -> fn(A) -> R {
+        self.function
+    }
+
+    /// What errors say of it.
+    pub(crate) fn info(&self) -> TaskInfo {
+        let address = Function::Address((self.function as *const ()).addr());
+        TaskInfo::new(self.options().given_name(), self.location, address)
+    }
+
+    /// What the function is called with; it is taken once.
+    pub(crate) fn take_argument(&self) -> A {
+        match self.unload() {
+            Luggage::Argument(argument) => argument,
+            _ => unreachable!("an argument is taken once, to be called with or encoded"),
+        }
+    }
+
+    /// Makes a message of the argument, which is dropped here.
+    ///
+    /// # Errors
+    /// `TooLarge`, `Encode`, `Panicked`, or `Unsupported` if the function cannot be named.
+    pub(crate) fn encode(&self, limit: u64, room: &dyn Room) -> Result<(), Error> {
+        let mut argument = self.take_argument();
+        let bytes = unwind::catch(|| codec::pack(&mut argument, limit, room));
+        let bytes = bytes.unwrap_or_else(|panic| Err(self.panicked(panic)));
+        unwind::catch(|| drop(argument)).map_err(|panic| self.panicked(panic))?;
+        entry::export(self.function)?;
+        self.load(Luggage::Packed(bytes?));
+        Ok(())
+    }
+
+    fn decode(&self, value: Source<'_>) -> Outcome<R> {
+        unwind::catch(|| codec::unpack(value)).unwrap_or_else(|panic| Err(self.panicked(panic)))
+    }
+
+    fn panicked(&self, panic: Panic) -> Error {
+        Error::Panicked(PanicInfo::new(panic, Some(self.info()), None))
+    }
+
+    /// Takes what it has with it.
+    fn unload(&self) -> Luggage<A> {
+        let nothing = Luggage::Sent(Manifest::default());
+        std::mem::replace(&mut lock(&self.luggage), nothing)
+    }
+
+    /// Gives it its result to have with it.
+    fn receive(&self, mut value: Bytes) {
+        let mut luggage = lock(&self.luggage);
+        if let Luggage::Sent(given) = &*luggage {
+            if !given.is_empty() {
+                let mut named = value.take_manifest();
+                named.join(given);
+                value = value.naming(named);
+            }
+        }
+        *luggage = Luggage::Packed(value);
+    }
+
+    /// Gives it that to have with it, in place of what was taken.
+    fn load(&self, luggage: Luggage<A>) {
+        *lock(&self.luggage) = luggage;
+    }
+}
+
+impl<A: Payload, R: Payload> Body<R> for Errand<A, R> {
+    fn discard(&self) {
+        discard(self.unload());
+    }
+
+    fn open(&self) -> Outcome<R> {
+        match self.unload() {
+            Luggage::Packed(value) => self.decode(Source::Given(value)),
+            _ => unreachable!("what has arrived was laid down"),
+        }
+    }
+}
+
+impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
+    fn info(&self) -> TaskInfo {
+        self.body().info()
+    }
+
+    fn options(&self) -> TaskOptions {
+        self.body().options()
+    }
+
+    fn take_message(&self) -> (Call, Bytes) {
+        let body = self.body();
+        match (entry::export(body.function), body.unload()) {
+            (Ok(call), Luggage::Packed(mut argument)) => {
+                let given = argument.take_manifest();
+                if !given.is_empty() {
+                    body.load(Luggage::Sent(given));
+                }
+                (call, argument)
+            }
+            _ => unreachable!("it was encoded and could be named, and has not been sent"),
+        }
+    }
+
+    fn put_message(&self, argument: Bytes) {
+        let body = self.body();
+        let argument = match body.unload() {
+            Luggage::Sent(given) => argument.naming(given),
+            _ => unreachable!("its message was taken"),
+        };
+        body.load(Luggage::Packed(argument));
+    }
+
+    fn private_bytes(&self) -> usize {
+        match &*lock(&self.body().luggage) {
+            Luggage::Packed(argument) if argument.lease().is_none() => argument.len(),
+            _ => 0,
+        }
+    }
+
+    fn start(&self) -> Start {
+        Self::start(self)
+    }
+
+    fn put_back(&self) {
+        Self::put_back(self);
+    }
+
+    fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+        let given = self.body().unload();
+        let outcome = self.body().decode(value);
+        drop(given);
+        Promise::of(self).settle(outcome, settled);
+    }
+
+    fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
+        self.body().discard();
+        Promise::of(self).settle_killed(settled);
+    }
+
+    fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
+        let letter = match outcome {
+            Encoded::Value(value) => {
+                self.body().receive(value);
+                Letter::Value
+            }
+            Encoded::Error(error) => Letter::Error(error),
+            Encoded::Killed => Letter::Killed,
+        };
+        if !matches!(letter, Letter::Value) {
+            self.body().discard();
+        }
+        Promise::of(self).arrive(letter)
+    }
+
+    fn is_hooked(&self) -> bool {
+        Self::is_hooked(self)
+    }
+}
