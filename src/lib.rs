@@ -25,6 +25,7 @@ mod serial;
 mod observer;
 mod backlog;
 mod duty;
+mod gait;
 mod payload;
 mod pledge;
 mod roster;

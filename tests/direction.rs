@@ -55,6 +55,7 @@ const LAYERS: &[&str] = &[
     "executor",
     "serial",
     // What pools have in common.
+    "gait",
     "roster",
     "crew::shelf",
     "crew",

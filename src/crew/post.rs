@@ -9,6 +9,7 @@ use crate::backlog::Work;
 use crate::duty::{Duty, Killed, Status, Take};
 use crate::error::Error;
 use crate::future::{FutureId, Verdict};
+use crate::gait::Gait;
 use crate::observer::{Watch, WorkerEnd};
 use crate::sync::{MutexGuard, Ordering, look_around};
 use crate::worker::Progress;
@@ -25,6 +26,8 @@ pub(crate) struct Post<W: Work> {
     progress: Arc<Progress>,
     /// Tells the observer.
     watch: RefCell<Watch>,
+    /// How hastily it looks for the next task.
+    gait: RefCell<Gait>,
 }
 
 /// The answer to [`Post::start_failed`] and [`Post::lost`].
@@ -64,6 +67,7 @@ impl<W: Work> Post<W> {
             duty,
             progress,
             watch,
+            gait: RefCell::default(),
         }
     }
 
@@ -96,17 +100,31 @@ impl<W: Work> Post<W> {
 
     /// The next work; `None`: leave. This is where a worker takes a task.
     pub(crate) fn take(&self) -> Option<W> {
-        let work = match self.duty.take_from(&self.crew.backlog) {
+        let work = match self.take_now() {
             Take::Work(work) => Some(work),
             Take::Nothing => self.wait_for_work(),
             Take::Bereft => None,
         };
+        if work.is_some() {
+            self.gait.borrow_mut().step();
+        }
         if work.is_some() && self.crew.limits.max_pending.is_some() {
             // Nobody is between his look and his sleep.
             drop(self.crew.lock());
             self.crew.room.notify_all();
         }
         work
+    }
+
+    /// Takes what there is; if that is nothing, once more after the pause that the worker's gait asks
+    /// for.
+    fn take_now(&self) -> Take<W> {
+        match self.duty.take_from(&self.crew.backlog) {
+            Take::Nothing if self.gait.borrow_mut().pause() => {
+                self.duty.take_from(&self.crew.backlog)
+            }
+            take => take,
+        }
     }
 
     fn wait_for_work(&self) -> Option<W> {
