@@ -37,7 +37,7 @@ use crate::unwind::discard;
 use crate::worker::Progress;
 
 pub(crate) use post::{Conclude, Next, Post};
-pub(crate) use shelf::{Load, Origin, Shelf};
+pub(crate) use shelf::{Load, Shelf};
 
 /// Starts in a row that may fail while no worker is ready.
 const MAX_FAILURES: u32 = 3;
@@ -266,14 +266,17 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return Submit::Refused(work, forked());
         }
-        if self.shelf.is_some() {
+        if self.shelf.as_ref().is_some_and(|shelf| !shelf.is_behind()) {
             return self.submit_to_shelf(work);
         }
         let id = work.id();
         self.backlog.push(work);
-        // ORDERING: SeqCst; against `look_out`: either we see that we are to look, or who made it so
-        // sees the work.
+        // ORDERING: SeqCst; against `look_out` and `restock_in`: either we see that we are to look, or
+        // that nobody restocks, or who made it so sees the work.
         fence(Ordering::SeqCst);
+        if self.shelf.as_ref().is_some_and(|shelf| !shelf.is_behind()) {
+            self.restock();
+        }
         // ORDERING: Relaxed; the fence.
         if self.is_attentive.load(Ordering::Relaxed) == 0 {
             return Submit::Accepted;
@@ -322,18 +325,14 @@ impl<W: Work> Crew<W> {
         let Some(shelf) = &self.shelf else {
             return self.backlog.push(work);
         };
-        let overflow = if self.backlog.is_empty() {
-            shelf.put(work, Origin::Fresh)
-        } else {
-            Err(work)
+        let overflow = match shelf.is_behind() {
+            true => Err(work),
+            false => shelf.put(work),
         };
         if let Err(work) = overflow {
-            // Who makes room asks for more only if he knew before that there is more.
-            let is_known = !self.backlog.is_empty();
             self.backlog.push(work);
-            if !is_known {
-                self.restock_in(state);
-            }
+            // Who makes room asks for more only if he knew before that there is more.
+            self.restock_in(state);
         }
     }
 
@@ -351,16 +350,20 @@ impl<W: Work> Crew<W> {
         };
         // Said before there is found to be no room: who makes some from then on asks for more.
         shelf.set_behind(!self.backlog.is_empty());
-        while let Some(work) = self.backlog.pop() {
-            if let Err(work) = shelf.put(work, Origin::Queued) {
-                self.backlog.put_back(work);
-                break;
+        let is_behind = loop {
+            shelf.refill(&self.backlog);
+            if !self.backlog.is_empty() {
+                break true;
             }
-        }
-        let is_behind = !self.backlog.is_empty();
-        if !is_behind {
             shelf.set_behind(false);
-        }
+            // ORDERING: SeqCst; as in `submit_more`, where others add to the backlog without the lock
+            // as long as somebody is to restock.
+            fence(Ordering::SeqCst);
+            if self.backlog.is_empty() {
+                break false;
+            }
+            shelf.set_behind(true);
+        };
         match state.stage {
             Stage::Open => {}
             _ if is_behind => shelf.reopen(),

@@ -13,7 +13,7 @@ use crate::deadlock;
 use crate::error::Error;
 use crate::state::{
     Arrived, Callback, Cell, Ending, Letter, Look, Outcome, Publish, Register, Settling, Start,
-    Waited, WatchKey, Watcher, Withdraw,
+    Waited, Wakeups, WatchKey, Watcher, Withdraw,
 };
 use crate::sync::ThreadId;
 use crate::sync::look_around;
@@ -188,8 +188,8 @@ pub(crate) trait Open: Send + Sync {
 /// Who is to hear of an outcome that has arrived.
 #[must_use]
 pub(crate) struct News {
-    /// An async task, whose waker is foreign code.
-    pub(crate) waker: Option<std::task::Waker>,
+    /// Those who wait for it.
+    pub(crate) wakeups: Wakeups,
     /// A future with callbacks.
     pub(crate) opens: Option<Arc<dyn Open>>,
 }
@@ -198,9 +198,14 @@ impl News {
     /// Nobody.
     pub(crate) const fn none() -> Self {
         Self {
-            waker: None,
+            wakeups: Wakeups::none(),
             opens: None,
         }
+    }
+
+    /// Whether that is nobody.
+    pub(crate) fn is_none(&self) -> bool {
+        self.wakeups.is_none() && self.opens.is_none()
     }
 }
 
@@ -716,8 +721,8 @@ impl<T, B: Body<T>> Promise<T, B> {
         }
     }
 
-    /// Leaves what came of the task to whoever looks at its future, and tells those of us who wait
-    /// for that.
+    /// Leaves what came of the task to whoever looks at its future; who is to hear of that. Runs no
+    /// user code.
     pub(crate) fn arrive(self, letter: Letter) -> News
     where
         T: Send + 'static,
@@ -731,9 +736,8 @@ impl<T, B: Body<T>> Promise<T, B> {
         else {
             return News::none();
         };
-        let waker = wakeups.deliver_to_watchers();
         let opens = has_callbacks.then_some(contract as Arc<dyn Open>);
-        News { waker, opens }
+        News { wakeups, opens }
     }
 
     /// Settles the future with what the function came to. `before` runs once callbacks are

@@ -589,10 +589,7 @@ impl<T> Inner<T> {
     /// Those who are to hear of the outcome.
     fn wakeups(&mut self) -> Wakeups {
         let Some(hooks) = &mut self.hooks else {
-            return Wakeups {
-                watchers: Vec::new(),
-                waker: None,
-            };
+            return Wakeups::none();
         };
         Wakeups {
             watchers: std::mem::take(&mut hooks.watchers),
@@ -666,6 +663,19 @@ impl<T> Cell<T> {
 }
 
 impl Wakeups {
+    /// Nobody.
+    pub(crate) const fn none() -> Self {
+        Self {
+            watchers: Vec::new(),
+            waker: None,
+        }
+    }
+
+    /// Whether that is nobody.
+    pub(crate) fn is_none(&self) -> bool {
+        self.watchers.is_empty() && self.waker.is_none()
+    }
+
     /// Tells them.
     pub(crate) fn deliver(self) {
         if let Some(waker) = self.deliver_to_watchers() {

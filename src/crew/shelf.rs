@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::backlog::Removed;
+use crate::backlog::{Backlog, Removed};
 use crate::duty::Counts;
 use crate::executor::Stats;
 use crate::future::{FutureId, Recall};
@@ -10,14 +10,18 @@ use crate::future::{FutureId, Recall};
 /// Where workers take tasks by themselves, in order, before the backlog. Called under the crew's
 /// lock, unless it says otherwise, so that it must not call the crew.
 pub(crate) trait Shelf<W>: Send + Sync {
-    /// Puts work behind all that is there.
+    /// Puts work that was just submitted behind all that is there.
     ///
     /// # Errors
     /// The work, where there is no room for it.
-    fn put(&self, work: W, origin: Origin) -> Result<(), W>;
+    fn put(&self, work: W) -> Result<(), W>;
+    /// Puts there what is in the backlog, as long as there is room.
+    fn refill(&self, backlog: &Backlog<W>);
     /// Wakes a worker for what was put there, if need be. Off locks.
     fn announce(&self);
-    /// Whether there is more in the backlog.
+    /// What was said last of whether there is more in the backlog. Off locks.
+    fn is_behind(&self) -> bool;
+    /// Says whether there is more in the backlog.
     fn set_behind(&self, is_behind: bool);
     /// How many pieces of work there are at most that no worker has ended.
     fn occupied(&self) -> usize;
@@ -38,15 +42,6 @@ pub(crate) trait Shelf<W>: Send + Sync {
     fn end(&self);
     /// Waits until they have; `false` at the deadline. Off locks.
     fn join(&self, deadline: Option<Instant>) -> bool;
-}
-
-/// Where work comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// It was just submitted.
-    Fresh,
-    /// It has waited in the backlog.
-    Queued,
 }
 
 /// What is on a shelf.

@@ -80,7 +80,10 @@ fn serialize<T: Serialize>(value: &T, limit: u64, room: &dyn Room) -> Result<Byt
             Some(lease) => lease.into(),
             None => Bytes::take(&mut scratch),
         };
-        bytes.naming(named)
+        match named.is_empty() {
+            true => bytes,
+            false => bytes.naming(named),
+        }
     });
     if scratch.capacity() <= KEPT {
         SCRATCH.set(scratch);

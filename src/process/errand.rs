@@ -170,13 +170,6 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         body.load(Luggage::Packed(argument));
     }
 
-    fn private_bytes(&self) -> usize {
-        match &*lock(&self.body().luggage) {
-            Luggage::Packed(argument) if argument.lease().is_none() => argument.len(),
-            _ => 0,
-        }
-    }
-
     fn start(&self) -> Start {
         Self::start(self)
     }

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
-use crate::backlog::{Removed, Work};
-use crate::crew::{Crew, Load, Origin, Shelf};
+use crate::backlog::{Backlog, Removed, Work};
+use crate::crew::{Crew, Load, Shelf};
 use crate::duty::Counts;
 use crate::error::Error;
 use crate::future::{FutureId, News, Recall};
 use crate::pledge::Pledge;
-use crate::process::board::layout::{Handle, Mapped, Plan};
+use crate::process::board::layout::{Handle, INLINE, Mapped, Plan};
 use crate::process::board::{Board, Form, Place, Publish, Remains, Step};
 use crate::process::bytes::Bytes;
 use crate::process::conversation::error_of;
@@ -61,6 +61,15 @@ pub(crate) struct Ledger {
     herald: Arc<Herald>,
 }
 
+/// Whether somebody is to hear at once of what was put on the board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// Somebody is.
+    IsHooked,
+    /// Nobody is.
+    IsQuiet,
+}
+
 /// A ticket calls nothing.
 const NO_CALL: Call = Call {
     entry: 0,
@@ -80,6 +89,7 @@ impl Ledger {
             counts: Counts::default(),
             parcels: 0,
             scratch: Vec::new(),
+            is_any_hooked: false,
         };
         let depot = Depot::new(workers, payload_limit).ok();
         let ledger = Arc::new_cyclic(|me: &Weak<Self>| Self {
@@ -169,16 +179,21 @@ impl Ledger {
         }
     }
 
-    /// Takes out a task that has begun; from here on it cannot be cancelled.
+    /// Takes out a task that has begun. Who leaves it unsettled as he gives up the lock says before
+    /// that it runs: it cannot be cancelled any more.
     fn remove_task(&self, books: &mut Books, slot: usize) -> Option<Pledge<dyn Reply>> {
         match self.remove(books, slot)?.work {
-            Posted::Task { reply, .. } => {
-                // Recalling is the one way to cancel it, and takes the record out.
-                let (Start::Begun | Start::Cancelled) = reply.start();
-                Some(reply)
-            }
+            Posted::Task { reply, .. } => Some(reply),
             Posted::Parcel { .. } | Posted::Ticket(_) => None,
         }
+    }
+
+    /// Takes out a task that has begun, and is settled later.
+    fn remove_begun(&self, books: &mut Books, slot: usize) -> Option<Pledge<dyn Reply>> {
+        let reply = self.remove_task(books, slot)?;
+        // Recalling is the one way to cancel it, and takes the record out.
+        let (Start::Begun | Start::Cancelled) = reply.start();
+        Some(reply)
     }
 
     fn remove(&self, books: &mut Books, slot: usize) -> Option<Record> {
@@ -199,8 +214,8 @@ impl Ledger {
     }
 
     fn deliver(&self, arrival: Arrival, by: Bringer) {
-        let (reply, outcome) = match arrival {
-            Arrival::Task { reply, outcome } => (reply, outcome),
+        let News { wakeups, opens } = match arrival {
+            Arrival::Task(news) => news,
             Arrival::Items {
                 answers,
                 pieces,
@@ -215,7 +230,7 @@ impl Ledger {
                 return;
             }
         };
-        let News { waker, opens } = reply.redeem().arrive(outcome);
+        let waker = wakeups.deliver_to_watchers();
         if let Some(opens) = opens {
             self.herald.open(opens);
         }
@@ -298,14 +313,17 @@ impl Ledger {
     /// Somebody is to hear at once when the task is done.
     pub(crate) fn hook(&self, id: FutureId) {
         let mut books = self.lock();
-        if let Some((_, record)) = books.find(id) {
-            if record.is_task() && !record.is_hooked {
+        match books.find(id) {
+            Some((_, record)) if record.is_task() && !record.is_hooked => {
                 record.is_hooked = true;
                 // ORDERING: Relaxed; the tender is woken below.
                 self.hooked.fetch_add(1, Ordering::Relaxed);
                 drop(books);
                 self.tender.call();
             }
+            Some(_) => {}
+            // It may be on its way here.
+            None => books.is_any_hooked = true,
         }
     }
 
@@ -334,22 +352,68 @@ impl Ledger {
         record.into_requests()
     }
 
+    /// Puts work into a free slot.
+    ///
+    /// # Errors
+    /// The work, where there is none.
+    fn put_in(&self, books: &mut Books, work: Requests) -> Result<Put, Requests> {
+        let Some(slot) = books.free.pop() else {
+            return Err(work);
+        };
+        let is_abandoned = work.is_abandoned();
+        let (place, work) = match self.post(slot, work) {
+            Ok(posted) => posted,
+            Err(work) => {
+                books.free.push(slot);
+                return Err(work);
+            }
+        };
+        if is_abandoned {
+            self.board.stop(place); // its map was dropped on its way here
+        }
+        let is_hooked = match &work {
+            Posted::Task { reply, .. } => books.is_any_hooked && reply.is_hooked(),
+            Posted::Parcel { parcel, .. } => parcel.answers.is_hooked(),
+            Posted::Ticket(_) => false, // it settles elsewhere
+        };
+        if is_hooked {
+            // ORDERING: Relaxed; the caller calls the tender.
+            self.hooked.fetch_add(1, Ordering::Relaxed);
+        }
+        books.parcels += usize::from(matches!(work, Posted::Parcel { .. }));
+        books.records[slot] = Some(Record {
+            place,
+            work,
+            is_hooked,
+        });
+        Ok(match is_hooked {
+            true => Put::IsHooked,
+            false => Put::IsQuiet,
+        })
+    }
+
     /// Publishes work in a slot that is free.
     ///
     /// # Errors
     /// The work, where the ring is full.
     fn post(&self, slot: usize, work: Requests) -> Result<(Place, Posted), Requests> {
         let board = &self.board;
-        let is_small = work.is_small();
+        let is_plain = work.is_plain();
         match work {
-            Requests::One(reply) if is_small => {
+            Requests::One(reply) if is_plain => {
                 let (call, argument) = reply.take_message();
                 let published = match argument.lease() {
                     Some(lease) => {
                         let place = lease.location().to_bytes();
                         board.publish(slot, Form::StoredArgument, call, &place)
                     }
-                    None => board.publish(slot, Form::Argument, call, &argument),
+                    None if argument.len() <= INLINE => {
+                        board.publish(slot, Form::Argument, call, &argument)
+                    }
+                    None => {
+                        reply.put_message(argument);
+                        return self.post_ticket(slot, Requests::One(reply));
+                    }
                 };
                 let Publish::Published(place) = published else {
                     reply.put_message(argument);
@@ -363,7 +427,7 @@ impl Ledger {
                 };
                 Ok((place, task))
             }
-            Requests::Parcel(parcel) if is_small => {
+            Requests::Parcel(parcel) if is_plain => {
                 let (call, count) = (parcel.call, parcel.len());
                 let bytes = &parcel.bytes;
                 match board.publish_items(slot, Form::Items, call, bytes, count) {
@@ -379,10 +443,15 @@ impl Ledger {
                     }
                 }
             }
-            work => match board.publish(slot, Form::Ticket, NO_CALL, &[]) {
-                Publish::Full => Err(work),
-                Publish::Published(place) => Ok((place, Posted::Ticket(work))),
-            },
+            work => self.post_ticket(slot, work),
+        }
+    }
+
+    /// Publishes that there is work to be asked for.
+    fn post_ticket(&self, slot: usize, work: Requests) -> Result<(Place, Posted), Requests> {
+        match self.board.publish(slot, Form::Ticket, NO_CALL, &[]) {
+            Publish::Full => Err(work),
+            Publish::Published(place) => Ok((place, Posted::Ticket(work))),
         }
     }
 
@@ -437,7 +506,8 @@ impl Store for Ledger {
         let mut arrivals = Vec::new();
         let mut books = self.lock();
         self.board.take_done(|slot| {
-            arrivals.extend(self.take_outcome(&mut books, slot));
+            let arrival = self.take_outcome(&mut books, slot);
+            arrivals.extend(arrival.filter(|arrival| !arrival.is_over()));
         });
         drop(books);
         self.fetch_more();
@@ -490,43 +560,36 @@ fn call_tender(ledger: Weak<Ledger>) -> impl Fn() + Send + Sync + 'static {
 }
 
 impl Shelf<Requests> for Ledger {
-    fn put(&self, work: Requests, origin: Origin) -> Result<(), Requests> {
-        let mut books = self.lock();
-        let Some(slot) = books.free.pop() else {
-            return Err(work);
-        };
-        let is_abandoned = work.is_abandoned();
-        let (place, work) = match self.post(slot, work) {
-            Ok(posted) => posted,
-            Err(work) => {
-                books.free.push(slot);
-                return Err(work);
-            }
-        };
-        if is_abandoned {
-            self.board.stop(place); // its map was dropped on its way here
-        }
-        let is_hooked = match (&work, origin) {
-            (Posted::Task { reply, .. }, Origin::Queued) => reply.is_hooked(),
-            (Posted::Parcel { parcel, .. }, _) => parcel.answers.is_hooked(),
-            // Nobody has its future so far, or it settles elsewhere.
-            _ => false,
-        };
-        if is_hooked {
-            // ORDERING: Relaxed; the tender is called below.
-            self.hooked.fetch_add(1, Ordering::Relaxed);
-        }
-        books.parcels += usize::from(matches!(work, Posted::Parcel { .. }));
-        books.records[slot] = Some(Record {
-            place,
-            work,
-            is_hooked,
-        });
-        drop(books);
-        if is_hooked {
+    fn put(&self, work: Requests) -> Result<(), Requests> {
+        // Nobody has the future of a task that was just submitted.
+        let put = self.put_in(&mut self.lock(), work)?;
+        if put == Put::IsHooked {
             self.tender.call();
         }
         Ok(())
+    }
+
+    fn refill(&self, backlog: &Backlog<Requests>) {
+        let mut books = self.lock();
+        let mut any = Put::IsQuiet;
+        while !books.free.is_empty() {
+            let Some(work) = backlog.pop() else {
+                books.is_any_hooked = false;
+                break;
+            };
+            match self.put_in(&mut books, work) {
+                Ok(Put::IsQuiet) => {}
+                Ok(Put::IsHooked) => any = Put::IsHooked,
+                Err(work) => {
+                    backlog.put_back(work);
+                    break;
+                }
+            }
+        }
+        drop(books);
+        if any == Put::IsHooked {
+            self.tender.call();
+        }
     }
 
     fn announce(&self) {
@@ -536,6 +599,11 @@ impl Shelf<Requests> for Ledger {
     fn occupied(&self) -> usize {
         let books = self.lock();
         books.records.len() - books.free.len()
+    }
+
+    fn is_behind(&self) -> bool {
+        // ORDERING: Relaxed; a hint, or behind a fence of the caller's.
+        self.is_behind.load(Ordering::Relaxed)
     }
 
     fn set_behind(&self, is_behind: bool) {

@@ -40,11 +40,7 @@ impl Scene {
         let Outgoing::One(request) = task.into_outgoing(LIMIT, &depot, &mut |_| ()) else {
             panic!("it can be encoded")
         };
-        assert!(
-            self.ledger
-                .put(Requests::One(request), Origin::Fresh)
-                .is_ok()
-        );
+        assert!(self.ledger.put(Requests::One(request)).is_ok());
         future
     }
 

@@ -329,12 +329,6 @@ impl Reply for ItemReply {
         *lock(&self.argument) = Some(argument);
     }
 
-    fn private_bytes(&self) -> usize {
-        let argument = lock(&self.argument);
-        let private = argument.as_ref().filter(|bytes| bytes.lease().is_none());
-        private.map_or(0, Bytes::len)
-    }
-
     /// An item of a map is cancelled with all others: see `is_abandoned`.
     fn start(&self) -> Start {
         Start::Begun

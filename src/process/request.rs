@@ -52,8 +52,6 @@ pub(crate) trait Reply: Settle {
     fn take_message(&self) -> (Call, Bytes);
     /// Puts back what was to be sent.
     fn put_message(&self, argument: Bytes);
-    /// How many bytes are to be sent that are not where another process sees them.
-    fn private_bytes(&self) -> usize;
     /// The worker begins it, unless it was cancelled.
     fn start(&self) -> Start;
     /// The worker was lost before it touched the task.
@@ -62,7 +60,7 @@ pub(crate) trait Reply: Settle {
     fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
     /// It was killed.
     fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict));
-    /// What came of it is left to whoever looks at the future.
+    /// What came of it is left to whoever looks at the future. Runs no user code.
     fn arrive(self: Arc<Self>, outcome: Encoded) -> News;
     /// Whether somebody is to hear at once when it is done.
     fn is_hooked(&self) -> bool;

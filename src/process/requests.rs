@@ -40,14 +40,14 @@ pub(crate) struct Chunk {
 }
 
 impl Requests {
-    /// Whether it fits into a slot of the board, or the slot can say where it is, and nobody wants to
-    /// hear how it goes before it is done.
-    pub(crate) fn is_small(&self) -> bool {
+    /// Whether it may go by the board, as far as its size allows: nobody wants to hear how it goes
+    /// before it is done.
+    pub(crate) fn is_plain(&self) -> bool {
         let is_plain = |options: TaskOptions| {
             options.given_timeout().is_none() && options.given_retries() == 0
         };
         match self {
-            Self::One(task) => is_plain(task.options()) && task.private_bytes() <= INLINE,
+            Self::One(task) => is_plain(task.options()),
             Self::Chunk(_) => false,
             Self::Parcel(parcel) => is_plain(parcel.options),
         }

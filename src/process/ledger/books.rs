@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::backlog::Work;
 use crate::batch::Answers;
 use crate::duty::Counts;
-use crate::future::FutureId;
+use crate::future::{FutureId, News};
 use crate::pledge::Pledge;
 use crate::process::board::Place;
 use crate::process::bytes::Bytes;
@@ -28,6 +28,8 @@ pub(super) struct Books {
     pub(super) parcels: usize,
     /// Where outcomes are read.
     pub(super) scratch: Vec<u8>,
+    /// Whether somebody may be to hear of a task that waits for a slot.
+    pub(super) is_any_hooked: bool,
 }
 
 /// What lies in a slot.
@@ -68,13 +70,8 @@ pub(super) enum Posted {
 
 /// What is on its way to where it was asked for.
 pub(super) enum Arrival {
-    /// The outcome of a task.
-    Task {
-        /// Where it goes.
-        reply: Pledge<dyn Reply>,
-        /// It.
-        outcome: Encoded,
-    },
+    /// The outcome of a task is there: who is to hear of it.
+    Task(News),
     /// Outcomes of items of a map.
     Items {
         /// Where they go.
@@ -84,6 +81,13 @@ pub(super) enum Arrival {
         /// Items that their worker has not begun.
         rest: Option<Parcel>,
     },
+}
+
+impl Arrival {
+    /// Whether there is nothing left to be done about it.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Task(news) if news.is_none())
+    }
 }
 
 impl Books {
@@ -106,14 +110,14 @@ impl Books {
         }
     }
 
-    /// An outcome on its way, counted.
+    /// Counts an outcome, and brings it to where it was asked for.
     pub(super) fn arrival(&mut self, reply: Pledge<dyn Reply>, outcome: Encoded) -> Arrival {
         match outcome {
             Encoded::Value(_) => self.counts.completed += 1,
             Encoded::Error(_) => self.counts.failed += 1,
             Encoded::Killed => self.counts.cancelled += 1,
         }
-        Arrival::Task { reply, outcome }
+        Arrival::Task(reply.redeem().arrive(outcome))
     }
 
     pub(super) fn take_told(&mut self, slot: usize) -> Option<Encoded> {

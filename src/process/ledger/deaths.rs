@@ -86,13 +86,16 @@ impl Ledger {
             Remains::Running => books.take_told(slot),
             _ => None,
         };
-        match (told, self.remove_task(books, slot)) {
-            (Some(outcome), Some(reply)) => Buried::Arrived(books.arrival(reply, outcome)),
-            (None, Some(reply)) if remains == Remains::Killed => {
-                Buried::Left(Legacy::Killed(reply))
-            }
-            (None, Some(reply)) => Buried::Left(Legacy::Ran(reply)),
-            (_, None) => Buried::Nothing,
+        if let Some(outcome) = told {
+            return match self.remove_task(books, slot) {
+                Some(reply) => Buried::Arrived(books.arrival(reply, outcome)),
+                None => Buried::Nothing,
+            };
+        }
+        match self.remove_begun(books, slot) {
+            Some(reply) if remains == Remains::Killed => Buried::Left(Legacy::Killed(reply)),
+            Some(reply) => Buried::Left(Legacy::Ran(reply)),
+            None => Buried::Nothing,
         }
     }
 
@@ -104,7 +107,7 @@ impl Ledger {
         for slot in 0..books.records.len() {
             match &books.records[slot] {
                 Some(record) if record.is_task() => {
-                    tasks.extend(self.remove_task(&mut books, slot))
+                    tasks.extend(self.remove_begun(&mut books, slot))
                 }
                 _ => tickets.extend(self.remove(&mut books, slot).map(Record::into_requests)),
             }
