@@ -144,8 +144,10 @@ impl WorkerInfo {
 impl Progress {
     /// Notes that the worker begins its next task.
     pub(crate) fn begin_task(&self) {
-        // ORDERING: Relaxed; read by the worker itself.
-        self.tasks_run.fetch_add(1, Ordering::Relaxed);
+        // ORDERING: Relaxed, both; moved by the worker itself, and read by it.
+        let tasks_run = self.tasks_run.load(Ordering::Relaxed);
+        self.tasks_run
+            .store(tasks_run.wrapping_add(1), Ordering::Relaxed);
         // ORDERING: Relaxed; requests name a task under the pool's lock, which orders them.
         self.cancel_requested.store(false, Ordering::Relaxed);
     }

@@ -171,6 +171,9 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, E
 /// As `decode`; bytes that are the value themselves become it without a copy, or with one if they
 /// are in memory that another process sees.
 pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Error> {
+    if plain::is_plain::<T>() {
+        return decoded((value_of(source), Manifest::default())).map(|(value, _)| value);
+    }
     decoded(manifest::while_finding(|| value_of(source))).map(|(value, _)| value)
 }
 
@@ -197,6 +200,9 @@ pub(crate) fn unpack_argument<T>(source: Source<'_>) -> Result<(T, Manifest), Er
 where
     T: DeserializeOwned + 'static,
 {
+    if plain::is_plain::<T>() {
+        return decoded((value_of(source), Manifest::default()));
+    }
     decoded(manifest::while_fetching(|| value_of(source)))
 }
 

@@ -1,9 +1,9 @@
-//! Values that are their bytes: `Vec<u8>`, `String`, `Vec` of numbers, which travel as one copy
-//! rather than element by element.
+//! Values that are their bytes: numbers, `()`, `Vec<u8>`, `String`, `Vec` of numbers, which travel as one
+//! copy rather than element by element.
 
 use std::any::Any;
 
-use bytemuck::{Pod, cast_slice, pod_collect_to_vec};
+use bytemuck::{Pod, cast_slice, pod_collect_to_vec, pod_read_unaligned};
 
 use crate::process::depot::lease::Lease;
 use crate::process::sys;
@@ -13,12 +13,18 @@ pub(crate) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     /// Tries one type after the other.
     macro_rules! first_of {
         ($value:expr, $($number:ty)*) => {
+            $(if let Some(number) = $value.downcast_ref::<$number>() {
+                return Some(bytemuck::bytes_of(number));
+            })*
             $(if let Some(numbers) = $value.downcast_ref::<Vec<$number>>() {
                 return Some(cast_slice(numbers));
             })*
         };
     }
     let value: &dyn Any = value;
+    if value.is::<()>() {
+        return Some(&[]);
+    }
     first_of!(value, u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128);
     value.downcast_ref::<String>().map(String::as_bytes)
 }
@@ -40,6 +46,24 @@ pub(crate) trait Source {
     /// # Errors
     /// What is wrong with them.
     fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String>;
+    /// Them, as one number.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    fn into_number<N: Pod>(self) -> Result<N, String>;
+}
+
+/// Whether a value of this type is its bytes.
+pub(crate) fn is_plain<T: 'static>() -> bool {
+    /// Tries one type after the other.
+    macro_rules! is_any_of {
+        ($($number:ty)*) => {
+            $(is::<T, $number>() || is::<T, Vec<$number>>() ||)* false
+        };
+    }
+    is_any_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128)
+        || is::<T, ()>()
+        || is::<T, String>()
 }
 
 /// The value that these are the bytes of.
@@ -50,12 +74,22 @@ pub(crate) fn from_source<T: 'static, S: Source>(source: S) -> Result<Result<T, 
     /// Tries one type after the other.
     macro_rules! first_of {
         ($source:expr, $($number:ty)*) => {
+            $(if is::<T, $number>() {
+                return Ok($source.into_number::<$number>().and_then(same));
+            })*
             $(if is::<T, Vec<$number>>() {
                 return Ok($source.into_numbers::<$number>().and_then(same));
             })*
         };
     }
     first_of!(source, u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128);
+    if is::<T, ()>() {
+        let bytes = source.into_numbers::<u8>();
+        return Ok(bytes.and_then(|bytes| match bytes.len() {
+            0 => same(()),
+            more => Err(format!("{more} bytes are left over")),
+        }));
+    }
     if is::<T, String>() {
         let bytes = source.into_numbers();
         let text = bytes.and_then(|b| String::from_utf8(b).map_err(|error| error.to_string()));
@@ -84,6 +118,13 @@ impl Source for &[u8] {
         }
         Ok(pod_collect_to_vec(self))
     }
+
+    fn into_number<N: Pod>(self) -> Result<N, String> {
+        match self.len() == size_of::<N>() {
+            true => Ok(pod_read_unaligned(self)),
+            false => Err(format!("{} bytes are no such number", self.len())),
+        }
+    }
 }
 
 impl Source for Vec<u8> {
@@ -93,12 +134,20 @@ impl Source for Vec<u8> {
             false => self.as_slice().into_numbers(),
         }
     }
+
+    fn into_number<N: Pod>(self) -> Result<N, String> {
+        self.as_slice().into_number()
+    }
 }
 
 /// In memory that another process sees.
 impl Source for Lease {
     fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String> {
         self.read()
+    }
+
+    fn into_number<N: Pod>(self) -> Result<N, String> {
+        self.read::<u8>()?.into_number()
     }
 }
 
@@ -128,6 +177,9 @@ mod tests {
         comes_back(&vec![-1_i128, 7]);
         comes_back(&Vec::<u32>::new());
         comes_back(&"Käse".to_owned());
+        comes_back(&u64::MAX);
+        comes_back(&-0.5_f32);
+        comes_back(&());
     }
 
     #[test]
@@ -142,7 +194,8 @@ mod tests {
 
     #[test]
     fn other_values_are_more_than_bytes() {
-        assert!(bytes_of(&7_u64).is_none());
+        assert!(bytes_of(&(7_u64, 7_u64)).is_none() && !is_plain::<(u64, u64)>());
+        assert!(bytes_of(&true).is_none() && !is_plain::<bool>());
         assert!(bytes_of(&vec![true]).is_none());
         assert!(from_source::<Vec<char>, _>(&[0; 4][..]).is_err());
     }
@@ -151,5 +204,7 @@ mod tests {
     fn bytes_that_are_no_such_value_are_refused() {
         assert!(from_source::<Vec<u32>, _>(&[0; 5][..]).unwrap().is_err());
         assert!(from_source::<String, _>(vec![0xff]).unwrap().is_err());
+        assert!(from_source::<u32, _>(&[0; 5][..]).unwrap().is_err());
+        assert!(from_source::<(), _>(vec![0]).unwrap().is_err());
     }
 }
