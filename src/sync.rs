@@ -112,6 +112,37 @@ loom::lazy_static! {
         loom::sync::atomic::AtomicUsize::new(usize::MAX);
 }
 
+/// Stores, and orders that before all SeqCst loads that follow: as a store and a fence would, at half their
+/// price.
+#[cfg(not(loom))]
+pub(crate) fn store_in_order(place: &AtomicU32, value: u32) {
+    // ORDERING: SeqCst, which is what it is for.
+    place.swap(value, Ordering::SeqCst);
+}
+
+/// Stores, and orders that before all loads that follow: loom knows no other way.
+#[cfg(loom)]
+pub(crate) fn store_in_order(place: &AtomicU32, value: u32) {
+    // ORDERING: Release and SeqCst, which is what it is for.
+    place.store(value, Ordering::Release);
+    fence(Ordering::SeqCst);
+}
+
+/// Sets bits, and orders that before all SeqCst loads that follow.
+#[cfg(not(loom))]
+pub(crate) fn set_in_order(place: &AtomicU64, bits: u64) {
+    // ORDERING: SeqCst, which is what it is for.
+    place.fetch_or(bits, Ordering::SeqCst);
+}
+
+/// Sets bits, and orders that before all loads that follow: loom knows no other way.
+#[cfg(loom)]
+pub(crate) fn set_in_order(place: &AtomicU64, bits: u64) {
+    // ORDERING: Release and SeqCst, which is what it is for.
+    place.fetch_or(bits, Ordering::Release);
+    fence(Ordering::SeqCst);
+}
+
 /// Locks, also after a panic elsewhere: no user code runs under our locks, and what they guard
 /// is whole between two statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -76,6 +76,7 @@ const LAYERS: &[&str] = &[
     "process::output",
     "process::link",
     "process::launch",
+    "process::footing",
     "process::child",
     "process::desks",
     "process::conversation",

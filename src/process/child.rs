@@ -19,6 +19,7 @@ use crate::process::depot::lease::{Location, NoRoom, Room};
 use crate::process::depot::stock::{Berth, Stock};
 use crate::process::entry::{self, Argument, Call, Found};
 use crate::process::flag::Flag;
+use crate::process::footing::Footing;
 use crate::process::launch::dialect;
 use crate::process::memory::manifest::Manifest;
 use crate::process::memory::registry;
@@ -367,6 +368,8 @@ struct Hand<'a> {
     results: Vec<u8>,
     /// Bytes that the last item's outcome took there: the next is taken to be as large.
     last_result: usize,
+    /// On which core it stands.
+    footing: Footing,
 }
 
 impl<'a> Hand<'a> {
@@ -378,6 +381,7 @@ impl<'a> Hand<'a> {
             argument: Vec::new(),
             results: Vec::new(),
             last_result: 0,
+            footing: Footing::new(),
         }
     }
 
@@ -509,8 +513,9 @@ impl<'a> Hand<'a> {
     }
 
     /// Waits until there may be something to do: looks for a while, unless somebody else does.
-    fn wait(&self) {
+    fn wait(&mut self) {
         if self.board.begin_search(self.me) == Step::Taken {
+            self.footing.pause(self.board.watched_from());
             look_around(|| self.board.has_ready() || self.board.is_closing());
             self.board.end_search();
         }

@@ -660,3 +660,65 @@ pub(crate) fn vanish() -> ! {
     // SAFETY: ends the process; nothing of it runs any more.
     unsafe { libc::_exit(0) }
 }
+
+/// The core that the calling thread runs on, if that is known.
+pub(crate) fn current_core() -> Option<u32> {
+    // SAFETY: sched_getcpu reads nothing of ours.
+    let core = unsafe { libc::sched_getcpu() };
+    u32::try_from(core).ok()
+}
+
+/// Moves the calling thread off that core, if it may run on another; from then on it may be moved
+/// anywhere that it might before.
+pub(crate) fn leave_core(core: u32) {
+    let core = core as usize;
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: a set of cores is plain bits, of which all may be 0.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is as large as said, and ours.
+    let read = unsafe { libc::sched_getaffinity(0, size, &raw mut allowed) };
+    if read != 0 || core >= libc::CPU_SETSIZE as usize {
+        return; // more cores than the set has room for, say
+    }
+    let mut others = allowed;
+    // SAFETY: the core is within the set.
+    unsafe { libc::CPU_CLR(core, &mut others) };
+    // SAFETY: the set is ours.
+    if unsafe { libc::CPU_COUNT(&others) } == 0 {
+        return;
+    }
+    for set in [&others, &allowed] {
+        // SAFETY: the set is as large as said, and only read. Where it is refused, all stays as it
+        // was: the second is what the first replaced.
+        unsafe { libc::sched_setaffinity(0, size, set) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed() -> Vec<usize> {
+        let size = size_of::<libc::cpu_set_t>();
+        // SAFETY: a set of cores is plain bits, of which all may be 0.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is as large as said, and ours.
+        assert_eq!(unsafe { libc::sched_getaffinity(0, size, &raw mut set) }, 0);
+        let cores = 0..libc::CPU_SETSIZE as usize;
+        // SAFETY: the core is within the set.
+        cores
+            .filter(|core| unsafe { libc::CPU_ISSET(*core, &set) })
+            .collect()
+    }
+
+    #[test]
+    fn who_leaves_a_core_may_run_where_it_might_before() {
+        let before = allowed();
+        let core = current_core().unwrap();
+        assert!(before.contains(&(core as usize)));
+        leave_core(core);
+        assert_eq!(allowed(), before);
+        leave_core(u32::MAX); // there is none
+        assert_eq!(allowed(), before);
+    }
+}

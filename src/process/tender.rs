@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::future::{Help, Wait};
 use crate::process::board::Board;
+use crate::process::sys;
 use crate::state::WatchKey;
 use crate::sync::ABOUT_A_WAKE_UP;
 
@@ -343,6 +344,13 @@ fn look_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bo
     if wait.is_over() {
         return true;
     }
+    store.board().watch_from(sys::current_core());
+    let is_over = look_on_for(store, wait, deadline);
+    store.board().watch_from(None);
+    is_over
+}
+
+fn look_on_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
     let mut idle = Idle::new();
     loop {
         let any = store.collect(Bringer::Users);

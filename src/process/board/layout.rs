@@ -49,6 +49,8 @@ pub(crate) struct Header {
     pub(crate) closing: AtomicU32,
     /// Where the one who collects sleeps.
     pub(crate) collector: Line<Collector>,
+    /// The core on which somebody looks for outcomes, + 1; 0: nobody does, or it is not known.
+    pub(crate) watched_from: Line<AtomicU32>,
 }
 
 /// Where the one who collects sleeps.

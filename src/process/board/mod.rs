@@ -27,7 +27,7 @@ pub(crate) mod layout;
 use crate::process::board::bed::Ticket;
 use crate::process::board::layout::{INLINE, Mapped, Memory};
 use crate::process::entry::Call;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence, set_in_order, store_in_order};
 
 /// A board in memory of that kind.
 pub(crate) struct Board<M = Mapped> {
@@ -483,6 +483,24 @@ impl<M: Memory> Board<M> {
         Some((form, worker))
     }
 
+    /// Somebody looks for outcomes on that core, or, if that is `None`, does so no more.
+    pub(crate) fn watch_from(&self, core: Option<u32>) {
+        let number = core.map_or(0, |core| core.wrapping_add(1));
+        // ORDERING: Relaxed; a hint.
+        self.memory
+            .header()
+            .watched_from
+            .0
+            .store(number, Ordering::Relaxed);
+    }
+
+    /// The core on which somebody looks for outcomes, if anybody does.
+    pub(crate) fn watched_from(&self) -> Option<u32> {
+        let header = self.memory.header();
+        // ORDERING: Relaxed; a hint.
+        header.watched_from.0.load(Ordering::Relaxed).checked_sub(1)
+    }
+
     /// Before the collector sleeps; it looks for work after this, and may then `rest`.
     pub(crate) fn lie_down(&self) -> Ticket {
         let collector = &self.memory.header().collector.0;
@@ -626,21 +644,13 @@ impl<M: Memory> Board<M> {
         let shared = &self.memory.slots()[place.slot];
         // ORDERING: Relaxed; released by the next.
         shared.filled.store(filled as u32, Ordering::Relaxed);
-        // ORDERING: Release, to `progress`.
         let twice = 2 * (index as u32 + 1);
-        shared.progress.store(twice, Ordering::Release);
-        // ORDERING: SeqCst; against `lie_down`, after which the collector looks at the progress.
-        fence(Ordering::SeqCst);
-        // ORDERING: Relaxed; the fence.
-        if self
-            .memory
-            .header()
-            .collector
-            .0
-            .asleep
-            .load(Ordering::Relaxed)
-            != 0
-        {
+        // In order against `lie_down`, after which the collector looks at the progress; and released
+        // to `progress`.
+        store_in_order(&shared.progress, twice);
+        let collector = &self.memory.header().collector.0;
+        // ORDERING: SeqCst; as said.
+        if collector.asleep.load(Ordering::SeqCst) != 0 {
             self.mark_done(place);
         }
     }
@@ -677,13 +687,11 @@ impl<M: Memory> Board<M> {
     /// There is something to collect in a slot: says so, and wakes the collector if it sleeps.
     fn mark_done(&self, place: Place) {
         let word = &self.memory.done()[place.slot / 64];
-        // ORDERING: Release, to the collector's swap.
-        word.fetch_or(1 << (place.slot % 64), Ordering::Release);
-        // ORDERING: SeqCst; against `lie_down`.
-        fence(Ordering::SeqCst);
+        // In order against `lie_down`; and released to the collector's swap.
+        set_in_order(word, 1 << (place.slot % 64));
         let collector = &self.memory.header().collector.0;
-        // ORDERING: Relaxed; the fence. Of those who find it asleep, one wakes it.
-        if collector.asleep.load(Ordering::Relaxed) != 0
+        // ORDERING: SeqCst, as said; then Relaxed: of those who find it asleep, one wakes it.
+        if collector.asleep.load(Ordering::SeqCst) != 0
             && collector.asleep.swap(0, Ordering::Relaxed) != 0
         {
             collector.bed.ring();

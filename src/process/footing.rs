@@ -1,0 +1,52 @@
+//! On which core a worker stands: on another than who waits for what it runs.
+//!
+//! Kernels, virtual machines' above all, may leave two threads on one core that take turns at looking for
+//! each other's doings, since each is never seen to wait; the other core is idle, and a round trip takes
+//! three times as long. The program says where it looks for outcomes. A worker that has answered it many
+//! times in a row from that same core moves to another, and is free to be moved back.
+
+use std::time::{Duration, Instant};
+
+use crate::process::sys;
+
+/// What a worker knows of where it stands.
+#[derive(Debug)]
+pub(crate) struct Footing {
+    /// When it had run out of tasks last.
+    last: Option<Instant>,
+    /// How often in a row it did so soon after the time before, on the core of who waited.
+    rounds: u32,
+    /// After how many of those it moves; more each time, since moving costs as much as some of them.
+    patience: u32,
+}
+
+/// Rounds that take longer than this gain nothing by it.
+const QUICK: Duration = Duration::from_micros(30);
+
+impl Footing {
+    pub(crate) const fn new() -> Self {
+        Self {
+            last: None,
+            rounds: 0,
+            patience: 32,
+        }
+    }
+
+    /// The worker has run out of tasks; somebody looks for outcomes on that core, if anybody does.
+    pub(crate) fn pause(&mut self, watched_from: Option<u32>) {
+        let now = Instant::now();
+        let last = self.last.replace(now);
+        let is_quick = last.is_some_and(|last| now.duration_since(last) < QUICK);
+        let Some(core) = watched_from.filter(|core| is_quick && sys::current_core() == Some(*core))
+        else {
+            self.rounds = 0;
+            return;
+        };
+        self.rounds += 1;
+        if self.rounds >= self.patience {
+            self.rounds = 0;
+            self.patience = self.patience.saturating_mul(2);
+            sys::leave_core(core);
+        }
+    }
+}
