@@ -85,7 +85,9 @@ impl Ledger {
         let (memory, descriptor) = Mapped::create(plan).ok()?;
         let books = Books {
             records: (0..plan.slots).map(|_| None).collect(),
-            free: (0..plan.slots).rev().collect(),
+            free: (0..plan.first_slots()).rev().collect(),
+            backed: plan.first_slots(),
+            limit: plan.slots,
             counts: Counts::default(),
             parcels: 0,
             scratch: Vec::new(),
@@ -357,6 +359,9 @@ impl Ledger {
     /// # Errors
     /// The work, where there is none.
     fn put_in(&self, books: &mut Books, work: Requests) -> Result<Put, Requests> {
+        if !self.make_room(books) {
+            return Err(work);
+        }
         let Some(slot) = books.free.pop() else {
             return Err(work);
         };
@@ -390,6 +395,25 @@ impl Ledger {
             true => Put::IsHooked,
             false => Put::IsQuiet,
         })
+    }
+
+    /// Whether a slot is free; if need be, gives memory to more of them.
+    fn make_room(&self, books: &mut Books) -> bool {
+        if !books.free.is_empty() {
+            return true;
+        }
+        if books.backed == books.limit {
+            return false;
+        }
+        let more = books.backed..books.limit.min(2 * books.backed);
+        if self.memory.back(self.plan, more.clone()).is_err() {
+            // Those that there are must do.
+            books.limit = books.backed;
+            return false;
+        }
+        books.backed = more.end;
+        books.free.extend(more.rev());
+        true
     }
 
     /// Publishes work in a slot that is free.
@@ -572,7 +596,7 @@ impl Shelf<Requests> for Ledger {
     fn refill(&self, backlog: &Backlog<Requests>) {
         let mut books = self.lock();
         let mut any = Put::IsQuiet;
-        while !books.free.is_empty() {
+        while self.make_room(&mut books) {
             let Some(work) = backlog.pop() else {
                 books.is_any_hooked = false;
                 break;
@@ -598,7 +622,7 @@ impl Shelf<Requests> for Ledger {
 
     fn occupied(&self) -> usize {
         let books = self.lock();
-        books.records.len() - books.free.len()
+        books.backed - books.free.len()
     }
 
     fn is_behind(&self) -> bool {

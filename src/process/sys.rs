@@ -294,15 +294,6 @@ pub(crate) fn set_size(file: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     checked(unsafe { libc::ftruncate(file.as_raw_fd(), bytes) }).map(|_| ())
 }
 
-/// Makes a file so long, and has all of its memory there: touching it later cannot fail.
-pub(crate) fn allocate(file: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    let size = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
-    retried(|| {
-        // SAFETY: no memory of ours is touched.
-        checked(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size) }).map(|_| ())
-    })
-}
-
 /// Has the memory of a part of a file there: touching it later cannot fail.
 pub(crate) fn allocate_part(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Result<()> {
     change_part(file, 0, from, bytes)

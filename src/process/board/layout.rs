@@ -1,6 +1,7 @@
 //! What lies where in the memory that the program and its workers share.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
@@ -141,6 +142,13 @@ impl Plan {
     fn size(self) -> usize {
         self.offsets()[BYTES] + self.slots * INLINE
     }
+
+    /// How many slots have memory for their bytes from the start: a new pool need not wait for that of
+    /// all.
+    pub(crate) fn first_slots(self) -> usize {
+        let few = (2 * self.workers).next_power_of_two().max(32);
+        few.min(self.slots)
+    }
 }
 
 /// The descriptor by which workers map a board, until the pool has ended.
@@ -159,6 +167,15 @@ impl Handle {
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(memory) => memory.try_clone(),
+            None => Err(io::Error::other("the pool has ended")),
+        }
+    }
+
+    /// Has memory there for the bytes of these slots.
+    pub(crate) fn back(&self, plan: Plan, slots: Range<usize>) -> io::Result<()> {
+        let from = plan.offsets()[BYTES] + slots.start * INLINE;
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(memory) => sys::allocate_part(memory.as_fd(), from as u64, slots.len() * INLINE),
             None => Err(io::Error::other("the pool has ended")),
         }
     }
@@ -187,10 +204,12 @@ unsafe impl Sync for Mapped {}
 
 impl Mapped {
     /// Fresh memory, all zero, which no worker can make shorter, and the descriptor by which they
-    /// map it.
+    /// map it. The bytes of all but the first slots are to be backed before they are used.
     pub(crate) fn create(plan: Plan) -> io::Result<(Self, OwnedFd)> {
         let memory = sys::shared_file(c"concurrent-futures board")?;
-        sys::allocate(memory.as_fd(), plan.size())?;
+        let first = plan.offsets()[BYTES] + plan.first_slots() * INLINE;
+        sys::set_size(memory.as_fd(), plan.size())?;
+        sys::allocate_part(memory.as_fd(), 0, first)?;
         sys::seal_size(memory.as_fd())?;
         Ok((Self::map(memory.as_fd(), plan)?, memory))
     }

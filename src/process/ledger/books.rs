@@ -20,8 +20,12 @@ use crate::process::wire::Fault;
 pub(super) struct Books {
     /// What lies in each slot.
     pub(super) records: Vec<Option<Record>>,
-    /// The slots where nothing does.
+    /// The slots where nothing does, of those that have memory.
     pub(super) free: Vec<usize>,
+    /// The slots up to this one have memory.
+    pub(super) backed: usize,
+    /// As many may have some.
+    pub(super) limit: usize,
     /// What came of tasks so far.
     pub(super) counts: Counts,
     /// How many of the slots hold items of maps.
