@@ -29,8 +29,8 @@ use crate::observer::Observer;
 use crate::options::Shutdown;
 use crate::roster::{Roster, Worker};
 use crate::sync::{
-    AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, fence, lock, sleep,
-    spawn, this_thread,
+    AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, lock, sleep, spawn,
+    this_thread,
 };
 use crate::timer;
 use crate::unwind::discard;
@@ -271,13 +271,12 @@ impl<W: Work> Crew<W> {
         }
         let id = work.id();
         self.backlog.push(work);
-        // ORDERING: SeqCst; against `look_out` and `restock_in`: either we see that we are to look, or
-        // that nobody restocks, or who made it so sees the work.
-        fence(Ordering::SeqCst);
+        // Against `look_out` and `restock_in`: either we see that we are to look, or that nobody
+        // restocks, or who made it so sees the work. Both sides take the backlog's lock in between.
         if self.shelf.as_ref().is_some_and(|shelf| !shelf.is_behind()) {
             self.restock();
         }
-        // ORDERING: Relaxed; the fence.
+        // ORDERING: Relaxed; the backlog's lock.
         if self.is_attentive.load(Ordering::Relaxed) == 0 {
             return Submit::Accepted;
         }
@@ -313,11 +312,9 @@ impl<W: Work> Crew<W> {
         let is_attentive = !matches!(state.stage, Stage::Open)
             || state.roster.len() < self.limits.max_workers
             || (state.sleepers > 0 && state.searchers == 0);
-        // ORDERING: Relaxed; the fence.
+        // ORDERING: Relaxed; the backlog's lock, which is taken by who looks into it.
         self.is_attentive
             .store(u32::from(is_attentive), Ordering::Relaxed);
-        // ORDERING: SeqCst; as in `submit_more`.
-        fence(Ordering::SeqCst);
     }
 
     /// Puts new work behind all other.
@@ -356,9 +353,7 @@ impl<W: Work> Crew<W> {
                 break true;
             }
             shelf.set_behind(false);
-            // ORDERING: SeqCst; as in `submit_more`, where others add to the backlog without the lock
-            // as long as somebody is to restock.
-            fence(Ordering::SeqCst);
+            // Others add to the backlog without the crew's lock, and look at that afterwards.
             if self.backlog.is_empty() {
                 break false;
             }

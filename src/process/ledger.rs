@@ -626,7 +626,7 @@ impl Shelf<Requests> for Ledger {
     }
 
     fn is_behind(&self) -> bool {
-        // ORDERING: Relaxed; a hint, or behind a fence of the caller's.
+        // ORDERING: Relaxed; a hint, or behind the backlog's lock.
         self.is_behind.load(Ordering::Relaxed)
     }
 
