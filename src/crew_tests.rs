@@ -259,6 +259,41 @@ fn a_process_dies_as_a_task_comes_and_it_runs() {
     });
 }
 
+// ---- wake-ups ----------------------------------------------------------------------------------
+
+/// Runs so many tasks on so many workers, without anything else that might wake one up.
+fn all_tasks_run(max_workers: usize, tasks: u64) {
+    let ran = Arc::new((Mutex::new(0), Condvar::new()));
+    let its_ran = Arc::clone(&ran);
+    let scene = Scene::new(max_workers, move |post, fates| {
+        post.ready(1);
+        while let Some(job) = post.take() {
+            run(post, &job, fates);
+            *lock(&its_ran.0) += 1;
+            its_ran.1.notify_all();
+        }
+    });
+    for task in 1..=tasks {
+        assert!(scene.submit(task));
+    }
+    let mut count = lock(&ran.0);
+    while *count < tasks {
+        count = sleep(&ran.1, count);
+    }
+    drop(count);
+    assert_eq!(scene.shut_down().len(), usize::try_from(tasks).unwrap());
+}
+
+#[test]
+fn a_task_comes_as_its_worker_lies_down_and_runs() {
+    explore(3, || all_tasks_run(1, 2));
+}
+
+#[test]
+fn a_task_comes_as_two_workers_lie_down_and_runs() {
+    explore(2, || all_tasks_run(2, 2));
+}
+
 // ---- shutdowns ---------------------------------------------------------------------------------
 
 #[test]
