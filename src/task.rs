@@ -22,7 +22,6 @@ use crate::process::context::{Context, Prefix};
 use crate::process::depot::lease::Room;
 use crate::process::entry::{self, Call};
 use crate::process::errand::Errand;
-use crate::process::memory::manifest::Manifest;
 use crate::process::parcel::{Packer, Part};
 use crate::process::request::Reply;
 use crate::state::{Outcome, Start};
@@ -694,14 +693,23 @@ where
                 return Outgoing::Nothing;
             }
         };
-        let mut packer = Packer::new(&self.batch, self.options, call, self.items.len());
-        while let Some((index, argument)) = self.items.pop_front() {
-            let encode = |into: &mut Vec<u8>| portable.append(argument, self.info, limit, into);
-            match packer.add(index, room, encode) {
-                Ok(size) => self.batch.pace().note_bytes(size),
-                Err(error) => self.batch.settle(index, Err(error), &mut *settled),
+        let mut packing = Packing {
+            packer: Packer::new(&self.batch, self.options, call, self.items.len()),
+            prefix: portable.prefix.as_deref(),
+            limit,
+            room,
+            at: 0,
+            bytes: 0,
+        };
+        while !self.items.is_empty() {
+            let packed = unwind::catch(|| (portable.pack)(&mut self.items, &mut packing));
+            let packed = packed.unwrap_or_else(|panic| Err(panicked(panic, self.info, None)));
+            if let Err(error) = packed {
+                self.batch.settle(packing.at, Err(error), &mut *settled);
             }
         }
+        let Packing { packer, bytes, .. } = packing;
+        self.batch.pace().note_bytes(bytes);
         match packer.into_parts() {
             parts if parts.is_empty() => Outgoing::Nothing,
             parts => Outgoing::Many(parts),
@@ -759,8 +767,8 @@ struct Portable<A, R> {
     call: Result<Call, Error>,
     /// What stands before each item of a map.
     prefix: Option<Arc<dyn Prefix>>,
-    /// Encodes an argument behind others.
-    append: fn(&A, u64, &mut Vec<u8>) -> Result<Manifest, Error>,
+    /// Packs items, up to the first that cannot be encoded.
+    pack: Pack<A>,
     /// Decodes a result.
     decode: Decode<R>,
 }
@@ -774,7 +782,7 @@ impl<A: Payload, R: Payload> Portable<A, R> {
         Self {
             call,
             prefix: None,
-            append: codec::append,
+            pack: pack_items,
             decode: Decode {
                 one: codec::unpack,
                 all: codec::unpack_all,
@@ -783,30 +791,46 @@ impl<A: Payload, R: Payload> Portable<A, R> {
     }
 }
 
-impl<A, R: Send + 'static> Portable<A, R> {
-    /// Encodes an argument, which is dropped here, behind others; the shared memory that it names.
-    fn append(
-        &self,
-        argument: A,
-        info: TaskInfo,
-        limit: u64,
-        to: &mut Vec<u8>,
-    ) -> Result<Manifest, Error> {
-        let before = to.len();
-        let outcome = unwind::catch(|| {
-            let prefix = self.prefix.as_ref();
+/// Packs indexed arguments.
+type Pack<A> = fn(&mut VecDeque<(usize, A)>, &mut Packing<'_>) -> Result<(), Error>;
+
+/// Items of a chunk on their way into parcels.
+struct Packing<'a> {
+    /// Packs them.
+    packer: Packer,
+    /// What stands before each.
+    prefix: Option<&'a dyn Prefix>,
+    /// How many bytes each may have.
+    limit: u64,
+    /// Where a large one goes, if there is room.
+    room: &'a dyn Room,
+    /// The index of the one at hand.
+    at: usize,
+    /// How many bytes were packed.
+    bytes: usize,
+}
+
+/// Packs items, each of which is dropped as it is packed.
+///
+/// # Errors
+/// Why the one at hand could not be encoded; it is gone.
+fn pack_items<A: Payload>(
+    items: &mut VecDeque<(usize, A)>,
+    packing: &mut Packing<'_>,
+) -> Result<(), Error> {
+    let (prefix, limit) = (packing.prefix, packing.limit);
+    while let Some((index, argument)) = items.pop_front() {
+        packing.at = index;
+        let encode = |to: &mut Vec<u8>| {
             let around = prefix.map(|prefix| prefix.append(limit, to)).transpose()?;
-            let mut named = (self.append)(&argument, limit, to)?;
+            let mut named = codec::append(&argument, limit, to)?;
             drop(argument);
             if let Some(around) = around {
                 named.join(&around);
             }
             Ok(named)
-        });
-        let outcome = outcome.unwrap_or_else(|panic| Err(panicked(panic, info, None)));
-        if outcome.is_err() {
-            to.truncate(before);
-        }
-        outcome
+        };
+        packing.bytes += packing.packer.add(index, packing.room, encode)?;
     }
+    Ok(())
 }

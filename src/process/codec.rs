@@ -103,6 +103,9 @@ pub(crate) fn pack_result<T: Serialize + 'static>(
     given: &Manifest,
 ) -> Result<Bytes, Error> {
     let mut bytes = pack(value, limit, room)?;
+    if bytes.manifest().is_empty() {
+        return Ok(bytes);
+    }
     let brought = brought(bytes.take_manifest(), given)?;
     if brought.is_empty() {
         return Ok(bytes);
@@ -156,6 +159,9 @@ pub(crate) fn append_result<T: Serialize + 'static>(
 ) -> Result<Manifest, Error> {
     let before = to.len();
     let named = append(value, limit, to)?;
+    if named.is_empty() {
+        return Ok(named);
+    }
     brought(named, given).inspect_err(|_| to.truncate(before))
 }
 

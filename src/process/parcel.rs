@@ -154,6 +154,8 @@ pub(crate) struct Packer {
     parts: Vec<Part>,
     /// What is being packed.
     bytes: Vec<u8>,
+    /// How many of those bytes are whole items: what stands behind them is one whose encoding panicked.
+    whole: usize,
     /// Which items those are.
     items: Range<usize>,
     /// How many items are to come.
@@ -181,23 +183,26 @@ impl Packer {
             call,
             parts: Vec::new(),
             bytes: Vec::new(),
+            whole: 0,
             items: 0..0,
             expected,
         }
     }
 
     /// Packs one more, whose index is above all before; its bytes are what `encode` appends, and how
-    /// many they are is the answer.
+    /// many they are is the answer. If that panics, nothing is left behind.
     ///
     /// # Errors
-    /// Those of `encode`, which then leaves nothing behind.
+    /// Those of `encode`; nothing is left behind.
+    #[inline]
     pub(crate) fn add(
         &mut self,
         index: usize,
         room: &dyn Room,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Manifest, Error>,
     ) -> Result<usize, Error> {
-        let before = self.bytes.len();
+        let before = self.whole;
+        self.bytes.truncate(before);
         self.bytes.extend([0; 2]);
         match encode(&mut self.bytes) {
             Ok(named) if named.is_empty() => {}
@@ -228,6 +233,7 @@ impl Packer {
             }
             _ => self.close_large(index, room),
         }
+        self.whole = self.bytes.len();
         Ok(size)
     }
 
@@ -261,6 +267,7 @@ impl Packer {
     }
 
     pub(crate) fn into_parts(mut self) -> Vec<Part> {
+        self.bytes.truncate(self.whole);
         if !self.items.is_empty() {
             self.close();
         }
