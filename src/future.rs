@@ -999,7 +999,9 @@ fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
             }
         }
     };
-    unwind::call(|| wakeups.deliver());
+    if !wakeups.is_none() {
+        unwind::call(|| wakeups.deliver());
+    }
 }
 
 /// Runs callbacks, and those that they register, in order.

@@ -54,8 +54,10 @@ pub struct ProcessPoolExecutor {
     crew: Arc<Crew<Requests>>,
     /// The processes.
     desks: Arc<Desks>,
-    /// What futures turn to.
-    owner: Arc<dyn Owner>,
+    /// What futures turn to; kept alive by the pool alone.
+    _owner: Arc<dyn Owner>,
+    /// How they know of it.
+    known_owner: Weak<dyn Owner>,
     /// Bytes that an encoded argument may have.
     payload_limit: u64,
     /// Where big ones are put, if there is such a place.
@@ -153,7 +155,7 @@ impl ProcessPoolExecutor {
 
     /// Encodes a task, and queues it.
     fn submit_admitted(&self, task: Task) {
-        task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
+        task.attach(&self.known_owner);
         let count = &mut |verdict| self.crew.count(verdict);
         let room: &dyn Room = match &self.depot {
             Some(depot) => depot,
@@ -199,7 +201,7 @@ impl ProcessPoolExecutor {
         if let Some(ledger) = &ledger {
             ledger.serve(&crew);
         }
-        let owner = Arc::new(Tasks {
+        let owner: Arc<dyn Owner> = Arc::new(Tasks {
             crew: Arc::downgrade(&crew),
             desks: Arc::clone(&desks),
             ledger,
@@ -208,7 +210,8 @@ impl ProcessPoolExecutor {
         Self {
             crew,
             desks,
-            owner,
+            known_owner: Arc::downgrade(&owner),
+            _owner: owner,
             payload_limit,
             depot,
             terminate_grace,

@@ -64,6 +64,8 @@ pub struct ThreadPoolExecutor {
     crew: Arc<Crew<Task>>,
     /// What futures turn to.
     owner: Arc<dyn Owner>,
+    /// How they know of it.
+    known_owner: Weak<dyn Owner>,
     /// Watches over time limits.
     timer: Arc<Timer>,
 }
@@ -216,8 +218,13 @@ impl ThreadPoolExecutor {
     }
 
     fn with_crew(crew: Arc<Crew<Task>>, timer: Arc<Timer>) -> Self {
-        let owner = Arc::new(Tasks(Arc::downgrade(&crew)));
-        Self { crew, owner, timer }
+        let owner: Arc<dyn Owner> = Arc::new(Tasks(Arc::downgrade(&crew)));
+        Self {
+            crew,
+            known_owner: Arc::downgrade(&owner),
+            owner,
+            timer,
+        }
     }
 }
 
@@ -239,7 +246,7 @@ impl Executor for ThreadPoolExecutor {
     }
 
     fn execute(&self, task: Task) {
-        task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
+        task.attach(&self.known_owner);
         match self.crew.admit(Patience::Wait) {
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted | Admit::Full => self.submit_admitted(task),
@@ -251,7 +258,7 @@ impl Executor for ThreadPoolExecutor {
             Admit::Full => return Err(task),
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted => {
-                task.attach(&Arc::<dyn Owner>::downgrade(&self.owner));
+                task.attach(&self.known_owner);
                 self.submit_admitted(task);
             }
         }
