@@ -520,6 +520,7 @@ impl<'a> Hand<'a> {
             self.board.end_search();
         }
         self.board.sleep(self.me, || self.server.is_untidy());
+        Footing::wake(self.board.flooded_from());
         self.server.tidy_up();
     }
 }

@@ -1,9 +1,11 @@
-//! On which core a worker stands: on another than who waits for what it runs.
+//! On which core those stand who serve a board: on another than who waits for them, or floods them.
 //!
 //! Kernels, virtual machines' above all, may leave two threads on one core that take turns at looking for
 //! each other's doings, since each is never seen to wait; the other core is idle, and a round trip takes
 //! three times as long. The program says where it looks for outcomes. A worker that has answered it many
-//! times in a row from that same core moves to another, and is free to be moved back.
+//! times in a row from that same core moves to another, and is free to be moved back. So does who was
+//! woken for a flood of tasks on the core of who submits them: there he would wait some milliseconds for
+//! his turn, and then find little to do.
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,13 @@ impl Footing {
             last: None,
             rounds: 0,
             patience: 32,
+        }
+    }
+
+    /// The caller was woken; a flood of tasks comes from that core, if there is one.
+    pub(crate) fn wake(flooded_from: Option<u32>) {
+        if let Some(core) = flooded_from.filter(|core| sys::current_core() == Some(*core)) {
+            sys::leave_core(core);
         }
     }
 

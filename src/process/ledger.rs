@@ -26,6 +26,7 @@ use crate::process::memory::bells::{self, Bell};
 use crate::process::parcel::Parcel;
 use crate::process::request::{Encoded, Reply};
 use crate::process::requests::Requests;
+use crate::process::sys;
 use crate::process::tender::{Bringer, Need, Store, Tender};
 use crate::process::wire::Fault;
 use crate::state::Start;
@@ -126,6 +127,11 @@ impl Ledger {
     /// Where big arguments and results are, if there is such a place.
     pub(crate) fn depot(&self) -> Option<Arc<Depot>> {
         self.depot.clone()
+    }
+
+    /// A task is about to be submitted, by the calling thread.
+    pub(crate) fn note_submission(&self) {
+        self.board.submit_from(sys::current_core());
     }
 
     /// Whether workers that find nothing leave.

@@ -58,6 +58,8 @@ pub struct ProcessPoolExecutor {
     _owner: Arc<dyn Owner>,
     /// How they know of it.
     known_owner: Weak<dyn Owner>,
+    /// Where workers take tasks by themselves, if they do.
+    ledger: Option<Arc<Ledger>>,
     /// Bytes that an encoded argument may have.
     payload_limit: u64,
     /// Where big ones are put, if there is such a place.
@@ -156,6 +158,9 @@ impl ProcessPoolExecutor {
     /// Encodes a task, and queues it.
     fn submit_admitted(&self, task: Task) {
         task.attach(&self.known_owner);
+        if let Some(ledger) = &self.ledger {
+            ledger.note_submission();
+        }
         let count = &mut |verdict| self.crew.count(verdict);
         let room: &dyn Room = match &self.depot {
             Some(depot) => depot,
@@ -204,7 +209,7 @@ impl ProcessPoolExecutor {
         let owner: Arc<dyn Owner> = Arc::new(Tasks {
             crew: Arc::downgrade(&crew),
             desks: Arc::clone(&desks),
-            ledger,
+            ledger: ledger.clone(),
             origin: fork::Origin::here(),
         });
         Self {
@@ -212,6 +217,7 @@ impl ProcessPoolExecutor {
             desks,
             known_owner: Arc::downgrade(&owner),
             _owner: owner,
+            ledger,
             payload_limit,
             depot,
             terminate_grace,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::future::{Help, Wait};
 use crate::process::board::Board;
+use crate::process::footing::Footing;
 use crate::process::sys;
 use crate::state::WatchKey;
 use crate::sync::ABOUT_A_WAKE_UP;
@@ -77,8 +78,20 @@ struct Orders {
     has_left: bool,
 }
 
-/// How long the tender leaves it to those who wait.
+/// How long the tender leaves it to those who wait, at first: they are about to look, if at all.
+const FIRST_GRACE: Duration = ABOUT_A_WAKE_UP;
+/// How long it does so after they have looked.
 const GRACE: Duration = Duration::from_millis(1);
+
+/// Whether the tender keeps the seat.
+enum Stay {
+    /// It is needed.
+    Needed,
+    /// It is not, and may be soon.
+    Idle,
+    /// It is to give it up.
+    Leave,
+}
 
 impl Tender {
     pub(crate) fn new(store: Weak<dyn Store>) -> Self {
@@ -195,6 +208,7 @@ impl Tender {
     /// The thread's life.
     fn tend(&self, store: &dyn Store) {
         while self.is_needed(store) {
+            Footing::wake(store.board().flooded_from());
             // Whoever sits there calls when he leaves.
             if let Some(seat) = self.take_seat() {
                 self.sit(store);
@@ -218,8 +232,11 @@ impl Tender {
                 Need::Now if is_called => return true,
                 Need::UnlessHelped(count) if helped == Some(count) => return true,
                 Need::UnlessHelped(count) => {
-                    helped = Some(count);
-                    self.sleep(orders, Instant::now().checked_add(GRACE))
+                    let grace = match helped.replace(count) {
+                        None => FIRST_GRACE,
+                        Some(_) => GRACE,
+                    };
+                    self.sleep(orders, Instant::now().checked_add(grace))
                 }
                 Need::Now | Need::None => self.rest(orders, store),
             };
@@ -249,12 +266,22 @@ impl Tender {
         }
     }
 
-    /// Brings in outcomes as long as it is needed.
+    /// Brings in outcomes as long as it is needed. Where tasks come in bursts it is needed again within
+    /// moments: it stays for as long as it would take to be woken.
     fn sit(&self, store: &dyn Store) {
         let board = store.board();
         let mut helped = None;
-        let mut idle = Idle::new();
-        while self.goes_on(store, &mut helped) {
+        let (mut unneeded, mut idle) = (Idle::new(), Idle::new());
+        loop {
+            match self.stays(store, &mut helped) {
+                Stay::Leave => return,
+                Stay::Idle if unneeded.is_short() => {
+                    thread::yield_now();
+                    continue;
+                }
+                Stay::Idle => return,
+                Stay::Needed => unneeded = Idle::new(),
+            }
             if store.collect(Bringer::Ours) {
                 idle = Idle::new();
             } else if idle.is_short() {
@@ -262,8 +289,10 @@ impl Tender {
             } else {
                 let again = store.reclaim();
                 let ticket = board.lie_down();
-                if !store.sweep() && !board.has_done() && self.goes_on(store, &mut helped) {
+                let mut is_needed = || matches!(self.stays(store, &mut helped), Stay::Needed);
+                if !store.sweep() && !board.has_done() && is_needed() {
                     board.rest(ticket, again);
+                    Footing::wake(board.flooded_from());
                 }
                 board.get_up();
                 idle = Idle::new();
@@ -271,14 +300,15 @@ impl Tender {
         }
     }
 
-    /// Whether it is still needed in the seat.
-    fn goes_on(&self, store: &dyn Store, helped: &mut Option<u64>) -> bool {
+    /// Whether it keeps the seat.
+    fn stays(&self, store: &dyn Store, helped: &mut Option<u64>) -> Stay {
         let orders = self.lock();
         match self.need(store, &orders) {
-            _ if orders.is_over => false,
-            Need::Now => true,
-            Need::UnlessHelped(count) => *helped.get_or_insert(count) == count,
-            Need::None => false,
+            _ if orders.is_over => Stay::Leave,
+            Need::Now => Stay::Needed,
+            Need::UnlessHelped(count) if *helped.get_or_insert(count) == count => Stay::Needed,
+            Need::UnlessHelped(_) => Stay::Leave,
+            Need::None => Stay::Idle,
         }
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Header {
     pub(crate) collector: Line<Collector>,
     /// The core on which somebody looks for outcomes, + 1; 0: nobody does, or it is not known.
     pub(crate) watched_from: Line<AtomicU32>,
+    /// The core on which a task was submitted last, + 1; 0: it is not known.
+    pub(crate) submitted_from: Line<AtomicU32>,
 }
 
 /// Where the one who collects sleeps.

@@ -501,6 +501,31 @@ impl<M: Memory> Board<M> {
         header.watched_from.0.load(Ordering::Relaxed).checked_sub(1)
     }
 
+    /// A task was submitted on that core.
+    pub(crate) fn submit_from(&self, core: Option<u32>) {
+        let number = core.map_or(0, |core| core.wrapping_add(1));
+        // ORDERING: Relaxed; a hint.
+        self.memory
+            .header()
+            .submitted_from
+            .0
+            .store(number, Ordering::Relaxed);
+    }
+
+    /// The core on which a task was submitted last, if more than a few wait: whoever submits has not
+    /// come to an end.
+    pub(crate) fn flooded_from(&self) -> Option<u32> {
+        /// So many are not yet a flood.
+        const FEW: u64 = 8;
+
+        let header = self.memory.header();
+        // ORDERING: Relaxed, all three; hints.
+        let tail = header.tail.0.load(Ordering::Relaxed);
+        let waiting = tail.wrapping_sub(header.head.0.load(Ordering::Relaxed));
+        let number = header.submitted_from.0.load(Ordering::Relaxed);
+        number.checked_sub(1).filter(|_| waiting > FEW)
+    }
+
     /// Before the collector sleeps; it looks for work after this, and may then `rest`.
     pub(crate) fn lie_down(&self) -> Ticket {
         let collector = &self.memory.header().collector.0;
