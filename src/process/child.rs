@@ -413,6 +413,7 @@ impl<'a> Hand<'a> {
     }
 
     fn run(&mut self, place: Place, call: Call) -> io::Result<()> {
+        self.footing.step();
         let argument = Argument::Kept(&mut self.argument);
         let outcome = self.server.run(call, argument, &self.server.berth(None));
         self.finish(place, outcome)
@@ -519,8 +520,9 @@ impl<'a> Hand<'a> {
             look_around(|| self.board.has_ready() || self.board.is_closing());
             self.board.end_search();
         }
+        self.footing.lie_down();
         self.board.sleep(self.me, || self.server.is_untidy());
-        Footing::wake(self.board.flooded_from());
+        self.footing.get_up(self.board.flooded_from());
         self.server.tidy_up();
     }
 }

@@ -3,9 +3,11 @@
 //! Kernels, virtual machines' above all, may leave two threads on one core that take turns at looking for
 //! each other's doings, since each is never seen to wait; the other core is idle, and a round trip takes
 //! three times as long. The program says where it looks for outcomes. A worker that has answered it many
-//! times in a row from that same core moves to another, and is free to be moved back. So does who was
-//! woken for a flood of tasks on the core of who submits them: there he would wait some milliseconds for
-//! his turn, and then find little to do.
+//! times in a row from that same core moves to another, and is free to be moved back.
+//!
+//! So does who was woken for a flood of tasks on the core of who submits them: there he would wait some
+//! milliseconds for his turn, and then find little to do. A worker does so only where tasks are so short
+//! that it takes as long to submit them: others are worth a core each.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +22,22 @@ pub(crate) struct Footing {
     rounds: u32,
     /// After how many of those it moves; more each time, since moving costs as much as some of them.
     patience: u32,
+    /// Since when it is awake.
+    awake_since: Option<Instant>,
+    /// How many tasks it has run since then.
+    steps: u32,
+    /// Whether those that it ran before it slept last were short.
+    is_hasty: bool,
 }
 
 /// Rounds that take longer than this gain nothing by it.
 const QUICK: Duration = Duration::from_micros(30);
+
+/// Tasks that take less than this are short.
+const SHORT: Duration = Duration::from_micros(2);
+
+/// Fewer tasks than this tell little.
+const SEVERAL: u32 = 64;
 
 impl Footing {
     pub(crate) const fn new() -> Self {
@@ -31,11 +45,36 @@ impl Footing {
             last: None,
             rounds: 0,
             patience: 32,
+            awake_since: None,
+            steps: 0,
+            is_hasty: false,
         }
     }
 
-    /// The caller was woken; a flood of tasks comes from that core, if there is one.
-    pub(crate) fn wake(flooded_from: Option<u32>) {
+    /// The worker runs a task.
+    pub(crate) fn step(&mut self) {
+        self.steps = self.steps.saturating_add(1);
+    }
+
+    /// The worker is about to sleep.
+    pub(crate) fn lie_down(&mut self) {
+        let steps = std::mem::take(&mut self.steps);
+        if let (Some(since), SEVERAL..) = (self.awake_since, steps) {
+            self.is_hasty = since.elapsed() / steps < SHORT;
+        }
+    }
+
+    /// The worker has slept; a flood of tasks comes from that core, if there is one.
+    pub(crate) fn get_up(&mut self, flooded_from: Option<u32>) {
+        if self.is_hasty {
+            Self::make_way(flooded_from);
+        }
+        self.awake_since = Some(Instant::now());
+    }
+
+    /// The caller, who needs no core for long, was woken; a flood of tasks comes from that core, if
+    /// there is one.
+    pub(crate) fn make_way(flooded_from: Option<u32>) {
         if let Some(core) = flooded_from.filter(|core| sys::current_core() == Some(*core)) {
             sys::leave_core(core);
         }

@@ -208,7 +208,7 @@ impl Tender {
     /// The thread's life.
     fn tend(&self, store: &dyn Store) {
         while self.is_needed(store) {
-            Footing::wake(store.board().flooded_from());
+            Footing::make_way(store.board().flooded_from());
             // Whoever sits there calls when he leaves.
             if let Some(seat) = self.take_seat() {
                 self.sit(store);
@@ -292,7 +292,7 @@ impl Tender {
                 let mut is_needed = || matches!(self.stays(store, &mut helped), Stay::Needed);
                 if !store.sweep() && !board.has_done() && is_needed() {
                     board.rest(ticket, again);
-                    Footing::wake(board.flooded_from());
+                    Footing::make_way(board.flooded_from());
                 }
                 board.get_up();
                 idle = Idle::new();
