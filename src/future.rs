@@ -1,5 +1,6 @@
 //! The two ends of a task: the user's [`Future`] and the pool's [`Promise`].
 
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -192,6 +193,8 @@ pub(crate) struct News {
     pub(crate) wakeups: Wakeups,
     /// A future with callbacks.
     pub(crate) opens: Option<Arc<dyn Open>>,
+    /// What may hold user values, to be dropped off locks.
+    pub(crate) remains: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl News {
@@ -200,12 +203,13 @@ impl News {
         Self {
             wakeups: Wakeups::none(),
             opens: None,
+            remains: None,
         }
     }
 
-    /// Whether that is nobody.
+    /// Whether that is nobody, and nothing is left to be done.
     pub(crate) fn is_none(&self) -> bool {
-        self.wakeups.is_none() && self.opens.is_none()
+        self.wakeups.is_none() && self.opens.is_none() && self.remains.is_none()
     }
 }
 
@@ -737,7 +741,11 @@ impl<T, B: Body<T>> Promise<T, B> {
             return News::none();
         };
         let opens = has_callbacks.then_some(contract as Arc<dyn Open>);
-        News { wakeups, opens }
+        News {
+            wakeups,
+            opens,
+            remains: None,
+        }
     }
 
     /// Settles the future with what the function came to. `before` runs once callbacks are

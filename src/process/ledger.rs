@@ -222,7 +222,11 @@ impl Ledger {
     }
 
     fn deliver(&self, arrival: Arrival, by: Bringer) {
-        let News { wakeups, opens } = match arrival {
+        let News {
+            wakeups,
+            opens,
+            remains,
+        } = match arrival {
             Arrival::Task(news) => news,
             Arrival::Items {
                 answers,
@@ -239,6 +243,7 @@ impl Ledger {
             }
         };
         let waker = wakeups.deliver_to_watchers();
+        unwind::discard(remains);
         if let Some(opens) = opens {
             self.herald.open(opens);
         }

@@ -354,10 +354,14 @@ impl Reply for ItemReply {
     fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
         match outcome {
             Encoded::Value(value) => self.answers.arrive_alone(self.index, value),
-            Encoded::Error(error) => self.fail(error, &mut |_| ()),
-            Encoded::Killed => self.fail(Error::Cancelled, &mut |_| ()),
+            Encoded::Error(error) => self.answers.fail(self.index, error, &mut |_| ()),
+            Encoded::Killed => self.answers.fail(self.index, Error::Cancelled, &mut |_| ()),
         }
-        News::none()
+        News {
+            // The last to know of the batch, whose map is gone, drops what nobody has read of it.
+            remains: Some(self),
+            ..News::none()
+        }
     }
 
     fn is_hooked(&self) -> bool {

@@ -102,3 +102,17 @@ fn what_is_dropped_is_cancelled_once() {
         [(1, Err(Error::Cancelled)), (2, Err(Error::Cancelled))]
     ));
 }
+
+#[test]
+fn an_item_that_arrives_keeps_its_batch_until_that_was_told() {
+    let batch = batch(1);
+    let last = Arc::downgrade(&batch);
+    let Some(Part::Item(item)) = pack(&batch, &[ROOM + 1]).pop() else {
+        panic!("it travels alone")
+    };
+    let news = item.redeem().arrive(Encoded::Value(Bytes::copy(&[7])));
+    drop(batch);
+    assert!(!news.is_none() && last.upgrade().is_some());
+    drop(news);
+    assert!(last.upgrade().is_none(), "nobody knows of it any more");
+}
