@@ -20,8 +20,11 @@ pub(crate) struct Footing {
     last: Option<Instant>,
     /// How often in a row it did so soon after the time before, on the core of who waited.
     rounds: u32,
-    /// After how many of those it moves; more each time, since moving costs as much as some of them.
+    /// After how many of those it moves: more if it was moved back at once, since moving costs as much
+    /// as some of them.
     patience: u32,
+    /// When it has moved last.
+    moved: Option<Instant>,
     /// Since when it is awake.
     awake_since: Option<Instant>,
     /// How many tasks it has run since then.
@@ -32,6 +35,12 @@ pub(crate) struct Footing {
 
 /// Rounds that take longer than this gain nothing by it.
 const QUICK: Duration = Duration::from_micros(30);
+
+/// That many of them are no accident.
+const SOME_ROUNDS: u32 = 32;
+
+/// Who is moved back sooner than this is moved back at once.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Tasks that take less than this are short.
 const SHORT: Duration = Duration::from_micros(2);
@@ -44,7 +53,8 @@ impl Footing {
         Self {
             last: None,
             rounds: 0,
-            patience: 32,
+            patience: SOME_ROUNDS,
+            moved: None,
             awake_since: None,
             steps: 0,
             is_hasty: false,
@@ -93,7 +103,12 @@ impl Footing {
         self.rounds += 1;
         if self.rounds >= self.patience {
             self.rounds = 0;
-            self.patience = self.patience.saturating_mul(2);
+            let moved = self.moved.replace(now);
+            let is_kept = moved.is_none_or(|moved| now.duration_since(moved) > AT_ONCE);
+            self.patience = match is_kept {
+                true => SOME_ROUNDS,
+                false => self.patience.saturating_mul(2),
+            };
             sys::leave_core(core);
         }
     }
