@@ -50,14 +50,23 @@ fn a_worker_sends_garbage() {
         let future = pool.submit(
             |byte| {
                 write_everywhere(&[byte; 4096]);
-                5
+                own_pid(())
             },
             byte,
         );
         // Whether it is killed or dies of it: before it is through with the task, or afterwards.
-        match future.result() {
-            Ok(5) | Err(Error::WorkerDied(_)) => {}
+        let sender = match future.result() {
+            Ok(pid) => Some(pid),
+            Err(Error::WorkerDied(_)) => None,
             other => panic!("{byte}: {other:?}"),
+        };
+        // A task that it runs as it is found out dies with it.
+        while sender.is_some() {
+            match pool.submit(own_pid, ()).result() {
+                Ok(pid) if sender != Some(pid) => break,
+                Ok(_) | Err(Error::WorkerDied(_)) => {}
+                other => panic!("{byte}: {other:?}"),
+            }
         }
         assert_works(&pool);
     }
