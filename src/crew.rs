@@ -266,14 +266,15 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return Submit::Refused(work, forked());
         }
-        if self.shelf.as_ref().is_some_and(|shelf| !shelf.is_behind()) {
-            return self.submit_to_shelf(work);
+        let has_room = |shelf: &&Arc<dyn Shelf<W>>| !shelf.is_behind();
+        if let Some(shelf) = self.shelf.as_ref().filter(has_room) {
+            return self.submit_to_shelf(&**shelf, work);
         }
         let id = work.id();
         self.backlog.push(work);
         // Against `look_out` and `restock_in`: either we see that we are to look, or that nobody
         // restocks, or who made it so sees the work. Both sides take the backlog's lock in between.
-        if self.shelf.as_ref().is_some_and(|shelf| !shelf.is_behind()) {
+        if self.shelf.as_ref().is_some_and(|shelf| has_room(&shelf)) {
             self.restock();
         }
         // ORDERING: Relaxed; the backlog's lock.
@@ -293,15 +294,23 @@ impl<W: Work> Crew<W> {
         Submit::Accepted
     }
 
-    fn submit_to_shelf(self: &Arc<Self>, work: W) -> Submit<W> {
+    fn submit_to_shelf(self: &Arc<Self>, shelf: &dyn Shelf<W>, work: W) -> Submit<W> {
         let mut state = self.lock();
         if let Some(error) = state.stage.refusal() {
             return Submit::Refused(work, error);
         }
-        self.queue(&mut state, work);
+        let overflow = match shelf.is_behind() {
+            true => Err(work),
+            false => shelf.put(work),
+        };
+        if let Err(work) = overflow {
+            self.backlog.push(work);
+            // Who makes room asks for more only if he knew before that there is more.
+            self.restock_in(&mut state);
+        }
         let staffed = self.staff(&mut state);
         drop(state);
-        self.announce();
+        shelf.announce();
         self.break_unless(staffed);
         Submit::Accepted
     }
@@ -315,22 +324,6 @@ impl<W: Work> Crew<W> {
         // ORDERING: Relaxed; the backlog's lock, which is taken by who looks into it.
         self.is_attentive
             .store(u32::from(is_attentive), Ordering::Relaxed);
-    }
-
-    /// Puts new work behind all other.
-    fn queue(&self, state: &mut State, work: W) {
-        let Some(shelf) = &self.shelf else {
-            return self.backlog.push(work);
-        };
-        let overflow = match shelf.is_behind() {
-            true => Err(work),
-            false => shelf.put(work),
-        };
-        if let Err(work) = overflow {
-            self.backlog.push(work);
-            // Who makes room asks for more only if he knew before that there is more.
-            self.restock_in(state);
-        }
     }
 
     /// Moves work from the backlog to where workers take it by themselves.
@@ -662,7 +655,7 @@ impl<W: Work> Crew<W> {
         if self.limits.max_pending.is_some() {
             // Nobody is between his look and his sleep.
             drop(self.lock());
-            self.room.notify_one();
+            self.room.notify_all();
         }
     }
 
@@ -737,18 +730,17 @@ impl<W: Work> Crew<W> {
 
     /// Wakes an idle worker for what was queued, or starts one.
     fn staff(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
-        if let Some(shelf) = &self.shelf {
-            // Those who are there look by themselves, and are enough.
-            if state.roster.len() == self.limits.max_workers {
-                return Ok(());
-            }
-            let most = self.backlog.len() + shelf.occupied();
-            if most <= state.roster.free() {
-                return Ok(());
-            }
+        if self.shelf.is_some() && state.roster.len() == self.limits.max_workers {
+            return Ok(()); // those who are there look by themselves, and are enough
         }
         // Counted before what waits: who takes something of that meanwhile is not missed.
         let free = state.roster.free();
+        if let Some(shelf) = &self.shelf {
+            let most = self.backlog.len() + shelf.occupied();
+            if most <= free {
+                return Ok(());
+            }
+        }
         let load = self.shelf.as_ref().map(|shelf| shelf.load());
         let waiting = self.backlog.len() + load.map_or(0, |load| load.waiting);
         if waiting == 0 {

@@ -895,7 +895,6 @@ impl<T> Contract<T> {
     fn wait(&self, deadline: Option<Instant>) -> Waited {
         loop {
             match self.look() {
-                Some(Waited::Arrived) => {} // there is something to look at by now
                 Some(over) => return over,
                 None => match self.sleep(deadline) {
                     Waited::Arrived => {}

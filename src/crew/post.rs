@@ -107,11 +107,7 @@ impl<W: Work> Post<W> {
         };
         if work.is_some() {
             self.gait.borrow_mut().step();
-        }
-        if work.is_some() && self.crew.limits.max_pending.is_some() {
-            // Nobody is between his look and his sleep.
-            drop(self.crew.lock());
-            self.crew.room.notify_all();
+            self.crew.make_room();
         }
         work
     }

@@ -292,28 +292,23 @@ where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    // SAFETY: the caller's promise; the pointer was made from the function's own address.
-    let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
-    let (argument, given) = decode(argument)?;
-    let mut result = function(argument);
+    // SAFETY: the caller's promise.
+    let (mut result, given) = unsafe { call::<A, R>(function, source_of(argument))? };
     // The result is dropped here, before anybody hears of the outcome.
     codec::pack_result(&mut result, limit, room, &given)
 }
 
-/// The argument, and the shared memory that it names.
-fn decode<A>(argument: Argument<'_>) -> Result<(A, Manifest), Error>
-where
-    A: DeserializeOwned + 'static,
-{
+/// The bytes of an argument.
+fn source_of(argument: Argument<'_>) -> Source<'_> {
     /// Above this, the argument's bytes are not kept for the next task.
     const KEPT: usize = 1 << 20;
 
     match argument {
-        Argument::Leased(lease) => codec::unpack_argument(Source::Given(lease.into())),
+        Argument::Leased(lease) => Source::Given(lease.into()),
         Argument::Kept(bytes) if bytes.capacity() > KEPT => {
-            codec::unpack_argument(Source::Given(std::mem::take(bytes).into()))
+            Source::Given(std::mem::take(bytes).into())
         }
-        Argument::Kept(bytes) => codec::unpack_argument(Source::Lent(bytes)),
+        Argument::Kept(bytes) => Source::Lent(bytes),
     }
 }
 
@@ -331,11 +326,24 @@ where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
+    // SAFETY: the caller's promise.
+    let (result, given) = unsafe { call::<A, R>(function, Source::Lent(argument))? };
+    codec::append_result(&result, limit, to, &given)
+}
+
+/// The result, and the shared memory that the argument names.
+///
+/// # Safety
+/// As `run`.
+#[inline]
+unsafe fn call<A, R>(function: *const (), argument: Source<'_>) -> Result<(R, Manifest), Error>
+where
+    A: DeserializeOwned + 'static,
+{
     // SAFETY: the caller's promise; the pointer was made from the function's own address.
     let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
-    let (argument, given) = codec::unpack_argument(Source::Lent(argument))?;
-    let result = function(argument);
-    codec::append_result(&result, limit, to, &given)
+    let (argument, given) = codec::unpack_argument(argument)?;
+    Ok((function(argument), given))
 }
 
 /// Decode, call, encode.

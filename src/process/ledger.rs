@@ -596,7 +596,6 @@ fn call_tender(ledger: Weak<Ledger>) -> impl Fn() + Send + Sync + 'static {
 
 impl Shelf<Requests> for Ledger {
     fn put(&self, work: Requests) -> Result<(), Requests> {
-        // Nobody has the future of a task that was just submitted.
         let put = self.put_in(&mut self.lock(), work)?;
         if put == Put::IsHooked {
             self.tender.call();

@@ -663,14 +663,9 @@ pub(crate) fn current_core() -> Option<u32> {
 /// anywhere that it might before.
 pub(crate) fn leave_core(core: u32) {
     let core = core as usize;
-    let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: a set of cores is plain bits, of which all may be 0.
-    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is as large as said, and ours.
-    let read = unsafe { libc::sched_getaffinity(0, size, &raw mut allowed) };
-    if read != 0 || core >= libc::CPU_SETSIZE as usize {
-        return; // more cores than the set has room for, say
-    }
+    let Some(allowed) = allowed_cores().filter(|_| core < libc::CPU_SETSIZE as usize) else {
+        return;
+    };
     let mut others = allowed;
     // SAFETY: the core is within the set.
     unsafe { libc::CPU_CLR(core, &mut others) };
@@ -681,8 +676,17 @@ pub(crate) fn leave_core(core: u32) {
     for set in [&others, &allowed] {
         // SAFETY: the set is as large as said, and only read. Where it is refused, all stays as it
         // was: the second is what the first replaced.
-        unsafe { libc::sched_setaffinity(0, size, set) };
+        unsafe { libc::sched_setaffinity(0, size_of_val(set), set) };
     }
+}
+
+/// Where the calling thread may run; `None`: there are more cores than the set has room for, say.
+fn allowed_cores() -> Option<libc::cpu_set_t> {
+    // SAFETY: a set of cores is plain bits, of which all may be 0.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is as large as said, and ours.
+    let read = unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) };
+    (read == 0).then_some(allowed)
 }
 
 #[cfg(test)]
@@ -690,11 +694,7 @@ mod tests {
     use super::*;
 
     fn allowed() -> Vec<usize> {
-        let size = size_of::<libc::cpu_set_t>();
-        // SAFETY: a set of cores is plain bits, of which all may be 0.
-        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: the set is as large as said, and ours.
-        assert_eq!(unsafe { libc::sched_getaffinity(0, size, &raw mut set) }, 0);
+        let set = allowed_cores().unwrap();
         let cores = 0..libc::CPU_SETSIZE as usize;
         // SAFETY: the core is within the set.
         cores

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::process::board::bed::Bed;
 use crate::process::sys;
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The memory of a board, as the algorithm sees it: the seam at which models put memory of their
 /// own.
@@ -50,10 +50,31 @@ pub(crate) struct Header {
     pub(crate) closing: AtomicU32,
     /// Where the one who collects sleeps.
     pub(crate) collector: Line<Collector>,
-    /// The core on which somebody looks for outcomes, + 1; 0: nobody does, or it is not known.
-    pub(crate) watched_from: Line<AtomicU32>,
-    /// The core on which a task was submitted last, + 1; 0: it is not known.
-    pub(crate) submitted_from: Line<AtomicU32>,
+    /// On which somebody looks for outcomes; none: nobody does.
+    pub(crate) watched_from: Line<Core>,
+    /// On which a task was submitted last.
+    pub(crate) submitted_from: Line<Core>,
+}
+
+/// A core, as a hint.
+#[derive(Default)]
+#[repr(transparent)]
+pub(crate) struct Core(
+    /// Its number + 1; 0: none, or it is not known.
+    AtomicU32,
+);
+
+impl Core {
+    pub(crate) fn set(&self, core: Option<u32>) {
+        let number = core.map_or(0, |core| core.wrapping_add(1));
+        // ORDERING: Relaxed; a hint.
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Option<u32> {
+        // ORDERING: Relaxed; a hint.
+        self.0.load(Ordering::Relaxed).checked_sub(1)
+    }
 }
 
 /// Where the one who collects sleeps.

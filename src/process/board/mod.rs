@@ -485,31 +485,17 @@ impl<M: Memory> Board<M> {
 
     /// Somebody looks for outcomes on that core, or, if that is `None`, does so no more.
     pub(crate) fn watch_from(&self, core: Option<u32>) {
-        let number = core.map_or(0, |core| core.wrapping_add(1));
-        // ORDERING: Relaxed; a hint.
-        self.memory
-            .header()
-            .watched_from
-            .0
-            .store(number, Ordering::Relaxed);
+        self.memory.header().watched_from.0.set(core);
     }
 
     /// The core on which somebody looks for outcomes, if anybody does.
     pub(crate) fn watched_from(&self) -> Option<u32> {
-        let header = self.memory.header();
-        // ORDERING: Relaxed; a hint.
-        header.watched_from.0.load(Ordering::Relaxed).checked_sub(1)
+        self.memory.header().watched_from.0.get()
     }
 
     /// A task was submitted on that core.
     pub(crate) fn submit_from(&self, core: Option<u32>) {
-        let number = core.map_or(0, |core| core.wrapping_add(1));
-        // ORDERING: Relaxed; a hint.
-        self.memory
-            .header()
-            .submitted_from
-            .0
-            .store(number, Ordering::Relaxed);
+        self.memory.header().submitted_from.0.set(core);
     }
 
     /// The core on which a task was submitted last, if more than a few wait: whoever submits has not
@@ -519,11 +505,10 @@ impl<M: Memory> Board<M> {
         const FEW: u64 = 8;
 
         let header = self.memory.header();
-        // ORDERING: Relaxed, all three; hints.
+        // ORDERING: Relaxed, both; hints.
         let tail = header.tail.0.load(Ordering::Relaxed);
         let waiting = tail.wrapping_sub(header.head.0.load(Ordering::Relaxed));
-        let number = header.submitted_from.0.load(Ordering::Relaxed);
-        number.checked_sub(1).filter(|_| waiting > FEW)
+        header.submitted_from.0.get().filter(|_| waiting > FEW)
     }
 
     /// Before the collector sleeps; it looks for work after this, and may then `rest`.
