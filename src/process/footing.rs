@@ -20,11 +20,11 @@ pub(crate) struct Footing {
     last: Option<Instant>,
     /// How often in a row it did so soon after the time before, on the core of who waited.
     rounds: u32,
-    /// After how many of those it moves: more if it was moved back at once, since moving costs as much
-    /// as some of them.
+    /// After how many of those it moves: more if it has gained little by it the last time, since moving
+    /// costs as much as some of them.
     patience: u32,
-    /// When it has moved last.
-    moved: Option<Instant>,
+    /// How many quick rounds there were elsewhere since it has moved last.
+    gained: u32,
     /// Since when it is awake.
     awake_since: Option<Instant>,
     /// How many tasks it has run since then.
@@ -39,9 +39,6 @@ const QUICK: Duration = Duration::from_micros(30);
 /// That many of them are no accident.
 const SOME_ROUNDS: u32 = 32;
 
-/// Who is moved back sooner than this is moved back at once.
-const AT_ONCE: Duration = Duration::from_millis(100);
-
 /// Tasks that take less than this are short.
 const SHORT: Duration = Duration::from_micros(2);
 
@@ -54,7 +51,7 @@ impl Footing {
             last: None,
             rounds: 0,
             patience: SOME_ROUNDS,
-            moved: None,
+            gained: SOME_ROUNDS,
             awake_since: None,
             steps: 0,
             is_hasty: false,
@@ -92,24 +89,64 @@ impl Footing {
 
     /// The worker has run out of tasks; somebody looks for outcomes on that core, if anybody does.
     pub(crate) fn pause(&mut self, watched_from: Option<u32>) {
+        let is_quick = self.is_quick();
+        match watched_from {
+            Some(core) if is_quick => {
+                if self.is_to_leave(core, sys::current_core()) {
+                    sys::leave_core(core);
+                }
+            }
+            _ => self.rounds = 0,
+        }
+    }
+
+    /// Whether it had run out of tasks a moment ago, too.
+    fn is_quick(&mut self) -> bool {
         let now = Instant::now();
         let last = self.last.replace(now);
-        let is_quick = last.is_some_and(|last| now.duration_since(last) < QUICK);
-        let Some(core) = watched_from.filter(|core| is_quick && sys::current_core() == Some(*core))
-        else {
+        last.is_some_and(|last| now.duration_since(last) < QUICK)
+    }
+
+    /// There was a quick round, and somebody looks on that core: whether the worker, on its own, is to go
+    /// elsewhere.
+    fn is_to_leave(&mut self, watched_from: u32, own: Option<u32>) -> bool {
+        if own != Some(watched_from) {
             self.rounds = 0;
-            return;
-        };
-        self.rounds += 1;
-        if self.rounds >= self.patience {
-            self.rounds = 0;
-            let moved = self.moved.replace(now);
-            let is_kept = moved.is_none_or(|moved| now.duration_since(moved) > AT_ONCE);
-            self.patience = match is_kept {
-                true => SOME_ROUNDS,
-                false => self.patience.saturating_mul(2),
-            };
-            sys::leave_core(core);
+            self.gained = self.gained.saturating_add(1);
+            return false;
         }
+        self.rounds += 1;
+        if self.rounds < self.patience {
+            return false;
+        }
+        self.rounds = 0;
+        self.patience = match std::mem::take(&mut self.gained) {
+            SOME_ROUNDS.. => SOME_ROUNDS,
+            _ => self.patience.saturating_mul(2),
+        };
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many rounds it takes on the waiter's core until the worker leaves.
+    fn rounds_until_it_leaves(footing: &mut Footing) -> u32 {
+        (1..).find(|_| footing.is_to_leave(0, Some(0))).unwrap()
+    }
+
+    #[test]
+    fn who_gains_nothing_by_leaving_is_more_patient_the_next_time() {
+        let mut footing = Footing::new();
+        assert_eq!(rounds_until_it_leaves(&mut footing), SOME_ROUNDS);
+        assert_eq!(rounds_until_it_leaves(&mut footing), SOME_ROUNDS);
+        assert_eq!(rounds_until_it_leaves(&mut footing), 2 * SOME_ROUNDS);
+        for _ in 0..SOME_ROUNDS {
+            assert!(!footing.is_to_leave(0, Some(1)), "it is elsewhere");
+        }
+        let _ = rounds_until_it_leaves(&mut footing);
+        assert_eq!(footing.patience, SOME_ROUNDS, "it was worth it");
     }
 }
