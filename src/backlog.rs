@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::error::Error;
-use crate::future::{FutureId, Verdict};
+use crate::future::Verdict;
+use crate::future_id::FutureId;
 use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock};
 
 /// What waits in a backlog: a task, or a chunk of them with ascending names.

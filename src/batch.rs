@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use crate::deadlock::{self, Awaited};
 use crate::error::{Error, PanicInfo};
-use crate::future::{Expire, FutureId, Help, Owner, Verdict, Wait};
+use crate::future::{Expire, Verdict};
+use crate::future_id::FutureId;
 use crate::label::TaskInfo;
+use crate::owner::{Help, Owner, Wait};
 use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::memory::manifest::Manifest;

@@ -24,9 +24,11 @@ use crate::duty::{Duty, Killed, Status};
 use crate::error::Error;
 use crate::executor::Stats;
 use crate::fork;
-use crate::future::{FutureId, Place, Recall, Verdict};
+use crate::future::Verdict;
+use crate::future_id::FutureId;
 use crate::observer::Observer;
 use crate::options::Shutdown;
+use crate::owner::{Place, Recall};
 use crate::roster::{Roster, Worker};
 use crate::sync::{
     AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, lock, sleep, spawn,

@@ -8,7 +8,8 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::future::{FutureId, Owner, Place};
+use crate::future_id::FutureId;
+use crate::owner::{Owner, Place};
 use crate::sync::{ThreadId, this_thread};
 
 thread_local! {

@@ -1,7 +1,8 @@
 //! What a worker is doing, under a lock of its own: a task begins and ends without its crew's.
 
 use crate::backlog::{Backlog, Work};
-use crate::future::{FutureId, Verdict};
+use crate::future::Verdict;
+use crate::future_id::FutureId;
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// What a worker is doing, and what came of what it did.

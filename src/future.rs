@@ -5,18 +5,18 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::deadlock;
 use crate::error::Error;
+use crate::future_id::FutureId;
+use crate::owner::{Help, Owner, Recall, Wait};
 use crate::state::{
     Arrived, Callback, Cell, Ending, Letter, Look, Outcome, Publish, Register, Settling, Start,
     Waited, Wakeups, WatchKey, Watcher, Withdraw,
 };
-use crate::sync::ThreadId;
 use crate::sync::look_around;
 use crate::unwind::{self, discard};
 
@@ -46,29 +46,6 @@ pub struct Future<T> {
 
 /// The value is behind a pointer, never pinned in place.
 impl<T> Unpin for Future<T> {}
-
-/// Names a future: the key of a map of futures, where Python has a dict of them. Never used twice
-/// in a process.
-///
-/// ```
-/// use std::collections::HashMap;
-/// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
-///
-/// let pool = ThreadPoolExecutor::new(2)?;
-/// let mut words = HashMap::new();
-/// let futures = ["one", "three"].map(|word| {
-///     let future = pool.submit(|word: String| word.len(), word.to_owned());
-///     words.insert(future.id(), word);
-///     future
-/// });
-/// for future in as_completed(futures) {
-///     let word = words[&future.id()];
-///     assert_eq!(future.result()?, word.len());
-/// }
-/// # Ok::<(), concurrent_futures::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FutureId(u64);
 
 /// The pool's end. Dropping it settles the future as cancelled.
 pub(crate) struct Promise<T, B: Body<T>> {
@@ -106,80 +83,6 @@ pub(crate) trait Settle: Send + Sync {
     fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
 }
 
-/// What a pool hears of the tasks that it accepted.
-pub(crate) trait Owner: Send + Sync {
-    /// The task was cancelled before it began: forget it.
-    fn withdrawn(&self, id: FutureId);
-    /// Nobody wants the outcomes of a map's items of these names, first and last: those that have
-    /// not begun need not begin.
-    fn abandon(&self, first: FutureId, last: FutureId);
-    /// Stop the task if it runs; whether it will end as cancelled.
-    fn kill(&self, id: FutureId) -> bool;
-    /// The task ran into its limit, and is settled without its worker.
-    fn expired(&self, id: FutureId);
-    /// Where the task is.
-    fn place(&self, id: FutureId) -> Place;
-    /// The threads that must end before the pool does, of those that wait for others.
-    fn workers(&self) -> Vec<ThreadId> {
-        Vec::new()
-    }
-    /// Nobody will ever run the task: settle it as [`Error::Deadlock`], if it is still queued.
-    fn refuse(&self, id: FutureId);
-    /// Takes the task back from where workers take it by themselves, unless one has.
-    fn recall(&self, id: FutureId) -> Recall {
-        let _ = id;
-        Recall::Elsewhere
-    }
-    /// Whether a worker that took the task by itself runs it.
-    fn runs(&self, id: FutureId) -> bool {
-        let _ = id;
-        false
-    }
-    /// Somebody is to hear at once when the task is done.
-    fn hook(&self, id: FutureId) {
-        let _ = id;
-    }
-    /// Brings in outcomes that wait to be collected.
-    fn collect(&self) {}
-    /// What was counted as a value cannot be decoded.
-    fn spoilt(&self) {}
-    /// Brings in outcomes until the wait is over or the deadline has passed.
-    fn help(&self, wait: &dyn Wait, deadline: Option<Instant>) -> Help {
-        let _ = (wait, deadline);
-        Help::Sleep
-    }
-}
-
-/// The answer to [`Owner::recall`].
-#[must_use]
-pub(crate) enum Recall {
-    /// No worker will take it; its remains are for the caller to drop, once it has settled it.
-    Recalled(Box<dyn Send>),
-    /// A worker has begun it.
-    Begun,
-    /// It is nowhere where workers take tasks by themselves.
-    Elsewhere,
-}
-
-/// The answer to [`Owner::help`].
-#[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Help {
-    /// The wait is over, or its deadline has passed: look.
-    Look,
-    /// Sleep until somebody else brings the outcome.
-    Sleep,
-}
-
-/// A wait for one future, as pools see it.
-pub(crate) trait Wait {
-    /// Whether an outcome is there, be it that somebody else looks at it just now.
-    fn is_over(&self) -> bool;
-    /// Calls `watcher` once there is; `false`: there is already.
-    fn watch(&self, key: WatchKey, watcher: Watcher) -> bool;
-    fn unwatch(&self, key: WatchKey);
-}
-
 /// A future with an outcome that nobody has looked at, and callbacks that wait for that.
 pub(crate) trait Open: Send + Sync {
     /// Looks.
@@ -213,24 +116,6 @@ impl News {
     }
 }
 
-/// Where a task is, for who waits for it on a worker thread.
-#[derive(Debug)]
-pub(crate) enum Place {
-    /// It waits for one of these threads, or one that is still to be started.
-    Queued {
-        /// Those that there are.
-        workers: Vec<ThreadId>,
-        /// Whether there may be more.
-        may_grow: bool,
-    },
-    /// On this thread.
-    Running(ThreadId),
-    /// On all of these threads.
-    All(Vec<ThreadId>),
-    /// Where its end does not depend on threads of pools, or at its end.
-    Elsewhere,
-}
-
 /// A task whose limit may pass while it runs.
 pub(crate) trait Expire: Send + Sync {
     /// Settles it as timed out, unless it has settled.
@@ -248,30 +133,6 @@ pub(crate) enum Verdict {
     Cancelled,
     /// Not at all: the task had been settled, and counted, elsewhere.
     Late,
-}
-
-impl FutureId {
-    /// The first of `count` consecutive new names.
-    pub(crate) fn first_of(count: usize) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        // ORDERING: Relaxed; only the uniqueness of the numbers matters.
-        Self(NEXT.fetch_add(count as u64, Ordering::Relaxed))
-    }
-
-    /// The name so many names later.
-    pub(crate) const fn plus(self, names: usize) -> Self {
-        Self(self.0 + names as u64)
-    }
-
-    /// How many names later than the other it is; `None`: it is earlier.
-    pub(crate) fn since(self, other: Self) -> Option<usize> {
-        usize::try_from(self.0.checked_sub(other.0)?).ok()
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn from_number(number: u64) -> Self {
-        Self(number)
-    }
 }
 
 /// Both ends of a new task.
@@ -622,7 +483,7 @@ impl<T> fmt::Debug for Future<T> {
             None => "pending",
         };
         f.debug_struct("Future")
-            .field("id", &self.contract.id.0)
+            .field("id", &self.contract.id.number())
             .field("state", &format_args!("{state}"))
             .finish()
     }

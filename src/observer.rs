@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::future::{FutureId, Verdict};
+use crate::future::Verdict;
+use crate::future_id::FutureId;
 use crate::unwind;
 
 /// Hears what the workers of a pool do, as it happens.

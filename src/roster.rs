@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::backlog::{Backlog, Work};
 use crate::duty::{Counts, Duty, Shift, Status};
 use crate::executor::Stats;
-use crate::future::FutureId;
+use crate::future_id::FutureId;
 use crate::sync::{JoinHandle, MutexGuard, ThreadId};
 use crate::worker::Progress;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
-use crate::future::{Expire, FutureId, Verdict};
+use crate::future::{Expire, Verdict};
+use crate::future_id::FutureId;
 use crate::options::Shutdown;
 use crate::task::{Host, Task};
 use crate::timer::Watched;

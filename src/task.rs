@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::backlog::Removed;
 use crate::batch::{Batch, Decode, Expiring, Listener, Pace};
 use crate::error::{Error, PanicInfo};
-use crate::future::{
-    Body, Contract, Expire, Future, FutureId, Owner, Promise, Settle, Verdict, pair,
-};
+use crate::future::{Body, Contract, Expire, Future, Promise, Settle, Verdict, pair};
+use crate::future_id::FutureId;
 use crate::label::{Function, TaskInfo};
 use crate::options::{TaskOptions, Wishes};
+use crate::owner::Owner;
 use crate::payload::Payload;
 use crate::pledge::Pledge;
 use crate::process::codec;

@@ -18,6 +18,8 @@ const LAYERS: &[&str] = &[
     "error",
     "options",
     "state",
+    "future_id",
+    "owner",
     "future",
     "pledge",
     "payload",

@@ -5,7 +5,8 @@ use std::time::Instant;
 use crate::backlog::{Backlog, Removed};
 use crate::duty::Counts;
 use crate::executor::Stats;
-use crate::future::{FutureId, Recall};
+use crate::future_id::FutureId;
+use crate::owner::Recall;
 
 /// Where workers take tasks by themselves, in order, before the backlog. Called under the crew's
 /// lock, unless it says otherwise, so that it must not call the crew.

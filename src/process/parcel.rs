@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::batch::{Answers, Batch};
 use crate::error::Error;
-use crate::future::{FutureId, News, Settle, Verdict};
+use crate::future::{News, Settle, Verdict};
+use crate::future_id::FutureId;
 use crate::label::TaskInfo;
 use crate::options::TaskOptions;
 use crate::pledge::Pledge;

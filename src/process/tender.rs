@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
-use crate::future::{Help, Wait};
+use crate::owner::{Help, Wait};
 use crate::process::board::Board;
 use crate::process::footing::Footing;
 use crate::process::sys;
