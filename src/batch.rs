@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::deadlock::{self, Awaited};
+use crate::directory::{Belonging, PoolNumber};
 use crate::error::{Error, PanicInfo};
 use crate::future::{Expire, Verdict};
 use crate::future_id::FutureId;
@@ -35,7 +36,7 @@ pub(crate) struct Batch<R> {
     /// What the map learns of its items.
     pace: Arc<Pace>,
     /// The pool that accepted the chunk.
-    owner: OnceLock<Weak<dyn Owner>>,
+    owner: Belonging,
     /// Whether nobody will read what has not begun: it need not begin.
     is_abandoned: AtomicBool,
     /// Told whenever something has come, if somebody waits for several batches.
@@ -159,7 +160,7 @@ impl<R> Batch<R> {
             info,
             decode,
             pace: Arc::clone(pace),
-            owner: OnceLock::new(),
+            owner: Belonging::default(),
             is_abandoned: AtomicBool::new(false),
             listener,
             outcomes: Mutex::new(Outcomes {
@@ -192,13 +193,13 @@ impl<R> Batch<R> {
     }
 
     /// Tells which pool to turn to.
-    pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
-        // A task forwarded from pool to pool keeps its first owner.
-        let _ = self.owner.set(Weak::clone(owner));
+    pub(crate) fn attach(&self, pool: PoolNumber) {
+        // A task forwarded from pool to pool keeps its first.
+        self.owner.set(pool);
     }
 
     fn owner(&self) -> Option<Arc<dyn Owner>> {
-        self.owner.get()?.upgrade()
+        self.owner.pool()
     }
 
     // ---- the reader --------------------------------------------------------------------------

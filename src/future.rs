@@ -5,11 +5,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::deadlock;
+use crate::directory::{Belonging, PoolNumber};
 use crate::error::Error;
 use crate::future_id::FutureId;
 use crate::owner::{Help, Owner, Recall, Wait};
@@ -61,7 +62,7 @@ pub(crate) struct Contract<T, B: ?Sized = dyn Body<T>> {
     /// Where the task stands, and its outcome.
     cell: Cell<T>,
     /// The pool that accepted the task.
-    owner: OnceLock<Weak<dyn Owner>>,
+    owner: Belonging,
     /// What is to be done.
     body: B,
 }
@@ -140,7 +141,7 @@ pub(crate) fn pair<T, B: Body<T> + 'static>(body: B) -> (Future<T>, Promise<T, B
     let contract = Arc::new(Contract {
         id: FutureId::first_of(1),
         cell: Cell::new(),
-        owner: OnceLock::new(),
+        owner: Belonging::default(),
         body,
     });
     let promise = Promise {
@@ -677,9 +678,9 @@ impl<T, B: ?Sized> Contract<T, B> {
     }
 
     /// Tells the future which pool to turn to.
-    pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
-        // A task forwarded from pool to pool keeps its first owner.
-        let _ = self.owner.set(Weak::clone(owner));
+    pub(crate) fn attach(&self, pool: PoolNumber) {
+        // A task forwarded from pool to pool keeps its first.
+        self.owner.set(pool);
     }
 
     /// The worker begins; false: it was cancelled, leave it.
@@ -707,7 +708,7 @@ impl<T, B: ?Sized> Contract<T, B> {
     }
 
     fn owner(&self) -> Option<Arc<dyn Owner>> {
-        self.owner.get()?.upgrade()
+        self.owner.pool()
     }
 
     fn settle(&self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {

@@ -12,6 +12,7 @@ mod options;
 mod state;
 mod future_id;
 mod owner;
+mod directory;
 mod future;
 mod deadlock;
 mod timer;

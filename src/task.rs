@@ -4,17 +4,17 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backlog::Removed;
 use crate::batch::{Batch, Decode, Expiring, Listener, Pace};
+use crate::directory::PoolNumber;
 use crate::error::{Error, PanicInfo};
 use crate::future::{Body, Contract, Expire, Future, Promise, Settle, Verdict, pair};
 use crate::future_id::FutureId;
 use crate::label::{Function, TaskInfo};
 use crate::options::{TaskOptions, Wishes};
-use crate::owner::Owner;
 use crate::payload::Payload;
 use crate::pledge::Pledge;
 use crate::process::codec;
@@ -241,10 +241,10 @@ impl Task {
     }
 
     /// Tells its futures which pool to turn to.
-    pub(crate) fn attach(&self, owner: &Weak<dyn Owner>) {
+    pub(crate) fn attach(&self, pool: PoolNumber) {
         match &self.0 {
-            Work::One(job) => job.attach(owner),
-            Work::Chunk(chunk) => chunk.attach(owner),
+            Work::One(job) => job.attach(pool),
+            Work::Chunk(chunk) => chunk.attach(pool),
         }
     }
 
@@ -391,7 +391,7 @@ impl Host for NoHost {
 /// the contract.
 trait Job: Settle {
     fn options(&self) -> TaskOptions;
-    fn attach(&self, owner: &Weak<dyn Owner>);
+    fn attach(&self, pool: PoolNumber);
     fn run(self: Arc<Self>, host: &dyn Host);
     fn encode(
         self: Arc<Self>,
@@ -437,8 +437,8 @@ where
         self.body().wishes.options()
     }
 
-    fn attach(&self, owner: &Weak<dyn Owner>) {
-        Self::attach(self, owner);
+    fn attach(&self, pool: PoolNumber) {
+        Self::attach(self, pool);
     }
 
     fn run(self: Arc<Self>, host: &dyn Host) {
@@ -472,8 +472,8 @@ impl<A: Payload, R: Payload> Job for Contract<R, Errand<A, R>> {
         self.body().options()
     }
 
-    fn attach(&self, owner: &Weak<dyn Owner>) {
-        Self::attach(self, owner);
+    fn attach(&self, pool: PoolNumber) {
+        Self::attach(self, pool);
     }
 
     fn run(self: Arc<Self>, host: &dyn Host) {
@@ -571,7 +571,7 @@ trait ChunkJob: Send {
     fn id(&self) -> FutureId;
     fn last(&self) -> FutureId;
     fn len(&self) -> usize;
-    fn attach(&self, owner: &Weak<dyn Owner>);
+    fn attach(&self, pool: PoolNumber);
     fn contains(&self, id: FutureId) -> bool;
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
     fn run(self: Box<Self>, host: &dyn Host);
@@ -624,8 +624,8 @@ where
         self.items.len()
     }
 
-    fn attach(&self, owner: &Weak<dyn Owner>) {
-        self.batch.attach(owner);
+    fn attach(&self, pool: PoolNumber) {
+        self.batch.attach(pool);
     }
 
     fn contains(&self, id: FutureId) -> bool {

@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     "state",
     "future_id",
     "owner",
+    "directory",
     "future",
     "pledge",
     "payload",

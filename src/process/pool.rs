@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::backlog::Work;
 use crate::crew::{Admit, Crew, Limits, Patience, Shelf, Submit};
+use crate::directory::{self, Entry};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
 use crate::fork;
@@ -58,7 +59,7 @@ pub struct ProcessPoolExecutor {
     /// What futures turn to; kept alive by the pool alone.
     _owner: Arc<dyn Owner>,
     /// How they know of it.
-    known_owner: Weak<dyn Owner>,
+    entry: Entry,
     /// Where workers take tasks by themselves, if they do.
     ledger: Option<Arc<Ledger>>,
     /// Bytes that an encoded argument may have.
@@ -158,7 +159,7 @@ impl ProcessPoolExecutor {
 
     /// Encodes a task, and queues it.
     fn submit_admitted(&self, task: Task) {
-        task.attach(&self.known_owner);
+        task.attach(self.entry.number());
         if let Some(ledger) = &self.ledger {
             ledger.note_submission();
         }
@@ -216,7 +217,7 @@ impl ProcessPoolExecutor {
         Self {
             crew,
             desks,
-            known_owner: Arc::downgrade(&owner),
+            entry: directory::enter(&owner),
             _owner: owner,
             ledger,
             payload_limit,

@@ -10,6 +10,7 @@ pub use builder::ThreadPoolBuilder;
 use crate::backlog::{Removed, Work};
 use crate::crew::{Admit, Crew, Patience, Post, Submit};
 use crate::deadlock::{self, Awaited};
+use crate::directory::{self, Entry};
 use crate::error::{Error, PanicInfo};
 use crate::executor::{Executor, Stats};
 use crate::future::{Expire, Future, Verdict};
@@ -67,7 +68,7 @@ pub struct ThreadPoolExecutor {
     /// What futures turn to.
     owner: Arc<dyn Owner>,
     /// How they know of it.
-    known_owner: Weak<dyn Owner>,
+    entry: Entry,
     /// Watches over time limits.
     timer: Arc<Timer>,
 }
@@ -223,7 +224,7 @@ impl ThreadPoolExecutor {
         let owner: Arc<dyn Owner> = Arc::new(Tasks(Arc::downgrade(&crew)));
         Self {
             crew,
-            known_owner: Arc::downgrade(&owner),
+            entry: directory::enter(&owner),
             owner,
             timer,
         }
@@ -248,7 +249,7 @@ impl Executor for ThreadPoolExecutor {
     }
 
     fn execute(&self, task: Task) {
-        task.attach(&self.known_owner);
+        task.attach(self.entry.number());
         match self.crew.admit(Patience::Wait) {
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted | Admit::Full => self.submit_admitted(task),
@@ -260,7 +261,7 @@ impl Executor for ThreadPoolExecutor {
             Admit::Full => return Err(task),
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted => {
-                task.attach(&self.known_owner);
+                task.attach(self.entry.number());
                 self.submit_admitted(task);
             }
         }
