@@ -70,18 +70,26 @@ pub(crate) struct Contract<T, B: ?Sized = dyn Body<T>> {
 /// What is to be done by a task that gives a `T`.
 pub(crate) trait Body<T>: Send + Sync {
     /// Drops what has not been called, which may be user values.
-    fn discard(&self);
+    ///
+    /// # Safety
+    /// The caller holds the task's one promise, or has given it up for this.
+    unsafe fn discard(&self);
     /// Turns what has arrived into the outcome.
-    fn open(&self) -> Outcome<T>;
+    ///
+    /// # Safety
+    /// The caller is the one who opens it.
+    unsafe fn open(&self) -> Outcome<T>;
 }
 
 /// What can be done to a task whoever has it, its types erased.
 pub(crate) trait Settle: Send + Sync {
     /// The name of its future.
     fn id(&self) -> FutureId;
-    /// Settles it with this error, in place of running it. By the one who has its promise, which
-    /// is used up by that.
-    fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
+    /// Settles it with this error, in place of running it.
+    ///
+    /// # Safety
+    /// The caller held the task's one promise, and has given it up for this.
+    unsafe fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
 }
 
 /// A future with an outcome that nobody has looked at, and callbacks that wait for that.
@@ -652,7 +660,8 @@ impl<T, B: Body<T>> Deref for Promise<T, B> {
 impl<T, B: Body<T>> Drop for Promise<T, B> {
     fn drop(&mut self) {
         if let Some(contract) = self.contract.take() {
-            contract.body.discard();
+            // SAFETY: this was the promise.
+            unsafe { contract.body.discard() };
             let ending = contract.ending_if_cancelled();
             contract.settle(Err(Error::Cancelled), ending, |_| ());
             release(contract);
@@ -665,8 +674,9 @@ impl<T: Send + 'static, B: Body<T> + 'static> Settle for Contract<T, B> {
         self.id
     }
 
-    fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
-        self.body.discard();
+    unsafe fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        // SAFETY: the caller's promise.
+        unsafe { self.body.discard() };
         Promise::of(self).settle(Err(error), settled);
     }
 }
@@ -730,7 +740,8 @@ impl<T, B: ?Sized + Body<T>> Contract<T, B> {
             Look::Stands(waited) => return waited,
             Look::Publish(settling) => complete(settling, || ()),
             Look::Open(opened) => {
-                let outcome = self.body.open();
+                // SAFETY: `look` says so to one, after the promise was given up.
+                let outcome = unsafe { self.body.open() };
                 let is_spoilt = outcome.is_err();
                 complete(opened.lay_down(outcome), || {
                     if let (true, Some(owner)) = (is_spoilt, self.owner()) {

@@ -277,10 +277,7 @@ fn attend(mut link: Link, request: Request) {
         }
     };
     match outcome {
-        Ok(value) => request
-            .reply
-            .redeem()
-            .deliver(Source::Given(value), &mut |_| ()),
+        Ok(value) => request.reply.deliver(Source::Given(value), &mut |_| ()),
         Err(error) => request.reply.fail(error, &mut |_| ()),
     }
 }

@@ -31,6 +31,7 @@ mod duty;
 mod gait;
 mod payload;
 mod pledge;
+mod holding;
 mod roster;
 mod crew;
 mod thread;

@@ -29,7 +29,8 @@ impl<P: ?Sized + Settle> Pledge<P> {
 
     /// Settles it with this error.
     pub(crate) fn fail(self, error: Error, settled: &mut dyn FnMut(Verdict)) {
-        self.redeem().fail(error, settled);
+        // SAFETY: this was the promise's one handle.
+        unsafe { self.redeem().fail(error, settled) };
     }
 }
 
@@ -47,7 +48,8 @@ impl<P: ?Sized + Settle> Deref for Pledge<P> {
 impl<P: ?Sized + Settle> Drop for Pledge<P> {
     fn drop(&mut self) {
         if let Some(task) = self.0.take() {
-            task.fail(Error::Cancelled, &mut |_| ());
+            // SAFETY: this was the promise's one handle.
+            unsafe { task.fail(Error::Cancelled, &mut |_| ()) };
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::directory::PoolNumber;
 use crate::error::{Error, PanicInfo};
 use crate::future::{Body, Contract, Expire, Future, Promise, Settle, Verdict, pair};
 use crate::future_id::FutureId;
+use crate::holding::Holding;
 use crate::label::{Function, TaskInfo};
 use crate::options::{TaskOptions, Wishes};
 use crate::payload::Payload;
@@ -25,7 +26,6 @@ use crate::process::errand::Errand;
 use crate::process::parcel::{Packer, Part};
 use crate::process::request::Reply;
 use crate::state::{Outcome, Start};
-use crate::sync::{Mutex, lock};
 use crate::timer::Watched;
 use crate::unwind::{self, Panic, discard};
 
@@ -175,7 +175,7 @@ impl Task {
         let (future, promise) = pair(Single {
             location: Location::caller(),
             wishes: Wishes::new(options),
-            call: Mutex::new(Some((f, argument))),
+            call: Holding::new(Some((f, argument))),
         });
         let job: Arc<dyn Job> = promise.into_contract();
         (Self(Work::One(Pledge::new(job))), future)
@@ -267,7 +267,8 @@ impl Task {
     /// Runs the task, telling a host of each item.
     pub(crate) fn run_on(self, host: &dyn Host) {
         match self.0 {
-            Work::One(job) => job.redeem().run(host),
+            // SAFETY: this was the pledge.
+            Work::One(job) => unsafe { job.redeem().run(host) },
             Work::Chunk(chunk) => chunk.run(host),
         }
     }
@@ -289,7 +290,8 @@ impl Task {
         settled: &mut dyn FnMut(Verdict),
     ) -> Outgoing {
         match self.0 {
-            Work::One(job) => job.redeem().encode(limit, room, settled),
+            // SAFETY: this was the pledge.
+            Work::One(job) => unsafe { job.redeem().encode(limit, room, settled) },
             Work::Chunk(chunk) => chunk.encode(limit, room, settled),
         }
     }
@@ -305,7 +307,8 @@ impl Task {
             .map(Promise::of)
         {
             // The promise goes with its future, which nobody has seen.
-            Ok(promise) => promise.take_argument(),
+            // SAFETY: and this is it.
+            Ok(promise) => unsafe { promise.take_argument() },
             Err(_) => unreachable!("an executor gives back the task that it was given"),
         }
     }
@@ -387,13 +390,16 @@ impl Host for NoHost {
     }
 }
 
-/// A task's contract, its types erased. By the one who has its pledge, which is used up by what takes
-/// the contract.
+/// A task's contract, its types erased.
 trait Job: Settle {
     fn options(&self) -> TaskOptions;
     fn attach(&self, pool: PoolNumber);
-    fn run(self: Arc<Self>, host: &dyn Host);
-    fn encode(
+    /// # Safety
+    /// The caller had the task's one pledge, and has given it up for this.
+    unsafe fn run(self: Arc<Self>, host: &dyn Host);
+    /// # Safety
+    /// As `run`.
+    unsafe fn encode(
         self: Arc<Self>,
         limit: u64,
         room: &dyn Room,
@@ -409,7 +415,7 @@ struct Single<F, A> {
     /// What the user asked of it.
     wishes: Wishes,
     /// Function and argument; `None` once it is called, or never will be.
-    call: Mutex<Option<(F, A)>>,
+    call: Holding<Option<(F, A)>>,
 }
 
 impl<F, A, R> Body<R> for Single<F, A>
@@ -417,12 +423,13 @@ where
     F: FnOnce(A) -> R + Send + 'static,
     A: Send + 'static,
 {
-    fn discard(&self) {
+    unsafe fn discard(&self) {
         // The function may be a closure, whose captures have a `Drop`.
-        discard(lock(&self.call).take());
+        // SAFETY: the caller's promise.
+        discard(unsafe { self.call.replace(None) });
     }
 
-    fn open(&self) -> Outcome<R> {
+    unsafe fn open(&self) -> Outcome<R> {
         unreachable!("what is of this process alone does not arrive from another")
     }
 }
@@ -441,7 +448,7 @@ where
         Self::attach(self, pool);
     }
 
-    fn run(self: Arc<Self>, host: &dyn Host) {
+    unsafe fn run(self: Arc<Self>, host: &dyn Host) {
         let promise = Promise::of(self);
         let function = Function::Type(std::any::type_name::<F>());
         let info = TaskInfo::new(
@@ -450,7 +457,8 @@ where
             function,
         );
         run_single(promise, info, host, |promise| {
-            let taken = lock(&promise.call).take();
+            // SAFETY: this is the promise.
+            let taken = unsafe { promise.call.replace(None) };
             match taken {
                 Some((call, argument)) => move || call(argument),
                 None => unreachable!("it is called once"),
@@ -458,7 +466,12 @@ where
         });
     }
 
-    fn encode(self: Arc<Self>, _: u64, _: &dyn Room, _: &mut dyn FnMut(Verdict)) -> Outgoing {
+    unsafe fn encode(
+        self: Arc<Self>,
+        _: u64,
+        _: &dyn Room,
+        _: &mut dyn FnMut(Verdict),
+    ) -> Outgoing {
         unreachable!("only portable tasks reach a process pool")
     }
 
@@ -476,22 +489,25 @@ impl<A: Payload, R: Payload> Job for Contract<R, Errand<A, R>> {
         Self::attach(self, pool);
     }
 
-    fn run(self: Arc<Self>, host: &dyn Host) {
+    unsafe fn run(self: Arc<Self>, host: &dyn Host) {
         let promise = Promise::of(self);
         let info = promise.info();
         run_single(promise, info, host, |promise| {
-            let (function, argument) = (promise.function(), promise.take_argument());
+            // SAFETY: this is the promise.
+            let argument = unsafe { promise.take_argument() };
+            let function = promise.function();
             move || function(argument)
         });
     }
 
-    fn encode(
+    unsafe fn encode(
         self: Arc<Self>,
         limit: u64,
         room: &dyn Room,
         settled: &mut dyn FnMut(Verdict),
     ) -> Outgoing {
-        match self.body().encode(limit, room) {
+        // SAFETY: the caller's promise.
+        match unsafe { self.body().encode(limit, room) } {
             Ok(()) => Outgoing::One(Pledge::new(self)),
             Err(error) => {
                 Promise::of(self).settle(Err(error), settled);

@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "label",
     "error",
     "options",
+    "holding",
     "state",
     "future_id",
     "owner",

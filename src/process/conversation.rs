@@ -234,8 +234,8 @@ impl<'a> Conversation<'a> {
         };
         let mut settled = |verdict| self.post.end(verdict);
         match outcome {
-            Ok(value) => request.reply.redeem().deliver(value, &mut settled),
-            Err(Fault::LeftAlone) => request.reply.redeem().killed(&mut settled),
+            Ok(value) => request.reply.deliver(value, &mut settled),
+            Err(Fault::LeftAlone) => request.reply.killed(&mut settled),
             Err(fault) => {
                 let printed = self.link.output().and_then(Captured::take);
                 let error = error_of(fault, request.reply.info(), self.post.index(), printed);
@@ -301,7 +301,7 @@ impl<'a> Conversation<'a> {
         if let Some(victim) = victim {
             let mut settled = |verdict: Verdict| self.post.end_of_lost(verdict);
             match (broken, limit) {
-                (Broken::Killed, _) => victim.reply.redeem().killed(&mut settled),
+                (Broken::Killed, _) => victim.reply.killed(&mut settled),
                 (Broken::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),
                 (Broken::Late, Some(limit)) => {
                     victim

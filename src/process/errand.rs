@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, PanicInfo};
 use crate::future::{Body, Contract, News, Promise, Verdict};
+use crate::holding::Holding;
 use crate::label::{Function, TaskInfo};
 use crate::options::{TaskOptions, Wishes};
 use crate::payload::Payload;
@@ -16,7 +17,6 @@ use crate::process::entry::{self, Call};
 use crate::process::memory::manifest::Manifest;
 use crate::process::request::{Encoded, Reply};
 use crate::state::{Letter, Outcome, Start};
-use crate::sync::{Mutex, lock};
 use crate::unwind::{self, Panic, discard};
 
 /// What is to be done by a task that may travel.
@@ -28,7 +28,7 @@ pub(crate) struct Errand<A, R> {
     /// The function.
     function: fn(A) -> R,
     /// What it is called with, or what comes of it.
-    luggage: Mutex<Luggage<A>>,
+    luggage: Holding<Luggage<A>>,
 }
 
 /// What an errand has with it.
@@ -52,7 +52,7 @@ impl<A: Payload, R: Payload> Errand<A, R> {
             location,
             wishes: Wishes::new(options),
             function,
-            luggage: Mutex::new(Luggage::Argument(argument)),
+            luggage: Holding::new(Luggage::Argument(argument)),
         }
     }
 
@@ -71,8 +71,12 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     }
 
     /// What the function is called with; it is taken once.
-    pub(crate) fn take_argument(&self) -> A {
-        match self.unload() {
+    ///
+    /// # Safety
+    /// The caller holds the task's one promise, or has given it up for this.
+    pub(crate) unsafe fn take_argument(&self) -> A {
+        // SAFETY: the caller's promise.
+        match unsafe { self.unload() } {
             Luggage::Argument(argument) => argument,
             _ => unreachable!("an argument is taken once, to be called with or encoded"),
         }
@@ -82,13 +86,20 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     ///
     /// # Errors
     /// `TooLarge`, `Encode`, `Panicked`, or `Unsupported` if the function cannot be named.
-    pub(crate) fn encode(&self, limit: u64, room: &dyn Room) -> Result<(), Error> {
-        let mut argument = self.take_argument();
+    ///
+    /// # Safety
+    /// The caller holds the task's one promise, or has given it up for this.
+    pub(crate) unsafe fn encode(&self, limit: u64, room: &dyn Room) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        let mut argument = unsafe { self.take_argument() };
         let bytes = unwind::catch(|| codec::pack(&mut argument, limit, room));
         let bytes = bytes.unwrap_or_else(|panic| Err(self.panicked(panic)));
-        unwind::catch(|| drop(argument)).map_err(|panic| self.panicked(panic))?;
+        if std::mem::needs_drop::<A>() {
+            unwind::catch(|| drop(argument)).map_err(|panic| self.panicked(panic))?;
+        }
         entry::export(self.function)?;
-        self.load(Luggage::Packed(bytes?));
+        // SAFETY: the caller's promise.
+        unsafe { self.load(Luggage::Packed(bytes?)) };
         Ok(())
     }
 
@@ -101,37 +112,52 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     }
 
     /// Takes what it has with it.
-    fn unload(&self) -> Luggage<A> {
+    ///
+    /// # Safety
+    /// As of [`Holding::replace`].
+    unsafe fn unload(&self) -> Luggage<A> {
         let nothing = Luggage::Sent(Manifest::default());
-        std::mem::replace(&mut lock(&self.luggage), nothing)
+        // SAFETY: the caller's promise.
+        unsafe { self.luggage.replace(nothing) }
     }
 
     /// Gives it its result to have with it.
-    fn receive(&self, mut value: Bytes) {
-        let mut luggage = lock(&self.luggage);
-        if let Luggage::Sent(given) = &*luggage {
+    ///
+    /// # Safety
+    /// As of [`Holding::replace`].
+    unsafe fn receive(&self, mut value: Bytes) {
+        // SAFETY: the caller's promise.
+        if let Luggage::Sent(given) = unsafe { self.unload() } {
             if !given.is_empty() {
                 let mut named = value.take_manifest();
-                named.join(given);
+                named.join(&given);
                 value = value.naming(named);
             }
         }
-        *luggage = Luggage::Packed(value);
+        // SAFETY: the caller's promise.
+        unsafe { self.load(Luggage::Packed(value)) };
     }
 
     /// Gives it that to have with it, in place of what was taken.
-    fn load(&self, luggage: Luggage<A>) {
-        *lock(&self.luggage) = luggage;
+    ///
+    /// # Safety
+    /// As of [`Holding::replace`].
+    unsafe fn load(&self, luggage: Luggage<A>) {
+        // SAFETY: the caller's promise.
+        let taken = unsafe { self.luggage.replace(luggage) };
+        debug_assert!(matches!(taken, Luggage::Sent(_)), "nothing is lost");
     }
 }
 
 impl<A: Payload, R: Payload> Body<R> for Errand<A, R> {
-    fn discard(&self) {
-        discard(self.unload());
+    unsafe fn discard(&self) {
+        // SAFETY: the caller's promise.
+        discard(unsafe { self.unload() });
     }
 
-    fn open(&self) -> Outcome<R> {
-        match self.unload() {
+    unsafe fn open(&self) -> Outcome<R> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.unload() } {
             Luggage::Packed(value) => self.decode(Source::Given(value)),
             _ => unreachable!("what has arrived was laid down"),
         }
@@ -147,13 +173,16 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         self.body().options()
     }
 
-    fn take_message(&self) -> (Call, Bytes) {
+    unsafe fn take_message(&self) -> (Call, Bytes) {
         let body = self.body();
-        match (entry::export(body.function), body.unload()) {
+        // SAFETY: the caller's promise.
+        let luggage = unsafe { body.unload() };
+        match (entry::export(body.function), luggage) {
             (Ok(call), Luggage::Packed(mut argument)) => {
                 let given = argument.take_manifest();
                 if !given.is_empty() {
-                    body.load(Luggage::Sent(given));
+                    // SAFETY: the caller's promise.
+                    unsafe { body.load(Luggage::Sent(given)) };
                 }
                 (call, argument)
             }
@@ -161,13 +190,15 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         }
     }
 
-    fn put_message(&self, argument: Bytes) {
+    unsafe fn put_message(&self, argument: Bytes) {
         let body = self.body();
-        let argument = match body.unload() {
+        // SAFETY: the caller's promise.
+        let argument = match unsafe { body.unload() } {
             Luggage::Sent(given) => argument.naming(given),
             _ => unreachable!("its message was taken"),
         };
-        body.load(Luggage::Packed(argument));
+        // SAFETY: the caller's promise.
+        unsafe { body.load(Luggage::Packed(argument)) };
     }
 
     fn start(&self) -> Start {
@@ -178,29 +209,33 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         Self::put_back(self);
     }
 
-    fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
-        let given = self.body().unload();
+    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+        // SAFETY: the caller's promise.
+        let given = unsafe { self.body().unload() };
         let outcome = self.body().decode(value);
         drop(given);
         Promise::of(self).settle(outcome, settled);
     }
 
-    fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
-        self.body().discard();
+    unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
+        // SAFETY: the caller's promise.
+        unsafe { self.body().discard() };
         Promise::of(self).settle_killed(settled);
     }
 
-    fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
         let letter = match outcome {
             Encoded::Value(value) => {
-                self.body().receive(value);
+                // SAFETY: the caller's promise.
+                unsafe { self.body().receive(value) };
                 Letter::Value
             }
             Encoded::Error(error) => Letter::Error(error),
             Encoded::Killed => Letter::Killed,
         };
         if !matches!(letter, Letter::Value) {
-            self.body().discard();
+            // SAFETY: the caller's promise.
+            unsafe { self.body().discard() };
         }
         Promise::of(self).arrive(letter)
     }

@@ -437,7 +437,7 @@ impl Ledger {
         let board = &self.board;
         let is_plain = work.is_plain();
         match work {
-            Requests::One(reply) if is_plain => {
+            Requests::One(mut reply) if is_plain => {
                 let (call, argument) = reply.take_message();
                 let published = match argument.lease() {
                     Some(lease) => {

@@ -8,6 +8,7 @@ use crate::batch::{Answers, Batch};
 use crate::error::Error;
 use crate::future::{News, Settle, Verdict};
 use crate::future_id::FutureId;
+use crate::holding::Holding;
 use crate::label::TaskInfo;
 use crate::options::TaskOptions;
 use crate::pledge::Pledge;
@@ -18,7 +19,6 @@ use crate::process::entry::Call;
 use crate::process::memory::manifest::Manifest;
 use crate::process::request::{Encoded, Reply, Request};
 use crate::state::Start;
-use crate::sync::{Mutex, lock};
 
 /// Some consecutive items of a map's chunk, encoded. Dropping it cancels them.
 pub(crate) struct Parcel {
@@ -287,7 +287,7 @@ struct ItemReply {
     /// What to call.
     call: Call,
     /// With what; `None` once it was taken.
-    argument: Mutex<Option<Bytes>>,
+    argument: Holding<Option<Bytes>>,
 }
 
 impl ItemReply {
@@ -302,7 +302,7 @@ impl ItemReply {
             index,
             options,
             call,
-            argument: Mutex::new(Some(argument)),
+            argument: Holding::new(Some(argument)),
         }))
     }
 }
@@ -312,7 +312,7 @@ impl Settle for ItemReply {
         self.answers.id(self.index)
     }
 
-    fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
+    unsafe fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
         self.answers.fail(self.index, error, settled);
     }
 }
@@ -326,15 +326,17 @@ impl Reply for ItemReply {
         self.options
     }
 
-    fn take_message(&self) -> (Call, Bytes) {
-        match lock(&self.argument).take() {
+    unsafe fn take_message(&self) -> (Call, Bytes) {
+        // SAFETY: the caller's promise.
+        match unsafe { self.argument.replace(None) } {
             Some(argument) => (self.call, argument),
             None => unreachable!("it has not been sent"),
         }
     }
 
-    fn put_message(&self, argument: Bytes) {
-        *lock(&self.argument) = Some(argument);
+    unsafe fn put_message(&self, argument: Bytes) {
+        // SAFETY: the caller's promise.
+        let _ = unsafe { self.argument.replace(Some(argument)) };
     }
 
     /// An item of a map is cancelled with all others: see `is_abandoned`.
@@ -344,15 +346,15 @@ impl Reply for ItemReply {
 
     fn put_back(&self) {}
 
-    fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
         self.answers.deliver(self.index, value, settled);
     }
 
-    fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
-        self.fail(Error::Cancelled, settled);
+    unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
+        self.answers.fail(self.index, Error::Cancelled, settled);
     }
 
-    fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
         match outcome {
             Encoded::Value(value) => self.answers.arrive_alone(self.index, value),
             Encoded::Error(error) => self.answers.fail(self.index, error, &mut |_| ()),

@@ -30,7 +30,7 @@ pub(crate) struct Request {
 
 impl Request {
     /// A task that no worker has begun.
-    pub(crate) fn new(reply: Pledge<dyn Reply>) -> Self {
+    pub(crate) fn new(mut reply: Pledge<dyn Reply>) -> Self {
         let (call, argument) = reply.take_message();
         Self {
             call,
@@ -44,29 +44,75 @@ impl Request {
 }
 
 /// A task on its way, its types erased: the one place where the outcome of a process's task settles.
-/// By the one who has its pledge, which is used up by what takes the task.
 pub(crate) trait Reply: Settle {
     fn info(&self) -> TaskInfo;
     fn options(&self) -> TaskOptions;
     /// Takes out what is sent: what to call, and with what.
-    fn take_message(&self) -> (Call, Bytes);
+    ///
+    /// # Safety
+    /// The caller has the task's one pledge.
+    unsafe fn take_message(&self) -> (Call, Bytes);
     /// Puts back what was to be sent.
-    fn put_message(&self, argument: Bytes);
+    ///
+    /// # Safety
+    /// The caller has the task's one pledge.
+    unsafe fn put_message(&self, argument: Bytes);
     /// The worker begins it, unless it was cancelled.
     fn start(&self) -> Start;
     /// The worker was lost before it touched the task.
     fn put_back(&self);
     /// The worker's result arrived.
-    fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
+    ///
+    /// # Safety
+    /// The caller had the task's one pledge, and has given it up for this.
+    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
     /// It was killed.
-    fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict));
+    ///
+    /// # Safety
+    /// As `deliver`.
+    unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict));
     /// What came of it is left to whoever looks at the future. Runs no user code.
-    fn arrive(self: Arc<Self>, outcome: Encoded) -> News;
+    ///
+    /// # Safety
+    /// As `deliver`.
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded) -> News;
     /// Whether somebody is to hear at once when it is done.
     fn is_hooked(&self) -> bool;
     /// Whether it need not begin, as it belongs to a map that was dropped.
     fn is_abandoned(&self) -> bool {
         false
+    }
+}
+
+impl Pledge<dyn Reply> {
+    /// As [`Reply::take_message`].
+    pub(crate) fn take_message(&mut self) -> (Call, Bytes) {
+        // SAFETY: this is the pledge.
+        unsafe { (**self).take_message() }
+    }
+
+    /// As [`Reply::put_message`].
+    pub(crate) fn put_message(&mut self, argument: Bytes) {
+        // SAFETY: this is the pledge.
+        unsafe { (**self).put_message(argument) }
+    }
+
+    /// As [`Reply::deliver`].
+    pub(crate) fn deliver(self, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+        // SAFETY: this was the pledge.
+        unsafe { self.redeem().deliver(value, settled) }
+    }
+
+    /// As [`Reply::killed`].
+    pub(crate) fn killed(self, settled: &mut dyn FnMut(Verdict)) {
+        // SAFETY: this was the pledge.
+        unsafe { self.redeem().killed(settled) }
+    }
+
+    /// As [`Reply::arrive`].
+    pub(crate) fn arrive(self, outcome: Encoded) -> News {
+        // SAFETY: this was the pledge.
+        unsafe { self.redeem().arrive(outcome) }
     }
 }
 

@@ -122,7 +122,7 @@ impl Books {
             Encoded::Error(_) => self.counts.failed += 1,
             Encoded::Killed => self.counts.cancelled += 1,
         }
-        Arrival::Task(reply.redeem().arrive(outcome))
+        Arrival::Task(reply.arrive(outcome))
     }
 
     pub(super) fn take_told(&mut self, slot: usize) -> Option<Encoded> {
