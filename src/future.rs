@@ -597,7 +597,7 @@ impl<T, B: Body<T>> Promise<T, B> {
 
     /// Leaves what came of the task to whoever looks at its future; who is to hear of that. Runs no
     /// user code.
-    pub(crate) fn arrive(self, letter: Letter) -> News
+    pub(crate) fn arrive(self, letter: Letter<T>) -> News
     where
         T: Send + 'static,
         B: 'static,

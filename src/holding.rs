@@ -19,6 +19,15 @@ impl<T> Holding<T> {
         Self(UnsafeCell::new(value))
     }
 
+    /// What is there.
+    ///
+    /// # Safety
+    /// As of `replace`, for as long as it is looked at.
+    pub(crate) unsafe fn look(&self) -> &T {
+        // SAFETY: by the caller's promise, nobody else is there.
+        self.0.with(|place| unsafe { &*place })
+    }
+
     /// Puts that there, and takes what was.
     ///
     /// # Safety

@@ -17,8 +17,8 @@
 //!  PENDING, RUNNING ────► ARRIVED ──────► OPENING ─────────► DONE
 //!                                           └► SETTLING ─────┘
 //! ```
-//! An error that arrives is laid down at once (FAILED), and published by who looks.
-//! It is SETTLING where there are callbacks.
+//! It is SETTLING where there are callbacks. What arrives as the outcome itself, an error say, is laid down
+//! at once, and the cell is DONE; or, where there are callbacks, LAID, and published by who looks.
 //!
 //! Whoever makes the move into SETTLING owns the outcome until it publishes; from then on the
 //! future's handle owns it. Nothing here calls user code: callbacks and wakers are handed to the
@@ -39,13 +39,11 @@ pub(crate) type Outcome<T> = Result<T, Error>;
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
 
 /// What came of a task in another process, as it arrives.
-pub(crate) enum Letter {
+pub(crate) enum Letter<T> {
     /// What becomes the value, or the error that it cannot, once somebody looks.
-    Value,
-    /// There is no value.
-    Error(Error),
-    /// It was cancelled while it ran, by killing its worker.
-    Killed,
+    Sealed,
+    /// The outcome itself.
+    Outcome(Outcome<T>, Ending),
 }
 
 /// Run once the outcome is there. Ours, never a user's.
@@ -100,8 +98,8 @@ enum Phase {
     Running,
     /// Something is there that becomes its value, and nobody has looked at it.
     Arrived,
-    /// Its outcome is there, which is none that somebody looked at.
-    Failed(Ending),
+    /// Its outcome is there, and its callbacks wait for somebody to look at it.
+    Laid(Ending),
     /// Somebody looks at it: it becomes a value, on a thread.
     Opening(Ending),
     /// The outcome is there and its callbacks run, on a thread.
@@ -299,24 +297,29 @@ impl<T> Cell<T> {
                 Ok(self.settling(outcome, is_quiet))
             }
             Phase::Arrived
-            | Phase::Failed(_)
+            | Phase::Laid(_)
             | Phase::Opening(_)
             | Phase::Settling(_)
             | Phase::Done(_) => Err(outcome),
         }
     }
 
-    /// PENDING or RUNNING → ARRIVED; `None`: it was settled before.
-    pub(crate) fn arrive(&self, letter: Letter) -> Option<Arrived> {
+    /// PENDING or RUNNING → ARRIVED, LAID or DONE; `None`: it was settled before.
+    pub(crate) fn arrive(&self, letter: Letter<T>) -> Option<Arrived> {
         let mut inner = lock(&self.inner);
         let (Phase::Pending | Phase::Running) = inner.phase else {
             drop(inner);
             return None;
         };
         inner.phase = match letter {
-            Letter::Value => Phase::Arrived,
-            Letter::Error(error) => self.lay_error(error, Ending::Finished),
-            Letter::Killed => self.lay_error(Error::Cancelled, Ending::Killed),
+            Letter::Sealed => Phase::Arrived,
+            Letter::Outcome(outcome, ending) => {
+                self.lay_down(outcome);
+                match inner.is_quiet() {
+                    true => Phase::Done(ending),
+                    false => Phase::Laid(ending),
+                }
+            }
         };
         let arrived = Arrived {
             wakeups: inner.wakeups(),
@@ -326,14 +329,14 @@ impl<T> Cell<T> {
         Some(arrived)
     }
 
-    /// Lays down an error; the caller is about to make the move into ARRIVED, under the lock.
-    fn lay_error(&self, error: Error, ending: Ending) -> Phase {
+    /// Lays down the outcome; the caller is about to make the move out of PENDING or RUNNING, under the
+    /// lock.
+    fn lay_down(&self, outcome: Outcome<T>) {
         self.outcome.with_mut(|place| {
             // SAFETY: until it has arrived nobody reads or writes the outcome, and the lock, which is
             // held, keeps all others from moving the cell.
-            unsafe { *place = Some(Err(error)) };
+            unsafe { *place = Some(outcome) };
         });
-        Phase::Failed(ending)
     }
 
     /// ARRIVED → OPENING, to the one who is first; to all others, how it stands.
@@ -346,7 +349,7 @@ impl<T> Cell<T> {
                 inner.take_over(Phase::Opening(Ending::Finished));
                 Look::Open(Opened { cell, is_quiet })
             }
-            Phase::Failed(ending) => {
+            Phase::Laid(ending) => {
                 inner.take_over(Phase::Opening(ending));
                 Look::Publish(Settling { cell, is_quiet })
             }
@@ -479,7 +482,7 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Done(_) => Register::Done(callback),
-            Phase::Arrived | Phase::Failed(_) => Register::Arrived(callback),
+            Phase::Arrived | Phase::Laid(_) => Register::Arrived(callback),
             _ => {
                 inner.hooks().callbacks.push(callback);
                 Register::Registered
@@ -492,7 +495,7 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Done(_) => Register::Done(()),
-            Phase::Arrived | Phase::Failed(_) => Register::Arrived(()),
+            Phase::Arrived | Phase::Laid(_) => Register::Arrived(()),
             _ => {
                 inner.hooks().watchers.push((key, watcher));
                 Register::Registered
@@ -547,7 +550,7 @@ impl<T> Inner<T> {
     fn end_of_wait(&self) -> Option<Waited> {
         match self.phase {
             Phase::Done(_) => Some(Waited::Done),
-            Phase::Arrived | Phase::Failed(_) => Some(Waited::Arrived),
+            Phase::Arrived | Phase::Laid(_) => Some(Waited::Arrived),
             Phase::Opening(_) | Phase::Settling(_) if self.is_mine() => Some(Waited::Deadlock),
             _ => None,
         }
@@ -557,7 +560,7 @@ impl<T> Inner<T> {
     fn end_of_polls(&self) -> Option<Register<()>> {
         match self.phase {
             Phase::Done(_) => Some(Register::Done(())),
-            Phase::Arrived | Phase::Failed(_) => Some(Register::Arrived(())),
+            Phase::Arrived | Phase::Laid(_) => Some(Register::Arrived(())),
             _ => None,
         }
     }

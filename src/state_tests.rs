@@ -353,27 +353,52 @@ mod moves {
     fn what_arrives_is_opened_by_the_first_who_looks() {
         let cell = Cell::new();
         assert!(!look_and_complete(&cell, 7), "there is nothing");
-        assert!(cell.arrive(Letter::Value).is_some());
-        assert!(cell.arrive(Letter::Value).is_none(), "it has arrived");
+        assert!(cell.arrive(Letter::Sealed).is_some());
+        assert!(cell.arrive(Letter::Sealed).is_none(), "it has arrived");
         assert!(cell.ending().is_none());
         assert!(look_and_complete(&cell, 7));
         assert!(!look_and_complete(&cell, 8), "it is done");
         assert_eq!(value_of(&cell), Some(7));
     }
 
+    /// Outcomes that arrive as what they are.
+    fn outcomes() -> [(Outcome<u32>, Ending); 3] {
+        [
+            (Ok(6), Ending::Finished),
+            (Err(Error::ShutDown), Ending::Finished),
+            (Err(Error::Cancelled), Ending::Killed),
+        ]
+    }
+
     #[test]
-    fn an_error_that_arrives_is_published_by_who_looks() {
-        for (letter, ending) in [
-            (Letter::Error(Error::ShutDown), Ending::Finished),
-            (Letter::Killed, Ending::Killed),
-        ] {
-            let cell = Cell::<u32>::new();
-            assert!(cell.arrive(letter).is_some());
+    fn an_outcome_that_arrives_is_there_at_once() {
+        for (outcome, ending) in outcomes() {
+            let cell = Cell::new();
+            let value = outcome.as_ref().ok().copied();
+            assert!(cell.arrive(Letter::Outcome(outcome, ending)).is_some());
+            assert_eq!(cell.ending(), Some(ending));
             assert!(matches!(cell.settle(Ok(7), Ending::Finished), Err(Ok(7))));
+            assert!(cell.arrive(Letter::Sealed).is_none());
+            assert!(!look_and_complete(&cell, 7));
+            assert_eq!(value_of(&cell), value);
+        }
+    }
+
+    #[test]
+    fn an_outcome_that_arrives_where_there_are_callbacks_is_published_by_who_looks() {
+        for (outcome, ending) in outcomes() {
+            let cell = Cell::new();
+            let value = outcome.as_ref().ok().copied();
+            let called = Arc::new(AtomicUsize::new(0));
+            let registered = cell.add_callback(counting(&called));
+            assert!(matches!(registered, Register::Registered));
+            assert!(cell.arrive(Letter::Outcome(outcome, ending)).is_some());
+            assert_eq!(cell.ending(), None, "its callbacks come first");
             assert!(matches!(cell.withdraw(), Withdraw::TooLate));
             assert!(look_and_complete(&cell, 7));
+            assert_eq!(called.load(Ordering::Relaxed), 1);
             assert_eq!(cell.ending(), Some(ending));
-            assert_eq!(value_of(&cell), None);
+            assert_eq!(value_of(&cell), value);
         }
     }
 }
@@ -388,6 +413,7 @@ mod models {
 
     use super::super::WatchKey;
     use super::*;
+    use crate::error::Error;
 
     /// A thread of the model that looks at the same cell.
     fn spawn<R: 'static>(
@@ -670,17 +696,39 @@ mod models {
                 }
             };
             let other = spawn(&cell, look);
-            assert!(cell.arrive(Letter::Value).is_some());
+            assert!(cell.arrive(Letter::Sealed).is_some());
             assert_eq!(look(&cell) + other.join().unwrap(), 1);
             assert_eq!(value_of(&cell), Some(7));
         });
     }
 
     #[test]
-    fn an_error_that_arrives_meets_a_withdrawal() {
+    fn an_outcome_that_arrives_meets_a_callback() {
         loom::model(|| {
             let cell = new();
-            let worker = spawn(&cell, |cell| cell.arrive(Letter::Killed).is_some());
+            let worker = spawn(&cell, |cell| {
+                let arrived = cell.arrive(Letter::Outcome(Ok(7), Ending::Finished));
+                arrived.map(|arrived| arrived.has_callbacks)
+            });
+            let registered = match cell.add_callback(Box::new(|_| ())) {
+                Register::Registered => true,
+                Register::Done(_) => false,
+                Register::Arrived(_) => panic!("only who has callbacks waits for a look"),
+            };
+            assert_eq!(worker.join().unwrap(), Some(registered));
+            assert_eq!(look_and_complete(&cell, 8), registered);
+            assert_eq!(value_of(&cell), Some(7));
+        });
+    }
+
+    #[test]
+    fn an_outcome_that_arrives_meets_a_withdrawal() {
+        loom::model(|| {
+            let cell = new();
+            let worker = spawn(&cell, |cell| {
+                let killed = Letter::Outcome(Err(Error::Cancelled), Ending::Killed);
+                cell.arrive(killed).is_some()
+            });
             let is_withdrawn = match cell.withdraw() {
                 Withdraw::Yours(settling) => {
                     complete(settling);
@@ -689,7 +737,7 @@ mod models {
                 _ => false,
             };
             assert_ne!(worker.join().unwrap(), is_withdrawn);
-            assert_ne!(look_and_complete(&cell, 7), is_withdrawn);
+            assert!(!look_and_complete(&cell, 7), "it is done either way");
             let ending = if is_withdrawn {
                 Ending::Withdrawn
             } else {

@@ -62,7 +62,7 @@ pub(crate) fn pack<T: Serialize + 'static>(
     }
 }
 
-fn limited(bytes: &[u8], limit: u64) -> Result<&[u8], Error> {
+pub(crate) fn limited(bytes: &[u8], limit: u64) -> Result<&[u8], Error> {
     let size = bytes.len() as u64;
     match size <= limit {
         true => Ok(bytes),
@@ -246,6 +246,16 @@ pub(crate) enum Source<'a> {
     Lent(&'a [u8]),
     /// To keep.
     Given(Bytes),
+}
+
+impl Source<'_> {
+    /// To keep, a copy if need be.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Lent(bytes) => Bytes::copy(bytes),
+            Self::Given(bytes) => bytes,
+        }
+    }
 }
 
 pub(crate) use format::ID;

@@ -15,8 +15,9 @@ use crate::process::codec::{self, Source};
 use crate::process::depot::lease::Room;
 use crate::process::entry::{self, Call};
 use crate::process::memory::manifest::Manifest;
+use crate::process::plain::{self, Number};
 use crate::process::request::{Encoded, Reply};
-use crate::state::{Letter, Outcome, Start};
+use crate::state::{Ending, Letter, Outcome, Start};
 use crate::unwind::{self, Panic, discard};
 
 /// What is to be done by a task that may travel.
@@ -33,7 +34,7 @@ pub(crate) struct Errand<A, R> {
 
 /// What an errand has with it.
 enum Luggage<A> {
-    /// What the function is called with.
+    /// What the function is called with; a number is that also while it is under way.
     Argument(A),
     /// That, encoded, before it is sent; or what the function gave, encoded, once it has arrived.
     Packed(Bytes),
@@ -92,6 +93,14 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     pub(crate) unsafe fn encode(&self, limit: u64, room: &dyn Room) -> Result<(), Error> {
         // SAFETY: the caller's promise.
         let mut argument = unsafe { self.take_argument() };
+        if let Some(number) = Number::of(&argument) {
+            // It stays what it is until it is sent.
+            codec::limited(&number, limit)?;
+            entry::export(self.function)?;
+            // SAFETY: the caller's promise.
+            unsafe { self.load(Luggage::Argument(argument)) };
+            return Ok(());
+        }
         let bytes = unwind::catch(|| codec::pack(&mut argument, limit, room));
         let bytes = bytes.unwrap_or_else(|panic| Err(self.panicked(panic)));
         if std::mem::needs_drop::<A>() {
@@ -173,6 +182,20 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         self.body().options()
     }
 
+    unsafe fn number(&self) -> Option<(Call, Number)> {
+        if !plain::is_number::<A>() {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        let luggage = unsafe { self.body().luggage.look() };
+        let Luggage::Argument(argument) = luggage else {
+            return None;
+        };
+        // It could be named before.
+        let call = entry::export(self.body().function).ok()?;
+        Some((call, Number::of(argument)?))
+    }
+
     unsafe fn take_message(&self) -> (Call, Bytes) {
         let body = self.body();
         // SAFETY: the caller's promise.
@@ -186,6 +209,10 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
                 }
                 (call, argument)
             }
+            (Ok(call), Luggage::Argument(argument)) => match Number::of(&argument) {
+                Some(number) => (call, Bytes::copy(&number)),
+                None => unreachable!("all but numbers were encoded"),
+            },
             _ => unreachable!("it was encoded and could be named, and has not been sent"),
         }
     }
@@ -223,21 +250,28 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         Promise::of(self).settle_killed(settled);
     }
 
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
-        let letter = match outcome {
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, News) {
+        let outcome = match outcome {
+            // No user code decodes it.
+            Encoded::Value(value) if plain::is_number::<R>() => codec::unpack(value),
             Encoded::Value(value) => {
                 // SAFETY: the caller's promise.
-                unsafe { self.body().receive(value) };
-                Letter::Value
+                unsafe { self.body().receive(value.into_bytes()) };
+                return (Verdict::Completed, Promise::of(self).arrive(Letter::Sealed));
             }
-            Encoded::Error(error) => Letter::Error(error),
-            Encoded::Killed => Letter::Killed,
+            Encoded::Error(error) => Err(error),
+            Encoded::Killed => Err(Error::Cancelled),
         };
-        if !matches!(letter, Letter::Value) {
+        let (verdict, ending) = match &outcome {
+            Err(Error::Cancelled) => (Verdict::Cancelled, Ending::Killed),
+            outcome => (Verdict::of(outcome), Ending::Finished),
+        };
+        if !plain::is_number::<A>() {
             // SAFETY: the caller's promise.
             unsafe { self.body().discard() };
         }
-        Promise::of(self).arrive(letter)
+        let letter = Letter::Outcome(outcome, ending);
+        (verdict, Promise::of(self).arrive(letter))
     }
 
     fn is_hooked(&self) -> bool {

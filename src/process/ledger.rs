@@ -19,6 +19,7 @@ use crate::pledge::Pledge;
 use crate::process::board::layout::{Handle, INLINE, Mapped, Plan};
 use crate::process::board::{Board, Form, Place, Publish, Remains, Step};
 use crate::process::bytes::Bytes;
+use crate::process::codec::Source;
 use crate::process::conversation::error_of;
 use crate::process::depot::Depot;
 use crate::process::depot::lease::Lease;
@@ -145,6 +146,25 @@ impl Ledger {
 
     /// Takes out the task of a slot that is done.
     fn take_outcome(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
+        match books.records.get(slot)?.as_ref()?.work {
+            Posted::Task { .. } => {}
+            Posted::Parcel { .. } => return self.take_items(books, slot),
+            Posted::Ticket(_) => return None,
+        }
+        // Taken, to be read while the books are written.
+        let mut bytes = std::mem::take(&mut books.scratch);
+        let arrival = self.take_outcome_by(books, slot, &mut bytes);
+        books.scratch = bytes;
+        arrival
+    }
+
+    /// As `take_outcome`, by way of this buffer.
+    fn take_outcome_by(
+        &self,
+        books: &mut Books,
+        slot: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Option<Arrival> {
         let record = books.records.get_mut(slot)?.as_mut()?;
         let (reply, told, argument) = match &mut record.work {
             Posted::Task {
@@ -153,12 +173,10 @@ impl Ledger {
                 argument,
                 ..
             } => (reply, told, argument),
-            Posted::Parcel { .. } => return self.take_items(books, slot),
-            Posted::Ticket(_) => return None,
+            Posted::Parcel { .. } | Posted::Ticket(_) => return None,
         };
-        let bytes = &mut books.scratch;
         let outcome = match self.board.outcome(record.place, bytes)? {
-            (Form::Value, _) => Encoded::Value(Bytes::copy(bytes)),
+            (Form::Value, _) => Encoded::Value(Source::Lent(bytes)),
             (Form::StoredValue, worker) => self.stored(bytes, worker, argument),
             (Form::Fault, worker) => {
                 let error = match Fault::from_body(bytes) {
@@ -175,13 +193,18 @@ impl Ledger {
     }
 
     /// A result in the depot, where its worker says.
-    fn stored(&self, location: &[u8], worker: usize, argument: &mut Option<Lease>) -> Encoded {
+    fn stored(
+        &self,
+        location: &[u8],
+        worker: usize,
+        argument: &mut Option<Lease>,
+    ) -> Encoded<'static> {
         let arrived = match &self.depot {
             Some(depot) => depot.arrived(location, worker, argument),
             None => Err("there is no such place"),
         };
         match arrived {
-            Ok(lease) => Encoded::Value(lease.into()),
+            Ok(lease) => Encoded::Value(Source::Given(lease.into())),
             Err(what) => {
                 let words = format!("the worker's result cannot be found: {what}");
                 Encoded::Error(Error::Decode(words.into()))
@@ -218,7 +241,7 @@ impl Ledger {
     }
 
     /// Brings home what came of a task that was taken out.
-    pub(crate) fn hand_over(&self, reply: Pledge<dyn Reply>, outcome: Encoded) {
+    pub(crate) fn hand_over(&self, reply: Pledge<dyn Reply>, outcome: Encoded<'_>) {
         let arrival = self.lock().arrival(reply, outcome);
         self.deliver(arrival, Bringer::Ours);
     }
@@ -279,7 +302,7 @@ impl Ledger {
         match &mut record.work {
             Posted::Task { reply, told, .. } => {
                 *told = Some(match outcome {
-                    Ok(value) => Encoded::Value(value),
+                    Ok(value) => Encoded::Value(Source::Given(value)),
                     Err(fault) => Encoded::Error(error_of(fault, reply.info(), worker, None)),
                 });
             }
@@ -438,6 +461,10 @@ impl Ledger {
         let is_plain = work.is_plain();
         match work {
             Requests::One(mut reply) if is_plain => {
+                if let Some((call, number)) = reply.number() {
+                    let published = board.publish(slot, Form::Argument, call, &number);
+                    return note_posted(published, reply, None);
+                }
                 let (call, argument) = reply.take_message();
                 let published = match argument.lease() {
                     Some(lease) => {
@@ -452,17 +479,11 @@ impl Ledger {
                         return self.post_ticket(slot, Requests::One(reply));
                     }
                 };
-                let Publish::Published(place) = published else {
+                if published == Publish::Full {
                     reply.put_message(argument);
                     return Err(Requests::One(reply));
-                };
-                let task = Posted::Task {
-                    id: reply.id(),
-                    reply,
-                    argument: argument.into_lease().ok(),
-                    told: None,
-                };
-                Ok((place, task))
+                }
+                note_posted(published, reply, argument.into_lease().ok())
             }
             Requests::Parcel(parcel) if is_plain => {
                 let (call, count) = (parcel.call, parcel.len());
@@ -585,6 +606,27 @@ impl Store for Ledger {
     fn reclaim(&self) -> Option<Instant> {
         self.depot.as_ref()?.reclaim()
     }
+}
+
+/// A task whose argument is there, if there was room.
+///
+/// # Errors
+/// The task, where there was none.
+fn note_posted(
+    published: Publish,
+    reply: Pledge<dyn Reply>,
+    argument: Option<Lease>,
+) -> Result<(Place, Posted), Requests> {
+    let Publish::Published(place) = published else {
+        return Err(Requests::One(reply));
+    };
+    let task = Posted::Task {
+        id: reply.id(),
+        reply,
+        argument,
+        told: None,
+    };
+    Ok((place, task))
 }
 
 /// What calls the tender of a ledger.

@@ -354,17 +354,27 @@ impl Reply for ItemReply {
         self.answers.fail(self.index, Error::Cancelled, settled);
     }
 
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded) -> News {
-        match outcome {
-            Encoded::Value(value) => self.answers.arrive_alone(self.index, value),
-            Encoded::Error(error) => self.answers.fail(self.index, error, &mut |_| ()),
-            Encoded::Killed => self.answers.fail(self.index, Error::Cancelled, &mut |_| ()),
-        }
-        News {
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, News) {
+        let verdict = match outcome {
+            Encoded::Value(value) => {
+                self.answers.arrive_alone(self.index, value.into_bytes());
+                Verdict::Completed
+            }
+            Encoded::Error(error) => {
+                self.answers.fail(self.index, error, &mut |_| ());
+                Verdict::Failed
+            }
+            Encoded::Killed => {
+                self.answers.fail(self.index, Error::Cancelled, &mut |_| ());
+                Verdict::Cancelled
+            }
+        };
+        let news = News {
             // The last to know of the batch, whose map is gone, drops what nobody has read of it.
             remains: Some(self),
             ..News::none()
-        }
+        };
+        (verdict, news)
     }
 
     fn is_hooked(&self) -> bool {

@@ -113,7 +113,7 @@ fn an_item_that_arrives_keeps_its_batch_until_that_was_told() {
     let Some(Part::Item(item)) = pack(&batch, &[ROOM + 1]).pop() else {
         panic!("it travels alone")
     };
-    let news = item.arrive(Encoded::Value(Bytes::copy(&[7])));
+    let news = item.arrive(Encoded::Value(Source::Lent(&[7]))).1;
     drop(batch);
     assert!(!news.is_none() && last.upgrade().is_some());
     drop(news);

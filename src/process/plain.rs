@@ -2,6 +2,7 @@
 //! copy rather than element by element.
 
 use std::any::Any;
+use std::ops::Deref;
 
 use bytemuck::{Pod, cast_slice, pod_collect_to_vec, pod_read_unaligned};
 
@@ -29,6 +30,37 @@ pub(crate) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     value.downcast_ref::<String>().map(String::as_bytes)
 }
 
+/// The bytes of a number, or of `()`.
+#[derive(Clone, Copy)]
+pub(crate) struct Number {
+    /// The first so many.
+    length: u8,
+    /// As many as the largest number has.
+    bytes: [u8; 16],
+}
+
+impl Number {
+    /// Those of a value, if it is one.
+    pub(crate) fn of<T: 'static>(value: &T) -> Option<Self> {
+        if !is_number::<T>() {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        let own = bytes_of(value)?;
+        bytes.get_mut(..own.len())?.copy_from_slice(own);
+        let length = own.len() as u8;
+        Some(Self { length, bytes })
+    }
+}
+
+impl Deref for Number {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
 /// The bytes of a value that is nothing else, and has them as a vector, which is left empty.
 pub(crate) fn take_bytes<T: 'static>(value: &mut T) -> Option<Vec<u8>> {
     let value: &mut dyn Any = value;
@@ -53,17 +85,26 @@ pub(crate) trait Source {
     fn into_number<N: Pod>(self) -> Result<N, String>;
 }
 
+/// Whether a value of this type is a number, or `()`: a few bytes, whatever it is.
+pub(crate) fn is_number<T: 'static>() -> bool {
+    /// Tries one type after the other.
+    macro_rules! is_any_of {
+        ($($number:ty)*) => {
+            $(is::<T, $number>() ||)* is::<T, ()>()
+        };
+    }
+    is_any_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128)
+}
+
 /// Whether a value of this type is its bytes.
 pub(crate) fn is_plain<T: 'static>() -> bool {
     /// Tries one type after the other.
     macro_rules! is_any_of {
         ($($number:ty)*) => {
-            $(is::<T, $number>() || is::<T, Vec<$number>>() ||)* false
+            $(is::<T, Vec<$number>>() ||)* is::<T, String>()
         };
     }
-    is_any_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128)
-        || is::<T, ()>()
-        || is::<T, String>()
+    is_number::<T>() || is_any_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128)
 }
 
 /// The value that these are the bytes of.
@@ -180,6 +221,8 @@ mod tests {
         comes_back(&u64::MAX);
         comes_back(&-0.5_f32);
         comes_back(&());
+        assert!(is_number::<u128>() && is_number::<()>());
+        assert!(!is_number::<String>() && !is_number::<Vec<u8>>() && !is_number::<bool>());
     }
 
     #[test]

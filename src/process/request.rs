@@ -10,6 +10,7 @@ use crate::pledge::Pledge;
 use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::entry::Call;
+use crate::process::plain::Number;
 use crate::state::Start;
 
 /// A task, encoded.
@@ -47,6 +48,13 @@ impl Request {
 pub(crate) trait Reply: Settle {
     fn info(&self) -> TaskInfo;
     fn options(&self) -> TaskOptions;
+    /// What is sent, if it is a number: it may be asked for again, as long as the task has not ended.
+    ///
+    /// # Safety
+    /// The caller has the task's one pledge.
+    unsafe fn number(&self) -> Option<(Call, Number)> {
+        None
+    }
     /// Takes out what is sent: what to call, and with what.
     ///
     /// # Safety
@@ -71,11 +79,12 @@ pub(crate) trait Reply: Settle {
     /// # Safety
     /// As `deliver`.
     unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict));
-    /// What came of it is left to whoever looks at the future. Runs no user code.
+    /// What came of it is left to whoever looks at the future; how it counts, as far as is known. Runs no
+    /// user code.
     ///
     /// # Safety
     /// As `deliver`.
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded) -> News;
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, News);
     /// Whether somebody is to hear at once when it is done.
     fn is_hooked(&self) -> bool;
     /// Whether it need not begin, as it belongs to a map that was dropped.
@@ -85,6 +94,12 @@ pub(crate) trait Reply: Settle {
 }
 
 impl Pledge<dyn Reply> {
+    /// As [`Reply::number`].
+    pub(crate) fn number(&mut self) -> Option<(Call, Number)> {
+        // SAFETY: this is the pledge.
+        unsafe { (**self).number() }
+    }
+
     /// As [`Reply::take_message`].
     pub(crate) fn take_message(&mut self) -> (Call, Bytes) {
         // SAFETY: this is the pledge.
@@ -110,16 +125,16 @@ impl Pledge<dyn Reply> {
     }
 
     /// As [`Reply::arrive`].
-    pub(crate) fn arrive(self, outcome: Encoded) -> News {
+    pub(crate) fn arrive(self, outcome: Encoded<'_>) -> (Verdict, News) {
         // SAFETY: this was the pledge.
         unsafe { self.redeem().arrive(outcome) }
     }
 }
 
 /// What came of a task, as it arrives.
-pub(crate) enum Encoded {
+pub(crate) enum Encoded<'a> {
     /// Its result.
-    Value(Bytes),
+    Value(Source<'a>),
     /// Why there is none.
     Error(Error),
     /// It was killed.

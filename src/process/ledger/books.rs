@@ -58,7 +58,7 @@ pub(super) enum Posted {
         /// Where its argument is, if not in the slot.
         argument: Option<Lease>,
         /// The outcome, where it came over the link and the slot is not done.
-        told: Option<Encoded>,
+        told: Option<Encoded<'static>>,
     },
     /// Items of a map.
     Parcel {
@@ -116,16 +116,13 @@ impl Books {
     }
 
     /// Counts an outcome, and brings it to where it was asked for.
-    pub(super) fn arrival(&mut self, reply: Pledge<dyn Reply>, outcome: Encoded) -> Arrival {
-        match outcome {
-            Encoded::Value(_) => self.counts.completed += 1,
-            Encoded::Error(_) => self.counts.failed += 1,
-            Encoded::Killed => self.counts.cancelled += 1,
-        }
-        Arrival::Task(reply.arrive(outcome))
+    pub(super) fn arrival(&mut self, reply: Pledge<dyn Reply>, outcome: Encoded<'_>) -> Arrival {
+        let (verdict, news) = reply.arrive(outcome);
+        self.counts.count(verdict);
+        Arrival::Task(news)
     }
 
-    pub(super) fn take_told(&mut self, slot: usize) -> Option<Encoded> {
+    pub(super) fn take_told(&mut self, slot: usize) -> Option<Encoded<'static>> {
         match &mut self.records[slot].as_mut()?.work {
             Posted::Task { told, .. } => told.take(),
             Posted::Parcel { .. } | Posted::Ticket(_) => None,
