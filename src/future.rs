@@ -118,11 +118,6 @@ impl News {
             remains: None,
         }
     }
-
-    /// Whether that is nobody, and nothing is left to be done.
-    pub(crate) fn is_none(&self) -> bool {
-        self.wakeups.is_none() && self.opens.is_none() && self.remains.is_none()
-    }
 }
 
 /// A task whose limit may pass while it runs.
@@ -595,27 +590,26 @@ impl<T, B: Body<T>> Promise<T, B> {
         }
     }
 
-    /// Leaves what came of the task to whoever looks at its future; who is to hear of that. Runs no
-    /// user code.
-    pub(crate) fn arrive(self, letter: Letter<T>) -> News
+    /// Leaves what came of the task to whoever looks at its future; who is to hear of that, if anybody
+    /// is. Runs no user code.
+    pub(crate) fn arrive(self, letter: Letter<T>) -> Option<Box<News>>
     where
         T: Send + 'static,
         B: 'static,
     {
         let contract = self.into_contract();
-        let Some(Arrived {
+        let Arrived {
             wakeups,
             has_callbacks,
-        }) = contract.cell.arrive(letter)
-        else {
-            return News::none();
-        };
-        let opens = has_callbacks.then_some(contract as Arc<dyn Open>);
-        News {
-            wakeups,
-            opens,
-            remains: None,
-        }
+        } = contract.cell.arrive(letter)?;
+        let is_quiet = wakeups.is_none() && !has_callbacks;
+        (!is_quiet).then(|| {
+            Box::new(News {
+                wakeups,
+                opens: has_callbacks.then_some(contract as Arc<dyn Open>),
+                remains: None,
+            })
+        })
     }
 
     /// Settles the future with what the function came to. `before` runs once callbacks are

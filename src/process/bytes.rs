@@ -19,7 +19,7 @@ enum Kept {
     /// Here, the first so many.
     Short(u8, [u8; SHORT]),
     /// Elsewhere.
-    Long(Vec<u8>),
+    Long(Box<[u8]>),
     /// In memory that another process sees.
     Leased(Box<Leased>),
 }
@@ -32,8 +32,11 @@ struct Leased {
     copy: OnceLock<Vec<u8>>,
 }
 
-/// As many as fit into the place that a vector takes, and a little more.
-const SHORT: usize = 30;
+/// As many as three words have room for, beside what tells how many they are.
+const SHORT: usize = 22;
+
+// What waits in a queue has some.
+const _: () = assert!(size_of::<Bytes>() == 32);
 
 impl Bytes {
     /// What stands there, which is copied if it is short.
@@ -105,7 +108,7 @@ impl Bytes {
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
-            kept: Kept::Long(bytes),
+            kept: Kept::Long(bytes.into_boxed_slice()),
             manifest: Manifest::default(),
         }
     }
@@ -125,7 +128,7 @@ impl From<Bytes> for Vec<u8> {
     fn from(bytes: Bytes) -> Self {
         match bytes.kept {
             Kept::Short(..) | Kept::Leased(_) => bytes.to_vec(),
-            Kept::Long(bytes) => bytes,
+            Kept::Long(bytes) => bytes.into_vec(),
         }
     }
 }

@@ -250,7 +250,7 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         Promise::of(self).settle_killed(settled);
     }
 
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, News) {
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>) {
         let outcome = match outcome {
             // No user code decodes it.
             Encoded::Value(value) if plain::is_number::<R>() => codec::unpack(value),

@@ -37,7 +37,7 @@ use crate::unwind;
 
 pub(crate) use deaths::Legacy;
 
-use books::{Arrival, Books, Posted, Record};
+use books::{Arrival, Aside, Books, Posted, Record};
 
 /// The program's side of the board.
 pub(crate) struct Ledger {
@@ -166,18 +166,16 @@ impl Ledger {
         bytes: &mut Vec<u8>,
     ) -> Option<Arrival> {
         let record = books.records.get_mut(slot)?.as_mut()?;
-        let (reply, told, argument) = match &mut record.work {
-            Posted::Task {
-                reply,
-                told,
-                argument,
-                ..
-            } => (reply, told, argument),
+        let (reply, aside) = match &mut record.work {
+            Posted::Task { reply, aside, .. } => (reply, aside),
             Posted::Parcel { .. } | Posted::Ticket(_) => return None,
         };
         let outcome = match self.board.outcome(record.place, bytes)? {
             (Form::Value, _) => Encoded::Value(Source::Lent(bytes)),
-            (Form::StoredValue, worker) => self.stored(bytes, worker, argument),
+            (Form::StoredValue, worker) => {
+                let argument = aside.as_mut().map(|aside| &mut aside.argument);
+                self.stored(bytes, worker, argument.unwrap_or(&mut None))
+            }
             (Form::Fault, worker) => {
                 let error = match Fault::from_body(bytes) {
                     Some(fault) => error_of(fault, reply.info(), worker, None),
@@ -186,7 +184,7 @@ impl Ledger {
                 Encoded::Error(error)
             }
             // If it has not come over the link so far, it is closed when it comes.
-            _ => told.take()?,
+            _ => aside.as_mut()?.told.take()?,
         };
         let reply = self.remove_task(books, slot)?;
         Some(books.arrival(reply, outcome))
@@ -252,7 +250,8 @@ impl Ledger {
             opens,
             remains,
         } = match arrival {
-            Arrival::Task(news) => news,
+            Arrival::Task(Some(news)) => *news,
+            Arrival::Task(None) => return,
             Arrival::Items {
                 answers,
                 pieces,
@@ -280,12 +279,10 @@ impl Ledger {
     }
 
     /// Items that their worker has left alone go to another, unless nobody wants them any more.
-    fn return_rest(&self, rest: Parcel) {
+    fn return_rest(&self, rest: Box<Parcel>) {
         let crew = self.crew.get().and_then(Weak::upgrade);
         match crew {
-            Some(crew) if !rest.answers.is_abandoned() => {
-                crew.put_back(Requests::Parcel(Box::new(rest)))
-            }
+            Some(crew) if !rest.answers.is_abandoned() => crew.put_back(Requests::Parcel(rest)),
             _ => rest.fail(&Error::Cancelled, &mut |_| {
                 self.lock().counts.cancelled += 1;
             }),
@@ -300,13 +297,13 @@ impl Ledger {
             return; // it was killed, or the worker makes things up
         };
         match &mut record.work {
-            Posted::Task { reply, told, .. } => {
-                *told = Some(match outcome {
+            Posted::Task { reply, aside, .. } => {
+                aside.get_or_insert_default().told = Some(match outcome {
                     Ok(value) => Encoded::Value(Source::Given(value)),
                     Err(fault) => Encoded::Error(error_of(fault, reply.info(), worker, None)),
                 });
             }
-            Posted::Parcel { told, .. } => *told = Some(outcome),
+            Posted::Parcel { told, .. } => *told = Some(Box::new(outcome)),
             Posted::Ticket(_) => {}
         }
         let arrival = self.take_outcome(&mut books, place.slot);
@@ -620,11 +617,16 @@ fn note_posted(
     let Publish::Published(place) = published else {
         return Err(Requests::One(reply));
     };
+    let aside = argument.map(|lease| {
+        Box::new(Aside {
+            argument: Some(lease),
+            told: None,
+        })
+    });
     let task = Posted::Task {
         id: reply.id(),
         reply,
-        argument,
-        told: None,
+        aside,
     };
     Ok((place, task))
 }

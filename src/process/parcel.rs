@@ -354,7 +354,7 @@ impl Reply for ItemReply {
         self.answers.fail(self.index, Error::Cancelled, settled);
     }
 
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, News) {
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>) {
         let verdict = match outcome {
             Encoded::Value(value) => {
                 self.answers.arrive_alone(self.index, value.into_bytes());
@@ -374,7 +374,7 @@ impl Reply for ItemReply {
             remains: Some(self),
             ..News::none()
         };
-        (verdict, news)
+        (verdict, Some(Box::new(news)))
     }
 
     fn is_hooked(&self) -> bool {

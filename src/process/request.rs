@@ -79,12 +79,12 @@ pub(crate) trait Reply: Settle {
     /// # Safety
     /// As `deliver`.
     unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict));
-    /// What came of it is left to whoever looks at the future; how it counts, as far as is known. Runs no
-    /// user code.
+    /// What came of it is left to whoever looks at the future: how it counts, as far as is known, and who
+    /// is to hear of it, if anybody is. Runs no user code.
     ///
     /// # Safety
     /// As `deliver`.
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, News);
+    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>);
     /// Whether somebody is to hear at once when it is done.
     fn is_hooked(&self) -> bool;
     /// Whether it need not begin, as it belongs to a map that was dropped.
@@ -125,7 +125,7 @@ impl Pledge<dyn Reply> {
     }
 
     /// As [`Reply::arrive`].
-    pub(crate) fn arrive(self, outcome: Encoded<'_>) -> (Verdict, News) {
+    pub(crate) fn arrive(self, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>) {
         // SAFETY: this was the pledge.
         unsafe { self.redeem().arrive(outcome) }
     }

@@ -55,17 +55,15 @@ pub(super) enum Posted {
         id: FutureId,
         /// Where its outcome goes.
         reply: Pledge<dyn Reply>,
-        /// Where its argument is, if not in the slot.
-        argument: Option<Lease>,
-        /// The outcome, where it came over the link and the slot is not done.
-        told: Option<Encoded<'static>>,
+        /// What few have.
+        aside: Option<Box<Aside>>,
     },
     /// Items of a map.
     Parcel {
         /// They.
         parcel: Box<Parcel>,
         /// The outcome of one of them, where it came over the link and the slot is not done.
-        told: Option<Result<Bytes, Fault>>,
+        told: Option<Box<Result<Bytes, Fault>>>,
         /// How many outcomes were brought home before the slot is done, and how many bytes they take.
         taken: (usize, usize),
     },
@@ -73,10 +71,22 @@ pub(super) enum Posted {
     Ticket(Requests),
 }
 
+/// What few tasks have.
+#[derive(Default)]
+pub(super) struct Aside {
+    /// Where the argument is, if not in the slot.
+    pub(super) argument: Option<Lease>,
+    /// The outcome, where it came over the link and the slot is not done.
+    pub(super) told: Option<Encoded<'static>>,
+}
+
 /// What is on its way to where it was asked for.
 pub(super) enum Arrival {
-    /// The outcome of a task is there: who is to hear of it.
-    Task(News),
+    /// The outcome of a task is there.
+    Task(
+        /// Who is to hear of it; `None`: nobody.
+        Option<Box<News>>,
+    ),
     /// Outcomes of items of a map.
     Items {
         /// Where they go.
@@ -84,14 +94,14 @@ pub(super) enum Arrival {
         /// They.
         pieces: Vec<Piece>,
         /// Items that their worker has not begun.
-        rest: Option<Parcel>,
+        rest: Option<Box<Parcel>>,
     },
 }
 
 impl Arrival {
     /// Whether there is nothing left to be done about it.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Task(news) if news.is_none())
+        matches!(self, Self::Task(None))
     }
 }
 
@@ -124,7 +134,7 @@ impl Books {
 
     pub(super) fn take_told(&mut self, slot: usize) -> Option<Encoded<'static>> {
         match &mut self.records[slot].as_mut()?.work {
-            Posted::Task { told, .. } => told.take(),
+            Posted::Task { aside, .. } => aside.as_mut()?.told.take(),
             Posted::Parcel { .. } | Posted::Ticket(_) => None,
         }
     }

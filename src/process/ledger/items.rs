@@ -8,7 +8,6 @@ use super::{Ledger, Legacy};
 use crate::error::Error;
 use crate::process::board::{Form, Progress, Remains};
 use crate::process::bytes::Bytes;
-use crate::process::parcel::Parcel;
 use crate::process::pieces::{Piece, Pieces, pieces_of};
 use crate::process::wire::Fault;
 
@@ -24,7 +23,7 @@ impl Ledger {
         };
         let told = match form {
             // If it has not come over the link so far, it is closed when it comes.
-            Form::ItemsTold => Some(told.take()?),
+            Form::ItemsTold => Some(*told.take()?),
             _ => None,
         };
         let (arrival, _) = self.close_items(books, slot, worker, told)?;
@@ -103,7 +102,7 @@ impl Ledger {
         pieces.extend(told.map(|told| Piece::told(first + done, told, worker, &*answers)));
         books.count(&pieces);
         parcel.skip(done + usize::from(was_told));
-        let rest = (parcel.len() > 0).then_some(*parcel);
+        let rest = (parcel.len() > 0).then_some(parcel);
         let arrival = Arrival::Items {
             answers,
             pieces,
@@ -131,7 +130,7 @@ impl Ledger {
             Some(Record {
                 work: Posted::Parcel { told, .. },
                 ..
-            }) => told.take(),
+            }) => told.take().map(|told| *told),
             _ => None,
         };
         let closed = self.close_items(books, slot, worker, told);
@@ -140,7 +139,7 @@ impl Ledger {
         };
         let mut lost = None;
         if let (Arrival::Items { rest, .. }, true) = (&mut arrival, has_begun) {
-            lost = rest.as_mut().and_then(Parcel::pop);
+            lost = rest.as_mut().and_then(|rest| rest.pop());
             // An empty one has nothing to return.
             rest.take_if(|rest| rest.len() == 0);
         }
