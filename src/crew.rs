@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::backlog::{Backlog, Removed, Work};
+use crate::core_hint::CoreHint;
 use crate::duty::{Duty, Killed, Status};
 use crate::error::Error;
 use crate::executor::Stats;
@@ -28,11 +29,12 @@ use crate::future::Verdict;
 use crate::future_id::FutureId;
 use crate::observer::Observer;
 use crate::options::Shutdown;
-use crate::owner::{Place, Recall};
+use crate::owner::{Place, Recall, Wait};
+use crate::process::sys;
 use crate::roster::{Roster, Worker};
 use crate::sync::{
-    AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, lock, sleep, spawn,
-    this_thread,
+    AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, lock, look_around,
+    sleep, spawn, this_thread,
 };
 use crate::timer;
 use crate::unwind::discard;
@@ -74,6 +76,10 @@ pub(crate) struct Crew<W: Work> {
     is_refusing: AtomicBool,
     /// How many workers may look for work at a time, where others would sleep.
     max_searchers: usize,
+    /// On which core somebody looks for an outcome; none: nobody does.
+    watched_from: CoreHint,
+    /// On which core work was added a moment ago.
+    submitted_from: CoreHint,
     /// The process whose threads these are.
     origin: fork::Origin,
 }
@@ -212,6 +218,8 @@ impl<W: Work> Crew<W> {
             news: AtomicU32::new(0),
             is_refusing: AtomicBool::new(false),
             max_searchers: cores,
+            watched_from: CoreHint::default(),
+            submitted_from: CoreHint::default(),
             origin: fork::Origin::here(),
         })
     }
@@ -273,6 +281,7 @@ impl<W: Work> Crew<W> {
             return self.submit_to_shelf(&**shelf, work);
         }
         let id = work.id();
+        self.note_submission(id);
         self.backlog.push(work);
         // Against `look_out` and `restock_in`: either we see that we are to look, or that nobody
         // restocks, or who made it so sees the work. Both sides take the backlog's lock in between.
@@ -294,6 +303,37 @@ impl<W: Work> Crew<W> {
         drop(state);
         self.break_unless(staffed);
         Submit::Accepted
+    }
+
+    /// Work of that name is submitted by the calling thread.
+    fn note_submission(&self, id: FutureId) {
+        /// To know of some is enough.
+        const SOME: u64 = 8;
+
+        if id.number() % SOME == 0 {
+            self.submitted_from.set(sys::current_core());
+        }
+    }
+
+    /// The core on which work was added a moment ago, if more than a little waits: whoever adds it has not
+    /// come to an end.
+    fn flooded_from(&self) -> Option<u32> {
+        /// So little is not yet a flood.
+        const LITTLE: usize = 8;
+
+        self.submitted_from
+            .get()
+            .filter(|_| self.backlog.len() > LITTLE)
+    }
+
+    /// Looks for an outcome for about as long as a sleeper takes to be woken.
+    pub(crate) fn look_for(&self, wait: &dyn Wait) {
+        if wait.is_over() {
+            return;
+        }
+        self.watched_from.set(sys::current_core());
+        look_around(|| wait.is_over());
+        self.watched_from.set(None);
     }
 
     fn submit_to_shelf(self: &Arc<Self>, shelf: &dyn Shelf<W>, work: W) -> Submit<W> {

@@ -29,6 +29,8 @@ mod observer;
 mod backlog;
 mod duty;
 mod gait;
+mod core_hint;
+mod footing;
 mod payload;
 mod pledge;
 mod holding;

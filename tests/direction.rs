@@ -33,7 +33,9 @@ const LAYERS: &[&str] = &[
     "backlog",
     "duty",
     // Memory that many processes read, and what a task needs to know of its travels.
+    "core_hint",
     "process::sys",
+    "footing",
     "process::depot::blocks",
     "process::depot::lease",
     "process::depot::stock",
@@ -80,7 +82,6 @@ const LAYERS: &[&str] = &[
     "process::output",
     "process::link",
     "process::launch",
-    "process::footing",
     "process::child",
     "process::desks",
     "process::conversation",

@@ -8,6 +8,7 @@ use super::{Crew, MAX_FAILURES, Stage, State};
 use crate::backlog::Work;
 use crate::duty::{Duty, Killed, Status, Take};
 use crate::error::Error;
+use crate::footing::Footing;
 use crate::future::Verdict;
 use crate::future_id::FutureId;
 use crate::gait::Gait;
@@ -29,6 +30,8 @@ pub(crate) struct Post<W: Work> {
     watch: RefCell<Watch>,
     /// How hastily it looks for the next task.
     gait: RefCell<Gait>,
+    /// On which core it stands.
+    footing: RefCell<Footing>,
 }
 
 /// The answer to [`Post::start_failed`] and [`Post::lost`].
@@ -69,6 +72,7 @@ impl<W: Work> Post<W> {
             progress,
             watch,
             gait: RefCell::default(),
+            footing: RefCell::new(Footing::new()),
         }
     }
 
@@ -108,6 +112,7 @@ impl<W: Work> Post<W> {
         };
         if work.is_some() {
             self.gait.borrow_mut().step();
+            self.footing.borrow_mut().step();
             self.crew.make_room();
         }
         work
@@ -171,11 +176,19 @@ impl<W: Work> Post<W> {
         state.sleepers += 1;
         crew.look_out(&state);
         // Who added something before he was to look has not woken us.
-        if crew.backlog.is_empty() {
+        let has_slept = crew.backlog.is_empty();
+        if has_slept {
+            self.footing.borrow_mut().lie_down();
             state = crew.sleep_until(&crew.work, state, patience);
         }
         state.sleepers -= 1;
+        // The caller looks into the backlog.
         crew.look_out(&state);
+        if has_slept {
+            drop(state); // moving takes its time
+            self.footing.borrow_mut().get_up(crew.flooded_from());
+            state = crew.lock();
+        }
         state
     }
 
@@ -188,6 +201,8 @@ impl<W: Work> Post<W> {
         state.searchers += 1;
         self.crew.look_out(&state);
         drop(state);
+        let watched_from = self.crew.watched_from.get();
+        self.footing.borrow_mut().pause(watched_from);
         look_around(|| self.news() != seen);
         let mut state = self.crew.lock();
         state.searchers -= 1;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::footing::Footing;
 use crate::fork::Origin;
 use crate::process::board::layout::{INLINE, Mapped, Plan};
 use crate::process::board::{Board, Claim, Form, Place, Step};
@@ -19,7 +20,6 @@ use crate::process::depot::lease::{Location, NoRoom, Room};
 use crate::process::depot::stock::{Berth, Stock};
 use crate::process::entry::{self, Argument, Call, Found};
 use crate::process::flag::Flag;
-use crate::process::footing::Footing;
 use crate::process::launch::dialect;
 use crate::process::memory::manifest::Manifest;
 use crate::process::memory::registry;

@@ -39,7 +39,6 @@ pub(crate) mod subprocess;
 pub(crate) mod output;
 pub(crate) mod link;
 pub(crate) mod launch;
-pub(crate) mod footing;
 pub(crate) mod child;
 pub(crate) mod desks;
 pub(crate) mod conversation;

@@ -115,7 +115,7 @@ fn an_item_that_arrives_keeps_its_batch_until_that_was_told() {
     };
     let news = item.arrive(Encoded::Value(Source::Lent(&[7]))).1;
     drop(batch);
-    assert!(!news.is_none() && last.upgrade().is_some());
+    assert!(news.is_some() && last.upgrade().is_some());
     drop(news);
     assert!(last.upgrade().is_none(), "nobody knows of it any more");
 }

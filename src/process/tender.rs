@@ -4,9 +4,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
+use crate::footing::Footing;
 use crate::owner::{Help, Wait};
 use crate::process::board::Board;
-use crate::process::footing::Footing;
 use crate::process::sys;
 use crate::state::WatchKey;
 use crate::sync::ABOUT_A_WAKE_UP;

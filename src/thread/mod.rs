@@ -17,7 +17,7 @@ use crate::future::{Expire, Future, Verdict};
 use crate::future_id::FutureId;
 use crate::map::{Map, MapUnordered};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
-use crate::owner::{Owner, Place};
+use crate::owner::{Help, Owner, Place, Wait};
 use crate::sync::ThreadId;
 use crate::task::{Host, Task};
 use crate::timer::{Timer, Watched};
@@ -334,6 +334,16 @@ impl Owner for Tasks {
     fn refuse(&self, id: FutureId) {
         if let Some(crew) = self.0.upgrade() {
             crew.refuse(id, &Error::Deadlock);
+        }
+    }
+
+    fn help(&self, wait: &dyn Wait, _: Option<Instant>) -> Help {
+        match self.0.upgrade() {
+            Some(crew) => {
+                crew.look_for(wait);
+                Help::Look
+            }
+            None => Help::Sleep,
         }
     }
 }

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
+use crate::core_hint::CoreHint;
 use crate::process::board::bed::Bed;
 use crate::process::sys;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// The memory of a board, as the algorithm sees it: the seam at which models put memory of their
 /// own.
@@ -51,30 +52,9 @@ pub(crate) struct Header {
     /// Where the one who collects sleeps.
     pub(crate) collector: Line<Collector>,
     /// On which somebody looks for outcomes; none: nobody does.
-    pub(crate) watched_from: Line<Core>,
+    pub(crate) watched_from: Line<CoreHint>,
     /// On which a task was submitted last.
-    pub(crate) submitted_from: Line<Core>,
-}
-
-/// A core, as a hint.
-#[derive(Default)]
-#[repr(transparent)]
-pub(crate) struct Core(
-    /// Its number + 1; 0: none, or it is not known.
-    AtomicU32,
-);
-
-impl Core {
-    pub(crate) fn set(&self, core: Option<u32>) {
-        let number = core.map_or(0, |core| core.wrapping_add(1));
-        // ORDERING: Relaxed; a hint.
-        self.0.store(number, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> Option<u32> {
-        // ORDERING: Relaxed; a hint.
-        self.0.load(Ordering::Relaxed).checked_sub(1)
-    }
+    pub(crate) submitted_from: Line<CoreHint>,
 }
 
 /// Where the one who collects sleeps.

@@ -1,8 +1,8 @@
-//! On which core those stand who serve a board: on another than who waits for them, or floods them.
+//! On which core workers stand: on another than who waits for them, or floods them.
 //!
 //! Kernels, virtual machines' above all, may leave two threads on one core that take turns at looking for
 //! each other's doings, since each is never seen to wait; the other core is idle, and a round trip takes
-//! three times as long. The program says where it looks for outcomes. A worker that has answered it many
+//! three times as long. Who waits says where he looks for outcomes. A worker that has answered it many
 //! times in a row from that same core moves to another, and is free to be moved back.
 //!
 //! So does who was woken for a flood of tasks on the core of who submits them: there he would wait some
