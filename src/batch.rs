@@ -18,6 +18,7 @@ use crate::label::TaskInfo;
 use crate::owner::{Help, Owner, Wait};
 use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
+use crate::process::items::Items;
 use crate::process::memory::manifest::Manifest;
 use crate::state::{Outcome, WatchKey, Watcher};
 use crate::sync::look_around;
@@ -64,7 +65,7 @@ impl<R> Clone for Decode<R> {
 impl<R> Copy for Decode<R> {}
 
 /// Decodes some results.
-pub(crate) type DecodeAll<R> = fn(&mut dyn Iterator<Item = &[u8]>, &mut Vec<Result<R, Error>>);
+pub(crate) type DecodeAll<R> = fn(&mut Items<'_>, &mut Vec<Result<R, Error>>);
 
 /// Told whenever something has come. Ours, never a user's.
 pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
@@ -509,17 +510,9 @@ impl Run {
         self.first..self.first + self.count
     }
 
-    /// The bytes of each.
-    fn values(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.bytes[..];
-        std::iter::from_fn(move || {
-            // Who made the run has looked at the lengths.
-            let (length, behind) = rest.split_first_chunk::<2>()?;
-            let length = usize::from(u16::from_le_bytes(*length));
-            let (value, behind) = behind.split_at_checked(length)?;
-            rest = behind;
-            Some(value)
-        })
+    /// The bytes of each; who made the run has looked at the lengths.
+    fn values(&self) -> Items<'_> {
+        Items::new(&self.bytes)
     }
 }
 

@@ -12,7 +12,7 @@ fn batch(len: usize, listener: Option<Listener>) -> Arc<Batch<u8>> {
     fn one(source: Source<'_>) -> Result<u8, Error> {
         codec::unpack(source)
     }
-    fn all(values: &mut dyn Iterator<Item = &[u8]>, to: &mut Vec<Result<u8, Error>>) {
+    fn all(values: &mut Items<'_>, to: &mut Vec<Result<u8, Error>>) {
         for value in values {
             assert_ne!(value, [9], "nine");
             to.push(codec::unpack(Source::Lent(value)));

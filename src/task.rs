@@ -24,6 +24,7 @@ use crate::process::depot::lease::Room;
 use crate::process::entry::{self, Call};
 use crate::process::errand::Errand;
 use crate::process::parcel::{Packer, Part};
+use crate::process::plain::Number;
 use crate::process::request::Reply;
 use crate::state::{Outcome, Start};
 use crate::timer::Watched;
@@ -837,6 +838,11 @@ fn pack_items<A: Payload>(
     let (prefix, limit) = (packing.prefix, packing.limit);
     while let Some((index, argument)) = items.pop_front() {
         packing.at = index;
+        if let (Some(number), true) = (Number::of(&argument), prefix.is_none()) {
+            let number = codec::limited(&number, limit)?;
+            packing.bytes += packing.packer.add_few(index, packing.room, number)?;
+            continue;
+        }
         let encode = |to: &mut Vec<u8>| {
             let around = prefix.map(|prefix| prefix.append(limit, to)).transpose()?;
             let mut named = codec::append(&argument, limit, to)?;

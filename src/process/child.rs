@@ -18,15 +18,16 @@ use crate::process::bytes::Bytes;
 use crate::process::channel::{Channel, Heard};
 use crate::process::depot::lease::{Location, NoRoom, Room};
 use crate::process::depot::stock::{Berth, Stock};
-use crate::process::entry::{self, Argument, Call, Found};
+use crate::process::entry::{self, Argument, Call};
 use crate::process::flag::Flag;
+use crate::process::items::Items;
 use crate::process::launch::dialect;
 use crate::process::memory::manifest::Manifest;
 use crate::process::memory::registry;
-use crate::process::parcel::Items;
 use crate::process::reentry::{self, Mark};
 use crate::process::slip::{Outcome, Slip};
 use crate::process::sys;
+use crate::process::tray::Tray;
 use crate::process::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
 use crate::sync::look_around;
 use crate::unwind::{self, Panic};
@@ -226,37 +227,21 @@ impl Server {
         Ok(Told::Close(code))
     }
 
-    /// Runs a task; what the rest of the process hears of it before anybody does.
+    /// Runs a task; the rest of the process hears of it before anybody does.
     fn run(&self, call: Call, argument: Argument<'_>, room: &dyn Room) -> Result<Bytes, Fault> {
         self.tidy_up();
         self.progress.begin_task();
         let outcome = run(call, argument, self.welcome.payload_limit, room);
+        self.wind_up();
+        outcome
+    }
+
+    /// A task has ended, and nobody has heard of it.
+    fn wind_up(&self) {
         if self.origin.is_elsewhere() {
             sys::vanish(); // a copy that the task forked: the outcome is the original's to tell
         }
         flush();
-        outcome
-    }
-
-    /// Runs one of many small tasks; its result goes behind what stands in the buffer, and the shared
-    /// memory that it brings is the answer.
-    fn run_item(
-        &self,
-        function: &Result<Found, Error>,
-        argument: &[u8],
-        to: &mut Vec<u8>,
-    ) -> Result<Manifest, Fault> {
-        self.progress.begin_task();
-        let limit = self.welcome.payload_limit;
-        let outcome = unwind::catch(|| match function {
-            Ok(function) => function.call(argument, limit, to),
-            Err(error) => Err(error.clone()),
-        });
-        if self.origin.is_elsewhere() {
-            sys::vanish();
-        }
-        flush();
-        fault_of(outcome)
     }
 
     /// Runs a task whose argument is in the depot.
@@ -452,59 +437,32 @@ impl<'a> Hand<'a> {
     /// Runs items of a map, one after the other, as long as they may begin, and their outcomes fit.
     fn run_items(&mut self, place: Place, call: Call, count: usize) -> io::Result<()> {
         let begun = Instant::now();
-        let arguments = std::mem::take(&mut self.argument);
-        let function = entry::find(call);
         self.server.tidy_up();
-        let mut form = Form::Items;
         self.results.clear();
-        for (index, argument) in Items::new(&arguments).take(count).enumerate() {
-            let is_roomy = self.results.len() + self.last_result <= INLINE;
-            if !is_roomy || self.board.item_begins(place, index) == Step::TooLate {
-                break; // the rest goes back
-            }
-            if !self.run_item(place, index, &function, argument)? {
-                form = Form::ItemsTold;
-                break;
-            }
-        }
-        self.argument = arguments;
+        let mut items = ItemsAtHand {
+            board: self.board,
+            server: &*self.server,
+            place,
+            arguments: Items::new(&self.argument),
+            count,
+            index: 0,
+            results: &mut self.results,
+            filled: 0,
+            last_result: self.last_result,
+            stand: Stand::Ready,
+        };
+        items.run(call);
+        self.last_result = items.last_result;
+        let form = match items.stand {
+            Stand::Ready => Form::Items,
+            Stand::Told => Form::ItemsTold,
+            Stand::Broken(error) => return Err(error),
+        };
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if self.board.finish_items(place, self.me, form, nanos) == Step::TooLate {
             sys::await_death();
         }
         Ok(())
-    }
-
-    /// Runs an item, and lays its outcome down on the board; `false`: it was told over the link, since
-    /// there is no room, or it brings shared memory.
-    fn run_item(
-        &mut self,
-        place: Place,
-        index: usize,
-        function: &Result<Found, Error>,
-        argument: &[u8],
-    ) -> io::Result<bool> {
-        let mut slip = Slip::new(&mut self.results);
-        let outcome = self.server.run_item(function, argument, slip.bytes());
-        let brought = outcome.unwrap_or_else(|fault| {
-            slip.replace(&fault.to_body());
-            slip.mark_as_fault();
-            Manifest::default()
-        });
-        slip.end();
-        self.last_result = slip.len().min(INLINE);
-        if let (Some(result), true) = (slip.fitting(), brought.is_empty()) {
-            let filled = slip.start() + result.len();
-            self.board.item_ends(place, index, result, filled);
-            return Ok(true);
-        }
-        let kind = match slip.kind() {
-            Outcome::Value => Kind::LargeValue,
-            Outcome::Fault => Kind::LargeFault,
-        };
-        let body = Bytes::copy(slip.body()).naming(brought);
-        self.server.say(kind, place, &body)?;
-        Ok(false)
     }
 
     /// Has the program say over the link what is to be done.
@@ -524,6 +482,116 @@ impl<'a> Hand<'a> {
         self.board.sleep(self.me, || self.server.is_untidy());
         self.footing.get_up(self.board.flooded_from());
         self.server.tidy_up();
+    }
+}
+
+/// Items of a map that a worker runs.
+struct ItemsAtHand<'a> {
+    /// Where they lie.
+    board: &'a Board,
+    /// The rest of the worker.
+    server: &'a Server,
+    /// Where on the board.
+    place: Place,
+    /// The arguments of those that have not begun.
+    arguments: Items<'a>,
+    /// How many items there are.
+    count: usize,
+    /// Those that have ended.
+    index: usize,
+    /// Their outcomes, as they stand on the board; then that of the one that runs.
+    results: &'a mut Vec<u8>,
+    /// How many bytes they take, without that of the one that runs.
+    filled: usize,
+    /// Bytes that the last outcome took: the next is taken to be as large.
+    last_result: usize,
+    /// Whether another may begin.
+    stand: Stand,
+}
+
+/// Whether another item may begin.
+enum Stand {
+    /// As far as there are some.
+    Ready,
+    /// No: the outcome of the last one was told over the link.
+    Told,
+    /// No: the link is broken.
+    Broken(io::Error),
+}
+
+impl ItemsAtHand<'_> {
+    /// Runs them.
+    fn run(&mut self, call: Call) {
+        let function = match entry::find(call) {
+            Ok(function) => function,
+            Err(error) => {
+                while self.begin().is_some() {
+                    self.end(Err(error.clone()));
+                }
+                return;
+            }
+        };
+        let limit = self.server.welcome.payload_limit;
+        while let Err(panic) = unwind::catch(|| function.call_each(limit, self)) {
+            self.server.wind_up();
+            self.lay_down(Err(Fault::Panicked(panic)));
+        }
+    }
+
+    /// Lays the outcome of the item that has ended down on the board, or tells it over the link, where there
+    /// is no room, or it brings shared memory.
+    fn lay_down(&mut self, outcome: Result<Manifest, Fault>) {
+        let mut slip = Slip::of(self.results, self.filled);
+        let brought = outcome.unwrap_or_else(|fault| {
+            slip.replace(&fault.to_body());
+            slip.mark_as_fault();
+            Manifest::default()
+        });
+        slip.end();
+        self.last_result = slip.len().min(INLINE);
+        if let (Some(result), true) = (slip.fitting(), brought.is_empty()) {
+            self.filled += result.len();
+            self.board
+                .item_ends(self.place, self.index, result, self.filled);
+            self.index += 1;
+            return;
+        }
+        let kind = match slip.kind() {
+            Outcome::Value => Kind::LargeValue,
+            Outcome::Fault => Kind::LargeFault,
+        };
+        let body = Bytes::copy(slip.body()).naming(brought);
+        self.stand = match self.server.say(kind, self.place, &body) {
+            Ok(()) => Stand::Told,
+            Err(error) => Stand::Broken(error),
+        };
+    }
+}
+
+impl Tray for ItemsAtHand<'_> {
+    fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
+        let is_roomy = self.filled + self.last_result <= INLINE;
+        let may_begin = is_roomy && self.index < self.count && matches!(self.stand, Stand::Ready);
+        if !may_begin {
+            return None; // the rest goes back
+        }
+        let argument = self.arguments.next()?;
+        if self.board.item_begins(self.place, self.index) == Step::TooLate {
+            return None;
+        }
+        self.server.progress.begin_task();
+        Slip::begin(self.results);
+        Some((argument, self.results))
+    }
+
+    fn end_well(&mut self) {
+        self.server.wind_up();
+        self.lay_down(Ok(Manifest::default()));
+    }
+
+    fn end(&mut self, outcome: Result<Manifest, Error>) {
+        self.server.wind_up();
+        self.lay_down(fault_of(Ok(outcome)));
     }
 }
 

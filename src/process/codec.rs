@@ -8,6 +8,7 @@ use std::cell::Cell;
 use crate::error::Error;
 use crate::process::bytes::Bytes;
 use crate::process::depot::lease::{NoRoom, Room};
+use crate::process::items::Items;
 use crate::process::memory::manifest::{self, Manifest};
 use crate::process::{plain, sys};
 
@@ -130,6 +131,7 @@ fn brought(mut named: Manifest, given: &Manifest) -> Result<Manifest, Error> {
 ///
 /// # Errors
 /// As [`encode`].
+#[inline(always)]
 pub(crate) fn append<T: Serialize + 'static>(
     value: &T,
     limit: u64,
@@ -139,6 +141,14 @@ pub(crate) fn append<T: Serialize + 'static>(
         to.extend_from_slice(limited(bytes, limit)?);
         return Ok(Manifest::default());
     }
+    append_any(value, limit, to)
+}
+
+fn append_any<T: Serialize + 'static>(
+    value: &T,
+    limit: u64,
+    to: &mut Vec<u8>,
+) -> Result<Manifest, Error> {
     let before = to.len();
     let (outcome, named) = manifest::while_writing(|| format::encode(value, limit, to));
     if outcome.is_err() {
@@ -151,6 +161,7 @@ pub(crate) fn append<T: Serialize + 'static>(
 ///
 /// # Errors
 /// As `pack_result`.
+#[inline(always)]
 pub(crate) fn append_result<T: Serialize + 'static>(
     value: &T,
     limit: u64,
@@ -186,9 +197,19 @@ pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Resul
 /// Decodes some values, each from exactly one of these bytes, one after the other, behind those that
 /// are there: what has panicked is missing, and ends it.
 pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
-    values: &mut dyn Iterator<Item = &[u8]>,
+    values: &mut Items<'_>,
     to: &mut Vec<Result<T, Error>>,
 ) {
+    if plain::is_number::<T>() {
+        for bytes in values {
+            // Each is pushed as what it is: one that is put together before is read before it is written.
+            match plain::number(bytes) {
+                Some(number) => to.push(Ok(number)),
+                None => to.push(unpack(Source::Lent(bytes))),
+            }
+        }
+        return;
+    }
     let (_, _) = manifest::while_finding(|| {
         for bytes in values {
             // Once more by itself where it cannot be decoded, to be told why.
@@ -202,7 +223,20 @@ pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
 ///
 /// # Errors
 /// As `decode`.
+#[inline(always)]
 pub(crate) fn unpack_argument<T>(source: Source<'_>) -> Result<(T, Manifest), Error>
+where
+    T: DeserializeOwned + 'static,
+{
+    if let Source::Lent(bytes) = source {
+        if let Some(number) = plain::number(bytes) {
+            return Ok((number, Manifest::default()));
+        }
+    }
+    unpack_any_argument(source)
+}
+
+fn unpack_any_argument<T>(source: Source<'_>) -> Result<(T, Manifest), Error>
 where
     T: DeserializeOwned + 'static,
 {

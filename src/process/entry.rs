@@ -19,6 +19,7 @@ use crate::process::context;
 use crate::process::depot::lease::{Lease, Room};
 use crate::process::image;
 use crate::process::memory::manifest::Manifest;
+use crate::process::tray::Tray;
 use crate::shared::Shared;
 
 /// What a task asks a worker to call, as it travels.
@@ -56,13 +57,13 @@ pub(crate) struct Entry {
     fingerprint: fn() -> u64,
     /// Decodes the argument, calls the function at this address, encodes the result.
     run: Run,
-    /// The same for one of many small arguments; the result goes behind what stands in the buffer.
-    run_item: RunItem,
+    /// The same for many small arguments, one after the other.
+    run_items: RunItems,
 }
 
-/// Function, argument, limit of the result's bytes, where the result goes; to the shared memory that it
-/// brings.
-type RunItem = unsafe fn(*const (), &[u8], u64, &mut Vec<u8>) -> Result<Manifest, Error>;
+/// Function, limit of a result's bytes, arguments and results. After a panic of one item, it is called again
+/// for the rest.
+type RunItems = unsafe fn(*const (), u64, &mut dyn Tray);
 
 /// Function, argument, limit of the result's bytes, and where they go if they are many; to the
 /// result.
@@ -94,7 +95,7 @@ where
         magic: MAGIC,
         fingerprint: fingerprint::<A, R>,
         run: run::<A, R>,
-        run_item: run_item::<A, R>,
+        run_items: run_items::<A, R>,
     };
 }
 
@@ -111,7 +112,7 @@ where
         magic: MAGIC,
         fingerprint: fingerprint::<(C, A), R>,
         run: run_in_context::<C, A, R>,
-        run_item: run_item_in_context::<C, A, R>,
+        run_items: run_items_in_context::<C, A, R>,
     };
 }
 
@@ -199,20 +200,12 @@ pub(crate) fn find(call: Call) -> Result<Found, Error> {
 }
 
 impl Found {
-    /// Calls it on an encoded argument; the encoded result goes behind what stands in the buffer,
-    /// which else stays as it is. The shared memory that the result brings.
-    ///
-    /// # Errors
-    /// As [`invoke`].
-    pub(crate) fn call(
-        self,
-        argument: &[u8],
-        limit: u64,
-        to: &mut Vec<u8>,
-    ) -> Result<Manifest, Error> {
+    /// Calls it on each encoded argument; results have at most so many bytes. It panics where one of the
+    /// calls does.
+    pub(crate) fn call_each(self, limit: u64, tray: &mut dyn Tray) {
         // SAFETY: the entry's fingerprint is the one that `export` took from the function's own
-        // type, so `run_item` calls it as what it is.
-        unsafe { (self.entry.run_item)(self.function, argument, limit, to) }
+        // type, so `run_items` calls it as what it is.
+        unsafe { (self.entry.run_items)(self.function, limit, tray) }
     }
 }
 
@@ -312,30 +305,42 @@ fn source_of(argument: Argument<'_>) -> Source<'_> {
     }
 }
 
-/// Decode, call, encode.
+/// Decode, call, encode, again and again.
 ///
 /// # Safety
 /// `function` is the address of a `fn(A) -> R`.
-unsafe fn run_item<A, R>(
-    function: *const (),
-    argument: &[u8],
-    limit: u64,
-    to: &mut Vec<u8>,
-) -> Result<Manifest, Error>
+unsafe fn run_items<A, R>(function: *const (), limit: u64, tray: &mut dyn Tray)
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    // SAFETY: the caller's promise.
-    let (result, given) = unsafe { call::<A, R>(function, Source::Lent(argument))? };
-    codec::append_result(&result, limit, to, &given)
+    run_each(limit, tray, |argument| {
+        // SAFETY: the caller's promise.
+        unsafe { call::<A, R>(function, Source::Lent(argument)) }
+    });
+}
+
+/// Calls this on each argument, and encodes the results.
+fn run_each<R: Serialize + 'static>(
+    limit: u64,
+    tray: &mut dyn Tray,
+    call: impl Fn(&[u8]) -> Result<(R, Manifest), Error>,
+) {
+    while let Some((argument, to)) = tray.begin() {
+        // The result is dropped in here, before anybody hears of the outcome.
+        let encode = |(result, given)| codec::append_result::<R>(&result, limit, to, &given);
+        match call(argument).and_then(encode) {
+            Ok(brought) if brought.is_empty() => tray.end_well(),
+            outcome => tray.end(outcome),
+        }
+    }
 }
 
 /// The result, and the shared memory that the argument names.
 ///
 /// # Safety
 /// As `run`.
-#[inline]
+#[inline(always)]
 unsafe fn call<A, R>(function: *const (), argument: Source<'_>) -> Result<(R, Manifest), Error>
 where
     A: DeserializeOwned + 'static,
@@ -375,24 +380,20 @@ where
     codec::pack_result(&mut result, limit, room, &given)
 }
 
-/// Decode, call, encode.
+/// Decode, call, encode, again and again.
 ///
 /// # Safety
 /// As `run_in_context`.
-unsafe fn run_item_in_context<C, A, R>(
-    function: *const (),
-    argument: &[u8],
-    limit: u64,
-    to: &mut Vec<u8>,
-) -> Result<Manifest, Error>
+unsafe fn run_items_in_context<C, A, R>(function: *const (), limit: u64, tray: &mut dyn Tray)
 where
     C: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    // SAFETY: the caller's promise.
-    let (result, given) = unsafe { call_in_context::<C, A, R>(function, argument)? };
-    codec::append_result(&result, limit, to, &given)
+    run_each(limit, tray, |argument| {
+        // SAFETY: the caller's promise.
+        unsafe { call_in_context::<C, A, R>(function, argument) }
+    });
 }
 
 /// The result, and the shared memory that the argument names.

@@ -16,6 +16,7 @@ use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::depot::lease::Room;
 use crate::process::entry::Call;
+use crate::process::items::Items;
 use crate::process::memory::manifest::Manifest;
 use crate::process::request::{Encoded, Reply, Request};
 use crate::state::Start;
@@ -114,35 +115,6 @@ impl Drop for Parcel {
     }
 }
 
-/// The encoded arguments in a parcel's bytes, one after the other.
-pub(crate) struct Items<'a>(
-    /// Those that are to come.
-    &'a [u8],
-);
-
-impl<'a> Items<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// How many bytes of the parcel are to come.
-    fn left(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl<'a> Iterator for Items<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.0.split_first_chunk::<2>()?;
-        let length = usize::from(u16::from_le_bytes(*length));
-        let (item, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some(item)
-    }
-}
-
 /// Packs the items of a chunk into parcels.
 pub(crate) struct Packer {
     /// Where outcomes go.
@@ -236,6 +208,36 @@ impl Packer {
         }
         self.whole = self.bytes.len();
         Ok(size)
+    }
+
+    /// As `add`, of a few bytes that name nothing.
+    ///
+    /// # Errors
+    /// None of its own.
+    #[inline]
+    pub(crate) fn add_few(
+        &mut self,
+        index: usize,
+        room: &dyn Room,
+        bytes: &[u8],
+    ) -> Result<usize, Error> {
+        let is_next = !self.items.is_empty() && self.items.end == index;
+        let length = u16::try_from(bytes.len());
+        match length {
+            Ok(length) if is_next && self.whole + 2 + bytes.len() <= ROOM => {
+                self.bytes.truncate(self.whole);
+                self.bytes.extend_from_slice(&length.to_le_bytes());
+                self.bytes.extend_from_slice(bytes);
+                self.whole = self.bytes.len();
+                self.items.end = index + 1;
+                self.expected = self.expected.saturating_sub(1);
+                Ok(bytes.len())
+            }
+            _ => self.add(index, room, |to| {
+                to.extend_from_slice(bytes);
+                Ok(Manifest::default())
+            }),
+        }
     }
 
     /// What is being packed is a parcel.

@@ -19,7 +19,9 @@ fn answers(len: usize) -> Arc<Batch<u8>> {
 fn laid_down(outcomes: &[Result<Vec<u8>, Fault>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for outcome in outcomes {
-        let mut slip = Slip::new(&mut bytes);
+        let start = bytes.len();
+        Slip::begin(&mut bytes);
+        let mut slip = Slip::of(&mut bytes, start);
         match outcome {
             Ok(value) => slip.replace(value),
             Err(fault) => {

@@ -10,6 +10,7 @@ use crate::process::depot::lease::Lease;
 use crate::process::sys;
 
 /// The bytes of a value that is nothing else.
+#[inline]
 pub(crate) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     /// Tries one type after the other.
     macro_rules! first_of {
@@ -96,6 +97,24 @@ pub(crate) fn is_number<T: 'static>() -> bool {
     is_any_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128)
 }
 
+/// The number that these are the bytes of; `None` for types that are none, and where it has not so many.
+#[inline]
+pub(crate) fn number<T: 'static>(bytes: &[u8]) -> Option<T> {
+    /// Tries one type after the other.
+    macro_rules! first_of {
+        ($($number:ty)*) => {
+            $(if is::<T, $number>() {
+                return bytes.into_number::<$number>().and_then(same).ok();
+            })*
+        };
+    }
+    first_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128);
+    match is::<T, ()>() && bytes.is_empty() {
+        true => same(()).ok(),
+        false => None,
+    }
+}
+
 /// Whether a value of this type is its bytes.
 pub(crate) fn is_plain<T: 'static>() -> bool {
     /// Tries one type after the other.
@@ -160,10 +179,11 @@ impl Source for &[u8] {
         Ok(pod_collect_to_vec(self))
     }
 
+    #[inline]
     fn into_number<N: Pod>(self) -> Result<N, String> {
         match self.len() == size_of::<N>() {
             true => Ok(pod_read_unaligned(self)),
-            false => Err(format!("{} bytes are no such number", self.len())),
+            false => Err(no_such_number(self.len())),
         }
     }
 }
@@ -192,7 +212,13 @@ impl Source for Lease {
     }
 }
 
+#[cold]
+fn no_such_number(length: usize) -> String {
+    format!("{length} bytes are no such number")
+}
+
 /// A value under the other name of its type.
+#[inline]
 fn same<U: 'static, T: 'static>(value: U) -> Result<T, String> {
     let mut value = Some(value);
     let value: &mut dyn Any = &mut value;

@@ -17,19 +17,18 @@ pub(crate) struct Slip<'a> {
 }
 
 impl<'a> Slip<'a> {
-    pub(crate) fn new(bytes: &'a mut Vec<u8>) -> Self {
-        let start = bytes.len();
+    /// Makes room for its length, behind which it is to be appended.
+    pub(crate) fn begin(bytes: &mut Vec<u8>) {
         bytes.extend([0; 2]);
+    }
+
+    /// It was appended, behind its length, which stands behind so many bytes of others.
+    pub(crate) fn of(bytes: &'a mut Vec<u8>, start: usize) -> Self {
         Self {
             bytes,
             start,
             kind: Outcome::Value,
         }
-    }
-
-    /// Where it is to be appended.
-    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
-        self.bytes
     }
 
     /// Takes this instead.
@@ -58,11 +57,6 @@ impl<'a> Slip<'a> {
     /// How many bytes it takes, with its length.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.start
-    }
-
-    /// How many bytes stand before it.
-    pub(crate) fn start(&self) -> usize {
-        self.start
     }
 
     pub(crate) fn kind(&self) -> Outcome {

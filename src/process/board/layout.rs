@@ -286,7 +286,7 @@ impl Memory for Mapped {
         assert!(offset <= INLINE && bytes.len() <= INLINE - offset);
         let place = self.bytes(slot, offset);
         // SAFETY: the slot has room for so many; no reference to shared bytes ever exists.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+        unsafe { copy(bytes, place) };
     }
 
     fn read(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
@@ -299,6 +299,27 @@ impl Memory for Mapped {
         unsafe { std::ptr::copy_nonoverlapping(place, into.as_mut_ptr(), size) };
         // SAFETY: so many were written.
         unsafe { into.set_len(size) };
+    }
+}
+
+/// Copies bytes; a few as one or two words, since a call would take as long as all else that is done for a
+/// number.
+///
+/// # Safety
+/// There is room for so many, elsewhere.
+#[inline]
+unsafe fn copy(bytes: &[u8], to: *mut u8) {
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) if bytes.len() <= 16 => {
+            // SAFETY: the first eight of them.
+            unsafe { to.cast::<[u8; 8]>().write(*first) };
+            // SAFETY: they are at least eight.
+            let behind = unsafe { to.add(bytes.len() - 8) };
+            // SAFETY: the last eight, some of which may be among the first.
+            unsafe { behind.cast::<[u8; 8]>().write(*last) };
+        }
+        // SAFETY: the caller's promise.
+        _ => unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) },
     }
 }
 

@@ -95,8 +95,9 @@ pub(crate) fn blame(words: &str) {
 }
 
 impl Manifest {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.residents().is_empty()
+        self.0.is_none() || self.residents().is_empty()
     }
 
     /// Why the message cannot be decoded, where shared memory was the cause.
