@@ -315,17 +315,6 @@ impl<W: Work> Crew<W> {
         }
     }
 
-    /// The core on which work was added a moment ago, if more than a little waits: whoever adds it has not
-    /// come to an end.
-    fn flooded_from(&self) -> Option<u32> {
-        /// So little is not yet a flood.
-        const LITTLE: usize = 8;
-
-        self.submitted_from
-            .get()
-            .filter(|_| self.backlog.len() > LITTLE)
-    }
-
     /// Looks for an outcome for about as long as a sleeper takes to be woken.
     pub(crate) fn look_for(&self, wait: &dyn Wait) {
         if wait.is_over() {

@@ -5,13 +5,14 @@
 //! three times as long. Who waits says where he looks for outcomes. A worker that has answered it many
 //! times in a row from that same core moves to another, and is free to be moved back.
 //!
-//! So does who was woken for a flood of tasks on the core of who submits them: there he would wait some
-//! milliseconds for his turn, and then find little to do. A worker does so only where tasks are so short
-//! that it takes as long to submit them: others are worth a core each.
+//! Who is woken for a flood of tasks on the core of who submits them waits there for some milliseconds, and
+//! then finds little to do. So he sleeps elsewhere, and is woken there. A worker does so only where tasks are
+//! so short that it takes as long to submit them: others are worth a core each. For items of a map the same
+//! is true while it runs them.
 
 use std::time::{Duration, Instant};
 
-use crate::process::sys;
+use crate::process::sys::{self, Away};
 
 /// What a worker knows of where it stands.
 #[derive(Debug)]
@@ -25,12 +26,16 @@ pub(crate) struct Footing {
     patience: u32,
     /// How many quick rounds there were elsewhere since it has moved last.
     gained: u32,
-    /// Since when it is awake.
+    /// Since when it is awake; `None`: it is not.
     awake_since: Option<Instant>,
-    /// How many tasks it has run since then.
+    /// How many tasks it has run since it was judged last.
     steps: u32,
-    /// Whether those that it ran before it slept last were short.
+    /// How long it was awake for those, without the time since then.
+    awake: Duration,
+    /// Whether those that it was judged by were short.
     is_hasty: bool,
+    /// Kept while it sleeps, if it is kept off a core meanwhile.
+    away: Option<Away>,
 }
 
 /// Rounds that take longer than this gain nothing by it.
@@ -41,6 +46,10 @@ const SOME_ROUNDS: u32 = 32;
 
 /// Tasks that take less than this are short.
 const SHORT: Duration = Duration::from_micros(2);
+
+/// Items that take less than this are short: who sends them, and reads what comes of them, needs a core for
+/// about a quarter of the time.
+const SHORT_ITEM: Duration = Duration::from_nanos(150);
 
 /// Fewer tasks than this tell little.
 const SEVERAL: u32 = 64;
@@ -54,36 +63,59 @@ impl Footing {
             gained: SOME_ROUNDS,
             awake_since: None,
             steps: 0,
+            awake: Duration::ZERO,
             is_hasty: false,
+            away: None,
         }
     }
 
-    /// The worker runs a task.
-    pub(crate) fn step(&mut self) {
-        self.steps = self.steps.saturating_add(1);
+    /// The worker is through with so many tasks.
+    pub(crate) fn step(&mut self, tasks: usize) {
+        let tasks = u32::try_from(tasks).unwrap_or(u32::MAX);
+        self.steps = self.steps.saturating_add(tasks);
     }
 
-    /// The worker is about to sleep.
-    pub(crate) fn lie_down(&mut self) {
-        let steps = std::mem::take(&mut self.steps);
-        if let (Some(since), SEVERAL..) = (self.awake_since, steps) {
-            self.is_hasty = since.elapsed() / steps < SHORT;
+    /// The worker is about to sleep; a task was submitted last on that core, if any was. If those that it
+    /// ran lately were short, it sleeps elsewhere, where it is woken, too.
+    pub(crate) fn lie_down(&mut self, submitted_from: Option<u32>) {
+        if let Some(since) = self.awake_since.take() {
+            self.awake += since.elapsed();
+        }
+        if self.steps >= SEVERAL {
+            self.is_hasty = self.awake / self.steps < SHORT;
+            (self.steps, self.awake) = (0, Duration::ZERO);
+        }
+        let core = submitted_from.filter(|_| self.is_hasty);
+        self.away = core.and_then(sys::stay_off);
+    }
+
+    /// Whether looking for short tasks here would keep who submits them from it, and he the worker: he is
+    /// on the same core, and does not wait.
+    pub(crate) fn is_in_the_way(
+        &self,
+        watched_from: Option<u32>,
+        submitted_from: Option<u32>,
+    ) -> bool {
+        self.is_hasty
+            && watched_from.is_none()
+            && submitted_from.is_some()
+            && submitted_from == sys::current_core()
+    }
+
+    /// The worker is up, whether it has slept or not; from now on it may be moved anywhere.
+    pub(crate) fn get_up(&mut self) {
+        if self.awake_since.is_none() {
+            self.away = None;
+            self.awake_since = Some(Instant::now());
         }
     }
 
-    /// The worker has slept; a flood of tasks comes from that core, if there is one.
-    pub(crate) fn get_up(&mut self, flooded_from: Option<u32>) {
-        if self.is_hasty {
-            Self::make_way(flooded_from);
-        }
-        self.awake_since = Some(Instant::now());
-    }
-
-    /// The caller, who needs no core for long, was woken; a flood of tasks comes from that core, if
-    /// there is one.
-    pub(crate) fn make_way(flooded_from: Option<u32>) {
-        if let Some(core) = flooded_from.filter(|core| sys::current_core() == Some(*core)) {
-            sys::leave_core(core);
+    /// The worker has run items of a map, which took so long, each; they were submitted on that core.
+    pub(crate) fn run_items(&mut self, each: Duration, submitted_from: Option<u32>) {
+        if let Some(core) = submitted_from.filter(|_| each < SHORT_ITEM) {
+            if self.is_to_leave(core, sys::current_core()) {
+                sys::leave_core(core);
+            }
         }
     }
 

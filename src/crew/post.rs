@@ -110,9 +110,9 @@ impl<W: Work> Post<W> {
             Take::Nothing => self.wait_for_work(),
             Take::Bereft => None,
         };
-        if work.is_some() {
+        if let Some(work) = &work {
             self.gait.borrow_mut().step();
-            self.footing.borrow_mut().step();
+            self.footing.borrow_mut().step(work.len());
             self.crew.make_room();
         }
         work
@@ -130,6 +130,12 @@ impl<W: Work> Post<W> {
     }
 
     fn wait_for_work(&self) -> Option<W> {
+        let work = self.wait_in_crew();
+        self.footing.borrow_mut().get_up();
+        work
+    }
+
+    fn wait_in_crew(&self) -> Option<W> {
         let crew = &*self.crew;
         let patience = crew.limits.idle_timeout;
         let patience = patience.and_then(|limit| Instant::now().checked_add(limit));
@@ -156,12 +162,17 @@ impl<W: Work> Post<W> {
                 self.duty.set(Status::Bereft);
                 return None;
             }
-            state = if has_searched || state.searchers >= crew.max_searchers {
-                has_searched = false;
-                self.sleep(state, patience)
-            } else {
+            let is_in_the_way = self
+                .footing
+                .borrow()
+                .is_in_the_way(crew.watched_from.get(), crew.submitted_from.get());
+            let may_search = !has_searched && state.searchers < crew.max_searchers;
+            state = if may_search && !is_in_the_way {
                 has_searched = true;
                 self.search(state, seen)
+            } else {
+                has_searched = false;
+                self.sleep(state, patience)
             };
         }
     }
@@ -176,19 +187,12 @@ impl<W: Work> Post<W> {
         state.sleepers += 1;
         crew.look_out(&state);
         // Who added something before he was to look has not woken us.
-        let has_slept = crew.backlog.is_empty();
-        if has_slept {
-            self.footing.borrow_mut().lie_down();
+        if crew.backlog.is_empty() {
             state = crew.sleep_until(&crew.work, state, patience);
         }
         state.sleepers -= 1;
         // The caller looks into the backlog.
         crew.look_out(&state);
-        if has_slept {
-            drop(state); // moving takes its time
-            self.footing.borrow_mut().get_up(crew.flooded_from());
-            state = crew.lock();
-        }
         state
     }
 
@@ -204,6 +208,11 @@ impl<W: Work> Post<W> {
         let watched_from = self.crew.watched_from.get();
         self.footing.borrow_mut().pause(watched_from);
         look_around(|| self.news() != seen);
+        if self.news() == seen {
+            // It is about to sleep, and may have to go elsewhere before, which is not done under a lock.
+            let submitted_from = self.crew.submitted_from.get();
+            self.footing.borrow_mut().lie_down(submitted_from);
+        }
         let mut state = self.crew.lock();
         state.searchers -= 1;
         // The caller looks into the backlog.

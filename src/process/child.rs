@@ -398,7 +398,7 @@ impl<'a> Hand<'a> {
     }
 
     fn run(&mut self, place: Place, call: Call) -> io::Result<()> {
-        self.footing.step();
+        self.footing.step(1);
         let argument = Argument::Kept(&mut self.argument);
         let outcome = self.server.run(call, argument, &self.server.berth(None));
         self.finish(place, outcome)
@@ -458,10 +458,15 @@ impl<'a> Hand<'a> {
             Stand::Told => Form::ItemsTold,
             Stand::Broken(error) => return Err(error),
         };
-        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let (took, items) = (begun.elapsed(), items.index);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         if self.board.finish_items(place, self.me, form, nanos) == Step::TooLate {
             sys::await_death();
         }
+        self.footing.step(items);
+        let each = took.checked_div(items as u32).unwrap_or(took);
+        let submitted_from = self.board.submitted_from();
+        self.footing.run_items(each, submitted_from);
         Ok(())
     }
 
@@ -473,14 +478,20 @@ impl<'a> Hand<'a> {
 
     /// Waits until there may be something to do: looks for a while, unless somebody else does.
     fn wait(&mut self) {
-        if self.board.begin_search(self.me) == Step::Taken {
-            self.footing.pause(self.board.watched_from());
+        let watched_from = self.board.watched_from();
+        let submitted_from = self.board.submitted_from();
+        let is_in_the_way = self.footing.is_in_the_way(watched_from, submitted_from);
+        if !is_in_the_way && self.board.begin_search(self.me) == Step::Taken {
+            self.footing.pause(watched_from);
             look_around(|| self.board.has_ready() || self.board.is_closing());
             self.board.end_search();
+            if self.board.has_ready() {
+                return self.server.tidy_up();
+            }
         }
-        self.footing.lie_down();
+        self.footing.lie_down(submitted_from);
         self.board.sleep(self.me, || self.server.is_untidy());
-        self.footing.get_up(self.board.flooded_from());
+        self.footing.get_up();
         self.server.tidy_up();
     }
 }

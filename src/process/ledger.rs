@@ -550,17 +550,18 @@ impl Store for Ledger {
         &self.tender
     }
 
-    fn collect(&self, by: Bringer) -> bool {
+    fn collect(&self, by: Bringer) -> usize {
         if !self.board.has_done() {
-            return false;
+            return 0;
         }
         if by == Bringer::Users {
             // ORDERING: Relaxed; tells the tender that it is not needed, sooner or later.
             self.helped.fetch_add(1, Ordering::Relaxed);
         }
-        let mut arrivals = Vec::new();
+        let (mut arrivals, mut collected) = (Vec::new(), 0);
         let mut books = self.lock();
         self.board.take_done(|slot| {
+            collected += 1;
             let arrival = self.take_outcome(&mut books, slot);
             arrivals.extend(arrival.filter(|arrival| !arrival.is_over()));
         });
@@ -569,7 +570,7 @@ impl Store for Ledger {
         for arrival in arrivals {
             self.deliver(arrival, by);
         }
-        true
+        collected
     }
 
     fn sweep(&self) -> bool {

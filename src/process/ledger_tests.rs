@@ -68,7 +68,7 @@ fn an_argument_is_the_result_where_its_worker_says_so() {
     let future = scene.post(100_000);
     let (place, location) = scene.claim();
     scene.say(place, &location.to_bytes());
-    assert!(scene.ledger.collect(Bringer::Ours));
+    assert_eq!(scene.ledger.collect(Bringer::Ours), 1);
     assert_eq!(future.result().unwrap(), vec![7; 100_000]);
 }
 
@@ -79,7 +79,7 @@ fn a_result_that_cannot_be_found_is_an_error() {
     let (place, location) = scene.claim();
     let length = location.room + 1;
     scene.say(place, &Location { length, ..location }.to_bytes());
-    assert!(scene.ledger.collect(Bringer::Ours));
+    assert_eq!(scene.ledger.collect(Bringer::Ours), 1);
     let Err(Error::Decode(words)) = future.result() else {
         panic!("it is longer than its place")
     };

@@ -662,22 +662,54 @@ pub(crate) fn current_core() -> Option<u32> {
 /// Moves the calling thread off that core, if it may run on another; from then on it may be moved
 /// anywhere that it might before.
 pub(crate) fn leave_core(core: u32) {
+    drop(stay_off(core));
+}
+
+/// Moves the calling thread off that core, and keeps it off until the answer is dropped, by the same thread;
+/// `None`: it may run nowhere else.
+pub(crate) fn stay_off(core: u32) -> Option<Away> {
     let core = core as usize;
-    let Some(allowed) = allowed_cores().filter(|_| core < libc::CPU_SETSIZE as usize) else {
-        return;
-    };
-    let mut others = allowed;
+    let before = allowed_cores().filter(|_| core < libc::CPU_SETSIZE as usize)?;
+    let mut others = before;
     // SAFETY: the core is within the set.
     unsafe { libc::CPU_CLR(core, &mut others) };
     // SAFETY: the set is ours.
     if unsafe { libc::CPU_COUNT(&others) } == 0 {
-        return;
+        return None;
     }
-    for set in [&others, &allowed] {
-        // SAFETY: the set is as large as said, and only read. Where it is refused, all stays as it
-        // was: the second is what the first replaced.
-        unsafe { libc::sched_setaffinity(0, size_of_val(set), set) };
+    allow_cores(&others);
+    Some(Away { before, others })
+}
+
+/// A thread that is kept off a core.
+pub(crate) struct Away {
+    /// Where it might run before.
+    before: libc::cpu_set_t,
+    /// Where it may meanwhile.
+    others: libc::cpu_set_t,
+}
+
+impl std::fmt::Debug for Away {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Away").finish_non_exhaustive()
     }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        // If somebody else has said meanwhile where it may run, that stands.
+        // SAFETY: both sets are ours.
+        let stands = |now: &libc::cpu_set_t| unsafe { libc::CPU_EQUAL(now, &self.others) };
+        if allowed_cores().as_ref().is_some_and(stands) {
+            allow_cores(&self.before);
+        }
+    }
+}
+
+/// Says where the calling thread may run; where that is refused, all stays as it was.
+fn allow_cores(set: &libc::cpu_set_t) {
+    // SAFETY: the set is as large as said, and only read.
+    unsafe { libc::sched_setaffinity(0, size_of_val(set), set) };
 }
 
 /// Where the calling thread may run; `None`: there are more cores than the set has room for, say.
@@ -711,5 +743,35 @@ mod tests {
         assert_eq!(allowed(), before);
         leave_core(u32::MAX); // there is none
         assert_eq!(allowed(), before);
+    }
+
+    #[test]
+    fn who_stays_off_a_core_may_not_run_there_until_he_comes_back() {
+        let before = allowed();
+        let core = current_core().unwrap();
+        let Some(away) = stay_off(core) else {
+            return assert_eq!(before, [core as usize], "there is no other");
+        };
+        assert!(!allowed().contains(&(core as usize)));
+        assert_ne!(current_core(), Some(core));
+        drop(away);
+        assert_eq!(allowed(), before);
+    }
+
+    #[test]
+    fn where_somebody_has_put_a_thread_meanwhile_it_stays() {
+        let before = allowed_cores().unwrap();
+        let core = current_core().unwrap() as usize;
+        let Some(away) = stay_off(core as u32) else {
+            return; // there is no other
+        };
+        // SAFETY: a set of cores is plain bits, of which all may be 0.
+        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the core is within the set.
+        unsafe { libc::CPU_SET(core, &mut one) };
+        allow_cores(&one);
+        drop(away);
+        assert_eq!(allowed(), [core]);
+        allow_cores(&before);
     }
 }

@@ -15,8 +15,8 @@ use crate::sync::ABOUT_A_WAKE_UP;
 pub(crate) trait Store: Send + Sync {
     fn board(&self) -> &Board;
     fn tender(&self) -> &Tender;
-    /// Brings in what is done; whether anything was.
-    fn collect(&self, by: Bringer) -> bool;
+    /// Brings in what is done; of how many slots something was.
+    fn collect(&self, by: Bringer) -> usize;
     /// Brings in what nobody was told of, since nobody slept: items that are done of those that their
     /// workers are at; whether there was anything. To be called before a sleep.
     fn sweep(&self) -> bool;
@@ -207,13 +207,15 @@ impl Tender {
 
     /// The thread's life.
     fn tend(&self, store: &dyn Store) {
+        let mut footing = Footing::new();
         while self.is_needed(store) {
-            Footing::make_way(store.board().flooded_from());
+            footing.get_up();
             // Whoever sits there calls when he leaves.
             if let Some(seat) = self.take_seat() {
-                self.sit(store);
+                self.sit(store, &mut footing);
                 drop(seat);
             }
+            footing.lie_down(store.board().submitted_from());
         }
         self.lock().has_left = true;
         self.change.notify_all();
@@ -238,7 +240,10 @@ impl Tender {
                     };
                     self.sleep(orders, Instant::now().checked_add(grace))
                 }
-                Need::Now | Need::None => self.rest(orders, store),
+                Need::Now | Need::None => {
+                    helped = None;
+                    self.rest(orders, store)
+                }
             };
         }
     }
@@ -268,7 +273,7 @@ impl Tender {
 
     /// Brings in outcomes as long as it is needed. Where tasks come in bursts it is needed again within
     /// moments: it stays for as long as it would take to be woken.
-    fn sit(&self, store: &dyn Store) {
+    fn sit(&self, store: &dyn Store, footing: &mut Footing) {
         let board = store.board();
         let mut helped = None;
         let (mut unneeded, mut idle) = (Idle::new(), Idle::new());
@@ -282,7 +287,9 @@ impl Tender {
                 Stay::Idle => return,
                 Stay::Needed => unneeded = Idle::new(),
             }
-            if store.collect(Bringer::Ours) {
+            let collected = store.collect(Bringer::Ours);
+            footing.step(collected);
+            if collected > 0 {
                 idle = Idle::new();
             } else if idle.is_short() {
                 thread::yield_now();
@@ -291,8 +298,9 @@ impl Tender {
                 let ticket = board.lie_down();
                 let mut is_needed = || matches!(self.stays(store, &mut helped), Stay::Needed);
                 if !store.sweep() && !board.has_done() && is_needed() {
+                    footing.lie_down(board.submitted_from());
                     board.rest(ticket, again);
-                    Footing::make_way(board.flooded_from());
+                    footing.get_up();
                 }
                 board.get_up();
                 idle = Idle::new();
@@ -383,7 +391,7 @@ fn look_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bo
 fn look_on_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
     let mut idle = Idle::new();
     loop {
-        let any = store.collect(Bringer::Users);
+        let collected = store.collect(Bringer::Users);
         if wait.is_over() {
             return true;
         }
@@ -391,7 +399,7 @@ fn look_on_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) ->
             store.sweep();
             return true;
         }
-        if any {
+        if collected > 0 {
             idle = Idle::new();
         } else if !idle.is_short() {
             return false;

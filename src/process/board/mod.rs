@@ -498,17 +498,9 @@ impl<M: Memory> Board<M> {
         self.memory.header().submitted_from.0.set(core);
     }
 
-    /// The core on which a task was submitted last, if more than a few wait: whoever submits has not
-    /// come to an end.
-    pub(crate) fn flooded_from(&self) -> Option<u32> {
-        /// So many are not yet a flood.
-        const FEW: u64 = 8;
-
-        let header = self.memory.header();
-        // ORDERING: Relaxed, both; hints.
-        let tail = header.tail.0.load(Ordering::Relaxed);
-        let waiting = tail.wrapping_sub(header.head.0.load(Ordering::Relaxed));
-        header.submitted_from.0.get().filter(|_| waiting > FEW)
+    /// The core on which a task was submitted last, if any was.
+    pub(crate) fn submitted_from(&self) -> Option<u32> {
+        self.memory.header().submitted_from.0.get()
     }
 
     /// Before the collector sleeps; it looks for work after this, and may then `rest`.
