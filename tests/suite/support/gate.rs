@@ -1,7 +1,7 @@
 //! Meeting points of a trial and its tasks, whether these are threads or processes: named pipes.
 
 use std::fs::{File, OpenOptions, remove_file};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -186,14 +186,25 @@ pub fn hold(held: Held) -> u32 {
 
 impl Fifo {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("concurrent-futures-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        os::mkfifo(&path);
+        let path = loop {
+            let path = Self::next_path();
+            match os::mkfifo(&path) {
+                Ok(()) => break path,
+                // A trial of this number was killed, in an earlier run.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("mkfifo: {error}"),
+            }
+        };
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.unwrap();
         Self { path, file }
+    }
+
+    fn next_path() -> PathBuf {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("concurrent-futures-{}-{number}", std::process::id());
+        std::env::temp_dir().join(name)
     }
 }
 
