@@ -15,7 +15,7 @@ mod shelf;
 use std::io;
 use std::num::NonZero;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -189,7 +189,6 @@ impl<W: Work> Crew<W> {
         shelf: Option<Arc<dyn Shelf<W>>>,
         career: Career<W>,
     ) -> Arc<Self> {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Arc::new(Self {
             state: Mutex::new(State {
                 stage: Stage::Open,
@@ -217,7 +216,7 @@ impl<W: Work> Crew<W> {
             shelf,
             news: AtomicU32::new(0),
             is_refusing: AtomicBool::new(false),
-            max_searchers: cores,
+            max_searchers: cores(),
             watched_from: CoreHint::default(),
             submitted_from: CoreHint::default(),
             origin: fork::Origin::here(),
@@ -850,6 +849,12 @@ impl<W: Work> Crew<W> {
         let waited = event.wait_timeout(state, left);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
+}
+
+/// How many cores the program may use. Asking takes as long as twenty system calls, so it is asked once.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 fn forked() -> Error {

@@ -19,7 +19,7 @@ use crate::process::launch::{Failure, Launch};
 use crate::process::link::{Broken, Link, Reply};
 use crate::process::reentry;
 use crate::process::request::Request;
-use crate::process::subprocess::Subprocess;
+use crate::process::subprocess::{Starter, Subprocess};
 use crate::process::wire::Fault;
 use crate::state::Start;
 use crate::task::{Outgoing, Task};
@@ -119,7 +119,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         };
         let name = self.name.unwrap_or_else(next_name);
         let link = launch
-            .start(0, |_| (), |_| ())
+            .start(0, Starter::Watcher, |_| (), |_| ())
             .map_err(|f| spawn_error(f, &name))?;
         let process = Arc::clone(link.process());
         let attendant = std::thread::Builder::new()

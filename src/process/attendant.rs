@@ -13,6 +13,7 @@ use crate::process::ledger::{Ledger, Legacy};
 use crate::process::link::{Broken, Link, Notice};
 use crate::process::request::Encoded;
 use crate::process::requests::Requests;
+use crate::process::subprocess::Starter;
 
 /// The attendant's life: one worker process after the other, as long as there is need.
 pub(crate) fn attend(
@@ -78,7 +79,8 @@ impl Attendant<'_> {
     }
 
     fn start(&self) -> Result<Link, Failure> {
-        start(self.post, self.launch, self.desks)()
+        // This thread lives longer than the workers that it starts.
+        start(self.post, self.launch, self.desks, Starter::Caller)()
     }
 
     /// Hands tasks to one worker process, until it is lost, has run as many as it may, or there
@@ -201,7 +203,8 @@ impl Attendant<'_> {
     fn have_standby(&mut self) {
         if self.standby.is_none() {
             // Without a thread for it, it is started when its turn comes.
-            self.standby = Standby::start(start(self.post, self.launch, self.desks));
+            let start = start(self.post, self.launch, self.desks, Starter::Watcher);
+            self.standby = Standby::start(start);
         }
     }
 
@@ -266,6 +269,7 @@ fn start(
     post: &Post<Requests>,
     launch: &Arc<Launch>,
     desks: &Arc<Desks>,
+    starter: Starter,
 ) -> impl FnOnce() -> Result<Link, Failure> + Send + 'static + use<> {
     let (crew, index) = (Arc::downgrade(post.crew()), post.index());
     let (launch, desks, seats) = (Arc::clone(launch), Arc::clone(desks), Arc::clone(desks));
@@ -276,6 +280,6 @@ fn start(
             }
         };
         let sit = |process: &_| desks.occupy(index, process);
-        launch.start(index, sit, bereave)
+        launch.start(index, starter, sit, bereave)
     }
 }

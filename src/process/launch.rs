@@ -21,7 +21,7 @@ use crate::process::flag::Flag;
 use crate::process::link::Link;
 use crate::process::memory::manifest::Manifest;
 use crate::process::output::{Output, WorkerStdio};
-use crate::process::subprocess::Subprocess;
+use crate::process::subprocess::{Starter, Subprocess};
 use crate::process::wire::{self, Dialect, Fault, Header, Hello, Kind, Welcome};
 use crate::process::{codec, image, reentry, sys};
 
@@ -106,6 +106,7 @@ impl Launch {
     pub(crate) fn start(
         &self,
         index: usize,
+        starter: Starter,
         spawned: impl FnOnce(&Arc<Subprocess>),
         then: impl FnOnce(u32) + Send + 'static,
     ) -> Result<Link, Failure> {
@@ -114,7 +115,7 @@ impl Launch {
         let ours = Arc::new(ours);
         let started = self
             .command(index, theirs.into())
-            .and_then(|command| Subprocess::start(command, Arc::clone(&ours), then))
+            .and_then(|command| Subprocess::start(command, Arc::clone(&ours), starter, then))
             .map_err(|error| failed(index, &error))?;
         spawned(&started.process);
         let link = Link::new(

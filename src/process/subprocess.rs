@@ -1,7 +1,8 @@
 //! One child process: started, watched until its end, killed, reaped.
 //!
-//! A thread of its own starts the child and waits for it: the kernel tells a worker of its
-//! parent's end by the end of the very thread that started it.
+//! A thread of its own waits for the child. The kernel tells a worker of its parent's end by the end of the
+//! very thread that started it: that is a thread which lives longer than the child, or else the one that
+//! waits.
 
 use std::fmt;
 use std::io;
@@ -78,39 +79,76 @@ pub(crate) struct Started {
     pub(crate) watcher: Watcher,
 }
 
+/// Which thread starts a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Starter {
+    /// The calling one, which lives longer than the child: that is quicker.
+    Caller,
+    /// The one that waits for the child.
+    Watcher,
+}
+
 impl Subprocess {
     /// Starts a child. When it has ended, `link` (our end) is shut down, it is reaped, and `then`
     /// is called with its number, all on the watching thread.
     pub(crate) fn start(
-        mut command: Command,
+        command: Command,
+        link: Arc<UnixStream>,
+        starter: Starter,
+        then: impl FnOnce(u32) + Send + 'static,
+    ) -> io::Result<Started> {
+        match starter {
+            Starter::Caller => Self::start_here(command, link, then),
+            Starter::Watcher => Self::start_there(command, link, then),
+        }
+    }
+
+    /// Starts a child on this thread.
+    fn start_here(
+        command: Command,
+        link: Arc<UnixStream>,
+        then: impl FnOnce(u32) + Send + 'static,
+    ) -> io::Result<Started> {
+        let (process, stderr, inherited) = Self::spawn(command)?;
+        let watch = {
+            let (process, link) = (Arc::clone(&process), Arc::clone(&link));
+            move || {
+                process.watch(&link, inherited);
+                then(process.pid);
+            }
+        };
+        match Watcher::start(watch) {
+            Ok(watcher) => Ok(Started {
+                process,
+                stderr,
+                watcher,
+            }),
+            Err(error) => {
+                process.kill();
+                process.watch(&link, inherited);
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a child on the thread that waits for it.
+    fn start_there(
+        command: Command,
         link: Arc<UnixStream>,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
         let (tell, hear) = crossbeam_channel::bounded(1);
         let watch = move || {
-            let spawned = command.spawn();
-            let inherited = sys::own_peak_memory();
-            // Our copy of the child's end goes with the command.
-            drop(command);
-            let mut child = match spawned {
-                Ok(child) => child,
+            let (process, stderr, inherited) = match Self::spawn(command) {
+                Ok(spawned) => spawned,
                 Err(error) => return drop(tell.send(Err(error))),
             };
-            let process = Arc::new(Self {
-                pid: child.id(),
-                life: Mutex::new(Life::Unreaped),
-                ended: Condvar::new(),
-                origin: Origin::here(),
-                flag: OnceLock::new(),
-            });
-            let stderr = child.stderr.take();
             // The receiver waits for this one message.
             drop(tell.send(Ok((Arc::clone(&process), stderr))));
             process.watch(&link, inherited);
             then(process.pid);
         };
-        let name = "process watcher".to_owned();
-        let watcher = Watcher(thread::Builder::new().name(name).spawn(watch)?);
+        let watcher = Watcher::start(watch)?;
         match hear.recv() {
             Ok(Ok((process, stderr))) => Ok(Started {
                 process,
@@ -123,6 +161,23 @@ impl Subprocess {
             }
             Err(_) => unreachable!("the watcher tells what became of the start"),
         }
+    }
+
+    /// A child, its standard error where it is piped, and the memory that it seems to use at first.
+    fn spawn(mut command: Command) -> io::Result<(Arc<Self>, Option<ChildStderr>, u64)> {
+        let spawned = command.spawn();
+        let inherited = sys::own_peak_memory();
+        // Our copy of the child's end goes with the command.
+        drop(command);
+        let mut child = spawned?;
+        let process = Arc::new(Self {
+            pid: child.id(),
+            life: Mutex::new(Life::Unreaped),
+            ended: Condvar::new(),
+            origin: Origin::here(),
+            flag: OnceLock::new(),
+        });
+        Ok((process, child.stderr.take(), inherited))
     }
 
     /// A process that has ended, and never was: what a test's link has behind it.
@@ -282,6 +337,11 @@ impl Bell for Subprocess {
 }
 
 impl Watcher {
+    fn start(watch: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let name = "process watcher".to_owned();
+        Ok(Self(thread::Builder::new().name(name).spawn(watch)?))
+    }
+
     /// Blocks until the thread is gone; the process is reaped by then.
     pub(crate) fn join(self) {
         // It runs no user code, and does not panic.
