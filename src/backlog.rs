@@ -94,6 +94,7 @@ impl<W: Work> Place<W> {
         std::mem::replace(self, left).into_work()
     }
 
+    #[inline]
     fn into_work(self) -> Option<W> {
         match self {
             Self::Waits(work) => Some(work),
@@ -112,6 +113,7 @@ impl<W: Work> Backlog<W> {
     }
 
     /// Adds new work.
+    #[inline(always)]
     pub(crate) fn push(&self, work: W) {
         let mut back = lock(&self.back);
         back.push(work);
@@ -133,6 +135,7 @@ impl<W: Work> Backlog<W> {
     }
 
     /// The oldest.
+    #[inline]
     pub(crate) fn pop(&self) -> Option<W> {
         let mut front = lock(&self.front);
         if front.waiting.is_empty() {
@@ -207,6 +210,7 @@ impl<W: Work> Half<W> {
         }
     }
 
+    #[inline(always)]
     fn push(&mut self, work: W) {
         self.tasks += work.len();
         self.pieces += 1;
@@ -220,6 +224,7 @@ impl<W: Work> Half<W> {
         }
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<W> {
         let Some(work) = self.waiting.pop_front()?.into_work() else {
             unreachable!("what is withdrawn is not left at the front")

@@ -226,6 +226,7 @@ impl<W: Work> Crew<W> {
     // ---- what the executor asks --------------------------------------------------------------
 
     /// Keeps room for one piece of work; `submit` or `withdraw_admission` uses it up.
+    #[inline]
     pub(crate) fn admit(&self, patience: Patience) -> Admit {
         if self.origin.is_elsewhere() {
             return Admit::Refused(forked());
@@ -256,6 +257,7 @@ impl<W: Work> Crew<W> {
     }
 
     /// What was admitted is not submitted after all.
+    #[inline]
     pub(crate) fn withdraw_admission(&self) {
         if self.limits.max_pending.is_some() {
             self.lock().admitted -= 1;
@@ -264,6 +266,7 @@ impl<W: Work> Crew<W> {
     }
 
     /// Queues work that was admitted for the next free worker, starting one where there is room.
+    #[inline(always)]
     pub(crate) fn submit(self: &Arc<Self>, work: W) -> Submit<W> {
         let submit = self.submit_more(work);
         self.withdraw_admission();
@@ -271,6 +274,7 @@ impl<W: Work> Crew<W> {
     }
 
     /// Queues work whose admission is used up by another part of it.
+    #[inline(always)]
     pub(crate) fn submit_more(self: &Arc<Self>, work: W) -> Submit<W> {
         if self.origin.is_elsewhere() {
             return Submit::Refused(work, forked());

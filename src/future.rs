@@ -140,6 +140,7 @@ pub(crate) enum Verdict {
 }
 
 /// Both ends of a new task.
+#[inline]
 pub(crate) fn pair<T, B: Body<T> + 'static>(body: B) -> (Future<T>, Promise<T, B>) {
     let contract = Arc::new(Contract {
         id: FutureId::first_of(1),

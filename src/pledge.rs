@@ -15,11 +15,13 @@ pub(crate) struct Pledge<P: ?Sized + Settle>(
 
 impl<P: ?Sized + Settle> Pledge<P> {
     /// Of a task that has none.
+    #[inline]
     pub(crate) fn new(task: Arc<P>) -> Self {
         Self(Some(task))
     }
 
     /// The task, to be settled.
+    #[inline]
     pub(crate) fn redeem(mut self) -> Arc<P> {
         match self.0.take() {
             Some(task) => task,

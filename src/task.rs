@@ -115,6 +115,7 @@ impl Task {
     }
 
     /// A task that may travel to a process.
+    #[inline]
     #[track_caller]
     pub(crate) fn portable<A: Payload, R: Payload>(
         options: TaskOptions,
@@ -125,6 +126,7 @@ impl Task {
     }
 
     /// As `portable`, on behalf of a caller at that place.
+    #[inline]
     pub(crate) fn portable_from<A: Payload, R: Payload>(
         location: &'static Location<'static>,
         options: TaskOptions,
@@ -284,6 +286,7 @@ impl Task {
 
     /// Encodes every item for a process, a task's large argument into the room if there is some; those
     /// that cannot be are settled at once.
+    #[inline]
     pub(crate) fn into_outgoing(
         self,
         limit: u64,
@@ -291,8 +294,11 @@ impl Task {
         settled: &mut dyn FnMut(Verdict),
     ) -> Outgoing {
         match self.0 {
-            // SAFETY: this was the pledge.
-            Work::One(job) => unsafe { job.redeem().encode(limit, room, settled) },
+            Work::One(job) => {
+                // SAFETY: this was the pledge.
+                let encoded = unsafe { job.redeem().encode(limit, room, settled) };
+                encoded.map_or(Outgoing::Nothing, |task| Outgoing::One(Pledge::new(task)))
+            }
             Work::Chunk(chunk) => chunk.encode(limit, room, settled),
         }
     }
@@ -398,6 +404,8 @@ trait Job: Settle {
     /// # Safety
     /// The caller had the task's one pledge, and has given it up for this.
     unsafe fn run(self: Arc<Self>, host: &dyn Host);
+    /// The task, encoded; `None`: it could not be, and has settled.
+    ///
     /// # Safety
     /// As `run`.
     unsafe fn encode(
@@ -405,7 +413,7 @@ trait Job: Settle {
         limit: u64,
         room: &dyn Room,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Outgoing;
+    ) -> Option<Arc<dyn Reply>>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -472,7 +480,7 @@ where
         _: u64,
         _: &dyn Room,
         _: &mut dyn FnMut(Verdict),
-    ) -> Outgoing {
+    ) -> Option<Arc<dyn Reply>> {
         unreachable!("only portable tasks reach a process pool")
     }
 
@@ -506,13 +514,13 @@ impl<A: Payload, R: Payload> Job for Contract<R, Errand<A, R>> {
         limit: u64,
         room: &dyn Room,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Outgoing {
+    ) -> Option<Arc<dyn Reply>> {
         // SAFETY: the caller's promise.
         match unsafe { self.body().encode(limit, room) } {
-            Ok(()) => Outgoing::One(Pledge::new(self)),
+            Ok(()) => Some(self),
             Err(error) => {
                 Promise::of(self).settle(Err(error), settled);
-                Outgoing::Nothing
+                None
             }
         }
     }

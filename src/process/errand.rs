@@ -43,6 +43,7 @@ enum Luggage<A> {
 }
 
 impl<A: Payload, R: Payload> Errand<A, R> {
+    #[inline]
     pub(crate) fn new(
         location: &'static Location<'static>,
         options: TaskOptions,
@@ -75,6 +76,7 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     ///
     /// # Safety
     /// The caller holds the task's one promise, or has given it up for this.
+    #[inline]
     pub(crate) unsafe fn take_argument(&self) -> A {
         // SAFETY: the caller's promise.
         match unsafe { self.unload() } {
@@ -91,16 +93,13 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     /// # Safety
     /// The caller holds the task's one promise, or has given it up for this.
     pub(crate) unsafe fn encode(&self, limit: u64, room: &dyn Room) -> Result<(), Error> {
+        if plain::is_number::<A>() {
+            // It stays what it is until it is sent.
+            plain::check_number::<A>(limit)?;
+            return entry::export(self.function).map(|_| ());
+        }
         // SAFETY: the caller's promise.
         let mut argument = unsafe { self.take_argument() };
-        if let Some(number) = Number::of(&argument) {
-            // It stays what it is until it is sent.
-            codec::limited(&number, limit)?;
-            entry::export(self.function)?;
-            // SAFETY: the caller's promise.
-            unsafe { self.load(Luggage::Argument(argument)) };
-            return Ok(());
-        }
         let bytes = unwind::catch(|| codec::pack(&mut argument, limit, room));
         let bytes = bytes.unwrap_or_else(|panic| Err(self.panicked(panic)));
         if std::mem::needs_drop::<A>() {
@@ -124,6 +123,7 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     ///
     /// # Safety
     /// As of [`Holding::replace`].
+    #[inline]
     unsafe fn unload(&self) -> Luggage<A> {
         let nothing = Luggage::Sent(Manifest::default());
         // SAFETY: the caller's promise.
@@ -151,6 +151,7 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     ///
     /// # Safety
     /// As of [`Holding::replace`].
+    #[inline]
     unsafe fn load(&self, luggage: Luggage<A>) {
         // SAFETY: the caller's promise.
         let taken = unsafe { self.luggage.replace(luggage) };

@@ -159,6 +159,7 @@ impl Ledger {
     }
 
     /// As `take_outcome`, by way of this buffer.
+    #[inline]
     fn take_outcome_by(
         &self,
         books: &mut Books,
@@ -212,6 +213,7 @@ impl Ledger {
 
     /// Takes out a task that has begun. Who leaves it unsettled as he gives up the lock says before
     /// that it runs: it cannot be cancelled any more.
+    #[inline]
     fn remove_task(&self, books: &mut Books, slot: usize) -> Option<Pledge<dyn Reply>> {
         match self.remove(books, slot)?.work {
             Posted::Task { reply, .. } => Some(reply),
@@ -227,6 +229,7 @@ impl Ledger {
         Some(reply)
     }
 
+    #[inline]
     fn remove(&self, books: &mut Books, slot: usize) -> Option<Record> {
         let record = books.records[slot].take()?;
         books.free.push(slot);
@@ -391,6 +394,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The work, where there is none.
+    #[inline]
     fn put_in(&self, books: &mut Books, work: Requests) -> Result<Put, Requests> {
         if !self.make_room(books) {
             return Err(work);
@@ -453,6 +457,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The work, where the ring is full.
+    #[inline]
     fn post(&self, slot: usize, work: Requests) -> Result<(Place, Posted), Requests> {
         let board = &self.board;
         let is_plain = work.is_plain();
@@ -610,6 +615,7 @@ impl Store for Ledger {
 ///
 /// # Errors
 /// The task, where there was none.
+#[inline]
 fn note_posted(
     published: Publish,
     reply: Pledge<dyn Reply>,

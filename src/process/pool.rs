@@ -158,6 +158,7 @@ impl ProcessPoolExecutor {
     }
 
     /// Encodes a task, and queues it.
+    #[inline]
     fn submit_admitted(&self, task: Task) {
         task.attach(self.entry.number());
         if let Some(ledger) = &self.ledger {

@@ -196,6 +196,7 @@ impl ThreadPoolExecutor {
         MapUnordered::local(self, options, f, items.into_iter())
     }
 
+    #[inline]
     fn submit_admitted(&self, task: Task) {
         if let Submit::Refused(task, error) = self.crew.submit(task) {
             task.fail(error);

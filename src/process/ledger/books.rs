@@ -126,6 +126,7 @@ impl Books {
     }
 
     /// Counts an outcome, and brings it to where it was asked for.
+    #[inline]
     pub(super) fn arrival(&mut self, reply: Pledge<dyn Reply>, outcome: Encoded<'_>) -> Arrival {
         let (verdict, news) = reply.arrive(outcome);
         self.counts.count(verdict);
