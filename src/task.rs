@@ -24,7 +24,7 @@ use crate::process::depot::lease::Room;
 use crate::process::entry::{self, Call};
 use crate::process::errand::Errand;
 use crate::process::parcel::{Packer, Part};
-use crate::process::plain::Number;
+use crate::process::plain;
 use crate::process::request::Reply;
 use crate::state::{Outcome, Start};
 use crate::timer::Watched;
@@ -844,11 +844,11 @@ fn pack_items<A: Payload>(
     packing: &mut Packing<'_>,
 ) -> Result<(), Error> {
     let (prefix, limit) = (packing.prefix, packing.limit);
+    let is_number = plain::is_number::<A>() && plain::check_number::<A>(limit).is_ok();
     while let Some((index, argument)) = items.pop_front() {
         packing.at = index;
-        if let (Some(number), true) = (Number::of(&argument), prefix.is_none()) {
-            let number = codec::limited(&number, limit)?;
-            packing.bytes += packing.packer.add_few(index, packing.room, number)?;
+        if let (true, None, Some(bytes)) = (is_number, prefix, plain::bytes_of(&argument)) {
+            packing.bytes += packing.packer.add_few(index, packing.room, bytes)?;
             continue;
         }
         let encode = |to: &mut Vec<u8>| {

@@ -107,6 +107,8 @@ struct Server {
     progress: Arc<Progress>,
     /// This process, and no forked copy of it.
     origin: Origin,
+    /// Where user code prints: asking for it anew takes a while.
+    stdout: io::Stdout,
 }
 
 impl Server {
@@ -165,6 +167,7 @@ impl Server {
             drops: Cell::new(0),
             progress: Arc::default(),
             origin: Origin::here(),
+            stdout: io::stdout(),
         })
     }
 
@@ -181,7 +184,7 @@ impl Server {
             Told::Close(code) => code,
             Told::Resume => 0,
         });
-        flush();
+        self.flush();
         match code {
             Ok(code) => exit(code),
             // The parent is gone, or cannot be understood: there is nobody to tell.
@@ -197,7 +200,7 @@ impl Server {
                 report = fault.to_body();
             }
         }
-        flush();
+        self.flush();
         self.channel.send(&[&wire::frame(Kind::Ready, &report)])
     }
 
@@ -236,12 +239,19 @@ impl Server {
         outcome
     }
 
+    /// Brings out what user code has printed.
+    fn flush(&self) {
+        // A closed stdout is the user's affair.
+        let _ = (&self.stdout).flush();
+        sys::flush_c_output();
+    }
+
     /// A task has ended, and nobody has heard of it.
     fn wind_up(&self) {
         if self.origin.is_elsewhere() {
             sys::vanish(); // a copy that the task forked: the outcome is the original's to tell
         }
-        flush();
+        self.flush();
     }
 
     /// Runs a task whose argument is in the depot.
@@ -646,11 +656,4 @@ fn fault_of<R>(outcome: Result<Result<R, Error>, Panic>) -> Result<R, Fault> {
         Ok(Err(other)) => Err(Fault::Encode(other.to_string())),
         Err(panic) => Err(Fault::Panicked(panic)),
     }
-}
-
-/// Brings out what user code has printed.
-fn flush() {
-    // A closed stdout is the user's affair.
-    let _ = io::stdout().flush();
-    sys::flush_c_output();
 }

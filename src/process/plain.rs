@@ -43,6 +43,7 @@ pub(crate) struct Number {
 
 impl Number {
     /// Those of a value, if it is one.
+    #[inline]
     pub(crate) fn of<T: 'static>(value: &T) -> Option<Self> {
         if !is_number::<T>() {
             return None;
@@ -58,6 +59,7 @@ impl Number {
 impl Deref for Number {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
