@@ -13,19 +13,17 @@
 use std::time::{Duration, Instant};
 
 use crate::process::sys::{self, Away};
+use crate::restraint::Restraint;
 
 /// What a worker knows of where it stands.
 #[derive(Debug)]
 pub(crate) struct Footing {
     /// When it had run out of tasks last.
     last: Option<Instant>,
-    /// How often in a row it did so soon after the time before, on the core of who waited.
-    rounds: u32,
-    /// After how many of those it moves: more if it has gained little by it the last time, since moving
-    /// costs as much as some of them.
-    patience: u32,
-    /// How many quick rounds there were elsewhere since it has moved last.
-    gained: u32,
+    /// Whether it leaves the core of who waits.
+    from_waiter: Restraint,
+    /// Whether it leaves the core of who sends items of maps.
+    from_sender: Restraint,
     /// Since when it is awake; `None`: it is not.
     awake_since: Option<Instant>,
     /// How many tasks it has run since it was judged last.
@@ -41,9 +39,6 @@ pub(crate) struct Footing {
 /// Rounds that take longer than this gain nothing by it.
 const QUICK: Duration = Duration::from_micros(30);
 
-/// That many of them are no accident.
-const SOME_ROUNDS: u32 = 32;
-
 /// Tasks that take less than this are short.
 const SHORT: Duration = Duration::from_micros(2);
 
@@ -58,9 +53,8 @@ impl Footing {
     pub(crate) const fn new() -> Self {
         Self {
             last: None,
-            rounds: 0,
-            patience: SOME_ROUNDS,
-            gained: SOME_ROUNDS,
+            from_waiter: Restraint::new(),
+            from_sender: Restraint::new(),
             awake_since: None,
             steps: 0,
             awake: Duration::ZERO,
@@ -113,22 +107,15 @@ impl Footing {
     /// The worker has run items of a map, which took so long, each; they were submitted on that core.
     pub(crate) fn run_items(&mut self, each: Duration, submitted_from: Option<u32>) {
         if let Some(core) = submitted_from.filter(|_| each < SHORT_ITEM) {
-            if self.is_to_leave(core, sys::current_core()) {
-                sys::leave_core(core);
-            }
+            yield_core(&mut self.from_sender, core);
         }
     }
 
     /// The worker has run out of tasks; somebody looks for outcomes on that core, if anybody does.
     pub(crate) fn pause(&mut self, watched_from: Option<u32>) {
-        let is_quick = self.is_quick();
-        match watched_from {
-            Some(core) if is_quick => {
-                if self.is_to_leave(core, sys::current_core()) {
-                    sys::leave_core(core);
-                }
-            }
-            _ => self.rounds = 0,
+        match (self.is_quick(), watched_from) {
+            (true, Some(core)) => yield_core(&mut self.from_waiter, core),
+            _ => self.from_waiter.forget(),
         }
     }
 
@@ -138,47 +125,14 @@ impl Footing {
         let last = self.last.replace(now);
         last.is_some_and(|last| now.duration_since(last) < QUICK)
     }
-
-    /// There was a quick round, and somebody looks on that core: whether the worker, on its own, is to go
-    /// elsewhere.
-    fn is_to_leave(&mut self, watched_from: u32, own: Option<u32>) -> bool {
-        if own != Some(watched_from) {
-            self.rounds = 0;
-            self.gained = self.gained.saturating_add(1);
-            return false;
-        }
-        self.rounds += 1;
-        if self.rounds < self.patience {
-            return false;
-        }
-        self.rounds = 0;
-        self.patience = match std::mem::take(&mut self.gained) {
-            SOME_ROUNDS.. => SOME_ROUNDS,
-            _ => self.patience.saturating_mul(2),
-        };
-        true
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many rounds it takes on the waiter's core until the worker leaves.
-    fn rounds_until_it_leaves(footing: &mut Footing) -> u32 {
-        (1..).find(|_| footing.is_to_leave(0, Some(0))).unwrap()
-    }
-
-    #[test]
-    fn who_gains_nothing_by_leaving_is_more_patient_the_next_time() {
-        let mut footing = Footing::new();
-        assert_eq!(rounds_until_it_leaves(&mut footing), SOME_ROUNDS);
-        assert_eq!(rounds_until_it_leaves(&mut footing), SOME_ROUNDS);
-        assert_eq!(rounds_until_it_leaves(&mut footing), 2 * SOME_ROUNDS);
-        for _ in 0..SOME_ROUNDS {
-            assert!(!footing.is_to_leave(0, Some(1)), "it is elsewhere");
-        }
-        let _ = rounds_until_it_leaves(&mut footing);
-        assert_eq!(footing.patience, SOME_ROUNDS, "it was worth it");
+/// There was a round, while somebody else needed that core: leaves it, if it is the caller's own, and restraint
+/// is over.
+fn yield_core(restraint: &mut Restraint, core: u32) {
+    if sys::current_core() != Some(core) {
+        restraint.gain();
+    } else if restraint.is_over() {
+        sys::leave_core(core);
     }
 }

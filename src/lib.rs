@@ -30,6 +30,7 @@ mod backlog;
 mod duty;
 mod gait;
 mod core_hint;
+mod restraint;
 mod footing;
 mod payload;
 mod pledge;

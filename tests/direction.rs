@@ -35,6 +35,7 @@ const LAYERS: &[&str] = &[
     // Memory that many processes read, and what a task needs to know of its travels.
     "core_hint",
     "process::sys",
+    "restraint",
     "footing",
     "process::depot::blocks",
     "process::depot::lease",
