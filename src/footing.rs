@@ -6,9 +6,9 @@
 //! times in a row from that same core moves to another, and is free to be moved back.
 //!
 //! Who is woken for a flood of tasks on the core of who submits them waits there for some milliseconds, and
-//! then finds little to do. So he sleeps elsewhere, and is woken there. A worker does so only where tasks are
-//! so short that it takes as long to submit them: others are worth a core each. For items of a map the same
-//! is true while it runs them.
+//! then finds little to do. So he goes elsewhere, and from then on sleeps, and is woken, elsewhere. A worker
+//! does so only where tasks are so short that it takes as long to submit them: others are worth a core each.
+//! For items of a map the same is true while it runs them.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,9 @@ pub(crate) struct Footing {
     awake: Duration,
     /// Whether those that it was judged by were short.
     is_hasty: bool,
-    /// Kept while it sleeps, if it is kept off a core meanwhile.
+    /// For how many times it is to be kept off the submitter's core while it sleeps.
+    keep_off: u32,
+    /// Kept while it sleeps, if it is.
     away: Option<Away>,
 }
 
@@ -45,6 +47,9 @@ const SHORT: Duration = Duration::from_micros(2);
 /// Items that take less than this are short: who sends them, and reads what comes of them, needs a core for
 /// about a quarter of the time.
 const SHORT_ITEM: Duration = Duration::from_nanos(150);
+
+/// Staying off a core takes some system calls each time: it ends after so many, until it is needed again.
+const MANY_SLEEPS: u32 = 1024;
 
 /// Fewer tasks than this tell little.
 const SEVERAL: u32 = 64;
@@ -59,6 +64,7 @@ impl Footing {
             steps: 0,
             awake: Duration::ZERO,
             is_hasty: false,
+            keep_off: 0,
             away: None,
         }
     }
@@ -69,8 +75,8 @@ impl Footing {
         self.steps = self.steps.saturating_add(tasks);
     }
 
-    /// The worker is about to sleep; a task was submitted last on that core, if any was. If those that it
-    /// ran lately were short, it sleeps elsewhere, where it is woken, too.
+    /// The worker is about to sleep; a task was submitted last on that core, if any was. If it was woken there
+    /// lately, for short tasks, it sleeps elsewhere, where it is woken, too.
     pub(crate) fn lie_down(&mut self, submitted_from: Option<u32>) {
         if let Some(since) = self.awake_since.take() {
             self.awake += since.elapsed();
@@ -79,8 +85,10 @@ impl Footing {
             self.is_hasty = self.awake / self.steps < SHORT;
             (self.steps, self.awake) = (0, Duration::ZERO);
         }
-        let core = submitted_from.filter(|_| self.is_hasty);
-        self.away = core.and_then(sys::stay_off);
+        if self.keep_off > 0 {
+            self.keep_off -= 1;
+            self.away = submitted_from.and_then(sys::stay_off);
+        }
     }
 
     /// Whether looking for short tasks here would keep who submits them from it, and he the worker: he is
@@ -96,12 +104,20 @@ impl Footing {
             && submitted_from == sys::current_core()
     }
 
-    /// The worker is up, whether it has slept or not; from now on it may be moved anywhere.
-    pub(crate) fn get_up(&mut self) {
-        if self.awake_since.is_none() {
-            self.away = None;
-            self.awake_since = Some(Instant::now());
+    /// The worker is up, whether it has slept or not; a task was submitted last on that core, if any was.
+    /// From now on it may be moved anywhere.
+    pub(crate) fn get_up(&mut self, submitted_from: Option<u32>) {
+        if self.awake_since.is_some() {
+            return;
         }
+        self.away = None;
+        if let Some(core) = submitted_from.filter(|_| self.is_hasty) {
+            if sys::current_core() == Some(core) {
+                self.keep_off = MANY_SLEEPS;
+                sys::leave_core(core);
+            }
+        }
+        self.awake_since = Some(Instant::now());
     }
 
     /// The worker has run items of a map, which took so long, each; they were submitted on that core.

@@ -131,7 +131,8 @@ impl<W: Work> Post<W> {
 
     fn wait_for_work(&self) -> Option<W> {
         let work = self.wait_in_crew();
-        self.footing.borrow_mut().get_up();
+        let submitted_from = self.crew.submitted_from.get();
+        self.footing.borrow_mut().get_up(submitted_from);
         work
     }
 

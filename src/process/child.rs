@@ -501,7 +501,7 @@ impl<'a> Hand<'a> {
         }
         self.footing.lie_down(submitted_from);
         self.board.sleep(self.me, || self.server.is_untidy());
-        self.footing.get_up();
+        self.footing.get_up(self.board.submitted_from());
         self.server.tidy_up();
     }
 }
