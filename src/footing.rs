@@ -49,7 +49,7 @@ const SHORT: Duration = Duration::from_micros(2);
 const SHORT_ITEM: Duration = Duration::from_nanos(150);
 
 /// Staying off a core takes some system calls each time: it ends after so many, until it is needed again.
-const MANY_SLEEPS: u32 = 1024;
+const MANY_SLEEPS: u32 = 256;
 
 /// Fewer tasks than this tell little.
 const SEVERAL: u32 = 64;
@@ -104,18 +104,19 @@ impl Footing {
             && submitted_from == sys::current_core()
     }
 
-    /// The worker is up, whether it has slept or not; a task was submitted last on that core, if any was.
-    /// From now on it may be moved anywhere.
-    pub(crate) fn get_up(&mut self, submitted_from: Option<u32>) {
+    /// The worker is up, whether it has slept or not; somebody looks for outcomes, and a task was submitted
+    /// last, on these cores, if any was. From now on it may be moved anywhere.
+    pub(crate) fn get_up(&mut self, watched_from: Option<u32>, submitted_from: Option<u32>) {
         if self.awake_since.is_some() {
             return;
         }
         self.away = None;
-        if let Some(core) = submitted_from.filter(|_| self.is_hasty) {
-            if sys::current_core() == Some(core) {
-                self.keep_off = MANY_SLEEPS;
-                sys::leave_core(core);
-            }
+        if let (true, Some(core)) = (
+            self.is_in_the_way(watched_from, submitted_from),
+            submitted_from,
+        ) {
+            self.keep_off = MANY_SLEEPS;
+            sys::leave_core(core);
         }
         self.awake_since = Some(Instant::now());
     }

@@ -132,7 +132,10 @@ impl<W: Work> Post<W> {
     fn wait_for_work(&self) -> Option<W> {
         let work = self.wait_in_crew();
         let submitted_from = self.crew.submitted_from.get();
-        self.footing.borrow_mut().get_up(submitted_from);
+        let watched_from = self.crew.watched_from.get();
+        self.footing
+            .borrow_mut()
+            .get_up(watched_from, submitted_from);
         work
     }
 

@@ -501,7 +501,9 @@ impl<'a> Hand<'a> {
         }
         self.footing.lie_down(submitted_from);
         self.board.sleep(self.me, || self.server.is_untidy());
-        self.footing.get_up(self.board.submitted_from());
+        let watched_from = self.board.watched_from();
+        self.footing
+            .get_up(watched_from, self.board.submitted_from());
         self.server.tidy_up();
     }
 }

@@ -209,7 +209,8 @@ impl Tender {
     fn tend(&self, store: &dyn Store) {
         let mut footing = Footing::new();
         while self.is_needed(store) {
-            footing.get_up(store.board().submitted_from());
+            let board = store.board();
+            footing.get_up(board.watched_from(), board.submitted_from());
             // Whoever sits there calls when he leaves.
             if let Some(seat) = self.take_seat() {
                 self.sit(store, &mut footing);
@@ -300,7 +301,7 @@ impl Tender {
                 if !store.sweep() && !board.has_done() && is_needed() {
                     footing.lie_down(board.submitted_from());
                     board.rest(ticket, again);
-                    footing.get_up(board.submitted_from());
+                    footing.get_up(board.watched_from(), board.submitted_from());
                 }
                 board.get_up();
                 idle = Idle::new();
