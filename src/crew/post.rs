@@ -166,12 +166,8 @@ impl<W: Work> Post<W> {
                 self.duty.set(Status::Bereft);
                 return None;
             }
-            let is_in_the_way = self
-                .footing
-                .borrow()
-                .is_in_the_way(crew.watched_from.get(), crew.submitted_from.get());
             let may_search = !has_searched && state.searchers < crew.max_searchers;
-            state = if may_search && !is_in_the_way {
+            state = if may_search {
                 has_searched = true;
                 self.search(state, seen)
             } else {
