@@ -654,6 +654,9 @@ pub(crate) fn vanish() -> ! {
 
 /// The core that the calling thread runs on, if that is known.
 pub(crate) fn current_core() -> Option<u32> {
+    if cfg!(miri) {
+        return None; // it knows of none
+    }
     // SAFETY: sched_getcpu reads nothing of ours.
     let core = unsafe { libc::sched_getcpu() };
     u32::try_from(core).ok()
