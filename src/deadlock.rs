@@ -148,6 +148,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::owner::FullPool;
 
     /// Names of threads that once were.
     fn threads<const N: usize>() -> [ThreadId; N] {
@@ -207,34 +208,12 @@ mod tests {
         assert!(stuck(&places).is_empty());
     }
 
-    /// A full pool of these workers, in which whatever is asked for is queued.
-    struct Pool(Vec<ThreadId>);
-
-    impl Owner for Pool {
-        fn withdrawn(&self, _: FutureId) {}
-        fn abandon(&self, _: FutureId, _: FutureId) {}
-        fn kill(&self, _: FutureId) -> bool {
-            false
-        }
-        fn expired(&self, _: FutureId) {}
-        fn place(&self, _: FutureId) -> Place {
-            Place::Queued {
-                workers: self.0.clone(),
-                may_grow: false,
-            }
-        }
-        fn workers(&self) -> Vec<ThreadId> {
-            self.0.clone()
-        }
-        fn refuse(&self, _: FutureId) {}
-    }
-
     #[test]
     fn workers_that_wait_for_the_end_of_their_pool_do_not_wait_for_each_other() {
         let [a, b, c, d] = threads();
         let task = FutureId::from_number(1);
         let victim = |workers: &[ThreadId], who: &[ThreadId], me| {
-            let pool: Arc<dyn Owner> = Arc::new(Pool(workers.to_vec()));
+            let pool: Arc<dyn Owner> = Arc::new(FullPool(workers.to_vec()));
             let wait = |&thread: &ThreadId| match thread {
                 waiter if waiter == d => (d, vec![Awaited::Task(Some(Arc::clone(&pool)), task)]),
                 _ => (thread, vec![Awaited::Pool(Arc::clone(&pool))]),

@@ -112,27 +112,15 @@ impl Belonging {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::future_id::FutureId;
-    use crate::owner::Place as Whereabouts;
+    use crate::owner::FullPool;
 
-    struct Pool;
-
-    impl Owner for Pool {
-        fn withdrawn(&self, _: FutureId) {}
-        fn abandon(&self, _: FutureId, _: FutureId) {}
-        fn kill(&self, _: FutureId) -> bool {
-            false
-        }
-        fn expired(&self, _: FutureId) {}
-        fn place(&self, _: FutureId) -> Whereabouts {
-            Whereabouts::Elsewhere
-        }
-        fn refuse(&self, _: FutureId) {}
+    fn pool() -> Arc<dyn Owner> {
+        Arc::new(FullPool(Vec::new()))
     }
 
     #[test]
     fn a_pool_is_found_until_it_leaves_and_no_other_in_its_place() {
-        let (one, other): (Arc<dyn Owner>, Arc<dyn Owner>) = (Arc::new(Pool), Arc::new(Pool));
+        let (one, other) = (pool(), pool());
         let entry = enter(&one);
         let belonging = Belonging::default();
         assert!(belonging.pool().is_none(), "it belongs to none");
@@ -148,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_entry_keeps_no_pool_alive() {
-        let pool: Arc<dyn Owner> = Arc::new(Pool);
+        let pool = pool();
         let entry = enter(&pool);
         let belonging = Belonging::default();
         belonging.set(entry.number());

@@ -91,17 +91,15 @@ impl Footing {
         }
     }
 
-    /// Whether looking for short tasks here would keep who submits them from it, and he the worker: he is
-    /// on the same core, and does not wait.
-    pub(crate) fn is_in_the_way(
+    /// The worker's own core, if to look for short tasks there would keep who submits them from it, and he the
+    /// worker: he is on the same, and does not wait.
+    pub(crate) fn in_the_way(
         &self,
         watched_from: Option<u32>,
         submitted_from: Option<u32>,
-    ) -> bool {
-        self.is_hasty
-            && watched_from.is_none()
-            && submitted_from.is_some()
-            && submitted_from == sys::current_core()
+    ) -> Option<u32> {
+        let core = submitted_from.filter(|_| self.is_hasty && watched_from.is_none())?;
+        (sys::current_core() == Some(core)).then_some(core)
     }
 
     /// The worker is up, whether it has slept or not; somebody looks for outcomes, and a task was submitted
@@ -111,10 +109,7 @@ impl Footing {
             return;
         }
         self.away = None;
-        if let (true, Some(core)) = (
-            self.is_in_the_way(watched_from, submitted_from),
-            submitted_from,
-        ) {
+        if let Some(core) = self.in_the_way(watched_from, submitted_from) {
             self.keep_off = MANY_SLEEPS;
             sys::leave_core(core);
         }

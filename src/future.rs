@@ -109,17 +109,6 @@ pub(crate) struct News {
     pub(crate) remains: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-impl News {
-    /// Nobody.
-    pub(crate) const fn none() -> Self {
-        Self {
-            wakeups: Wakeups::none(),
-            opens: None,
-            remains: None,
-        }
-    }
-}
-
 /// A task whose limit may pass while it runs.
 pub(crate) trait Expire: Send + Sync {
     /// Settles it as timed out, unless it has settled.

@@ -97,3 +97,27 @@ pub(crate) enum Place {
     /// Where its end does not depend on threads of pools, or at its end.
     Elsewhere,
 }
+
+/// A full pool of these workers, in which whatever is asked for is queued.
+#[cfg(test)]
+pub(crate) struct FullPool(pub(crate) Vec<ThreadId>);
+
+#[cfg(test)]
+impl Owner for FullPool {
+    fn withdrawn(&self, _: FutureId) {}
+    fn abandon(&self, _: FutureId, _: FutureId) {}
+    fn kill(&self, _: FutureId) -> bool {
+        false
+    }
+    fn expired(&self, _: FutureId) {}
+    fn place(&self, _: FutureId) -> Place {
+        Place::Queued {
+            workers: self.0.clone(),
+            may_grow: false,
+        }
+    }
+    fn workers(&self) -> Vec<ThreadId> {
+        self.0.clone()
+    }
+    fn refuse(&self, _: FutureId) {}
+}

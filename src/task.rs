@@ -844,7 +844,7 @@ fn pack_items<A: Payload>(
     packing: &mut Packing<'_>,
 ) -> Result<(), Error> {
     let (prefix, limit) = (packing.prefix, packing.limit);
-    let is_number = plain::is_number::<A>() && plain::check_number::<A>(limit).is_ok();
+    let is_number = plain::is_number::<A>() && codec::check_size(size_of::<A>(), limit).is_ok();
     while let Some((index, argument)) = items.pop_front() {
         packing.at = index;
         if let (true, None, Some(bytes)) = (is_number, prefix, plain::bytes_of(&argument)) {

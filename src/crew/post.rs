@@ -166,13 +166,12 @@ impl<W: Work> Post<W> {
                 self.duty.set(Status::Bereft);
                 return None;
             }
-            let may_search = !has_searched && state.searchers < crew.max_searchers;
-            state = if may_search {
-                has_searched = true;
-                self.search(state, seen)
-            } else {
+            state = if has_searched || state.searchers >= crew.max_searchers {
                 has_searched = false;
                 self.sleep(state, patience)
+            } else {
+                has_searched = true;
+                self.search(state, seen)
             };
         }
     }

@@ -230,7 +230,7 @@ impl Server {
         Ok(Told::Close(code))
     }
 
-    /// Runs a task; the rest of the process hears of it before anybody does.
+    /// Runs a task, and brings out what it has printed before anybody hears of it.
     fn run(&self, call: Call, argument: Argument<'_>, room: &dyn Room) -> Result<Bytes, Fault> {
         self.tidy_up();
         self.progress.begin_task();
@@ -490,8 +490,8 @@ impl<'a> Hand<'a> {
     fn wait(&mut self) {
         let watched_from = self.board.watched_from();
         let submitted_from = self.board.submitted_from();
-        let is_in_the_way = self.footing.is_in_the_way(watched_from, submitted_from);
-        if !is_in_the_way && self.board.begin_search(self.me) == Step::Taken {
+        let in_the_way = self.footing.in_the_way(watched_from, submitted_from);
+        if in_the_way.is_none() && self.board.begin_search(self.me) == Step::Taken {
             self.footing.pause(watched_from);
             look_around(|| self.board.has_ready() || self.board.is_closing());
             self.board.end_search();

@@ -63,10 +63,18 @@ pub(crate) fn pack<T: Serialize + 'static>(
     }
 }
 
-pub(crate) fn limited(bytes: &[u8], limit: u64) -> Result<&[u8], Error> {
-    let size = bytes.len() as u64;
+fn limited(bytes: &[u8], limit: u64) -> Result<&[u8], Error> {
+    check_size(bytes.len(), limit).map(|()| bytes)
+}
+
+/// Whether so many bytes are no more than the limit.
+///
+/// # Errors
+/// `TooLarge` if they are more.
+pub(crate) fn check_size(size: usize, limit: u64) -> Result<(), Error> {
+    let size = size as u64;
     match size <= limit {
-        true => Ok(bytes),
+        true => Ok(()),
         false => Err(Error::TooLarge { size, limit }),
     }
 }
@@ -310,10 +318,7 @@ mod format {
     ) -> Result<(), Error> {
         let words = |error: postcard::Error| Error::Encode(error.to_string().into());
         let size = postcard::experimental::serialized_size(value).map_err(words)?;
-        if size as u64 > limit {
-            let size = size as u64;
-            return Err(Error::TooLarge { size, limit });
-        }
+        super::check_size(size, limit)?;
         postcard::serialize_with_flavor(value, Behind(into)).map_err(words)
     }
 

@@ -95,7 +95,7 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     pub(crate) unsafe fn encode(&self, limit: u64, room: &dyn Room) -> Result<(), Error> {
         if plain::is_number::<A>() {
             // It stays what it is until it is sent.
-            plain::check_number::<A>(limit)?;
+            codec::check_size(size_of::<A>(), limit)?;
             return entry::export(self.function).map(|_| ());
         }
         // SAFETY: the caller's promise.

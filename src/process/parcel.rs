@@ -19,7 +19,7 @@ use crate::process::entry::Call;
 use crate::process::items::Items;
 use crate::process::memory::manifest::Manifest;
 use crate::process::request::{Encoded, Reply, Request};
-use crate::state::Start;
+use crate::state::{Start, Wakeups};
 
 /// Some consecutive items of a map's chunk, encoded. Dropping it cancels them.
 pub(crate) struct Parcel {
@@ -372,9 +372,10 @@ impl Reply for ItemReply {
             }
         };
         let news = News {
+            wakeups: Wakeups::none(),
+            opens: None,
             // The last to know of the batch, whose map is gone, drops what nobody has read of it.
             remains: Some(self),
-            ..News::none()
         };
         (verdict, Some(Box::new(news)))
     }

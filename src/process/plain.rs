@@ -6,7 +6,6 @@ use std::ops::Deref;
 
 use bytemuck::{Pod, cast_slice, pod_collect_to_vec, pod_read_unaligned};
 
-use crate::error::Error;
 use crate::process::depot::lease::Lease;
 use crate::process::sys;
 
@@ -98,18 +97,6 @@ pub(crate) fn is_number<T: 'static>() -> bool {
         };
     }
     is_any_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128)
-}
-
-/// Whether numbers of this type have no more bytes than this.
-///
-/// # Errors
-/// `TooLarge` if they have.
-pub(crate) fn check_number<T: 'static>(limit: u64) -> Result<(), Error> {
-    let size = size_of::<T>() as u64;
-    match size <= limit {
-        true => Ok(()),
-        false => Err(Error::TooLarge { size, limit }),
-    }
 }
 
 /// The number that these are the bytes of; `None` for types that are none, and where it has not so many.
