@@ -40,7 +40,7 @@ use crate::timer;
 use crate::unwind::discard;
 use crate::worker::Progress;
 
-pub(crate) use post::{Conclude, Next, Post};
+pub(crate) use post::{Conclude, Next, Post, Tenure};
 pub(crate) use shelf::{Load, Shelf};
 
 /// Starts in a row that may fail while no worker is ready.
@@ -116,6 +116,8 @@ struct State {
     failures: u32,
     /// Starts that were interrupted since the last that was not.
     interruptions: u32,
+    /// Workers lost in a row that had begun nothing.
+    barren: u32,
     /// Workers lost and not replaced so far.
     lost: usize,
     /// How many callers of `warm_up` wait for all workers.
@@ -199,6 +201,7 @@ impl<W: Work> Crew<W> {
                 joining: 0,
                 failures: 0,
                 interruptions: 0,
+                barren: 0,
                 lost: 0,
                 warming: 0,
                 searchers: 0,
@@ -566,6 +569,14 @@ impl<W: Work> Crew<W> {
         };
         drop(state);
         work.fail(&error, &mut |verdict| self.count(verdict));
+    }
+
+    /// There may be more on the shelf than there was: starts a worker for it, where there is room.
+    pub(crate) fn restaff(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let staffed = self.staff(&mut state);
+        drop(state);
+        self.break_unless(staffed);
     }
 
     /// The process of an idle worker has died.

@@ -173,13 +173,13 @@ fn serve(post: &Post<Job>, fates: &Fates, process: &Mutex<Process>) -> Next {
             lock(process).dead = true; // if it is not yet
             fates.note(job.0, Fate::Killed);
             post.end_of_lost(Verdict::Cancelled);
-            return post.lost();
+            return post.lost(Tenure::Productive);
         }
         fates.note(job.0, Fate::Ran);
         post.end(Verdict::Completed);
     }
     if lock(process).dead {
-        post.lost()
+        post.lost(Tenure::Productive)
     } else {
         Next::Leave
     }

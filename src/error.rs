@@ -50,6 +50,10 @@ pub enum Error {
     /// The worker process died while it ran the task. (`BrokenProcessPool`)
     #[error(transparent)]
     WorkerDied(WorkerDeath),
+    /// A task wrote where it should not, into memory that the pool's processes share, and hit this one: what
+    /// came of it is not known. (nothing in Python: a wrong value, or a hang)
+    #[error(transparent)]
+    MemoryCorrupted(MemoryCorruption),
     /// The pool can run no more tasks. (`BrokenExecutor`)
     #[error("the pool is broken: {0}")]
     BrokenPool(Reason),
@@ -258,6 +262,97 @@ pub(crate) struct DeathReport {
     pub(crate) note: Option<String>,
     /// What the task printed, where that was captured.
     pub(crate) output: Option<String>,
+}
+
+/// A stray write into the memory that a pool's processes share, and the task that it hit.
+///
+/// Workers find their tasks, and the program finds outcomes, in shared memory. A task that writes past
+/// the end of a buffer, or through a wild pointer, may hit what is there of other tasks before it crashes. What
+/// was hit is found out by checksums: such a task ends with this error, and never with another value.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, TaskOptions};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let pool = ProcessPoolExecutor::new(1)?;
+/// match pool.submit(|n: u64| 2 * n, 21).result() {
+///     Ok(value) => assert_eq!(value, 42),
+///     // It may have run: to run it again is for the program to decide.
+///     Err(Error::MemoryCorrupted(hit)) => eprintln!("{hit}; suspect: {:?}", hit.worker()),
+///     Err(other) => return Err(other),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct MemoryCorruption(Arc<CorruptionReport>);
+
+/// What a [`MemoryCorruption`] points to.
+#[derive(Debug)]
+struct CorruptionReport {
+    /// The task that was hit.
+    task: TaskInfo,
+    /// The worker that is suspected, if one is.
+    suspect: Option<Suspect>,
+}
+
+/// A worker that may have written where it should not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Suspect {
+    /// Its index in its pool.
+    pub(crate) worker: usize,
+    /// Its process, and how that ended; `None`: it has not ended.
+    pub(crate) death: Option<(u32, ProcessEnd)>,
+}
+
+impl MemoryCorruption {
+    pub(crate) fn new(task: TaskInfo, suspect: Option<Suspect>) -> Self {
+        Self(Arc::new(CorruptionReport { task, suspect }))
+    }
+
+    /// The task that was hit.
+    #[must_use]
+    pub fn task(&self) -> &TaskInfo {
+        &self.0.task
+    }
+
+    /// The index of the worker that is suspected to have written there: the one that crashed last, or else
+    /// the one whose own outcome was hit; `None` if there is none.
+    #[must_use]
+    pub fn worker(&self) -> Option<usize> {
+        self.0.suspect.map(|suspect| suspect.worker)
+    }
+
+    /// The process of the worker that is suspected, if it has died.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let death = self.0.suspect.and_then(|suspect| suspect.death);
+        death.map(|(pid, _)| pid)
+    }
+}
+
+impl std::error::Error for MemoryCorruption {}
+
+impl fmt::Display for MemoryCorruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CorruptionReport { task, suspect } = &*self.0;
+        write!(
+            f,
+            "memory corruption: what {task} had in shared memory was overwritten"
+        )?;
+        match suspect {
+            None => f.write_str(", by a task that has not crashed"),
+            Some(Suspect {
+                worker,
+                death: Some((pid, end)),
+            }) => write!(f, "; suspected is worker {worker} (pid {pid}), which {end}"),
+            Some(Suspect {
+                worker,
+                death: None,
+            }) => write!(f, "; suspected is a task of worker {worker}"),
+        }
+    }
 }
 
 /// How a process ended.

@@ -46,7 +46,7 @@ pub mod fuzzing;
 /// Types of which any bytes are a value: what [`Shared`] can hold. For bounds, where one writes
 /// functions that take a `Shared<T>` of whatever type.
 pub use bytemuck::Pod;
-pub use error::{Error, PanicInfo, Reason, WorkerDeath};
+pub use error::{Error, MemoryCorruption, PanicInfo, Reason, WorkerDeath};
 pub use executor::{Executor, Stats};
 pub use future::{CancelOnDrop, Future};
 pub use future_id::FutureId;

@@ -115,14 +115,14 @@ loom::lazy_static! {
 /// Stores, and orders that before all SeqCst loads that follow: as a store and a fence would, at half their
 /// price.
 #[cfg(not(loom))]
-pub(crate) fn store_in_order(place: &AtomicU32, value: u32) {
+pub(crate) fn store_in_order(place: &AtomicU64, value: u64) {
     // ORDERING: SeqCst, which is what it is for.
     place.swap(value, Ordering::SeqCst);
 }
 
 /// Stores, and orders that before all loads that follow: loom knows no other way.
 #[cfg(loom)]
-pub(crate) fn store_in_order(place: &AtomicU32, value: u32) {
+pub(crate) fn store_in_order(place: &AtomicU64, value: u64) {
     // ORDERING: Release and SeqCst, which is what it is for.
     place.store(value, Ordering::Release);
     fence(Ordering::SeqCst);

@@ -35,6 +35,8 @@ const LAYERS: &[&str] = &[
     // Memory that many processes read, and what a task needs to know of its travels.
     "core_hint",
     "process::sys",
+    "process::shared_memory",
+    "process::checksum",
     "restraint",
     "footing",
     "process::depot::blocks",
@@ -92,6 +94,7 @@ const LAYERS: &[&str] = &[
     "process::tender",
     "process::herald",
     "process::ledger",
+    "process::ledger::audit",
     "process::ledger::books",
     "process::ledger::items",
     "process::ledger::deaths",

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Crew, MAX_FAILURES, Stage, State};
 use crate::backlog::Work;
@@ -53,6 +53,25 @@ pub(crate) enum Conclude {
     /// The task was killed: its outcome does not count, and the worker is to die.
     Killed,
 }
+
+/// Whether a worker that was lost had begun a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tenure {
+    /// It had, or may have.
+    Productive,
+    /// It had begun none since it was ready.
+    Barren,
+}
+
+/// Workers in a row that may be lost without having begun a task.
+const MAX_BARREN: u32 = 20;
+
+/// How long the second of them waits for its successor; each further one waits twice as long as the one
+/// before it, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the pause between two of them grows to.
+const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
 /// Starts in a row that others may interrupt.
 const MAX_INTERRUPTIONS: u32 = 1000;
@@ -320,13 +339,44 @@ impl<W: Work> Post<W> {
         self.crew.put_back(unbegun);
     }
 
-    /// The worker's process is gone, and what it left behind has been seen to.
-    pub(crate) fn lost(&self) -> Next {
+    /// The worker's process is gone, and what it left behind has been seen to. Breaks the crew where workers
+    /// are lost again and again before they have begun anything, with pauses that become longer: there is
+    /// something that ends them, and each start costs.
+    pub(crate) fn lost(&self, tenure: Tenure) -> Next {
         self.watch.borrow_mut().worker_ended(WorkerEnd::Lost);
         let mut state = self.crew.lock();
         state.lost += 1;
+        state.barren = match tenure {
+            Tenure::Productive => 0,
+            Tenure::Barren => state.barren + 1,
+        };
+        if state.barren >= MAX_BARREN {
+            drop(state);
+            let words = format!(
+                "{MAX_BARREN} workers in a row ended after their start, without having begun a task"
+            );
+            self.crew.break_down(&Error::BrokenPool(words.into()));
+            return Next::Leave;
+        }
         self.duty.set(Status::Starting);
+        let mut state = self.pause(state);
         self.restart_or_leave(&mut state)
+    }
+
+    /// Waits before another worker is started, if the last ones have done nothing; not while the crew is
+    /// being ended.
+    fn pause<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(doublings) = state.barren.checked_sub(2) else {
+            return state;
+        };
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << doublings)
+            .min(LONGEST_PAUSE);
+        let end = Instant::now() + pause;
+        while matches!(state.stage, Stage::Open) && !state.stopping && Instant::now() < end {
+            state = self.crew.sleep_until(&self.crew.change, state, Some(end));
+        }
+        state
     }
 
     /// The worker could not be started. Breaks the crew at the third time in a row.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::backlog::Work;
-use crate::crew::{Next, Post};
+use crate::crew::{Next, Post, Tenure};
 use crate::error::{Error, ProcessEnd};
 use crate::process::conversation::{Conversation, Death, Talked};
 use crate::process::desks::Desks;
@@ -110,7 +110,8 @@ impl Attendant<'_> {
         self.desks.bereave(self.post.index());
         if link.process().end().is_some() {
             link.end_now();
-            self.post.lost()
+            // What it had taken and not begun returns a few times at most.
+            self.post.lost(Tenure::Productive)
         } else {
             link.close();
             Next::Leave
@@ -120,6 +121,12 @@ impl Attendant<'_> {
     /// Stands by a worker that takes tasks by itself, until it is lost or leaves: tells it what does
     /// not fit on the board, and hears of it.
     fn stand_by(&mut self, mut link: Link, ledger: &Ledger) -> Next {
+        if let Err(error) = ledger.enlist(self.post.index()) {
+            link.end_now();
+            self.desks.vacate(self.post.index());
+            let words = format!("no shared memory for worker {}: {error}", self.post.index());
+            return self.post.start_failed(&Error::BrokenPool(words.into()));
+        }
         self.post.ready(link.process().pid());
         link.resume();
         let broken = loop {
@@ -133,18 +140,21 @@ impl Attendant<'_> {
                     };
                     match self.tell(&mut link, requests) {
                         Talked::Lost(next) => {
-                            self.desks.vacate(self.post.index());
-                            let legacies = ledger.bury(self.post.index());
-                            debug_assert!(legacies.is_empty(), "it ran what it was told");
+                            let (_, legacies) = self.bury(&mut link, ledger);
+                            debug_assert!(legacies == Legacies::None, "it ran what it was told");
                             return next;
                         }
-                        Talked::Out | Talked::Spent(_) => link.resume(),
+                        Talked::Out | Talked::Spent(_) => {
+                            ledger.resume(self.post.index());
+                            link.resume();
+                        }
                     }
                 }
+                Ok(Notice::Alarm) => ledger.alarm(),
                 Err(broken) => break broken,
             }
         };
-        self.bury(link, ledger, broken)
+        self.lose(link, ledger, broken)
     }
 
     /// Tells a worker what it has claimed.
@@ -160,14 +170,33 @@ impl Attendant<'_> {
         talked
     }
 
-    /// Sees to what a worker leaves behind that took tasks by itself.
-    fn bury(&mut self, mut link: Link, ledger: &Ledger, broken: Broken) -> Next {
+    /// Sees to the end of a worker that took tasks by itself.
+    fn lose(&mut self, mut link: Link, ledger: &Ledger, broken: Broken) -> Next {
+        let tenure = match ledger.has_claimed(self.post.index()) {
+            true => Tenure::Productive,
+            false => Tenure::Barren,
+        };
+        let (death, legacies) = self.bury_as(&mut link, ledger, broken);
+        let has_left = death.end == ProcessEnd::Exited(0) && ledger.is_closing();
+        match legacies {
+            Legacies::None if has_left => Next::Leave,
+            _ => self.post.lost(tenure),
+        }
+    }
+
+    /// Sees to what a worker leaves behind.
+    fn bury(&self, link: &mut Link, ledger: &Ledger) -> (Death, Legacies) {
+        self.bury_as(link, ledger, Broken::Gone)
+    }
+
+    /// Sees to what a worker leaves behind that was given up for this reason.
+    fn bury_as(&self, link: &mut Link, ledger: &Ledger, broken: Broken) -> (Death, Legacies) {
         let index = self.post.index();
-        let death = Death::of_worker(index, &mut link, self.launch);
+        let death = Death::of_worker(index, link, self.launch);
         self.desks.vacate(index);
-        let legacies = ledger.bury(index);
-        if legacies.is_empty() && ledger.is_closing() && death.end == ProcessEnd::Exited(0) {
-            return Next::Leave;
+        let legacies = ledger.bury(index, death.pid, death.end);
+        if legacies.is_empty() {
+            return (death, Legacies::None);
         }
         let stopping = self.post.stopping();
         for legacy in legacies {
@@ -188,7 +217,7 @@ impl Attendant<'_> {
                 }
             }
         }
-        self.post.lost()
+        (death, Legacies::Some)
     }
 
     /// How many more tasks a worker may run.
@@ -241,6 +270,15 @@ impl Attendant<'_> {
         }
         self.desks.vacate(self.post.index());
     }
+}
+
+/// Whether a dead worker has left anything that was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Legacies {
+    /// It has not.
+    None,
+    /// It has, and that has been seen to.
+    Some,
 }
 
 /// A worker that is getting ready on a thread of its own.

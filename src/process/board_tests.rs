@@ -9,33 +9,57 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 use super::bed::Bed;
-use super::layout::{Header, Line, Memory, Slot};
-use super::{Board, Claim, Form, Place, Progress, Publish, Remains, Step};
+use super::layout::{Bulletin, Control, Desk, Line, Memory, Outcome, Published};
+use super::{
+    Board, Claim, Finish, Form, Place, Progress, Publish, Reading, Remains, Standing, Step,
+};
+use crate::process::checksum::{Key, PrefixSum};
 use crate::process::entry::Call;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::unwind;
 
 /// A board's memory, for two workers.
 struct Heap {
-    header: Header,
+    control: Control,
+    bulletin: Bulletin,
     ring: Vec<AtomicU32>,
-    slots: Vec<Slot>,
+    states: Vec<Line<AtomicU64>>,
+    published: Vec<Published>,
     done: [AtomicU64; 1],
     asleep: [AtomicU64; 1],
     beds: [Line<Bed>; 2],
-    bytes: Vec<UnsafeCell<Vec<u8>>>,
+    desks: [Desk; 2],
+    outcomes: [Vec<Outcome>; 2],
+    arguments: Vec<Bytes>,
+    results: [Vec<Bytes>; 2],
+}
+
+/// Bytes whose readers and writers loom knows.
+type Bytes = UnsafeCell<Vec<u8>>;
+
+fn some<T>(count: usize, new: impl Fn() -> T) -> Vec<T> {
+    (0..count).map(|_| new()).collect()
 }
 
 impl Heap {
     fn new(slots: usize) -> Self {
+        let bytes = || some(slots, || UnsafeCell::new(Vec::new()));
         Self {
-            header: Header::default(),
-            ring: (0..slots).map(|_| AtomicU32::new(0)).collect(),
-            slots: (0..slots).map(|_| Slot::default()).collect(),
+            control: Control::default(),
+            bulletin: Bulletin::default(),
+            ring: some(slots, || AtomicU32::new(0)),
+            states: some(slots, Line::default),
+            published: some(slots, Published::default),
             done: [AtomicU64::new(0)],
             asleep: [AtomicU64::new(0)],
             beds: Default::default(),
-            bytes: (0..slots).map(|_| UnsafeCell::new(Vec::new())).collect(),
+            // As workers leave it when they come.
+            desks: [(); 2].map(|()| Desk {
+                current: AtomicU64::new(key().mask(0)),
+            }),
+            outcomes: [(); 2].map(|()| some(slots, Outcome::default)),
+            arguments: bytes(),
+            results: [(); 2].map(|()| bytes()),
         }
     }
 }
@@ -62,15 +86,40 @@ impl View {
     }
 }
 
+/// Writes bytes behind so many of those that are there.
+fn write(place: &Bytes, offset: usize, bytes: &[u8]) {
+    place.with_mut(|place| {
+        // SAFETY: loom checks that nobody else reaches the bytes meanwhile.
+        let place = unsafe { &mut *place };
+        place.truncate(offset);
+        place.extend(bytes);
+    });
+}
+
+fn read(place: &Bytes, size: usize, into: &mut Vec<u8>) {
+    place.with(|place| {
+        // SAFETY: as above.
+        let bytes = unsafe { &*place };
+        into.clear();
+        into.extend(&bytes[..size]);
+    });
+}
+
 impl Memory for View {
-    fn header(&self) -> &Header {
-        &self.step().header
+    fn control(&self) -> &Control {
+        &self.step().control
+    }
+    fn bulletin(&self) -> &Bulletin {
+        &self.step().bulletin
     }
     fn ring(&self) -> &[AtomicU32] {
         &self.step().ring
     }
-    fn slots(&self) -> &[Slot] {
-        &self.step().slots
+    fn states(&self) -> &[Line<AtomicU64>] {
+        &self.step().states
+    }
+    fn published(&self) -> &[Published] {
+        &self.step().published
     }
     fn done(&self) -> &[AtomicU64] {
         &self.step().done
@@ -81,30 +130,50 @@ impl Memory for View {
     fn beds(&self) -> &[Line<Bed>] {
         &self.step().beds
     }
-    fn write(&self, slot: usize, offset: usize, bytes: &[u8]) {
-        self.step().bytes[slot].with_mut(|place| {
-            // SAFETY: loom checks that nobody else reaches the bytes meanwhile.
-            let place = unsafe { &mut *place };
-            place.truncate(offset);
-            place.extend(bytes);
-        });
+    fn desk(&self, worker: usize) -> Option<&Desk> {
+        self.step().desks.get(worker)
     }
-    fn read(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
-        self.step().bytes[slot].with(|place| {
-            // SAFETY: as above.
-            let bytes = unsafe { &*place };
-            into.clear();
-            into.extend(&bytes[..size]);
-        });
+    fn outcomes(&self, worker: usize) -> Option<&[Outcome]> {
+        self.step().outcomes.get(worker).map(Vec::as_slice)
     }
+    fn write_argument(&self, slot: usize, bytes: &[u8]) {
+        write(&self.step().arguments[slot], 0, bytes);
+    }
+    fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
+        read(&self.step().arguments[slot], size, into);
+    }
+    fn has_room(&self, _: usize, _: usize) -> bool {
+        true
+    }
+    fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]) {
+        write(&self.step().results[worker][slot], offset, bytes);
+    }
+    fn read_result(&self, worker: usize, slot: usize, size: usize, into: &mut Vec<u8>) {
+        read(&self.step().results[worker][slot], size, into);
+    }
+}
+
+/// What all checksums of the models depend on: a random one would make runs differ.
+fn key() -> Key {
+    Key::from_numbers((0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321))
 }
 
 /// A process that lives as long as it likes.
 fn immortal(heap: &Arc<Heap>) -> Board<View> {
-    Board::new(View {
+    let view = View {
         heap: Arc::clone(heap),
         steps_left: None,
-    })
+    };
+    Board::new(view, key())
+}
+
+/// A worker that vanishes after so many looks at the memory.
+fn mortal(heap: &Arc<Heap>, steps: usize) -> Board<View> {
+    let view = View {
+        heap: Arc::clone(heap),
+        steps_left: Some(Counter::new(steps)),
+    };
+    Board::new(view, key())
 }
 
 const CALL: Call = Call {
@@ -133,11 +202,11 @@ fn work(board: &Board<View>, me: usize) -> usize {
         match claim {
             Claim::Task(place, call) => {
                 assert_eq!(call, CALL);
-                if board.finish(place, me, Form::Value, &[argument[0] + 1]) == Step::Taken {
+                if board.finish(place, me, Form::Value, &[argument[0] + 1]) == Finish::Told {
                     count += 1;
                 }
             }
-            Claim::Items(..) | Claim::Stored(..) | Claim::Ticket(_) => {
+            Claim::Items(..) | Claim::Stored(..) | Claim::Ticket(_) | Claim::Corrupt => {
                 panic!("there are only tasks")
             }
             Claim::Empty if is_closing => return count,
@@ -145,7 +214,7 @@ fn work(board: &Board<View>, me: usize) -> usize {
                 if board.begin_search(me) == Step::Taken {
                     board.end_search();
                 }
-                board.sleep(me, || false);
+                board.sleep(me, None, || false);
                 has_waited = true;
             }
         }
@@ -162,7 +231,7 @@ fn collect(board: &Board<View>, places: &[Place]) -> Vec<u8> {
             };
             let mut bytes = Vec::new();
             let outcome = board.outcome(places[at], &mut bytes);
-            assert!(matches!(outcome, Some((Form::Value, _))));
+            assert!(matches!(outcome, Reading::Sound(Form::Value, _)));
             assert!(outcomes[at].replace(bytes[0]).is_none(), "done twice");
         });
         if let Some(all) = outcomes.iter().copied().collect() {
@@ -214,8 +283,8 @@ fn two_workers_run_each_task_once() {
                 let mut argument = Vec::new();
                 let mut count = 0;
                 while let Claim::Task(place, _) = board.claim(me, &mut argument) {
-                    let step = board.finish(place, me, Form::Value, &[argument[0] + 1]);
-                    assert_eq!(step, Step::Taken);
+                    let finish = board.finish(place, me, Form::Value, &[argument[0] + 1]);
+                    assert_eq!(finish, Finish::Told);
                     count += 1;
                 }
                 count
@@ -254,7 +323,10 @@ fn cancel_meets_claim() {
             thread::spawn(move || {
                 let mut argument = Vec::new();
                 match board.claim(0, &mut argument) {
-                    Claim::Task(place, _) => board.finish(place, 0, Form::Value, &[2]),
+                    Claim::Task(place, _) => match board.finish(place, 0, Form::Value, &[2]) {
+                        Finish::Told => Step::Taken,
+                        _ => panic!("nobody has killed it"),
+                    },
                     _ => Step::TooLate,
                 }
             })
@@ -306,7 +378,7 @@ fn kill_meets_finish() {
             thread::spawn(move || {
                 let mut argument = Vec::new();
                 while let Claim::Task(place, _) = board.claim(0, &mut argument) {
-                    if board.finish(place, 0, Form::Value, &[9]) == Step::TooLate {
+                    if board.finish(place, 0, Form::Value, &[9]) == Finish::Killed {
                         return; // it waits for its death
                     }
                 }
@@ -333,10 +405,7 @@ fn a_worker_vanishes_between_any_two_steps() {
         model(move || {
             let heap = Arc::new(Heap::new(2));
             let board = immortal(&heap);
-            let mortal = Board::new(View {
-                heap: Arc::clone(&heap),
-                steps_left: Some(Counter::new(steps)),
-            });
+            let mortal = mortal(&heap, steps);
             let mortal = thread::spawn(move || {
                 // It may get through before it vanishes.
                 let _ = unwind::catch(|| work(&mortal, 0));
@@ -350,10 +419,26 @@ fn a_worker_vanishes_between_any_two_steps() {
             mortal.join().unwrap();
             // As its attendant does, who has seen it dead.
             board.bury(0);
-            let lost = places
-                .iter()
-                .filter(|place| board.remains(**place, 0) == Remains::Running)
-                .count();
+            let mut moved = places.clone();
+            let left = |remains| -> Vec<Place> {
+                let places = places.iter().copied();
+                let left = places.filter(|place| board.remains(*place, 0) == remains);
+                left.collect()
+            };
+            let lost = left(Remains::Running).len();
+            // What it had claimed and not begun is put there once more.
+            let claimed = left(Remains::Claimed);
+            for old in &claimed {
+                let standing = board.standing(*old);
+                assert_eq!(standing, Standing::Claimed(0));
+                assert_eq!(board.withdraw(*old, standing), Step::Taken);
+                let Publish::Published(new) = board.republish(*old) else {
+                    panic!("there is room")
+                };
+                let at = places.iter().position(|place| place == old).unwrap();
+                moved[at] = new;
+            }
+            let places = moved;
             // Another one sees to the rest.
             work(&board, 1);
             let done = |worker| {
@@ -379,17 +464,28 @@ fn publish_items(board: &Board<View>, slot: usize, items: usize) -> Place {
     }
 }
 
+/// How far a worker has come with items each of which comes to a byte.
+fn so_far(done: usize) -> Progress {
+    Progress {
+        done,
+        filled: done,
+        has_begun: false,
+    }
+}
+
 /// Runs the items of the one slot, each of which comes to a byte.
 fn run_items(board: &Board<View>) {
     let Claim::Items(place, call, items) = board.claim(0, &mut Vec::new()) else {
         return; // they were cancelled
     };
     assert_eq!(call, CALL);
+    let (mut results, mut sum) = (Vec::new(), PrefixSum::default());
     for index in 0..items {
-        if board.item_begins(place, index) == Step::TooLate {
+        if board.item_begins(place, 0, so_far(index)) == Step::TooLate {
             break;
         }
-        board.item_ends(place, index, &[index as u8 + 1], index + 1);
+        results.push(index as u8 + 1);
+        board.item_ends(place, 0, index + 1, (&results, 1), &mut sum);
     }
     let _ = board.finish_items(place, 0, Form::Items, 1);
 }
@@ -403,25 +499,30 @@ fn a_worker_vanishes_between_any_two_steps_of_its_items() {
             let heap = Arc::new(Heap::new(1));
             let board = immortal(&heap);
             let place = publish_items(&board, 0, 2);
-            let mortal = Board::new(View {
-                heap: Arc::clone(&heap),
-                steps_left: Some(Counter::new(steps)),
-            });
+            let mortal = mortal(&heap, steps);
             let mortal = thread::spawn(move || {
                 // It may get through before it vanishes.
                 let _ = unwind::catch(|| run_items(&mortal));
             });
             mortal.join().unwrap();
             board.bury(0);
-            let Progress { done, has_begun } = board.progress(place, 2);
             let mut results = Vec::new();
-            board.item_results(place, &mut results);
-            assert!(results.starts_with(&[1, 2][..done]), "{done} {results:?}");
-            match board.remains(place, 0) {
-                Remains::None => assert!(board.is_ready(place) && done == 0 && !has_begun),
-                Remains::Running => {}
-                Remains::Done => assert_eq!((done, has_begun), (2, false)),
-                Remains::Killed => panic!("nobody killed it"),
+            let sound = board.item_results(place, 0, 2, &mut results);
+            match (board.remains(place, 0), sound) {
+                (Remains::None, _) => assert!(board.is_ready(place)),
+                // None has begun: it may run elsewhere.
+                (Remains::Claimed, _) => {}
+                (Remains::Running | Remains::Done, None) => panic!("its own results are sound"),
+                (Remains::Running, Some(Progress { done, .. })) => {
+                    assert_eq!(results, [1, 2][..done]);
+                }
+                (Remains::Done, Some(progress)) => {
+                    assert_eq!(progress, so_far(2));
+                    assert_eq!(results, [1, 2]);
+                    let reading = board.items_outcome(place);
+                    assert_eq!(reading, Reading::Sound(Form::Items, 0));
+                }
+                (Remains::Killed, _) => panic!("nobody killed it"),
             }
         });
     }
@@ -440,14 +541,14 @@ fn an_item_meets_who_lies_down() {
                 let Claim::Items(place, ..) = board.claim(0, &mut Vec::new()) else {
                     panic!("there are items")
                 };
-                assert_eq!(board.item_begins(place, 0), Step::Taken);
+                assert_eq!(board.item_begins(place, 0, so_far(0)), Step::Taken);
                 // And is at the next one for ever.
-                board.item_ends(place, 0, &[1], 1);
+                board.item_ends(place, 0, 1, (&[1], 1), &mut PrefixSum::default());
             })
         };
-        while board.progress(place, 1).done == 0 {
+        while board.progress(place, 0, 1).done == 0 {
             let ticket = board.lie_down();
-            if board.progress(place, 1).done == 0 && !board.has_done() {
+            if board.progress(place, 0, 1).done == 0 && !board.has_done() {
                 board.rest(ticket, None);
             }
             board.get_up();
@@ -475,7 +576,7 @@ fn stop_meets_the_next_item() {
         worker.join().unwrap();
         assert!(!board.is_running(place));
         if cancelled == Step::Taken {
-            assert_eq!(board.progress(place, 2).done, 0);
+            assert_eq!(board.progress(place, 0, 2).done, 0);
         }
     });
 }

@@ -13,9 +13,10 @@ use crate::error::Error;
 use crate::footing::Footing;
 use crate::fork::Origin;
 use crate::process::board::layout::{INLINE, Mapped, Plan};
-use crate::process::board::{Board, Claim, Form, Place, Step};
+use crate::process::board::{Board, Claim, Finish, Form, Place, Progress as ItemProgress, Step};
 use crate::process::bytes::Bytes;
 use crate::process::channel::{Channel, Heard};
+use crate::process::checksum::{Key, PrefixSum};
 use crate::process::depot::lease::{Location, NoRoom, Room};
 use crate::process::depot::stock::{Berth, Stock};
 use crate::process::entry::{self, Argument, Call};
@@ -35,6 +36,10 @@ use crate::worker::{Progress, WorkerInfo};
 
 /// How long shared memory stays mapped in a worker that waits for its parent to say something.
 const KEPT_IDLE: Duration = Duration::from_secs(1);
+
+/// How long a worker whose task was killed waits for its own death. It is killed within microseconds;
+/// where that does not come, a stray write has said that it would.
+const KILLED: Duration = Duration::from_secs(1);
 
 /// What a worker exits with when it cannot serve.
 const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
@@ -130,15 +135,19 @@ impl Server {
             sys::redirect(next(&mut passed)?.as_fd(), number)?;
         }
         let flag = match welcome.has_flag {
-            true => Some(Flag::map(next(&mut passed)?.as_fd())?),
+            true => Some(Flag::map(next(&mut passed)?)?),
             false => None,
         };
-        let plan = Plan::of_numbers(welcome.board);
-        let board = match plan {
-            Some(plan) => Some(Board::new(Mapped::map(next(&mut passed)?.as_fd(), plan)?)),
+        let (workers, index) = (welcome.board.1 as usize, welcome.index as usize);
+        let board = match Plan::of_numbers(welcome.board) {
+            Some(plan) => {
+                let memory = Mapped::map(next(&mut passed)?, plan, index)?;
+                let board = Board::new(memory, Key::from_numbers(welcome.key));
+                board.arrive(index);
+                Some(board)
+            }
             None => None,
         };
-        let (workers, index) = (welcome.board.1 as usize, welcome.index as usize);
         let stock = match welcome.has_depot {
             true => Some(Stock::map(next(&mut passed)?, workers, index)?),
             false => None,
@@ -217,11 +226,9 @@ impl Server {
                 self.tell(header.task, Err(Fault::LeftAlone))?;
                 continue;
             }
-            // The argument may be needed again, by another worker.
-            let berth = self.berth(None);
             let outcome = match header.kind {
-                Kind::StoredTask => self.run_stored(call, Location::from_bytes(&body), &berth),
-                _ => self.run(call, Argument::Kept(&mut body), &berth),
+                Kind::StoredTask => self.run_stored(call, Location::from_bytes(&body)),
+                _ => self.run(call, Argument::Kept(&mut body)),
             };
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
@@ -231,10 +238,11 @@ impl Server {
     }
 
     /// Runs a task, and brings out what it has printed before anybody hears of it.
-    fn run(&self, call: Call, argument: Argument<'_>, room: &dyn Room) -> Result<Bytes, Fault> {
+    fn run(&self, call: Call, argument: Argument<'_>) -> Result<Bytes, Fault> {
         self.tidy_up();
         self.progress.begin_task();
-        let outcome = run(call, argument, self.welcome.payload_limit, room);
+        let stock = self.stock.as_ref();
+        let outcome = run(call, argument, self.welcome.payload_limit, &Berth { stock });
         self.wind_up();
         outcome
     }
@@ -255,39 +263,45 @@ impl Server {
     }
 
     /// Runs a task whose argument is in the depot.
-    fn run_stored(
-        &self,
-        call: Call,
-        location: Option<Location>,
-        berth: &Berth<'_>,
-    ) -> Result<Bytes, Fault> {
+    fn run_stored(&self, call: Call, location: Option<Location>) -> Result<Bytes, Fault> {
         let place = self.stock.as_ref().zip(location);
         match place.and_then(|(stock, location)| stock.argument(location)) {
-            Some(lease) => self.run(call, Argument::Leased(lease), berth),
+            Some(lease) => self.run(call, Argument::Leased(lease)),
             None => Err(Fault::Decode("there is no such argument".to_owned())),
         }
     }
 
-    /// Where results go that are too large to go by themselves.
-    fn berth(&self, argument: Option<Location>) -> Berth<'_> {
-        let stock = self.stock.as_ref();
-        Berth { stock, argument }
-    }
-
     /// The next header. If it takes long to come, mapped shared memory is let go: here, nobody can
-    /// wake us when the parent lets go of it.
+    /// wake us when the parent lets go of it. Memory for results is given back.
     fn next_header(&mut self) -> io::Result<Heard<Header>> {
-        if registry::keeps_any() {
+        let is_warm = |stock: &Arc<Stock>| stock.is_warm();
+        if registry::keeps_any() || self.stock.as_ref().is_some_and(is_warm) {
             self.channel
                 .give_up_at(Instant::now().checked_add(KEPT_IDLE));
             let heard = self.channel.receive_header();
             self.channel.give_up_at(None);
             match heard {
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => registry::forget_all(),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    registry::forget_all();
+                    self.purge();
+                }
                 heard => return heard,
             }
         }
         self.channel.receive_header()
+    }
+
+    /// Gives memory for results back to the system that was not used for a while.
+    fn purge(&self) {
+        if let Some(stock) = &self.stock {
+            stock.purge();
+        }
+    }
+
+    /// When memory for results is to be given back, if there is some.
+    fn purge_at(&self) -> Option<Instant> {
+        let stock = self.stock.as_ref().filter(|stock| stock.is_warm());
+        stock.and_then(|_| Instant::now().checked_add(KEPT_IDLE))
     }
 
     /// Whether the parent has let go of shared memory that may be mapped here.
@@ -324,6 +338,28 @@ impl Server {
         let (task, length) = (place.to_number(), body.len() as u64);
         let header = Header { kind, task, length };
         self.channel.send_bringing(header, body)
+    }
+
+    /// Has the program look at what lies in shared memory.
+    fn raise_alarm(&self) -> io::Result<()> {
+        self.channel.send(&[&wire::frame(Kind::Alarm, &[])])
+    }
+
+    /// Goes on after a task, or leaves, if the task was taken away from this worker.
+    fn go_on(&self, finish: Finish) -> io::Result<()> {
+        match finish {
+            Finish::Told => Ok(()),
+            Finish::Killed => {
+                sys::await_death(KILLED);
+                exit(UNFIT)
+            }
+            Finish::Displaced => {
+                // What became of the task stands in this worker's part: the program finds it there.
+                self.raise_alarm()?;
+                self.flush();
+                exit(UNFIT)
+            }
+        }
     }
 
     fn tell(&self, task: u64, outcome: Result<Bytes, Fault>) -> io::Result<()> {
@@ -398,6 +434,12 @@ impl<'a> Hand<'a> {
                     Told::Resume => {}
                     close => return Ok(close),
                 },
+                Claim::Corrupt => {
+                    self.server.raise_alarm()?;
+                    // Until the program has put it right, unless there is something else to do.
+                    self.board.sleep(self.me, None, || false);
+                    has_waited = true;
+                }
                 Claim::Empty if is_closing => return Ok(Told::Close(0)),
                 Claim::Empty => {
                     self.wait();
@@ -409,16 +451,14 @@ impl<'a> Hand<'a> {
 
     fn run(&mut self, place: Place, call: Call) -> io::Result<()> {
         self.footing.step(1);
-        let argument = Argument::Kept(&mut self.argument);
-        let outcome = self.server.run(call, argument, &self.server.berth(None));
+        let outcome = self.server.run(call, Argument::Kept(&mut self.argument));
         self.finish(place, outcome)
     }
 
-    /// Runs a task whose argument is in the depot, where its result may go.
+    /// Runs a task whose argument is in the depot.
     fn run_stored(&mut self, place: Place, call: Call) -> io::Result<()> {
         let location = Location::from_bytes(&self.argument);
-        let berth = self.server.berth(location);
-        let outcome = self.server.run_stored(call, location, &berth);
+        let outcome = self.server.run_stored(call, location);
         self.finish(place, outcome)
     }
 
@@ -432,16 +472,13 @@ impl<'a> Hand<'a> {
             Ok(Err(value)) => (Form::Value, Kind::LargeValue, value),
             Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body().into()),
         };
-        let step = if body.len() <= INLINE && body.manifest().is_empty() {
+        let finish = if body.len() <= INLINE && body.manifest().is_empty() {
             self.board.finish(place, self.me, form, &body)
         } else {
             self.server.say(kind, place, &body)?;
             self.board.finish(place, self.me, Form::Told, &[])
         };
-        if step == Step::TooLate {
-            sys::await_death(); // the task was killed, and so are we
-        }
-        Ok(())
+        self.server.go_on(finish)
     }
 
     /// Runs items of a map, one after the other, as long as they may begin, and their outcomes fit.
@@ -458,6 +495,8 @@ impl<'a> Hand<'a> {
             index: 0,
             results: &mut self.results,
             filled: 0,
+            sum: PrefixSum::default(),
+            me: self.me,
             last_result: self.last_result,
             stand: Stand::Ready,
         };
@@ -470,9 +509,8 @@ impl<'a> Hand<'a> {
         };
         let (took, items) = (begun.elapsed(), items.index);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        if self.board.finish_items(place, self.me, form, nanos) == Step::TooLate {
-            sys::await_death();
-        }
+        let finish = self.board.finish_items(place, self.me, form, nanos);
+        self.server.go_on(finish)?;
         self.footing.step(items);
         let each = took.checked_div(items as u32).unwrap_or(took);
         let submitted_from = self.board.submitted_from();
@@ -500,7 +538,12 @@ impl<'a> Hand<'a> {
             }
         }
         self.footing.lie_down(submitted_from);
-        self.board.sleep(self.me, || self.server.is_untidy());
+        let purge_at = self.server.purge_at();
+        self.board
+            .sleep(self.me, purge_at, || self.server.is_untidy());
+        if purge_at.is_some_and(|due| due <= Instant::now()) {
+            self.server.purge();
+        }
         let watched_from = self.board.watched_from();
         self.footing
             .get_up(watched_from, self.board.submitted_from());
@@ -526,6 +569,10 @@ struct ItemsAtHand<'a> {
     results: &'a mut Vec<u8>,
     /// How many bytes they take, without that of the one that runs.
     filled: usize,
+    /// What these bytes come to.
+    sum: PrefixSum,
+    /// The worker's index.
+    me: usize,
     /// Bytes that the last outcome took: the next is taken to be as large.
     last_result: usize,
     /// Whether another may begin.
@@ -572,11 +619,13 @@ impl ItemsAtHand<'_> {
         });
         slip.end();
         self.last_result = slip.len().min(INLINE);
-        if let (Some(result), true) = (slip.fitting(), brought.is_empty()) {
-            self.filled += result.len();
-            self.board
-                .item_ends(self.place, self.index, result, self.filled);
+        if let (Some(results), true) = (slip.fitting(), brought.is_empty()) {
+            let last = results.len() - self.filled;
+            self.filled = results.len();
             self.index += 1;
+            let results = (results, last);
+            self.board
+                .item_ends(self.place, self.me, self.index, results, &mut self.sum);
             return;
         }
         let kind = match slip.kind() {
@@ -599,7 +648,12 @@ impl Tray for ItemsAtHand<'_> {
             return None; // the rest goes back
         }
         let argument = self.arguments.next()?;
-        if self.board.item_begins(self.place, self.index) == Step::TooLate {
+        let progress = ItemProgress {
+            done: self.index,
+            filled: self.filled,
+            has_begun: false,
+        };
+        if self.board.item_begins(self.place, self.me, progress) == Step::TooLate {
             return None;
         }
         self.server.progress.begin_task();

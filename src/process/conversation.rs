@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::backlog::Work;
 use crate::batch::Pace;
-use crate::crew::{Conclude, Next, Post};
+use crate::crew::{Conclude, Next, Post, Tenure};
 use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
 use crate::future::Verdict;
 use crate::label::TaskInfo;
@@ -316,7 +316,7 @@ impl<'a> Conversation<'a> {
             }
         }
         // Callbacks of the task are through: the worker is free to be replaced.
-        self.post.lost()
+        self.post.lost(Tenure::Productive)
     }
 
     /// Sees to what a lost worker had not begun: it returns to the queue, or is cancelled if its map
@@ -350,8 +350,7 @@ fn store(launch: &Launch, request: &mut Request) {
 /// A result that is where its worker says.
 fn arrived(launch: &Launch, location: &[u8], worker: usize) -> Result<Bytes, Broken> {
     let depot = launch.depot.as_ref().ok_or("there is no such place");
-    // Retries may need the argument: results lie elsewhere.
-    let lease = depot.and_then(|depot| depot.arrived(location, worker, &mut None));
+    let lease = depot.and_then(|depot| depot.arrived(location, worker));
     lease
         .map(Bytes::from)
         .map_err(|_| Broken::Offence("its result is not where it may be"))

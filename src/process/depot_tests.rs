@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
@@ -23,51 +23,41 @@ fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 / 3) as u8).collect()
 }
 
-/// As a worker without an argument does it.
+/// As a worker does it.
 fn put_result(stock: &Arc<Stock>, bytes: &[u8]) -> Option<Location> {
-    let berth = Berth {
-        stock: Some(stock),
-        argument: None,
-    };
-    berth.store(bytes).map(Lease::hand_over)
+    berth(stock).store(bytes).map(Lease::hand_over)
+}
+
+fn berth(stock: &Arc<Stock>) -> Berth<'_> {
+    Berth { stock: Some(stock) }
 }
 
 fn arrive(depot: &Arc<Depot>, location: Location) -> Result<Lease, &'static str> {
-    depot.arrived(&location.to_bytes(), 1, &mut None)
+    depot.arrived(&location.to_bytes(), 1)
 }
 
 #[test]
-fn an_argument_goes_and_its_result_comes_in_the_same_block() {
+fn an_argument_goes_and_its_result_comes() {
     let (depot, stock) = depot();
     let argument = depot.store(&pattern(100_000)).unwrap();
-    let location = argument.location();
-    let there = stock.argument(location).unwrap();
+    let there = stock.argument(argument.location()).unwrap();
     assert_eq!(there.read::<u8>().unwrap(), pattern(100_000));
     drop(there); // which leaves the block to the program
-    let berth = Berth {
-        stock: Some(&stock),
-        argument: Some(location),
-    };
-    let result = berth.store(&pattern(90_000)).unwrap().hand_over();
-    assert_eq!(result.block, location.block);
-    let mut argument = Some(argument);
-    let result = depot.arrived(&result.to_bytes(), 1, &mut argument).unwrap();
-    assert!(argument.is_none());
+    let location = put_result(&stock, &pattern(90_000)).unwrap();
+    assert_eq!(location.block.store(), 1);
+    let result = arrive(&depot, location).unwrap();
     assert_eq!(result.read::<u8>().unwrap(), pattern(90_000));
+    assert_eq!(argument.read::<u8>().unwrap(), pattern(100_000));
 }
 
 #[test]
-fn a_result_that_does_not_fit_beside_its_argument_has_a_block_of_its_own() {
+fn a_result_tells_whether_its_memory_was_there() {
     let (depot, stock) = depot();
-    let argument = depot.store(&pattern(10_000)).unwrap();
-    let berth = Berth {
-        stock: Some(&stock),
-        argument: Some(argument.location()),
-    };
-    let location = berth.store(&pattern(50_000)).unwrap().hand_over();
-    assert_ne!(location.block, argument.block());
-    let result = depot.arrived(&location.to_bytes(), 1, &mut Some(argument));
-    assert_eq!(result.unwrap().read::<u8>().unwrap(), pattern(50_000));
+    let first = put_result(&stock, &pattern(5000)).unwrap();
+    assert_eq!(first.resident, 0);
+    drop(arrive(&depot, first).unwrap());
+    let second = put_result(&stock, &pattern(5000)).unwrap();
+    assert_eq!((second.block, second.resident), (first.block, 5000));
 }
 
 #[test]
@@ -111,11 +101,7 @@ fn a_worker_s_block_is_its_own_again_once_the_result_was_dropped() {
 fn a_result_that_was_not_told_gives_its_block_and_memory_back() {
     let (depot, stock) = depot();
     for _ in 0..100 {
-        let berth = Berth {
-            stock: Some(&stock),
-            argument: None,
-        };
-        let lease = berth.store(&pattern(5000)).unwrap();
+        let lease = berth(&stock).store(&pattern(5000)).unwrap();
         let block = lease.block();
         assert!(has_memory(&depot, block));
         drop(lease);
@@ -129,12 +115,6 @@ fn a_successor_has_the_blocks_of_the_dead_but_those_on_loan() {
     let told = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
     // Never told of.
     while put_result(&stock, &[1; 5000]).is_some() {}
-    // As somebody may who writes where he should not.
-    stock
-        .blocks()
-        .words(1)
-        .taken
-        .fetch_and(!told.block().bit(), Ordering::Relaxed);
     drop(stock);
     depot.bury(1);
     let next = self::stock(&depot);
@@ -151,41 +131,27 @@ fn a_successor_has_the_blocks_of_the_dead_but_those_on_loan() {
 fn results_are_only_where_they_may_be() {
     let (depot, stock) = depot();
     let argument = depot.store(&pattern(5000)).unwrap();
-    let (block, room) = (argument.block(), argument.room() as u64);
-    let other = depot.store(&pattern(5000)).unwrap();
     let own = put_result(&stock, &pattern(5000)).unwrap();
-    let refused = |location: Location, argument: Option<Lease>| {
-        let mut argument = argument;
-        depot
-            .arrived(&location.to_bytes(), 1, &mut argument)
-            .is_err()
-    };
+    let refused = |location: Location| depot.arrived(&location.to_bytes(), 1).is_err();
     let foreign = Location {
         block: Block::of_bit(0, 3),
         ..own
     };
-    assert!(refused(foreign, None), "another worker's");
-    assert!(refused(other.location(), None), "the program's own");
+    assert!(refused(foreign), "another worker's");
+    assert!(refused(argument.location()), "the program's own");
     let long = |block, length| Location {
         block,
         length,
-        room: u64::MAX,
+        resident: u64::MAX,
     };
     let size = own.block.size() as u64;
+    assert!(refused(long(own.block, size + 1)), "longer than its block");
     assert!(
-        refused(long(own.block, size + 1), None),
-        "longer than its block"
-    );
-    assert!(
-        refused(long(Block::of_bit(1, 62), LIMIT + 1), None),
+        refused(long(Block::of_bit(1, 62), LIMIT + 1)),
         "over the limit"
     );
-    assert!(
-        refused(long(block, room + 1), Some(argument)),
-        "longer than the argument's room"
-    );
     let first = arrive(&depot, own).unwrap();
-    assert!(refused(own, None), "told of twice");
+    assert!(refused(own), "told of twice");
     assert_eq!(first.read::<u8>().unwrap(), pattern(5000));
 }
 
@@ -195,7 +161,7 @@ fn what_was_never_written_is_not_read() {
     let location = Location {
         block: Block::of_bit(1, 62),
         length: LIMIT,
-        room: 0,
+        resident: 0,
     };
     let lease = arrive(&depot, location).unwrap();
     assert!(lease.read::<u8>().is_err());
@@ -204,12 +170,12 @@ fn what_was_never_written_is_not_read() {
 fn location() -> impl Strategy<Value = Vec<u8>> {
     let any_bytes = proptest::collection::vec(any::<u8>(), 0..30);
     let numbers = (0..300_u32, 0..(2 * LIMIT), any::<u64>());
-    let likely = numbers.prop_map(|(block, length, room)| {
+    let likely = numbers.prop_map(|(block, length, resident)| {
         let block = Block::from_number(block);
         Location {
             block,
             length,
-            room,
+            resident,
         }
         .to_bytes()
         .to_vec()
@@ -223,12 +189,11 @@ proptest! {
     #[test]
     fn whatever_workers_say_their_blocks_are_lent_once(said in proptest::collection::vec(location(), 1..20)) {
         let (depot, stock) = depot();
-        let mut argument = depot.store(&pattern(5000));
-        stock.blocks().words(1).taken.store(said.len() as u64 * 77, Ordering::Relaxed);
+        drop(stock);
         let mut lent = BTreeSet::new();
         let mut leases = Vec::new();
         for location in &said {
-            if let Ok(lease) = depot.arrived(location, 1, &mut argument) {
+            if let Ok(lease) = depot.arrived(location, 1) {
                 prop_assert!(lent.insert(lease.block().to_number()));
                 prop_assert!(lease.len() as u64 <= LIMIT && lease.len() <= lease.block().size());
                 let _ = lease.read::<u8>();
@@ -260,34 +225,41 @@ fn memory_goes_back_but_what_is_in_use() {
     let (kept, idle) = (depot.store(&pattern(5000)), depot.store(&pattern(5000)));
     let (kept, idle) = (kept.unwrap(), idle.unwrap().block());
     let held = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
-    let told = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap())
-        .unwrap()
-        .block();
+    let [told, under_way] = [(); 2].map(|()| put_result(&stock, &pattern(5000)).unwrap());
+    let told = arrive(&depot, told).unwrap().block();
     cool(&depot);
-    assert!(!has_memory(&depot, idle) && !has_memory(&depot, told));
-    for lease in [kept, held] {
+    assert!(!has_memory(&depot, idle) && has_memory(&depot, told));
+    assert!(stock.is_warm());
+    stock.purge();
+    assert!(!has_memory(&depot, told));
+    let under_way = arrive(&depot, under_way).unwrap();
+    for lease in [kept, held, under_way] {
         assert!(has_memory(&depot, lease.block()));
         assert_eq!(lease.read::<u8>().unwrap(), pattern(5000));
     }
     // The worker knows, and makes its memory anew.
-    let is_cold = || stock.blocks().words(1).cold.load(Ordering::Relaxed) & told.bit() != 0;
-    assert!(is_cold());
     let locations = std::iter::from_fn(|| put_result(&stock, &pattern(5000)));
     let results: Vec<_> = locations.map(|l| arrive(&depot, l).unwrap()).collect();
-    assert_eq!((results.len(), is_cold()), (14, false));
+    assert_eq!(results.len(), 14);
     for result in results {
         assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
     }
+    stock.purge();
+    assert!(!stock.is_warm());
 }
 
 #[test]
-fn a_block_that_a_worker_fills_keeps_its_memory() {
+fn what_a_dead_worker_had_is_given_back_once_it_was_read() {
     let (depot, stock) = depot();
-    drop(arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()));
-    let filled = put_result(&stock, &pattern(5000)).unwrap();
-    cool(&depot);
-    let result = arrive(&depot, filled).unwrap();
-    assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
+    let read = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
+    let never_told = put_result(&stock, &pattern(5000)).unwrap().block;
+    drop(stock);
+    depot.bury(1);
+    assert!(!has_memory(&depot, never_told) && has_memory(&depot, read.block()));
+    assert_eq!(read.read::<u8>().unwrap(), pattern(5000));
+    let block = read.block();
+    drop(read);
+    assert!(!has_memory(&depot, block));
 }
 
 #[test]

@@ -7,16 +7,15 @@
 //! all the same.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use crate::process::sys;
+use crate::process::shared_memory::{Access, Mapping, SharedFile};
 
 /// One side of the flag.
 pub(crate) struct Flag {
-    /// The shared memory, mapped until this is dropped.
-    words: NonNull<Words>,
+    /// Holds the [`Words`]. Only the program may write there.
+    memory: Mapping,
 }
 
 /// What lies in the shared memory.
@@ -28,26 +27,20 @@ struct Words {
     drops: AtomicU32,
 }
 
-// SAFETY: the memory is not tied to a thread, and is only reached as an atomic.
-unsafe impl Send for Flag {}
-
-// SAFETY: as above.
-unsafe impl Sync for Flag {}
-
 impl Flag {
     /// A lowered flag, and the descriptor by which the other side maps it.
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
-        let memory = sys::shared_file(c"concurrent-futures flag")?;
-        sys::set_size(memory.as_fd(), size_of::<Words>())?;
-        Ok((Self::map(memory.as_fd())?, memory))
+        let bytes = size_of::<Words>();
+        let file = SharedFile::create(c"concurrent-futures flag", bytes as u64, bytes)?;
+        let memory = file.map(0, bytes, Access::ReadWrite)?;
+        Ok((Self { memory }, file.descriptor()?))
     }
 
-    /// The other side of a flag.
-    pub(crate) fn map(memory: BorrowedFd<'_>) -> io::Result<Self> {
-        let words = sys::map_shared(memory, size_of::<Words>())?;
-        Ok(Self {
-            words: words.cast(),
-        })
+    /// The worker's side, which can only be looked at.
+    pub(crate) fn map(memory: OwnedFd) -> io::Result<Self> {
+        let file = SharedFile::received(memory);
+        let memory = file.map(0, size_of::<Words>(), Access::ReadOnly)?;
+        Ok(Self { memory })
     }
 
     pub(crate) fn raise(&self) {
@@ -75,20 +68,17 @@ impl Flag {
 
     /// How often the parent has let go of shared memory.
     pub(crate) fn drops(&self) -> u32 {
+        // ORDERING: Relaxed, as the memory may be read-only, where no other order is promised to work.
+        let drops = self.words().drops.load(Ordering::Relaxed);
         // ORDERING: Acquire, from `count_drop`.
-        self.words().drops.load(Ordering::Acquire)
+        fence(Ordering::Acquire);
+        drops
     }
 
     fn words(&self) -> &Words {
-        // SAFETY: the mapping is page-aligned, holds the words, and lives as long as `self`; all sides
-        // reach them as atomics. What a worker writes there can only lower or raise the flag.
-        unsafe { self.words.as_ref() }
-    }
-}
-
-impl Drop for Flag {
-    fn drop(&mut self) {
-        sys::unmap(self.words.cast(), size_of::<Words>());
+        // SAFETY: the mapping is page-aligned, holds the words, and lives as long as `self`; both sides
+        // reach them as atomics, the worker's side by relaxed loads alone.
+        unsafe { self.memory.place().cast().as_ref() }
     }
 }
 
@@ -99,7 +89,7 @@ mod tests {
     #[test]
     fn both_sides_see_the_flag() {
         let (ours, memory) = Flag::new().unwrap();
-        let theirs = Flag::map(memory.as_fd()).unwrap();
+        let theirs = Flag::map(memory).unwrap();
         assert!(!theirs.is_raised());
         ours.raise();
         assert!(theirs.is_raised());

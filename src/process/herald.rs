@@ -1,5 +1,6 @@
 //! Runs the callbacks of futures whose outcomes were brought in by somebody who must not.
 
+use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::{self, JoinHandle, ThreadId};
@@ -7,6 +8,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::batch::Answers;
 use crate::future::Open;
 use crate::unwind;
 
@@ -37,6 +39,10 @@ enum Message {
     Open(Arc<dyn Open>),
     /// Wake this task.
     Wake(Waker),
+    /// Drop these.
+    Discard(Arc<dyn Any + Send + Sync>),
+    /// Drop these.
+    DiscardAnswers(Arc<dyn Answers>),
 }
 
 impl Herald {
@@ -54,6 +60,19 @@ impl Herald {
 
     pub(crate) fn wake(self: &Arc<Self>, waker: Waker) {
         self.send(Message::Wake(waker));
+    }
+
+    /// Has values of users dropped.
+    pub(crate) fn discard(self: &Arc<Self>, values: Arc<dyn Any + Send + Sync>) {
+        self.send(Message::Discard(values));
+    }
+
+    /// Lets go of outcomes; if nobody is to read them any more, not on the calling thread, which may be
+    /// the last that has them.
+    pub(crate) fn discard_answers(self: &Arc<Self>, answers: Arc<dyn Answers>) {
+        if answers.is_abandoned() || Arc::strong_count(&answers) == 1 {
+            self.send(Message::DiscardAnswers(answers));
+        }
     }
 
     fn send(self: &Arc<Self>, message: Message) {
@@ -139,6 +158,8 @@ impl Message {
                 unwind::discard(future);
             }
             Self::Wake(waker) => unwind::call(|| waker.wake()),
+            Self::Discard(values) => unwind::discard(values),
+            Self::DiscardAnswers(answers) => unwind::discard(answers),
         }
     }
 }

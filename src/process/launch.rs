@@ -15,6 +15,7 @@ use crate::crew::Limits;
 use crate::error::{Error, PanicInfo, ProcessEnd};
 use crate::process::board::layout::{Handle, Plan};
 use crate::process::channel::{Channel, Heard};
+use crate::process::checksum::Key;
 use crate::process::depot::Depot;
 use crate::process::entry::Call;
 use crate::process::flag::Flag;
@@ -52,8 +53,9 @@ pub(crate) struct Launch {
     pub(crate) initializer: Option<(Call, Vec<u8>)>,
     /// The shared memory that this argument names.
     pub(crate) given: Manifest,
-    /// Where they take tasks by themselves, if they do: its memory, and how large it is.
-    pub(crate) board: Option<(Arc<Handle>, Plan)>,
+    /// Where they take tasks by themselves, if they do: its memory, how large it is, and what its checksums
+    /// depend on.
+    pub(crate) board: Option<(Arc<Handle>, Plan, Key)>,
     /// Where their big arguments and results are, if there is such a place.
     pub(crate) depot: Option<Arc<Depot>>,
 }
@@ -192,7 +194,11 @@ impl Launch {
             payload_limit: self.payload_limit,
             memory_limit: self.memory_limit.unwrap_or(0),
             has_flag: flag.is_some(),
-            board: self.board.as_ref().map_or((0, 0), |(_, plan)| {
+            key: self
+                .board
+                .as_ref()
+                .map_or((0, 0), |(.., key)| key.to_numbers()),
+            board: self.board.as_ref().map_or((0, 0), |(_, plan, _)| {
                 // Both are bounded by `MAX_WORKERS`.
                 (plan.slots as u32, plan.workers as u32)
             }),
@@ -334,7 +340,7 @@ impl<'a> Launching<'a> {
             .map_err(|error| Stop::Wrong(format!("no descriptors for its output: {error}")))?;
         // Without memory for it, what is sent ahead begins even if its map is dropped.
         let (flag, flag_memory) = Flag::new().ok().unzip();
-        let board = self.launch.board.as_ref().map(|(board, _)| board.copy());
+        let board = self.launch.board.as_ref().map(|(board, ..)| board.copy());
         let board = board
             .transpose()
             .map_err(|error| Stop::Wrong(format!("no board to share with it: {error}")))?;

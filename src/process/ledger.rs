@@ -1,9 +1,11 @@
 //! The program's side of the board: whose task lies in which slot, and who brings outcomes home.
 
+mod audit;
 mod books;
 mod deaths;
 mod items;
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
@@ -17,8 +19,9 @@ use crate::future_id::FutureId;
 use crate::owner::Recall;
 use crate::pledge::Pledge;
 use crate::process::board::layout::{Handle, INLINE, Mapped, Plan};
-use crate::process::board::{Board, Form, Place, Publish, Remains, Step};
+use crate::process::board::{Board, Current, Form, Place, Publish, Reading, Step};
 use crate::process::bytes::Bytes;
+use crate::process::checksum::Key;
 use crate::process::codec::Source;
 use crate::process::conversation::error_of;
 use crate::process::depot::Depot;
@@ -37,7 +40,8 @@ use crate::unwind;
 
 pub(crate) use deaths::Legacy;
 
-use books::{Arrival, Aside, Books, Posted, Record};
+use audit::Watch;
+use books::{Arrival, Aside, Books, Posted, Presence, Record, Taken, Worker};
 
 /// The program's side of the board.
 pub(crate) struct Ledger {
@@ -47,6 +51,8 @@ pub(crate) struct Ledger {
     memory: Arc<Handle>,
     /// How large it is.
     plan: Plan,
+    /// What checksums depend on.
+    key: Key,
     /// Where big arguments and results are, if there is such a place.
     depot: Option<Arc<Depot>>,
     /// What lies there, and whose it is.
@@ -57,8 +63,14 @@ pub(crate) struct Ledger {
     hooked: AtomicUsize,
     /// How often outcomes were brought in by who waited for one.
     helped: AtomicU64,
+    /// Whether workers that find nothing are to leave.
+    is_closing: AtomicBool,
+    /// When the shared memory is to be looked through.
+    watch: Watch,
     /// Who is asked for more when there is room.
     crew: OnceLock<Weak<Crew<Requests>>>,
+    /// Kills the process of a worker.
+    killer: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
     /// Brings outcomes in that nobody waits for.
     tender: Tender,
     /// Runs callbacks.
@@ -86,7 +98,8 @@ impl Ledger {
     /// none.
     pub(crate) fn new(workers: usize, payload_limit: u64) -> Option<Arc<Self>> {
         let plan = Plan::of(workers)?;
-        let (memory, descriptor) = Mapped::create(plan).ok()?;
+        let (memory, handle) = Mapped::create(plan).ok()?;
+        let key = Key::fresh();
         let books = Books {
             records: (0..plan.slots).map(|_| None).collect(),
             free: (0..plan.first_slots()).rev().collect(),
@@ -96,18 +109,24 @@ impl Ledger {
             parcels: 0,
             scratch: Vec::new(),
             is_any_hooked: false,
+            workers: vec![Worker::default(); workers],
+            suspect: None,
         };
         let depot = Depot::new(workers, payload_limit).ok();
         let ledger = Arc::new_cyclic(|me: &Weak<Self>| Self {
-            board: Board::new(memory),
-            memory: Arc::new(Handle::new(descriptor)),
+            board: Board::new(memory, key),
+            memory: Arc::new(handle),
             plan,
+            key,
             depot: depot.inspect(|depot| depot.when_warmed(call_tender(me.clone()))),
             books: Mutex::new(books),
             is_behind: AtomicBool::new(false),
             hooked: AtomicUsize::new(0),
             helped: AtomicU64::new(0),
+            is_closing: AtomicBool::new(false),
+            watch: Watch::new(),
             crew: OnceLock::new(),
+            killer: OnceLock::new(),
             tender: Tender::new(me.clone()),
             herald: Herald::new(),
         });
@@ -122,9 +141,15 @@ impl Ledger {
         let _ = self.crew.set(Arc::downgrade(crew));
     }
 
-    /// By which workers map it, and how large it is.
-    pub(crate) fn memory(&self) -> (Arc<Handle>, Plan) {
-        (Arc::clone(&self.memory), self.plan)
+    /// What kills the process of a worker.
+    pub(crate) fn kill_by(&self, kill: impl Fn(usize) + Send + Sync + 'static) {
+        // Set once, by the pool that made both.
+        let _ = self.killer.set(Box::new(kill));
+    }
+
+    /// By which workers map it, how large it is, and what its checksums depend on.
+    pub(crate) fn memory(&self) -> (Arc<Handle>, Plan, Key) {
+        (Arc::clone(&self.memory), self.plan, self.key)
     }
 
     /// Where big arguments and results are, if there is such a place.
@@ -139,45 +164,60 @@ impl Ledger {
 
     /// Whether workers that find nothing leave.
     pub(crate) fn is_closing(&self) -> bool {
-        self.board.is_closing()
+        // ORDERING: Relaxed; said before workers are told.
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     // ---- outcomes ----------------------------------------------------------------------------
 
     /// Takes out the task of a slot that is done.
-    fn take_outcome(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
-        match books.records.get(slot)?.as_ref()?.work {
-            Posted::Task { .. } => {}
-            Posted::Parcel { .. } => return self.take_items(books, slot),
-            Posted::Ticket(_) => return None,
+    fn take_outcome(&self, books: &mut Books, slot: usize) -> Taken {
+        match books.records.get(slot).and_then(Option::as_ref) {
+            Some(record) => match record.work {
+                Posted::Task { .. } => {}
+                Posted::Parcel { .. } => return self.take_items(books, slot),
+                Posted::Ticket(_) => return Taken::Nothing,
+            },
+            None => return Taken::Nothing,
         }
-        // Taken, to be read while the books are written.
-        let mut bytes = std::mem::take(&mut books.scratch);
-        let arrival = self.take_outcome_by(books, slot, &mut bytes);
-        books.scratch = bytes;
-        arrival
+        self.take_task(books, slot, |place, bytes| self.board.outcome(place, bytes))
     }
 
-    /// As `take_outcome`, by way of this buffer.
+    /// Takes out a task, by what is read of it.
     #[inline]
-    fn take_outcome_by(
+    fn take_task(
+        &self,
+        books: &mut Books,
+        slot: usize,
+        read: impl FnOnce(Place, &mut Vec<u8>) -> Reading,
+    ) -> Taken {
+        // Taken, to be read while the books are written.
+        let mut bytes = std::mem::take(&mut books.scratch);
+        let taken = self.take_task_by(books, slot, &mut bytes, read);
+        books.scratch = bytes;
+        taken
+    }
+
+    /// As `take_task`, by way of this buffer.
+    #[inline]
+    fn take_task_by(
         &self,
         books: &mut Books,
         slot: usize,
         bytes: &mut Vec<u8>,
-    ) -> Option<Arrival> {
-        let record = books.records.get_mut(slot)?.as_mut()?;
-        let (reply, aside) = match &mut record.work {
-            Posted::Task { reply, aside, .. } => (reply, aside),
-            Posted::Parcel { .. } | Posted::Ticket(_) => return None,
+        read: impl FnOnce(Place, &mut Vec<u8>) -> Reading,
+    ) -> Taken {
+        let Some(record) = books.records.get_mut(slot).and_then(Option::as_mut) else {
+            return Taken::Nothing;
         };
-        let outcome = match self.board.outcome(record.place, bytes)? {
-            (Form::Value, _) => Encoded::Value(Source::Lent(bytes)),
-            (Form::StoredValue, worker) => {
-                let argument = aside.as_mut().map(|aside| &mut aside.argument);
-                self.stored(bytes, worker, argument.unwrap_or(&mut None))
-            }
-            (Form::Fault, worker) => {
+        let (place, suspect_since) = (record.place, &mut record.suspect_since);
+        let Posted::Task { reply, aside, .. } = &mut record.work else {
+            return Taken::Nothing;
+        };
+        let outcome = match read(place, bytes) {
+            Reading::Sound(Form::Value, _) => Encoded::Value(Source::Lent(bytes)),
+            Reading::Sound(Form::StoredValue, worker) => self.stored(bytes, worker),
+            Reading::Sound(Form::Fault, worker) => {
                 let error = match Fault::from_body(bytes) {
                     Some(fault) => error_of(fault, reply.info(), worker, None),
                     None => Error::Decode("the worker's report on the task is garbled".into()),
@@ -185,21 +225,26 @@ impl Ledger {
                 Encoded::Error(error)
             }
             // If it has not come over the link so far, it is closed when it comes.
-            _ => aside.as_mut()?.told.take()?,
+            Reading::Sound(..) => match aside.as_mut().and_then(|aside| aside.told.take()) {
+                Some(told) => told,
+                None => return Taken::Nothing,
+            },
+            Reading::NotDone => return Taken::Nothing,
+            Reading::Corrupt => {
+                suspect_since.get_or_insert_with(Instant::now);
+                return Taken::Corrupt;
+            }
         };
-        let reply = self.remove_task(books, slot)?;
-        Some(books.arrival(reply, outcome))
+        match self.remove_task(books, slot) {
+            Some(reply) => Taken::Arrived(books.arrival(reply, outcome)),
+            None => Taken::Nothing,
+        }
     }
 
     /// A result in the depot, where its worker says.
-    fn stored(
-        &self,
-        location: &[u8],
-        worker: usize,
-        argument: &mut Option<Lease>,
-    ) -> Encoded<'static> {
+    fn stored(&self, location: &[u8], worker: usize) -> Encoded<'static> {
         let arrived = match &self.depot {
-            Some(depot) => depot.arrived(location, worker, argument),
+            Some(depot) => depot.arrived(location, worker),
             None => Err("there is no such place"),
         };
         match arrived {
@@ -247,6 +292,8 @@ impl Ledger {
         self.deliver(arrival, Bringer::Ours);
     }
 
+    /// Tells of an outcome. On a thread of a user's no user code runs: a `Drop` or a waker may wait for a
+    /// future of this pool, whose outcome only this thread can bring in.
     fn deliver(&self, arrival: Arrival, by: Bringer) {
         let News {
             wakeups,
@@ -266,18 +313,32 @@ impl Ledger {
                 if let Some(rest) = rest {
                     self.return_rest(rest);
                 }
-                return;
+                // The last owner drops what nobody has read.
+                return match by {
+                    Bringer::Ours => unwind::discard(answers),
+                    Bringer::Users => self.herald.discard_answers(answers),
+                };
             }
         };
         let waker = wakeups.deliver_to_watchers();
-        unwind::discard(remains);
         if let Some(opens) = opens {
             self.herald.open(opens);
         }
-        match (waker, by) {
-            (Some(waker), Bringer::Ours) => unwind::call(|| waker.wake()),
-            (Some(waker), Bringer::Users) => self.herald.wake(waker),
-            (None, _) => {}
+        match by {
+            Bringer::Ours => {
+                unwind::discard(remains);
+                if let Some(waker) = waker {
+                    unwind::call(|| waker.wake());
+                }
+            }
+            Bringer::Users => {
+                if let Some(remains) = remains {
+                    self.herald.discard(remains);
+                }
+                if let Some(waker) = waker {
+                    self.herald.wake(waker);
+                }
+            }
         }
     }
 
@@ -309,11 +370,13 @@ impl Ledger {
             Posted::Parcel { told, .. } => *told = Some(Box::new(outcome)),
             Posted::Ticket(_) => {}
         }
-        let arrival = self.take_outcome(&mut books, place.slot);
+        let taken = self.take_outcome(&mut books, place.slot);
         drop(books);
         self.fetch_more();
-        if let Some(arrival) = arrival {
-            self.deliver(arrival, Bringer::Ours);
+        match taken {
+            Taken::Arrived(arrival) => self.deliver(arrival, Bringer::Ours),
+            Taken::Nothing => {}
+            Taken::Corrupt => self.suspect(),
         }
     }
 
@@ -345,7 +408,9 @@ impl Ledger {
         if !record.is_task() {
             return None;
         }
-        self.board.kill(record.place).map(at)
+        let worker = self.board.kill(record.place)?;
+        record.is_killed = true;
+        Some(at(worker))
     }
 
     /// Somebody is to hear at once when the task is done.
@@ -374,18 +439,50 @@ impl Ledger {
 
     // ---- workers -----------------------------------------------------------------------------
 
+    /// A worker is about to take tasks by itself.
+    ///
+    /// # Errors
+    /// Of the system, which does not let the program see what the worker writes.
+    pub(crate) fn enlist(&self, worker: usize) -> io::Result<()> {
+        self.board.memory().see(&self.memory, worker)?;
+        self.note_presence(worker, Presence::Here);
+        Ok(())
+    }
+
+    /// A worker that was told over its link what to do takes tasks by itself again.
+    pub(crate) fn resume(&self, worker: usize) {
+        self.note_presence(worker, Presence::Here);
+    }
+
+    fn note_presence(&self, worker: usize, presence: Presence) {
+        if let Some(worker) = self.lock().workers.get_mut(worker) {
+            *worker = Worker {
+                presence,
+                idle_since: None,
+            };
+        }
+    }
+
+    /// Whether a worker, alive or dead, has claimed a task since it came. One whose own word of that was
+    /// overwritten has run something.
+    pub(crate) fn has_claimed(&self, worker: usize) -> bool {
+        self.board.current(worker) != Current::Nothing
+    }
+
     /// What a worker asks for over the link; `None`: it has no such place.
     pub(crate) fn redeem(&self, place: Place, worker: usize) -> Option<Requests> {
         let mut books = self.lock();
         let record = books.records.get(place.slot)?.as_ref()?;
         let is_its = record.place == place
             && matches!(record.work, Posted::Ticket(_))
-            && self.board.remains(place, worker) == Remains::Running;
+            && self.board.current(worker) == Current::Place(place)
+            && !self.board.is_ready(place);
         if !is_its {
             return None;
         }
         let record = self.remove(&mut books, place.slot)?;
         drop(books);
+        self.note_presence(worker, Presence::Told);
         self.fetch_more();
         record.into_requests()
     }
@@ -423,11 +520,7 @@ impl Ledger {
             self.hooked.fetch_add(1, Ordering::Relaxed);
         }
         books.parcels += usize::from(matches!(work, Posted::Parcel { .. }));
-        books.records[slot] = Some(Record {
-            place,
-            work,
-            is_hooked,
-        });
+        books.records[slot] = Some(Record::new(place, work, is_hooked));
         Ok(match is_hooked {
             true => Put::IsHooked,
             false => Put::IsQuiet,
@@ -563,14 +656,21 @@ impl Store for Ledger {
             // ORDERING: Relaxed; tells the tender that it is not needed, sooner or later.
             self.helped.fetch_add(1, Ordering::Relaxed);
         }
-        let (mut arrivals, mut collected) = (Vec::new(), 0);
+        let (mut arrivals, mut collected, mut is_any_corrupt) = (Vec::new(), 0, false);
         let mut books = self.lock();
         self.board.take_done(|slot| {
             collected += 1;
-            let arrival = self.take_outcome(&mut books, slot);
-            arrivals.extend(arrival.filter(|arrival| !arrival.is_over()));
+            match self.take_outcome(&mut books, slot) {
+                Taken::Arrived(arrival) if arrival.is_over() => {}
+                Taken::Arrived(arrival) => arrivals.push(arrival),
+                Taken::Nothing => {}
+                Taken::Corrupt => is_any_corrupt = true,
+            }
         });
         drop(books);
+        if is_any_corrupt {
+            self.suspect();
+        }
         self.fetch_more();
         for arrival in arrivals {
             self.deliver(arrival, by);
@@ -579,15 +679,22 @@ impl Store for Ledger {
     }
 
     fn sweep(&self) -> bool {
-        let mut arrivals = Vec::new();
+        let (mut arrivals, mut is_any_corrupt) = (Vec::new(), false);
         let mut books = self.lock();
         if books.parcels == 0 {
             return false;
         }
         for slot in 0..books.records.len() {
-            arrivals.extend(self.take_early(&mut books, slot));
+            match self.take_early(&mut books, slot) {
+                Taken::Arrived(arrival) => arrivals.push(arrival),
+                Taken::Nothing => {}
+                Taken::Corrupt => is_any_corrupt = true,
+            }
         }
         drop(books);
+        if is_any_corrupt {
+            self.suspect();
+        }
         let any = !arrivals.is_empty();
         for arrival in arrivals {
             self.deliver(arrival, Bringer::Ours);
@@ -596,8 +703,11 @@ impl Store for Ledger {
     }
 
     fn need(&self) -> Need {
-        // ORDERING: Relaxed, both; who changes them calls the tender afterwards.
-        if self.hooked.load(Ordering::Relaxed) > 0 {
+        // ORDERING: Relaxed, all; who changes them calls the tender afterwards.
+        if self.hooked.load(Ordering::Relaxed) > 0
+            || self.is_closing.load(Ordering::Relaxed)
+            || self.watch.is_suspicious()
+        {
             Need::Now
         } else if self.is_behind.load(Ordering::Relaxed) {
             Need::UnlessHelped(self.helped.load(Ordering::Relaxed))
@@ -608,6 +718,16 @@ impl Store for Ledger {
 
     fn reclaim(&self) -> Option<Instant> {
         self.depot.as_ref()?.reclaim()
+    }
+
+    fn audit_at(&self) -> Instant {
+        self.watch.due()
+    }
+
+    fn audit_if_due(&self) {
+        if self.watch.due() <= Instant::now() {
+            self.audit();
+        }
     }
 }
 
@@ -626,7 +746,7 @@ fn note_posted(
     };
     let aside = argument.map(|lease| {
         Box::new(Aside {
-            argument: Some(lease),
+            _argument: Some(lease),
             told: None,
         })
     });
@@ -708,8 +828,11 @@ impl Shelf<Requests> for Ledger {
             ..Load::default()
         };
         for record in books.records.iter().flatten() {
+            let runner = self.board.runner(record.place);
             let is_running = self.board.is_running(record.place);
-            let is_ready = self.board.is_ready(record.place);
+            // What makes no sense now may have to be run once that has been seen to.
+            let is_ready = self.board.is_ready(record.place)
+                || (record.suspect_since.is_some() && !is_running);
             load.waiting += usize::from(is_ready);
             match &record.work {
                 Posted::Task { .. } => {
@@ -717,7 +840,8 @@ impl Shelf<Requests> for Ledger {
                     load.tasks += usize::from(is_ready);
                 }
                 Posted::Parcel { parcel, .. } if is_running => {
-                    let progress = self.board.progress(record.place, parcel.len());
+                    let worker = runner.unwrap_or(usize::MAX);
+                    let progress = self.board.progress(record.place, worker, parcel.len());
                     load.running += 1;
                     if !parcel.answers.is_abandoned() {
                         load.tasks += parcel.len().saturating_sub(progress.done + 1);
@@ -784,10 +908,18 @@ impl Shelf<Requests> for Ledger {
     }
 
     fn close(&self) {
+        // ORDERING: Relaxed; workers hear of it by the board.
+        let was_closing = self.is_closing.swap(true, Ordering::Relaxed);
         self.board.close();
+        if !was_closing {
+            // It sees to workers that do not leave.
+            self.tender.call();
+        }
     }
 
     fn reopen(&self) {
+        // ORDERING: Relaxed; as above.
+        self.is_closing.store(false, Ordering::Relaxed);
         self.board.reopen();
     }
 

@@ -1,13 +1,14 @@
-use std::os::fd::AsFd;
-
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::ProcessEnd;
 use crate::future::Future;
 use crate::options::TaskOptions;
-use crate::process::board::Claim;
+use crate::process::board::layout::Mapped;
+use crate::process::board::{Claim, Finish};
 use crate::process::depot::lease::Location;
-use crate::process::depot::stock::Stock;
+use crate::process::depot::lease::Room;
+use crate::process::depot::stock::{Berth, Stock};
 use crate::task::{Outgoing, Task};
 
 const LIMIT: u64 = 1 << 20;
@@ -22,11 +23,12 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let ledger = Ledger::new(1, LIMIT).unwrap();
-        let (memory, plan) = ledger.memory();
-        let board = Mapped::map(memory.copy().unwrap().as_fd(), plan).unwrap();
+        let (memory, plan, key) = ledger.memory();
+        let board = Mapped::map(memory.copy().unwrap(), plan, 0).unwrap();
+        ledger.enlist(0).unwrap();
         let descriptor = ledger.depot().unwrap().descriptor().unwrap();
         Self {
-            board: Board::new(board),
+            board: Board::new(board, key),
             stock: Stock::map(descriptor, 1, 0).unwrap(),
             ledger,
         }
@@ -57,31 +59,38 @@ impl Scene {
 
     /// Ends a task as the worker does that says so.
     fn say(&self, place: Place, location: &[u8]) {
-        let step = self.board.finish(place, 0, Form::StoredValue, location);
-        assert_eq!(step, Step::Taken);
+        let finish = self.board.finish(place, 0, Form::StoredValue, location);
+        assert_eq!(finish, Finish::Told);
+    }
+
+    /// Puts a result where a worker does; where it is.
+    fn store(&self, bytes: &[u8]) -> Location {
+        let stock = Some(&self.stock);
+        let lease = Berth { stock }.store(bytes).unwrap();
+        lease.hand_over()
     }
 }
 
 #[test]
-fn an_argument_is_the_result_where_its_worker_says_so() {
+fn a_result_is_found_where_its_worker_has_put_it() {
     let scene = Scene::new();
     let future = scene.post(100_000);
-    let (place, location) = scene.claim();
+    let (place, _) = scene.claim();
+    let location = scene.store(&[9; 100_000]);
     scene.say(place, &location.to_bytes());
     assert_eq!(scene.ledger.collect(Bringer::Ours), 1);
-    assert_eq!(future.result().unwrap(), vec![7; 100_000]);
+    assert_eq!(future.result().unwrap(), vec![9; 100_000]);
 }
 
 #[test]
 fn a_result_that_cannot_be_found_is_an_error() {
     let scene = Scene::new();
     let future = scene.post(100_000);
-    let (place, location) = scene.claim();
-    let length = location.room + 1;
-    scene.say(place, &Location { length, ..location }.to_bytes());
+    let (place, argument) = scene.claim();
+    scene.say(place, &argument.to_bytes());
     assert_eq!(scene.ledger.collect(Bringer::Ours), 1);
     let Err(Error::Decode(words)) = future.result() else {
-        panic!("it is longer than its place")
+        panic!("no worker may write there")
     };
     assert!(
         words.as_str().contains("cannot be found"),
@@ -94,13 +103,14 @@ fn a_result_that_cannot_be_found_is_an_error() {
 fn what_a_dead_worker_said_is_looked_up_too() {
     let scene = Scene::new();
     let futures = [scene.post(100_000), scene.post(100_000)];
-    let (place, location) = scene.claim();
+    let (place, _) = scene.claim();
+    let location = scene.store(&[9; 100_000]);
     scene.say(place, &location.to_bytes());
     let (place, _) = scene.claim();
     scene.say(place, &[0xff; Location::SIZE]);
-    assert!(scene.ledger.bury(0).is_empty());
+    assert!(scene.ledger.bury(0, 1, ProcessEnd::Exited(3)).is_empty());
     let [told, lied] = futures.map(Future::result);
-    assert_eq!(told.unwrap(), vec![7; 100_000]);
+    assert_eq!(told.unwrap(), vec![9; 100_000]);
     assert!(matches!(lied, Err(Error::Decode(_))));
 }
 
@@ -140,9 +150,15 @@ proptest! {
             }
         }
         let sound = scene.post(5000);
-        let (place, location) = scene.claim();
-        scene.say(place, &location.to_bytes());
-        scene.ledger.collect(Bringer::Ours);
-        prop_assert_eq!(sound.result().unwrap(), vec![7; 5000]);
+        let (place, _) = scene.claim();
+        if let Some(lease) = (Berth { stock: Some(&scene.stock) }).store(&[9; 5000]) {
+            let location = lease.hand_over();
+            scene.say(place, &location.to_bytes());
+            scene.ledger.collect(Bringer::Ours);
+            // What was said before may be that very block.
+            if let Ok(bytes) = sound.result() {
+                prop_assert_eq!(bytes, vec![9; 5000]);
+            }
+        }
     }
 }

@@ -60,6 +60,8 @@ pub(crate) enum Notice {
     Claim(Place),
     /// What came of the task there: its encoded result, or why there is none.
     Outcome(Place, Result<Bytes, Fault>),
+    /// What it finds in shared memory makes no sense.
+    Alarm,
 }
 
 /// Why a worker is not talked to any more.
@@ -80,7 +82,7 @@ pub(crate) enum Broken {
 }
 
 /// How long a worker that was told to leave may take.
-const LEAVING: Duration = Duration::from_secs(10);
+pub(crate) const LEAVING: Duration = Duration::from_secs(10);
 
 /// So many bytes a socket takes without waiting for its reader.
 pub(crate) const ROOM: usize = 32 << 10;
@@ -246,7 +248,7 @@ impl Link {
         let header = self.receive_header()?;
         let place = Place::from_number(header.task);
         let limit = match header.kind {
-            Kind::Claim => 0,
+            Kind::Claim | Kind::Alarm => 0,
             Kind::LargeValue => self.payload_limit,
             Kind::LargeFault => wire::MAX_CONTROL,
             _ => return Err(Broken::Offence("it sent what only comes when it is asked")),
@@ -260,6 +262,7 @@ impl Link {
         }
         match header.kind {
             Kind::Claim => Ok(Notice::Claim(place)),
+            Kind::Alarm => Ok(Notice::Alarm),
             Kind::LargeValue => {
                 let value = Bytes::from(body).naming(self.take_brought());
                 Ok(Notice::Outcome(place, Ok(value)))

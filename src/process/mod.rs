@@ -17,6 +17,8 @@
 //! ```
 
 pub(crate) mod sys;
+pub(crate) mod shared_memory;
+pub(crate) mod checksum;
 pub(crate) mod depot;
 pub(crate) mod memory;
 pub(crate) mod bytes;

@@ -208,6 +208,12 @@ impl ProcessPoolExecutor {
         let crew = Crew::new(limits, name, observer, shelf, Box::new(career));
         if let Some(ledger) = &ledger {
             ledger.serve(&crew);
+            let seats = Arc::clone(&desks);
+            ledger.kill_by(move |worker| {
+                if let Some(process) = seats.at(worker) {
+                    process.kill();
+                }
+            });
         }
         let owner: Arc<dyn Owner> = Arc::new(Tasks {
             crew: Arc::downgrade(&crew),

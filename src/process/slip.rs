@@ -63,9 +63,9 @@ impl<'a> Slip<'a> {
         self.kind
     }
 
-    /// It, with its length, if there is room for it behind the others.
+    /// The others, and it with its length behind them, if there is room for it.
     pub(crate) fn fitting(&self) -> Option<&[u8]> {
-        (self.bytes.len() <= INLINE).then(|| &self.bytes[self.start..])
+        (self.bytes.len() <= INLINE).then_some(&self.bytes[..])
     }
 
     /// It, without its length.

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
 
@@ -288,7 +288,14 @@ pub(crate) fn append_only(file: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Makes a file so long.
-pub(crate) fn set_size(file: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+///
+/// # Errors
+/// Of the system; `FileTooLarge` where this process may have no file of that size (`ulimit -f`), which
+/// the kernel would answer by SIGXFSZ.
+pub(crate) fn set_size(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
+    if !may_write(bytes) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
     // SAFETY: no memory is touched.
     checked(unsafe { libc::ftruncate(file.as_raw_fd(), bytes) }).map(|_| ())
@@ -323,20 +330,6 @@ pub(crate) fn is_without_holes(file: BorrowedFd<'_>, from: u64, bytes: usize) ->
     // SAFETY: no memory is touched.
     let hole = unsafe { libc::lseek(file.as_raw_fd(), from, libc::SEEK_HOLE) };
     hole.checked_sub(from).is_some_and(|there| there >= bytes)
-}
-
-/// How long a file may become; longer ones end the process by a signal.
-pub(crate) fn file_size_limit() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the buffer outlives the call.
-    let answer = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
-    match answer {
-        0 => limit.rlim_cur,
-        _ => u64::MAX,
-    }
 }
 
 /// Has nobody change the size of an anonymous file any more.
@@ -390,48 +383,114 @@ pub(crate) fn keep_from_forks(place: NonNull<u8>, bytes: usize) {
     unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_DONTFORK) };
 }
 
-/// Maps so many bytes of a file, shared with all who map it.
-pub(crate) fn map_shared(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
-    map_part(file, 0, bytes)
+/// What a mapping may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading; a write is a SIGSEGV.
+    ReadOnly,
+    /// Reading and writing.
+    ReadWrite,
 }
 
-/// Maps so many bytes of a file from there on, shared with all who map it.
-pub(crate) fn map_part(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Result<NonNull<u8>> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    map(file, from, bytes, protection, libc::MAP_SHARED)
+impl Access {
+    fn protection(self) -> libc::c_int {
+        match self {
+            Self::ReadOnly => libc::PROT_READ,
+            Self::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        }
+    }
 }
 
-/// Maps so many bytes of a constant file, for reading. All who do share the memory: a private mapping
-/// differs from a shared one in what is written, and kernels before 6.7 refuse the latter.
-pub(crate) fn map_constant(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
-    map(file, 0, bytes, libc::PROT_READ, libc::MAP_PRIVATE)
+/// Addresses of which none can be touched: any access is a SIGSEGV. They cost no memory.
+pub(crate) fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: the kernel chooses the place; nothing that is mapped is replaced.
+    let place = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+    mapped_at(place)
 }
 
-fn map(
+/// Maps a part of a file, shared with all processes that map it, in place of reserved addresses.
+pub(crate) fn map_shared(
+    reserved: NonNull<u8>,
     file: BorrowedFd<'_>,
     from: u64,
     bytes: usize,
-    protection: libc::c_int,
+    access: Access,
+) -> io::Result<()> {
+    map_over(reserved, file, from, bytes, access, libc::MAP_SHARED)
+}
+
+/// Maps a constant file for reading, in place of reserved addresses. All who do share the memory: a
+/// private mapping differs from a shared one in what is written, and kernels before 6.7 refuse the
+/// latter.
+pub(crate) fn map_constant(
+    reserved: NonNull<u8>,
+    file: BorrowedFd<'_>,
+    bytes: usize,
+) -> io::Result<()> {
+    map_over(
+        reserved,
+        file,
+        0,
+        bytes,
+        Access::ReadOnly,
+        libc::MAP_PRIVATE,
+    )
+}
+
+fn map_over(
+    reserved: NonNull<u8>,
+    file: BorrowedFd<'_>,
+    from: u64,
+    bytes: usize,
+    access: Access,
     flags: libc::c_int,
-) -> io::Result<NonNull<u8>> {
-    let file = file.as_raw_fd();
+) -> io::Result<()> {
     let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
-    // SAFETY: the kernel chooses the place; nothing that is mapped is replaced.
-    let place = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, file, from) };
+    // SAFETY: callers have reserved these addresses, and use them for nothing else.
+    let place = unsafe {
+        libc::mmap(
+            reserved.as_ptr().cast(),
+            bytes,
+            access.protection(),
+            flags | libc::MAP_FIXED,
+            file.as_raw_fd(),
+            from,
+        )
+    };
+    mapped_at(place).map(|_| ())
+}
+
+/// The answer of `mmap`.
+fn mapped_at(place: *mut libc::c_void) -> io::Result<NonNull<u8>> {
     if place == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
     NonNull::new(place.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-/// Undoes `map_shared`, or `map_constant`.
+/// Changes what a mapping may be used for.
+pub(crate) fn protect(place: NonNull<u8>, bytes: usize, access: Access) -> io::Result<()> {
+    // SAFETY: callers own the mapping, and have no reference into it.
+    let answer = unsafe { libc::mprotect(place.as_ptr().cast(), bytes, access.protection()) };
+    checked(answer).map(|_| ())
+}
+
+/// Undoes `reserve`, and what was mapped there.
 pub(crate) fn unmap(place: NonNull<u8>, bytes: usize) {
-    // SAFETY: callers own the mapping, and are done with it. Fails only for what is none.
+    // SAFETY: callers own the addresses, and are done with them. Fails only for what is none.
     unsafe { libc::munmap(place.as_ptr().cast(), bytes) };
 }
 
+/// Bytes of a page, of which mappings consist.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: no memory is touched.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}
+
 /// What huge pages are made of, and aligned to.
-const HUGE: usize = 2 << 20;
+pub(crate) const HUGE: usize = 2 << 20;
 
 /// Memory that is about to be written for the first time, and large, gets huge pages where it can:
 /// fresh small ones cost more than what is copied into them.
@@ -638,11 +697,15 @@ pub(crate) fn flush_c_output() {
     }
 }
 
-/// Waits for the signal that ends this process.
-pub(crate) fn await_death() -> ! {
+/// Waits for the signal that ends this process, for at most so long.
+pub(crate) fn await_death(limit: Duration) {
+    let end = Instant::now() + limit;
     loop {
-        // SAFETY: no memory is touched.
-        unsafe { libc::pause() };
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(left);
     }
 }
 

@@ -24,6 +24,11 @@ pub(crate) trait Store: Send + Sync {
     fn need(&self) -> Need;
     /// Gives memory back that nobody has used for a while; when to look again.
     fn reclaim(&self) -> Option<Instant>;
+    /// When what stands in shared memory is to be looked through.
+    fn audit_at(&self) -> Instant;
+    /// Looks through what stands in shared memory, if it is time. To be called after each sleep on the
+    /// board, which is not to be longer than until then.
+    fn audit_if_due(&self);
 }
 
 /// Who brings outcomes in.
@@ -141,10 +146,15 @@ impl Tender {
         while !wait.is_over() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
             let ticket = board.lie_down();
             if !store.sweep() && !board.has_done() && !wait.is_over() {
-                board.rest(ticket, deadline);
+                let audit_at = store.audit_at();
+                board.rest(
+                    ticket,
+                    Some(deadline.map_or(audit_at, |it| it.min(audit_at))),
+                );
             }
             board.get_up();
             store.collect(Bringer::Users);
+            store.audit_if_due();
         }
         wait.unwatch(key);
     }
@@ -196,7 +206,10 @@ impl Tender {
         let Some(store) = self.store.upgrade() else {
             return;
         };
-        let tend = move || store.tender().tend(&*store);
+        let tend = move || {
+            let has_left = HasLeft(store.tender());
+            has_left.0.tend(&*store);
+        };
         let name = "outcome tender".to_owned();
         // Without a thread, those who wait bring in what they can; the next call tries again.
         if let Ok(thread) = thread::Builder::new().name(name).spawn(tend) {
@@ -218,8 +231,6 @@ impl Tender {
             }
             footing.lie_down(store.board().submitted_from());
         }
-        self.lock().has_left = true;
-        self.change.notify_all();
     }
 
     /// Blocks until it is needed; `false`: it is to leave.
@@ -300,12 +311,14 @@ impl Tender {
                 let mut is_needed = || matches!(self.stays(store, &mut helped), Stay::Needed);
                 if !store.sweep() && !board.has_done() && is_needed() {
                     footing.lie_down(board.submitted_from());
-                    board.rest(ticket, again);
+                    let audit_at = store.audit_at();
+                    board.rest(ticket, Some(again.map_or(audit_at, |it| it.min(audit_at))));
                     footing.get_up(board.watched_from(), board.submitted_from());
                 }
                 board.get_up();
                 idle = Idle::new();
             }
+            store.audit_if_due();
         }
     }
 
@@ -374,6 +387,19 @@ impl Tender {
         let left = deadline.saturating_duration_since(Instant::now());
         let slept = self.change.wait_timeout(orders, left);
         slept.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Says that the thread has left, also in a panic: a shutdown waits for that.
+struct HasLeft<'a>(
+    /// Whose thread it is.
+    &'a Tender,
+);
+
+impl Drop for HasLeft<'_> {
+    fn drop(&mut self) {
+        self.0.lock().has_left = true;
+        self.0.change.notify_all();
     }
 }
 

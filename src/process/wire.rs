@@ -8,7 +8,7 @@ use crate::process::entry::Call;
 use crate::unwind::Panic;
 
 /// Version of what this file describes.
-pub(crate) const PROTOCOL: u32 = 3;
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// Bodies other than payloads are never longer than this.
 pub(crate) const MAX_CONTROL: u64 = 1 << 20;
@@ -61,6 +61,8 @@ pub(crate) enum Kind {
     /// From the worker: the next result brings shared memory. Descriptors of it come with this, and its
     /// ids are the body.
     Memory = 24,
+    /// From the worker: what it finds in shared memory is not what it, or the program, wrote there.
+    Alarm = 25,
 }
 
 impl Header {
@@ -102,6 +104,7 @@ impl Kind {
             Self::StoredTask,
             Self::StoredValue,
             Self::Memory,
+            Self::Alarm,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -145,6 +148,8 @@ pub(crate) struct Welcome {
     pub(crate) has_flag: bool,
     /// Slots and workers of the board; none: 0 and 0.
     pub(crate) board: (u32, u32),
+    /// What checksums on the board depend on.
+    pub(crate) key: (u64, u64),
     /// Whether there is a depot, for as many workers.
     pub(crate) has_depot: bool,
     /// What the process list calls the worker.
@@ -208,6 +213,8 @@ impl Welcome {
         body.push(u8::from(self.has_flag));
         body.extend(self.board.0.to_le_bytes());
         body.extend(self.board.1.to_le_bytes());
+        body.extend(self.key.0.to_le_bytes());
+        body.extend(self.key.1.to_le_bytes());
         body.push(u8::from(self.has_depot));
         put_bytes(&mut body, &self.title);
         if let Some((call, argument)) = &self.initializer {
@@ -226,6 +233,7 @@ impl Welcome {
             memory_limit: reader.u64()?,
             has_flag: reader.bool()?,
             board: (reader.u32()?, reader.u32()?),
+            key: (reader.u64()?, reader.u64()?),
             has_depot: reader.bool()?,
             title: reader.bytes()?.to_vec(),
             initializer: match reader.0 {

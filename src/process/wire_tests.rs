@@ -26,11 +26,12 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     let argument = proptest::collection::vec(any::<u8>(), 0..64);
     let initializer = proptest::option::of((call(), argument));
     let limits = (any::<u64>(), any::<u64>());
-    let numbers = (any::<u32>(), any::<[bool; 2]>(), any::<(u32, u32)>());
+    let board = (any::<(u32, u32)>(), any::<(u64, u64)>());
+    let numbers = (any::<u32>(), any::<[bool; 2]>(), board);
     (dialect(), numbers, limits, title, initializer).prop_map(
         |(
             dialect,
-            (index, [has_flag, has_depot], board),
+            (index, [has_flag, has_depot], (board, key)),
             (payload_limit, memory_limit),
             title,
             initializer,
@@ -38,6 +39,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             Welcome {
                 has_flag,
                 board,
+                key,
                 has_depot,
                 dialect,
                 index,

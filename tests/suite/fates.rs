@@ -12,6 +12,7 @@ mod scribble;
 mod starts;
 mod stop;
 mod table;
+mod wild;
 
 use concurrent_futures::{Error, Executor, Shutdown};
 use libtest_mimic::Trial;
@@ -45,6 +46,7 @@ pub fn processes() -> Vec<Trial> {
         scribble::trials(),
         starts::trials(),
         stop::trials(),
+        wild::trials(),
     ];
     groups.into_iter().flatten().collect()
 }

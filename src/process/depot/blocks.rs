@@ -1,14 +1,19 @@
 //! The memory of a depot: what lies where in it, mapped piece by piece.
+//!
+//! Each side can write only what it has to: the program its own stores, a worker its own store, and of
+//! that only the block that it is just filling. So a stray write in a worker reaches no argument, and no
+//! result that was finished, not even one of that worker.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytemuck::Pod;
 
 use crate::fork::Origin;
+use crate::process::shared_memory::{Access, Mapping, SharedFile};
 use crate::process::sys;
 
 /// Bytes of the smallest blocks; those of each further class have four times as many.
@@ -117,6 +122,11 @@ impl Block {
     }
 }
 
+/// The bits of all blocks of a store.
+pub(crate) fn all() -> u64 {
+    (1 << BLOCKS) - 1
+}
+
 fn size_of_class(class: usize) -> usize {
     SMALLEST << (2 * class)
 }
@@ -129,82 +139,109 @@ pub(crate) fn suitable(bytes: usize) -> impl Iterator<Item = u64> {
     classes.map(|class| ((1 << EACH) - 1) << (class * EACH))
 }
 
-/// What the program and a worker tell each other of the worker's store: hints, of which nothing
-/// depends in the program.
+/// What the program tells a worker of the worker's store. The worker cannot write it.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct Words {
-    /// A bit a block: it is in use.
-    pub(crate) taken: AtomicU64,
-    /// A bit a block: its memory was given back since the worker last took it.
-    pub(crate) cold: AtomicU64,
+    /// A bit a block: it changes each time that the program gives the block back.
+    returns: AtomicU64,
+    /// A bit a block: the program has it.
+    leased: AtomicU64,
+}
+
+impl Words {
+    /// The program has these blocks from now on.
+    pub(crate) fn set_leased(&self, leased: u64) {
+        // ORDERING: Release, to a successor's `leased`, which takes none of them.
+        self.leased.store(leased, Ordering::Release);
+    }
+
+    /// The program gives these blocks back, and has these left.
+    pub(crate) fn give_back(&self, blocks: u64, leased: u64) {
+        self.set_leased(leased);
+        // ORDERING: Release, to the worker's `returns`: what it writes there comes after our reads.
+        self.returns.fetch_xor(blocks, Ordering::Release);
+    }
+
+    pub(crate) fn returns(&self) -> u64 {
+        read(&self.returns)
+    }
+
+    pub(crate) fn leased(&self) -> u64 {
+        read(&self.leased)
+    }
+}
+
+/// Reads a word of memory that may be mapped for reading alone.
+fn read(word: &AtomicU64) -> u64 {
+    // ORDERING: Relaxed, as no other order is promised to work on read-only memory.
+    let value = word.load(Ordering::Relaxed);
+    // ORDERING: Acquire, from the program's release.
+    fence(Ordering::Acquire);
+    value
+}
+
+/// Whose side of the memory this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The program's: it writes all stores but those of workers.
+    Program,
+    /// That of the worker of this index: it writes its own store.
+    Worker(usize),
 }
 
 /// A depot's memory; unmapped when dropped.
 pub(crate) struct Blocks {
     /// The file; `None` once closed.
-    memory: Mutex<Option<Arc<OwnedFd>>>,
+    memory: Mutex<Option<Arc<SharedFile>>>,
     /// How much there is of it.
     plan: Plan,
-    /// The words of the workers' stores.
-    words: NonNull<u8>,
+    /// Who writes what.
+    side: Side,
+    /// Holds the [`Words`] of the workers' stores.
+    words: Mapping,
     /// The stores, those of which were used.
-    stores: Box<[OnceLock<Box<[Mapping; BLOCKS]>>]>,
+    stores: Box<[OnceLock<Box<[BlockMapping; BLOCKS]>>]>,
     /// Where it is mapped; forked copies do not have it.
     origin: Origin,
 }
 
 /// A block, as far as it is mapped.
 #[derive(Default)]
-struct Mapping {
-    /// Its first byte.
-    place: OnceLock<Place>,
+struct BlockMapping {
+    /// Its memory.
+    memory: OnceLock<Mapping>,
     /// So many bytes are there, and mapped, as far as is known.
     extent: AtomicUsize,
 }
-
-/// An address of shared memory.
-#[derive(Clone, Copy)]
-struct Place(
-    /// It.
-    NonNull<u8>,
-);
-
-// SAFETY: the memory is not tied to a thread; it is reached by raw copies alone.
-unsafe impl Send for Place {}
-
-// SAFETY: as above.
-unsafe impl Sync for Place {}
-
-// SAFETY: the words are not tied to a thread; they are reached as atomics.
-unsafe impl Send for Blocks {}
-
-// SAFETY: as above.
-unsafe impl Sync for Blocks {}
 
 impl Blocks {
     /// Fresh memory, of which none is there but that of the words, and whose size no worker can
     /// change.
     pub(crate) fn create(plan: Plan) -> io::Result<Self> {
-        if plan.size() > sys::file_size_limit() {
-            return Err(io::Error::other("files may not be so large"));
-        }
-        let memory = sys::shared_file(c"concurrent-futures depot")?;
-        let size = usize::try_from(plan.size()).map_err(io::Error::other)?;
-        sys::set_size(memory.as_fd(), size)?;
-        sys::allocate_part(memory.as_fd(), 0, plan.words_size())?;
-        sys::seal_size(memory.as_fd())?;
-        Self::map(memory, plan)
+        let name = c"concurrent-futures depot";
+        let memory = SharedFile::create(name, plan.size(), plan.words_size())?;
+        Self::of_file(memory, plan, Side::Program)
     }
 
-    /// The same memory, in a worker.
-    pub(crate) fn map(memory: OwnedFd, plan: Plan) -> io::Result<Self> {
-        let words = sys::map_shared(memory.as_fd(), plan.words_size())?;
-        sys::keep_from_forks(words, plan.words_size());
+    /// The same memory, in the worker of that index.
+    pub(crate) fn map(memory: OwnedFd, plan: Plan, worker: usize) -> io::Result<Self> {
+        if worker >= plan.workers {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Self::of_file(SharedFile::received(memory), plan, Side::Worker(worker))
+    }
+
+    fn of_file(memory: SharedFile, plan: Plan, side: Side) -> io::Result<Self> {
+        let access = match side {
+            Side::Program => Access::ReadWrite,
+            Side::Worker(_) => Access::ReadOnly,
+        };
         Ok(Self {
+            words: memory.map(0, plan.words_size(), access)?,
             memory: Mutex::new(Some(Arc::new(memory))),
             plan,
-            words,
+            side,
             stores: (0..plan.stores()).map(|_| OnceLock::new()).collect(),
             origin: Origin::here(),
         })
@@ -212,7 +249,7 @@ impl Blocks {
 
     /// A copy of the descriptor, for a worker that starts.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.memory()?.try_clone()
+        self.memory()?.descriptor()
     }
 
     /// Nothing more is mapped, nor given back.
@@ -221,12 +258,12 @@ impl Blocks {
         drop(closed);
     }
 
-    fn memory(&self) -> io::Result<Arc<OwnedFd>> {
+    fn memory(&self) -> io::Result<Arc<SharedFile>> {
         let memory = self.lock().clone();
         memory.ok_or_else(|| io::Error::other("the pool has ended"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<SharedFile>>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -243,58 +280,77 @@ impl Blocks {
     pub(crate) fn words(&self, worker: usize) -> &Words {
         assert!(worker < self.plan.workers && !self.is_elsewhere());
         // SAFETY: the mapping has words for each worker.
-        let place = unsafe { self.words.cast::<Words>().add(worker) };
+        let place = unsafe { self.words.place().cast::<Words>().add(worker) };
         // SAFETY: the mapping begins at a page, lives as long as `self`, and any bytes are valid for
         // atomics.
         unsafe { place.as_ref() }
     }
 
-    /// Copies bytes into a block, which is the caller's; how many have room there without asking the
-    /// system for more.
+    /// Copies bytes into a block, which is the caller's, and of a store that this side writes.
     ///
     /// # Errors
-    /// Of the system, which has no memory for it.
-    pub(crate) fn write(&self, block: Block, bytes: &[u8]) -> io::Result<usize> {
+    /// Of the system, which has no memory for it; where another side writes the store.
+    pub(crate) fn write(&self, block: Block, bytes: &[u8]) -> io::Result<()> {
         assert!(bytes.len() <= block.size());
+        if !self.is_writer(block) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let mapping = self.mapping(block)?;
-        let place = self.place(mapping, block)?;
-        let room = self.make_room(mapping, place, block, bytes.len())?;
-        // SAFETY: the block is mapped, and has room for so many; no reference to shared bytes ever
-        // exists.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
-        Ok(room)
+        let memory = self.memory_of(mapping, block)?;
+        // In a worker, nothing is to be written there but in here.
+        if let Side::Worker(_) = self.side {
+            memory.protect(Access::ReadWrite)?;
+        }
+        let there = self.make_room(mapping, memory.place(), block, bytes.len());
+        if there.is_ok() {
+            let place = memory.place().as_ptr();
+            // SAFETY: the block is mapped, can be written, and has room for so many; no reference to
+            // shared bytes ever exists.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+        }
+        if let Side::Worker(_) = self.side {
+            memory.protect(Access::ReadOnly)?;
+        }
+        there
     }
 
-    /// Has so many bytes of a block there; how many are.
+    /// Whether this side writes the block's store.
+    fn is_writer(&self, block: Block) -> bool {
+        match self.side {
+            Side::Program => block.store() >= self.plan.workers,
+            Side::Worker(own) => block.store() == own,
+        }
+    }
+
+    /// Has so many bytes of a block there.
     fn make_room(
         &self,
-        mapping: &Mapping,
+        mapping: &BlockMapping,
         place: NonNull<u8>,
         block: Block,
         bytes: usize,
-    ) -> io::Result<usize> {
-        // ORDERING: Relaxed, as all of extents: who has a block to himself got it by a lock or by
-        // words that order it.
-        let extent = mapping.extent.load(Ordering::Relaxed);
-        if extent >= bytes {
-            return Ok(extent);
+    ) -> io::Result<()> {
+        // ORDERING: Relaxed, as all of extents: a side that uses a block got it by a lock or by words
+        // that order it.
+        if mapping.extent.load(Ordering::Relaxed) >= bytes {
+            return Ok(());
         }
         let wanted = bytes.next_multiple_of(SMALLEST).min(block.size());
         match sys::populate_to_write(place, wanted) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 // Before Linux 5.14.
-                sys::allocate_part(self.memory()?.as_fd(), self.offset(block), wanted)?;
+                self.memory()?.allocate(self.offset(block), wanted)?;
             }
             outcome => outcome?,
         }
         mapping.extent.store(wanted, Ordering::Relaxed);
-        Ok(wanted)
+        Ok(())
     }
 
     /// Copies so many bytes out of a block, behind the numbers that are there, for which there is room.
     ///
     /// # Errors
-    /// Of the system, which cannot map the block.
+    /// Of the system, which cannot map the block; where it is another worker's.
     pub(crate) fn read<N: Pod>(
         &self,
         block: Block,
@@ -305,7 +361,7 @@ impl Blocks {
         let room = into.spare_capacity_mut();
         assert!(bytes <= block.size() && count <= room.len());
         let mapping = self.mapping(block)?;
-        let place = self.place(mapping, block)?;
+        let place = self.memory_of(mapping, block)?.place();
         // ORDERING: Relaxed; as above.
         if mapping.extent.load(Ordering::Relaxed) < bytes {
             sys::populate_to_read(place, bytes);
@@ -324,21 +380,21 @@ impl Blocks {
     /// Whether so many bytes of a block have memory.
     pub(crate) fn has(&self, block: Block, bytes: usize) -> bool {
         bytes <= block.size()
-            && self.memory().is_ok_and(|memory| {
-                sys::is_without_holes(memory.as_fd(), self.offset(block), bytes)
-            })
+            && self
+                .memory()
+                .is_ok_and(|memory| memory.is_without_holes(self.offset(block), bytes))
     }
 
     /// Gives a block's memory back; it must be the caller's.
     pub(crate) fn cool(&self, block: Block) {
         if let Ok(memory) = self.memory() {
             // Fails only where it stays, which costs memory alone.
-            let _ = sys::punch_hole(memory.as_fd(), self.offset(block), block.size());
+            let _ = memory.purge(self.offset(block), block.size());
         }
         self.forget(block);
     }
 
-    /// The other side has given the block's memory back.
+    /// The block's memory was given back.
     pub(crate) fn forget(&self, block: Block) {
         if let Ok(mapping) = self.mapping(block) {
             // ORDERING: Relaxed; as above.
@@ -351,47 +407,35 @@ impl Blocks {
         self.plan.start_of_stores() + store + block.offset_in_store()
     }
 
-    fn mapping(&self, block: Block) -> io::Result<&Mapping> {
+    fn mapping(&self, block: Block) -> io::Result<&BlockMapping> {
         if self.is_elsewhere() {
             return Err(io::Error::other(
                 "it belongs to the program that this one was forked from",
             ));
         }
-        let store = self.stores.get(block.store());
+        let is_another_s = match self.side {
+            Side::Program => false,
+            Side::Worker(own) => block.store() < self.plan.workers && block.store() != own,
+        };
+        let store = self.stores.get(block.store()).filter(|_| !is_another_s);
         let store = store.ok_or_else(|| io::Error::other("there is no such block"))?;
-        let mappings = store.get_or_init(|| Box::new(std::array::from_fn(|_| Mapping::default())));
-        Ok(&mappings[block.at()])
+        let new = || Box::new(std::array::from_fn(|_| BlockMapping::default()));
+        Ok(&store.get_or_init(new)[block.at()])
     }
 
-    /// Where a block is mapped; now, if it was not.
-    fn place(&self, mapping: &Mapping, block: Block) -> io::Result<NonNull<u8>> {
-        if let Some(place) = mapping.place.get() {
-            return Ok(place.0);
+    /// A block's memory, which is mapped now, if it was not.
+    fn memory_of<'a>(&self, mapping: &'a BlockMapping, block: Block) -> io::Result<&'a Mapping> {
+        if let Some(memory) = mapping.memory.get() {
+            return Ok(memory);
         }
-        let size = block.size();
-        let place = sys::map_part(self.memory()?.as_fd(), self.offset(block), size)?;
-        sys::keep_from_forks(place, size);
-        sys::prefer_huge_pages_in(place, size);
-        if mapping.place.set(Place(place)).is_err() {
-            sys::unmap(place, size); // somebody else was first
-        }
-        Ok(mapping.place.get().map_or(place, |place| place.0))
-    }
-}
-
-impl Drop for Blocks {
-    fn drop(&mut self) {
-        if self.is_elsewhere() {
-            return;
-        }
-        sys::unmap(self.words, self.plan.words_size());
-        for (store, mappings) in self.stores.iter().enumerate() {
-            for (bit, mapping) in (0..).zip(mappings.get().into_iter().flat_map(|m| m.iter())) {
-                if let Some(place) = mapping.place.get() {
-                    sys::unmap(place.0, Block::of_bit(store, bit).size());
-                }
-            }
-        }
+        let access = match self.side {
+            Side::Program if self.is_writer(block) => Access::ReadWrite,
+            Side::Program | Side::Worker(_) => Access::ReadOnly,
+        };
+        let memory = self.memory()?;
+        let memory = memory.map(self.offset(block), block.size(), access)?;
+        // If another thread was first, ours is unmapped.
+        Ok(mapping.memory.get_or_init(|| memory))
     }
 }
 
@@ -452,9 +496,8 @@ mod tests {
         let blocks = Blocks::create(Plan::of(1)).unwrap();
         let block = Block::of_bit(1, 0);
         assert!(!blocks.has(block, 1));
-        let room = blocks.write(block, &[1, 2, 3, 4]).unwrap();
-        assert_eq!(room, SMALLEST);
-        assert!(blocks.has(block, room) && !blocks.has(block, block.size() + 1));
+        blocks.write(block, &[1, 2, 3, 4]).unwrap();
+        assert!(blocks.has(block, SMALLEST) && !blocks.has(block, block.size() + 1));
         assert_eq!(bytes(&blocks, block, 4).unwrap(), [1, 2, 3, 4]);
         blocks.cool(block);
         assert!(!blocks.has(block, 1));
@@ -464,7 +507,7 @@ mod tests {
     #[test]
     fn what_was_mapped_is_there_when_the_file_is_closed() {
         let blocks = Blocks::create(Plan::of(1)).unwrap();
-        let [used, unused] = [0, 1].map(|bit| Block::of_bit(0, bit));
+        let [used, unused] = [0, 1].map(|bit| Block::of_bit(1, bit));
         blocks.write(used, &[7; 100]).unwrap();
         blocks.close();
         assert_eq!(bytes(&blocks, used, 100).unwrap(), [7; 100]);
@@ -478,6 +521,30 @@ mod tests {
         let last = Block::of_bit(plan.stores() - 1, 0);
         blocks.write(last, &[7; 100]).unwrap();
         assert_eq!(bytes(&blocks, last, 100).unwrap(), [7; 100]);
+    }
+
+    #[test]
+    fn each_side_writes_its_own_stores() {
+        let plan = Plan::of(2);
+        let program = Blocks::create(plan).unwrap();
+        let worker = Blocks::map(program.descriptor().unwrap(), plan, 1).unwrap();
+        let [others, own, program_s] = [0, 1, 2].map(|store| Block::of_bit(store, 0));
+        program.write(program_s, &[1; 100]).unwrap();
+        worker.write(own, &[2; 100]).unwrap();
+        for (blocks, block) in [
+            (&program, others),
+            (&program, own),
+            (&worker, others),
+            (&worker, program_s),
+        ] {
+            let error = blocks.write(block, &[3]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
+        for side in [&program, &worker] {
+            assert_eq!(bytes(side, own, 100).unwrap(), [2; 100]);
+            assert_eq!(bytes(side, program_s, 100).unwrap(), [1; 100]);
+        }
+        assert!(bytes(&worker, others, 1).is_err());
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub(crate) struct Lease {
     block: Block,
     /// Bytes in it.
     length: usize,
-    /// Bytes that have room in it, without asking the system for more.
-    room: usize,
+    /// Bytes of it that had memory when they were written.
+    resident: usize,
     /// Who gives it back.
     turn: Turn,
 }
@@ -38,6 +38,8 @@ pub(crate) trait Keeper: Send + Sync {
     fn lacks(&self, bytes: usize) -> String;
     /// Nobody reads the block any more.
     fn give_back(&self, block: Block);
+    /// The other process was told of the block.
+    fn hand_over(&self, block: Block);
 }
 
 /// Where large values are put on their way to another process.
@@ -61,12 +63,17 @@ pub(crate) const FEW: usize = 2048;
 
 impl Lease {
     /// Of a block that is the caller's, and holds so many bytes.
-    pub(crate) fn new(keeper: Arc<dyn Keeper>, block: Block, length: usize, room: usize) -> Self {
+    pub(crate) fn new(
+        keeper: Arc<dyn Keeper>,
+        block: Block,
+        length: usize,
+        resident: usize,
+    ) -> Self {
         Self {
             keeper,
             block,
             length,
-            room,
+            resident,
             turn: Turn::Ours,
         }
     }
@@ -76,19 +83,9 @@ impl Lease {
         self.length
     }
 
+    #[cfg(test)]
     pub(crate) fn block(&self) -> Block {
         self.block
-    }
-
-    /// How many bytes the other process may write there.
-    pub(crate) fn room(&self) -> usize {
-        self.room
-    }
-
-    /// The same block, which now holds so many bytes.
-    pub(crate) fn with_length(mut self, length: usize) -> Self {
-        self.length = length;
-        self
     }
 
     /// Copies the bytes out, as numbers.
@@ -123,13 +120,14 @@ impl Lease {
         Location {
             block: self.block,
             length: self.length as u64,
-            room: self.room as u64,
+            resident: self.resident as u64,
         }
     }
 
     /// Where the bytes are; whoever is told of it gives the block back.
     pub(crate) fn hand_over(mut self) -> Location {
         self.turn = Turn::Theirs;
+        self.keeper.hand_over(self.block);
         self.location()
     }
 }
@@ -149,8 +147,8 @@ pub(crate) struct Location {
     pub(crate) block: Block,
     /// How many.
     pub(crate) length: u64,
-    /// How many have room there.
-    pub(crate) room: u64,
+    /// How many of the block's bytes had memory before they were written: those are quick to read.
+    pub(crate) resident: u64,
 }
 
 impl Location {
@@ -161,7 +159,7 @@ impl Location {
         let mut bytes = [0; Self::SIZE];
         bytes[0..4].copy_from_slice(&self.block.to_number().to_le_bytes());
         bytes[4..12].copy_from_slice(&self.length.to_le_bytes());
-        bytes[12..20].copy_from_slice(&self.room.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.resident.to_le_bytes());
         bytes
     }
 
@@ -169,11 +167,11 @@ impl Location {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::SIZE] = bytes.try_into().ok()?;
         let (block, rest) = bytes.split_first_chunk()?;
-        let (length, room) = rest.split_first_chunk()?;
+        let (length, resident) = rest.split_first_chunk()?;
         Some(Self {
             block: Block::from_number(u32::from_le_bytes(*block)),
             length: u64::from_le_bytes(*length),
-            room: u64::from_le_bytes(room.try_into().ok()?),
+            resident: u64::from_le_bytes(resident.try_into().ok()?),
         })
     }
 }
@@ -187,7 +185,7 @@ mod tests {
         let location = Location {
             block: Block::from_number(7),
             length: 1 << 40,
-            room: 12,
+            resident: 12,
         };
         assert_eq!(Location::from_bytes(&location.to_bytes()), Some(location));
         assert_eq!(Location::from_bytes(&[0; Location::SIZE + 1]), None);

@@ -5,18 +5,20 @@
 //!
 //!  submit ── one copy ──► │ block of the program's │ ── one copy ──► the argument
 //!                         │                        │                     │ runs
-//!  result ◄── one copy ── │ the same, if it fits,  │ ◄── one copy ── the result
-//!                         │ or one of the worker's │
+//!  result ◄── one copy ── │ block of the worker's  │ ◄── one copy ── the result
 //! ```
 //!
 //! The memory is cut into *stores*: one for each worker, which takes blocks for results from it, and
 //! some that only the program takes from, for arguments. A slot of the board only says where the
 //! bytes are ([`lease::Location`]). Memory is there for what was written and no more (the file is
-//! sparse), and stays warm until the depot was idle for a while.
+//! sparse), and stays warm until its writer was idle for a while: the program for its own stores, a
+//! worker for its own.
 //!
-//! Who has a block to himself has a [`Lease`]. The program's books are its own; what it shares with
-//! workers are hints to them. A location that a worker names is one of its own blocks, or that of its
-//! task's argument, and not on loan, or it is refused.
+//! Who has a block to himself has a [`Lease`]. The books of both sides are private: the program's say which
+//! blocks it has, a worker's which ones it has handed over; in shared memory there is only what the program
+//! gives back ([`blocks::Words`]), which workers cannot write. Arguments can be written by the program
+//! alone; a block of a worker by that worker, while it copies a result there. A location that a worker
+//! names is one of its own blocks, and not on loan, or it is refused.
 
 pub(crate) mod blocks;
 pub(crate) mod lease;
@@ -25,7 +27,6 @@ pub(crate) mod stock;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,8 +62,11 @@ struct Books {
 struct Store {
     /// A bit a block: it is on loan.
     leased: u64,
-    /// A bit a block: it has memory.
+    /// A bit a block: it has memory. Of a worker's store, only that of blocks on loan is the program's
+    /// affair.
     warm: u64,
+    /// A bit a block: it was its worker's, which is dead, and the program has it on loan.
+    orphaned: u64,
 }
 
 /// Memory that was not used for so long is given back.
@@ -100,8 +104,7 @@ impl Depot {
         self.blocks.descriptor()
     }
 
-    /// What a worker that has ended a task says of its result: ours from here on. `argument` is where
-    /// the task's own argument was.
+    /// What a worker that has ended a task says of its result: ours from here on.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -109,7 +112,6 @@ impl Depot {
         self: &Arc<Self>,
         location: &[u8],
         worker: usize,
-        argument: &mut Option<Lease>,
     ) -> Result<Lease, &'static str> {
         let location = Location::from_bytes(location).ok_or("it is garbled")?;
         let block = location.block;
@@ -117,20 +119,17 @@ impl Depot {
         if location.length > self.payload_limit {
             return Err("it is longer than it may be");
         }
-        if let Some(lease) = argument.take_if(|lease| lease.block() == block) {
-            return match length <= lease.room() {
-                true => Ok(lease.with_length(length)),
-                false => Err("it is longer than its place"),
-            };
-        }
         let is_its = worker < self.blocks.plan().workers && block.store() == worker;
         if !is_its || length > block.size() {
             return Err("it is not where it may be");
         }
-        match self.lend(block) {
-            true => Ok(Lease::new(Arc::clone(self) as _, block, length, 0)),
-            false => Err("its place is in use"),
+        if !self.lend(block) {
+            return Err("its place is in use");
         }
+        if location.resident < location.length {
+            self.blocks.forget(block); // its pages are new
+        }
+        Ok(Lease::new(Arc::clone(self) as _, block, length, 0))
     }
 
     /// Notes that a worker's block is on loan; `false`: it is already.
@@ -139,25 +138,22 @@ impl Depot {
         let store = &mut books.stores[block.store()];
         let is_free = store.leased & block.bit() == 0;
         store.leased |= block.bit();
-        store.warm |= block.bit();
+        self.blocks.words(block.store()).set_leased(store.leased);
         is_free
     }
 
     /// A worker is dead, and has told all that it ever will: what nobody has on loan is free for its
-    /// successor.
+    /// successor, and its memory is given back.
     pub(crate) fn bury(&self, worker: usize) {
         let mut books = self.lock();
         let Some(store) = books.stores.get_mut(worker) else {
             return;
         };
-        let words = self.blocks.words(worker);
-        // ORDERING: AcqRel; what the dead one had, the next one gets, by way of us.
-        let taken = words.taken.swap(store.leased, Ordering::AcqRel);
-        store.warm |= taken;
-        let is_warm = store.warm != 0;
-        if is_warm {
-            self.note_use(books);
-        }
+        store.orphaned = store.leased;
+        let idle = blocks::all() & !store.leased;
+        // The successor is not started before this is done.
+        drop(books);
+        self.cool_blocks(worker, idle);
     }
 
     /// Takes a block of our own that has room for so many bytes.
@@ -217,48 +213,35 @@ impl Depot {
         }
     }
 
-    /// Takes all blocks that have memory and are nobody's.
+    /// Takes all blocks of our own that have memory and are nobody's.
     fn take_warm(&self, books: &mut Books) -> Vec<(usize, u64)> {
-        let workers = self.blocks.plan().workers;
-        let mut taken = Vec::new();
-        for (number, store) in books.stores.iter_mut().enumerate() {
-            let mut free = store.warm & !store.leased;
-            if free != 0 && number < workers {
-                // What its worker has just taken itself is not free.
-                // ORDERING: Acquire, from the worker's giving back.
-                free &= !self
-                    .blocks
-                    .words(number)
-                    .taken
-                    .fetch_or(free, Ordering::Acquire);
-            }
-            if free != 0 {
-                store.leased |= free;
-                taken.push((number, free));
-            }
-        }
-        taken
+        let first = self.blocks.plan().workers;
+        let own = (first..).zip(&mut books.stores[first..]);
+        own.filter_map(|(number, store)| {
+            let free = store.warm & !store.leased;
+            store.leased |= free;
+            (free != 0).then_some((number, free))
+        })
+        .collect()
     }
 
-    /// Gives the memory of blocks back, and then them.
+    /// Gives the memory of blocks of our own back, and then them.
     fn cool(&self, idle: &[(usize, u64)]) {
         for &(number, bits) in idle {
-            let mut left = bits;
-            while left != 0 {
-                self.blocks
-                    .cool(Block::of_bit(number, left.trailing_zeros()));
-                left &= left - 1;
-            }
+            self.cool_blocks(number, bits);
             let mut books = self.lock();
             books.stores[number].warm &= !bits;
             books.stores[number].leased &= !bits;
-            if number < self.blocks.plan().workers {
-                let words = self.blocks.words(number);
-                // ORDERING: Relaxed; released by the next.
-                words.cold.fetch_or(bits, Ordering::Relaxed);
-                // ORDERING: Release, to the worker's taking.
-                words.taken.fetch_and(!bits, Ordering::Release);
-            }
+        }
+    }
+
+    /// Gives the memory of blocks back that nobody uses.
+    fn cool_blocks(&self, store: usize, blocks: u64) {
+        let mut left = blocks;
+        while left != 0 {
+            self.blocks
+                .cool(Block::of_bit(store, left.trailing_zeros()));
+            left &= left - 1;
         }
     }
 
@@ -296,18 +279,30 @@ impl Keeper for Depot {
         if self.blocks.is_elsewhere() {
             return; // somebody may have held the lock when this copy was forked
         }
+        let number = block.store();
         let mut books = self.lock();
-        books.stores[block.store()].leased &= !block.bit();
-        if block.store() < self.blocks.plan().workers {
-            let words = self.blocks.words(block.store());
-            // ORDERING: Release, to the worker's taking: what it writes there comes after our reads.
-            words.taken.fetch_and(!block.bit(), Ordering::Release);
+        if books.stores[number].orphaned & block.bit() != 0 {
+            // Its worker, which would give the memory back, is dead. Still on loan, it is nobody else's.
+            drop(books);
+            self.blocks.cool(block);
+            books = self.lock();
         }
-        match books.is_over {
-            false => self.note_use(books),
-            true => self.close_unless_leased(books),
+        let store = &mut books.stores[number];
+        store.leased &= !block.bit();
+        store.orphaned &= !block.bit();
+        if number < self.blocks.plan().workers {
+            let words = self.blocks.words(number);
+            words.give_back(block.bit(), store.leased);
+        }
+        if books.is_over {
+            self.close_unless_leased(books);
+        } else if number >= self.blocks.plan().workers {
+            self.note_use(books);
         }
     }
+
+    /// Workers are told of arguments, whose blocks stay ours.
+    fn hand_over(&self, _: Block) {}
 }
 
 impl fmt::Debug for Depot {
@@ -323,14 +318,9 @@ impl Room for Arc<Depot> {
         }
         let block = self.take(bytes.len())?;
         // Gives the block back if there is no memory for it.
-        let lease = |room| Lease::new(Arc::clone(self) as _, block, bytes.len(), room);
-        match self.blocks.write(block, bytes) {
-            Ok(room) => Some(lease(room)),
-            Err(_) => {
-                drop(lease(0));
-                None
-            }
-        }
+        let lease = Lease::new(Arc::clone(self) as _, block, bytes.len(), 0);
+        self.blocks.write(block, bytes).ok()?;
+        Some(lease)
     }
 }
 

@@ -4,8 +4,7 @@
 use std::alloc::Layout;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::process::depot::blocks::{self, Block, Blocks, Plan};
 use crate::process::depot::lease::{FEW, Keeper, Lease, Location, Room};
@@ -14,54 +13,118 @@ use crate::process::depot::lease::{FEW, Keeper, Lease, Location, Room};
 pub(crate) struct Stock {
     /// The memory.
     blocks: Blocks,
-    /// Whose it is.
+    /// The worker's index, which is that of its store.
     worker: usize,
+    /// What the worker knows of its store.
+    books: Mutex<Books>,
+}
+
+/// What a worker knows of its store: a bit a block.
+struct Books {
+    /// It is in use, by the worker or, once it was handed over, by the program.
+    taken: u64,
+    /// What the program said of returns when the block was taken: it is free again when that has changed.
+    returns: u64,
+    /// It was handed over.
+    handed_over: u64,
+    /// It has memory.
+    warm: u64,
 }
 
 impl Stock {
     /// The depot of a pool with so many workers, in the worker of that index.
     pub(crate) fn map(memory: OwnedFd, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
-        let blocks = Blocks::map(memory, Plan::of(workers))?;
-        match worker < workers {
-            true => Ok(Arc::new(Self { blocks, worker })),
-            false => Err(io::ErrorKind::InvalidData.into()),
-        }
+        let blocks = Blocks::map(memory, Plan::of(workers), worker)?;
+        let words = blocks.words(worker);
+        // In this order: a block that the program gives back in between is free once it is looked for.
+        let returns = words.returns();
+        // What the program has of a predecessor's is not ours.
+        let taken = words.leased();
+        let books = Books {
+            taken,
+            returns,
+            handed_over: taken,
+            warm: 0,
+        };
+        Ok(Arc::new(Self {
+            blocks,
+            worker,
+            books: Mutex::new(books),
+        }))
     }
 
     /// What the program has put there.
     pub(crate) fn argument(self: &Arc<Self>, location: Location) -> Option<Lease> {
-        let (length, room) = sizes(location)?;
-        Some(Lease::new(
-            Arc::clone(self) as _,
-            location.block,
-            length,
-            room,
-        ))
+        let length = usize::try_from(location.length).ok()?;
+        let is_sound = length <= location.block.size();
+        is_sound.then(|| Lease::new(Arc::clone(self) as _, location.block, length, 0))
     }
 
-    /// Takes a block of its own that has room for so many bytes.
-    fn take(&self, bytes: usize) -> Option<Block> {
-        let words = self.blocks.words(self.worker);
+    /// Gives the memory of free blocks back to the system.
+    pub(crate) fn purge(&self) {
+        let mut books = self.lock();
+        self.take_back(&mut books);
+        let idle = books.warm & !books.taken;
+        books.warm &= !idle;
+        drop(books);
+        let mut left = idle;
+        while left != 0 {
+            self.blocks
+                .cool(Block::of_bit(self.worker, left.trailing_zeros()));
+            left &= left - 1;
+        }
+    }
+
+    /// Whether there is memory that can be given back, now or once the program has read it.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.lock().warm != 0
+    }
+
+    /// Takes a block of its own that has room for so many bytes; whether it has memory.
+    fn take(&self, bytes: usize) -> Option<(Block, Warmth)> {
+        let mut books = self.lock();
+        self.take_back(&mut books);
         for bits in blocks::suitable(bytes) {
-            // ORDERING: Relaxed; the exchange below is the truth.
-            let mut free = bits & !words.taken.load(Ordering::Relaxed);
-            while free != 0 {
-                let bit = free & free.wrapping_neg();
-                free &= !bit;
-                // ORDERING: Acquire, from the program's release of the block, which has read it.
-                if words.taken.fetch_or(bit, Ordering::Acquire) & bit != 0 {
-                    continue; // the program has it, to give its memory back
-                }
-                let block = Block::of_bit(self.worker, bit.trailing_zeros());
-                // ORDERING: Relaxed; the exchange above acquired it.
-                if words.cold.fetch_and(!bit, Ordering::Relaxed) & bit != 0 {
-                    self.blocks.forget(block);
-                }
-                return Some(block);
+            let free = bits & !books.taken;
+            let best = match free & books.warm {
+                0 => free,
+                warm => warm,
+            };
+            if best != 0 {
+                let block = Block::of_bit(self.worker, best.trailing_zeros());
+                let warmth = match books.warm & block.bit() {
+                    0 => Warmth::Cold,
+                    _ => Warmth::Warm,
+                };
+                books.taken |= block.bit();
+                books.warm |= block.bit();
+                return Some((block, warmth));
             }
         }
         None
     }
+
+    /// Notes what the program has given back.
+    fn take_back(&self, books: &mut Books) {
+        let returns = self.blocks.words(self.worker).returns();
+        let back = (returns ^ books.returns) & books.handed_over;
+        books.taken &= !back;
+        books.handed_over &= !back;
+        books.returns = returns;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a block has memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Warmth {
+    /// It has, from an earlier use.
+    Warm,
+    /// It has none.
+    Cold,
 }
 
 impl Keeper for Stock {
@@ -84,19 +147,23 @@ impl Keeper for Stock {
         let is_own = block.store() == self.worker;
         if is_own && !self.blocks.is_elsewhere() {
             self.blocks.cool(block); // the program never heard of it
-            let words = self.blocks.words(self.worker);
-            // ORDERING: Release, to the program's taking.
-            words.taken.fetch_and(!block.bit(), Ordering::Release);
+            let mut books = self.lock();
+            books.warm &= !block.bit();
+            books.taken &= !block.bit();
+        }
+    }
+
+    fn hand_over(&self, block: Block) {
+        if block.store() == self.worker {
+            self.lock().handed_over |= block.bit();
         }
     }
 }
 
-/// Where a worker puts the result of the task at hand.
+/// Where a worker puts large results.
 pub(crate) struct Berth<'a> {
     /// Its side of the depot, if there is one.
     pub(crate) stock: Option<&'a Arc<Stock>>,
-    /// Where the argument was, which nobody needs any more once there is a result.
-    pub(crate) argument: Option<Location>,
 }
 
 impl Room for Berth<'_> {
@@ -106,35 +173,14 @@ impl Room for Berth<'_> {
         if bytes.len() <= FEW || stock.blocks.is_elsewhere() {
             return None;
         }
-        self.store_beside_argument(stock, bytes)
-            .or_else(|| store_apart(stock, bytes))
+        let (block, warmth) = stock.take(bytes.len())?;
+        let resident = match warmth {
+            Warmth::Warm => bytes.len(),
+            Warmth::Cold => 0,
+        };
+        // Gives the block back, unless it is handed over.
+        let lease = Lease::new(Arc::clone(stock) as _, block, bytes.len(), resident);
+        stock.blocks.write(block, bytes).ok()?;
+        Some(lease)
     }
-}
-
-impl Berth<'_> {
-    fn store_beside_argument(&self, stock: &Arc<Stock>, bytes: &[u8]) -> Option<Lease> {
-        let location = self.argument?;
-        let (_, room) = sizes(location)?;
-        if bytes.len() > room {
-            return None;
-        }
-        stock.blocks.write(location.block, bytes).ok()?;
-        let keeper = Arc::clone(stock) as _;
-        Some(Lease::new(keeper, location.block, bytes.len(), room))
-    }
-}
-
-fn store_apart(stock: &Arc<Stock>, bytes: &[u8]) -> Option<Lease> {
-    let block = stock.take(bytes.len())?;
-    // Gives the block back, unless it is handed over.
-    let lease = Lease::new(Arc::clone(stock) as _, block, bytes.len(), 0);
-    stock.blocks.write(block, bytes).ok()?;
-    Some(lease)
-}
-
-/// Length and room, if they make sense.
-fn sizes(location: Location) -> Option<(usize, usize)> {
-    let length = usize::try_from(location.length).ok()?;
-    let room = usize::try_from(location.room).ok()?;
-    (length <= room && room <= location.block.size()).then_some((length, room))
 }

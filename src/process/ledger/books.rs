@@ -1,12 +1,15 @@
 //! What the program knows of the slots of a board: whose task lies there, and where its outcome goes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::backlog::Work;
 use crate::batch::Answers;
 use crate::duty::Counts;
+use crate::error::{Error, MemoryCorruption, Suspect};
 use crate::future::News;
 use crate::future_id::FutureId;
+use crate::label::TaskInfo;
 use crate::pledge::Pledge;
 use crate::process::board::Place;
 use crate::process::bytes::Bytes;
@@ -35,6 +38,31 @@ pub(super) struct Books {
     pub(super) scratch: Vec<u8>,
     /// Whether somebody may be to hear of a task that waits for a slot.
     pub(super) is_any_hooked: bool,
+    /// The workers, by index.
+    pub(super) workers: Vec<Worker>,
+    /// The worker that crashed last.
+    pub(super) suspect: Option<Suspect>,
+}
+
+/// What is known of a worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Worker {
+    /// What it is about.
+    pub(super) presence: Presence,
+    /// Since when it has had nothing to do, while it was to leave.
+    pub(super) idle_since: Option<Instant>,
+}
+
+/// What a worker is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// There is no process.
+    #[default]
+    Absent,
+    /// It takes tasks by itself.
+    Here,
+    /// It is told over its link what to do.
+    Told,
 }
 
 /// What lies in a slot.
@@ -45,6 +73,12 @@ pub(super) struct Record {
     pub(super) work: Posted,
     /// Whether somebody is to hear of it at once.
     pub(super) is_hooked: bool,
+    /// Since when its state makes no sense, or its outcome is not what its worker wrote.
+    pub(super) suspect_since: Option<Instant>,
+    /// Whether a worker may have begun it that died without a sign of what it had begun.
+    pub(super) is_doubtful: bool,
+    /// Whether its worker was to be killed for it.
+    pub(super) is_killed: bool,
 }
 
 /// What lies in a slot.
@@ -74,10 +108,21 @@ pub(super) enum Posted {
 /// What few tasks have.
 #[derive(Default)]
 pub(super) struct Aside {
-    /// Where the argument is, if not in the slot.
-    pub(super) argument: Option<Lease>,
+    /// Where the argument is, if not in the slot: it stays there until the task has ended.
+    pub(super) _argument: Option<Lease>,
     /// The outcome, where it came over the link and the slot is not done.
     pub(super) told: Option<Encoded<'static>>,
+}
+
+/// Whether the outcome of a slot could be taken out.
+#[must_use]
+pub(super) enum Taken {
+    /// It was, or a part of it.
+    Arrived(Arrival),
+    /// Not yet.
+    Nothing,
+    /// What lies there is not what the worker has written.
+    Corrupt,
 }
 
 /// What is on its way to where it was asked for.
@@ -105,7 +150,41 @@ impl Arrival {
     }
 }
 
+impl Record {
+    pub(super) fn new(place: Place, work: Posted, is_hooked: bool) -> Self {
+        Self {
+            place,
+            work,
+            is_hooked,
+            suspect_since: None,
+            is_doubtful: false,
+            is_killed: false,
+        }
+    }
+}
+
 impl Books {
+    /// The indexes of workers that live.
+    pub(super) fn living(&self) -> impl Iterator<Item = usize> + use<'_> {
+        let workers = self.workers.iter().enumerate();
+        let living = workers.filter(|(_, worker)| worker.presence != Presence::Absent);
+        living.map(|(index, _)| index)
+    }
+
+    pub(super) fn lives(&self, worker: usize) -> bool {
+        let worker = self.workers.get(worker);
+        worker.is_some_and(|worker| worker.presence != Presence::Absent)
+    }
+
+    /// The error of a task that a stray write has hit; where nobody has crashed, this worker is suspected.
+    pub(super) fn corruption(&self, task: TaskInfo, worker: Option<usize>) -> Error {
+        let of_worker = worker.map(|worker| Suspect {
+            worker,
+            death: None,
+        });
+        Error::MemoryCorrupted(MemoryCorruption::new(task, self.suspect.or(of_worker)))
+    }
+
     /// The slot and record of the task of that name.
     pub(super) fn find(&mut self, id: FutureId) -> Option<(usize, &mut Record)> {
         let records = self.records.iter_mut().enumerate();

@@ -1,12 +1,12 @@
 //! What dead workers leave on the board.
 
 use super::Ledger;
-use super::books::{Arrival, Books, Posted, Record};
+use super::books::{Arrival, Books, Posted, Record, Taken, Worker};
 use crate::backlog::Work;
-use crate::error::Error;
+use crate::error::{Error, ProcessEnd, Suspect};
 use crate::pledge::Pledge;
-use crate::process::board::Remains;
-use crate::process::request::{Encoded, Reply};
+use crate::process::board::{Current, Place, Publish, Remains, Standing, Step};
+use crate::process::request::Reply;
 use crate::process::requests::Requests;
 use crate::process::tender::Bringer;
 
@@ -31,35 +31,58 @@ enum Buried {
 }
 
 impl Ledger {
-    /// A worker is dead: brings in what it left finished; what it did not.
-    pub(crate) fn bury(&self, worker: usize) -> Vec<Legacy> {
+    /// A worker is dead, and ended so: brings in what it left finished; what it did not.
+    pub(crate) fn bury(&self, worker: usize, pid: u32, end: ProcessEnd) -> Vec<Legacy> {
         let mut legacies = Vec::new();
         let mut arrivals = Vec::new();
         let mut books = self.lock();
+        if end != ProcessEnd::Exited(0) {
+            let death = Some((pid, end));
+            books.suspect = Some(Suspect { worker, death });
+        }
+        if let Some(worker) = books.workers.get_mut(worker) {
+            *worker = Worker::default();
+        }
+        let mut is_any_suspect = false;
         for slot in 0..books.records.len() {
             let Some(record) = &books.records[slot] else {
                 continue;
             };
-            let remains = self.board.remains(record.place, worker);
-            if remains == Remains::None && !self.board.is_lost(record.place) {
-                continue;
+            let place = record.place;
+            let remains = match self.board.remains(place, worker) {
+                Remains::None => {
+                    self.remains_of_garbled(&mut books, slot, worker, place, &mut arrivals)
+                }
+                remains => remains,
+            };
+            match remains {
+                Remains::None => {
+                    let record = books.records[slot].as_ref();
+                    is_any_suspect |= record.is_some_and(|it| it.suspect_since.is_some());
+                    continue;
+                }
+                Remains::Claimed if self.publish_unbegun(&mut books, slot, worker) => continue,
+                _ => {}
             }
-            match record.work {
-                Posted::Task { .. } => match self.bury_task(&mut books, slot, remains) {
-                    Buried::Arrived(arrival) => arrivals.push(arrival),
-                    Buried::Left(legacy) => legacies.push(legacy),
-                    Buried::Nothing => {}
-                },
-                Posted::Parcel { .. } => {
+            match books.records[slot].as_ref().map(|record| &record.work) {
+                Some(Posted::Task { .. }) => {
+                    match self.bury_task(&mut books, slot, worker, remains) {
+                        Buried::Arrived(arrival) => arrivals.push(arrival),
+                        Buried::Left(legacy) => legacies.push(legacy),
+                        Buried::Nothing => {}
+                    }
+                }
+                Some(Posted::Parcel { .. }) => {
                     let (legacy, arrival) = self.bury_items(&mut books, slot, worker, remains);
                     legacies.extend(legacy);
                     arrivals.extend(arrival);
                 }
-                Posted::Ticket(_) => {
+                Some(Posted::Ticket(_)) => {
                     let requests = self.remove(&mut books, slot);
                     let requests = requests.and_then(Record::into_requests);
                     legacies.extend(requests.map(Legacy::Untouched));
                 }
+                None => {}
             }
         }
         drop(books);
@@ -67,6 +90,9 @@ impl Ledger {
             depot.bury(worker);
         }
         self.board.bury(worker);
+        if is_any_suspect {
+            self.suspect();
+        }
         self.fetch_more();
         for arrival in arrivals {
             self.deliver(arrival, Bringer::Ours);
@@ -74,13 +100,85 @@ impl Ledger {
         legacies
     }
 
-    /// Takes out a task of a dead worker.
-    fn bury_task(&self, books: &mut Books, slot: usize, remains: Remains) -> Buried {
-        if remains == Remains::Done {
-            if let Some(arrival) = self.take_outcome(books, slot) {
-                return Buried::Arrived(arrival);
+    /// What a dead worker left in a slot whose state names no worker that can be there: the rest is the
+    /// audit's to see to.
+    fn remains_of_garbled(
+        &self,
+        books: &mut Books,
+        slot: usize,
+        worker: usize,
+        place: Place,
+        arrivals: &mut Vec<Arrival>,
+    ) -> Remains {
+        let is_garbled = match self.board.standing(place) {
+            Standing::Waiting => return Remains::None,
+            Standing::Running(other) | Standing::Claimed(other) | Standing::Done(other) => {
+                !books.lives(other)
             }
-            // What it had to tell over the link never came.
+            Standing::Passed | Standing::Garbled => true,
+        };
+        if !is_garbled {
+            return Remains::None;
+        }
+        // Without a state that says so, an outcome counts if it is sound.
+        if let Taken::Arrived(arrival) = self.take_outcome_of(books, slot, worker) {
+            arrivals.push(arrival);
+            return Remains::None;
+        }
+        let Some(record) = &mut books.records[slot] else {
+            return Remains::None;
+        };
+        match self.board.current(worker) {
+            Current::Place(current) if current == place => match record.is_killed {
+                true => Remains::Killed,
+                false => Remains::Running,
+            },
+            current => {
+                record.is_doubtful |= current == Current::Garbled;
+                record
+                    .suspect_since
+                    .get_or_insert_with(std::time::Instant::now);
+                Remains::None
+            }
+        }
+    }
+
+    /// Publishes again what a dead worker had claimed and not begun; whether there was room for it, and
+    /// it lies there.
+    fn publish_unbegun(&self, books: &mut Books, slot: usize, worker: usize) -> bool {
+        let Some(record) = &mut books.records[slot] else {
+            return true;
+        };
+        if matches!(record.work, Posted::Ticket(_)) {
+            return false; // it goes back to the queue
+        }
+        let claimed = Standing::Claimed(worker);
+        if self.board.withdraw(record.place, claimed) == Step::TooLate {
+            return true; // it was overwritten meanwhile: the audit's to see to
+        }
+        match self.board.republish(record.place) {
+            Publish::Published(place) => {
+                record.place = place;
+                true
+            }
+            Publish::Full => false,
+        }
+    }
+
+    /// Takes out a task of a dead worker.
+    fn bury_task(&self, books: &mut Books, slot: usize, worker: usize, remains: Remains) -> Buried {
+        if remains == Remains::Done {
+            match self.take_outcome(books, slot) {
+                Taken::Arrived(arrival) => return Buried::Arrived(arrival),
+                Taken::Corrupt => {
+                    return match self.give_up(books, slot, Some(worker)) {
+                        Some(arrival) => Buried::Arrived(arrival),
+                        None => Buried::Nothing,
+                    };
+                }
+                // What it had to tell over the link never came.
+                Taken::Nothing => {}
+            }
         }
         let told = match remains {
             Remains::Running => books.take_told(slot),
@@ -99,25 +197,27 @@ impl Ledger {
         }
     }
 
-    /// No worker is left. What is still on the board has no worker to end it: somebody has written
-    /// where he should not.
+    /// All workers have left. What is still published can only be there because a task corrupted the shared
+    /// memory, and nobody has seen to it: it ends so.
     pub(super) fn write_off(&self) {
         let mut books = self.lock();
-        let (mut tasks, mut tickets) = (Vec::new(), Vec::new());
+        let (mut arrivals, mut tickets) = (Vec::new(), Vec::new());
         for slot in 0..books.records.len() {
             match &books.records[slot] {
-                Some(record) if record.is_task() => {
-                    tasks.extend(self.remove_begun(&mut books, slot))
-                }
-                _ => tickets.extend(self.remove(&mut books, slot).map(Record::into_requests)),
+                Some(Record {
+                    work: Posted::Ticket(_),
+                    ..
+                }) => tickets.extend(self.remove(&mut books, slot).map(Record::into_requests)),
+                Some(_) => arrivals.extend(self.give_up(&mut books, slot, None)),
+                None => {}
             }
         }
         drop(books);
+        for arrival in arrivals {
+            self.deliver(arrival, Bringer::Ours);
+        }
         let words = "a worker has overwritten memory that it shares with the program";
         let error = Error::BrokenPool(words.into());
-        for reply in tasks {
-            self.hand_over(reply, Encoded::Error(error.clone()));
-        }
         for requests in tickets.into_iter().flatten() {
             requests.fail(&error, &mut |_| self.lock().counts.failed += 1);
         }

@@ -5,17 +5,17 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::ptr::NonNull;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::process::shared_memory::Mapping;
 use crate::process::sys;
 
 /// Sealed memory, mapped here.
 pub(crate) struct Region {
-    /// The first byte, aligned to a page.
-    base: NonNull<u8>,
-    /// How many there are; not 0.
+    /// The memory, for reading.
+    memory: Mapping,
+    /// How many bytes there are; not 0.
     size: usize,
     /// By which others map it; `None` where descriptors are short, or once closed.
     file: Option<File>,
@@ -44,12 +44,6 @@ pub(crate) struct Name {
     /// Bytes of it.
     pub(crate) size: u64,
 }
-
-// SAFETY: the memory is not tied to a thread, and never changes.
-unsafe impl Send for Region {}
-
-// SAFETY: as above.
-unsafe impl Sync for Region {}
 
 /// Less than this is not worth a descriptor and a page.
 pub(crate) const LEAST: usize = 4096;
@@ -112,10 +106,10 @@ impl Region {
             return Err(io::Error::other("it has holes"));
         }
         let size = usize::try_from(facts.size()).map_err(io::Error::other)?;
-        let base = sys::map_constant(file.as_fd(), size)?;
+        let memory = Mapping::of_constant(file.as_fd(), size)?;
         let inode = facts.ino();
         Ok(Self {
-            base,
+            memory,
             size,
             file: sys::leaves_room(file.as_fd()).then_some(file),
             identity: Identity { inode, id },
@@ -127,7 +121,7 @@ impl Region {
         // SAFETY: so many bytes are mapped for as long as `self` lives. They are initialised, and
         // change no more: the file was sealed against that before it was mapped, which the kernel
         // refuses while somebody can write. It has no holes, so that no read can fail.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.size) }
+        unsafe { std::slice::from_raw_parts(self.memory.place().as_ptr(), self.size) }
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -153,12 +147,6 @@ impl Region {
     /// Others do not find it here any more.
     pub(crate) fn close(&mut self) {
         self.file = None;
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        sys::unmap(self.base, self.size);
     }
 }
 

@@ -51,9 +51,11 @@ fn a_region_is_found_by_its_name() {
 fn nobody_can_change_it() {
     let ours = region();
     let descriptor = ours.descriptor().unwrap();
-    assert!(sys::map_shared(descriptor, SIZE).is_err());
+    let reserved = sys::reserve(SIZE).unwrap();
+    assert!(sys::map_shared(reserved, descriptor, 0, SIZE, sys::Access::ReadWrite).is_err());
+    sys::unmap(reserved, SIZE);
     assert!(sys::set_size(descriptor, 1).is_err());
-    assert!(sys::set_size(descriptor, 2 * SIZE).is_err());
+    assert!(sys::set_size(descriptor, 2 * SIZE as u64).is_err());
     let path = ours.name().unwrap().path();
     let mut again = File::options().write(true).open(path).unwrap();
     assert!(again.write_all(b"x").is_err());
