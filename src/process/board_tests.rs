@@ -13,7 +13,7 @@ use super::layout::{Bulletin, Control, Desk, Line, Memory, Outcome, Published};
 use super::{
     Board, Claim, Finish, Form, Place, Progress, Publish, Reading, Remains, Standing, Step,
 };
-use crate::process::checksum::{Key, PrefixSum};
+use crate::process::checksum::Key;
 use crate::process::entry::Call;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::unwind;
@@ -142,8 +142,8 @@ impl Memory for View {
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
         read(&self.step().arguments[slot], size, into);
     }
-    fn has_room(&self, _: usize, _: usize) -> bool {
-        true
+    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome> {
+        self.step().outcomes.get(worker)?.get(slot)
     }
     fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]) {
         write(&self.step().results[worker][slot], offset, bytes);
@@ -479,15 +479,16 @@ fn run_items(board: &Board<View>) {
         return; // they were cancelled
     };
     assert_eq!(call, CALL);
-    let (mut results, mut sum) = (Vec::new(), PrefixSum::default());
+    let mut results = Vec::new();
+    let mut run = board.begin_run(place, 0).unwrap();
     for index in 0..items {
-        if board.item_begins(place, 0, so_far(index)) == Step::TooLate {
+        if run.begin() == Step::TooLate {
             break;
         }
         results.push(index as u8 + 1);
-        board.item_ends(place, 0, index + 1, (&results, 1), &mut sum);
+        run.end(&results);
     }
-    let _ = board.finish_items(place, 0, Form::Items, 1);
+    let _ = run.finish(Form::Items, 1);
 }
 
 /// A worker vanishes after so many looks at the memory: the program knows which items are done, has
@@ -541,9 +542,10 @@ fn an_item_meets_who_lies_down() {
                 let Claim::Items(place, ..) = board.claim(0, &mut Vec::new()) else {
                     panic!("there are items")
                 };
-                assert_eq!(board.item_begins(place, 0, so_far(0)), Step::Taken);
+                let mut run = board.begin_run(place, 0).unwrap();
+                assert_eq!(run.begin(), Step::Taken);
                 // And is at the next one for ever.
-                board.item_ends(place, 0, 1, (&[1], 1), &mut PrefixSum::default());
+                run.end(&[1]);
             })
         };
         while board.progress(place, 0, 1).done == 0 {

@@ -13,111 +13,123 @@
 use std::hash::{BuildHasher, RandomState};
 
 /// The secret that sums depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     /// The first word.
     first: u64,
     /// What each word has more than the one before it.
     step: u64,
+    /// Those for words, which are made once.
+    words: [u64; FOR_WORDS],
 }
 
 /// Bytes that are summed at once.
 const BLOCK: usize = 16;
 
 /// Words of the key that are used for anything but bytes.
-const FOR_WORDS: u64 = 64;
+const FOR_WORDS: usize = 8;
 
 impl Key {
     /// One that nobody can guess.
     pub(crate) fn fresh() -> Self {
         let random = RandomState::new();
-        Self {
-            first: random.hash_one(0),
-            step: random.hash_one(1) | 1,
-        }
+        Self::from_numbers((random.hash_one(0), random.hash_one(1) | 1))
     }
 
     /// As it travels.
-    pub(crate) fn to_numbers(self) -> (u64, u64) {
+    pub(crate) fn to_numbers(&self) -> (u64, u64) {
         (self.first, self.step)
     }
 
     pub(crate) fn from_numbers((first, step): (u64, u64)) -> Self {
-        Self { first, step }
-    }
-
-    /// The word of the key that stands at this place.
-    #[inline]
-    fn word(self, at: u64) -> u64 {
-        self.first.wrapping_add(self.step.wrapping_mul(at))
+        let word = |at| first.wrapping_add(step.wrapping_mul(at as u64));
+        let words = std::array::from_fn(word);
+        Self { first, step, words }
     }
 
     /// Makes a number that only those who have the key can read, and that no accident makes: the inverse
     /// is itself.
     #[inline]
-    pub(crate) fn mask(self, number: u64) -> u64 {
+    pub(crate) fn mask(&self, number: u64) -> u64 {
         number ^ self.first.rotate_left(32) ^ self.step
     }
 
     /// The sum of words, of which there is an even number.
     #[inline]
-    pub(crate) fn of_words<const N: usize>(self, words: [u64; N]) -> u64 {
-        const { assert!(N % 2 == 0 && N as u64 <= FOR_WORDS) };
+    pub(crate) fn of_words<const N: usize>(&self, words: [u64; N]) -> u64 {
+        const { assert!(N % 2 == 0 && N <= FOR_WORDS) };
         let mut sum = 0_u128;
         let mut at = 0;
         while at < N {
-            sum = sum.wrapping_add(self.product(at as u64, words[at], words[at + 1]));
+            let key = (self.words[at], self.words[at + 1]);
+            sum = sum.wrapping_add(product(key, words[at], words[at + 1]));
             at += 2;
         }
         fold(sum)
     }
 
     /// The sum of bytes.
-    pub(crate) fn of_bytes(self, bytes: &[u8]) -> u64 {
-        let mut sum = PrefixSum::default();
-        sum.extend(self, bytes);
-        sum.of(self, bytes)
-    }
-
-    /// A pair of words that stands there in the message.
     #[inline]
-    fn product(self, at: u64, one: u64, other: u64) -> u128 {
-        let one = one.wrapping_add(self.word(at));
-        let other = other.wrapping_add(self.word(at + 1));
-        u128::from(one) * u128::from(other)
-    }
-
-    /// A block of bytes, the first of which stands there.
-    #[inline]
-    fn block(self, at: usize, block: u128) -> u128 {
-        let at = FOR_WORDS + (at / 8) as u64;
-        self.product(at, block as u64, (block >> 64) as u64)
+    pub(crate) fn of_bytes(&self, bytes: &[u8]) -> u64 {
+        let mut sum = PrefixSum::new(self);
+        sum.extend(bytes);
+        sum.of(bytes)
     }
 }
 
+/// A pair of words of a message, with those of the key that stand at the same place.
+#[inline]
+fn product(key: (u64, u64), one: u64, other: u64) -> u128 {
+    u128::from(one.wrapping_add(key.0)) * u128::from(other.wrapping_add(key.1))
+}
+
 /// The sum of bytes to which others are appended: each is looked at once.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct PrefixSum {
     /// The sum of whole blocks.
     sum: u128,
     /// How many bytes these are.
     summed: usize,
+    /// The words of the key for the next block.
+    next: (u64, u64),
+    /// What those for a block have more than those for the one before it.
+    stride: u64,
 }
 
 impl PrefixSum {
+    /// Of nothing.
+    #[inline]
+    pub(crate) fn new(key: &Key) -> Self {
+        // The first ones that are not for words.
+        let first = key.words[FOR_WORDS - 1].wrapping_add(key.step);
+        Self {
+            sum: 0,
+            summed: 0,
+            next: (first, first.wrapping_add(key.step)),
+            stride: key.step.wrapping_mul(2),
+        }
+    }
+
     /// Sums what was appended, as far as it makes whole blocks.
     #[inline]
-    pub(crate) fn extend(&mut self, key: Key, bytes: &[u8]) {
-        while let Some(block) = bytes[self.summed..].first_chunk::<BLOCK>() {
-            let product = key.block(self.summed, u128::from_le_bytes(*block));
-            self.sum = self.sum.wrapping_add(product);
-            self.summed += BLOCK;
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        let new = &bytes[self.summed..];
+        for block in new
+            .chunks_exact(BLOCK)
+            .filter_map(|block| block.first_chunk())
+        {
+            self.sum = self
+                .sum
+                .wrapping_add(self.block(u128::from_le_bytes(*block)));
+            self.next.0 = self.next.0.wrapping_add(self.stride);
+            self.next.1 = self.next.1.wrapping_add(self.stride);
         }
+        self.summed += new.len() / BLOCK * BLOCK;
     }
 
     /// The sum of the bytes, all whole blocks of which were summed.
     #[inline]
-    pub(crate) fn of(&self, key: Key, bytes: &[u8]) -> u64 {
+    pub(crate) fn of(&self, bytes: &[u8]) -> u64 {
         let rest = bytes.len() - self.summed;
         debug_assert!(rest < BLOCK);
         let last = match bytes.last_chunk::<BLOCK>() {
@@ -126,7 +138,13 @@ impl PrefixSum {
             Some(last) => u128::from_le_bytes(*last) >> (8 * (BLOCK - rest)),
             None => small(bytes),
         };
-        fold(self.sum.wrapping_add(key.block(self.summed, last)))
+        fold(self.sum.wrapping_add(self.block(last)))
+    }
+
+    /// The next block.
+    #[inline]
+    fn block(&self, block: u128) -> u128 {
+        product(self.next, block as u64, (block >> 64) as u64)
     }
 }
 
@@ -195,11 +213,11 @@ mod tests {
             let key = Key::fresh();
             cuts.push(200);
             cuts.sort_unstable();
-            let mut sum = PrefixSum::default();
+            let mut sum = PrefixSum::new(&key);
             for cut in cuts {
                 let prefix = &bytes[..cut.min(bytes.len())];
-                sum.extend(key, prefix);
-                prop_assert_eq!(sum.of(key, prefix), key.of_bytes(prefix));
+                sum.extend(prefix);
+                prop_assert_eq!(sum.of(prefix), key.of_bytes(prefix));
             }
         }
 

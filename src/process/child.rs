@@ -13,10 +13,10 @@ use crate::error::Error;
 use crate::footing::Footing;
 use crate::fork::Origin;
 use crate::process::board::layout::{INLINE, Mapped, Plan};
-use crate::process::board::{Board, Claim, Finish, Form, Place, Progress as ItemProgress, Step};
+use crate::process::board::{Board, Claim, Finish, Form, ItemRun, Place, Step};
 use crate::process::bytes::Bytes;
 use crate::process::channel::{Channel, Heard};
-use crate::process::checksum::{Key, PrefixSum};
+use crate::process::checksum::Key;
 use crate::process::depot::lease::{Location, NoRoom, Room};
 use crate::process::depot::stock::{Berth, Stock};
 use crate::process::entry::{self, Argument, Call};
@@ -240,6 +240,7 @@ impl Server {
     /// Runs a task, and brings out what it has printed before anybody hears of it.
     fn run(&self, call: Call, argument: Argument<'_>) -> Result<Bytes, Fault> {
         self.tidy_up();
+        self.shield();
         self.progress.begin_task();
         let stock = self.stock.as_ref();
         let outcome = run(call, argument, self.welcome.payload_limit, &Berth { stock });
@@ -289,6 +290,14 @@ impl Server {
             }
         }
         self.channel.receive_header()
+    }
+
+    /// Results that the program has not read cannot be written any more.
+    #[inline]
+    fn shield(&self) {
+        if let Some(stock) = &self.stock {
+            stock.shield();
+        }
     }
 
     /// Gives memory for results back to the system that was not used for a while.
@@ -485,31 +494,32 @@ impl<'a> Hand<'a> {
     fn run_items(&mut self, place: Place, call: Call, count: usize) -> io::Result<()> {
         let begun = Instant::now();
         self.server.tidy_up();
+        self.server.shield();
         self.results.clear();
+        let Some(run) = self.board.begin_run(place, self.me) else {
+            return self.server.go_on(Finish::Displaced);
+        };
         let mut items = ItemsAtHand {
-            board: self.board,
             server: &*self.server,
             place,
             arguments: Items::new(&self.argument),
             count,
-            index: 0,
+            run,
             results: &mut self.results,
-            filled: 0,
-            sum: PrefixSum::default(),
-            me: self.me,
             last_result: self.last_result,
             stand: Stand::Ready,
         };
-        items.run(call);
+        items.run_all(call);
         self.last_result = items.last_result;
         let form = match items.stand {
             Stand::Ready => Form::Items,
             Stand::Told => Form::ItemsTold,
             Stand::Broken(error) => return Err(error),
         };
-        let (took, items) = (begun.elapsed(), items.index);
+        let (took, run) = (begun.elapsed(), items.run);
+        let items = run.done();
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let finish = self.board.finish_items(place, self.me, form, nanos);
+        let finish = run.finish(form, nanos);
         self.server.go_on(finish)?;
         self.footing.step(items);
         let each = took.checked_div(items as u32).unwrap_or(took);
@@ -537,6 +547,7 @@ impl<'a> Hand<'a> {
                 return self.server.tidy_up();
             }
         }
+        self.server.shield();
         self.footing.lie_down(submitted_from);
         let purge_at = self.server.purge_at();
         self.board
@@ -553,26 +564,18 @@ impl<'a> Hand<'a> {
 
 /// Items of a map that a worker runs.
 struct ItemsAtHand<'a> {
-    /// Where they lie.
-    board: &'a Board,
     /// The rest of the worker.
     server: &'a Server,
-    /// Where on the board.
+    /// Where on the board they lie.
     place: Place,
     /// The arguments of those that have not begun.
     arguments: Items<'a>,
     /// How many items there are.
     count: usize,
-    /// Those that have ended.
-    index: usize,
+    /// How far it is with them.
+    run: ItemRun<'a>,
     /// Their outcomes, as they stand on the board; then that of the one that runs.
     results: &'a mut Vec<u8>,
-    /// How many bytes they take, without that of the one that runs.
-    filled: usize,
-    /// What these bytes come to.
-    sum: PrefixSum,
-    /// The worker's index.
-    me: usize,
     /// Bytes that the last outcome took: the next is taken to be as large.
     last_result: usize,
     /// Whether another may begin.
@@ -591,7 +594,7 @@ enum Stand {
 
 impl ItemsAtHand<'_> {
     /// Runs them.
-    fn run(&mut self, call: Call) {
+    fn run_all(&mut self, call: Call) {
         let function = match entry::find(call) {
             Ok(function) => function,
             Err(error) => {
@@ -611,7 +614,7 @@ impl ItemsAtHand<'_> {
     /// Lays the outcome of the item that has ended down on the board, or tells it over the link, where there
     /// is no room, or it brings shared memory.
     fn lay_down(&mut self, outcome: Result<Manifest, Fault>) {
-        let mut slip = Slip::of(self.results, self.filled);
+        let mut slip = Slip::of(self.results, self.run.filled());
         let brought = outcome.unwrap_or_else(|fault| {
             slip.replace(&fault.to_body());
             slip.mark_as_fault();
@@ -620,13 +623,7 @@ impl ItemsAtHand<'_> {
         slip.end();
         self.last_result = slip.len().min(INLINE);
         if let (Some(results), true) = (slip.fitting(), brought.is_empty()) {
-            let last = results.len() - self.filled;
-            self.filled = results.len();
-            self.index += 1;
-            let results = (results, last);
-            self.board
-                .item_ends(self.place, self.me, self.index, results, &mut self.sum);
-            return;
+            return self.run.end(results);
         }
         let kind = match slip.kind() {
             Outcome::Value => Kind::LargeValue,
@@ -642,18 +639,14 @@ impl ItemsAtHand<'_> {
 
 impl Tray for ItemsAtHand<'_> {
     fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
-        let is_roomy = self.filled + self.last_result <= INLINE;
-        let may_begin = is_roomy && self.index < self.count && matches!(self.stand, Stand::Ready);
+        let (index, filled) = (self.run.done(), self.run.filled());
+        let is_roomy = filled + self.last_result <= INLINE;
+        let may_begin = is_roomy && index < self.count && matches!(self.stand, Stand::Ready);
         if !may_begin {
             return None; // the rest goes back
         }
         let argument = self.arguments.next()?;
-        let progress = ItemProgress {
-            done: self.index,
-            filled: self.filled,
-            has_begun: false,
-        };
-        if self.board.item_begins(self.place, self.me, progress) == Step::TooLate {
+        if self.run.begin() == Step::TooLate {
             return None;
         }
         self.server.progress.begin_task();
@@ -663,7 +656,16 @@ impl Tray for ItemsAtHand<'_> {
 
     fn end_well(&mut self) {
         self.server.wind_up();
-        self.lay_down(Ok(Manifest::default()));
+        let mut slip = Slip::of(self.results, self.run.filled());
+        slip.end();
+        let length = slip.len();
+        match slip.fitting() {
+            Some(results) => {
+                self.last_result = length;
+                self.run.end(results);
+            }
+            None => self.lay_down(Ok(Manifest::default())),
+        }
     }
 
     fn end(&mut self, outcome: Result<Manifest, Error>) {

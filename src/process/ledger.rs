@@ -5,6 +5,7 @@ mod books;
 mod deaths;
 mod items;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -110,11 +111,12 @@ impl Ledger {
             scratch: Vec::new(),
             is_any_hooked: false,
             workers: vec![Worker::default(); workers],
+            suspects: BTreeMap::new(),
             suspect: None,
         };
         let depot = Depot::new(workers, payload_limit).ok();
         let ledger = Arc::new_cyclic(|me: &Weak<Self>| Self {
-            board: Board::new(memory, key),
+            board: Board::new(memory, key.clone()),
             memory: Arc::new(handle),
             plan,
             key,
@@ -149,7 +151,7 @@ impl Ledger {
 
     /// By which workers map it, how large it is, and what its checksums depend on.
     pub(crate) fn memory(&self) -> (Arc<Handle>, Plan, Key) {
-        (Arc::clone(&self.memory), self.plan, self.key)
+        (Arc::clone(&self.memory), self.plan, self.key.clone())
     }
 
     /// Where big arguments and results are, if there is such a place.
@@ -210,7 +212,7 @@ impl Ledger {
         let Some(record) = books.records.get_mut(slot).and_then(Option::as_mut) else {
             return Taken::Nothing;
         };
-        let (place, suspect_since) = (record.place, &mut record.suspect_since);
+        let place = record.place;
         let Posted::Task { reply, aside, .. } = &mut record.work else {
             return Taken::Nothing;
         };
@@ -231,7 +233,7 @@ impl Ledger {
             },
             Reading::NotDone => return Taken::Nothing,
             Reading::Corrupt => {
-                suspect_since.get_or_insert_with(Instant::now);
+                books.suspect(slot);
                 return Taken::Corrupt;
             }
         };
@@ -278,6 +280,9 @@ impl Ledger {
     fn remove(&self, books: &mut Books, slot: usize) -> Option<Record> {
         let record = books.records[slot].take()?;
         books.free.push(slot);
+        if !books.suspects.is_empty() {
+            books.suspects.remove(&slot);
+        }
         books.parcels -= usize::from(matches!(record.work, Posted::Parcel { .. }));
         if record.is_hooked {
             // ORDERING: Relaxed; read by the tender, which looks again and again while it matters.
@@ -827,12 +832,15 @@ impl Shelf<Requests> for Ledger {
             counts: books.counts,
             ..Load::default()
         };
-        for record in books.records.iter().flatten() {
+        for (slot, record) in books.records.iter().enumerate() {
+            let Some(record) = record else {
+                continue;
+            };
             let runner = self.board.runner(record.place);
             let is_running = self.board.is_running(record.place);
             // What makes no sense now may have to be run once that has been seen to.
             let is_ready = self.board.is_ready(record.place)
-                || (record.suspect_since.is_some() && !is_running);
+                || (!is_running && books.suspects.contains_key(&slot));
             load.waiting += usize::from(is_ready);
             match &record.work {
                 Posted::Task { .. } => {

@@ -19,9 +19,6 @@ pub(crate) use crate::process::sys::Access;
 /// and no overrun.
 const GUARD: usize = 1 << 20;
 
-/// Parts of a file that are mapped on their own begin at multiples of this: no system has larger pages.
-pub(crate) const PART_ALIGNMENT: u64 = 64 << 10;
-
 /// A file in memory, whose size is final.
 #[derive(Debug)]
 pub(crate) struct SharedFile(
@@ -56,12 +53,14 @@ impl SharedFile {
         self.0.try_clone()
     }
 
-    /// Maps a part, which begins at a multiple of [`PART_ALIGNMENT`]. Copies of the process that are forked
-    /// without exec do not have the mapping.
+    /// Maps a part, which begins at a page. What can be written there, copies of the process that are forked
+    /// without exec do not have.
     pub(crate) fn map(&self, from: u64, bytes: usize, access: Access) -> io::Result<Mapping> {
         let mapping = Mapping::reserve(bytes, Some(Origin::here()))?;
         sys::map_shared(mapping.place, self.0.as_fd(), from, bytes, access)?;
-        sys::keep_from_forks(mapping.place, mapping.bytes);
+        if access == Access::ReadWrite {
+            sys::keep_from_forks(mapping.place, mapping.bytes);
+        }
         if bytes >= sys::HUGE {
             sys::prefer_huge_pages_in(mapping.place, mapping.bytes);
         }

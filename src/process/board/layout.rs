@@ -18,7 +18,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::core_hint::CoreHint;
 use crate::process::board::bed::Bed;
-use crate::process::shared_memory::{Access, Mapping, PART_ALIGNMENT, SharedFile};
+use crate::process::shared_memory::{Access, Mapping, SharedFile};
 use crate::process::sys;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -45,8 +45,9 @@ pub(crate) trait Memory {
     fn write_argument(&self, slot: usize, bytes: &[u8]);
     /// Copies so many bytes of an argument out of a slot; at most [`INLINE`].
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>);
-    /// Whether the worker, which this process is, has memory for results in a slot.
-    fn has_room(&self, worker: usize, slot: usize) -> bool;
+    /// Where the worker, which this process is, says what it has done with a slot; `None`: the system has no
+    /// memory for that, and for a result.
+    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome>;
     /// Copies a result into a slot of the worker, which this process is, from that offset on; no further
     /// than [`INLINE`].
     fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]);
@@ -180,9 +181,9 @@ impl<const N: usize> Offsets<N> {
         Self { starts, end }
     }
 
-    /// Bytes of the part in the file.
+    /// Bytes of the part in the file: whole pages.
     fn size(self) -> u64 {
-        (self.end as u64).next_multiple_of(PART_ALIGNMENT)
+        self.end.next_multiple_of(sys::page_size()) as u64
     }
 }
 
@@ -320,9 +321,10 @@ impl Mapped {
     /// itself.
     pub(crate) fn create(plan: Plan) -> io::Result<(Self, Handle)> {
         let size = plan.start_of_results(plan.workers);
-        let first = plan.start_of_argument(plan.first_slots());
-        let allocated = usize::try_from(first).map_err(io::Error::other)?;
-        let file = SharedFile::create(c"concurrent-futures board", size, allocated)?;
+        let file = SharedFile::create(c"concurrent-futures board", size, plan.control().end)?;
+        let [.., arguments] = plan.publications().starts;
+        let first = arguments + plan.first_slots() * INLINE;
+        file.allocate(plan.start_of_publications(), first)?;
         let publications = (plan.start_of_publications(), plan.publications());
         let memory = Self {
             plan,
@@ -340,9 +342,6 @@ impl Mapped {
         let publications = (plan.start_of_publications(), plan.publications());
         let results = (plan.start_of_results(worker), plan.results());
         let own = Part::map(&file, results, Access::ReadWrite)?;
-        let [_, outcomes, bytes] = own.offsets.starts;
-        own.populate(0, outcomes + plan.first_slots() * size_of::<Outcome>())?;
-        own.populate(bytes, plan.first_slots() * INLINE)?;
         let mut results: Box<[_]> = (0..plan.workers).map(|_| OnceLock::new()).collect();
         let place = results.get_mut(worker).ok_or(io::ErrorKind::InvalidData)?;
         *place = OnceLock::from(own);
@@ -351,7 +350,7 @@ impl Mapped {
             control: Part::map(&file, (0, plan.control()), Access::ReadWrite)?,
             publications: Part::map(&file, publications, Access::ReadOnly)?,
             results,
-            backed: AtomicUsize::new(plan.first_slots()),
+            backed: AtomicUsize::new(0),
         })
     }
 
@@ -370,6 +369,23 @@ impl Mapped {
         Ok(())
     }
 
+    /// Has memory there for what the worker, which this process is, does with slots up to this one; `None`:
+    /// the system has none.
+    #[cold]
+    fn back(&self, worker: usize, slot: usize) -> Option<()> {
+        let part = self.results(worker)?;
+        let wanted = (slot + 1).next_power_of_two();
+        let wanted = wanted.max(self.plan.first_slots()).min(self.plan.slots);
+        let [_, outcomes, bytes] = part.offsets.starts;
+        part.populate(outcomes, wanted * size_of::<Outcome>())
+            .ok()?;
+        part.populate(bytes, wanted * INLINE).ok()?;
+        // ORDERING: Relaxed; as above.
+        self.backed.store(wanted, Ordering::Relaxed);
+        Some(())
+    }
+
+    #[inline]
     fn results(&self, worker: usize) -> Option<&Part<3>> {
         self.results.get(worker)?.get()
     }
@@ -424,11 +440,13 @@ impl<const N: usize> Part<N> {
 }
 
 impl Memory for Mapped {
+    #[inline]
     fn control(&self) -> &Control {
         // SAFETY: the part begins with it; all bytes are valid.
         unsafe { self.control.memory.place().cast().as_ref() }
     }
 
+    #[inline]
     fn done(&self) -> &[AtomicU64] {
         // SAFETY: the second array.
         unsafe { self.control.array(1, self.plan.slots.div_ceil(64)) }
@@ -444,32 +462,38 @@ impl Memory for Mapped {
         unsafe { self.control.array(3, self.plan.workers) }
     }
 
+    #[inline]
     fn states(&self) -> &[Line<AtomicU64>] {
         // SAFETY: the fifth array.
         unsafe { self.control.array(4, self.plan.slots) }
     }
 
+    #[inline]
     fn bulletin(&self) -> &Bulletin {
         // SAFETY: the part begins with it; all bytes are valid.
         unsafe { self.publications.memory.place().cast().as_ref() }
     }
 
+    #[inline]
     fn ring(&self) -> &[AtomicU32] {
         // SAFETY: the second array.
         unsafe { self.publications.array(1, self.plan.slots * PLACES) }
     }
 
+    #[inline]
     fn published(&self) -> &[Published] {
         // SAFETY: the third array.
         unsafe { self.publications.array(2, self.plan.slots) }
     }
 
+    #[inline]
     fn desk(&self, worker: usize) -> Option<&Desk> {
         let part = self.results(worker)?;
         // SAFETY: the part begins with it; all bytes are valid.
         Some(unsafe { part.memory.place().cast().as_ref() })
     }
 
+    #[inline]
     fn outcomes(&self, worker: usize) -> Option<&[Outcome]> {
         let part = self.results(worker)?;
         // SAFETY: the second array.
@@ -490,25 +514,16 @@ impl Memory for Mapped {
         unsafe { copy_out(place, size, into) };
     }
 
-    fn has_room(&self, worker: usize, slot: usize) -> bool {
-        // ORDERING: Relaxed, all; a worker has one thread here.
-        let backed = self.backed.load(Ordering::Relaxed);
-        if slot < backed {
-            return true;
+    #[inline]
+    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome> {
+        // ORDERING: Relaxed; a worker has one thread here.
+        if slot >= self.backed.load(Ordering::Relaxed) {
+            self.back(worker, slot)?;
         }
-        let Some(part) = self.results(worker) else {
-            return false;
-        };
-        let wanted = (slot + 1).next_power_of_two().min(self.plan.slots);
-        let [_, outcomes, bytes] = part.offsets.starts;
-        let has_outcomes = part.populate(outcomes, wanted * size_of::<Outcome>());
-        let has_room = has_outcomes.and_then(|()| part.populate(bytes, wanted * INLINE));
-        if has_room.is_ok() {
-            self.backed.store(wanted, Ordering::Relaxed);
-        }
-        has_room.is_ok()
+        self.outcomes(worker)?.get(slot)
     }
 
+    #[inline]
     fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]) {
         assert!(offset <= INLINE && bytes.len() <= INLINE - offset);
         let Some(part) = self.results(worker) else {

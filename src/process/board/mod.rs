@@ -696,9 +696,9 @@ impl<M: Memory> Board<M> {
         let check = outcome.words[progress.done % 2].load(Ordering::Relaxed);
         self.memory
             .read_result(worker, place.slot, progress.filled, bytes);
-        let mut sum = PrefixSum::default();
-        sum.extend(self.key, bytes);
-        if self.check_of_items(place, progress, sum, bytes) == check {
+        let mut sum = PrefixSum::new(&self.key);
+        sum.extend(bytes);
+        if self.check_of_items(place, progress, &sum, bytes) == check {
             return Some(progress);
         }
         // ORDERING: Acquire, before the next load: if the worker has come further by two items meanwhile,
@@ -845,11 +845,11 @@ impl<M: Memory> Board<M> {
         &self,
         place: Place,
         progress: Progress,
-        sum: PrefixSum,
+        sum: &PrefixSum,
         bytes: &[u8],
     ) -> u64 {
         let count = (progress.done as u64) | (progress.filled as u64) << 32;
-        let sum = sum.of(self.key, bytes);
+        let sum = sum.of(bytes);
         // Another number of words than an outcome has, so that the one is not taken for the other.
         sum ^ self.key.of_words([place.to_number(), count])
     }
@@ -1144,85 +1144,24 @@ impl<M: Memory> Board<M> {
     /// Where this worker says what it has done with a slot, if there is memory for it.
     #[inline]
     fn own_outcome(&self, place: Place, me: usize) -> Option<&Outcome> {
-        if !self.memory.has_room(me, place.slot) {
-            return None;
-        }
-        self.memory.outcomes(me)?.get(place.slot)
+        self.memory.own_outcome(me, place.slot)
     }
 
-    /// Whether another item may begin there; the worker says that it does.
-    #[inline]
-    pub(crate) fn item_begins(&self, place: Place, me: usize, progress: Progress) -> Step {
-        // ORDERING: Relaxed; as in `stop`.
-        if self.memory.published()[place.slot].words[0].load(Ordering::Relaxed) != 0 {
-            return Step::TooLate;
-        }
-        let Some(outcome) = self.own_outcome(place, me) else {
-            return Step::TooLate;
-        };
-        let has_begun = true;
-        let begun = Progress {
-            has_begun,
-            ..progress
-        };
-        // ORDERING: Release, to `progress`: it takes the place of what the last `item_ends` stored.
-        outcome.progress.store(begun.to_bits(), Ordering::Release);
-        Step::Taken
-    }
-
-    /// An item is done, and these are the results of all so far: `last` bytes are that of this one, and
-    /// `sum` knows those before it. A collector that sleeps until something comes hears of it.
-    #[inline]
-    pub(crate) fn item_ends(
-        &self,
-        place: Place,
-        me: usize,
-        done: usize,
-        (results, last): (&[u8], usize),
-        sum: &mut PrefixSum,
-    ) {
-        let Some(outcome) = self.own_outcome(place, me) else {
-            return;
-        };
-        let filled = results.len();
-        self.memory
-            .write_result(me, place.slot, filled - last, &results[filled - last..]);
-        let progress = Progress {
-            done,
-            filled,
-            has_begun: false,
-        };
-        sum.extend(self.key, results);
-        let check = self.check_of_items(place, progress, *sum, results);
-        // ORDERING: Relaxed; released by the next.
-        outcome.words[done % 2].store(check, Ordering::Relaxed);
-        // In order against `lie_down`, after which the collector looks at the progress; and released
-        // to `progress`.
-        store_in_order(&outcome.progress, progress.to_bits());
-        let collector = &self.memory.control().collector.0;
-        // ORDERING: SeqCst; as said.
-        if collector.asleep.load(Ordering::SeqCst) != 0 {
-            self.mark_done(place);
-        }
-    }
-
-    /// RUNNING → DONE, of items, which took so long; as `finish`.
-    pub(crate) fn finish_items(&self, place: Place, me: usize, form: Form, nanos: u64) -> Finish {
-        let Some(outcome) = self.own_outcome(place, me) else {
-            return Finish::Displaced;
-        };
-        // ORDERING: Relaxed, all; this worker wrote the progress, and the step releases the rest.
-        let progress = Progress::from_bits(outcome.progress.load(Ordering::Relaxed));
-        let head = Head {
-            form,
-            size: progress.filled,
-            items: progress.done,
-        };
-        outcome.nanos.store(nanos, Ordering::Relaxed);
-        outcome.head.store(head.to_bits(), Ordering::Relaxed);
-        let check = self.check_of_outcome(place, head, [nanos, 0]);
-        outcome.check.store(check, Ordering::Relaxed);
-        self.end(place, me)
+    /// A worker begins to run items that it has claimed; `None`: there is no memory for it.
+    pub(crate) fn begin_run(&self, place: Place, me: usize) -> Option<ItemRun<'_, M>> {
+        Some(ItemRun {
+            board: self,
+            place,
+            me,
+            outcome: self.own_outcome(place, me)?,
+            stop: &self.memory.published().get(place.slot)?.words[0],
+            sum: PrefixSum::new(&self.key),
+            progress: Progress {
+                done: 0,
+                filled: 0,
+                has_begun: false,
+            },
+        })
     }
 
     /// RUNNING → DONE, with an outcome of at most [`INLINE`] bytes.
@@ -1384,6 +1323,97 @@ impl<M: Memory> Board<M> {
         let ring = self.memory.ring();
         // A power of two.
         &ring[position as usize & (ring.len() - 1)]
+    }
+}
+
+/// Items that a worker runs, one after the other: it says how far it is, and lays results down.
+pub(crate) struct ItemRun<'a, M = Mapped> {
+    /// Where they lie.
+    board: &'a Board<M>,
+    /// Where on the board.
+    place: Place,
+    /// The worker.
+    me: usize,
+    /// Where it says how far it is.
+    outcome: &'a Outcome,
+    /// Not 0: no item is to begin any more.
+    stop: &'a AtomicU64,
+    /// The results so far.
+    sum: PrefixSum,
+    /// How far it is.
+    progress: Progress,
+}
+
+impl<M: Memory> ItemRun<'_, M> {
+    /// How many items are done.
+    #[inline]
+    pub(crate) fn done(&self) -> usize {
+        self.progress.done
+    }
+
+    /// How many bytes their results take.
+    #[inline]
+    pub(crate) fn filled(&self) -> usize {
+        self.progress.filled
+    }
+
+    /// Whether another item may begin; the worker says that it does.
+    #[inline]
+    pub(crate) fn begin(&mut self) -> Step {
+        // ORDERING: Relaxed; as in `stop`.
+        if self.stop.load(Ordering::Relaxed) != 0 {
+            return Step::TooLate;
+        }
+        let has_begun = true;
+        let begun = Progress {
+            has_begun,
+            ..self.progress
+        };
+        // ORDERING: Release, to `progress`: it takes the place of what the last `end` stored.
+        self.outcome
+            .progress
+            .store(begun.to_bits(), Ordering::Release);
+        Step::Taken
+    }
+
+    /// An item is done. These are the results of all so far, that of this one behind the others, which are
+    /// laid down already. A collector that sleeps until something comes hears of it.
+    #[inline]
+    pub(crate) fn end(&mut self, results: &[u8]) {
+        let (board, place) = (self.board, self.place);
+        let before = self.progress.filled;
+        board
+            .memory
+            .write_result(self.me, place.slot, before, &results[before..]);
+        self.progress.done += 1;
+        self.progress.filled = results.len();
+        self.sum.extend(results);
+        let check = board.check_of_items(place, self.progress, &self.sum, results);
+        // ORDERING: Relaxed; released by the next.
+        self.outcome.words[self.progress.done % 2].store(check, Ordering::Relaxed);
+        // In order against `lie_down`, after which the collector looks at the progress; and released
+        // to `progress`.
+        store_in_order(&self.outcome.progress, self.progress.to_bits());
+        let collector = &board.memory.control().collector.0;
+        // ORDERING: SeqCst; as said.
+        if collector.asleep.load(Ordering::SeqCst) != 0 {
+            board.mark_done(place);
+        }
+    }
+
+    /// RUNNING → DONE; they took so long.
+    pub(crate) fn finish(self, form: Form, nanos: u64) -> Finish {
+        let head = Head {
+            form,
+            size: self.progress.filled,
+            items: self.progress.done,
+        };
+        // ORDERING: Relaxed, all; the step releases them.
+        self.outcome.nanos.store(nanos, Ordering::Relaxed);
+        self.outcome.head.store(head.to_bits(), Ordering::Relaxed);
+        let check = self.board.check_of_outcome(self.place, head, [nanos, 0]);
+        self.outcome.check.store(check, Ordering::Relaxed);
+        self.board.end(self.place, self.me)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The memory of a depot: what lies where in it, mapped piece by piece.
 //!
-//! Each side can write only what it has to: the program its own stores, a worker its own store, and of
-//! that only the block that it is just filling. So a stray write in a worker reaches no argument, and no
-//! result that was finished, not even one of that worker.
+//! Each side can write only what it has to: the program its own stores, a worker its own store, and no
+//! block of that, while it runs a task, that holds a result which the program has not read ([`shield`]). So a
+//! stray write of a task reaches no argument, and no result that was finished, not even one of its worker.
+//!
+//! [`shield`]: Blocks::shield
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytemuck::Pod;
@@ -213,6 +215,8 @@ struct BlockMapping {
     memory: OnceLock<Mapping>,
     /// So many bytes are there, and mapped, as far as is known.
     extent: AtomicUsize,
+    /// Whether it is shielded, in its writer.
+    is_shielded: AtomicBool,
 }
 
 impl Blocks {
@@ -297,21 +301,29 @@ impl Blocks {
         }
         let mapping = self.mapping(block)?;
         let memory = self.memory_of(mapping, block)?;
-        // In a worker, nothing is to be written there but in here.
-        if let Side::Worker(_) = self.side {
+        // ORDERING: Relaxed, all of this; one thread at a time uses a block.
+        if mapping.is_shielded.load(Ordering::Relaxed) {
             memory.protect(Access::ReadWrite)?;
+            mapping.is_shielded.store(false, Ordering::Relaxed);
         }
-        let there = self.make_room(mapping, memory.place(), block, bytes.len());
-        if there.is_ok() {
-            let place = memory.place().as_ptr();
-            // SAFETY: the block is mapped, can be written, and has room for so many; no reference to
-            // shared bytes ever exists.
-            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+        let place = memory.place();
+        self.make_room(mapping, place, block, bytes.len())?;
+        // SAFETY: the block is mapped, can be written, and has room for so many; no reference to
+        // shared bytes ever exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    /// Has nobody in this process write a block until the next [`write`](Self::write).
+    pub(crate) fn shield(&self, block: Block) {
+        let mapping = self.mapping(block).ok();
+        let memory = mapping.and_then(|mapping| Some((mapping, mapping.memory.get()?)));
+        if let Some((mapping, memory)) = memory {
+            // Fails only where the system has no memory for it: then a stray write would find it.
+            let shielded = memory.protect(Access::ReadOnly).is_ok();
+            // ORDERING: Relaxed; as in `write`.
+            mapping.is_shielded.store(shielded, Ordering::Relaxed);
         }
-        if let Side::Worker(_) = self.side {
-            memory.protect(Access::ReadOnly)?;
-        }
-        there
     }
 
     /// Whether this side writes the block's store.
@@ -377,8 +389,17 @@ impl Blocks {
         Ok(())
     }
 
-    /// Whether so many bytes of a block have memory.
+    /// Whether so many bytes of a block have memory, as far as this side has not seen them before: where it
+    /// has, it made up no more for them than it had then.
     pub(crate) fn has(&self, block: Block, bytes: usize) -> bool {
+        // ORDERING: Relaxed; as above.
+        let extent = |mapping: &BlockMapping| mapping.extent.load(Ordering::Relaxed);
+        if self
+            .mapping(block)
+            .is_ok_and(|mapping| extent(mapping) >= bytes)
+        {
+            return true;
+        }
         bytes <= block.size()
             && self
                 .memory()
@@ -428,9 +449,9 @@ impl Blocks {
         if let Some(memory) = mapping.memory.get() {
             return Ok(memory);
         }
-        let access = match self.side {
-            Side::Program if self.is_writer(block) => Access::ReadWrite,
-            Side::Program | Side::Worker(_) => Access::ReadOnly,
+        let access = match self.is_writer(block) {
+            true => Access::ReadWrite,
+            false => Access::ReadOnly,
         };
         let memory = self.memory()?;
         let memory = memory.map(self.offset(block), block.size(), access)?;

@@ -4,6 +4,7 @@
 use std::alloc::Layout;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::process::depot::blocks::{self, Block, Blocks, Plan};
@@ -17,6 +18,8 @@ pub(crate) struct Stock {
     worker: usize,
     /// What the worker knows of its store.
     books: Mutex<Books>,
+    /// A bit a block: it was handed over, and can be written.
+    exposed: AtomicU64,
 }
 
 /// What a worker knows of its store: a bit a block.
@@ -50,6 +53,7 @@ impl Stock {
             blocks,
             worker,
             books: Mutex::new(books),
+            exposed: AtomicU64::new(0),
         }))
     }
 
@@ -58,6 +62,30 @@ impl Stock {
         let length = usize::try_from(location.length).ok()?;
         let is_sound = length <= location.block.size();
         is_sound.then(|| Lease::new(Arc::clone(self) as _, location.block, length, 0))
+    }
+
+    /// A task is about to run: it must not reach results that the program has not read. Most are read by
+    /// then, and cost nothing.
+    #[inline]
+    pub(crate) fn shield(&self) {
+        // ORDERING: Relaxed; the worker has handed them over on this thread.
+        if self.exposed.load(Ordering::Relaxed) != 0 {
+            self.shield_exposed();
+        }
+    }
+
+    fn shield_exposed(&self) {
+        // ORDERING: Relaxed; as above.
+        let exposed = self.exposed.swap(0, Ordering::Relaxed);
+        let mut books = self.lock();
+        self.take_back(&mut books);
+        let mut left = exposed & books.taken;
+        drop(books);
+        while left != 0 {
+            self.blocks
+                .shield(Block::of_bit(self.worker, left.trailing_zeros()));
+            left &= left - 1;
+        }
     }
 
     /// Gives the memory of free blocks back to the system.
@@ -156,6 +184,8 @@ impl Keeper for Stock {
     fn hand_over(&self, block: Block) {
         if block.store() == self.worker {
             self.lock().handed_over |= block.bit();
+            // ORDERING: Relaxed; read by this thread.
+            self.exposed.fetch_or(block.bit(), Ordering::Relaxed);
         }
     }
 }

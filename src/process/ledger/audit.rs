@@ -178,15 +178,11 @@ impl Ledger {
             },
             Standing::Passed | Standing::Claimed(_) | Standing::Garbled => false,
         };
-        let Some(record) = &mut books.records[slot] else {
-            return;
-        };
         if is_sound {
-            record.suspect_since = None;
+            books.suspects.remove(&slot);
             return;
         }
-        let since = *record.suspect_since.get_or_insert_with(Instant::now);
-        match since.elapsed() >= CONFIRMATION {
+        match books.suspect(slot).elapsed() >= CONFIRMATION {
             true => self.recover(books, slot, standing, findings),
             false => findings.is_any_suspect = true,
         }
@@ -279,7 +275,7 @@ impl Ledger {
         match self.board.republish(record.place) {
             Publish::Published(place) => {
                 record.place = place;
-                record.suspect_since = None;
+                books.suspects.remove(&slot);
                 findings.is_any_waiting = true;
             }
             // It stays withdrawn, and is looked at again.

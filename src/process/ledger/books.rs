@@ -1,5 +1,6 @@
 //! What the program knows of the slots of a board: whose task lies there, and where its outcome goes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,6 +39,8 @@ pub(super) struct Books {
     pub(super) scratch: Vec<u8>,
     /// Whether somebody may be to hear of a task that waits for a slot.
     pub(super) is_any_hooked: bool,
+    /// Slots where the state makes no sense, or the outcome is not what its worker wrote; since when.
+    pub(super) suspects: BTreeMap<usize, Instant>,
     /// The workers, by index.
     pub(super) workers: Vec<Worker>,
     /// The worker that crashed last.
@@ -73,8 +76,6 @@ pub(super) struct Record {
     pub(super) work: Posted,
     /// Whether somebody is to hear of it at once.
     pub(super) is_hooked: bool,
-    /// Since when its state makes no sense, or its outcome is not what its worker wrote.
-    pub(super) suspect_since: Option<Instant>,
     /// Whether a worker may have begun it that died without a sign of what it had begun.
     pub(super) is_doubtful: bool,
     /// Whether its worker was to be killed for it.
@@ -156,7 +157,6 @@ impl Record {
             place,
             work,
             is_hooked,
-            suspect_since: None,
             is_doubtful: false,
             is_killed: false,
         }
@@ -164,6 +164,11 @@ impl Record {
 }
 
 impl Books {
+    /// What lies in a slot makes no sense, from now on unless it did before; since when.
+    pub(super) fn suspect(&mut self, slot: usize) -> Instant {
+        *self.suspects.entry(slot).or_insert_with(Instant::now)
+    }
+
     /// The indexes of workers that live.
     pub(super) fn living(&self) -> impl Iterator<Item = usize> + use<'_> {
         let workers = self.workers.iter().enumerate();

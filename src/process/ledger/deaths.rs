@@ -57,8 +57,7 @@ impl Ledger {
             };
             match remains {
                 Remains::None => {
-                    let record = books.records[slot].as_ref();
-                    is_any_suspect |= record.is_some_and(|it| it.suspect_since.is_some());
+                    is_any_suspect |= books.suspects.contains_key(&slot);
                     continue;
                 }
                 Remains::Claimed if self.publish_unbegun(&mut books, slot, worker) => continue,
@@ -135,9 +134,7 @@ impl Ledger {
             },
             current => {
                 record.is_doubtful |= current == Current::Garbled;
-                record
-                    .suspect_since
-                    .get_or_insert_with(std::time::Instant::now);
+                books.suspect(slot);
                 Remains::None
             }
         }

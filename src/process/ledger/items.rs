@@ -1,7 +1,7 @@
 //! Items of maps on the board: brought home while their worker is at others, at the end, and at a death.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::books::{Arrival, Books, Posted, Record, Taken};
 use super::{Ledger, Legacy};
@@ -42,7 +42,6 @@ impl Ledger {
         let Some(Record {
             place,
             work: Posted::Parcel { told, .. },
-            suspect_since,
             ..
         }) = &mut books.records[slot]
         else {
@@ -51,7 +50,7 @@ impl Ledger {
         let (told, worker) = match read(*place) {
             Reading::NotDone => return Taken::Nothing,
             Reading::Corrupt => {
-                suspect_since.get_or_insert_with(Instant::now);
+                books.suspect(slot);
                 return Taken::Corrupt;
             }
             // If it has not come over the link so far, it is closed when it comes.
@@ -75,7 +74,6 @@ impl Ledger {
         let Some(Record {
             place,
             work: Posted::Parcel { parcel, taken, .. },
-            suspect_since,
             ..
         }) = &mut records[slot]
         else {
@@ -90,7 +88,7 @@ impl Ledger {
         }
         let count = parcel.len();
         let Some(progress) = self.board.item_results(*place, worker, count, scratch) else {
-            suspect_since.get_or_insert_with(Instant::now);
+            books.suspect(slot);
             return Taken::Corrupt;
         };
         let (done, bytes) = (progress.done, scratch.get(taken.1..));
