@@ -46,8 +46,11 @@ pub(crate) trait Memory {
     /// Copies so many bytes of an argument out of a slot; at most [`INLINE`].
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>);
     /// Where the worker, which this process is, says what it has done with a slot; `None`: the system has no
-    /// memory for that, and for a result.
+    /// memory for that.
     fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome>;
+    /// Whether the worker, which this process is, has memory for a result in a slot that is more than a few
+    /// bytes.
+    fn has_room(&self, worker: usize, slot: usize) -> bool;
     /// Copies a result into a slot of the worker, which this process is, from that offset on; no further
     /// than [`INLINE`].
     fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]);
@@ -303,8 +306,10 @@ pub(crate) struct Mapped {
     publications: Part<4>,
     /// What workers write: in the program, the parts of those that have been there; in a worker, its own.
     results: Box<[OnceLock<Part<3>>]>,
+    /// In a worker: so many of its slots have memory for what it has done with them.
+    backed_outcomes: AtomicUsize,
     /// In a worker: so many of its slots have memory for results.
-    backed: AtomicUsize,
+    backed_results: AtomicUsize,
 }
 
 /// A part of a board's memory.
@@ -331,7 +336,8 @@ impl Mapped {
             control: Part::map(&file, (0, plan.control()), Access::ReadWrite)?,
             publications: Part::map(&file, publications, Access::ReadWrite)?,
             results: (0..plan.workers).map(|_| OnceLock::new()).collect(),
-            backed: AtomicUsize::new(0),
+            backed_outcomes: AtomicUsize::new(0),
+            backed_results: AtomicUsize::new(0),
         };
         Ok((memory, Handle::new(file)))
     }
@@ -350,7 +356,8 @@ impl Mapped {
             control: Part::map(&file, (0, plan.control()), Access::ReadWrite)?,
             publications: Part::map(&file, publications, Access::ReadOnly)?,
             results,
-            backed: AtomicUsize::new(0),
+            backed_outcomes: AtomicUsize::new(0),
+            backed_results: AtomicUsize::new(0),
         })
     }
 
@@ -369,19 +376,24 @@ impl Mapped {
         Ok(())
     }
 
-    /// Has memory there for what the worker, which this process is, does with slots up to this one; `None`:
-    /// the system has none.
+    /// Has memory there, up to this slot at least, for an array of the worker's part, which this process is;
+    /// `None`: the system has none.
     #[cold]
-    fn back(&self, worker: usize, slot: usize) -> Option<()> {
+    fn back(
+        &self,
+        worker: usize,
+        slot: usize,
+        array: usize,
+        bytes: usize,
+        backed: &AtomicUsize,
+    ) -> Option<()> {
         let part = self.results(worker)?;
         let wanted = (slot + 1).next_power_of_two();
         let wanted = wanted.max(self.plan.first_slots()).min(self.plan.slots);
-        let [_, outcomes, bytes] = part.offsets.starts;
-        part.populate(outcomes, wanted * size_of::<Outcome>())
-            .ok()?;
-        part.populate(bytes, wanted * INLINE).ok()?;
-        // ORDERING: Relaxed; as above.
-        self.backed.store(wanted, Ordering::Relaxed);
+        let start = part.offsets.starts[array];
+        part.populate(start, wanted * bytes).ok()?;
+        // ORDERING: Relaxed; as in `own_outcome`.
+        backed.store(wanted, Ordering::Relaxed);
         Some(())
     }
 
@@ -517,10 +529,19 @@ impl Memory for Mapped {
     #[inline]
     fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome> {
         // ORDERING: Relaxed; a worker has one thread here.
-        if slot >= self.backed.load(Ordering::Relaxed) {
-            self.back(worker, slot)?;
+        if slot >= self.backed_outcomes.load(Ordering::Relaxed) {
+            self.back(worker, slot, 1, size_of::<Outcome>(), &self.backed_outcomes)?;
         }
         self.outcomes(worker)?.get(slot)
+    }
+
+    #[inline]
+    fn has_room(&self, worker: usize, slot: usize) -> bool {
+        // ORDERING: Relaxed; as above.
+        slot < self.backed_results.load(Ordering::Relaxed)
+            || self
+                .back(worker, slot, 2, INLINE, &self.backed_results)
+                .is_some()
     }
 
     #[inline]

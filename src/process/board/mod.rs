@@ -1149,6 +1149,9 @@ impl<M: Memory> Board<M> {
 
     /// A worker begins to run items that it has claimed; `None`: there is no memory for it.
     pub(crate) fn begin_run(&self, place: Place, me: usize) -> Option<ItemRun<'_, M>> {
+        if !self.memory.has_room(me, place.slot) {
+            return None;
+        }
         Some(ItemRun {
             board: self,
             place,
@@ -1167,10 +1170,11 @@ impl<M: Memory> Board<M> {
     /// RUNNING → DONE, with an outcome of at most [`INLINE`] bytes.
     #[inline]
     pub(crate) fn finish(&self, place: Place, me: usize, form: Form, bytes: &[u8]) -> Finish {
-        let Some(outcome) = self.own_outcome(place, me) else {
+        let size = bytes.len();
+        let has_room = size <= FEW || self.memory.has_room(me, place.slot);
+        let Some(outcome) = self.own_outcome(place, me).filter(|_| has_room) else {
             return Finish::Displaced;
         };
-        let size = bytes.len();
         let head = Head {
             form,
             size,

@@ -415,6 +415,22 @@ impl Blocks {
         self.forget(block);
     }
 
+    /// Gives the memory of a worker's whole store back; nobody uses any block of it.
+    pub(crate) fn cool_store(&self, store: usize) {
+        if let Ok(memory) = self.memory() {
+            let from = self.plan.start_of_stores() + store as u64 * store_size();
+            let bytes = usize::try_from(store_size());
+            // Fails only where it stays, which costs memory alone.
+            let _ = bytes.map(|bytes| memory.purge(from, bytes));
+        }
+        if let Some(mappings) = self.stores.get(store).and_then(OnceLock::get) {
+            for mapping in mappings.iter() {
+                // ORDERING: Relaxed; as above.
+                mapping.extent.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The block's memory was given back.
     pub(crate) fn forget(&self, block: Block) {
         if let Ok(mapping) = self.mapping(block) {

@@ -150,10 +150,13 @@ impl Depot {
             return;
         };
         store.orphaned = store.leased;
-        let idle = blocks::all() & !store.leased;
+        let leased = store.leased;
         // The successor is not started before this is done.
         drop(books);
-        self.cool_blocks(worker, idle);
+        match leased {
+            0 => self.blocks.cool_store(worker),
+            leased => self.cool_blocks(worker, blocks::all() & !leased),
+        }
     }
 
     /// Takes a block of our own that has room for so many bytes.
