@@ -546,8 +546,10 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         listen: impl FnOnce() -> Option<Listener>,
     ) -> Option<Sent<R>> {
         let size = self.next_size();
-        let room = ahead == 0
-            || (ahead + size <= self.buffersize && self.budget.is_none_or(|b| self.weight < b));
+        let fits = ahead
+            .checked_add(size)
+            .is_some_and(|all| all <= self.buffersize);
+        let room = ahead == 0 || (fits && self.budget.is_none_or(|b| self.weight < b));
         if !room {
             return None;
         }

@@ -49,10 +49,22 @@ use crate::process::memory::registry::Resident;
 /// # Element types
 /// Numbers, and arrays of numbers, as they are. A type of one's own implements
 /// [`Pod`](crate::Pod), of the crate `bytemuck`, which can derive it: any bytes are a value of it, and
-/// it has neither padding nor pointers. One of no size is refused when the program is compiled.
+/// it has neither padding nor pointers. One of no size, and one that is aligned to more than 4096 bytes,
+/// which shared memory is not, is refused when the program is compiled.
 ///
 /// ```compile_fail
 /// concurrent_futures::Shared::from_vec(vec![(); 3]);
+/// ```
+///
+/// ```compile_fail,E0080
+/// #[derive(Clone, Copy)]
+/// #[repr(C, align(8192))]
+/// struct Wide([u8; 8192]);
+/// // SAFETY: zeros are a value of it.
+/// unsafe impl bytemuck::Zeroable for Wide {}
+/// // SAFETY: any bytes are a value of it, and it has no padding.
+/// unsafe impl bytemuck::Pod for Wide {}
+/// concurrent_futures::Shared::from_vec(vec![Wide([0; 8192]); 3]);
 /// ```
 ///
 /// # Results
@@ -113,7 +125,7 @@ impl<T: Pod> Shared<T> {
     /// ```
     #[must_use]
     pub fn from_vec(elements: Vec<T>) -> Self {
-        const { assert!(size_of::<T>() > 0, "elements of no size cannot be shared") };
+        const { check_element::<T>() };
         Self::sealed_copy(&elements).unwrap_or_else(|| Self::own(elements))
     }
 
@@ -126,7 +138,7 @@ impl<T: Pod> Shared<T> {
     /// ```
     #[must_use]
     pub fn from_slice(elements: &[T]) -> Self {
-        const { assert!(size_of::<T>() > 0, "elements of no size cannot be shared") };
+        const { check_element::<T>() };
         Self::sealed_copy(elements).unwrap_or_else(|| Self::own(elements.to_vec()))
     }
 
@@ -296,9 +308,20 @@ impl<T: Pod> Serialize for Shared<T> {
 
 impl<'de, T: Pod> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const { assert!(size_of::<T>() > 0, "elements of no size cannot be shared") };
+        const { check_element::<T>() };
         deserializer.deserialize_tuple(PARTS, Parts(PhantomData))
     }
+}
+
+/// Refuses, when the program is compiled, what cannot be an element.
+const fn check_element<T>() {
+    /// What the place of a mapping is aligned to on every system; pages may be larger.
+    const LEAST_PAGE: usize = 4096;
+    assert!(size_of::<T>() > 0, "elements of no size cannot be shared");
+    assert!(
+        align_of::<T>() <= LEAST_PAGE,
+        "elements that are aligned to more than a page cannot be shared"
+    );
 }
 
 /// Puts the parts together.

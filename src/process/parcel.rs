@@ -194,7 +194,7 @@ impl Packer {
         if self.items.is_empty() {
             self.items.start = index;
             // Items are taken to be of one size.
-            let room = (self.expected * (size + 2)).min(ROOM);
+            let room = self.expected.saturating_mul(size + 2).min(ROOM);
             self.bytes.reserve(room.saturating_sub(self.bytes.len()));
         }
         self.items.end = index + 1;

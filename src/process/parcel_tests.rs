@@ -50,6 +50,20 @@ fn items(parts: &mut [Part]) -> Vec<(usize, usize)> {
 }
 
 #[test]
+fn any_number_of_items_may_be_expected() {
+    let batch = batch(2);
+    let mut packer = Packer::new(&batch, TaskOptions::new(), CALL, usize::MAX);
+    for index in 0..2 {
+        let encode = |to: &mut Vec<u8>| {
+            to.extend([7; 5]);
+            Ok(Manifest::default())
+        };
+        packer.add(index, &NoRoom, encode).unwrap();
+    }
+    assert_eq!(items(&mut packer.into_parts()), [(0, 2)]);
+}
+
+#[test]
 fn items_are_packed_as_far_as_there_is_room() {
     let batch = batch(99);
     assert_eq!(items(&mut pack(&batch, &[5; 9])), [(0, 9)]);

@@ -17,6 +17,7 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         map_keeps_order::<K>,
         map_of_nothing_is_empty::<K>,
         map_with_every_chunksize_gives_the_same::<K>,
+        numbers_without_end_are_a_chunk_and_a_buffer::<K>,
         map_unordered_tells_the_index::<K>,
         maps_interleave::<K>,
         map_lends_a_context::<K>,
@@ -68,6 +69,16 @@ fn map_with_every_chunksize_gives_the_same<K: Kind>() {
         let map = pool.map_with(OPTIONS.chunksize(chunk), double, 0..100);
         let results: Vec<u64> = map.collect::<Result<_, _>>().unwrap();
         assert!(results.into_iter().eq((0..100).map(double)), "{chunk}");
+    }
+}
+
+fn numbers_without_end_are_a_chunk_and_a_buffer<K: Kind>() {
+    let pool = K::pool(2);
+    for (chunk, buffer) in [(usize::MAX, usize::MAX), (1, usize::MAX), (usize::MAX, 1)] {
+        let options = OPTIONS.chunksize(chunk).buffersize(buffer);
+        let map = pool.map_with(options, double, 0..100);
+        let results: Vec<u64> = map.collect::<Result<_, _>>().unwrap();
+        assert!(results.into_iter().eq((0..100).map(double)));
     }
 }
 
