@@ -101,11 +101,12 @@ impl Region {
         if !sys::is_constant(file.as_fd()) {
             return Err(io::Error::other("it is not sealed"));
         }
-        // The pages of a hole would be ours to provide. Seals keep holes from being made.
-        if facts.size() == 0 || facts.blocks().saturating_mul(512) < facts.size() {
+        let size = usize::try_from(facts.size()).map_err(io::Error::other)?;
+        // The pages of a hole would be ours to provide. Seals keep holes from being made. The number of
+        // blocks does not tell: it counts what is allocated behind the end, too.
+        if size == 0 || !sys::is_without_holes(file.as_fd(), 0, size) {
             return Err(io::Error::other("it has holes"));
         }
-        let size = usize::try_from(facts.size()).map_err(io::Error::other)?;
         let memory = Mapping::of_constant(file.as_fd(), size)?;
         let inode = facts.ino();
         Ok(Self {

@@ -118,6 +118,26 @@ fn what_has_holes_is_refused() {
     }
 }
 
+/// What is allocated behind the end counts as blocks of the file, and fills no hole in front of it.
+#[test]
+fn memory_behind_the_end_fills_no_hole() {
+    let file = unsealed(SIZE as u64);
+    let behind = SIZE.next_multiple_of(4096) as libc::off_t;
+    // SAFETY: no memory is touched.
+    let answer = unsafe {
+        let mode = libc::FALLOC_FL_KEEP_SIZE;
+        libc::fallocate(file.as_raw_fd(), mode, behind, 1 << 20)
+    };
+    assert_eq!(answer, 0);
+    sys::seal_content(file.as_fd()).unwrap();
+    let facts = file.metadata().unwrap();
+    assert!(facts.len() == SIZE as u64 && facts.blocks() * 512 > facts.len());
+    assert_eq!(
+        refusal(&name_of(&file, SIZE as u64)).unwrap(),
+        "it has holes"
+    );
+}
+
 #[test]
 fn once_closed_it_is_not_found() {
     let mut ours = region();
