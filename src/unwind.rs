@@ -60,8 +60,11 @@ fn outcome_of<R>(
 
 /// The note that there is, in exchange for another.
 fn exchange_note(note: Option<Panic>) -> Option<Panic> {
-    HAS_NOTED.set(note.is_some());
-    NOTED.replace(note)
+    let has_note = note.is_some();
+    // A thread whose locals are gone has no note, and takes none.
+    let before = NOTED.try_with(|noted| noted.replace(note));
+    HAS_NOTED.set(has_note && before.is_ok());
+    before.ok().flatten()
 }
 
 /// Drops what may hold user values, whose `Drop` may panic. A collection of such is dropped item by
@@ -101,7 +104,7 @@ fn chain_hook() {
 
 /// Remembers where a panic arose, if it arose in code that we called.
 fn note(info: &PanicHookInfo<'_>) {
-    // A thread whose locals are gone is past running tasks.
+    // The destructor of another thread-local may run a task when this one is gone: then nothing is noted.
     let _ = NOTED.try_with(|noted| {
         if DEPTH.get() > 0 {
             let trace = Backtrace::capture();

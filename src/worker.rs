@@ -77,7 +77,9 @@ impl WorkerInfo {
 
     /// Makes `self` the calling thread's worker until the seat is dropped.
     pub(crate) fn sit(self) -> Seat {
-        Seat(CURRENT.replace(Some(self)))
+        // A thread whose locals are gone has no seat: its tasks see no worker.
+        let before = CURRENT.try_with(|current| current.replace(Some(self)));
+        Seat(before.ok().flatten())
     }
 
     /// The worker's position in its pool, from 0. Tasks of a

@@ -16,7 +16,8 @@ use crate::process::{plain, sys};
 compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
 
 thread_local! {
-    /// Where small values are encoded, again and again.
+    /// Where small values are encoded, again and again. Asked for by `try_with`: the destructor of another
+    /// thread-local may submit a task when this one is gone.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -81,7 +82,7 @@ pub(crate) fn check_size(size: usize, limit: u64) -> Result<(), Error> {
 
 fn serialize<T: Serialize>(value: &T, limit: u64, room: &dyn Room) -> Result<Bytes, Error> {
     // Taken, since a `Serialize` may encode another value meanwhile.
-    let mut scratch = SCRATCH.take();
+    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     scratch.clear();
     let (outcome, named) = manifest::while_writing(|| format::encode(value, limit, &mut scratch));
     let bytes = outcome.map(|()| {
@@ -95,7 +96,8 @@ fn serialize<T: Serialize>(value: &T, limit: u64, room: &dyn Room) -> Result<Byt
         }
     });
     if scratch.capacity() <= KEPT {
-        SCRATCH.set(scratch);
+        // Where the thread's place for it is gone, it is dropped.
+        let _ = SCRATCH.try_with(|place| place.set(scratch));
     }
     bytes
 }

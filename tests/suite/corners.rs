@@ -3,13 +3,20 @@
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, MapOptions, Process, ProcessPoolExecutor, Shutdown, TaskOptions,
+    Error, Executor, MapOptions, Process, ProcessPoolExecutor, Shared, Shutdown, TaskOptions,
     ThreadPoolExecutor,
 };
 use libtest_mimic::Trial;
 
 use crate::support::gate::{Beacon, Hold, Lamp, hold};
-use crate::support::{Kind, LONG, Processes, Threads, assert_error, assert_works, os, trials};
+use crate::support::{
+    Kind, LONG, Processes, Threads, assert_error, assert_works, os, panic_message, trials,
+};
+
+/// Corners that all executors share.
+pub fn everywhere<K: Kind>() -> Vec<Trial> {
+    trials![K::NAME; a_thread_that_ends_submits_a_task::<K>]
+}
 
 /// Corners that threads and processes share.
 pub fn pools<K: Kind>() -> Vec<Trial> {
@@ -42,6 +49,46 @@ pub fn processes() -> Vec<Trial> {
         an_end_during_an_initializer_is_a_shutdown,
         kill_never_hits_the_next_task,
     ]
+}
+
+/// Runs tasks as it is dropped, and tells what came of them.
+struct Last(std::sync::mpsc::Sender<Outcomes>, fn() -> Outcomes);
+
+/// Of a task that is given shared memory, one that panics, and one that returns.
+type Outcomes = (u64, String, u64);
+
+fn run_tasks<K: Kind>() -> Outcomes {
+    let pool = K::pool(1);
+    let sum = |(numbers, _): (Shared<u64>, String)| numbers.iter().sum();
+    let numbers = Shared::from_vec(vec![1_u64; 1000]);
+    let sum = pool.submit(sum, (numbers, String::new()));
+    let failing = |words: String| -> u64 { panic!("{words}") };
+    let failing = pool.submit(failing, "on purpose".to_owned());
+    let first = pool.submit(|pair: (u64, String)| pair.0, (7, String::new()));
+    let message = panic_message(failing.result());
+    (sum.result().unwrap(), message, first.result().unwrap())
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.send((self.1)()).unwrap();
+    }
+}
+
+/// A thread drops its local variables one after the other: the crate's own are gone before the user's.
+fn a_thread_that_ends_submits_a_task<K: Kind>() {
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // What is used first is dropped last.
+        LAST.set(Some(Last(tell, run_tasks::<K>)));
+        run_tasks::<K>()
+    });
+    let expected = (1000, "on purpose".to_owned(), 7);
+    assert_eq!(thread.join().unwrap(), expected);
+    assert_eq!(told.recv().unwrap(), expected);
 }
 
 /// A waker is foreign code: its panic is its own.

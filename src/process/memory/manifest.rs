@@ -1,6 +1,7 @@
 //! What shared memory a message names: noted while it is encoded or decoded, and kept with it.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -39,8 +40,9 @@ enum Task {
 thread_local! {
     /// What the thread does with a message, and whether it has noted anything of it.
     static DESK: Cell<(Task, bool)> = const { Cell::new((Task::Nothing, false)) };
-    /// What it has noted.
-    static NOTES: Cell<Option<Box<Notes>>> = const { Cell::new(None) };
+    /// What it has noted. Without a destructor, so that it is there as long as the thread: the destructor of
+    /// another thread-local may submit a task. Nothing leaks by that, as `attend` takes out what it left.
+    static NOTES: Cell<Option<ManuallyDrop<Box<Notes>>>> = const { Cell::new(None) };
 }
 
 /// Runs what encodes a message; what it names.
@@ -200,7 +202,7 @@ impl Drop for Outer {
         let left = take_notes(); // of work that has panicked
         DESK.set((self.task, self.notes.is_some()));
         if self.notes.is_some() {
-            NOTES.set(self.notes.take());
+            NOTES.set(self.notes.take().map(ManuallyDrop::new));
         }
         drop(left);
     }
@@ -213,7 +215,7 @@ fn take_notes() -> Option<Box<Notes>> {
         return None;
     }
     DESK.set((task, false));
-    NOTES.take()
+    NOTES.take().map(ManuallyDrop::into_inner)
 }
 
 fn note(write: impl FnOnce(&mut Notes)) {
@@ -222,10 +224,12 @@ fn note(write: impl FnOnce(&mut Notes)) {
         return;
     }
     let mut notes = match has_notes {
-        true => NOTES.take().unwrap_or_default(),
+        true => NOTES
+            .take()
+            .map_or_else(Box::default, ManuallyDrop::into_inner),
         false => Box::default(),
     };
     write(&mut notes);
     DESK.set((task, true));
-    NOTES.set(Some(notes));
+    NOTES.set(Some(ManuallyDrop::new(notes)));
 }
