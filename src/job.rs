@@ -103,11 +103,15 @@ impl<A: Payload, R: Payload> Process<A, R> {
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
-    /// [`Error::Encode`], [`Error::TooLarge`] or [`Error::Panicked`] if the argument cannot be
+    /// [`Error::InvalidConfig`] if the name has a NUL character; [`Error::Encode`], [`Error::TooLarge`] or [`Error::Panicked`] if the argument cannot be
     /// encoded; [`Error::Spawn`] if the child cannot be started.
     pub fn start(self) -> Result<RunningProcess<R>, Error> {
         if !reentry::is_known() {
             return Err(Error::NotInitialized);
+        }
+        if self.name.as_ref().is_some_and(|name| name.contains('\0')) {
+            let words = "the name of a process has a NUL character";
+            return Err(Error::InvalidConfig(words.into()));
         }
         let options = TaskOptions::new();
         let (task, future) =

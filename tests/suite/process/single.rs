@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         join_timeout_can_be_asked_again,
         join_timeout_after_the_result_is_taken,
         a_process_has_a_pid_and_a_name,
+        a_name_with_a_nul_is_refused,
         a_process_is_alive_until_it_ends,
         an_exit_code_is_known_after_the_end,
         terminate_ends_it,
@@ -115,6 +116,15 @@ fn a_process_has_a_pid_and_a_name() {
     let [first, second] = [1, 2].map(|n| Process::new(double, n).start().unwrap());
     assert!(!first.name().is_empty());
     assert_ne!(first.name(), second.name(), "given names differ");
+}
+
+fn a_name_with_a_nul_is_refused() {
+    let process = Process::new(double, 1).name("fet\0ch");
+    let Err(Error::InvalidConfig(reason)) = process.start() else {
+        panic!("it is taken")
+    };
+    assert!(reason.as_str().contains("NUL"), "{reason}");
+    assert!(children().is_empty());
 }
 
 fn a_process_is_alive_until_it_ends() {
