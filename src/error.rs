@@ -362,6 +362,8 @@ pub(crate) enum ProcessEnd {
     Exited(i32),
     /// A signal ended it.
     Signalled(i32),
+    /// It has ended, and nobody knows how: the system or another thread of the program has reaped it.
+    Unknown,
 }
 
 impl WorkerDeath {
@@ -382,11 +384,14 @@ impl WorkerDeath {
     }
 
     /// Its exit code, if it exited.
+    ///
+    /// Neither this nor [`signal`](Self::signal) is known in a program that ignores SIGCHLD, or that
+    /// reaps all children itself.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         match self.0.end {
             ProcessEnd::Exited(code) => Some(code),
-            ProcessEnd::Signalled(_) => None,
+            ProcessEnd::Signalled(_) | ProcessEnd::Unknown => None,
         }
     }
 
@@ -394,8 +399,8 @@ impl WorkerDeath {
     #[must_use]
     pub fn signal(&self) -> Option<i32> {
         match self.0.end {
-            ProcessEnd::Exited(_) => None,
             ProcessEnd::Signalled(signal) => Some(signal),
+            ProcessEnd::Exited(_) | ProcessEnd::Unknown => None,
         }
     }
 
@@ -449,6 +454,9 @@ impl fmt::Display for ProcessEnd {
             Self::Signalled(signal) => {
                 write!(f, "was ended by signal {signal}")?;
                 signal_name(signal).map_or(Ok(()), |name| write!(f, " ({name})"))
+            }
+            Self::Unknown => {
+                f.write_str("ended in an unknown way (its exit status was taken by somebody else)")
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub struct RunningProcess<R> {
     process: Arc<Subprocess>,
     /// The function's result; done once the process is reaped.
     future: Option<Future<R>>,
+    /// What the child exits with, as far as what it has told says so.
+    told: Arc<OnceLock<i32>>,
     /// Waits for the result; `None` once joined.
     attendant: Option<JoinHandle<()>>,
 }
@@ -126,14 +128,17 @@ impl<A: Payload, R: Payload> Process<A, R> {
             .start(0, Starter::Watcher, |_| (), |_| ())
             .map_err(|f| spawn_error(f, &name))?;
         let process = Arc::clone(link.process());
+        let told = Arc::default();
+        let tell = Arc::clone(&told);
         let attendant = std::thread::Builder::new()
             .name(format!("attendant of {name}"))
-            .spawn(move || attend(link, Request::new(task)))
+            .spawn(move || attend(link, Request::new(task), &tell))
             .map_err(|error| Error::spawn("a thread", &error))?;
         Ok(RunningProcess {
             name,
             process,
             future: Some(future),
+            told,
             attendant: Some(attendant),
         })
     }
@@ -160,12 +165,16 @@ impl<R> RunningProcess<R> {
 
     /// `None` while it lives; then its exit code, or minus the signal that ended it. A function
     /// that panicked makes it 1. (`Process.exitcode`)
+    ///
+    /// In a program that ignores SIGCHLD, or that reaps all children itself, it is 0 or 1 once the
+    /// function's outcome has come, and otherwise stays `None`: nobody knows.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
-        Some(match self.process.end()? {
-            ProcessEnd::Exited(code) => code,
-            ProcessEnd::Signalled(signal) => -signal,
-        })
+        match self.process.end()? {
+            ProcessEnd::Exited(code) => Some(code),
+            ProcessEnd::Signalled(signal) => Some(-signal),
+            ProcessEnd::Unknown => self.told.get().copied(),
+        }
     }
 
     /// Asks the child to end, by SIGTERM. (`Process.terminate`)
@@ -258,13 +267,15 @@ fn spawn_error(failure: Failure, name: &str) -> Error {
 }
 
 /// Hands the child its task, and settles the outcome once the child is gone.
-fn attend(mut link: Link, request: Request) {
+fn attend(mut link: Link, request: Request, told: &OnceLock<i32>) {
     if request.reply.start() == Start::Cancelled {
         return;
     }
     let info = request.reply.info();
     let outcome = match converse(&mut link, &request) {
         Ok(outcome) => {
+            // Before the child ends: an observer that sees the end sees the code.
+            told.get_or_init(|| i32::from(matches!(outcome, Err(Fault::Panicked(_)))));
             link.close();
             outcome.map_err(|fault| error_of(fault, info, 0, None))
         }

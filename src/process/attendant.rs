@@ -140,7 +140,7 @@ impl Attendant<'_> {
                     };
                     match self.tell(&mut link, requests) {
                         Talked::Lost(next) => {
-                            let (_, legacies) = self.bury(&mut link, ledger);
+                            let (_, legacies) = self.bury(&mut link, ledger, Broken::Gone);
                             debug_assert!(legacies == Legacies::None, "it ran what it was told");
                             return next;
                         }
@@ -176,21 +176,16 @@ impl Attendant<'_> {
             true => Tenure::Productive,
             false => Tenure::Barren,
         };
-        let (death, legacies) = self.bury_as(&mut link, ledger, broken);
-        let has_left = death.end == ProcessEnd::Exited(0) && ledger.is_closing();
+        let (death, legacies) = self.bury(&mut link, ledger, broken);
+        let may_have_left = matches!(death.end, ProcessEnd::Exited(0) | ProcessEnd::Unknown);
         match legacies {
-            Legacies::None if has_left => Next::Leave,
+            Legacies::None if may_have_left && ledger.is_closing() => Next::Leave,
             _ => self.post.lost(tenure),
         }
     }
 
-    /// Sees to what a worker leaves behind.
-    fn bury(&self, link: &mut Link, ledger: &Ledger) -> (Death, Legacies) {
-        self.bury_as(link, ledger, Broken::Gone)
-    }
-
     /// Sees to what a worker leaves behind that was given up for this reason.
-    fn bury_as(&self, link: &mut Link, ledger: &Ledger, broken: Broken) -> (Death, Legacies) {
+    fn bury(&self, link: &mut Link, ledger: &Ledger, broken: Broken) -> (Death, Legacies) {
         let index = self.post.index();
         let death = Death::of_worker(index, link, self.launch);
         self.desks.vacate(index);

@@ -41,9 +41,6 @@ enum Life {
     Ended(ProcessEnd, Peak),
 }
 
-/// The end of a process that somebody else has reaped.
-const UNKNOWN: ProcessEnd = ProcessEnd::Exited(-1);
-
 /// The most memory that a process has used, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peak {
@@ -185,7 +182,7 @@ impl Subprocess {
     pub(crate) fn ended() -> Arc<Self> {
         Arc::new(Self {
             pid: 0,
-            life: Mutex::new(Life::Ended(UNKNOWN, Peak::AtMost(0))),
+            life: Mutex::new(Life::Ended(ProcessEnd::Unknown, Peak::AtMost(0))),
             ended: Condvar::new(),
             origin: Origin::here(),
             flag: OnceLock::new(),
@@ -200,7 +197,7 @@ impl Subprocess {
         if waited.is_ok() {
             sys::kill_group(self.pid);
         }
-        let (end, peak) = sys::reap(self.pid).unwrap_or((UNKNOWN, 0));
+        let (end, peak) = sys::reap(self.pid).unwrap_or((ProcessEnd::Unknown, 0));
         let peak = if peak > inherited {
             Peak::Exactly(peak)
         } else {
@@ -238,7 +235,7 @@ impl Subprocess {
     /// How it ended, if it has.
     pub(crate) fn end(&self) -> Option<ProcessEnd> {
         if self.origin.is_elsewhere() {
-            return Some(UNKNOWN);
+            return Some(ProcessEnd::Unknown);
         }
         match *self.lock() {
             Life::Unreaped => None,
@@ -279,7 +276,7 @@ impl Subprocess {
     /// Blocks until it was reaped.
     pub(crate) fn wait(&self) -> ProcessEnd {
         if self.origin.is_elsewhere() {
-            return UNKNOWN;
+            return ProcessEnd::Unknown;
         }
         let mut life = self.lock();
         loop {
@@ -304,7 +301,7 @@ impl Subprocess {
     /// Blocks until it was reaped, for at most so long.
     pub(crate) fn wait_at_most(&self, limit: Duration) -> Option<ProcessEnd> {
         if self.origin.is_elsewhere() {
-            return Some(UNKNOWN);
+            return Some(ProcessEnd::Unknown);
         }
         let Some(deadline) = Instant::now().checked_add(limit) else {
             return Some(self.wait());

@@ -5,6 +5,7 @@ mod abort;
 mod executable;
 mod forked;
 mod killed;
+mod signals;
 mod starved;
 mod terminal;
 
@@ -12,12 +13,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use concurrent_futures::{Error, Executor, Process, ProcessPoolExecutor, Shutdown};
+use concurrent_futures::{Executor, Process, ProcessPoolExecutor, Shutdown};
 use libtest_mimic::Trial;
 
 use crate::support::gate::{Held, Hold, hold};
 use crate::support::leaks::assert_descendants_end;
-use crate::support::{Kind, LONG, Processes, assert_error, os, trials};
+use crate::support::{Kind, LONG, Processes, trials};
 
 /// Names the scene to be played instead of the suite.
 const SCENE: &str = "CONCURRENT_FUTURES_SCENE";
@@ -39,7 +40,6 @@ pub fn trials() -> Vec<Trial> {
         a_program_aborts_with_a_busy_pool,
         a_program_of_few_descriptors_queues_many_tasks,
         a_program_of_short_files_sends_big_payloads,
-        a_program_ignores_the_ends_of_its_children,
     ];
     let groups = [
         own,
@@ -47,6 +47,7 @@ pub fn trials() -> Vec<Trial> {
         executable::trials(),
         forked::trials(),
         killed::trials(),
+        signals::trials(),
         starved::trials(),
         terminal::trials(),
     ];
@@ -92,7 +93,8 @@ pub fn play_scene() {
         }
         "few descriptors" => few_descriptors(),
         "short files" => short_files(),
-        "ignore children" => ignore_children(),
+        "ignore children" => signals::ignore_children(),
+        "reap children" => signals::reap_children(),
         "shell" => terminal::shell(),
         "interrupted" => terminal::interrupted(held()),
         "stopped" => terminal::stopped(held()),
@@ -215,21 +217,4 @@ fn a_program_of_short_files_sends_big_payloads() {
     program.arg(std::env::current_exe().unwrap());
     let status = program.env(SCENE, "short files").status().unwrap();
     assert_eq!(status.code(), Some(0));
-}
-
-/// The scene: nobody can tell how a child has ended, but all see that it has.
-fn ignore_children() {
-    os::ignore(libc::SIGCHLD);
-    let pool = Processes::pool(1);
-    let dying = pool.submit(|()| -> u8 { std::process::abort() }, ());
-    assert_error!(dying.result(), Error::WorkerDied(_));
-    executable::work();
-    let held = Hold::new();
-    let running = held.occupy(&pool);
-    pool.kill_workers();
-    assert_error!(running.result(), Error::ShutDown);
-}
-
-fn a_program_ignores_the_ends_of_its_children() {
-    assert_eq!(play("ignore children").code(), Some(0));
 }

@@ -36,7 +36,7 @@ impl Ledger {
         let mut legacies = Vec::new();
         let mut arrivals = Vec::new();
         let mut books = self.lock();
-        if end != ProcessEnd::Exited(0) {
+        if !matches!(end, ProcessEnd::Exited(0) | ProcessEnd::Unknown) {
             let death = Some((pid, end));
             books.suspect = Some(Suspect { worker, death });
         }

@@ -242,6 +242,17 @@ pub fn become_nobody_special() {
     }
 }
 
+/// Reaps whatever child of this process ends, for ever.
+pub fn reap_all() {
+    loop {
+        // SAFETY: no memory is touched.
+        let reaped = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+        if reaped < 0 {
+            std::thread::yield_now(); // there is no child
+        }
+    }
+}
+
 /// Has the calling thread hear no signal that can be blocked.
 pub fn block_all_signals() {
     // SAFETY: a sigset_t is numbers, for which zero is valid.
