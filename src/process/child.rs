@@ -126,6 +126,7 @@ impl Server {
         if sys::is_hung_up(link.as_fd()) {
             exit(0); // the parent ended before the line above
         }
+        sys::heed_signals();
         sys::stand_aside_from_terminal();
 
         let mut channel = Channel::new(Arc::new(link));

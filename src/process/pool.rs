@@ -32,8 +32,10 @@ use crate::task::{Outgoing, Task};
 /// What happens in a worker stays there: a crash, a leak, a global lock, `exit`. A worker that
 /// dies costs the task that it ran ([`Error::WorkerDied`]) and is replaced. Arguments and results
 /// travel by serde. Workers start on demand; an idle one is reused before a new one starts. They
-/// print to the program's own stdout and stderr, and their stdin is empty. Dropping the pool waits
-/// for its tasks; no worker outlives the program, whatever ends it.
+/// print to the program's own stdout and stderr, and their stdin is empty. Signals that the program
+/// blocks or ignores do in workers, and in what tasks execute, what they do by default, except SIGPIPE,
+/// SIGHUP and SIGTTOU. Dropping the pool waits for its tasks; no worker outlives the program, whatever
+/// ends it.
 ///
 /// The program calls [`init`](crate::init) as the first statement of `main`.
 ///

@@ -663,8 +663,32 @@ pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
     checked(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }).map(|_| ())
 }
 
+/// Has signals that this process ignores do what they usually do: it inherited that from the program, as
+/// would what tasks execute. Not SIGPIPE, which every Rust program ignores, and not SIGHUP, which `nohup`
+/// means for workers, too.
+pub(crate) fn heed_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        if ![libc::SIGPIPE, libc::SIGHUP].contains(&signal) && is_ignored(signal) {
+            // SAFETY: SIG_DFL runs nothing of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+}
+
+/// Whether this process ignores a signal.
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: a sigaction is numbers and pointers, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer outlives the call, which changes nothing. It fails for signals that the C library
+    // keeps to itself.
+    let answer = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    answer == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Leaves it to the program to react to Ctrl-C, and lets background output through: SIGINT does
-/// nothing here, by a handler, which unlike SIG_IGN is not inherited by what tasks execute.
+/// nothing here, by a handler, which unlike SIG_IGN is not inherited by what tasks execute. SIGTTOU is the
+/// one signal that is blocked, whatever the program has blocked: a worker that did not hear SIGTERM could
+/// not be asked to end.
 pub(crate) fn stand_aside_from_terminal() {
     extern "C" fn nothing(_: libc::c_int) {}
     let handler = nothing as extern "C" fn(libc::c_int);
@@ -677,7 +701,7 @@ pub(crate) fn stand_aside_from_terminal() {
     // SAFETY: the set outlives the call.
     unsafe { libc::sigaddset(&raw mut set, libc::SIGTTOU) };
     // SAFETY: the set outlives the call, which is given no place for the old one.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
 }
 
 /// Flushes what C code has printed to standard output, if there is something.

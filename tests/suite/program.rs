@@ -95,6 +95,7 @@ pub fn play_scene() {
         "short files" => short_files(),
         "ignore children" => signals::ignore_children(),
         "reap children" => signals::reap_children(),
+        "stand oddly" => signals::stand_oddly(),
         "shell" => terminal::shell(),
         "interrupted" => terminal::interrupted(held()),
         "stopped" => terminal::stopped(held()),

@@ -1,4 +1,6 @@
-//! What a program has made of its signals; and who else waits for its children.
+//! What a program has made of its signals, its workers do not inherit; and who else waits for its children.
+
+use std::process::Command;
 
 use concurrent_futures::{Error, Executor, Process};
 use libtest_mimic::Trial;
@@ -12,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     trials!["program";
         a_program_ignores_the_ends_of_its_children,
         a_program_reaps_all_children_itself,
+        a_program_ignores_and_blocks_signals,
     ]
 }
 
@@ -87,4 +90,52 @@ pub fn reap_children() {
 
 fn a_program_reaps_all_children_itself() {
     assert_eq!(play("reap children").code(), Some(0));
+}
+
+// ---- masks and dispositions ----------------------------------------------------------------
+
+/// Signals, as the system writes sets of them.
+fn set(signals: &[i32]) -> u64 {
+    signals.iter().map(|signal| 1_u64 << (signal - 1)).sum()
+}
+
+/// The calling thread's blocked signals, and those that its process ignores.
+fn stand(_: ()) -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    let bits = |name| u64::from_str_radix(line(name).unwrap().trim(), 16).unwrap();
+    (bits("SigBlk:"), bits("SigIgn:"))
+}
+
+/// The scene: most signals are blocked or ignored here.
+pub fn stand_oddly() {
+    let ignored = [
+        libc::SIGTERM,
+        libc::SIGCHLD,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGTSTP,
+        libc::SIGALRM,
+    ];
+    ignored.into_iter().for_each(os::ignore);
+    os::block_all_signals();
+    let pool = Processes::pool(1);
+    let (blocked, ignored) = pool.submit(stand, ()).result().unwrap();
+    assert_eq!(blocked, set(&[libc::SIGTTOU]));
+    // The C library keeps the next two to itself.
+    let ignored = ignored & !set(&[32, 33]);
+    assert_eq!(ignored, set(&[libc::SIGPIPE, libc::SIGHUP]), "{ignored:x}");
+    let command = |()| Command::new("true").status().is_ok_and(|it| it.success());
+    assert!(pool.submit(command, ()).result().unwrap());
+    let held = Hold::new();
+    let process = Process::new(crate::support::gate::hold, held.argument());
+    let process = process.start().unwrap();
+    held.await_begun();
+    process.terminate();
+    // It is at its gate, which nobody opens: without the signal this does not end.
+    assert_error!(process.join(), Error::WorkerDied(_));
+}
+
+fn a_program_ignores_and_blocks_signals() {
+    assert_eq!(play("stand oddly").code(), Some(0));
 }
