@@ -17,7 +17,6 @@ use crate::process::conversation::{Death, error_of};
 use crate::process::depot::lease::NoRoom;
 use crate::process::launch::{Failure, Launch};
 use crate::process::link::{Broken, Link, Reply};
-use crate::process::reentry;
 use crate::process::request::Request;
 use crate::process::subprocess::{Starter, Subprocess};
 use crate::process::wire::Fault;
@@ -105,12 +104,12 @@ impl<A: Payload, R: Payload> Process<A, R> {
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
+    /// [`Error::Unsupported`] if it has more rights than the user who started it;
     /// [`Error::InvalidConfig`] if the name has a NUL character; [`Error::Encode`], [`Error::TooLarge`] or [`Error::Panicked`] if the argument cannot be
     /// encoded; [`Error::Spawn`] if the child cannot be started.
     pub fn start(self) -> Result<RunningProcess<R>, Error> {
-        if !reentry::is_known() {
-            return Err(Error::NotInitialized);
-        }
+        let launch = Launch::new();
+        launch.check()?;
         if self.name.as_ref().is_some_and(|name| name.contains('\0')) {
             let words = "the name of a process has a NUL character";
             return Err(Error::InvalidConfig(words.into()));
@@ -118,7 +117,6 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let options = TaskOptions::new();
         let (task, future) =
             Task::portable_from(self.location, options, self.function, self.argument);
-        let launch = Launch::new();
         let outgoing = task.into_outgoing(launch.payload_limit, &NoRoom, &mut |_| ());
         let Outgoing::One(task) = outgoing else {
             return Err(future.exception().unwrap_or(Error::Cancelled));

@@ -13,7 +13,7 @@ use crate::payload::Payload;
 use crate::process::launch::Launch;
 use crate::process::output::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
-use crate::process::{codec, entry, reentry};
+use crate::process::{codec, entry};
 use crate::unwind;
 
 /// Settings of a [`ProcessPoolExecutor`]. (the arguments of `ProcessPoolExecutor()`)
@@ -107,7 +107,8 @@ impl ProcessPoolBuilder {
 
     /// A command, with its arguments, that starts workers: `numactl --cpunodebind=0`, `valgrind`. It
     /// is given this same program as its last argument, and executes it in its own process. A
-    /// program that was started by `ld.so ./program` needs none.
+    /// program that was started by `ld.so ./program` needs none. A worker obeys root and its own user
+    /// only: a command that runs it as another one has to be started by root.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
@@ -259,12 +260,11 @@ impl ProcessPoolBuilder {
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
+    /// [`Error::Unsupported`] if it has more rights than the user who started it;
     /// [`Error::InvalidConfig`] if a setting makes no sense; [`Error::Encode`] and the like if the
     /// initializer's argument cannot travel.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
-        if !reentry::is_known() {
-            return Err(Error::NotInitialized);
-        }
+        self.launch.check()?;
         if let Some(fault) = self.fault {
             return Err(fault);
         }

@@ -25,7 +25,7 @@ use crate::process::items::Items;
 use crate::process::launch::dialect;
 use crate::process::memory::manifest::Manifest;
 use crate::process::memory::registry;
-use crate::process::reentry::{self, Mark};
+use crate::process::reentry::{self, Role};
 use crate::process::slip::{Outcome, Slip};
 use crate::process::sys;
 use crate::process::tray::Tray;
@@ -50,6 +50,11 @@ const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 /// called, and returns. It plays the part of Python's `if __name__ == "__main__":` guard: a
 /// program that never calls it gets [`Error::NotInitialized`] from process pools, and starts no
 /// child.
+///
+/// A process that has more rights than the user who started it (by a setuid or setgid bit, or by
+/// capabilities of its file) is no worker, whatever its environment says, and starts none: process
+/// pools are [`Error::Unsupported`] there. A program that first takes on the user and the group as whom
+/// it acts, by `setresgid` and `setresuid`, has them.
 ///
 /// ```no_run
 /// fn main() -> Result<(), concurrent_futures::Error> {
@@ -79,9 +84,13 @@ pub fn init() {
         return;
     }
     let stdin = io::stdin();
-    match Mark::take(stdin.as_fd()) {
-        None => reentry::note(),
-        Some(mark) => {
+    match Role::find(stdin.as_fd()) {
+        Role::Program => reentry::note(),
+        Role::Mistrustful(why) => {
+            reentry::note_mistrust();
+            eprintln!("concurrent-futures: this process {why}, and is no worker");
+        }
+        Role::Worker(mark) => {
             reentry::note_mark(&mark);
             match Server::set_up() {
                 Ok(mut server) => server.serve(),

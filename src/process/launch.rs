@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -71,9 +72,6 @@ pub(crate) enum Failure {
     Initializer(Error),
 }
 
-/// This program, whatever has become of its file.
-const PROGRAM: &str = "/proc/self/exe";
-
 impl Launch {
     pub(crate) fn new() -> Self {
         Self {
@@ -94,6 +92,21 @@ impl Launch {
         }
     }
 
+    /// Whether workers can be started, as far as can be told before.
+    ///
+    /// # Errors
+    /// `NotInitialized` and `Unsupported`.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        reentry::check()?;
+        // With a launcher in between, its rights are what counts.
+        if self.launcher.is_empty() && sys::would_gain_rights() {
+            let words = "a worker would have more rights than the user of this process, and so would \
+                         not obey it";
+            return Err(Error::Unsupported(words.into()));
+        }
+        Ok(())
+    }
+
     /// Whether workers may take tasks by themselves: nobody in the program then hears of a task as it
     /// begins, or has a hand in it before it ends.
     pub(crate) fn suits_board(&self, limits: Limits) -> bool {
@@ -112,6 +125,9 @@ impl Launch {
         spawned: impl FnOnce(&Arc<Subprocess>),
         then: impl FnOnce(u32) + Send + 'static,
     ) -> Result<Link, Failure> {
+        // Rights may have changed since the pool was made.
+        self.check()
+            .map_err(|error| failed(index, &io::Error::other(error)))?;
         let deadline = Instant::now().checked_add(self.start_timeout);
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed(index, &error))?;
         let ours = Arc::new(ours);
@@ -176,7 +192,7 @@ impl Launch {
     fn program(&self) -> Command {
         let loaded = image::program_behind_loader();
         let Some((launcher, arguments)) = self.launcher.split_first() else {
-            let mut command = Command::new(PROGRAM);
+            let mut command = Command::new(OsStr::from_bytes(sys::PROGRAM.to_bytes()));
             command.args(loaded);
             return command;
         };

@@ -10,11 +10,11 @@ use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
+use crate::error::Error;
 use crate::process::sys;
 
-/// Marks a worker in its environment, until `init` has seen it. The value is the number of the
-/// socket that is the worker's stdin, then the test to re-enter: what inherits the mark by
-/// mistake has another stdin, and is no worker.
+/// Marks a worker in its environment. The value is the number of the socket that is the worker's stdin,
+/// then the test to re-enter: what inherits the mark by mistake has another stdin, and is no worker.
 const MARK: &str = "CONCURRENT_FUTURES_WORKER";
 
 /// The way back to `init`, noted by the first call.
@@ -26,6 +26,19 @@ enum Way {
     Main,
     /// Through libtest, to this test.
     Test(String),
+    /// There is none for this process: it was started as a worker, and must not be one.
+    Barred,
+}
+
+/// What `init` has found out about its process.
+pub(crate) enum Role {
+    /// A program.
+    Program,
+    /// A worker.
+    Worker(Mark),
+    /// A process that was started as a worker, by somebody whom it must not obey: why. It goes on as a
+    /// program, but starts no workers: those would go on as programs in their turn, without end.
+    Mistrustful(&'static str),
 }
 
 /// What a worker finds in its environment.
@@ -39,6 +52,22 @@ pub(crate) fn is_known() -> bool {
     WAY.get().is_some()
 }
 
+/// Whether workers can be started that find their way to `init`.
+///
+/// # Errors
+/// `NotInitialized` before `init`; `Unsupported` where this process was started as a worker itself, by
+/// somebody whom it must not obey.
+pub(crate) fn check() -> Result<(), Error> {
+    match WAY.get() {
+        None => Err(Error::NotInitialized),
+        Some(Way::Barred) => {
+            let words = "a process that was to be a worker, and is none, starts no workers";
+            Err(Error::Unsupported(words.into()))
+        }
+        Some(Way::Main | Way::Test(_)) => Ok(()),
+    }
+}
+
 /// Notes the way on which the caller, `init`, was reached; the first call counts.
 pub(crate) fn note() {
     WAY.get_or_init(Way::here);
@@ -47,6 +76,11 @@ pub(crate) fn note() {
 /// Notes the way that the parent noted.
 pub(crate) fn note_mark(mark: &Mark) {
     WAY.get_or_init(|| mark.test.clone().map_or(Way::Main, Way::Test));
+}
+
+/// Notes that this process must not be what it was started as.
+pub(crate) fn note_mistrust() {
+    WAY.get_or_init(|| Way::Barred);
 }
 
 /// What a worker is to be started with: arguments, and its mark.
@@ -70,17 +104,41 @@ pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str,
     (arguments, (MARK, format!("{number};{test}").into()))
 }
 
+impl Role {
+    /// Finds out about this process, and takes the mark out of its environment.
+    pub(crate) fn find(stdin: BorrowedFd<'_>) -> Self {
+        let Some(mark) = Mark::take(stdin) else {
+            return Self::Program;
+        };
+        if sys::has_gained_rights() {
+            return Self::Mistrustful("has more rights than the user who started it");
+        }
+        match is_peer_trusted(stdin) {
+            true => Self::Worker(mark),
+            false => Self::Mistrustful("belongs to another user than the process at its link"),
+        }
+    }
+}
+
+/// Whether a worker may obey who made the socket that is its stdin: root, the user whose process it is, or
+/// the one as whom it acts. A program that has laid its rights down makes sockets as the user that it has
+/// become, and so are its workers; a launcher that lays them down finds a socket of root's.
+fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {
+    let trusted = [0, sys::real_user(), sys::effective_user()];
+    sys::peer_user(stdin).is_ok_and(|peer| trusted.contains(&peer))
+}
+
 impl Mark {
     /// Takes the mark out of the environment; `None`: this is no worker.
-    pub(crate) fn take(stdin: BorrowedFd<'_>) -> Option<Self> {
+    fn take(stdin: BorrowedFd<'_>) -> Option<Self> {
         let value = env::var(MARK).ok()?;
         // SAFETY: `init` is the first statement of `main`: no other thread of ours runs yet. Where
         // a runtime has started threads before it, they have nothing to do so far, and std's own
         // readers of the environment take its lock.
         unsafe { env::remove_var(MARK) };
         let (number, test) = value.split_once(';')?;
-        let is_ours = number.parse().ok() == sys::socket_number(stdin);
-        is_ours.then(|| Self {
+        let socket = sys::socket_number(stdin)?;
+        (number.parse() == Ok(socket)).then(|| Self {
             test: (!test.is_empty()).then(|| test.to_owned()),
         })
     }
@@ -98,7 +156,7 @@ impl Way {
     /// The test to re-enter.
     fn test(&self) -> Option<&str> {
         match self {
-            Self::Main => None,
+            Self::Main | Self::Barred => None,
             Self::Test(name) => Some(name),
         }
     }

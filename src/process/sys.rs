@@ -1,10 +1,12 @@
 //! The system calls that std does not wrap, each in a safe function.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -634,6 +636,100 @@ pub(crate) fn signal(pid: u32, signal: i32) {
     unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
+// ---- rights ----------------------------------------------------------------------------------
+
+/// The program as the kernel knows it, whatever has become of its file.
+pub(crate) const PROGRAM: &CStr = c"/proc/self/exe";
+
+/// Whether the file of this process has given it rights that its real user may not have: by a setuid or
+/// setgid bit, or by capabilities. Real root had them all before.
+pub(crate) fn has_gained_rights() -> bool {
+    // SAFETY: reads what the kernel told this process.
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    is_secure && real_user() != 0
+}
+
+/// Whether the kernel would say the same of this program, were it executed once more.
+pub(crate) fn would_gain_rights() -> bool {
+    let (user, group) = (real_user(), real_group());
+    let Ok(facts) = std::fs::metadata(OsStr::from_bytes(PROGRAM.to_bytes())) else {
+        return false; // it cannot be executed either
+    };
+    let do_files_count = do_files_give_rights();
+    let gives = |bits: libc::mode_t| do_files_count && facts.mode() & bits == bits;
+    let next_user = match gives(libc::S_ISUID) {
+        true => facts.uid(),
+        false => effective_user(),
+    };
+    let next_group = match gives(libc::S_ISGID | libc::S_IXGRP) {
+        true => facts.gid(),
+        false => effective_group(),
+    };
+    let has_others = next_user != user || next_group != group;
+    user != 0 && (has_others || (do_files_count && has_capabilities()))
+}
+
+/// Whether a file may give rights to the process that executes this program.
+fn do_files_give_rights() -> bool {
+    const UNUSED: libc::c_ulong = 0;
+    let question = libc::PR_GET_NO_NEW_PRIVS;
+    // SAFETY: no memory is touched.
+    let answer = unsafe { libc::prctl(question, UNUSED, UNUSED, UNUSED, UNUSED) };
+    let no_new_rights = answer == 1;
+    // SAFETY: a statvfs is numbers, for which zero is valid.
+    let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path and the buffer outlive the call.
+    let answer = unsafe { libc::statvfs(PROGRAM.as_ptr(), &raw mut facts) };
+    let is_nosuid = answer == 0 && facts.f_flag & libc::ST_NOSUID != 0;
+    !no_new_rights && !is_nosuid
+}
+
+/// Whether the program's file has capabilities for those who execute it.
+fn has_capabilities() -> bool {
+    let name = c"security.capability";
+    // SAFETY: both texts outlive the call, which is given no place for the value.
+    let size = unsafe { libc::getxattr(PROGRAM.as_ptr(), name.as_ptr(), ptr::null_mut(), 0) };
+    size >= 0
+}
+
+/// Whose process this is.
+pub(crate) fn real_user() -> u32 {
+    // SAFETY: no memory is touched; cannot fail.
+    unsafe { libc::getuid() }
+}
+
+/// As whom this process acts.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: no memory is touched; cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn real_group() -> u32 {
+    // SAFETY: no memory is touched; cannot fail.
+    unsafe { libc::getgid() }
+}
+
+fn effective_group() -> u32 {
+    // SAFETY: no memory is touched; cannot fail.
+    unsafe { libc::getegid() }
+}
+
+/// As whom the process acted that made the pair of which this socket is one.
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut size = size_of_val(&peer) as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+    let place = (&raw mut peer).cast();
+    // SAFETY: the buffer is as large as said, and outlives the call.
+    let answer =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, place, &raw mut size) };
+    checked(answer).map(|_| peer.uid)
+}
+
 // ---- a worker's own settings -----------------------------------------------------------------
 
 /// Has the kernel kill this process when the thread that started it ends.
@@ -813,7 +909,24 @@ fn allowed_cores() -> Option<libc::cpu_set_t> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    #[test]
+    fn a_socket_tells_who_made_it() {
+        let (one, other) = UnixStream::pair().unwrap();
+        for end in [one, other] {
+            assert_eq!(peer_user(end.as_fd()).unwrap(), effective_user());
+        }
+        assert!(peer_user(File::open("/dev/null").unwrap().as_fd()).is_err());
+    }
+
+    #[test]
+    fn tests_have_no_more_rights_than_their_user() {
+        assert!(!has_gained_rights() && !would_gain_rights());
+    }
 
     fn allowed() -> Vec<usize> {
         let set = allowed_cores().unwrap();

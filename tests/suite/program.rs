@@ -5,6 +5,7 @@ mod abort;
 mod executable;
 mod forked;
 mod killed;
+mod privileges;
 mod signals;
 mod starved;
 mod terminal;
@@ -47,6 +48,7 @@ pub fn trials() -> Vec<Trial> {
         executable::trials(),
         forked::trials(),
         killed::trials(),
+        privileges::trials(),
         signals::trials(),
         starved::trials(),
         terminal::trials(),
@@ -96,6 +98,11 @@ pub fn play_scene() {
         "ignore children" => signals::ignore_children(),
         "reap children" => signals::reap_children(),
         "stand oddly" => signals::stand_oddly(),
+        "no worker" => privileges::no_worker(),
+        "stranger's socket" => privileges::strangers_socket(),
+        "more rights" => privileges::more_rights(),
+        "rights taken on" => privileges::rights_taken_on(),
+        "rights laid down" => privileges::rights_laid_down(),
         "shell" => terminal::shell(),
         "interrupted" => terminal::interrupted(held()),
         "stopped" => terminal::stopped(held()),

@@ -59,10 +59,10 @@ pub fn start_twice(held: Held) {
 }
 
 /// A copy of this program, which is removed at the end.
-struct Copied(PathBuf);
+pub struct Copied(pub PathBuf);
 
 impl Copied {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let name = format!("concurrent-futures-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::copy(std::env::current_exe().unwrap(), &path).unwrap();

@@ -242,6 +242,71 @@ pub fn become_nobody_special() {
     }
 }
 
+/// As whom this process acts.
+pub fn effective_user() -> u32 {
+    // SAFETY: no memory is touched.
+    unsafe { libc::geteuid() }
+}
+
+/// Whether this process was given more rights by the file that it was started from.
+pub fn has_more_rights() -> bool {
+    // SAFETY: reads what the kernel told this process.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Gives a file the capability to use low ports, for whoever executes it.
+pub fn give_capability(file: &Path) {
+    const REVISION_2_EFFECTIVE: u32 = 0x0200_0001;
+    const NET_BIND_SERVICE: u32 = 1 << 10;
+    // The revision; permitted and inheritable ones, the lower half and the upper.
+    let words = [REVISION_2_EFFECTIVE, NET_BIND_SERVICE, 0, 0, 0];
+    let value: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+    let path = std::ffi::CString::new(file.as_os_str().as_bytes()).unwrap();
+    let name = c"security.capability";
+    // SAFETY: path, name and value outlive the call.
+    let answer = unsafe {
+        let value = (value.as_ptr().cast(), value.len());
+        libc::setxattr(path.as_ptr(), name.as_ptr(), value.0, value.1, 0)
+    };
+    assert_eq!(answer, 0, "setxattr: {}", std::io::Error::last_os_error());
+}
+
+/// Has this process be in all respects the user and the group as whom it acts.
+pub fn become_effective_user() {
+    let (user, group) = (effective_user(), {
+        // SAFETY: no memory is touched.
+        unsafe { libc::getegid() }
+    });
+    // SAFETY: no memory is touched.
+    let answer = unsafe { libc::setresgid(group, group, group) };
+    assert_eq!(answer, 0, "setresgid: {}", std::io::Error::last_os_error());
+    // SAFETY: no memory is touched.
+    let answer = unsafe { libc::setresuid(user, user, user) };
+    assert_eq!(answer, 0, "setresuid: {}", std::io::Error::last_os_error());
+}
+
+/// Has this process act as a user, for now.
+pub fn lower_rights(user: u32) {
+    // SAFETY: no memory is touched.
+    let answer = unsafe { libc::seteuid(user) };
+    assert_eq!(answer, 0, "seteuid: {}", std::io::Error::last_os_error());
+}
+
+/// Acts as a user, in the calling thread alone. The process cannot be looked into from then on.
+pub fn as_user<R>(user: u32, act: impl FnOnce() -> R) -> R {
+    let before = effective_user();
+    let become_user = |user: u32| {
+        let same = libc::uid_t::MAX;
+        // SAFETY: no memory is touched. The C library's call would change all threads.
+        let answer = unsafe { libc::syscall(libc::SYS_setresuid, same, user, same) };
+        assert_eq!(answer, 0, "setresuid: {}", std::io::Error::last_os_error());
+    };
+    become_user(user);
+    let outcome = act();
+    become_user(before);
+    outcome
+}
+
 /// Reaps whatever child of this process ends, for ever.
 pub fn reap_all() {
     loop {
