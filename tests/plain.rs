@@ -1,5 +1,7 @@
 //! Process pools in plain `#[test]` functions: one line each, under libtest and nextest.
 
+use std::process::Command;
+
 use concurrent_futures::{Error, Executor, Process, ProcessPoolExecutor};
 
 fn square(n: u64) -> u64 {
@@ -48,6 +50,27 @@ fn several_pools_work_in_a_plain_test() {
         .map(|future| future.result().unwrap())
         .collect();
     assert_eq!(squares, [1, 4, 9]);
+}
+
+/// libtest's main thread runs beside the test's, and may read the environment: so the mark of a worker stays
+/// there. It makes no worker of what inherits it.
+#[test]
+fn a_mark_that_stays_in_the_environment_is_harmless() {
+    concurrent_futures::init();
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    let is_marked = |()| std::env::var_os("CONCURRENT_FUTURES_WORKER").is_some();
+    assert!(pool.submit(is_marked, ()).result().unwrap());
+    let run_another = |()| {
+        let program = std::env::current_exe().unwrap();
+        let arguments = ["a_process_pool_works_in_a_plain_test", "--exact"];
+        let output = Command::new(program).args(arguments).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (is_well, printed) = pool.submit(run_another, ()).result().unwrap();
+    assert!(is_well && printed.contains("1 passed"));
 }
 
 mod nested {

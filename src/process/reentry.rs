@@ -105,7 +105,7 @@ pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str,
 }
 
 impl Role {
-    /// Finds out about this process, and takes the mark out of its environment.
+    /// Finds out about this process.
     pub(crate) fn find(stdin: BorrowedFd<'_>) -> Self {
         let Some(mark) = Mark::take(stdin) else {
             return Self::Program;
@@ -129,13 +129,16 @@ fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {
 }
 
 impl Mark {
-    /// Takes the mark out of the environment; `None`: this is no worker.
+    /// Reads the mark, and takes it out of the environment if nobody can read there meanwhile; `None`: this
+    /// is no worker.
     fn take(stdin: BorrowedFd<'_>) -> Option<Self> {
         let value = env::var(MARK).ok()?;
-        // SAFETY: `init` is the first statement of `main`: no other thread of ours runs yet. Where
-        // a runtime has started threads before it, they have nothing to do so far, and std's own
-        // readers of the environment take its lock.
-        unsafe { env::remove_var(MARK) };
+        // Elsewhere it stays, which does no harm: a child that inherits it has another stdin, as the
+        // worker's own becomes /dev/null.
+        if sys::is_single_threaded() {
+            // SAFETY: the process has no other thread that could read the environment.
+            unsafe { env::remove_var(MARK) };
+        }
         let (number, test) = value.split_once(';')?;
         let socket = sys::socket_number(stdin)?;
         (number.parse() == Ok(socket)).then(|| Self {

@@ -636,6 +636,11 @@ pub(crate) fn signal(pid: u32, signal: i32) {
     unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
+/// Whether the calling thread is known to be the only one of this process.
+pub(crate) fn is_single_threaded() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+}
+
 // ---- rights ----------------------------------------------------------------------------------
 
 /// The program as the kernel knows it, whatever has become of its file.
