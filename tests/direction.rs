@@ -83,6 +83,7 @@ const LAYERS: &[&str] = &[
     "process::reentry",
     "process::channel",
     "process::flag",
+    "process::handle",
     "process::subprocess",
     "process::output",
     "process::link",

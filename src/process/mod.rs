@@ -39,6 +39,7 @@ pub(crate) mod wire;
 pub(crate) mod reentry;
 pub(crate) mod channel;
 pub(crate) mod flag;
+pub(crate) mod handle;
 pub(crate) mod subprocess;
 pub(crate) mod output;
 pub(crate) mod link;

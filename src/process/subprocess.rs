@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::ProcessEnd;
 use crate::fork::Origin;
 use crate::process::flag::Flag;
+use crate::process::handle::Handle;
 use crate::process::memory::bells::{self, Bell};
 use crate::process::sys;
 
@@ -22,6 +23,8 @@ use crate::process::sys;
 pub(crate) struct Subprocess {
     /// Its number; its own until it is reaped.
     pid: u32,
+    /// What it is waited for, signalled and reaped by, under `life`'s lock but for the wait.
+    handle: Handle,
     /// Whether it lives.
     life: Mutex<Life>,
     /// Notified when it has been reaped.
@@ -169,6 +172,7 @@ impl Subprocess {
         let mut child = spawned?;
         let process = Arc::new(Self {
             pid: child.id(),
+            handle: Handle::of(child.id()),
             life: Mutex::new(Life::Unreaped),
             ended: Condvar::new(),
             origin: Origin::here(),
@@ -182,6 +186,7 @@ impl Subprocess {
     pub(crate) fn ended() -> Arc<Self> {
         Arc::new(Self {
             pid: 0,
+            handle: Handle::Gone,
             life: Mutex::new(Life::Ended(ProcessEnd::Unknown, Peak::AtMost(0))),
             ended: Condvar::new(),
             origin: Origin::here(),
@@ -191,13 +196,11 @@ impl Subprocess {
 
     /// Waits for the end, and reaps. What is left of its process group goes with it.
     fn watch(&self, link: &UnixStream, inherited: u64) {
-        // Fails if somebody else has reaped it: then nothing is known, and its number is another's.
-        let waited = sys::wait_for_end(self.pid);
+        let waited = self.handle.wait_for_end();
         let mut life = self.lock();
-        if waited.is_ok() {
-            sys::kill_group(self.pid);
-        }
-        let (end, peak) = sys::reap(self.pid).unwrap_or((ProcessEnd::Unknown, 0));
+        // Fails if somebody else has reaped it: then nothing is known.
+        let reaped = self.handle.reap(waited);
+        let (end, peak) = reaped.unwrap_or((ProcessEnd::Unknown, 0));
         let peak = if peak > inherited {
             Peak::Exactly(peak)
         } else {
@@ -253,23 +256,23 @@ impl Subprocess {
 
     /// Ends it and its process group, unless it has ended. Returns at once.
     pub(crate) fn kill(&self) {
-        self.if_unreaped(sys::kill_tree);
+        self.if_unreaped(Handle::kill_tree);
     }
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        self.if_unreaped(|pid| sys::signal(pid, libc::SIGTERM));
+        self.if_unreaped(|handle| handle.signal(libc::SIGTERM));
     }
 
-    /// Acts on its number while that is sure to be its own: under the lock that its reaping takes.
-    /// A forked copy of the program does not: the process is not its child.
-    fn if_unreaped(&self, act: impl FnOnce(u32)) {
+    /// Acts on it before we have reaped it: under the lock that its reaping takes, so that its number is its
+    /// own. A forked copy of the program does not: the process is not its child.
+    fn if_unreaped(&self, act: impl FnOnce(&Handle)) {
         if self.origin.is_elsewhere() {
             return;
         }
         let life = self.lock();
         if let Life::Unreaped = *life {
-            act(self.pid);
+            act(&self.handle);
         }
     }
 
@@ -345,3 +348,7 @@ impl Watcher {
         let _ = self.0.join();
     }
 }
+
+#[cfg(test)]
+#[path = "subprocess_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::ptr::{self, NonNull};
@@ -579,16 +579,57 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
 
 // ---- processes -------------------------------------------------------------------------------
 
+/// Which child a call waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Child<'a> {
+    /// The one of this number.
+    Number(u32),
+    /// The one that a descriptor means: since Linux 5.4.
+    Descriptor(BorrowedFd<'a>),
+}
+
+/// A descriptor that means a process for ever; since Linux 5.3.
+pub(crate) fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is touched.
+    let descriptor = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel made this descriptor for us, close-on-exec; nobody else has it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) };
+    match descriptor.as_raw_fd() {
+        // A program that has closed these must not print into it.
+        libc::STDIN_FILENO..=libc::STDERR_FILENO => copy_high(descriptor.as_fd()),
+        _ => Ok(descriptor),
+    }
+}
+
+/// Whether a child can be waited for.
+///
+/// # Errors
+/// `ECHILD` if it is no child, or was reaped; `EINVAL` where the system does not wait by descriptors.
+pub(crate) fn look_after(child: Child<'_>) -> io::Result<()> {
+    wait_id(child, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG).map(|_| ())
+}
+
 /// Blocks until the child has ended, and leaves it to be reaped.
-pub(crate) fn wait_for_end(pid: u32) -> io::Result<()> {
+pub(crate) fn wait_for_end(child: Child<'_>) -> io::Result<()> {
+    wait_id(child, libc::WEXITED | libc::WNOWAIT).map(|_| ())
+}
+
+/// Waits as `waitid` does; what has happened, and what the child has used.
+fn wait_id(child: Child<'_>, flags: libc::c_int) -> io::Result<(libc::siginfo_t, libc::rusage)> {
+    let (kind, id) = match child {
+        Child::Number(pid) => (libc::P_PID, pid),
+        Child::Descriptor(descriptor) => (libc::P_PIDFD, descriptor.as_raw_fd().unsigned_abs()),
+    };
+    // SAFETY: a siginfo_t is numbers and pointers, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a rusage is numbers, for which zero is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let (told, used) = (&raw mut info, &raw mut usage);
     retried(|| {
-        // SAFETY: a siginfo_t is numbers and pointers, for which zero is valid.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let flags = libc::WEXITED | libc::WNOWAIT;
-        // SAFETY: the buffer outlives the call.
-        let answer = unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, flags) };
-        checked(answer).map(|_| ())
-    })
+        // SAFETY: both buffers outlive the call. The kernel's own fills in the usage; the C library's does not.
+        checked(unsafe { libc::syscall(libc::SYS_waitid, kind, id, told, flags, used) })
+    })?;
+    Ok((info, usage))
 }
 
 /// The most memory that this process has used so far, in bytes.
@@ -601,26 +642,15 @@ pub(crate) fn own_peak_memory() -> u64 {
 }
 
 /// Reaps a child that has ended: how it ended, and the most memory that it used, in bytes.
-pub(crate) fn reap(pid: u32) -> io::Result<(ProcessEnd, u64)> {
-    let mut status = 0;
-    // SAFETY: a rusage is numbers, for which zero is valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    retried(|| {
-        // SAFETY: both buffers outlive the call.
-        checked(unsafe { libc::wait4(pid as libc::pid_t, &raw mut status, 0, &raw mut usage) })
-    })?;
-    let end = if libc::WIFEXITED(status) {
-        ProcessEnd::Exited(libc::WEXITSTATUS(status))
-    } else {
-        ProcessEnd::Signalled(libc::WTERMSIG(status))
+pub(crate) fn reap(child: Child<'_>) -> io::Result<(ProcessEnd, u64)> {
+    let (info, usage) = wait_id(child, libc::WEXITED)?;
+    // SAFETY: the kernel has filled it in, of a child that has ended.
+    let status = unsafe { info.si_status() };
+    let end = match info.si_code {
+        libc::CLD_EXITED => ProcessEnd::Exited(status),
+        _ => ProcessEnd::Signalled(status),
     };
     Ok((end, usage.ru_maxrss.unsigned_abs() * 1024))
-}
-
-/// Sends SIGKILL to a child that was not reaped, and to its process group.
-pub(crate) fn kill_tree(pid: u32) {
-    signal(pid, libc::SIGKILL);
-    kill_group(pid);
 }
 
 /// Sends SIGKILL to the process group that a child, which was not reaped, leads or led.
@@ -631,9 +661,34 @@ pub(crate) fn kill_group(pid: u32) {
 }
 
 /// Sends a signal to a child that was not reaped.
-pub(crate) fn signal(pid: u32, signal: i32) {
-    // SAFETY: no memory is touched. Failure means that it has ended.
-    unsafe { libc::kill(pid as libc::pid_t, signal) };
+pub(crate) fn signal(pid: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is touched.
+    checked(unsafe { libc::kill(pid as libc::pid_t, signal) }).map(|_| ())
+}
+
+/// Sends a signal to the process that a descriptor means.
+///
+/// # Errors
+/// `ESRCH` if it was reaped.
+pub(crate) fn signal_by(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    signal_with(process, signal, 0)
+}
+
+/// Sends SIGKILL to the process group that the process leads or led which a descriptor means, also if it was
+/// reaped.
+///
+/// # Errors
+/// `ESRCH` if nobody is in it; `EINVAL` before Linux 6.9.
+pub(crate) fn kill_group_by(process: BorrowedFd<'_>) -> io::Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    signal_with(process, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+fn signal_with(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
+    let (process, facts) = (process.as_raw_fd(), ptr::null::<libc::siginfo_t>());
+    let number = libc::SYS_pidfd_send_signal;
+    // SAFETY: no memory is touched: the signal's facts are the usual ones.
+    checked(unsafe { libc::syscall(number, process, signal, facts, flags) }).map(|_| ())
 }
 
 /// Whether the calling thread is known to be the only one of this process.
@@ -914,7 +969,6 @@ fn allowed_cores() -> Option<libc::cpu_set_t> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;

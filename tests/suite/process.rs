@@ -240,7 +240,8 @@ fn a_pool_costs_two_descriptors_a_worker() {
     let pool = Processes::pool(3);
     pool.warm_up().unwrap();
     let new = before.new_descriptors();
-    assert!(new.len() <= 3 * 2, "{new:?}");
+    // And the pool itself takes two.
+    assert!(new.len() <= 3 * 2 + 2, "{new:?}");
     drop(pool);
     assert!(before.new_descriptors().is_empty());
 }

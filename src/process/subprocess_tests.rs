@@ -1,0 +1,59 @@
+//! A child that somebody else reaps, whose number goes to a stranger.
+
+use super::*;
+
+/// A process that waits for a signal, and is no `Subprocess`.
+struct Stranger(libc::pid_t);
+
+impl Stranger {
+    /// A leader of a process group with this number, which is free; `None` where the test may not choose
+    /// numbers.
+    fn numbered(pid: u32) -> Option<Self> {
+        let wanted = pid as libc::pid_t;
+        // SAFETY: clone_args is numbers, for which zero is valid.
+        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+        arguments.exit_signal = libc::SIGCHLD as u64;
+        arguments.set_tid = (&raw const wanted).addr() as u64;
+        arguments.set_tid_size = 1;
+        let size = size_of_val(&arguments);
+        // SAFETY: the arguments outlive the call. The copy has one thread, which does no more than wait.
+        let made = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
+        if made == 0 {
+            sys::await_death();
+        }
+        // SAFETY: no memory is touched.
+        let leads = made > 0 && unsafe { libc::setpgid(wanted, wanted) } == 0;
+        leads.then_some(Self(wanted))
+    }
+
+    /// Ends it by a signal; by which it was ended.
+    fn end(&self, signal: i32) -> i32 {
+        // SAFETY: no memory is touched.
+        unsafe { libc::kill(self.0, signal) };
+        libc::WTERMSIG(reap(self.0))
+    }
+}
+
+/// Reaps a child, as others do; its status.
+fn reap(pid: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: the buffer outlives the call.
+    let reaped = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!(reaped, pid, "{}", io::Error::last_os_error());
+    status
+}
+
+#[test]
+fn a_stranger_with_the_number_of_a_child_is_left_alone() {
+    let (process, ..) = Subprocess::spawn(Command::new("true")).unwrap();
+    reap(process.pid as libc::pid_t);
+    let Some(stranger) = Stranger::numbered(process.pid) else {
+        return; // choosing a number takes rights
+    };
+    process.terminate();
+    process.kill();
+    assert_eq!(stranger.end(libc::SIGUSR1), libc::SIGUSR1);
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    process.watch(&ours, 0);
+    assert_eq!(process.end(), Some(ProcessEnd::Unknown));
+}
