@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::bit_set::BitSet;
 use crate::deadlock::{self, Awaited};
 use crate::directory::{Belonging, PoolNumber};
 use crate::error::{Error, PanicInfo};
@@ -72,8 +73,11 @@ pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
 
 /// What the lock guards.
 struct Outcomes<R> {
-    /// Those that come alone, by index; empty until the first does.
-    alone: Vec<Place<R>>,
+    /// The items that have an outcome, taken or not, or are about to have one. An outcome comes from a
+    /// process that may be out of order: nothing is laid down that is not inserted here before.
+    settled: BitSet,
+    /// Those that came alone and were not taken, by index; empty until the first comes.
+    alone: Vec<Option<Came<R>>>,
     /// Those that came together, and were not taken.
     runs: Vec<Run>,
     /// Who is to hear when an item's outcome has come, each under the key that removes it.
@@ -82,18 +86,6 @@ struct Outcomes<R> {
     sleepers: usize,
     /// The shared memory that arguments name, which results may name again.
     given: Manifest,
-}
-
-/// Where an outcome that comes alone is laid.
-enum Place<R> {
-    /// It has not come.
-    Open,
-    /// Somebody is about to lay it down.
-    Claimed,
-    /// It is here.
-    Here(Came<R>),
-    /// It was read.
-    Taken,
 }
 
 /// An outcome that came alone.
@@ -127,9 +119,9 @@ pub(crate) trait Answers: Send + Sync {
     fn is_abandoned(&self) -> bool;
     /// Whether somebody is to hear at once when something has come.
     fn is_hooked(&self) -> bool;
-    /// Results have come.
+    /// Results have come. Those of items that have an outcome, or do not exist, are dropped.
     fn arrive(&self, run: Run);
-    /// An item's result has come, alone, to be decoded by who reads it.
+    /// An item's result has come, alone, to be decoded by who reads it. It is dropped as in `arrive`.
     fn arrive_alone(&self, index: usize, value: Bytes);
     /// An item's result has come, alone, and is decoded now.
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
@@ -165,6 +157,7 @@ impl<R> Batch<R> {
             is_abandoned: AtomicBool::new(false),
             listener,
             outcomes: Mutex::new(Outcomes {
+                settled: BitSet::new(len),
                 alone: Vec::new(),
                 runs: Vec::new(),
                 watchers: Vec::new(),
@@ -236,7 +229,7 @@ impl<R> Batch<R> {
             return self.open_run(&run).into_iter();
         }
         let places = outcomes.alone.iter_mut().skip(index);
-        let taken: Vec<_> = places.map_while(Place::take).collect();
+        let taken: Vec<_> = places.map_while(Option::take).collect();
         drop(outcomes);
         let taken: Vec<_> = taken.into_iter().map(|came| self.open(came)).collect();
         taken.into_iter()
@@ -275,8 +268,8 @@ impl<R> Batch<R> {
                 Err(panic) => outcomes.push(Err(self.panicked(panic))),
             }
         }
-        // Who made the run has counted.
-        outcomes.truncate(run.count);
+        // The program has counted a value for each item of the run: each has an outcome.
+        outcomes.resize_with(run.count, || Err(missing()));
         if let Some(owner) = self.owner() {
             outcomes
                 .iter()
@@ -340,7 +333,8 @@ impl<R> Batch<R> {
 
     // ---- the writer --------------------------------------------------------------------------
 
-    /// Lays an item's outcome down, unless it has one. `before` runs just before anybody sees it.
+    /// Lays an item's outcome down, unless it has one or does not exist. `before` runs just before
+    /// anybody sees it.
     pub(crate) fn settle(&self, index: usize, outcome: Outcome<R>, before: impl FnOnce(Verdict)) {
         if !self.claim(index) {
             before(Verdict::Late);
@@ -350,24 +344,42 @@ impl<R> Batch<R> {
         self.lay_down(index, Came::Outcome(outcome));
     }
 
+    /// Lays down an encoded result that came alone, unless the item has an outcome or does not exist.
+    fn arrive_alone(&self, index: usize, value: Bytes) {
+        if self.claim(index) {
+            self.lay_down(index, Came::Letter(value));
+        }
+    }
+
+    /// Lays down what was claimed.
     fn lay_down(&self, index: usize, came: Came<R>) {
         let mut outcomes = self.lock();
-        outcomes.alone[index] = Place::Here(came);
+        if outcomes.alone.is_empty() {
+            outcomes.alone.resize_with(self.len, || None);
+        }
+        if let Some(place) = outcomes.alone.get_mut(index) {
+            *place = Some(came);
+        }
         self.tell(outcomes);
     }
 
-    /// Has nobody else lay an item's outcome down.
+    /// Has nobody else lay an item's outcome down; `false`: somebody else does or did, or there is no
+    /// such item.
     fn claim(&self, index: usize) -> bool {
-        let mut outcomes = self.lock();
-        if outcomes.alone.is_empty() {
-            outcomes.alone.resize_with(self.len, || Place::Open);
+        let indices = index..index.saturating_add(1);
+        self.lock().settled.insert(indices)
+    }
+
+    /// Takes from a run the results of items that have no outcome.
+    #[cold]
+    fn pick_from(&self, run: &Run) {
+        let mut values = run.values();
+        for index in run.first..run.range().end.min(self.len) {
+            match values.next() {
+                Some(value) => self.arrive_alone(index, Bytes::copy(value)),
+                None => self.settle(index, Err(missing()), |_| ()),
+            }
         }
-        let place = &mut outcomes.alone[index];
-        let is_open = matches!(place, Place::Open);
-        if is_open {
-            *place = Place::Claimed;
-        }
-        is_open
     }
 
     /// Tells who waits.
@@ -439,14 +451,16 @@ impl<R: Send> Answers for Batch<R> {
 
     fn arrive(&self, run: Run) {
         let mut outcomes = self.lock();
-        outcomes.runs.push(run);
-        self.tell(outcomes);
+        if outcomes.settled.insert(run.range()) {
+            outcomes.runs.push(run);
+            return self.tell(outcomes);
+        }
+        drop(outcomes);
+        self.pick_from(&run);
     }
 
     fn arrive_alone(&self, index: usize, value: Bytes) {
-        if self.claim(index) {
-            self.lay_down(index, Came::Letter(value));
-        }
+        Self::arrive_alone(self, index, value);
     }
 
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
@@ -464,7 +478,7 @@ impl<R> Drop for Batch<R> {
         let outcomes = self.outcomes.get_mut();
         let outcomes = outcomes.unwrap_or_else(PoisonError::into_inner);
         for place in outcomes.alone.drain(..) {
-            if let Place::Here(Came::Outcome(outcome)) = place {
+            if let Some(Came::Outcome(outcome)) = place {
                 discard(outcome);
             }
         }
@@ -473,7 +487,7 @@ impl<R> Drop for Batch<R> {
 
 impl<R> Outcomes<R> {
     fn have(&self, index: usize) -> bool {
-        matches!(self.alone.get(index), Some(Place::Here(_)))
+        matches!(self.alone.get(index), Some(Some(_)))
             || self.runs.iter().any(|run| run.range().contains(&index))
     }
 
@@ -492,28 +506,21 @@ impl<R> Outcomes<R> {
     }
 }
 
-impl<R> Place<R> {
-    fn take(&mut self) -> Option<Came<R>> {
-        match std::mem::replace(self, Self::Taken) {
-            Self::Here(came) => Some(came),
-            other => {
-                *self = other;
-                None
-            }
-        }
-    }
-}
-
 impl Run {
     /// The items.
     pub(crate) fn range(&self) -> Range<usize> {
-        self.first..self.first + self.count
+        self.first..self.first.saturating_add(self.count)
     }
 
-    /// The bytes of each; who made the run has looked at the lengths.
+    /// The bytes of each, up to the first whose length is wrong.
     fn values(&self) -> Items<'_> {
         Items::new(&self.bytes)
     }
+}
+
+/// Why an item has no result, where its worker says that it has one.
+fn missing() -> Error {
+    Error::Decode("the worker's report on the items is garbled".into())
 }
 
 /// A wait for one item.

@@ -100,3 +100,86 @@ fn a_listener_hears_each_time() {
     assert_eq!(heard.load(Ordering::Relaxed), 2);
     assert_eq!(batch.take_all().len(), 3);
 }
+
+/// A run of results that are not there.
+fn hollow_run(first: usize, count: usize) -> Run {
+    let bytes = Vec::new();
+    Run {
+        first,
+        count,
+        bytes,
+    }
+}
+
+fn late(verdict: Verdict) {
+    assert_eq!(verdict, Verdict::Late);
+}
+
+#[test]
+fn an_index_behind_the_end_settles_nothing() {
+    let batch = batch(3, None);
+    for index in [3, 4, 64, usize::MAX] {
+        batch.arrive_alone(index, codec::encode(&7_u8, 9).unwrap());
+        batch.settle(index, Ok(7), late);
+        batch.fail(index, Error::Cancelled, &mut late);
+        batch.arrive(run(index, &[7, 7]));
+        assert!(!batch.has(index));
+    }
+    assert!(batch.take_all().is_empty());
+    batch.arrive(run(1, &[2, 3, 7]));
+    assert!(batch.has(1) && batch.has(2) && !batch.has(3));
+    batch.arrive(run(0, &[1]));
+    let mut taken = batch.take_all();
+    taken.sort_by_key(|(index, _)| *index);
+    assert!(taken.iter().map(|(index, _)| *index).eq(0..3));
+    assert_eq!(values(taken.into_iter().map(|(_, it)| it)), [1, 2, 3]);
+}
+
+#[test]
+fn an_item_settles_once_whichever_way_it_comes() {
+    let batch = batch(200, None);
+    batch.arrive(run(100, &[1, 2]));
+    batch.settle(102, Ok(3), |_| ());
+    for _ in ["before it is taken", "afterwards"] {
+        batch.arrive_alone(100, codec::encode(&7_u8, 9).unwrap());
+        batch.settle(101, Ok(7), late);
+        batch.arrive(run(100, &[7, 7, 7]));
+        batch.arrive(run(102, &[7]));
+        batch.fail(102, Error::Cancelled, &mut late);
+        let mut taken = batch.take_all();
+        taken.sort_by_key(|(index, _)| *index);
+        let expected = if taken.is_empty() { 0..0 } else { 100..103 };
+        assert!(taken.iter().map(|(index, _)| *index).eq(expected));
+        assert!(
+            values(taken.into_iter().map(|(_, it)| it))
+                .iter()
+                .all(|it| *it < 7)
+        );
+    }
+    assert!(!batch.has(100));
+}
+
+#[test]
+fn what_overlaps_brings_the_items_that_had_not_come() {
+    let batch = batch(70, None);
+    batch.settle(63, Ok(1), |_| ());
+    batch.arrive(run(62, &[5, 7, 6]));
+    let taken = batch.take_all();
+    let mut taken: Vec<_> = taken.into_iter().map(|(at, it)| (at, it.ok())).collect();
+    taken.sort_unstable_by_key(|(index, _)| *index);
+    assert_eq!(taken, [(62, Some(5)), (63, Some(1)), (64, Some(6))]);
+}
+
+#[test]
+fn an_item_whose_result_is_missing_has_an_error() {
+    let batch = batch(4, None);
+    batch.arrive(hollow_run(0, 2));
+    batch.settle(3, Ok(4), |_| ());
+    batch.arrive(hollow_run(2, 2));
+    let mut taken = batch.take_all();
+    taken.sort_by_key(|(index, _)| *index);
+    assert!(taken.iter().map(|(index, _)| *index).eq(0..4));
+    for (index, outcome) in taken {
+        assert_eq!(matches!(outcome, Err(Error::Decode(_))), index < 3);
+    }
+}

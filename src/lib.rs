@@ -18,6 +18,7 @@ mod deadlock;
 mod timer;
 mod wait;
 mod worker;
+mod bit_set;
 mod batch;
 mod process;
 mod shared;

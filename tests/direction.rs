@@ -52,6 +52,7 @@ const LAYERS: &[&str] = &[
     "process::plain",
     "process::items",
     "process::codec",
+    "bit_set",
     "batch",
     "shared",
     "process::context",
