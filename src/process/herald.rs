@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
 
 use crate::batch::Answers;
 use crate::future::Open;
@@ -80,14 +80,14 @@ impl Herald {
         if state.id.is_none() {
             self.start(&mut state);
         }
-        match &state.sender {
-            // The thread receives until the sender is gone.
-            Some(sender) => drop(sender.send(message)),
-            None => {
-                drop(state);
-                // Without a thread (the system has no more, or the pool has ended): here and now.
-                message.deliver();
-            }
+        let refused = match &state.sender {
+            Some(sender) => sender.send(message).err().map(SendError::into_inner),
+            None => Some(message),
+        };
+        drop(state);
+        // Without a thread (the system has no more, or the pool has ended): here and now.
+        if let Some(message) = refused {
+            message.deliver();
         }
     }
 
@@ -106,9 +106,8 @@ impl Herald {
     }
 
     fn serve(&self, messages: &Receiver<Message>) {
+        let _leaving = Leaving(self);
         messages.iter().for_each(Message::deliver);
-        self.lock().has_left = true;
-        self.change.notify_all();
     }
 
     /// Has it leave after what it was told.
@@ -149,11 +148,25 @@ impl Herald {
     }
 }
 
+/// The thread's stay. Dropping it, also in a panic, says that the thread has left: `join` waits for that.
+struct Leaving<'a>(
+    /// The thread's herald.
+    &'a Herald,
+);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.lock().has_left = true;
+        self.0.change.notify_all();
+    }
+}
+
 impl Message {
     fn deliver(self) {
         match self {
             Self::Open(future) => {
-                future.open();
+                // No user code panics here; a bug of ours costs this future, and no other message.
+                unwind::call(|| future.open());
                 // A detached value is dropped here, and its `Drop` is user code.
                 unwind::discard(future);
             }
@@ -161,5 +174,51 @@ impl Message {
             Self::Discard(values) => unwind::discard(values),
             Self::DiscardAnswers(answers) => unwind::discard(answers),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What fails to open, which no future does.
+    struct Faulty(mpsc::Sender<()>);
+
+    impl Open for Faulty {
+        fn open(&self) {
+            let _ = self.0.send(());
+            panic!("on purpose");
+        }
+    }
+
+    fn soon() -> Option<Instant> {
+        Instant::now().checked_add(Duration::from_secs(10))
+    }
+
+    #[test]
+    fn it_has_left_also_by_a_panic() {
+        let herald = Herald::new();
+        herald.lock().id = Some(thread::spawn(|| ()).thread().id());
+        let left = unwind::catch(|| {
+            let _leaving = Leaving(&herald);
+            panic!("on purpose");
+        });
+        assert!(left.is_err());
+        assert!(herald.join(soon()), "it has left");
+    }
+
+    #[test]
+    fn it_leaves_and_nothing_is_lost_whatever_a_future_does() {
+        let herald = Herald::new();
+        let (tell, told) = mpsc::channel();
+        for _ in 0..3 {
+            herald.open(Arc::new(Faulty(tell.clone())));
+        }
+        herald.end();
+        assert!(herald.join(soon()), "it has left");
+        assert_eq!(told.try_iter().count(), 3);
     }
 }
