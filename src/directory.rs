@@ -24,12 +24,17 @@ pub(crate) struct Entry(
     PoolNumber,
 );
 
-/// Which pool something belongs to, once it belongs to one.
+/// Which pool something belongs to, once it belongs to one, and whether it is still to begin there.
 #[derive(Debug, Default)]
 pub(crate) struct Belonging(
-    /// 0: to none; or else the place, and the uses above it.
+    /// 0: to none; or else the place, and the uses above it. Beside them the bit [`CANCELLED`].
     AtomicU64,
 );
+
+/// The bit that says that a task was cancelled. No number of a pool has it.
+const CANCELLED: u64 = 1 << 63;
+/// The most uses of a place.
+const MOST_USES: u32 = u32::MAX >> 1;
 
 /// A place for a pool.
 struct Place {
@@ -54,7 +59,7 @@ pub(crate) fn enter(owner: &Arc<dyn Owner>) -> Entry {
         });
         places.len() - 1
     });
-    let uses = places[place].uses.wrapping_add(1).max(1);
+    let uses = places[place].uses % MOST_USES + 1;
     places[place] = Place { uses, owner };
     let Ok(place) = u32::try_from(place) else {
         unreachable!("there is no memory for so many pools")
@@ -89,17 +94,32 @@ impl Belonging {
     /// From now on it belongs to that pool, unless it does to another. By one thread at a time, whose task
     /// it is.
     pub(crate) fn set(&self, pool: PoolNumber) {
-        // ORDERING: Relaxed, both; nobody else writes, and the number is looked up under a lock.
-        if self.0.load(Ordering::Relaxed) == 0 {
-            let word = u64::from(pool.uses) << 32 | u64::from(pool.place);
-            self.0.store(word, Ordering::Relaxed);
+        // ORDERING: Relaxed, both; the number is looked up under a lock. Nobody else writes, but for
+        // `cancel`: one on another thread, between the two, is missed, as it would be a moment later.
+        let word = self.0.load(Ordering::Relaxed);
+        if word & !CANCELLED == 0 {
+            let number = u64::from(pool.uses) << 32 | u64::from(pool.place);
+            self.0.store(word | number, Ordering::Relaxed);
         }
+    }
+
+    /// The task is about to be settled as cancelled, and is not found on its pool's board: if it has not
+    /// got there, it need not.
+    pub(crate) fn cancel(&self) {
+        // ORDERING: Relaxed; whatever hands the task to the pool's thread afterwards orders the two.
+        self.0.fetch_or(CANCELLED, Ordering::Relaxed);
+    }
+
+    /// Whether `cancel` was called.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // ORDERING: Relaxed; as in `cancel`.
+        self.0.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
     /// The pool, if it belongs to one that is still there.
     pub(crate) fn pool(&self) -> Option<Arc<dyn Owner>> {
         // ORDERING: Relaxed; as in `set`.
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.load(Ordering::Relaxed) & !CANCELLED {
             0 => None,
             word => find(PoolNumber {
                 place: word as u32,
@@ -132,6 +152,22 @@ mod tests {
         assert!(belonging.pool().is_none(), "that one is another");
         belonging.set(later.number());
         assert!(belonging.pool().is_none(), "it keeps its first");
+    }
+
+    #[test]
+    fn what_is_cancelled_belongs_to_its_pool_all_the_same() {
+        let pool = pool();
+        let entry = enter(&pool);
+        let (early, late) = (Belonging::default(), Belonging::default());
+        early.cancel();
+        assert!(early.pool().is_none(), "it belongs to none");
+        for belonging in [&early, &late] {
+            belonging.set(entry.number());
+        }
+        late.cancel();
+        for belonging in [early, late] {
+            assert!(belonging.is_cancelled() && belonging.pool().is_some());
+        }
     }
 
     #[test]

@@ -270,7 +270,12 @@ impl<T> Future<T> {
     pub fn cancel(&self) -> bool {
         let remains = match self.contract.recall() {
             Recall::Recalled(remains) => Some(remains),
-            Recall::Elsewhere => None,
+            Recall::Elsewhere => {
+                // Whoever holds it back may hand it to a process pool later, where nobody looks at
+                // the cell before it runs.
+                self.contract.owner.cancel();
+                None
+            }
             Recall::Begun => return false,
         };
         let cancelled = match self.contract.cell.withdraw() {
@@ -690,6 +695,11 @@ impl<T, B: ?Sized> Contract<T, B> {
     /// Whether somebody is to hear at once when it is done.
     pub(crate) fn is_hooked(&self) -> bool {
         self.cell.is_hooked()
+    }
+
+    /// Whether it was cancelled, or is about to be, before it got to where workers take it by themselves.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.owner.is_cancelled()
     }
 
     /// How the task ends if it ends now, cancelled.

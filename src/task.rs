@@ -337,7 +337,7 @@ pub(crate) struct ChunkPlan<'a, A> {
 
 /// A task, encoded.
 pub(crate) enum Outgoing {
-    /// What could not be encoded has settled.
+    /// What could not be encoded, or was cancelled before, has settled.
     Nothing,
     /// A task.
     One(Pledge<dyn Reply>),
@@ -404,7 +404,7 @@ trait Job: Settle {
     /// # Safety
     /// The caller had the task's one pledge, and has given it up for this.
     unsafe fn run(self: Arc<Self>, host: &dyn Host);
-    /// The task, encoded; `None`: it could not be, and has settled.
+    /// The task, encoded; `None`: it could not be, or was cancelled, and has settled.
     ///
     /// # Safety
     /// As `run`.
@@ -515,8 +515,17 @@ impl<A: Payload, R: Payload> Job for Contract<R, Errand<A, R>> {
         room: &dyn Room,
         settled: &mut dyn FnMut(Verdict),
     ) -> Option<Arc<dyn Reply>> {
+        if self.is_cancelled() {
+            drop(Promise::of(self));
+            return None;
+        }
         // SAFETY: the caller's promise.
         match unsafe { self.body().encode(limit, room) } {
+            // Encoding runs user code, and may take its time: it was cancelled meanwhile.
+            Ok(()) if self.is_cancelled() => {
+                drop(Promise::of(self));
+                None
+            }
             Ok(()) => Some(self),
             Err(error) => {
                 Promise::of(self).settle(Err(error), settled);

@@ -2,7 +2,7 @@
 
 mod errors;
 pub mod serial;
-mod shapes;
+pub mod shapes;
 mod shutdown;
 mod stats;
 pub mod threads;

@@ -42,6 +42,7 @@ fn main() {
         executor::pools::<Threads>(),
         executor::pools::<Processes>(),
         executor::threads::trials(),
+        executor::shapes::processes(),
         executor::serial::trials(),
         futures::everywhere::<Serial>(),
         futures::everywhere::<Threads>(),

@@ -3,22 +3,31 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use concurrent_futures::{Error, Executor, Shutdown, Stats, Task, TaskOptions};
+use concurrent_futures::{Error, Executor, Future, Shutdown, Stats, Task, TaskOptions};
 use libtest_mimic::Trial;
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::support::tasks::double;
-use crate::support::{Kind, assert_error, trials};
+use crate::support::gate::{Beacon, Lamp};
+use crate::support::tasks::{double, light};
+use crate::support::{Kind, Processes, assert_error, assert_works, trials};
 
 pub fn everywhere<K: Kind>() -> Vec<Trial> {
     trials![K::NAME;
         box_arc_and_reference_submit_alike::<K>,
         an_executor_of_ones_own_can_forward::<K>,
+        what_is_cancelled_while_it_is_held_back_never_runs::<K>,
     ]
 }
 
 pub fn pools<K: Kind>() -> Vec<Trial> {
     trials![K::NAME;
         a_task_that_is_dropped_is_cancelled::<K>,
+    ]
+}
+
+pub fn processes() -> Vec<Trial> {
+    trials![Processes::NAME;
+        what_is_cancelled_while_it_is_encoded_never_runs,
     ]
 }
 
@@ -99,6 +108,63 @@ impl Executor for Drawer {
     fn execute(&self, task: Task) {
         self.0.lock().unwrap().push(task);
     }
+}
+
+/// Whether any of these tasks runs, by which a lamp was lit if so, ahead of one more.
+fn run_behind<K: Kind>(tasks: Vec<Task>, beacon: &Beacon) -> bool {
+    let pool = K::pool(1);
+    for task in tasks {
+        pool.execute(task);
+    }
+    assert_works(&pool);
+    pool.shutdown(Shutdown::wait());
+    let stats = pool.stats();
+    assert_eq!((stats.completed, stats.failed), (1, 0), "{stats:?}");
+    beacon.is_lit()
+}
+
+fn what_is_cancelled_while_it_is_held_back_never_runs<K: Kind>() {
+    let (drawer, beacon) = (Drawer::default(), Beacon::new());
+    let cancelled = drawer.submit(light, beacon.lamp());
+    let dropped = drawer.submit(light, beacon.lamp()).cancel_on_drop();
+    assert!(cancelled.cancel());
+    drop(dropped);
+    // A number stays what it is until it is sent.
+    let number = drawer.submit(double, 4);
+    assert!(number.cancel());
+    let tasks = std::mem::take(&mut *drawer.0.lock().unwrap());
+    assert!(!run_behind::<K>(tasks, &beacon));
+    for cancels in [cancelled.cancel(), number.cancel()] {
+        assert!(cancels, "also when asked again");
+    }
+    assert!(cancelled.cancelled() && number.cancelled());
+    assert_error!(cancelled.result(), Error::Cancelled);
+}
+
+/// What its own encoding cancels.
+static REGRETTED: std::sync::Mutex<Option<Future<()>>> = std::sync::Mutex::new(None);
+
+/// Cancels [`REGRETTED`] as it is encoded.
+#[derive(Deserialize)]
+struct Regret;
+
+impl Serialize for Regret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // It may be asked for its size before.
+        if let Some(future) = REGRETTED.lock().unwrap().take() {
+            assert!(future.cancel());
+        }
+        serializer.serialize_unit_struct("Regret")
+    }
+}
+
+fn what_is_cancelled_while_it_is_encoded_never_runs() {
+    let (drawer, beacon) = (Drawer::default(), Beacon::new());
+    let task = |(_, lamp): (Regret, Lamp)| lamp.light();
+    let future = drawer.submit(task, (Regret, beacon.lamp()));
+    *REGRETTED.lock().unwrap() = Some(future);
+    let tasks = std::mem::take(&mut *drawer.0.lock().unwrap());
+    assert!(!run_behind::<Processes>(tasks, &beacon));
 }
 
 fn a_task_that_is_dropped_is_cancelled<K: Kind>() {
