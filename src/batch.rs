@@ -122,7 +122,7 @@ pub(crate) trait Answers: Send + Sync {
     /// Results have come. Those of items that have an outcome, or do not exist, are dropped.
     fn arrive(&self, run: Run);
     /// An item's result has come, alone, to be decoded by who reads it. It is dropped as in `arrive`.
-    fn arrive_alone(&self, index: usize, value: Bytes);
+    fn arrive_alone(&self, index: usize, value: Bytes, settled: &mut dyn FnMut(Verdict));
     /// An item's result has come, alone, and is decoded now.
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
     /// An item has no result.
@@ -345,10 +345,13 @@ impl<R> Batch<R> {
     }
 
     /// Lays down an encoded result that came alone, unless the item has an outcome or does not exist.
-    fn arrive_alone(&self, index: usize, value: Bytes) {
-        if self.claim(index) {
-            self.lay_down(index, Came::Letter(value));
+    /// `before` runs just before anybody sees it.
+    fn lay_down_letter(&self, index: usize, value: Bytes, before: impl FnOnce(Verdict)) {
+        if !self.claim(index) {
+            return before(Verdict::Late);
         }
+        before(Verdict::Completed);
+        self.lay_down(index, Came::Letter(value));
     }
 
     /// Lays down what was claimed.
@@ -376,7 +379,7 @@ impl<R> Batch<R> {
         let mut values = run.values();
         for index in run.first..run.range().end.min(self.len) {
             match values.next() {
-                Some(value) => self.arrive_alone(index, Bytes::copy(value)),
+                Some(value) => self.lay_down_letter(index, Bytes::copy(value), |_| ()),
                 None => self.settle(index, Err(missing()), |_| ()),
             }
         }
@@ -459,8 +462,8 @@ impl<R: Send> Answers for Batch<R> {
         self.pick_from(&run);
     }
 
-    fn arrive_alone(&self, index: usize, value: Bytes) {
-        Self::arrive_alone(self, index, value);
+    fn arrive_alone(&self, index: usize, value: Bytes, settled: &mut dyn FnMut(Verdict)) {
+        self.lay_down_letter(index, value, settled);
     }
 
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {

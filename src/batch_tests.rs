@@ -44,7 +44,7 @@ fn outcomes_are_read_in_order_whatever_comes_first() {
     assert!(!batch.has(0) && batch.has(3) && batch.has(4) && !batch.has(5));
     assert!(values(batch.take_from(0)).is_empty());
     batch.settle(0, Ok(1), |_| ());
-    batch.arrive_alone(1, codec::encode(&2_u8, 9).unwrap());
+    batch.arrive_alone(1, codec::encode(&2_u8, 9).unwrap(), &mut completed);
     assert_eq!(values(batch.take_from(0)), [1, 2]);
     batch.fail(2, Error::Cancelled, &mut |_| ());
     assert_eq!(values(batch.take_from(2)), [0]);
@@ -111,6 +111,10 @@ fn hollow_run(first: usize, count: usize) -> Run {
     }
 }
 
+fn completed(verdict: Verdict) {
+    assert_eq!(verdict, Verdict::Completed);
+}
+
 fn late(verdict: Verdict) {
     assert_eq!(verdict, Verdict::Late);
 }
@@ -119,7 +123,7 @@ fn late(verdict: Verdict) {
 fn an_index_behind_the_end_settles_nothing() {
     let batch = batch(3, None);
     for index in [3, 4, 64, usize::MAX] {
-        batch.arrive_alone(index, codec::encode(&7_u8, 9).unwrap());
+        batch.arrive_alone(index, codec::encode(&7_u8, 9).unwrap(), &mut late);
         batch.settle(index, Ok(7), late);
         batch.fail(index, Error::Cancelled, &mut late);
         batch.arrive(run(index, &[7, 7]));
@@ -141,7 +145,7 @@ fn an_item_settles_once_whichever_way_it_comes() {
     batch.arrive(run(100, &[1, 2]));
     batch.settle(102, Ok(3), |_| ());
     for _ in ["before it is taken", "afterwards"] {
-        batch.arrive_alone(100, codec::encode(&7_u8, 9).unwrap());
+        batch.arrive_alone(100, codec::encode(&7_u8, 9).unwrap(), &mut late);
         batch.settle(101, Ok(7), late);
         batch.arrive(run(100, &[7, 7, 7]));
         batch.arrive(run(102, &[7]));

@@ -503,6 +503,12 @@ impl<W: Work> Crew<W> {
         self.lock().roster.counts().count(verdict);
     }
 
+    /// What was counted as a value cannot be decoded; `false`: none was counted by the crew.
+    #[must_use]
+    pub(crate) fn spoilt(&self) -> bool {
+        !self.origin.is_elsewhere() && self.lock().roster.spoil()
+    }
+
     /// A task was settled as timed out, while its thread goes on.
     pub(crate) fn expired(&self, id: FutureId) {
         self.count(Verdict::Failed);

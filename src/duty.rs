@@ -141,6 +141,17 @@ impl Counts {
         *counter += 1;
     }
 
+    /// One of the values turned out to be an error; `false`: there is none.
+    #[must_use]
+    pub(crate) fn spoil(&mut self) -> bool {
+        let Some(completed) = self.completed.checked_sub(1) else {
+            return false;
+        };
+        self.completed = completed;
+        self.failed += 1;
+        true
+    }
+
     pub(crate) fn add(&mut self, others: Self) {
         self.completed += others.completed;
         self.failed += others.failed;

@@ -98,7 +98,7 @@ pub(crate) trait Open: Send + Sync {
     fn open(&self);
 }
 
-/// Who is to hear of an outcome that has arrived.
+/// Who is to hear of an outcome that has arrived; `deliver` tells them.
 #[must_use]
 pub(crate) struct News {
     /// Those who wait for it.
@@ -697,6 +697,11 @@ impl<T, B: ?Sized> Contract<T, B> {
         self.cell.is_hooked()
     }
 
+    /// Whether callbacks wait for its end.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        self.cell.has_callbacks()
+    }
+
     /// Whether it was cancelled, or is about to be, before it got to where workers take it by themselves.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.owner.is_cancelled()
@@ -842,6 +847,18 @@ impl<T: Send, B: Body<T>> Expire for Contract<T, B> {
                 }
             },
         );
+    }
+}
+
+impl News {
+    /// Notifies the listeners on this thread: runs user code.
+    pub(crate) fn deliver(self) {
+        unwind::call(|| self.wakeups.deliver());
+        discard(self.remains);
+        if let Some(future) = self.opens {
+            future.open();
+            discard(future); // it may be the last to know of the value
+        }
     }
 }
 

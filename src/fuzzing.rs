@@ -87,7 +87,7 @@ pub fn replies(bytes: &[u8]) {
         told += match link.receive(None) {
             Ok(Reply::Value(value)) => {
                 // Any answer: what a value means is the user's affair.
-                let _ = codec::decode::<(u8, Vec<String>, Option<u64>)>(value);
+                let _ = codec::decode::<(u8, Vec<String>, Option<u64>)>(&value);
                 Header::SIZE + value.len()
             }
             Ok(Reply::Stored(location)) => Header::SIZE + location.len(),

@@ -290,7 +290,13 @@ fn attend(mut link: Link, request: Request, told: &OnceLock<i32>) {
         }
     };
     match outcome {
-        Ok(value) => request.reply.deliver(Source::Given(value), &mut |_| ()),
+        Ok(value) => {
+            let news = request.reply.leave(Source::Given(value), &mut |_| ());
+            // Its future is nobody's but that of `join`, which has no callbacks.
+            if let Some(news) = news {
+                news.deliver();
+            }
+        }
         Err(error) => request.reply.fail(error, &mut |_| ()),
     }
 }
@@ -299,10 +305,7 @@ fn attend(mut link: Link, request: Request, told: &OnceLock<i32>) {
 fn converse(link: &mut Link, request: &Request) -> Result<Result<Bytes, Fault>, Broken> {
     link.send(&[request]);
     Ok(match link.receive(None)? {
-        Reply::Value(value) => {
-            let value = Bytes::copy(value);
-            Ok(value.naming(link.take_brought()))
-        }
+        Reply::Value(value) => Ok(value),
         Reply::Stored(_) => return Err(Broken::Offence("there is no place for its result")),
         Reply::Fault(fault) => Err(fault),
     })

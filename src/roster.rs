@@ -139,6 +139,13 @@ impl Roster {
         &mut self.counts
     }
 
+    /// One of the values that were counted turned out to be an error; `false`: there is none.
+    #[must_use]
+    pub(crate) fn spoil(&mut self) -> bool {
+        let mut workers = self.seats.iter().flatten();
+        self.counts.spoil() || workers.any(|worker| worker.duty.lock().counts.spoil())
+    }
+
     pub(crate) fn count_restart(&mut self) {
         self.restarts += 1;
     }

@@ -384,6 +384,11 @@ impl<T> Cell<T> {
         lock(&self.inner).is_hooked()
     }
 
+    /// Whether there are callbacks to run when it is done.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        !lock(&self.inner).is_quiet()
+    }
+
     /// Whether a wait would end now, and how.
     pub(crate) fn end_of_wait(&self) -> Option<Waited> {
         lock(&self.inner).end_of_wait()

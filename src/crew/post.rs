@@ -327,6 +327,32 @@ impl<W: Work> Post<W> {
         }
     }
 
+    /// Whether an observer is to hear how each task ends.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.crew.observer.is_some()
+    }
+
+    /// Runs callbacks of a task that has ended. They may wait for another task of the crew: meanwhile the
+    /// worker does not count as one that is free for it.
+    pub(crate) fn stay_busy(&self, task: FutureId, callbacks: impl FnOnce()) {
+        if self.duty.status() != Status::Idle {
+            return callbacks(); // its chunk goes on
+        }
+        let mut state = self.crew.lock();
+        self.duty.set(Status::Busy {
+            task: None,
+            rest: 0,
+            chunk: (task, task),
+            killed: Killed::No,
+        });
+        // What was submitted since the task ended has counted on this worker.
+        let staffed = self.crew.staff(&mut state);
+        drop(state);
+        self.crew.break_unless(staffed);
+        callbacks();
+        self.duty.set(Status::Idle);
+    }
+
     /// The future of the task that a lost worker ran is about to be done.
     pub(crate) fn end_of_lost(&self, verdict: Verdict) {
         self.watch.borrow_mut().task_finished(verdict);

@@ -11,14 +11,15 @@ use crate::crew::{Conclude, Next, Post, Tenure};
 use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
 use crate::future::Verdict;
 use crate::label::TaskInfo;
+use crate::pledge::Pledge;
 use crate::process::bytes::Bytes;
 use crate::process::codec::Source;
 use crate::process::depot::lease::Room;
 use crate::process::flag::Flag;
 use crate::process::launch::Launch;
-use crate::process::link::{self, Broken, Link, Reply};
+use crate::process::link::{self, Broken, Link};
 use crate::process::output::Captured;
-use crate::process::request::Request;
+use crate::process::request::{Reply, Request};
 use crate::process::requests::{Chunk, Requests};
 use crate::process::subprocess::Peak;
 use crate::process::wire::Fault;
@@ -213,8 +214,8 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Receives the outcome of the first task ahead. The one place where outcomes of processes
-    /// settle, but for deaths.
+    /// Receives the outcome of the first task ahead. The one place where outcomes that come over a
+    /// link settle, but for deaths.
     fn settle_next(&mut self) -> Result<(), Broken> {
         let deadline = self.deadline();
         let reply = self.link.receive(deadline)?;
@@ -222,19 +223,19 @@ impl<'a> Conversation<'a> {
             return Err(Broken::Killed);
         }
         let outcome = match reply {
-            Reply::Value(value) => Ok(Source::Lent(value)),
-            Reply::Stored(location) => {
+            link::Reply::Value(value) => Ok(value),
+            link::Reply::Stored(location) => {
                 let value = arrived(self.launch, location, self.post.index())?;
-                Ok(Source::Given(value))
+                Ok(value.naming(self.link.take_brought()))
             }
-            Reply::Fault(fault) => Err(fault),
+            link::Reply::Fault(fault) => Err(fault),
         };
         let Some(request) = self.ahead.pop_front() else {
             unreachable!("there is something ahead")
         };
         let mut settled = |verdict| self.post.end(verdict);
         match outcome {
-            Ok(value) => request.reply.deliver(value, &mut settled),
+            Ok(value) => self.settle_value(request.reply, value),
             Err(Fault::LeftAlone) => request.reply.killed(&mut settled),
             Err(fault) => {
                 let printed = self.link.output().and_then(Captured::take);
@@ -242,7 +243,6 @@ impl<'a> Conversation<'a> {
                 request.reply.fail(error, &mut settled);
             }
         }
-        drop(self.link.take_brought()); // the value has what it named of it
         if let Some(output) = self.link.output() {
             output.clear();
         }
@@ -252,6 +252,21 @@ impl<'a> Conversation<'a> {
             self.post.begun(next.reply.id());
         }
         Ok(())
+    }
+
+    /// Leaves a result to the first thread that looks at it. An observer or a callback is told at once what
+    /// came of the task: for these this thread decodes it.
+    fn settle_value(&self, reply: Pledge<dyn Reply>, value: Bytes) {
+        let (post, id, value) = (self.post, reply.id(), Source::Given(value));
+        let mut settled = |verdict| post.end(verdict);
+        if post.is_observed() {
+            return reply.deliver(value, &mut settled);
+        }
+        match reply.leave(value, &mut settled) {
+            Some(news) if news.opens.is_some() => post.stay_busy(id, || news.deliver()),
+            Some(news) => news.deliver(),
+            None => {}
+        }
     }
 
     /// Sends further ahead the shorter tasks are.

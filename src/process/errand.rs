@@ -245,6 +245,23 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         Promise::of(self).settle(outcome, settled);
     }
 
+    unsafe fn leave(
+        self: Arc<Self>,
+        value: Source<'_>,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Option<Box<News>> {
+        if plain::is_number::<R>() || self.has_callbacks() {
+            // SAFETY: the caller's promise.
+            unsafe { self.deliver(value, settled) };
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.body().receive(value.into_bytes()) };
+        // Nobody else settles what a worker runs: it is not late.
+        settled(Verdict::Completed);
+        Promise::of(self).arrive(Letter::Sealed)
+    }
+
     unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
         // SAFETY: the caller's promise.
         unsafe { self.body().discard() };

@@ -34,7 +34,7 @@ pub(crate) struct Link {
     undelivered: Option<u64>,
     /// Whether the worker has left a task unread for as long as it may run.
     unread: bool,
-    /// What the last outcome's body was; kept warm.
+    /// What the last outcome's body was, if nobody has taken it; kept warm.
     body: Vec<u8>,
     /// The shared memory that came with the last outcome.
     brought: Manifest,
@@ -46,8 +46,8 @@ pub(crate) struct Link {
 
 /// What became of a task, as the worker tells it.
 pub(crate) enum Reply<'a> {
-    /// Its encoded result.
-    Value(&'a [u8]),
+    /// Its encoded result, which has the shared memory that came with it.
+    Value(Bytes),
     /// Where that is, as the worker says.
     Stored(&'a [u8]),
     /// Why there is none.
@@ -233,7 +233,10 @@ impl Link {
         }
         self.received += 1;
         match header.kind {
-            Kind::Value => Ok(Reply::Value(&self.body)),
+            Kind::Value => {
+                let value = Bytes::take(&mut self.body);
+                Ok(Reply::Value(value.naming(self.take_brought())))
+            }
             Kind::StoredValue => Ok(Reply::Stored(&self.body)),
             _ => match Fault::from_body(&self.body) {
                 Some(fault) => Ok(Reply::Fault(fault)),

@@ -352,6 +352,16 @@ impl Reply for ItemReply {
         self.answers.deliver(self.index, value, settled);
     }
 
+    unsafe fn leave(
+        self: Arc<Self>,
+        value: Source<'_>,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Option<Box<News>> {
+        let value = value.into_bytes();
+        self.answers.arrive_alone(self.index, value, settled);
+        None
+    }
+
     unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
         self.answers.fail(self.index, Error::Cancelled, settled);
     }
@@ -359,7 +369,8 @@ impl Reply for ItemReply {
     unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>) {
         let verdict = match outcome {
             Encoded::Value(value) => {
-                self.answers.arrive_alone(self.index, value.into_bytes());
+                let value = value.into_bytes();
+                self.answers.arrive_alone(self.index, value, &mut |_| ());
                 Verdict::Completed
             }
             Encoded::Error(error) => {

@@ -126,7 +126,7 @@ impl Piece {
     pub(crate) fn arrive(self, answers: &dyn Answers) {
         match self {
             Self::Run(run) => answers.arrive(run),
-            Self::Value(index, value) => answers.arrive_alone(index, value),
+            Self::Value(index, value) => answers.arrive_alone(index, value, &mut |_| ()),
             Self::Error(index, error) => answers.fail(index, error, &mut |_| ()),
         }
     }

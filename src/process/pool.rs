@@ -394,8 +394,11 @@ impl Owner for Tasks {
         }
     }
 
+    /// Crew and ledger each count what comes their way, and are told to the user as one sum: it does not
+    /// matter which of them has counted this value, as long as it has counted one.
     fn spoilt(&self) {
-        if let Some(ledger) = self.ledger() {
+        let is_taken_back = self.crew.upgrade().is_some_and(|crew| crew.spoilt());
+        if let (false, Some(ledger)) = (is_taken_back, self.ledger()) {
             ledger.spoilt();
         }
     }

@@ -69,11 +69,23 @@ pub(crate) trait Reply: Settle {
     fn start(&self) -> Start;
     /// The worker was lost before it touched the task.
     fn put_back(&self);
-    /// The worker's result arrived.
+    /// The worker's result arrived, and is decoded on this thread, at once.
     ///
     /// # Safety
     /// The caller had the task's one pledge, and has given it up for this.
     unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
+    /// The worker's result arrived, and is decoded by the first thread that looks at it. This thread decodes
+    /// it, as by `deliver`, if that runs no user code, or if callbacks wait, which this thread runs. `settled`
+    /// runs just before any other thread can see the result. Returns the listeners to notify, if there are
+    /// any; with a future to open among them, if a callback was added in the last moment.
+    ///
+    /// # Safety
+    /// As `deliver`.
+    unsafe fn leave(
+        self: Arc<Self>,
+        value: Source<'_>,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Option<Box<News>>;
     /// It was killed.
     ///
     /// # Safety
@@ -116,6 +128,16 @@ impl Pledge<dyn Reply> {
     pub(crate) fn deliver(self, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
         // SAFETY: this was the pledge.
         unsafe { self.redeem().deliver(value, settled) }
+    }
+
+    /// As [`Reply::leave`].
+    pub(crate) fn leave(
+        self,
+        value: Source<'_>,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Option<Box<News>> {
+        // SAFETY: this was the pledge.
+        unsafe { self.redeem().leave(value, settled) }
     }
 
     /// As [`Reply::killed`].

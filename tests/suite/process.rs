@@ -1,5 +1,6 @@
 //! Worker processes as the program and its tasks see them, and `Process`, one child for one task.
 
+mod decoding;
 mod single;
 mod surroundings;
 
@@ -33,7 +34,12 @@ pub fn trials() -> Vec<Trial> {
         a_queued_task_costs_no_descriptor,
         a_task_that_starts_threads_ends,
     ];
-    let groups = [own, surroundings::trials(), single::trials()];
+    let groups = [
+        own,
+        surroundings::trials(),
+        single::trials(),
+        decoding::trials(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
