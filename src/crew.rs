@@ -62,8 +62,8 @@ pub(crate) struct Crew<W: Work> {
     room: Condvar,
     /// How many threads, and waiting tasks, there may be.
     limits: Limits,
-    /// Threads are called this, and their index.
-    name_prefix: String,
+    /// How its threads are made.
+    threads: Threads,
     /// What a worker does from its first moment to its last.
     career: Career<W>,
     /// Hears what workers do.
@@ -93,6 +93,14 @@ pub(crate) struct Limits {
     pub(crate) max_pending: Option<usize>,
     /// How long a worker waits for a task before it leaves.
     pub(crate) idle_timeout: Option<Duration>,
+}
+
+/// How the threads of a crew are made.
+pub(crate) struct Threads {
+    /// A thread is called this, and its index.
+    pub(crate) name_prefix: String,
+    /// How many bytes of stack a thread has; `None`: as many as std gives it.
+    pub(crate) stack_size: Option<usize>,
 }
 
 /// What a worker does from its first moment to its last.
@@ -186,7 +194,7 @@ impl Stage {
 impl<W: Work> Crew<W> {
     pub(crate) fn new(
         limits: Limits,
-        name_prefix: String,
+        threads: Threads,
         observer: Option<Arc<dyn Observer>>,
         shelf: Option<Arc<dyn Shelf<W>>>,
         career: Career<W>,
@@ -213,7 +221,7 @@ impl<W: Work> Crew<W> {
             change: Condvar::new(),
             room: Condvar::new(),
             limits,
-            name_prefix,
+            threads,
             career,
             observer,
             shelf,
@@ -817,11 +825,11 @@ impl<W: Work> Crew<W> {
     fn start_worker(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let index = state.roster.vacancy();
         let (duty, progress) = (Arc::new(Duty::new()), Arc::new(Progress::default()));
-        let name = format!("{}_{index}", self.name_prefix);
+        let name = format!("{}_{index}", self.threads.name_prefix);
         let (its_duty, its_progress) = (Arc::clone(&duty), Arc::clone(&progress));
         let crew = Arc::clone(self);
         // The new thread looks at the roster only under the lock that we hold: it is seated then.
-        let thread = spawn(name, move || {
+        let thread = spawn(name, self.threads.stack_size, move || {
             Post::new(crew, index, its_duty, its_progress).serve();
         })?;
         if state.lost > 0 {

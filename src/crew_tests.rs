@@ -94,7 +94,11 @@ impl Scene {
         let fates = Arc::new(Fates::default());
         let its_fates = Arc::clone(&fates);
         let career = Box::new(move |post: &Post<Job>| career(post, &its_fates));
-        let crew = Crew::new(limits, "worker".into(), None, None, career);
+        let threads = Threads {
+            name_prefix: "worker".into(),
+            stack_size: None,
+        };
+        let crew = Crew::new(limits, threads, None, None, career);
         Self { crew, fates }
     }
 

@@ -20,6 +20,7 @@ use crate::process::link::{Broken, Link, Reply};
 use crate::process::request::Request;
 use crate::process::subprocess::{Starter, Subprocess};
 use crate::process::wire::Fault;
+use crate::stack;
 use crate::state::Start;
 use crate::task::{Outgoing, Task};
 
@@ -130,6 +131,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let tell = Arc::clone(&told);
         let attendant = std::thread::Builder::new()
             .name(format!("attendant of {name}"))
+            .stack_size(stack::size())
             .spawn(move || attend(link, Request::new(task), &tell))
             .map_err(|error| Error::spawn("a thread", &error))?;
         Ok(RunningProcess {

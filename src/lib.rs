@@ -5,6 +5,7 @@ compile_error!("concurrent-futures runs on Linux only, so far");
 
 mod sync;
 mod fork;
+mod stack;
 mod unwind;
 mod label;
 mod error;

@@ -79,10 +79,18 @@ pub(crate) fn this_thread() -> ThreadId {
     current().id()
 }
 
-/// Starts a thread of this name.
+/// Starts a thread of this name, with so many bytes of stack; `None`: as many as std gives a thread.
 #[cfg(not(loom))]
-pub(crate) fn spawn(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    Builder::new().name(name).spawn(f)
+pub(crate) fn spawn(
+    name: String,
+    stack_size: Option<usize>,
+    f: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let mut builder = Builder::new().name(name);
+    if let Some(bytes) = stack_size {
+        builder = builder.stack_size(bytes);
+    }
+    builder.spawn(f)
 }
 
 /// Starts a thread of this name, which is counted up to the last of it that `join` waits for.
@@ -90,7 +98,11 @@ pub(crate) fn spawn(name: String, f: impl FnOnce() + Send + 'static) -> io::Resu
 /// # Errors
 /// Where the model has no room for one more.
 #[cfg(loom)]
-pub(crate) fn spawn(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(
+    name: String,
+    _stack_size: Option<usize>,
+    f: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     use loom::sync::atomic::Ordering::SeqCst;
     if LIVING.fetch_add(1, SeqCst) >= ROOM.load(SeqCst) {
         LIVING.fetch_sub(1, SeqCst);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::fork::Origin;
 use crate::future::Expire;
+use crate::stack;
 use crate::unwind::discard;
 
 thread_local! {
@@ -135,6 +136,7 @@ impl Timer {
             *thread = Some(
                 thread::Builder::new()
                     .name(name)
+                    .stack_size(stack::size())
                     .spawn(move || agenda.keep())?,
             );
         }

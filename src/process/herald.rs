@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
 
 use crate::batch::Answers;
 use crate::future::Open;
+use crate::stack;
 use crate::unwind;
 
 /// A thread, from the first message on, on which user code runs: callbacks and wakers.
@@ -95,10 +96,9 @@ impl Herald {
         let (sender, messages) = unbounded();
         let me = Arc::clone(self);
         let name = "callback herald".to_owned();
-        if let Ok(thread) = thread::Builder::new()
-            .name(name)
-            .spawn(move || me.serve(&messages))
-        {
+        let builder = thread::Builder::new().name(name);
+        let builder = builder.stack_size(stack::size());
+        if let Ok(thread) = builder.spawn(move || me.serve(&messages)) {
             state.id = Some(thread.thread().id());
             state.thread = Some(thread);
             state.sender = Some(sender);

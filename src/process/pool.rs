@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::backlog::Work;
-use crate::crew::{Admit, Crew, Limits, Patience, Shelf, Submit};
+use crate::crew::{Admit, Crew, Limits, Patience, Shelf, Submit, Threads};
 use crate::directory::{self, Entry};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
@@ -24,6 +24,7 @@ use crate::process::ledger::Ledger;
 use crate::process::parcel::Part;
 use crate::process::requests::Requests;
 use crate::process::tender::{Bringer, Store};
+use crate::stack;
 use crate::task::{Outgoing, Task};
 
 /// Runs tasks in worker processes, which re-execute the program.
@@ -207,8 +208,11 @@ impl ProcessPoolExecutor {
         let (seats, books) = (Arc::clone(&desks), ledger.clone());
         let career = move |post: &_| attend(post, &launch, &seats, books.as_deref());
         let shelf = ledger.clone().map(|ledger| ledger as Arc<dyn Shelf<_>>);
-        let name = "process attendant".to_owned();
-        let crew = Crew::new(limits, name, observer, shelf, Box::new(career));
+        let threads = Threads {
+            name_prefix: "process attendant".to_owned(),
+            stack_size: Some(stack::size()),
+        };
+        let crew = Crew::new(limits, threads, observer, shelf, Box::new(career));
         if let Some(ledger) = &ledger {
             ledger.serve(&crew);
             let seats = Arc::clone(&desks);

@@ -4,13 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::crew::{Crew, Limits};
+use crate::crew::{Crew, Limits, Threads};
 use crate::error::Error;
 use crate::observer::Observer;
 use crate::thread::{Initializer, ThreadPoolExecutor, serve};
 use crate::timer::Timer;
 
 /// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
+///
+/// The threads have as much stack as std gives a thread: 2 MiB, or what the environment variable
+/// `RUST_MIN_STACK` says, in bytes, when the program starts its first thread.
 ///
 /// ```
 /// use concurrent_futures::{ThreadPoolExecutor, current_worker};
@@ -119,7 +122,11 @@ impl ThreadPoolBuilder {
             max_pending: self.max_pending,
             idle_timeout: None,
         };
-        let crew = Crew::new(limits, prefix, self.observer, None, Box::new(career));
+        let threads = Threads {
+            name_prefix: prefix,
+            stack_size: None,
+        };
+        let crew = Crew::new(limits, threads, self.observer, None, Box::new(career));
         Ok(ThreadPoolExecutor::with_crew(crew, timer))
     }
 }

@@ -12,6 +12,7 @@ use concurrent_futures::{
 use libtest_mimic::Trial;
 
 use crate::support::gate::{Beacon, Hold, Lamp, hold};
+use crate::support::tasks::take_stack;
 use crate::support::{
     Kind, LONG, Processes, Threads, assert_error, assert_works, os, panic_message, trials,
 };
@@ -43,6 +44,7 @@ pub fn threads() -> Vec<Trial> {
         a_map_in_a_full_pool_is_a_deadlock,
         waits_for_many_in_a_full_pool_are_deadlocks,
         a_callback_at_a_time_limit_does_not_wait_for_room,
+        a_callback_at_a_time_limit_has_the_stack_of_a_program,
         shutdown_timeout_does_not_wait_for_a_callback_at_a_time_limit,
     ]
 }
@@ -597,6 +599,17 @@ fn waits_for_many_in_a_full_pool_are_deadlocks() {
         (completed.count(), waited, unordered.count())
     });
     assert_eq!(outer.result().unwrap(), (3, 3, 3));
+}
+
+fn a_callback_at_a_time_limit_has_the_stack_of_a_program() {
+    let pool = Threads::pool(1);
+    let late = pool.submit_with(limited(SHORT), until_asked, ());
+    let (tell, told) = std::sync::mpsc::channel();
+    late.add_done_callback(move |_| {
+        take_stack();
+        tell.send(()).unwrap();
+    });
+    told.recv_timeout(LONG).unwrap();
 }
 
 fn a_callback_at_a_time_limit_does_not_wait_for_room() {

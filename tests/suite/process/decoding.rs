@@ -1,16 +1,16 @@
 //! Where a result becomes a value, on whose stack, and how it counts if it cannot.
 
-use std::hint::black_box;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, ThreadId};
 
 use concurrent_futures::{
-    Error, Executor, MapOptions, Process, ProcessPoolExecutor, Stats, TaskOptions,
+    Error, Executor, MapOptions, Observer, Process, ProcessPoolExecutor, Stats, TaskOptions,
 };
 use libtest_mimic::Trial;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::support::tasks::double;
+use crate::support::gate::{Held, Hold, hold};
+use crate::support::tasks::{double, take_stack};
 use crate::support::{Kind, LONG, Processes, assert_error, assert_works, panic_message, trials};
 
 pub fn trials() -> Vec<Trial> {
@@ -22,6 +22,8 @@ pub fn trials() -> Vec<Trial> {
         results_that_cannot_be_decoded_count_as_failed,
         items_that_cannot_be_decoded_count_as_failed,
         a_callback_added_as_the_result_comes_may_wait_for_another_task,
+        a_callback_has_the_stack_of_a_program,
+        what_an_observer_hears_of_has_the_stack_of_a_program,
     ]
 }
 
@@ -67,27 +69,16 @@ fn see(_: u8) -> Seen {
     Seen(thread::current().id())
 }
 
-/// Takes stack as it is decoded: more than std gives a thread, and half of what Linux gives a program.
+/// Takes stack as it is decoded.
 #[derive(Serialize)]
 struct Deep;
 
 impl<'de> Deserialize<'de> for Deep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         <()>::deserialize(deserializer)?;
-        let top = 0_u8;
-        take_stack(black_box(&raw const top).addr());
+        take_stack();
         Ok(Self)
     }
-}
-
-/// Takes 4 MiB below that address.
-#[inline(never)]
-fn take_stack(top: usize) {
-    let block = [0_u8; 1024];
-    if top - black_box(&block).as_ptr().addr() < 4 << 20 {
-        take_stack(top);
-    }
-    black_box(&block);
 }
 
 fn dig(_: u8) -> Deep {
@@ -252,4 +243,36 @@ fn items_that_cannot_be_decoded_count_as_failed() {
         }
         assert_counted(pool.stats(), 8, 10);
     }
+}
+
+fn dig_when_let(held: Held) -> Deep {
+    hold(held);
+    Deep
+}
+
+fn a_callback_has_the_stack_of_a_program() {
+    for (pool, options) in ways() {
+        let held = Hold::new();
+        let future = pool.submit_with(options, dig_when_let, held.argument());
+        let (tell, told) = mpsc::channel();
+        future.add_done_callback(move |outcome| {
+            take_stack();
+            let _ = tell.send((outcome.is_ok(), thread::current().id()));
+        });
+        held.release();
+        let (is_ok, thread) = told.recv_timeout(LONG).unwrap();
+        assert!(is_ok && thread != thread::current().id());
+    }
+}
+
+fn what_an_observer_hears_of_has_the_stack_of_a_program() {
+    /// Hears of nothing.
+    struct Deaf;
+    impl Observer for Deaf {}
+    let builder = ProcessPoolExecutor::builder().max_workers(1);
+    let pool = builder.observer(Deaf).build().unwrap();
+    let future = pool.submit(dig, 1);
+    assert!(future.wait_timeout(LONG));
+    assert_eq!(pool.map(dig, 0..3).flatten().count(), 3);
+    assert_counted(pool.stats(), 4, 0);
 }

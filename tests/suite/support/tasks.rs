@@ -1,5 +1,7 @@
 //! The smallest tasks.
 
+use std::hint::black_box;
+
 use concurrent_futures::current_worker;
 
 use super::gate::Lamp;
@@ -25,4 +27,19 @@ pub fn own_pid(_: ()) -> u32 {
 /// How many tasks its worker has begun.
 pub fn tasks_run(_: ()) -> u64 {
     current_worker().unwrap().tasks_run()
+}
+
+/// Takes 4 MiB of stack: more than std gives a thread, and half of what Linux gives a program.
+pub fn take_stack() {
+    let top = 0_u8;
+    take_stack_below(black_box(&raw const top).addr());
+}
+
+#[inline(never)]
+fn take_stack_below(top: usize) {
+    let block = [0_u8; 1024];
+    if top - black_box(&block).as_ptr().addr() < 4 << 20 {
+        take_stack_below(top);
+    }
+    black_box(&block);
 }
