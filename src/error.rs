@@ -60,10 +60,12 @@ pub enum Error {
     /// The executor was shut down before the task was submitted. (`RuntimeError`)
     #[error("the executor was shut down")]
     ShutDown,
-    /// The argument or the result could not be encoded. (`PicklingError`)
+    /// The argument or the result could not be encoded; the reason says which, and of what type it is.
+    /// (`PicklingError`)
     #[error("cannot encode: {0}")]
     Encode(Reason),
-    /// The argument or the result could not be decoded. (`UnpicklingError`)
+    /// The argument or the result could not be decoded; the reason says which, and of what type it is.
+    /// (`UnpicklingError`)
     #[error("cannot decode: {0}")]
     Decode(Reason),
     /// The encoded argument or result is over the pool's limit; both in bytes.

@@ -6,8 +6,12 @@ use serde::de::DeserializeOwned;
 /// What travels to a process: encoded by serde, without borrows, sent from thread to thread.
 ///
 /// Implemented for every such type that owns its data (`String`, not `&str`), never by hand.
-/// serde's own limits apply: the formats are not self-describing, so `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
-/// `#[serde(skip_serializing_if)]` do not pass through them.
+/// serde's own limits apply. The formats do not describe themselves, so these do not pass through them, and end
+/// as [`Error::Encode`](crate::Error::Encode) or [`Error::Decode`](crate::Error::Decode), which name the type:
+/// - `serde_json::Value`, `#[serde(tag = "…")]` with or without `content`, `#[serde(untagged)]`,
+///   `#[serde(flatten)]`;
+/// - a value of which `#[serde(skip_serializing_if)]` leaves a field out, and types with a field that has
+///   `skip_serializing` or `skip_deserializing` alone. `#[serde(skip)]` passes.
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};

@@ -45,7 +45,7 @@ fn a_message_keeps_what_it_names() {
         panic!("it is gone")
     };
     let gone = "it names shared memory that this process does not have";
-    assert_eq!(words.as_str(), gone);
+    assert!(words.as_str().ends_with(gone), "{words}");
 }
 
 #[test]
@@ -67,13 +67,13 @@ fn shared_elements_of_another_type_are_refused() {
         panic!("5001 bytes are no u64s")
     };
     let expected = "5001 bytes of shared memory are no elements of type u64";
-    assert!(words.as_str().starts_with(expected), "{words:?}");
+    assert!(words.as_str().contains(expected), "{words}");
     let bytes = encode(&Shared::bytes([1; 5]), 1000).unwrap();
     let Err(Error::Decode(words)) = decode::<Shared<u16>>(&bytes) else {
         panic!("5 bytes are no u16s")
     };
     let expected = "5 bytes are no whole number of elements of type u16";
-    assert_eq!(words.as_str(), expected);
+    assert!(words.as_str().ends_with(expected), "{words}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn an_argument_of_a_wrong_name_is_refused_in_words() {
         "the shared memory that process {} has named cannot be mapped: its holder has let go of it",
         std::process::id()
     );
-    assert_eq!(words.as_str(), expected);
+    assert!(words.as_str().ends_with(&expected), "{words}");
     drop(shared);
 }
 

@@ -1,9 +1,20 @@
-//! The serde format of arguments and results: one file, one place to change.
+//! The serde format of arguments and results: one place to change.
+//!
+//! A message is the value in the format's encoding, then two bytes: how many fields were written. Formats
+//! that do not describe themselves read fields by their position, so a field that one side leaves out
+//! would make other values of those behind it. The reader counts too, and refuses a message of which it read
+//! another number. Numbers, strings and the like ([`plain`]) have no fields, and travel as their bytes alone.
+
+mod tally;
+mod writer;
+mod reader;
+
+use std::any::type_name;
+use std::cell::Cell;
+use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use std::cell::Cell;
 
 use crate::error::Error;
 use crate::process::bytes::Bytes;
@@ -11,6 +22,7 @@ use crate::process::depot::lease::{NoRoom, Room};
 use crate::process::items::Items;
 use crate::process::memory::manifest::{self, Manifest};
 use crate::process::{plain, sys};
+use tally::Tally;
 
 #[cfg(not(any(feature = "bincode", feature = "postcard")))]
 compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
@@ -27,26 +39,77 @@ const KEPT: usize = 64 << 10;
 /// So few bytes are copied rather than moved: they need not have memory of their own.
 const SMALL: usize = 64;
 
-/// Encodes a value into at most `limit` bytes.
+/// What a value is to its task: errors say so.
+#[derive(Clone, Copy)]
+enum Role {
+    /// The argument of a task, of an item, or of an initializer.
+    Argument,
+    /// What all items of a map are given.
+    Context,
+    /// What the function returned.
+    Result,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Argument => "the argument",
+            Self::Context => "the context",
+            Self::Result => "the result",
+        })
+    }
+}
+
+/// Encodes an argument into at most `limit` bytes.
 ///
 /// # Errors
-/// `TooLarge` with the true size, or `Encode` with the format's words.
+/// `TooLarge` with the true size, or `Encode`, which names the type.
 pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<Bytes, Error> {
+    encode_as(Role::Argument, value, limit)
+}
+
+/// As `encode`, of what all items of a map are given.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn encode_context<T>(value: &T, limit: u64) -> Result<Bytes, Error>
+where
+    T: Serialize + 'static,
+{
+    encode_as(Role::Context, value, limit)
+}
+
+fn encode_as<T>(role: Role, value: &T, limit: u64) -> Result<Bytes, Error>
+where
+    T: Serialize + 'static,
+{
     match plain::bytes_of(value) {
         Some(bytes) => limited(bytes, limit).map(Bytes::copy),
-        None => serialize(value, limit, &NoRoom),
+        None => serialize(role, value, limit, &NoRoom),
     }
 }
 
 /// As `encode`, into the room if the value is large and there is some; or else takes out of the value
 /// what need not be copied.
+///
+/// # Errors
+/// As [`encode`].
 pub(crate) fn pack<T: Serialize + 'static>(
     value: &mut T,
     limit: u64,
     room: &dyn Room,
 ) -> Result<Bytes, Error> {
+    pack_as(Role::Argument, value, limit, room)
+}
+
+fn pack_as<T: Serialize + 'static>(
+    role: Role,
+    value: &mut T,
+    limit: u64,
+    room: &dyn Room,
+) -> Result<Bytes, Error> {
     let Some(bytes) = plain::bytes_of(value) else {
-        return serialize(value, limit, room);
+        return serialize(role, value, limit, room);
     };
     let bytes = limited(bytes, limit)?;
     if let Some(lease) = room.store(bytes) {
@@ -80,11 +143,16 @@ pub(crate) fn check_size(size: usize, limit: u64) -> Result<(), Error> {
     }
 }
 
-fn serialize<T: Serialize>(value: &T, limit: u64, room: &dyn Room) -> Result<Bytes, Error> {
+fn serialize<T: Serialize>(
+    role: Role,
+    value: &T,
+    limit: u64,
+    room: &dyn Room,
+) -> Result<Bytes, Error> {
     // Taken, since a `Serialize` may encode another value meanwhile.
     let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     scratch.clear();
-    let (outcome, named) = manifest::while_writing(|| format::encode(value, limit, &mut scratch));
+    let (outcome, named) = manifest::while_writing(|| write(role, value, limit, &mut scratch));
     let bytes = outcome.map(|()| {
         let bytes = match room.store(&scratch) {
             Some(lease) => lease.into(),
@@ -102,6 +170,38 @@ fn serialize<T: Serialize>(value: &T, limit: u64, room: &dyn Room) -> Result<Byt
     bytes
 }
 
+/// Writes a value, and how many fields it has, behind what stands there.
+fn write<T: Serialize>(role: Role, value: &T, limit: u64, to: &mut Vec<u8>) -> Result<(), Error> {
+    const COUNT: u64 = Tally::SIZE as u64;
+
+    let too_large = |size: u64| Error::TooLarge {
+        size: size.saturating_add(COUNT),
+        limit,
+    };
+    let before = to.len();
+    let tally = Tally::default();
+    let written = format::encode(value, &tally, limit.saturating_sub(COUNT), to);
+    written.map_err(|error| match error {
+        Error::TooLarge { size, .. } => too_large(size),
+        Error::Encode(words) => {
+            let words = tally.take_fault().unwrap_or_else(|| words.to_string());
+            Error::Encode(told::<T>(role, &words).into())
+        }
+        other => other,
+    })?;
+    if limit < COUNT {
+        return Err(too_large((to.len() - before) as u64));
+    }
+    to.extend(tally.count().to_le_bytes());
+    Ok(())
+}
+
+/// What is wrong, and with which value.
+#[cold]
+fn told<T>(role: Role, words: &str) -> String {
+    format!("{role}, of type `{}`: {words}", type_name::<T>())
+}
+
 /// As `pack`, of the result of a task that was given this shared memory: what else it names, it
 /// brings.
 ///
@@ -113,7 +213,7 @@ pub(crate) fn pack_result<T: Serialize + 'static>(
     room: &dyn Room,
     given: &Manifest,
 ) -> Result<Bytes, Error> {
-    let mut bytes = pack(value, limit, room)?;
+    let mut bytes = pack_as(Role::Result, value, limit, room)?;
     if bytes.manifest().is_empty() {
         return Ok(bytes);
     }
@@ -136,7 +236,7 @@ fn brought(mut named: Manifest, given: &Manifest) -> Result<Manifest, Error> {
     Ok(named)
 }
 
-/// Encodes a value behind what stands there, which stays as it is if it cannot; the shared memory that
+/// Encodes an argument behind what stands there, which stays as it is if it cannot; the shared memory that
 /// it names.
 ///
 /// # Errors
@@ -147,20 +247,31 @@ pub(crate) fn append<T: Serialize + 'static>(
     limit: u64,
     to: &mut Vec<u8>,
 ) -> Result<Manifest, Error> {
+    append_as(Role::Argument, value, limit, to)
+}
+
+#[inline(always)]
+fn append_as<T: Serialize + 'static>(
+    role: Role,
+    value: &T,
+    limit: u64,
+    to: &mut Vec<u8>,
+) -> Result<Manifest, Error> {
     if let Some(bytes) = plain::bytes_of(value) {
         to.extend_from_slice(limited(bytes, limit)?);
         return Ok(Manifest::default());
     }
-    append_any(value, limit, to)
+    append_any(role, value, limit, to)
 }
 
 fn append_any<T: Serialize + 'static>(
+    role: Role,
     value: &T,
     limit: u64,
     to: &mut Vec<u8>,
 ) -> Result<Manifest, Error> {
     let before = to.len();
-    let (outcome, named) = manifest::while_writing(|| format::encode(value, limit, to));
+    let (outcome, named) = manifest::while_writing(|| write(role, value, limit, to));
     if outcome.is_err() {
         to.truncate(before);
     }
@@ -179,17 +290,17 @@ pub(crate) fn append_result<T: Serialize + 'static>(
     given: &Manifest,
 ) -> Result<Manifest, Error> {
     let before = to.len();
-    let named = append(value, limit, to)?;
+    let named = append_as(Role::Result, value, limit, to)?;
     if named.is_empty() {
         return Ok(named);
     }
     brought(named, given).inspect_err(|_| to.truncate(before))
 }
 
-/// Decodes a value from exactly these bytes.
+/// Decodes a result from exactly these bytes.
 ///
 /// # Errors
-/// `Decode` with the format's words.
+/// `Decode`, which names the type.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
     unpack(Source::Lent(bytes))
@@ -199,9 +310,11 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, E
 /// are in memory that another process sees.
 pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Error> {
     if plain::is_plain::<T>() {
-        return decoded((value_of(source), Manifest::default())).map(|(value, _)| value);
+        let value = (value_of(source), Manifest::default());
+        return decoded(Role::Result, value).map(|(value, _)| value);
     }
-    decoded(manifest::while_finding(|| value_of(source))).map(|(value, _)| value)
+    let value = manifest::while_finding(|| value_of(source));
+    decoded(Role::Result, value).map(|(value, _)| value)
 }
 
 /// Decodes some values, each from exactly one of these bytes, one after the other, behind those that
@@ -243,23 +356,31 @@ where
             return Ok((number, Manifest::default()));
         }
     }
-    unpack_any_argument(source)
+    fetch(Role::Argument, source)
 }
 
-fn unpack_any_argument<T>(source: Source<'_>) -> Result<(T, Manifest), Error>
+/// As `unpack`, of what all items of a map are given.
+///
+/// # Errors
+/// As `decode`.
+pub(crate) fn unpack_context<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
+    fetch(Role::Context, Source::Lent(bytes)).map(|(value, _)| value)
+}
+
+fn fetch<T>(role: Role, source: Source<'_>) -> Result<(T, Manifest), Error>
 where
     T: DeserializeOwned + 'static,
 {
     if plain::is_plain::<T>() {
-        return decoded((value_of(source), Manifest::default()));
+        return decoded(role, (value_of(source), Manifest::default()));
     }
-    decoded(manifest::while_fetching(|| value_of(source)))
+    decoded(role, manifest::while_fetching(|| value_of(source)))
 }
 
 fn value_of<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, String> {
     let mut bytes = match source {
         Source::Lent(bytes) => {
-            return plain::from_source(bytes).unwrap_or_else(format::decode);
+            return plain::from_source(bytes).unwrap_or_else(read);
         }
         Source::Given(bytes) => bytes,
     };
@@ -267,20 +388,64 @@ fn value_of<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Stri
     let _named = bytes.take_manifest();
     match bytes.into_lease() {
         Ok(lease) => plain::from_source(lease)
-            .unwrap_or_else(|lease| lease.read::<u8>().and_then(|bytes| format::decode(&bytes))),
+            .unwrap_or_else(|lease| lease.read::<u8>().and_then(|bytes| read(&bytes))),
         Err(bytes) if bytes.len() <= SMALL => value_of(Source::Lent(&bytes)),
-        Err(bytes) => {
-            plain::from_source(Vec::from(bytes)).unwrap_or_else(|bytes| format::decode(&bytes))
-        }
+        Err(bytes) => plain::from_source(Vec::from(bytes)).unwrap_or_else(|bytes| read(&bytes)),
     }
 }
 
+/// Reads a value, and whether it has as many fields as were written.
+///
+/// # Errors
+/// What is wrong with the bytes.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let Some((bytes, count)) = bytes.split_last_chunk() else {
+        return Err("the message is cut short".to_owned());
+    };
+    let tally = Tally::default();
+    let value = format::decode(reader::Watched::new(&tally), bytes);
+    let (written, read) = (u16::from_le_bytes(*count), tally.count());
+    match value {
+        Ok(value) if written == read => Ok(value),
+        Ok(_) => Err(differing(&format!(
+            "{written} fields were written, and {read} were read"
+        ))),
+        Err(failure) => Err(tally.take_fault().unwrap_or_else(|| match failure {
+            Failure::Said(words) => words,
+            Failure::Garbled(words) => differing(&words),
+        })),
+    }
+}
+
+/// What is wrong with the bytes, and what the reason is where nothing has meddled with them.
+#[cold]
+fn differing(words: &str) -> String {
+    format!(
+        "{words}: most likely its `Serialize` and `Deserialize` differ, as with a field that has \
+         `skip_serializing` or `skip_deserializing` alone (`skip` is both), or a struct with `tag`"
+    )
+}
+
+/// Why bytes are no value.
+enum Failure {
+    /// The words of a `Deserialize`, as far as the format keeps them.
+    Said(String),
+    /// The bytes are none of such a value, in the format's words.
+    Garbled(String),
+}
+
 /// What was decoded, and the shared memory that it names.
-fn decoded<T>((value, mut named): (Result<T, String>, Manifest)) -> Result<(T, Manifest), Error> {
+fn decoded<T>(
+    role: Role,
+    (value, mut named): (Result<T, String>, Manifest),
+) -> Result<(T, Manifest), Error> {
     match value {
         Ok(value) => Ok((value, named)),
-        // Formats may keep the words of what they call.
-        Err(words) => Err(Error::Decode(named.fault().unwrap_or(words).into())),
+        Err(words) => {
+            // Formats may keep the words of what they call.
+            let words = named.fault().unwrap_or(words);
+            Err(Error::Decode(told::<T>(role, &words).into()))
+        }
     }
 }
 
@@ -306,22 +471,29 @@ pub(crate) use format::ID;
 
 #[cfg(feature = "postcard")]
 mod format {
+    use postcard::Deserializer;
     use postcard::ser_flavors::Flavor;
 
-    use super::{DeserializeOwned, Error, Serialize};
+    use serde::de::DeserializeSeed;
+
+    use super::writer::Watched;
+    use super::{Error, Failure, Serialize, Tally};
 
     /// What hello calls the format.
     pub(crate) const ID: u8 = b'p';
 
     pub(super) fn encode<T: Serialize>(
         value: &T,
+        tally: &Tally,
         limit: u64,
         into: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let words = |error: postcard::Error| Error::Encode(error.to_string().into());
-        let size = postcard::experimental::serialized_size(value).map_err(words)?;
+        let watched = Watched::new(value, tally);
+        let size = postcard::experimental::serialized_size(&watched).map_err(words)?;
         super::check_size(size, limit)?;
-        postcard::serialize_with_flavor(value, Behind(into)).map_err(words)
+        tally.reset();
+        postcard::serialize_with_flavor(&watched, Behind(into)).map_err(words)
     }
 
     /// Writes behind what stands in a buffer, which stays the caller's whatever happens.
@@ -345,11 +517,25 @@ mod format {
         }
     }
 
-    pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-        match postcard::take_from_bytes(bytes) {
-            Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
-            Err(error) => Err(error.to_string()),
+    pub(super) fn decode<'a, S>(seed: S, bytes: &'a [u8]) -> Result<S::Value, Failure>
+    where
+        S: DeserializeSeed<'a>,
+    {
+        let mut source = Deserializer::from_bytes(bytes);
+        let value = seed.deserialize(&mut source).map_err(failure)?;
+        match source.finalize().map_err(failure)? {
+            [] => Ok(value),
+            rest => Err(Failure::Garbled(format!(
+                "{} bytes are left over",
+                rest.len()
+            ))),
+        }
+    }
+
+    fn failure(error: postcard::Error) -> Failure {
+        match error {
+            postcard::Error::SerdeDeCustom => Failure::Said(error.to_string()),
+            other => Failure::Garbled(other.to_string()),
         }
     }
 }
@@ -358,18 +544,27 @@ mod format {
 mod format {
     use bincode::{DefaultOptions, ErrorKind, Options};
 
-    use super::{DeserializeOwned, Error, Serialize};
+    use serde::de::DeserializeSeed;
+
+    use super::writer::Watched;
+    use super::{Error, Failure, Serialize, Tally};
 
     /// What hello calls the format.
     pub(crate) const ID: u8 = b'b';
 
     pub(super) fn encode<T: Serialize>(
         value: &T,
+        tally: &Tally,
         limit: u64,
         into: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let bounded = DefaultOptions::new().with_limit(limit);
-        let encoded = bounded.serialize_into(into, value);
+        let options = DefaultOptions::new();
+        let watched = Watched::new(value, tally);
+        let measured = options.with_limit(limit).serialized_size(&watched);
+        let encoded = measured.and_then(|_| {
+            tally.reset();
+            options.with_no_limit().serialize_into(into, &watched)
+        });
         encoded.map_err(|error| match *error {
             ErrorKind::SizeLimit => Error::TooLarge {
                 size: size_of(value),
@@ -384,11 +579,19 @@ mod format {
         unbounded.serialized_size(value).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    pub(super) fn decode<'a, S>(seed: S, bytes: &'a [u8]) -> Result<S::Value, Failure>
+    where
+        S: DeserializeSeed<'a>,
+    {
         let exact = DefaultOptions::new()
             .with_limit(bytes.len() as u64)
             .reject_trailing_bytes();
-        exact.deserialize(bytes).map_err(|error| error.to_string())
+        exact
+            .deserialize_seed(seed, bytes)
+            .map_err(|error| match *error {
+                ErrorKind::Custom(words) => Failure::Said(words),
+                other => Failure::Garbled(other.to_string()),
+            })
     }
 }
 
@@ -413,7 +616,7 @@ mod tests {
             _ => panic!("it fits into 64 bytes"),
         };
         assert_eq!(sizes(encode(&vec![1_u8; 100], 64)), (100, 64));
-        assert_eq!(sizes(encode(&vec![true; 100], 64)), (101, 64));
+        assert_eq!(sizes(encode(&vec![true; 100], 64)), (103, 64));
     }
 
     #[test]
@@ -443,5 +646,35 @@ mod tests {
             Err(Error::Decode(_))
         ));
         assert!(matches!(decode::<u8>(&[1, 2]), Err(Error::Decode(_))));
+        assert!(matches!(decode::<bool>(&[1]), Err(Error::Decode(_))));
+    }
+
+    #[test]
+    fn another_number_of_fields_is_refused() {
+        // As bytes, it is a value of either type.
+        let bytes = encode(&(true, Some(0_u8)), 100).unwrap();
+        assert_eq!(
+            decode::<(bool, Option<u8>)>(&bytes).unwrap(),
+            (true, Some(0))
+        );
+        let Err(Error::Decode(words)) = decode::<((bool, bool), Option<u8>)>(&bytes) else {
+            panic!("one field was not written")
+        };
+        assert!(
+            words
+                .as_str()
+                .contains("2 fields were written, and 4 were read")
+        );
+    }
+
+    #[test]
+    fn the_number_of_fields_is_part_of_the_size() {
+        let size = |limit| match encode(&((), ()), limit) {
+            Err(Error::TooLarge { size, limit: told }) => Some((size, told)),
+            outcome => outcome.map(|_| None).unwrap(),
+        };
+        assert_eq!(size(0), Some((2, 0)));
+        assert_eq!(size(1), Some((2, 1)));
+        assert_eq!(size(2), None);
     }
 }

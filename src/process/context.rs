@@ -53,7 +53,7 @@ impl<C> Context<C> {
 impl<C: Serialize + Send + Sync + 'static> Prefix for Context<C> {
     fn append(&self, limit: u64, to: &mut Vec<u8>) -> Result<Manifest, Error> {
         let encoded = self.encoded.get_or_init(|| {
-            let mut bytes = codec::encode(&self.value, limit)?;
+            let mut bytes = codec::encode_context(&self.value, limit)?;
             let named = bytes.take_manifest();
             let bytes = Shared::of_context(&bytes);
             Ok(Encoded { bytes, named })

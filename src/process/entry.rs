@@ -447,8 +447,9 @@ where
     let (argument, mut given) = codec::unpack_argument(Source::Lent(argument))?;
     let (context, named) = codec::unpack_argument::<Shared<u8>>(Source::Lent(context))?;
     given.join(&named);
-    let decode = |bytes: &[u8]| codec::unpack_argument(Source::Lent(bytes)).map(|(it, _)| it);
-    let result = context.look_at(decode, |context: &C| function(context, argument))?;
+    let result = context.look_at(codec::unpack_context, |context: &C| {
+        function(context, argument)
+    })?;
     Ok((result, given))
 }
 

@@ -1,5 +1,6 @@
 //! What happens to whom: the table of fates, a trial for each of its cells.
 
+mod attributes;
 mod broken;
 mod crash;
 mod death;
@@ -21,6 +22,7 @@ use crate::support::gate::{Beacon, Hold, Lamp};
 use crate::support::tasks::{double, fail};
 use crate::support::{Kind, assert_error, assert_works, panic_message, trials};
 
+pub use attributes::trials as attributes;
 pub use crash::matrix;
 pub use table::trials as table;
 

@@ -65,6 +65,7 @@ fn main() {
         fates::pools::<Threads>(),
         fates::pools::<Processes>(),
         fates::processes(),
+        fates::attributes(),
         corners::everywhere::<Serial>(),
         corners::everywhere::<Threads>(),
         corners::everywhere::<Processes>(),

@@ -1,0 +1,386 @@
+//! A serializer around the format's own: it counts fields, and refuses a value of which a field is left out.
+
+use std::fmt::Display;
+
+use serde::ser::{
+    Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
+    SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
+};
+
+use super::tally::Tally;
+
+/// A value whose fields are counted while it is encoded.
+pub(super) struct Watched<'a, T: ?Sized> {
+    /// The value.
+    value: &'a T,
+    /// Where its fields are counted.
+    tally: &'a Tally,
+}
+
+impl<'a, T: ?Sized> Watched<'a, T> {
+    #[inline]
+    pub(super) fn new(value: &'a T, tally: &'a Tally) -> Self {
+        Self { value, tally }
+    }
+}
+
+impl<T: Serialize + ?Sized> Serialize for Watched<'_, T> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, format: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(Writer {
+            format,
+            tally: self.tally,
+        })
+    }
+}
+
+/// The serializer.
+struct Writer<'a, S> {
+    /// The format's own.
+    format: S,
+    /// Where fields are counted.
+    tally: &'a Tally,
+}
+
+/// Passes these values on to the format as they are.
+macro_rules! pass_on {
+    ($($method:ident($value:ty))*) => {
+        $(#[inline]
+        fn $method(self, value: $value) -> Result<S::Ok, S::Error> {
+            self.format.$method(value)
+        })*
+    };
+}
+
+impl<'a, S: Serializer> Serializer for Writer<'a, S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Parts<'a, S::SerializeSeq>;
+    type SerializeTuple = Parts<'a, S::SerializeTuple>;
+    type SerializeTupleStruct = Parts<'a, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Parts<'a, S::SerializeTupleVariant>;
+    type SerializeMap = Parts<'a, S::SerializeMap>;
+    type SerializeStruct = Parts<'a, S::SerializeStruct>;
+    type SerializeStructVariant = Parts<'a, S::SerializeStructVariant>;
+
+    pass_on! {
+        serialize_bool(bool)
+        serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64) serialize_i128(i128)
+        serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64) serialize_u128(u128)
+        serialize_f32(f32) serialize_f64(f64)
+        serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
+        serialize_unit_struct(&'static str)
+    }
+
+    #[inline]
+    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
+        self.format.serialize_unit()
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Result<S::Ok, S::Error> {
+        self.format.serialize_none()
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.format.serialize_some(&Watched::new(value, self.tally))
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        let value = Watched::new(value, self.tally);
+        self.format.serialize_newtype_struct(name, &value)
+    }
+
+    #[inline]
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        self.format.serialize_unit_variant(name, index, variant)
+    }
+
+    #[inline]
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        self.tally.add(1);
+        let value = Watched::new(value, self.tally);
+        self.format
+            .serialize_newtype_variant(name, index, variant, &value)
+    }
+
+    #[inline]
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        let parts = self.format.serialize_seq(length)?;
+        Ok(Parts::new(parts, ("", ""), self.tally))
+    }
+
+    #[inline]
+    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        let parts = self.format.serialize_map(length)?;
+        Ok(Parts::new(parts, ("", ""), self.tally))
+    }
+
+    #[inline]
+    fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
+        let parts = self.format.serialize_tuple(length)?;
+        Ok(Parts::new(parts, ("", ""), self.tally))
+    }
+
+    #[inline]
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
+        let parts = self.format.serialize_tuple_struct(name, length)?;
+        Ok(Parts::new(parts, (name, ""), self.tally))
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        let format = self.format;
+        let parts = format.serialize_tuple_variant(name, index, variant, length)?;
+        Ok(Parts::new(parts, (name, variant), self.tally))
+    }
+
+    #[inline]
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
+        let parts = self.format.serialize_struct(name, length)?;
+        Ok(Parts::new(parts, (name, ""), self.tally))
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        let format = self.format;
+        let parts = format.serialize_struct_variant(name, index, variant, length)?;
+        Ok(Parts::new(parts, (name, variant), self.tally))
+    }
+
+    #[inline]
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.format.collect_str(value)
+    }
+
+    #[inline]
+    fn is_human_readable(&self) -> bool {
+        self.format.is_human_readable()
+    }
+}
+
+/// The serializer of a value that has several parts.
+struct Parts<'a, P> {
+    /// The format's own.
+    parts: P,
+    /// The names of the type and of its variant; empty where there is none.
+    owner: (&'static str, &'static str),
+    /// The number of fields so far.
+    fields: usize,
+    /// Where fields are counted, once all are there.
+    tally: &'a Tally,
+}
+
+impl<'a, P> Parts<'a, P> {
+    #[inline]
+    fn new(parts: P, owner: (&'static str, &'static str), tally: &'a Tally) -> Self {
+        Self {
+            parts,
+            owner,
+            fields: 0,
+            tally,
+        }
+    }
+
+    /// Counts a field, and watches over its value.
+    #[inline]
+    fn field<'v, T: ?Sized>(&mut self, value: &'v T) -> Watched<'v, T>
+    where
+        'a: 'v,
+    {
+        self.fields += 1;
+        Watched::new(value, self.tally)
+    }
+
+    /// Adds the fields to the tally; the format's own, to be ended.
+    #[inline]
+    fn counted(self) -> P {
+        self.tally.add(self.fields);
+        self.parts
+    }
+
+    /// The error of a field that is left out.
+    #[cold]
+    fn left_out<E: Error>(&self, field: &str) -> E {
+        let (name, variant) = self.owner;
+        let colons = if variant.is_empty() { "" } else { "::" };
+        let fault = format!(
+            "field `{field}` of `{name}{colons}{variant}` is left out (`skip_serializing_if`), \
+             but fields are read by their position: write it always, or `skip` it"
+        );
+        self.tally.blame(fault.clone());
+        E::custom(fault)
+    }
+}
+
+/// Of sequences and maps: elements are not counted, since their number is encoded.
+impl<P: SerializeSeq> SerializeSeq for Parts<'_, P> {
+    type Ok = P::Ok;
+    type Error = P::Error;
+
+    #[inline]
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+        let value = Watched::new(value, self.tally);
+        self.parts.serialize_element(&value)
+    }
+
+    #[inline]
+    fn end(self) -> Result<P::Ok, P::Error> {
+        self.parts.end()
+    }
+}
+
+impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
+    type Ok = P::Ok;
+    type Error = P::Error;
+
+    #[inline]
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), P::Error> {
+        self.parts.serialize_key(&Watched::new(key, self.tally))
+    }
+
+    #[inline]
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+        self.parts.serialize_value(&Watched::new(value, self.tally))
+    }
+
+    #[inline]
+    fn end(self) -> Result<P::Ok, P::Error> {
+        self.parts.end()
+    }
+}
+
+impl<P: SerializeTuple> SerializeTuple for Parts<'_, P> {
+    type Ok = P::Ok;
+    type Error = P::Error;
+
+    #[inline]
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+        let value = self.field(value);
+        self.parts.serialize_element(&value)
+    }
+
+    #[inline]
+    fn end(self) -> Result<P::Ok, P::Error> {
+        self.counted().end()
+    }
+}
+
+impl<P: SerializeTupleStruct> SerializeTupleStruct for Parts<'_, P> {
+    type Ok = P::Ok;
+    type Error = P::Error;
+
+    #[inline]
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+        let value = self.field(value);
+        self.parts.serialize_field(&value)
+    }
+
+    #[inline]
+    fn end(self) -> Result<P::Ok, P::Error> {
+        self.counted().end()
+    }
+}
+
+impl<P: SerializeTupleVariant> SerializeTupleVariant for Parts<'_, P> {
+    type Ok = P::Ok;
+    type Error = P::Error;
+
+    #[inline]
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+        let value = self.field(value);
+        self.parts.serialize_field(&value)
+    }
+
+    #[inline]
+    fn end(self) -> Result<P::Ok, P::Error> {
+        self.counted().end()
+    }
+}
+
+impl<P: SerializeStruct> SerializeStruct for Parts<'_, P> {
+    type Ok = P::Ok;
+    type Error = P::Error;
+
+    #[inline]
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), P::Error> {
+        let value = self.field(value);
+        self.parts.serialize_field(key, &value)
+    }
+
+    #[inline]
+    fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
+        Err(self.left_out(key))
+    }
+
+    #[inline]
+    fn end(self) -> Result<P::Ok, P::Error> {
+        self.counted().end()
+    }
+}
+
+impl<P: SerializeStructVariant> SerializeStructVariant for Parts<'_, P> {
+    type Ok = P::Ok;
+    type Error = P::Error;
+
+    #[inline]
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), P::Error> {
+        let value = self.field(value);
+        self.parts.serialize_field(key, &value)
+    }
+
+    #[inline]
+    fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
+        Err(self.left_out(key))
+    }
+
+    #[inline]
+    fn end(self) -> Result<P::Ok, P::Error> {
+        self.counted().end()
+    }
+}
