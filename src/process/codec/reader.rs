@@ -1,4 +1,5 @@
-//! A deserializer around the format's own: it counts the fields that are read.
+//! A deserializer around the format's own: it counts the fields that are read, and notes what the format
+//! cannot do.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,6 +9,11 @@ use serde::de::{
 };
 
 use super::tally::Tally;
+
+/// The fault of a value that is read by looking ahead at what comes.
+const LOOKS_AHEAD: &str = "`#[serde(untagged)]`, `tag`, `tag` with `content`, `flatten`, and \
+    `serde_json::Value` need a format that describes itself: derive the enum without these, \
+    or send `serde_json::to_string(..)` of it";
 
 /// Decodes a value whose fields are counted.
 pub(super) struct Watched<'a, S> {
@@ -65,6 +71,17 @@ macro_rules! pass_on {
     };
 }
 
+/// Notes what only formats that describe themselves can do, and lets the format say no.
+macro_rules! refuse {
+    ($($method:ident)*) => {
+        $(#[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.tally.blame(LOOKS_AHEAD.to_owned());
+            self.format.$method(visitor)
+        })*
+    };
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
     type Error = D::Error;
 
@@ -75,8 +92,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         deserialize_f32 deserialize_f64
         deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf
         deserialize_unit
-        deserialize_any deserialize_identifier deserialize_ignored_any
     }
+
+    refuse! { deserialize_any deserialize_identifier deserialize_ignored_any }
 
     #[inline]
     fn deserialize_unit_struct<V: Visitor<'de>>(

@@ -9,6 +9,14 @@ use serde::ser::{
 
 use super::tally::Tally;
 
+/// The fault of a map whose length is not known.
+const FLATTENED: &str = "a map of unknown length, which is what `flatten` writes, needs a format that describes \
+    itself: do without `flatten`, or send `serde_json::to_string(..)` of it";
+
+/// The fault of a sequence whose length is not known.
+const WITHOUT_LENGTH: &str =
+    "a sequence of unknown length cannot be written: collect it into a `Vec` before";
+
 /// A value whose fields are counted while it is encoded.
 pub(super) struct Watched<'a, T: ?Sized> {
     /// The value.
@@ -123,12 +131,18 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
 
     #[inline]
     fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        if length.is_none() {
+            self.tally.blame(WITHOUT_LENGTH.to_owned());
+        }
         let parts = self.format.serialize_seq(length)?;
         Ok(Parts::new(parts, ("", ""), self.tally))
     }
 
     #[inline]
     fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        if length.is_none() {
+            self.tally.blame(FLATTENED.to_owned());
+        }
         let parts = self.format.serialize_map(length)?;
         Ok(Parts::new(parts, ("", ""), self.tally))
     }

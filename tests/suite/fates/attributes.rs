@@ -1,4 +1,5 @@
-//! Attributes of serde: what they leave out is an error, and what reads as it writes travels.
+//! Attributes of serde: what they leave out is an error, what reads as it writes travels, and what needs a
+//! format that describes itself is told so.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -42,6 +43,8 @@ fn processes() -> Vec<Trial> {
         a_field_that_a_condition_leaves_out_is_an_error,
         a_field_that_is_only_read_is_an_error,
         a_field_that_is_only_written_is_an_error,
+        a_value_that_is_read_by_looking_ahead_is_an_error,
+        a_flattened_value_is_an_error,
         a_value_that_refuses_to_be_read_is_named,
         an_initializer_and_a_context_are_named_in_errors,
     ]
@@ -126,6 +129,18 @@ struct Tagged {
 #[serde(tag = "kind")]
 enum Internally {
     Add { n: u8 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "value")]
+enum Adjacently {
+    Add { n: u8 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u8),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -233,6 +248,18 @@ fn a_field_that_is_only_written_is_an_error() {
     assert_refused::<Tagged>(is_decode, &words);
 }
 
+fn a_value_that_is_read_by_looking_ahead_is_an_error() {
+    let words = ["untagged", "tag", "serde_json::to_string"];
+    assert_refused::<Internally>(is_decode, &words);
+    assert_refused::<Adjacently>(is_decode, &words);
+    assert_refused::<Untagged>(is_decode, &words);
+    assert_refused::<Vec<serde_json::Value>>(is_decode, &words);
+}
+
+fn a_flattened_value_is_an_error() {
+    assert_refused::<Flattened>(is_encode, &["flatten", "serde_json::to_string"]);
+}
+
 fn a_value_that_refuses_to_be_read_is_named() {
     // postcard keeps no words of the user's.
     let words: &[_] = match cfg!(feature = "postcard") {
@@ -257,6 +284,14 @@ fn an_initializer_and_a_context_are_named_in_errors() {
         let text = outcome.unwrap_err().to_string();
         assert!(
             text.contains("the context") && text.contains("`urgent`"),
+            "{text}"
+        );
+    }
+    let map = pool.map_with_context(|_: &Internally, n: u8| n, Internally::sample(), [1, 2]);
+    for outcome in map {
+        let text = outcome.unwrap_err().to_string();
+        assert!(
+            text.contains("the context") && text.contains("untagged"),
             "{text}"
         );
     }
@@ -486,6 +521,18 @@ impl Sample for Tagged {
 impl Sample for Internally {
     fn sample() -> Self {
         Self::Add { n: 7 }
+    }
+}
+
+impl Sample for Adjacently {
+    fn sample() -> Self {
+        Self::Add { n: 7 }
+    }
+}
+
+impl Sample for Untagged {
+    fn sample() -> Self {
+        Self::Number(7)
     }
 }
 
