@@ -191,6 +191,14 @@ impl Stage {
     }
 }
 
+impl State {
+    /// Whether workers may be started: where that has failed again and again, those that are ready
+    /// go on alone.
+    fn may_start(&self) -> bool {
+        self.failures < MAX_FAILURES || self.roster.ready() == 0
+    }
+}
+
 impl<W: Work> Crew<W> {
     pub(crate) fn new(
         limits: Limits,
@@ -254,17 +262,35 @@ impl<W: Work> Crew<W> {
             if let Some(error) = state.stage.refusal() {
                 return Admit::Refused(error);
             }
-            let waiting = self.backlog.tasks() + state.admitted;
-            match (self.limits.max_pending, patience) {
-                (Some(limit), _) if waiting >= limit && caller_waits => {
-                    state = self.sleep(&self.room, state);
-                }
-                (Some(limit), Patience::Refuse) if waiting >= limit => return Admit::Full,
-                _ => break,
+            if self.has_room(&state) {
+                break;
+            }
+            match patience {
+                Patience::Refuse => return Admit::Full,
+                Patience::Wait if caller_waits => state = self.sleep(&self.room, state),
+                Patience::Wait => break,
             }
         }
         state.admitted += usize::from(self.limits.max_pending.is_some());
         Admit::Admitted
+    }
+
+    /// Whether one more task may wait: beside `max_pending` of them, one for each worker that is idle
+    /// or may still be started, since those begin at once. Sleepers on `room` need no notice of a
+    /// worker that becomes idle: while they sleep something waits, and that worker takes it.
+    fn has_room(&self, state: &State) -> bool {
+        let Some(limit) = self.limits.max_pending else {
+            return true;
+        };
+        if self.backlog.tasks() + state.admitted < limit {
+            return true;
+        }
+        let (free, waiting) = state.roster.free_and_waiting(&self.backlog);
+        let to_start = match state.may_start() {
+            true => self.limits.max_workers.saturating_sub(state.roster.len()),
+            false => 0,
+        };
+        waiting + state.admitted < limit.saturating_add(free + to_start)
     }
 
     /// What was admitted is not submitted after all.
@@ -808,10 +834,8 @@ impl<W: Work> Crew<W> {
         if state.searchers == 0 && state.sleepers > 0 {
             self.work.notify_one();
         }
-        // Where starts have failed again and again, those that are ready go on alone.
-        let may_start = state.failures < MAX_FAILURES || state.roster.ready() == 0;
         let busy = load.map_or(0, |load| load.running + load.claimed);
-        let needed = may_start && waiting + busy > free;
+        let needed = state.may_start() && waiting + busy > free;
         if needed && state.roster.len() < self.limits.max_workers {
             let started = self.start_worker(state);
             if let (Err(error), 0) = (&started, state.roster.len()) {

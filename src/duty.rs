@@ -119,6 +119,11 @@ impl Shift {
 }
 
 impl Status {
+    /// Whether the worker will look for a task without being started.
+    pub(crate) fn is_free(self) -> bool {
+        matches!(self, Self::Idle | Self::Starting)
+    }
+
     /// At work on that.
     pub(crate) fn busy_with<W: Work>(work: &W) -> Self {
         Self::Busy {

@@ -105,8 +105,8 @@ pub trait Executor: Send + Sync {
         future
     }
 
-    /// As [`submit`](Self::submit), but where `max_pending` tasks wait already, it gives the
-    /// argument back.
+    /// As [`submit`](Self::submit), but where `max_pending` tasks wait already that no idle worker is
+    /// about to begin, it gives the argument back.
     ///
     /// # Errors
     /// The argument. What else goes wrong is the future's error.

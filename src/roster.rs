@@ -119,7 +119,17 @@ impl Roster {
 
     /// Workers that will look for a task without being started.
     pub(crate) fn free(&self) -> usize {
-        self.count_of(|status| matches!(status, Status::Idle | Status::Starting))
+        self.count_of(Status::is_free)
+    }
+
+    /// Workers that will look for a task without being started, and tasks in the backlog, both of one
+    /// moment.
+    pub(crate) fn free_and_waiting<W: Work>(&self, backlog: &Backlog<W>) -> (usize, usize) {
+        // Nobody takes work from the backlog meanwhile.
+        let shifts: Vec<MutexGuard<'_, Shift>> =
+            self.workers().map(|worker| worker.duty.lock()).collect();
+        let free = shifts.iter().filter(|shift| shift.status.is_free());
+        (free.count(), backlog.tasks())
     }
 
     /// Workers past their start.

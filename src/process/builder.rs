@@ -150,9 +150,11 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// At most so many tasks wait: `submit` waits for room, except on a thread of the pool itself,
-    /// and [`try_submit`](crate::Executor::try_submit) gives the argument back. Without limit if
-    /// not given.
+    /// At most so many tasks wait, beside one for each worker that is idle or may still be started,
+    /// which begins it at once: there is room for `max_pending` + idle workers + workers to be
+    /// started - pending tasks. Where there is none `submit` waits for some, except on a thread of
+    /// the pool itself, and [`try_submit`](crate::Executor::try_submit) gives the argument back.
+    /// Without limit if not given.
     /// See [`try_submit`](crate::Executor::try_submit) for an example.
     pub fn max_pending(mut self, tasks: usize) -> Self {
         self.max_pending = Some(tasks);

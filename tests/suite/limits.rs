@@ -25,6 +25,8 @@ pub fn pools<K: Kind + Bounded>() -> Vec<Trial> {
         a_time_limit_goes_for_each_item_of_a_chunk::<K>,
         submit_waits_for_room::<K>,
         try_submit_gives_the_argument_back::<K>,
+        try_submit_finds_room_at_workers_to_be_started::<K>,
+        try_submit_finds_room_at_idle_workers::<K>,
         shutdown_wakes_who_waits_for_room::<K>,
         shutdown_timeout_says_whether_it_is_over::<K>,
         an_observer_hears_of_everything::<K>,
@@ -404,6 +406,34 @@ fn try_submit_gives_the_argument_back<K: Bounded>() {
     held.release();
     running.result().unwrap();
     assert_eq!(waiting.result().unwrap(), 6);
+}
+
+/// As many as there are workers, and the one that may wait; no more.
+fn assert_takes_five_at_once<P: Executor>(pool: &P) {
+    let held = Hold::new();
+    let taken = [(); 5].map(|()| pool.try_submit(hold, held.argument()));
+    let taken = taken.map(|future| future.unwrap_or_else(|_| panic!("refused")));
+    assert!(pool.try_submit(hold, held.argument()).is_err());
+    for _ in 0..4 {
+        held.await_begun();
+    }
+    assert!(pool.try_submit(hold, held.argument()).is_err());
+    held.release();
+    for future in taken {
+        future.result().unwrap();
+    }
+}
+
+fn try_submit_finds_room_at_workers_to_be_started<K: Bounded>() {
+    assert_takes_five_at_once(&K::bounded(4, 1));
+}
+
+fn try_submit_finds_room_at_idle_workers<K: Bounded>() {
+    let pool = K::bounded(4, 1);
+    for _ in 0..20 {
+        // They are all idle after the first round.
+        assert_takes_five_at_once(&pool);
+    }
 }
 
 fn shutdown_wakes_who_waits_for_room<K: Bounded>() {
