@@ -220,6 +220,17 @@ impl<R> Batch<R> {
         true
     }
 
+    /// Whether the item has an outcome, be it one that is only to be brought in.
+    pub(crate) fn look(&self, index: usize) -> bool {
+        if self.has(index) {
+            return true;
+        }
+        if let Some(owner) = self.owner() {
+            owner.collect();
+        }
+        self.has(index)
+    }
+
     /// What has come from that item on, without a gap, decoded on this thread.
     pub(crate) fn take_from(&self, index: usize) -> std::vec::IntoIter<Outcome<R>> {
         let mut outcomes = self.lock();

@@ -144,8 +144,10 @@ pub trait Executor: Send + Sync {
     /// Runs `f` on every item, and yields the results in the order of the items.
     /// (`Executor.map`)
     ///
-    /// Work starts at the call; items are pulled as results are read, so that input without end
-    /// works. An item's error does not end the map.
+    /// Work starts at the call, with one item, or chunk, a worker. All others are pulled by `next`, on
+    /// the thread that reads, as far ahead as [`buffersize`](MapOptions::buffersize) says: input
+    /// without end works. Where pulls take long, a result that has come is handed out first, so that it
+    /// waits for one pull at most. An item's error does not end the map.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor};

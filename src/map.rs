@@ -1,4 +1,9 @@
 //! One function on many items, lazily.
+//!
+//! The reader's thread pulls the source, so that a pull that takes long keeps results from it, and one
+//! that needs them waits for ever. Hence the source is pulled at the start of `next`, when all results
+//! that were handed out are seen to, at the call only as far as workers can begin, and as soon as pulls
+//! take long, only while the next result has not come.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -139,18 +144,31 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
             ahead: 0,
             stage: Stage::of(options),
         };
-        map.refill();
+        map.refill(Reach::Workers);
         map
     }
 
-    /// Sends what the buffer has room for.
-    fn refill(&mut self) {
-        if let Stage::Open = self.stage {
-            while let Some(sent) = self.feed.next_chunk(self.ahead, || None) {
-                self.ahead += sent.batch.len();
-                self.sent.push_back(sent);
-            }
+    /// Sends what there is room for, unless the next result is there and the source is slow.
+    fn refill(&mut self, reach: Reach) {
+        let Stage::Open = self.stage else {
+            return;
+        };
+        let mut round = Round::new(reach);
+        while self.feed.has_room(self.ahead, &round)
+            && !(self.feed.is_slow(&round) && self.has_next())
+        {
+            let Some(sent) = self.feed.next_chunk(&mut round, || None) else {
+                break;
+            };
+            self.ahead += sent.batch.len();
+            self.sent.push_back(sent);
         }
+    }
+
+    /// Whether the next item's outcome is there.
+    fn has_next(&self) -> bool {
+        let front = self.sent.front();
+        self.ready.len() > 0 || front.is_some_and(|front| front.batch.look(self.at))
     }
 
     /// The next item's outcome, which has come.
@@ -169,7 +187,6 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         if self.at == front.batch.len() {
             self.at = 0;
             self.sent.pop_front();
-            self.refill();
         }
         Some(result)
     }
@@ -216,6 +233,9 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(error) = self.stage.take_refusal() {
             return Some(Err(error));
+        }
+        if self.ready.len() == 0 {
+            self.refill(Reach::Buffer);
         }
         if self.ahead == 0 {
             return None;
@@ -279,36 +299,57 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
             news: unbounded(),
             stage: Stage::of(options),
         };
-        map.refill();
+        map.refill(Reach::Workers);
         map
     }
 
-    /// Sends what the buffer has room for.
-    fn refill(&mut self) {
-        if let Stage::Open = self.stage {
-            loop {
-                let number = self.gone + self.sent.len();
-                let listen = || Some(telling(number, &self.news.0));
-                let Some(sent) = self.feed.next_chunk(self.ahead, listen) else {
-                    break;
-                };
-                self.ahead += sent.batch.len();
-                self.sent.push_back(Some(sent));
+    /// Sends what there is room for, unless a result is there and the source is slow.
+    fn refill(&mut self, reach: Reach) {
+        let Stage::Open = self.stage else {
+            return;
+        };
+        let mut round = Round::new(reach);
+        while self.feed.has_room(self.ahead, &round)
+            && !(self.feed.is_slow(&round) && self.has_next())
+        {
+            let number = self.gone + self.sent.len();
+            let listen = || Some(telling(number, &self.news.0));
+            let Some(sent) = self.feed.next_chunk(&mut round, listen) else {
+                break;
+            };
+            self.ahead += sent.batch.len();
+            self.sent.push_back(Some(sent));
+        }
+    }
+
+    /// Whether a result is there, which is taken then.
+    fn has_next(&mut self) -> bool {
+        while self.ready.len() == 0 {
+            match self.news.1.try_recv() {
+                Ok(number) => self.take_of(number),
+                Err(_) => return false,
             }
         }
+        true
     }
 
     /// Waits until something has come, and takes it; `false`: nothing has by the deadline.
     fn await_news(&mut self) -> bool {
-        let Some(number) = self.next_number() else {
-            return false;
-        };
+        let number = self.next_number();
+        number.is_some_and(|number| {
+            self.take_of(number);
+            true
+        })
+    }
+
+    /// Takes what has come of the chunk of that number; nothing, if an earlier look found it.
+    fn take_of(&mut self, number: usize) {
         let place = number.checked_sub(self.gone);
         let Some(place) = place.and_then(|at| self.sent.get_mut(at)) else {
-            return true; // all of it was read by an earlier look
+            return;
         };
         let Some(sent) = place else {
-            return true;
+            return;
         };
         let taken: Vec<_> = sent
             .batch
@@ -325,7 +366,6 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
             self.gone += 1;
         }
         self.ready = taken.into_iter();
-        true
     }
 
     /// Blocks for the number of a chunk of which something has come.
@@ -366,10 +406,10 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
     type Item = (usize, Result<R, Error>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let read = self.feed.pulled - self.ahead;
         if let Some(error) = self.stage.take_refusal() {
-            return Some((read, Err(error)));
+            return Some((0, Err(error)));
         }
+        self.refill(Reach::Buffer);
         if self.ahead == 0 {
             return None;
         }
@@ -378,13 +418,13 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
                 break next;
             }
             if !self.await_news() {
+                let read = self.feed.pulled - self.ahead;
                 self.end();
                 return Some((read, Err(Error::Timeout)));
             }
         };
         self.ahead -= 1;
         self.feed.weight -= weight;
-        self.refill();
         Some((index, result))
     }
 
@@ -454,6 +494,8 @@ type Package<A, R> = Box<dyn Fn(ChunkPlan<'_, A>) -> (Task, Arc<Batch<R>>) + Sen
 struct Feed<'a, A, R, It: Iterator<Item = A>> {
     /// Where chunks go.
     executor: &'a dyn Executor,
+    /// How many workers can be at work, 1 to 1024.
+    workers: usize,
     /// What is still to be sent.
     items: Fuse<It>,
     /// Makes tasks of them.
@@ -466,8 +508,10 @@ struct Feed<'a, A, R, It: Iterator<Item = A>> {
     pace: Arc<Pace>,
     /// Asked for by the user; adaptive otherwise.
     chunksize: Option<usize>,
-    /// Size of the last chunk.
+    /// Size of the last chunk, if it was not one of those at the call.
     last_chunk: usize,
+    /// How long the last chunk took to pull.
+    last_pull: Duration,
     /// Items that may be ahead of the reader.
     buffersize: usize,
     /// Whether the memory budget applies too.
@@ -480,6 +524,36 @@ struct Feed<'a, A, R, It: Iterator<Item = A>> {
     deadline: Option<Instant>,
 }
 
+/// How far a refill goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// A chunk for each worker.
+    Workers,
+    /// As far as the buffer allows.
+    Buffer,
+}
+
+/// One refill of the buffer.
+struct Round {
+    /// How far it goes.
+    reach: Reach,
+    /// How many chunks it has sent.
+    sent: usize,
+    /// When its first pull began; `None` before that.
+    begun: Option<Instant>,
+}
+
+impl Round {
+    /// One that has sent nothing.
+    fn new(reach: Reach) -> Self {
+        Self {
+            reach,
+            sent: 0,
+            begun: None,
+        }
+    }
+}
+
 /// Inputs ahead of the reader, for each worker.
 const BUFFER_PER_WORKER: usize = 1024;
 /// Encoded inputs ahead of the reader, in bytes.
@@ -488,6 +562,10 @@ const BUDGET: u64 = 64 << 20;
 const CHUNK_TIME: Duration = Duration::from_millis(1);
 /// The largest adaptive chunk.
 const MAX_CHUNK: usize = 4096;
+/// From then on pulls are slow: they keep results from the reader for longer than it notices.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How many items are pulled between two looks at the clock, at most.
+const STRIDE: usize = 16;
 
 impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, A, R, It> {
     #[track_caller]
@@ -521,9 +599,10 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         package: Package<A, R>,
         items: It,
     ) -> Self {
-        let default = executor.max_workers().clamp(1, 1024) * BUFFER_PER_WORKER;
+        let workers = executor.max_workers().clamp(1, 1024);
         Self {
             executor,
+            workers,
             items: items.fuse(),
             package,
             options: options.task,
@@ -531,7 +610,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             pace: Arc::default(),
             chunksize: options.chunksize,
             last_chunk: 0,
-            buffersize: options.buffersize.unwrap_or(default),
+            last_pull: Duration::ZERO,
+            buffersize: options.buffersize.unwrap_or(workers * BUFFER_PER_WORKER),
             budget: options.buffersize.is_none().then_some(BUDGET),
             weight: 0,
             pulled: 0,
@@ -539,26 +619,59 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         }
     }
 
-    /// Sends the next chunk, if `ahead` unread items leave room for it and there are items.
+    /// Whether another chunk may be sent where `ahead` items were sent and not read.
+    fn has_room(&self, ahead: usize, round: &Round) -> bool {
+        if round.reach == Reach::Workers && round.sent == self.workers {
+            return false;
+        }
+        let size = self.next_size(round.reach);
+        ahead == 0
+            || (ahead.saturating_add(size) <= self.buffersize
+                && self.budget.is_none_or(|b| self.weight < b))
+    }
+
+    /// Whether a result that is there is to be handed out before the source is pulled again.
+    fn is_slow(&self, round: &Round) -> bool {
+        self.last_pull >= PATIENCE || round.begun.is_some_and(|begun| begun.elapsed() >= PATIENCE)
+    }
+
+    /// Sends the next chunk; `None`: there are no more items.
     fn next_chunk(
         &mut self,
-        ahead: usize,
+        round: &mut Round,
         listen: impl FnOnce() -> Option<Listener>,
     ) -> Option<Sent<R>> {
-        let size = self.next_size();
-        let fits = ahead
-            .checked_add(size)
-            .is_some_and(|all| all <= self.buffersize);
-        let room = ahead == 0 || (fits && self.budget.is_none_or(|b| self.weight < b));
-        if !room {
-            return None;
-        }
-        let chunk: Vec<A> = self.items.by_ref().take(size).collect();
+        let begun = Instant::now();
+        let chunk = self.pull(self.next_size(round.reach), begun);
+        self.last_pull = begun.elapsed();
         if chunk.is_empty() {
             return None;
         }
-        self.last_chunk = size;
+        if round.reach == Reach::Buffer {
+            self.last_chunk = chunk.len();
+        }
+        round.begun.get_or_insert(begun);
+        round.sent += 1;
         Some(self.send(chunk, listen()))
+    }
+
+    /// At most so many items; fewer where there are no more, or where they take long and it was not
+    /// the user who asked for so many.
+    fn pull(&mut self, size: usize, begun: Instant) -> Vec<A> {
+        let mut chunk = Vec::new();
+        loop {
+            let missing = size - chunk.len();
+            let stride = match self.chunksize {
+                Some(_) => missing,
+                None => chunk.len().clamp(1, STRIDE).min(missing),
+            };
+            let before = chunk.len();
+            chunk.extend(self.items.by_ref().take(stride));
+            let is_over = chunk.len() < before + stride;
+            if is_over || chunk.len() == size || begun.elapsed() >= PATIENCE {
+                return chunk;
+            }
+        }
     }
 
     fn send(&mut self, arguments: Vec<A>, listener: Option<Listener>) -> Sent<R> {
@@ -585,18 +698,17 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         }
     }
 
-    /// How many items the next chunk has: as asked for, or so many that it takes about
-    /// [`CHUNK_TIME`], growing at most twofold, and leaving work for every worker.
-    fn next_size(&self) -> usize {
+    /// How many items the next chunk has: as asked for, or one at the call, or so many that it takes
+    /// about [`CHUNK_TIME`], growing at most twofold, and leaving work for every worker.
+    fn next_size(&self, reach: Reach) -> usize {
         if let Some(size) = self.chunksize {
             return size.min(self.buffersize);
         }
-        let Some(per_item) = self.pace.per_item() else {
+        let (Reach::Buffer, Some(per_item)) = (reach, self.pace.per_item()) else {
             return 1;
         };
         let fitting = CHUNK_TIME.as_nanos() / per_item.as_nanos().max(1);
-        let workers = self.executor.max_workers().max(1);
-        let share = self.buffersize / workers.saturating_mul(2);
+        let share = self.buffersize / (2 * self.workers);
         usize::try_from(fitting)
             .unwrap_or(usize::MAX)
             .min(self.last_chunk.saturating_mul(2))

@@ -142,7 +142,8 @@ impl MapOptions {
     }
 
     /// How many items travel in one message; never more than `buffersize`. An item's fate stays
-    /// its own. Without this, chunks grow from 1 as long as they take less than about 1 ms.
+    /// its own. A chunk is sent once all of it was pulled, however slow the source is. Without this,
+    /// chunks grow from 1 as long as to run them, and to pull them, takes less than about 1 ms.
     /// (`chunksize` of `Executor.map`)
     pub const fn chunksize(mut self, items: usize) -> Self {
         self.chunksize = Some(items);
@@ -151,6 +152,25 @@ impl MapOptions {
 
     /// How many inputs may be taken ahead of the result being read; without this, 1024 a worker
     /// and 64 MiB of encoded arguments. (`buffersize` of `Executor.map`)
+    ///
+    /// A source that waits for results of its own map, such as a queue that they feed, needs this: as
+    /// many items as it yields before it needs a result.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// # use std::sync::mpsc::channel;
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let (feed, source) = channel();
+    /// feed.send(1).ok();
+    /// let options = MapOptions::new().buffersize(1);
+    /// let mut last = 0;
+    /// for power in pool.map_with(options, |n: u32| 2 * n, source).take(10) {
+    ///     last = power?;
+    ///     feed.send(last).ok();
+    /// }
+    /// assert_eq!(last, 1024);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub const fn buffersize(mut self, items: usize) -> Self {
         self.buffersize = Some(items);
         self

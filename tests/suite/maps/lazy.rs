@@ -1,6 +1,9 @@
 //! How far a map reads its input ahead, and where it ends.
 
 use std::cell::Cell;
+use std::sync::mpsc::channel;
+use std::thread::sleep;
+use std::time::Duration;
 
 use concurrent_futures::Executor;
 use libtest_mimic::Trial;
@@ -16,6 +19,11 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         map_reads_no_further_than_its_buffer::<K>,
         map_unordered_reads_no_further_than_its_buffer::<K>,
         map_starts_at_the_call::<K>,
+        map_pulls_at_the_call_what_workers_can_begin::<K>,
+        map_of_a_slow_source_gives_what_has_come::<K>,
+        map_of_a_slow_source_misses_nothing::<K>,
+        map_of_a_source_that_becomes_slow_gives_what_has_come::<K>,
+        map_of_a_source_that_waits_for_results::<K>,
         map_knows_its_length::<K>,
         map_ends_for_good::<K>,
         map_of_a_hundred_thousand_items::<K>,
@@ -50,7 +58,7 @@ fn map_reads_no_further_than_its_buffer<K: Kind>() {
         let mut map = pool.map_with(options, double, counted(&pulled));
         for read in 0..100 {
             let ahead = pulled.get() - read;
-            assert!((1..=buffer).contains(&ahead), "{chunk} {buffer}: {ahead}");
+            assert!(ahead <= buffer, "{chunk} {buffer}: {ahead}");
             assert_eq!(map.next().unwrap().unwrap(), 2 * read as u64);
         }
     }
@@ -64,7 +72,7 @@ fn map_unordered_reads_no_further_than_its_buffer<K: Kind>() {
         let mut map = pool.map_unordered(options, double, counted(&pulled));
         for read in 0..100 {
             let ahead = pulled.get() - read;
-            assert!((1..=buffer).contains(&ahead), "{chunk} {buffer}: {ahead}");
+            assert!(ahead <= buffer, "{chunk} {buffer}: {ahead}");
             map.next().unwrap().1.unwrap();
         }
     }
@@ -77,6 +85,100 @@ fn map_starts_at_the_call<K: Kind>() {
     // Nothing was read of the map.
     beacon.await_lit();
     assert_eq!(map.count(), 1);
+}
+
+fn map_pulls_at_the_call_what_workers_can_begin<K: Kind>() {
+    let pool = K::pool(3);
+    let pulled = Cell::new(0);
+    let pulled_by = |map: &dyn Fn()| {
+        pulled.set(0);
+        map();
+        pulled.get()
+    };
+    let begun = [
+        pulled_by(&|| drop(pool.map(double, counted(&pulled)))),
+        pulled_by(&|| drop(pool.map_unordered(OPTIONS, double, counted(&pulled)))),
+        pulled_by(&|| drop(pool.map_with_context(|a: &u64, b| a + b, 1, counted(&pulled)))),
+    ];
+    assert_eq!(begun, [pool.max_workers(); 3]);
+}
+
+/// Fewer than that are pulled for the first result, unless the machine stands still for two seconds.
+const MANY: usize = 100;
+
+fn map_of_a_slow_source_gives_what_has_come<K: Kind>() {
+    let pool = K::pool(2);
+    let pulled = Cell::new(0);
+    let slow = || {
+        pulled.set(0);
+        let items = counted(&pulled).take(MANY);
+        items.inspect(|_| sleep(Duration::from_millis(20)))
+    };
+    let mut map = pool.map(double, slow());
+    assert_eq!(map.next().unwrap().unwrap(), 0);
+    assert!(pulled.get() < MANY, "all was pulled for the first result");
+    let mut map = pool.map_unordered(OPTIONS, double, slow());
+    map.next().unwrap().1.unwrap();
+    assert!(pulled.get() < MANY, "all was pulled for the first result");
+    let mut map = pool.map_with_context(|a: &u64, b| a + b, 1, slow());
+    assert_eq!(map.next().unwrap().unwrap(), 1);
+    assert!(pulled.get() < MANY, "all was pulled for the first result");
+}
+
+/// A pull takes so long that results are there before it, or are not.
+fn map_of_a_slow_source_misses_nothing<K: Kind>() {
+    let pool = K::pool(2);
+    for micros in [500, 1000, 2000] {
+        let slow = |n: &u64| sleep(Duration::from_micros(n % 3 * micros));
+        let items = || (0..60).inspect(slow);
+        assert_eq!(
+            pool.map(double, items()).map(Result::unwrap).sum::<u64>(),
+            3540
+        );
+        let unordered = pool.map_unordered(OPTIONS, double, items());
+        assert_eq!(
+            unordered.map(|(_, result)| result.unwrap()).sum::<u64>(),
+            3540
+        );
+    }
+}
+
+/// By then a chunk has hundreds of items: it is sent before it is full.
+fn map_of_a_source_that_becomes_slow_gives_what_has_come<K: Kind>() {
+    const QUICK: usize = 20_000;
+    let pool = K::pool(2);
+    let pulled = Cell::new(0);
+    let items = counted(&pulled).take(QUICK + MANY).inspect(|n| {
+        if *n >= QUICK as u64 {
+            sleep(Duration::from_millis(20));
+        }
+    });
+    let mut map = pool.map(double, items);
+    for n in 0..=QUICK as u64 {
+        assert_eq!(map.next().unwrap().unwrap(), 2 * n);
+    }
+    assert!(pulled.get() < QUICK + MANY, "all was pulled");
+}
+
+/// It is pulled once the results that were handed out are seen to, and no further than the buffer.
+fn map_of_a_source_that_waits_for_results<K: Kind>() {
+    let pool = K::pool(2);
+    for seeds in [1, 3] {
+        let options = OPTIONS.buffersize(seeds);
+        let (feed, fed) = channel();
+        (0..seeds as u64).for_each(|n| feed.send(n).unwrap());
+        let source = || std::iter::from_fn(|| fed.recv_timeout(Duration::from_secs(1)).ok());
+        let mut map = pool.map_with(options, |n: u64| n + 1, source());
+        for _ in 0..50 {
+            feed.send(map.next().unwrap().unwrap()).unwrap();
+        }
+        drop(map);
+        (0..seeds as u64).for_each(|n| feed.send(n).unwrap());
+        let mut map = pool.map_unordered(options, |n: u64| n + 1, source());
+        for _ in 0..50 {
+            feed.send(map.next().unwrap().1.unwrap()).unwrap();
+        }
+    }
 }
 
 fn map_knows_its_length<K: Kind>() {
