@@ -80,6 +80,8 @@ struct Outcomes<R> {
     alone: Vec<Option<Came<R>>>,
     /// Those that came together, and were not taken.
     runs: Vec<Run>,
+    /// How many bytes those that were decoded as they came were encoded in, since some were taken.
+    opened: u64,
     /// Who is to hear when an item's outcome has come, each under the key that removes it.
     watchers: Vec<(WatchKey, usize, Watcher)>,
     /// How many threads sleep until something comes.
@@ -94,6 +96,14 @@ enum Came<R> {
     Outcome(Outcome<R>),
     /// As an encoded result.
     Letter(Bytes),
+}
+
+/// Outcomes that were taken out of a batch.
+pub(crate) struct Taken<T> {
+    /// The outcomes, decoded.
+    pub(crate) outcomes: Vec<T>,
+    /// How many bytes they were encoded in, all together.
+    pub(crate) bytes: u64,
 }
 
 /// Encoded results of consecutive items: each two bytes that tell its length, then itself.
@@ -136,7 +146,14 @@ pub(crate) struct Pace {
     nanos_per_item: AtomicU64,
     /// Bytes encoded so far.
     encoded: AtomicU64,
+    /// Bytes of encoded results that have arrived so far.
+    arrived: AtomicU64,
+    /// About how many bytes a result has, plus 1: the largest of late; 0: none has arrived.
+    result_size: AtomicU64,
 }
+
+/// Of big results so many bytes are taken out together: they are in memory until they are read.
+const TOGETHER: u64 = 1 << 20;
 
 impl<R> Batch<R> {
     /// Outcomes of `len` items, with consecutive new names.
@@ -160,6 +177,7 @@ impl<R> Batch<R> {
                 settled: BitSet::new(len),
                 alone: Vec::new(),
                 runs: Vec::new(),
+                opened: 0,
                 watchers: Vec::new(),
                 sleepers: 0,
                 given: Manifest::default(),
@@ -232,37 +250,51 @@ impl<R> Batch<R> {
     }
 
     /// What has come from that item on, without a gap, decoded on this thread.
-    pub(crate) fn take_from(&self, index: usize) -> std::vec::IntoIter<Outcome<R>> {
+    pub(crate) fn take_from(&self, index: usize) -> Taken<Outcome<R>> {
         let mut outcomes = self.lock();
         if let Some(at) = outcomes.runs.iter().position(|run| run.first == index) {
             let run = outcomes.runs.swap_remove(at);
             drop(outcomes);
-            return self.open_run(&run).into_iter();
+            return Taken {
+                outcomes: self.open_run(&run),
+                bytes: run.size(),
+            };
         }
         let places = outcomes.alone.iter_mut().skip(index);
-        let taken: Vec<_> = places.map_while(Option::take).collect();
+        let mut letters = 0;
+        let taken = places.map_while(|place| {
+            let came = (letters < TOGETHER).then(|| place.take())??;
+            letters += came.size();
+            Some(came)
+        });
+        let taken: Vec<_> = taken.collect();
+        let bytes = letters + outcomes.take_opened(taken.len());
         drop(outcomes);
-        let taken: Vec<_> = taken.into_iter().map(|came| self.open(came)).collect();
-        taken.into_iter()
+        let outcomes = taken.into_iter().map(|came| self.open(came)).collect();
+        Taken { outcomes, bytes }
     }
 
     /// All that has come and was not taken, with indexes.
-    pub(crate) fn take_all(&self) -> Vec<(usize, Outcome<R>)> {
+    pub(crate) fn take_all(&self) -> Taken<(usize, Outcome<R>)> {
         let mut outcomes = self.lock();
         let places = outcomes.alone.iter_mut().enumerate();
         let alone: Vec<_> = places
             .filter_map(|(index, place)| Some((index, place.take()?)))
             .collect();
         let runs = std::mem::take(&mut outcomes.runs);
+        let opened = outcomes.take_opened(alone.len());
         drop(outcomes);
+        let bytes = opened
+            + alone.iter().map(|(_, came)| came.size()).sum::<u64>()
+            + runs.iter().map(Run::size).sum::<u64>();
         let alone = alone.into_iter();
-        let mut taken: Vec<_> = alone
+        let mut outcomes: Vec<_> = alone
             .map(|(index, came)| (index, self.open(came)))
             .collect();
         for run in runs {
-            taken.extend((run.first..).zip(self.open_run(&run)));
+            outcomes.extend((run.first..).zip(self.open_run(&run)));
         }
-        taken
+        Taken { outcomes, bytes }
     }
 
     /// Decodes a run, on this thread.
@@ -362,6 +394,7 @@ impl<R> Batch<R> {
             return before(Verdict::Late);
         }
         before(Verdict::Completed);
+        self.pace.note_results(1, value.len() as u64);
         self.lay_down(index, Came::Letter(value));
     }
 
@@ -466,6 +499,7 @@ impl<R: Send> Answers for Batch<R> {
     fn arrive(&self, run: Run) {
         let mut outcomes = self.lock();
         if outcomes.settled.insert(run.range()) {
+            self.pace.note_results(run.count, run.size());
             outcomes.runs.push(run);
             return self.tell(outcomes);
         }
@@ -478,8 +512,15 @@ impl<R: Send> Answers for Batch<R> {
     }
 
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+        let bytes = value.len() as u64;
         let outcome = self.decode(value);
-        self.settle(index, outcome, settled);
+        self.settle(index, outcome, |verdict| {
+            if verdict != Verdict::Late {
+                self.pace.note_results(1, bytes);
+                self.lock().opened += bytes;
+            }
+            settled(verdict);
+        });
     }
 
     fn fail(&self, index: usize, error: Error, settled: &mut dyn FnMut(Verdict)) {
@@ -505,6 +546,14 @@ impl<R> Outcomes<R> {
             || self.runs.iter().any(|run| run.range().contains(&index))
     }
 
+    /// How many bytes count as read with so many that come alone: all, or none with none.
+    fn take_opened(&mut self, taken: usize) -> u64 {
+        match taken {
+            0 => 0,
+            _ => std::mem::take(&mut self.opened),
+        }
+    }
+
     /// Those who watch what has come.
     fn take_watchers(&mut self) -> Vec<Watcher> {
         let mut taken = Vec::new();
@@ -520,7 +569,22 @@ impl<R> Outcomes<R> {
     }
 }
 
+impl<R> Came<R> {
+    /// How many bytes it is encoded in; 0: it is none any more.
+    fn size(&self) -> u64 {
+        match self {
+            Self::Outcome(_) => 0,
+            Self::Letter(value) => value.len() as u64,
+        }
+    }
+}
+
 impl Run {
+    /// How many bytes the results are encoded in.
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// The items.
     pub(crate) fn range(&self) -> Range<usize> {
         self.first..self.first.saturating_add(self.count)
@@ -602,6 +666,35 @@ impl Pace {
     pub(crate) fn note_bytes(&self, bytes: usize) {
         // ORDERING: Relaxed; as in `encoded`.
         self.encoded.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether items travel encoded: their results have a size, then.
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.encoded() > 0
+    }
+
+    /// Bytes of encoded results that have arrived so far.
+    pub(crate) fn arrived(&self) -> u64 {
+        // ORDERING: Relaxed; what was read of a batch, under its lock, was noted before.
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// About how many bytes a result has, if any has arrived.
+    pub(crate) fn result_size(&self) -> Option<u64> {
+        // ORDERING: Relaxed; an estimate.
+        self.result_size.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Notes that so many results are about to be laid down, encoded in so many bytes. What a result is
+    /// taken to have rises at once and falls slowly.
+    fn note_results(&self, count: usize, bytes: u64) {
+        // ORDERING: Relaxed; the batch's lock is taken after this, and before anybody reads them.
+        self.arrived.fetch_add(bytes, Ordering::Relaxed);
+        let size = bytes / (count.max(1) as u64);
+        let fallen = self.result_size().map_or(0, |before| before - before / 8);
+        // ORDERING: Relaxed; an estimate, and one that gets lost matters little.
+        self.result_size
+            .store(size.max(fallen) + 1, Ordering::Relaxed);
     }
 
     /// Notes that so many items took so long.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::batch::{Batch, Listener, Pace};
+use crate::batch::{Batch, Listener, Pace, Taken};
 use crate::deadlock::{self, Awaited};
 use crate::error::Error;
 use crate::executor::Executor;
@@ -52,6 +52,8 @@ pub struct Map<'a, A, R, It: Iterator<Item = A>> {
     at: usize,
     /// What has come of the first chunk from there on.
     ready: std::vec::IntoIter<Result<R, Error>>,
+    /// How many encoded bytes each of those counts for.
+    share: u64,
     /// How many items were sent and not read.
     ahead: usize,
     /// Whether results are still to be yielded.
@@ -73,8 +75,12 @@ pub struct MapUnordered<'a, A, R, It: Iterator<Item = A>> {
     gone: usize,
     /// How many items were sent and not read.
     ahead: usize,
-    /// What has come, with its index among all items, and its share of the memory budget.
-    ready: std::vec::IntoIter<(usize, Result<R, Error>, u64)>,
+    /// What has come, with its index among all items.
+    ready: std::vec::IntoIter<(usize, Result<R, Error>)>,
+    /// The weight of the argument of each of those.
+    weight: u64,
+    /// How many encoded bytes each of those counts for.
+    share: u64,
     /// Where chunks tell their number when something has come.
     news: (Sender<usize>, Receiver<usize>),
     /// Whether results are still to be yielded.
@@ -141,6 +147,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
             sent: VecDeque::new(),
             at: 0,
             ready: Vec::new().into_iter(),
+            share: 0,
             ahead: 0,
             stage: Stage::of(options),
         };
@@ -154,10 +161,11 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
             return;
         };
         let mut round = Round::new(reach);
-        while self.feed.has_room(self.ahead, &round)
-            && !(self.feed.is_slow(&round) && self.has_next())
-        {
-            let Some(sent) = self.feed.next_chunk(&mut round, || None) else {
+        while let Some(size) = self.feed.room(self.ahead, &round) {
+            if self.feed.is_slow(&round) && self.has_next() {
+                break;
+            }
+            let Some(sent) = self.feed.next_chunk(size, &mut round, || None) else {
                 break;
             };
             self.ahead += sent.batch.len();
@@ -177,13 +185,15 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         let result = match self.ready.next() {
             Some(result) => result,
             None => {
-                self.ready = front.batch.take_from(self.at);
+                let taken = front.batch.take_from(self.at);
+                self.share = self.feed.share(&taken);
+                self.ready = taken.outcomes.into_iter();
                 self.ready.next()?
             }
         };
         self.at += 1;
         self.ahead -= 1;
-        self.feed.weight -= front.weight;
+        self.feed.forget(front.weight, self.share);
         if self.at == front.batch.len() {
             self.at = 0;
             self.sent.pop_front();
@@ -234,7 +244,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
         if let Some(error) = self.stage.take_refusal() {
             return Some(Err(error));
         }
-        if self.ready.len() == 0 {
+        if self.at == 0 {
             self.refill(Reach::Buffer);
         }
         if self.ahead == 0 {
@@ -296,6 +306,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
             gone: 0,
             ahead: 0,
             ready: Vec::new().into_iter(),
+            weight: 0,
+            share: 0,
             news: unbounded(),
             stage: Stage::of(options),
         };
@@ -309,12 +321,13 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
             return;
         };
         let mut round = Round::new(reach);
-        while self.feed.has_room(self.ahead, &round)
-            && !(self.feed.is_slow(&round) && self.has_next())
-        {
+        while let Some(size) = self.feed.room(self.ahead, &round) {
+            if self.feed.is_slow(&round) && self.has_next() {
+                break;
+            }
             let number = self.gone + self.sent.len();
             let listen = || Some(telling(number, &self.news.0));
-            let Some(sent) = self.feed.next_chunk(&mut round, listen) else {
+            let Some(sent) = self.feed.next_chunk(size, &mut round, listen) else {
                 break;
             };
             self.ahead += sent.batch.len();
@@ -351,11 +364,11 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         let Some(sent) = place else {
             return;
         };
-        let taken: Vec<_> = sent
-            .batch
-            .take_all()
-            .into_iter()
-            .map(|(index, result)| (sent.first + index, result, sent.weight))
+        let taken = sent.batch.take_all();
+        (self.weight, self.share) = (sent.weight, self.feed.share(&taken));
+        let outcomes = taken.outcomes.into_iter();
+        let taken: Vec<_> = outcomes
+            .map(|(index, result)| (sent.first + index, result))
             .collect();
         sent.unread -= taken.len();
         if sent.unread == 0 {
@@ -413,7 +426,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
         if self.ahead == 0 {
             return None;
         }
-        let (index, result, weight) = loop {
+        let (index, result) = loop {
             if let Some(next) = self.ready.next() {
                 break next;
             }
@@ -424,7 +437,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
             }
         };
         self.ahead -= 1;
-        self.feed.weight -= weight;
+        self.feed.forget(self.weight, self.share);
         Some((index, result))
     }
 
@@ -483,7 +496,7 @@ struct Sent<R> {
     first: usize,
     /// How many of its outcomes were not read.
     unread: usize,
-    /// An item's share of the memory budget, in bytes, at least 1.
+    /// What an item's argument counts for in the memory budget, in bytes, at least 1.
     weight: u64,
 }
 
@@ -510,14 +523,16 @@ struct Feed<'a, A, R, It: Iterator<Item = A>> {
     chunksize: Option<usize>,
     /// Size of the last chunk, if it was not one of those at the call.
     last_chunk: usize,
-    /// How long the last chunk took to pull.
-    last_pull: Duration,
+    /// How long the last chunk took to pull and send.
+    last_took: Duration,
     /// Items that may be ahead of the reader.
     buffersize: usize,
     /// Whether the memory budget applies too.
     budget: Option<u64>,
-    /// What is ahead of the reader, in the budget's terms.
+    /// The weight of the arguments of items that are ahead of the reader.
     weight: u64,
+    /// Bytes of encoded results that were read so far.
+    read: u64,
     /// Items pulled so far.
     pulled: usize,
     /// When the map times out.
@@ -539,8 +554,8 @@ struct Round {
     reach: Reach,
     /// How many chunks it has sent.
     sent: usize,
-    /// When its first pull began; `None` before that.
-    begun: Option<Instant>,
+    /// When its first pull began, and when its last chunk was sent; `None` before that.
+    span: Option<(Instant, Instant)>,
 }
 
 impl Round {
@@ -549,17 +564,19 @@ impl Round {
         Self {
             reach,
             sent: 0,
-            begun: None,
+            span: None,
         }
     }
 }
 
 /// Inputs ahead of the reader, for each worker.
 const BUFFER_PER_WORKER: usize = 1024;
-/// Encoded inputs ahead of the reader, in bytes.
+/// Encoded inputs and results ahead of the reader, in bytes.
 const BUDGET: u64 = 64 << 20;
-/// What an adaptive chunk should take.
-const CHUNK_TIME: Duration = Duration::from_millis(1);
+/// Items ahead of the reader while it is not known how big an encoded result is.
+const UNMEASURED: usize = 64;
+/// What an adaptive chunk should take, in nanoseconds.
+const CHUNK_NANOS: u64 = 1_000_000;
 /// The largest adaptive chunk.
 const MAX_CHUNK: usize = 4096;
 /// From then on pulls are slow: they keep results from the reader for longer than it notices.
@@ -610,55 +627,102 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             pace: Arc::default(),
             chunksize: options.chunksize,
             last_chunk: 0,
-            last_pull: Duration::ZERO,
+            last_took: Duration::ZERO,
             buffersize: options.buffersize.unwrap_or(workers * BUFFER_PER_WORKER),
             budget: options.buffersize.is_none().then_some(BUDGET),
             weight: 0,
+            read: 0,
             pulled: 0,
             deadline: options.timeout.and_then(|t| Instant::now().checked_add(t)),
         }
     }
 
-    /// Whether another chunk may be sent where `ahead` items were sent and not read.
-    fn has_room(&self, ahead: usize, round: &Round) -> bool {
+    /// How many items the next chunk may have where `ahead` were sent and not read; `None`: there is no
+    /// room for one.
+    fn room(&self, ahead: usize, round: &Round) -> Option<usize> {
         if round.reach == Reach::Workers && round.sent == self.workers {
-            return false;
+            return None;
         }
         let size = self.next_size(round.reach);
-        ahead == 0
-            || (ahead.saturating_add(size) <= self.buffersize
-                && self.budget.is_none_or(|b| self.weight < b))
+        let unread = self.pace.arrived().saturating_sub(self.read);
+        let has_room = ahead == 0
+            || (self.budget.is_none_or(|b| self.weight + unread < b)
+                && ahead.saturating_add(size) <= self.window(size));
+        has_room.then_some(size)
+    }
+
+    /// How many items, in chunks of so many, may be ahead of the reader: so many that the budget has
+    /// room for their results, but one chunk for each worker at least.
+    fn window(&self, size: usize) -> usize {
+        let Some(budget) = self.budget else {
+            return self.buffersize;
+        };
+        let fitting = match self.pace.result_size() {
+            Some(bytes) => {
+                let room = budget.saturating_sub(self.weight) / bytes.max(1);
+                usize::try_from(room).unwrap_or(usize::MAX)
+            }
+            None if self.pace.is_encoded() => UNMEASURED,
+            None => usize::MAX,
+        };
+        fitting
+            .max(self.workers.saturating_mul(size))
+            .min(self.buffersize)
+    }
+
+    /// What each of some outcomes that were taken counts for.
+    fn share<T>(&mut self, taken: &Taken<T>) -> u64 {
+        if taken.bytes == 0 {
+            return 0;
+        }
+        let count = taken.outcomes.len().max(1) as u64;
+        // What is left over counts no more.
+        self.read += taken.bytes % count;
+        taken.bytes / count
+    }
+
+    /// An item was read.
+    fn forget(&mut self, weight: u64, share: u64) {
+        self.weight -= weight;
+        self.read += share;
     }
 
     /// Whether a result that is there is to be handed out before the source is pulled again.
     fn is_slow(&self, round: &Round) -> bool {
-        self.last_pull >= PATIENCE || round.begun.is_some_and(|begun| begun.elapsed() >= PATIENCE)
+        let so_far = round.span.map(|(begun, last)| last - begun);
+        self.last_took.max(so_far.unwrap_or_default()) >= PATIENCE
     }
 
-    /// Sends the next chunk; `None`: there are no more items.
+    /// Sends a chunk of that size; `None`: there are no more items.
     fn next_chunk(
         &mut self,
+        size: usize,
         round: &mut Round,
         listen: impl FnOnce() -> Option<Listener>,
     ) -> Option<Sent<R>> {
-        let begun = Instant::now();
-        let chunk = self.pull(self.next_size(round.reach), begun);
-        self.last_pull = begun.elapsed();
+        let (begun, last) = *round.span.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, now)
+        });
+        let chunk = self.pull(size, last);
         if chunk.is_empty() {
             return None;
         }
         if round.reach == Reach::Buffer {
             self.last_chunk = chunk.len();
         }
-        round.begun.get_or_insert(begun);
         round.sent += 1;
-        Some(self.send(chunk, listen()))
+        let sent = self.send(chunk, listen());
+        let now = Instant::now();
+        self.last_took = now - last;
+        round.span = Some((begun, now));
+        Some(sent)
     }
 
     /// At most so many items; fewer where there are no more, or where they take long and it was not
     /// the user who asked for so many.
     fn pull(&mut self, size: usize, begun: Instant) -> Vec<A> {
-        let mut chunk = Vec::new();
+        let mut chunk = Vec::with_capacity(size.min(self.items.size_hint().0));
         loop {
             let missing = size - chunk.len();
             let stride = match self.chunksize {
@@ -699,7 +763,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     }
 
     /// How many items the next chunk has: as asked for, or one at the call, or so many that it takes
-    /// about [`CHUNK_TIME`], growing at most twofold, and leaving work for every worker.
+    /// about [`CHUNK_NANOS`], growing at most twofold, and leaving work for every worker.
     fn next_size(&self, reach: Reach) -> usize {
         if let Some(size) = self.chunksize {
             return size.min(self.buffersize);
@@ -707,8 +771,9 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         let (Reach::Buffer, Some(per_item)) = (reach, self.pace.per_item()) else {
             return 1;
         };
-        let fitting = CHUNK_TIME.as_nanos() / per_item.as_nanos().max(1);
-        let share = self.buffersize / (2 * self.workers);
+        let nanos = u64::try_from(per_item.as_nanos()).unwrap_or(u64::MAX);
+        let fitting = CHUNK_NANOS / nanos.max(1);
+        let share = self.window(1) / (2 * self.workers);
         usize::try_from(fitting)
             .unwrap_or(usize::MAX)
             .min(self.last_chunk.saturating_mul(2))

@@ -131,7 +131,7 @@ pub struct MapOptions {
 }
 
 impl MapOptions {
-    /// Adaptive chunks, 1024 inputs a worker ahead, no limit.
+    /// Adaptive chunks, 1024 inputs a worker and 64 MiB ahead, no time limit.
     pub const fn new() -> Self {
         Self {
             chunksize: None,
@@ -150,8 +150,12 @@ impl MapOptions {
         self
     }
 
-    /// How many inputs may be taken ahead of the result being read; without this, 1024 a worker
-    /// and 64 MiB of encoded arguments. (`buffersize` of `Executor.map`)
+    /// How many inputs may be taken ahead of the result being read. (`buffersize` of `Executor.map`)
+    ///
+    /// Without this, 1024 a worker, and in a process pool no more while encoded arguments under way and
+    /// encoded results that nobody has read are 64 MiB or more together; what is to come is taken to be
+    /// as big as what came of late, but each worker gets an item. Values on threads have no encoded size:
+    /// where they are big and the reader is slow, this bounds them.
     ///
     /// A source that waits for results of its own map, such as a queue that they feed, needs this: as
     /// many items as it yields before it needs a result.

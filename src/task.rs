@@ -856,6 +856,7 @@ fn pack_items<A: Payload>(
     let is_number = plain::is_number::<A>() && codec::check_size(size_of::<A>(), limit).is_ok();
     while let Some((index, argument)) = items.pop_front() {
         packing.at = index;
+        packing.bytes += 2; // its length
         if let (true, None, Some(bytes)) = (is_number, prefix, plain::bytes_of(&argument)) {
             packing.bytes += packing.packer.add_few(index, packing.room, bytes)?;
             continue;

@@ -458,6 +458,14 @@ pub(crate) enum Source<'a> {
 }
 
 impl Source<'_> {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Lent(bytes) => bytes.len(),
+            Self::Given(bytes) => bytes.len(),
+        }
+    }
+
     /// To keep, a copy if need be.
     pub(crate) fn into_bytes(self) -> Bytes {
         match self {

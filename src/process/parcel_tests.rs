@@ -112,7 +112,7 @@ fn what_is_dropped_is_cancelled_once() {
         .reply
         .fail(Error::ShutDown, &mut |it| verdicts.push(it));
     assert_eq!(verdicts, [Verdict::Failed]);
-    let outcomes = batch.take_all();
+    let outcomes = batch.take_all().outcomes;
     assert!(matches!(outcomes[0], (0, Err(Error::ShutDown))));
     assert!(matches!(
         outcomes[1..],

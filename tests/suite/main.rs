@@ -61,6 +61,7 @@ fn main() {
         maps::pools::<Threads>(),
         maps::pools::<Processes>(),
         maps::threads(),
+        maps::processes(),
         fates::matrix(),
         fates::pools::<Threads>(),
         fates::pools::<Processes>(),

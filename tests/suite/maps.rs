@@ -43,6 +43,11 @@ pub fn pools<K: Kind>() -> Vec<Trial> {
     own.into_iter().chain(ends::pools::<K>()).collect()
 }
 
+/// What only processes do.
+pub fn processes() -> Vec<Trial> {
+    lazy::processes()
+}
+
 /// What only threads do.
 pub fn threads() -> Vec<Trial> {
     trials![Threads::NAME; closures_map_too]

@@ -5,13 +5,21 @@ use std::sync::mpsc::channel;
 use std::thread::sleep;
 use std::time::Duration;
 
-use concurrent_futures::Executor;
+use concurrent_futures::{Executor, ProcessPoolExecutor};
 use libtest_mimic::Trial;
 
 use super::OPTIONS;
 use crate::support::gate::{Beacon, Lamp};
 use crate::support::tasks::double;
-use crate::support::{Kind, trials};
+use crate::support::{Kind, LONG, Processes, trials};
+
+/// What only processes do: their results have a size.
+pub fn processes() -> Vec<Trial> {
+    trials![Processes::NAME;
+        map_of_big_results_reads_no_further_than_the_budget,
+        map_unordered_of_big_results_reads_no_further_than_the_budget,
+    ]
+}
 
 pub fn everywhere<K: Kind>() -> Vec<Trial> {
     trials![K::NAME;
@@ -226,4 +234,37 @@ fn map_unordered_of_a_hundred_thousand_items<K: Kind>() {
     let map = pool.map_unordered(OPTIONS, double, 0..100_000);
     let sum: u64 = map.map(|(_, result)| result.unwrap()).sum();
     assert_eq!(sum, 9_999_900_000);
+}
+
+/// Results of 1 MiB, of which the budget is 64.
+fn mebibyte(n: u64) -> Vec<u8> {
+    vec![n as u8; 1 << 20]
+}
+
+/// Those that the budget allows, and some.
+const FEW: usize = 80;
+
+/// By way of shared memory, and over sockets.
+fn map_of_big_results_reads_no_further_than_the_budget() {
+    let builder = ProcessPoolExecutor::builder().max_workers(2);
+    let over_sockets = builder.task_timeout(LONG).build().unwrap();
+    for pool in [Processes::pool(2), over_sockets] {
+        let pulled = Cell::new(0);
+        let mut map = pool.map(mebibyte, counted(&pulled));
+        for read in 0..200 {
+            assert!(pulled.get() - read < FEW, "{} at {read}", pulled.get());
+            assert_eq!(map.next().unwrap().unwrap()[0], read as u8);
+        }
+    }
+}
+
+fn map_unordered_of_big_results_reads_no_further_than_the_budget() {
+    let pool = Processes::pool(2);
+    let pulled = Cell::new(0);
+    let mut map = pool.map_unordered(OPTIONS, mebibyte, counted(&pulled));
+    for read in 0..200 {
+        assert!(pulled.get() - read < FEW, "{} at {read}", pulled.get());
+        let (index, result) = map.next().unwrap();
+        assert_eq!(result.unwrap()[0], index as u8);
+    }
 }
