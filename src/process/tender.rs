@@ -8,6 +8,7 @@ use crate::footing::Footing;
 use crate::owner::{Help, Wait};
 use crate::process::board::Board;
 use crate::process::sys;
+use crate::stack;
 use crate::state::WatchKey;
 use crate::sync::ABOUT_A_WAKE_UP;
 
@@ -212,7 +213,11 @@ impl Tender {
         };
         let name = "outcome tender".to_owned();
         // Without a thread, those who wait bring in what they can; the next call tries again.
-        if let Ok(thread) = thread::Builder::new().name(name).spawn(tend) {
+        if let Ok(thread) = thread::Builder::new()
+            .name(name)
+            .stack_size(stack::size())
+            .spawn(tend)
+        {
             orders.id = Some(thread.thread().id());
             orders.thread = Some(thread);
         }
