@@ -124,8 +124,10 @@ struct State {
     failures: u32,
     /// Starts that were interrupted since the last that was not.
     interruptions: u32,
-    /// Workers lost in a row that had begun nothing.
+    /// Workers lost in a row that had begun nothing, while no other worker ended a task either.
     barren: u32,
+    /// How many tasks had ended when the last of them was lost.
+    ended_at_barren: u64,
     /// Workers lost and not replaced so far.
     lost: usize,
     /// How many callers of `warm_up` wait for all workers.
@@ -218,6 +220,7 @@ impl<W: Work> Crew<W> {
                 failures: 0,
                 interruptions: 0,
                 barren: 0,
+                ended_at_barren: 0,
                 lost: 0,
                 warming: 0,
                 searchers: 0,
@@ -451,12 +454,21 @@ impl<W: Work> Crew<W> {
         if self.origin.is_elsewhere() {
             return Stats::default();
         }
-        let state = self.lock();
+        self.stats_in(&self.lock())
+    }
+
+    fn stats_in(&self, state: &State) -> Stats {
         let stats = state.roster.stats(&self.backlog);
         match &self.shelf {
             Some(shelf) => shelf.load().added_to(stats),
             None => stats,
         }
+    }
+
+    /// How many tasks have ended so far, with a value or an error.
+    fn ended(&self, state: &State) -> u64 {
+        let stats = self.stats_in(state);
+        stats.completed + stats.failed
     }
 
     /// A task was cancelled before it began.

@@ -372,10 +372,14 @@ impl<W: Work> Post<W> {
         self.watch.borrow_mut().worker_ended(WorkerEnd::Lost);
         let mut state = self.crew.lock();
         state.lost += 1;
-        state.barren = match tenure {
-            Tenure::Productive => 0,
-            Tenure::Barren => state.barren + 1,
+        let ended = self.crew.ended(&state);
+        let is_in_a_row = tenure == Tenure::Barren && ended == state.ended_at_barren;
+        state.barren = match (tenure, is_in_a_row) {
+            (Tenure::Productive, _) => 0,
+            (Tenure::Barren, false) => 1,
+            (Tenure::Barren, true) => state.barren + 1,
         };
+        state.ended_at_barren = ended;
         if state.barren >= MAX_BARREN {
             drop(state);
             let words = format!(

@@ -66,6 +66,8 @@ pub(crate) struct Ledger {
     helped: AtomicU64,
     /// Whether workers that find nothing are to leave.
     is_closing: AtomicBool,
+    /// Whether what had not begun was taken out for good: nothing is to begin any more.
+    is_cleared: AtomicBool,
     /// When the shared memory is to be looked through.
     watch: Watch,
     /// Who is asked for more when there is room.
@@ -126,6 +128,7 @@ impl Ledger {
             hooked: AtomicUsize::new(0),
             helped: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
+            is_cleared: AtomicBool::new(false),
             watch: Watch::new(),
             crew: OnceLock::new(),
             killer: OnceLock::new(),
@@ -168,6 +171,12 @@ impl Ledger {
     pub(crate) fn is_closing(&self) -> bool {
         // ORDERING: Relaxed; said before workers are told.
         self.is_closing.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is to begin any more. Under the books' lock.
+    fn is_cleared(&self) -> bool {
+        // ORDERING: Relaxed; read and written under the lock.
+        self.is_cleared.load(Ordering::Relaxed)
     }
 
     // ---- outcomes ----------------------------------------------------------------------------
@@ -869,6 +878,8 @@ impl Shelf<Requests> for Ledger {
 
     fn clear(&self) -> Vec<Box<dyn Removed>> {
         let mut books = self.lock();
+        // ORDERING: Relaxed; read and written under the lock.
+        self.is_cleared.store(true, Ordering::Relaxed);
         let mut taken = Vec::new();
         for slot in 0..books.records.len() {
             self.take_back(&mut books, slot, &mut taken);

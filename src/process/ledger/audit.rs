@@ -13,7 +13,7 @@
 //!    [`Error::MemoryCorrupted`].
 //! 4. Else nobody has begun it, and its argument cannot have been written by workers: it is published again.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::Ledger;
@@ -126,8 +126,9 @@ impl Ledger {
             }
         }
         let overdue = self.find_overdue(&mut books);
-        drop(books);
+        // Under the lock: what is found from here on is noted afterwards.
         self.watch.note(&findings);
+        drop(books);
         if findings.is_any_suspect {
             self.tender.call();
         }
@@ -269,6 +270,9 @@ impl Ledger {
 
     /// Puts what nobody has begun, and was withdrawn, where workers find it.
     fn publish_again(&self, books: &mut Books, slot: usize, findings: &mut Findings) {
+        if self.is_cleared() {
+            return findings.arrivals.extend(self.cancel_unbegun(books, slot));
+        }
         let Some(record) = &mut books.records[slot] else {
             return;
         };
@@ -280,6 +284,28 @@ impl Ledger {
             }
             // It stays withdrawn, and is looked at again.
             Publish::Full => findings.is_any_suspect = true,
+        }
+    }
+
+    /// Ends what nobody has begun, and nobody is to begin any more.
+    pub(super) fn cancel_unbegun(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
+        match &books.records[slot].as_ref()?.work {
+            Posted::Task { .. } => {
+                let reply = self.remove_begun(books, slot)?;
+                Some(books.arrival(reply, Encoded::Killed))
+            }
+            Posted::Parcel { .. } => {
+                let Posted::Parcel { parcel, .. } = self.remove(books, slot)?.work else {
+                    return None;
+                };
+                Some(Arrival::Items {
+                    answers: Arc::clone(&parcel.answers),
+                    pieces: Vec::new(),
+                    // The crew cancels it.
+                    rest: Some(parcel),
+                })
+            }
+            Posted::Ticket(_) => None,
         }
     }
 
@@ -344,7 +370,7 @@ fn is_task(books: &Books, slot: usize) -> bool {
     record.is_some_and(Record::is_task)
 }
 
-fn is_ticket(books: &Books, slot: usize) -> bool {
+pub(super) fn is_ticket(books: &Books, slot: usize) -> bool {
     let record = books.records[slot].as_ref();
     record.is_some_and(|record| matches!(record.work, Posted::Ticket(_)))
 }

@@ -1,6 +1,7 @@
 //! What dead workers leave on the board.
 
 use super::Ledger;
+use super::audit::is_ticket;
 use super::books::{Arrival, Books, Posted, Record, Taken, Worker};
 use crate::backlog::Work;
 use crate::error::{Error, ProcessEnd, Suspect};
@@ -58,6 +59,10 @@ impl Ledger {
             match remains {
                 Remains::None => {
                     is_any_suspect |= books.suspects.contains_key(&slot);
+                    continue;
+                }
+                Remains::Claimed if self.is_cleared() && !is_ticket(&books, slot) => {
+                    arrivals.extend(self.cancel_unbegun(&mut books, slot));
                     continue;
                 }
                 Remains::Claimed if self.publish_unbegun(&mut books, slot, worker) => continue,

@@ -23,7 +23,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// The sockets that this process has open.
-fn sockets() -> Vec<RawFd> {
+pub fn sockets() -> Vec<RawFd> {
     let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let is_socket = |path: &std::path::PathBuf| {
         fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))

@@ -19,6 +19,8 @@ pub fn trials() -> Vec<Trial> {
         starts_that_are_killed_from_outside_are_tried_again,
         another_program_in_place_of_this_one_breaks_the_pool,
         a_worker_that_is_never_ready_breaks_the_pool,
+        workers_that_end_before_they_begin_anything_break_the_pool,
+        workers_that_begin_a_task_each_break_nothing,
     ]
 }
 
@@ -123,4 +125,42 @@ fn a_worker_that_is_never_ready_breaks_the_pool() {
     let pool = builder().start_timeout(limit);
     let pool = pool.initializer(initializer, ()).build();
     assert_breaks(&pool.unwrap(), &["not ready after 50ms"]);
+}
+
+/// Has the worker find, once it is ready, that the program is gone; it then leaves. Notes that it was there.
+fn hear_no_more(path: PathBuf) {
+    let mut calls = fs::File::options().append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut calls, b".").unwrap();
+    for fd in super::links::sockets() {
+        // SAFETY: no memory is touched.
+        unsafe { libc::shutdown(fd, libc::SHUT_RD) };
+    }
+}
+
+/// It is no storm of starts, nor does it go on for ever.
+fn workers_that_end_before_they_begin_anything_break_the_pool() {
+    let calls = Calls::new("barren");
+    let builder = ProcessPoolExecutor::builder().max_workers(1);
+    let pool = builder.initializer(hear_no_more, calls.0.clone());
+    let pool = pool.build().unwrap();
+    let mut future = pool.submit(double, 1);
+    let outcome = future.result_timeout(Duration::from_secs(20));
+    let Err(concurrent_futures::Error::BrokenPool(reason)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(reason.as_str().contains("20 workers in a row"), "{reason}");
+    assert_eq!(calls.count(), 20);
+    assert_eq!(pool.stats().worker_restarts, 19);
+}
+
+/// Each costs what it ran, however many there are.
+fn workers_that_begin_a_task_each_break_nothing() {
+    let pool = Processes::pool(1);
+    for n in 0..30 {
+        let fatal = pool.submit(|n: i32| -> u8 { std::process::exit(n) }, n % 2);
+        let Err(concurrent_futures::Error::WorkerDied(_)) = fatal.result() else {
+            panic!("{n}: it ends its worker")
+        };
+    }
+    assert_works(&pool);
 }
