@@ -53,14 +53,12 @@ impl SharedFile {
         self.0.try_clone()
     }
 
-    /// Maps a part, which begins at a page. What can be written there, copies of the process that are forked
-    /// without exec do not have.
+    /// Maps a part, which begins at a page. Copies of the process that are forked without exec do not have the
+    /// mapping.
     pub(crate) fn map(&self, from: u64, bytes: usize, access: Access) -> io::Result<Mapping> {
         let mapping = Mapping::reserve(bytes, Some(Origin::here()))?;
         sys::map_shared(mapping.place, self.0.as_fd(), from, bytes, access)?;
-        if access == Access::ReadWrite {
-            sys::keep_from_forks(mapping.place, mapping.bytes);
-        }
+        sys::keep_from_forks(mapping.place, mapping.bytes);
         if bytes >= sys::HUGE {
             sys::prefer_huge_pages_in(mapping.place, mapping.bytes);
         }

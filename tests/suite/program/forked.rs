@@ -12,6 +12,7 @@ pub fn trials() -> Vec<Trial> {
         a_program_forks_without_exec,
         a_program_forks_and_its_copy_waits_for_nothing,
         a_program_forks_while_big_results_wait,
+        a_copy_that_drops_a_pool_keeps_what_lies_where_its_memory_was,
     ]
 }
 
@@ -99,4 +100,39 @@ fn a_program_forks_while_big_results_wait() {
     }
     let back = pool.submit(|bytes: Vec<u8>| bytes, vec![7; 10_000]);
     assert_eq!(back.result().unwrap(), vec![7; 10_000]);
+}
+
+/// Where shared memory of pools is mapped.
+fn shared_memory() -> Vec<usize> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let ours = maps.lines().filter(|line| {
+        line.contains("concurrent-futures board") || line.contains("concurrent-futures depot")
+    });
+    ours.map(|line| {
+        let start = line.split('-').next().unwrap();
+        usize::from_str_radix(start, 16).unwrap()
+    })
+    .collect()
+}
+
+/// The copy does not have it, and may have something else there.
+fn a_copy_that_drops_a_pool_keeps_what_lies_where_its_memory_was() {
+    let unused = Processes::pool(2);
+    let used = Processes::pool(2);
+    let bytes = used.submit(|bytes: Vec<u8>| bytes, vec![7; 100_000]);
+    assert_eq!(bytes.result().unwrap().len(), 100_000);
+    used.shutdown(Shutdown::wait());
+    let mut pools = Some((unused, used));
+    let places = shared_memory();
+    assert!(places.len() >= 6, "{places:x?}");
+    let content = in_a_copy(|| {
+        assert_eq!(shared_memory(), [0_usize; 0]);
+        let own: Vec<*mut u8> = places.iter().map(|place| os::map_at(*place)).collect();
+        // SAFETY: a page was mapped there, of this process alone.
+        own.iter().for_each(|place| unsafe { place.write(7) });
+        drop(pools.take());
+        // SAFETY: as above; if it is not there any more, that ends the copy.
+        own.iter().all(|place| unsafe { place.read() } == 7)
+    });
+    assert!(content);
 }

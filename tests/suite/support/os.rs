@@ -374,3 +374,19 @@ fn memory(what: &str) -> u64 {
     let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
     kibibytes.parse::<u64>().unwrap() << 10
 }
+
+/// Maps a page at an address where nothing is.
+pub fn map_at(address: usize) -> *mut u8 {
+    let wanted: *mut libc::c_void = std::ptr::with_exposed_provenance_mut(address);
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: nothing is replaced: where something is, the call fails.
+    let place = unsafe { libc::mmap(wanted, 4096, protection, flags, -1, 0) };
+    assert_eq!(
+        place,
+        wanted,
+        "{address:x}: {}",
+        std::io::Error::last_os_error()
+    );
+    place.cast()
+}
