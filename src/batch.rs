@@ -131,7 +131,7 @@ pub(crate) trait Answers: Send + Sync {
     fn is_hooked(&self) -> bool;
     /// Results have come. Those of items that have an outcome, or do not exist, are dropped.
     fn arrive(&self, run: Run);
-    /// An item's result has come, alone, to be decoded by who reads it. It is dropped as in `arrive`.
+    /// An item's result has come, alone, to be decoded by the reader. It is dropped as in `arrive`.
     fn arrive_alone(&self, index: usize, value: Bytes, settled: &mut dyn FnMut(Verdict));
     /// An item's result has come, alone, and is decoded now.
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict));

@@ -98,7 +98,7 @@ pub(crate) trait Open: Send + Sync {
     fn open(&self);
 }
 
-/// Who is to hear of an outcome that has arrived; `deliver` tells them.
+/// The listeners of an outcome that has arrived; `deliver` tells them.
 #[must_use]
 pub(crate) struct News {
     /// Those who wait for it.
@@ -271,7 +271,7 @@ impl<T> Future<T> {
         let remains = match self.contract.recall() {
             Recall::Recalled(remains) => Some(remains),
             Recall::Elsewhere => {
-                // Whoever holds it back may hand it to a process pool later, where nobody looks at
+                // An executor that holds it back may hand it to a process pool later, where nobody looks at
                 // the cell before it runs.
                 self.contract.owner.cancel();
                 None

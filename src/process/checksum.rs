@@ -47,7 +47,7 @@ impl Key {
         Self { first, step, words }
     }
 
-    /// Makes a number that only those who have the key can read, and that no accident makes: the inverse
+    /// Makes a number that only processes with the key can read, and that no accident makes: the inverse
     /// is itself.
     #[inline]
     pub(crate) fn mask(&self, number: u64) -> u64 {

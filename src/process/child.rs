@@ -42,7 +42,7 @@ const KEPT_IDLE: Duration = Duration::from_secs(1);
 const KILLED: Duration = Duration::from_secs(1);
 
 /// What a worker exits with when it cannot serve.
-const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
+pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 
 /// Makes this program one whose processes can be workers: the first statement of `main`.
 ///

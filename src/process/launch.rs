@@ -567,7 +567,7 @@ fn initializer_fault(fault: &Fault) -> String {
 }
 
 /// Whether a process was ended by what others send, not by what it does itself.
-fn from_outside(end: ProcessEnd) -> bool {
+pub(crate) fn from_outside(end: ProcessEnd) -> bool {
     const OUTSIDE: [i32; 5] = [
         libc::SIGKILL,
         libc::SIGTERM,

@@ -717,7 +717,7 @@ impl Store for Ledger {
     }
 
     fn need(&self) -> Need {
-        // ORDERING: Relaxed, all; who changes them calls the tender afterwards.
+        // ORDERING: Relaxed, all; a thread that changes them calls the tender afterwards.
         if self.hooked.load(Ordering::Relaxed) > 0
             || self.is_closing.load(Ordering::Relaxed)
             || self.watch.is_suspicious()

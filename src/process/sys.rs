@@ -422,7 +422,7 @@ pub(crate) fn map_shared(
     map_over(reserved, file, from, bytes, access, libc::MAP_SHARED)
 }
 
-/// Maps a constant file for reading, in place of reserved addresses. All who do share the memory: a
+/// Maps a constant file for reading, in place of reserved addresses. All processes that do share the memory: a
 /// private mapping differs from a shared one in what is written, and kernels before 6.7 refuse the
 /// latter.
 pub(crate) fn map_constant(

@@ -19,7 +19,7 @@
 //! ended, while the ring needs `tail - head` to stay below its length.
 //!
 //! *Stray writes.* A task may write where it should not, and the memory that its worker can write is then
-//! any bytes. Who writes what stands in [`layout`]; on it rests what follows.
+//! any bytes. Which process writes what stands in [`layout`]; on it rests what follows.
 //! - What the program publishes cannot be written by workers. A worker checks all the same that what it
 //!   claims is what was published there, by its checksum and its place, before it calls anything.
 //! - Outcomes lie in a part of the one worker that writes them, with a checksum; one that does not fit is
@@ -357,7 +357,7 @@ impl Progress {
 fn load_acquire(word: &AtomicU64) -> u64 {
     // ORDERING: Relaxed, as no other order is promised to work on read-only memory.
     let value = word.load(Ordering::Relaxed);
-    // ORDERING: Acquire, from the release of who stored it.
+    // ORDERING: Acquire, from the store that released it.
     fence(Ordering::Acquire);
     value
 }

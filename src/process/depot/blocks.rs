@@ -198,7 +198,7 @@ pub(crate) struct Blocks {
     memory: Mutex<Option<Arc<SharedFile>>>,
     /// How much there is of it.
     plan: Plan,
-    /// Who writes what.
+    /// Which stores this process writes.
     side: Side,
     /// Holds the [`Words`] of the workers' stores.
     words: Mapping,

@@ -14,7 +14,7 @@
 //! sparse), and stays warm until its writer was idle for a while: the program for its own stores, a
 //! worker for its own.
 //!
-//! Who has a block to himself has a [`Lease`]. The books of both sides are private: the program's say which
+//! A [`Lease`] is a block that one side has to itself. The books of both sides are private: the program's say which
 //! blocks it has, a worker's which ones it has handed over; in shared memory there is only what the program
 //! gives back ([`blocks::Words`]), which workers cannot write. Arguments can be written by the program
 //! alone; a block of a worker by that worker, while it copies a result there. A location that a worker

@@ -7,6 +7,8 @@ use crate::backlog::Work;
 use crate::error::{Error, ProcessEnd, Suspect};
 use crate::pledge::Pledge;
 use crate::process::board::{Current, Place, Publish, Remains, Standing, Step};
+use crate::process::child::UNFIT;
+use crate::process::launch::from_outside;
 use crate::process::request::Reply;
 use crate::process::requests::Requests;
 use crate::process::tender::Bringer;
@@ -31,13 +33,23 @@ enum Buried {
     Nothing,
 }
 
+/// Whether a process may have ended so after a stray write of its own. A worker that finds its slot
+/// overwritten, which another has done, leaves as unfit.
+fn is_suspicious(end: ProcessEnd) -> bool {
+    match end {
+        ProcessEnd::Exited(code) => code != 0 && code != UNFIT,
+        ProcessEnd::Signalled(_) => !from_outside(end),
+        ProcessEnd::Unknown => false,
+    }
+}
+
 impl Ledger {
     /// A worker is dead, and ended so: brings in what it left finished; what it did not.
     pub(crate) fn bury(&self, worker: usize, pid: u32, end: ProcessEnd) -> Vec<Legacy> {
         let mut legacies = Vec::new();
         let mut arrivals = Vec::new();
         let mut books = self.lock();
-        if !matches!(end, ProcessEnd::Exited(0) | ProcessEnd::Unknown) {
+        if is_suspicious(end) {
             let death = Some((pid, end));
             books.suspect = Some(Suspect { worker, death });
         }
