@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::gate::{Beacon, Gate, Hold, Lamp, Ticket};
 use crate::support::tasks::double;
-use crate::support::{Kind, Processes, assert_error, trial_within, trials};
+use crate::support::{Kind, LONG, Processes, assert_error, trial_within, trials};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = trials![Processes::NAME;
@@ -34,6 +34,22 @@ pub fn trials() -> Vec<Trial> {
                 scene.end(wild);
             }));
         }
+    }
+    for wound in [
+        Wound::StatesGarbage,
+        Wound::StatesFlipped,
+        Wound::ControlRandom,
+        Wound::AllRandom,
+    ] {
+        let name = format!("processes::a_stray_write_of_a_task_with_a_time_limit::{wound:?}");
+        trials.push(trial_within(Duration::from_secs(60), name, move || {
+            let scene = Scene::begin();
+            let options = TaskOptions::new().timeout(LONG);
+            let cue = scene.cue();
+            let wild = (wound, Then::Crash, cue);
+            let wild = scene.pool.submit_with(options, inflict, wild);
+            scene.end(wild);
+        }));
     }
     let seeds: u64 = match std::env::var("WILD_SEEDS") {
         Ok(seeds) => seeds.parse().unwrap(),
