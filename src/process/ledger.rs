@@ -367,11 +367,14 @@ impl Ledger {
         }
     }
 
-    /// An outcome came over the link, before or after its slot became done.
+    /// An outcome came over the link, before or after its slot became done. It counts only if the worker may
+    /// speak for the task: another worker's task is not ended by a frame that names its place.
     pub(crate) fn tell(&self, place: Place, outcome: Result<Bytes, Fault>, worker: usize) {
         let mut books = self.lock();
         let record = books.records.get_mut(place.slot).and_then(Option::as_mut);
-        let Some(record) = record.filter(|record| record.place == place) else {
+        let is_its =
+            |record: &&mut Record| record.place == place && self.board.speaks_for(place, worker);
+        let Some(record) = record.filter(is_its) else {
             return; // it was killed, or the worker makes things up
         };
         match &mut record.work {

@@ -4,7 +4,7 @@ use super::*;
 use crate::error::ProcessEnd;
 use crate::future::Future;
 use crate::options::TaskOptions;
-use crate::process::board::layout::Mapped;
+use crate::process::board::layout::{Mapped, Memory};
 use crate::process::board::{Claim, Finish};
 use crate::process::depot::lease::Location;
 use crate::process::depot::lease::Room;
@@ -23,12 +23,9 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let ledger = Ledger::new(1, LIMIT).unwrap();
-        let (memory, plan, key) = ledger.memory();
-        let board = Mapped::map(memory.copy().unwrap(), plan, 0).unwrap();
-        ledger.enlist(0).unwrap();
         let descriptor = ledger.depot().unwrap().descriptor().unwrap();
         Self {
-            board: Board::new(board, key),
+            board: board_of(&ledger, 0),
             stock: Stock::map(descriptor, 1, 0).unwrap(),
             ledger,
         }
@@ -112,6 +109,54 @@ fn what_a_dead_worker_said_is_looked_up_too() {
     let [told, lied] = futures.map(Future::result);
     assert_eq!(told.unwrap(), vec![9; 100_000]);
     assert!(matches!(lied, Err(Error::Decode(_))));
+}
+
+/// The side of a worker that takes tasks from now on.
+fn board_of(ledger: &Ledger, worker: usize) -> Board {
+    let (memory, plan, key) = ledger.memory();
+    let board = Mapped::map(memory.copy().unwrap(), plan, worker).unwrap();
+    let board = Board::new(board, key);
+    board.arrive(worker);
+    ledger.enlist(worker).unwrap();
+    board
+}
+
+// ---- stray writes and frames that are out of turn ------------------------------------------------
+
+impl Scene {
+    /// Claims a task whose argument lies in its slot.
+    fn claim_short(&self) -> Place {
+        let mut argument = Vec::new();
+        let Claim::Task(place, _) = self.board.claim(0, &mut argument) else {
+            panic!("there is one")
+        };
+        place
+    }
+}
+
+#[test]
+fn what_another_worker_tells_of_a_task_does_not_count() {
+    let scene = Scene::new();
+    let future = scene.post(10);
+    let place = scene.claim_short();
+    scene.ledger.tell(place, Ok(Bytes::copy(&[9; 10])), 1);
+    let legacies = scene.ledger.bury(0, 1, ProcessEnd::Exited(3));
+    assert!(matches!(legacies[..], [Legacy::Ran(_)]));
+    drop(legacies);
+    assert!(matches!(future.result(), Err(Error::Cancelled)));
+}
+
+#[test]
+fn what_a_worker_tells_of_its_own_task_counts_whatever_the_state() {
+    let scene = Scene::new();
+    let future = scene.post(10);
+    let place = scene.claim_short();
+    let state = &scene.board.memory().states()[place.slot].0;
+    state.store(0x4141, Ordering::Relaxed);
+    scene.ledger.tell(place, Ok(Bytes::copy(&[9; 10])), 0);
+    let legacies = scene.ledger.bury(0, 1, ProcessEnd::Exited(3));
+    assert!(legacies.is_empty());
+    assert_eq!(future.result().unwrap(), [9; 10]);
 }
 
 fn location() -> impl Strategy<Value = Vec<u8>> {

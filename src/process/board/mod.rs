@@ -987,6 +987,19 @@ impl<M: Memory> Board<M> {
         }
     }
 
+    /// Whether a worker may tell what came of a task: the state names it, or, where that was overwritten, it
+    /// says at its own desk that it has claimed the task.
+    pub(crate) fn speaks_for(&self, place: Place, worker: usize) -> bool {
+        match self.state(place) {
+            Some(State::Running(whose) | State::Killing(whose) | State::Done(whose))
+                if whose == worker =>
+            {
+                true
+            }
+            _ => self.current(worker) == Current::Place(place),
+        }
+    }
+
     /// Says again that a worker runs the task, as that itself says.
     pub(crate) fn restore_running(&self, place: Place, worker: usize) {
         if let Some(state) = self.memory.states().get(place.slot) {
