@@ -1,15 +1,19 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::error::ProcessEnd;
 use crate::future::Future;
+use crate::label::{Function, TaskInfo};
 use crate::options::TaskOptions;
 use crate::process::board::layout::{Mapped, Memory};
 use crate::process::board::{Claim, Finish};
 use crate::process::depot::lease::Location;
-use crate::process::depot::lease::Room;
+use crate::process::depot::lease::{NoRoom, Room};
 use crate::process::depot::stock::{Berth, Stock};
-use crate::task::{Outgoing, Task};
+use crate::process::parcel::Part;
+use crate::task::{ChunkPlan, Outgoing, Task};
 
 const LIMIT: u64 = 1 << 20;
 
@@ -124,6 +128,11 @@ fn board_of(ledger: &Ledger, worker: usize) -> Board {
 // ---- stray writes and frames that are out of turn ------------------------------------------------
 
 impl Scene {
+    /// The memory that the worker writes.
+    fn outcome(&self, place: Place) -> &crate::process::board::layout::Outcome {
+        &self.board.memory().outcomes(0).unwrap()[place.slot]
+    }
+
     /// Claims a task whose argument lies in its slot.
     fn claim_short(&self) -> Place {
         let mut argument = Vec::new();
@@ -131,6 +140,17 @@ impl Scene {
             panic!("there is one")
         };
         place
+    }
+
+    /// Looks through the board until what makes no sense has been seen to.
+    fn audit(&self) {
+        self.ledger.confirm_after(Duration::ZERO);
+        self.ledger.audit();
+    }
+
+    /// Whether nobody can claim anything.
+    fn is_empty(&self) -> bool {
+        matches!(self.board.claim(0, &mut Vec::new()), Claim::Empty)
     }
 }
 
@@ -157,6 +177,54 @@ fn what_a_worker_tells_of_its_own_task_counts_whatever_the_state() {
     let legacies = scene.ledger.bury(0, 1, ProcessEnd::Exited(3));
     assert!(legacies.is_empty());
     assert_eq!(future.result().unwrap(), [9; 10]);
+}
+
+#[test]
+fn a_task_whose_outcome_was_overwritten_is_not_run_again() {
+    let scene = Scene::new();
+    let (future, _next) = (scene.post(10), scene.post(10));
+    let place = scene.claim_short();
+    let finish = scene.board.finish(place, 0, Form::Value, &[9; 10]);
+    assert_eq!(finish, Finish::Told);
+    let _ = scene.claim_short();
+    scene.outcome(place).place.store(0, Ordering::Relaxed);
+    scene.audit();
+    assert!(scene.is_empty());
+    assert!(matches!(future.result(), Err(Error::MemoryCorrupted(_))));
+}
+
+#[test]
+fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
+    let scene = Scene::new();
+    let double: fn(u64) -> u64 = |n| 2 * n;
+    let plan = ChunkPlan {
+        options: TaskOptions::new(),
+        info: TaskInfo::new(None, std::panic::Location::caller(), Function::Address(0)),
+        arguments: vec![1, 2, 3],
+        pace: &Arc::default(),
+        listener: None,
+    };
+    let (task, batch) = Task::portable_chunk(plan, double);
+    let Outgoing::Many(parts) = task.into_outgoing(LIMIT, &NoRoom, &mut |_| ()) else {
+        panic!("they can be encoded")
+    };
+    let Some(Part::Parcel(parcel)) = parts.into_iter().next() else {
+        panic!("they are small")
+    };
+    assert!(scene.ledger.put(Requests::Parcel(parcel)).is_ok());
+    let Claim::Items(place, ..) = scene.board.claim(0, &mut Vec::new()) else {
+        panic!("there are some")
+    };
+    let mut run = scene.board.begin_run(place, 0).unwrap();
+    assert_eq!(run.begin(), Step::Taken);
+    scene.outcome(place).place.store(0, Ordering::Relaxed);
+    run.end(&[8, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(run.finish(Form::Items, 1), Finish::Told);
+    scene.audit();
+    let outcomes = batch.take_all().outcomes;
+    assert_eq!(outcomes.len(), 3);
+    let is_hit = |(_, outcome): &(_, _)| matches!(outcome, Err(Error::MemoryCorrupted(_)));
+    assert!(outcomes.iter().all(is_hit));
 }
 
 fn location() -> impl Strategy<Value = Vec<u8>> {

@@ -8,9 +8,10 @@
 //! makes none:
 //!
 //! 1. A worker has an outcome of the task that is sound: it is brought home.
-//! 2. A worker says at its own desk that it is at the task: so it is, and the state says so again.
-//! 3. A worker may have begun the task, and nothing tells what came of it: it ends as
-//!    [`Error::MemoryCorrupted`].
+//! 2. A worker says at its own desk that it is at the task, and no state says that it is done: so it is, and
+//!    the state says so again.
+//! 3. A worker may have begun the task (its state says that it is done, say), and nothing tells what came of
+//!    it: it ends as [`Error::MemoryCorrupted`].
 //! 4. Else nobody has begun it, and its argument cannot have been written by workers: it is published again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -45,6 +46,8 @@ struct Times {
     last: Instant,
     /// Whether something makes no sense.
     is_suspicious: bool,
+    /// How long what makes no sense is left alone before it is looked at again.
+    confirmation: Duration,
 }
 
 /// What an audit has found.
@@ -65,16 +68,22 @@ impl Watch {
         Self(Mutex::new(Times {
             last: Instant::now(),
             is_suspicious: false,
+            confirmation: CONFIRMATION,
         }))
     }
 
     pub(super) fn due(&self) -> Instant {
         let times = self.lock();
         let patience = match times.is_suspicious {
-            true => CONFIRMATION,
+            true => times.confirmation,
             false => PERIOD,
         };
         times.last + patience
+    }
+
+    /// How long what makes no sense is left alone before it is looked at again.
+    fn confirmation(&self) -> Duration {
+        self.lock().confirmation
     }
 
     pub(super) fn is_suspicious(&self) -> bool {
@@ -103,6 +112,12 @@ impl Watch {
 }
 
 impl Ledger {
+    /// What makes no sense is looked at again after so long, and not after [`CONFIRMATION`].
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn confirm_after(&self, confirmation: Duration) {
+        self.watch.lock().confirmation = confirmation;
+    }
+
     /// Something in shared memory makes no sense: the tender sees to it within a moment.
     pub(crate) fn suspect(&self) {
         self.watch.suspect();
@@ -183,7 +198,7 @@ impl Ledger {
             books.suspects.remove(&slot);
             return;
         }
-        match books.suspect(slot).elapsed() >= CONFIRMATION {
+        match books.suspect(slot).elapsed() >= self.watch.confirmation() {
             true => self.recover(books, slot, standing, findings),
             false => findings.is_any_suspect = true,
         }
@@ -201,10 +216,12 @@ impl Ledger {
                 Taken::Nothing | Taken::Corrupt => {}
             }
         }
+        // Where a worker has said that it is done, no worker is at it any more.
+        let is_done = matches!(standing, Standing::Done(_));
         let at_it = |worker: &usize| self.board.current(*worker) == Current::Place(place);
         let is_ended = |worker| self.board.trace(place, worker) == Trace::Ended;
         if let Some(worker) = living.iter().copied().find(at_it) {
-            if !is_task(books, slot) || !is_ended(worker) {
+            if !is_done && (!is_task(books, slot) || !is_ended(worker)) {
                 return self.board.restore_running(place, worker);
             }
         }
@@ -218,7 +235,11 @@ impl Ledger {
             findings.is_any_suspect = true; // a worker has claimed, or ended, it just now
             return;
         }
-        match self.may_have_begun(books, slot, place) {
+        let begun = match standing {
+            Standing::Done(worker) => Some(Some(worker)),
+            _ => self.may_have_begun(books, slot, place),
+        };
+        match begun {
             Some(worker) => {
                 let arrival = self.give_up(books, slot, worker);
                 findings.arrivals.extend(arrival);
