@@ -29,6 +29,14 @@ const BLOCK: usize = 16;
 /// Words of the key that are used for anything but bytes.
 const FOR_WORDS: usize = 8;
 
+/// Carries each bit of a number into all above it.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Takes off what the factor has done.
+const INVERSE: u64 = 0xf1de_83e1_9937_733d;
+
+const _: () = assert!(FACTOR.wrapping_mul(INVERSE) == 1);
+
 impl Key {
     /// One that nobody can guess.
     pub(crate) fn fresh() -> Self {
@@ -47,11 +55,23 @@ impl Key {
         Self { first, step, words }
     }
 
-    /// Makes a number that only processes with the key can read, and that no accident makes: the inverse
-    /// is itself.
+    /// Makes a number that only a process with the key can read, and that no accident makes: where a bit of
+    /// it is flipped, what is read has many others.
     #[inline]
     pub(crate) fn mask(&self, number: u64) -> u64 {
-        number ^ self.first.rotate_left(32) ^ self.step
+        spread(spread(number ^ self.veil()).wrapping_mul(FACTOR))
+    }
+
+    /// Reads what [`mask`](Self::mask) has made.
+    #[inline]
+    pub(crate) fn unmask(&self, masked: u64) -> u64 {
+        spread(spread(masked).wrapping_mul(INVERSE)) ^ self.veil()
+    }
+
+    /// What numbers that are masked differ by from what they are for everybody.
+    #[inline]
+    fn veil(&self) -> u64 {
+        self.first.rotate_left(32) ^ self.step
     }
 
     /// The sum of words, of which there is an even number.
@@ -167,6 +187,12 @@ pub(crate) fn small(bytes: &[u8]) -> u128 {
     u128::from(half(low)) | u128::from(half(high)) << 64
 }
 
+/// Brings upper bits down into the lower ones; the inverse is itself.
+#[inline]
+fn spread(number: u64) -> u64 {
+    number ^ number >> 32
+}
+
 #[inline]
 fn fold(sum: u128) -> u64 {
     sum as u64 ^ (sum >> 64) as u64
@@ -200,8 +226,21 @@ mod tests {
     #[test]
     fn a_mask_comes_off() {
         let key = Key::fresh();
-        assert_eq!(key.mask(key.mask(7)), 7);
+        assert_eq!(key.unmask(key.mask(7)), 7);
         assert_ne!(key.mask(0), 0);
+    }
+
+    #[test]
+    fn a_flipped_bit_of_a_masked_number_is_no_small_change() {
+        let key = Key::from_numbers((7, 9));
+        for (number, bit) in [1, 300, 5 << 24]
+            .into_iter()
+            .flat_map(|number| (0..64).map(move |bit| (number, bit)))
+        {
+            let read = key.unmask(key.mask(number) ^ 1 << bit);
+            assert!((read ^ number).count_ones() > 8, "{number}, bit {bit}");
+            assert_ne!(read & 0xff_ff00, number & 0xff_ff00, "{number}, bit {bit}");
+        }
     }
 
     proptest! {

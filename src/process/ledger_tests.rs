@@ -194,6 +194,18 @@ fn a_task_whose_outcome_was_overwritten_is_not_run_again() {
 }
 
 #[test]
+fn a_task_is_not_run_again_whose_worker_has_a_bit_of_its_desk_flipped() {
+    let scene = Scene::new();
+    let future = scene.post(10);
+    let _ = scene.claim_short();
+    let desk = scene.board.memory().desk(0).unwrap();
+    desk.current.fetch_xor(1 << 63, Ordering::Relaxed);
+    scene.audit();
+    assert!(scene.is_empty());
+    assert!(matches!(future.result(), Err(Error::MemoryCorrupted(_))));
+}
+
+#[test]
 fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
     let scene = Scene::new();
     let double: fn(u64) -> u64 = |n| 2 * n;

@@ -978,10 +978,10 @@ impl<M: Memory> Board<M> {
         let Some(desk) = self.memory.desk(worker) else {
             return Current::Garbled;
         };
-        match self.key.mask(load_acquire(&desk.current)) {
+        match self.key.unmask(load_acquire(&desk.current)) {
             NOTHING => Current::Nothing,
             number => match Place::of_claim(number) {
-                Some(place) if place.slot < self.memory.states().len() => Current::Place(place),
+                Some(place) if self.was_published(place) => Current::Place(place),
                 _ => Current::Garbled,
             },
         }
@@ -1041,16 +1041,22 @@ impl<M: Memory> Board<M> {
                 _ => Trace::Garbled,
             };
         };
-        // ORDERING: Relaxed; only the publisher moves the tail.
-        let tail = self.tail.load(Ordering::Relaxed);
-        let age = tail.wrapping_sub(written.position) & POSITION_MASK;
         if written == place {
             Trace::Ended
-        } else if written.slot == place.slot && age <= POSITION_MASK / 2 {
+        } else if written.slot == place.slot && self.was_published(written) {
             Trace::None
         } else {
             Trace::Garbled
         }
+    }
+
+    /// Whether a task can have been published there, now or earlier.
+    fn was_published(&self, place: Place) -> bool {
+        // ORDERING: Relaxed; only the publisher moves the tail, and a place that a worker has read was
+        // published before.
+        let tail = self.tail.load(Ordering::Relaxed);
+        let age = tail.wrapping_sub(place.position) & POSITION_MASK;
+        place.slot < self.memory.states().len() && (1..=tail.min(POSITION_MASK / 2)).contains(&age)
     }
 
     /// What a dead worker left in a slot.
