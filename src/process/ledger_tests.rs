@@ -206,6 +206,64 @@ fn a_task_is_not_run_again_whose_worker_has_a_bit_of_its_desk_flipped() {
 }
 
 #[test]
+fn a_task_that_another_worker_runs_is_not_what_a_dead_one_has_left() {
+    for bit in 8..24 {
+        let ledger = Ledger::new(2, LIMIT).unwrap();
+        let [dying, running] = [0, 1].map(|worker| board_of(&ledger, worker));
+        let depot = ledger.depot().unwrap();
+        let (task, future) = Task::portable(TaskOptions::new(), |n: u64| n, 7);
+        let Outgoing::One(request) = task.into_outgoing(LIMIT, &depot, &mut |_| ()) else {
+            panic!("it can be encoded")
+        };
+        assert!(ledger.put(Requests::One(request)).is_ok());
+        let Claim::Task(place, _) = running.claim(1, &mut Vec::new()) else {
+            panic!("there is one")
+        };
+        let state = &running.memory().states()[place.slot].0;
+        state.fetch_xor(1 << bit, Ordering::Relaxed);
+        assert!(ledger.bury(0, 1, ProcessEnd::Exited(3)).is_empty());
+        assert!(
+            matches!(dying.claim(0, &mut Vec::new()), Claim::Empty),
+            "bit {bit}"
+        );
+        ledger.confirm_after(Duration::ZERO);
+        ledger.audit();
+        let finish = running.finish(place, 1, Form::Value, &9_u64.to_le_bytes());
+        assert_eq!(finish, Finish::Told, "bit {bit}");
+        assert_eq!(ledger.collect(Bringer::Ours), 1);
+        assert_eq!(future.result().unwrap(), 9);
+    }
+}
+
+#[test]
+fn a_task_that_a_dead_worker_had_begun_is_not_left_to_one_that_knows_nothing_of_it() {
+    let ledger = Ledger::new(2, LIMIT).unwrap();
+    let [dying, other] = [0, 1].map(|worker| board_of(&ledger, worker));
+    let depot = ledger.depot().unwrap();
+    let mut futures = Vec::new();
+    for _ in 0..2 {
+        let (task, future) = Task::portable(TaskOptions::new(), |n: u64| n, 7);
+        let Outgoing::One(request) = task.into_outgoing(LIMIT, &depot, &mut |_| ()) else {
+            panic!("it can be encoded")
+        };
+        assert!(ledger.put(Requests::One(request)).is_ok());
+        futures.push(future);
+    }
+    let claims = [(&dying, 0), (&other, 1)].map(|(board, me)| board.claim(me, &mut Vec::new()));
+    let [Claim::Task(first, _), Claim::Task(second, _)] = claims else {
+        panic!("there are two")
+    };
+    // As if the other worker had claimed it.
+    let states = dying.memory().states();
+    let [first, second] = [first, second].map(|place| &states[place.slot].0);
+    let worker_and_kind = second.load(Ordering::Relaxed) & 0xff_ffff;
+    let position = first.load(Ordering::Relaxed) & !0xff_ffff;
+    first.store(position | worker_and_kind, Ordering::Relaxed);
+    let legacies = ledger.bury(0, 1, ProcessEnd::Exited(3));
+    assert!(matches!(legacies[..], [Legacy::Ran(_)]));
+}
+
+#[test]
 fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
     let scene = Scene::new();
     let double: fn(u64) -> u64 = |n| 2 * n;

@@ -232,6 +232,10 @@ const POSITION_BITS: u32 = 40;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 /// A worker's index stands above the kind of the state.
 const WORKER_SHIFT: u32 = 8;
+/// A worker's index is multiplied by this: the product of the highest has 16 bits.
+const WORKER_FACTOR: u64 = 63;
+const _: () =
+    assert!(WORKER_FACTOR * (layout::MAX_WORKERS as u64) < 1 << (POSITION_SHIFT - WORKER_SHIFT));
 /// The position stands above the worker.
 const POSITION_SHIFT: u32 = 24;
 /// A worker has claimed nothing.
@@ -239,7 +243,8 @@ const NOTHING: u64 = 0;
 
 impl State {
     fn to_bits(self, place: Place) -> u64 {
-        // Any two differ in four bits at least: no single flip makes one of another.
+        // Any two kinds differ in four bits at least, and any two workers in two, as their numbers are
+        // multiples of a factor that divides no power of two: no single flip makes one state of another.
         let (kind, worker) = match self {
             Self::Ready => (0x35, 0),
             Self::Running(worker) => (0x5a, worker),
@@ -247,12 +252,13 @@ impl State {
             Self::Cancelled => (0xc9, 0),
             Self::Killing(worker) => (0x0f, worker),
         };
-        kind | (worker as u64) << WORKER_SHIFT | place.position << POSITION_SHIFT
+        let worker = worker as u64 * WORKER_FACTOR;
+        kind | worker << WORKER_SHIFT | place.position << POSITION_SHIFT
     }
 
     /// The state of the task published there; `None`: the slot holds another, or garbage.
     fn from_bits(bits: u64, place: Place) -> Option<Self> {
-        let worker = ((bits >> WORKER_SHIFT) & 0xffff) as usize;
+        let worker = ((bits >> WORKER_SHIFT & 0xffff) / WORKER_FACTOR) as usize;
         let state = match bits & 0xff {
             0x35 => Self::Ready,
             0x5a => Self::Running(worker),

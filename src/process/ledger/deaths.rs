@@ -6,7 +6,7 @@ use super::books::{Arrival, Books, Posted, Record, Taken, Worker};
 use crate::backlog::Work;
 use crate::error::{Error, ProcessEnd, Suspect};
 use crate::pledge::Pledge;
-use crate::process::board::{Current, Place, Publish, Remains, Standing, Step};
+use crate::process::board::{Current, Place, Publish, Remains, Standing, Step, Trace};
 use crate::process::child::UNFIT;
 use crate::process::launch::from_outside;
 use crate::process::request::Reply;
@@ -66,11 +66,20 @@ impl Ledger {
                 Remains::None => {
                     self.remains_of_garbled(&mut books, slot, worker, place, &mut arrivals)
                 }
+                // Its state was overwritten: the audit says again whose it is.
+                _ if self.is_with_another(&books, worker, place) => {
+                    books.suspect(slot);
+                    Remains::None
+                }
                 remains => remains,
             };
             match remains {
                 Remains::None => {
                     is_any_suspect |= books.suspects.contains_key(&slot);
+                    continue;
+                }
+                // What it has told counts, though its state says that it has not begun.
+                Remains::Claimed if self.takes_told(&mut books, slot, worker, &mut arrivals) => {
                     continue;
                 }
                 Remains::Claimed if self.is_cleared() && !is_ticket(&books, slot) => {
@@ -116,6 +125,16 @@ impl Ledger {
         legacies
     }
 
+    /// Whether a living worker says in its own part that it is at the task, or was, which a dead worker is said
+    /// to have left and does not say so.
+    fn is_with_another(&self, books: &Books, worker: usize, place: Place) -> bool {
+        let here = Current::Place(place);
+        let is_with = |other| {
+            self.board.current(other) == here || self.board.trace(place, other) == Trace::Ended
+        };
+        self.board.current(worker) != here && books.living().any(is_with)
+    }
+
     /// What a dead worker left in a slot whose state names no worker that can be there: the rest is the
     /// audit's to see to.
     fn remains_of_garbled(
@@ -126,19 +145,18 @@ impl Ledger {
         place: Place,
         arrivals: &mut Vec<Arrival>,
     ) -> Remains {
+        let says_so = self.board.current(worker) == Current::Place(place);
         let is_garbled = match self.board.standing(place) {
             Standing::Waiting => return Remains::None,
-            Standing::Running(other) | Standing::Claimed(other) | Standing::Done(other) => {
-                !books.lives(other)
-            }
+            Standing::Running(other) => !books.lives(other),
+            // The worker that died says that it was at the task, and the other one does not.
+            Standing::Claimed(other) | Standing::Done(other) => says_so || !books.lives(other),
             Standing::Passed | Standing::Garbled => true,
         };
         if !is_garbled {
             return Remains::None;
         }
-        // Without a state that says so, an outcome counts if it is sound.
-        if let Taken::Arrived(arrival) = self.take_outcome_of(books, slot, worker) {
-            arrivals.push(arrival);
+        if self.takes_told(books, slot, worker, arrivals) {
             return Remains::None;
         }
         let Some(record) = &mut books.records[slot] else {
@@ -154,6 +172,24 @@ impl Ledger {
                 books.suspect(slot);
                 Remains::None
             }
+        }
+    }
+
+    /// Takes out what a dead worker has told of a task, though no state says that it has; whether it has.
+    fn takes_told(
+        &self,
+        books: &mut Books,
+        slot: usize,
+        worker: usize,
+        arrivals: &mut Vec<Arrival>,
+    ) -> bool {
+        let taken = self.take_outcome_of(books, slot, worker);
+        match taken {
+            Taken::Arrived(arrival) => {
+                arrivals.push(arrival);
+                true
+            }
+            Taken::Nothing | Taken::Corrupt => false,
         }
     }
 
