@@ -1,5 +1,11 @@
 //! What the fuzzer feeds, and `cargo test` feeds with what the fuzzer found worth keeping
-//! (`tests/corpus/`): bytes as a worker might send them. Each panics where the crate would be wrong.
+//! (`tests/corpus/`): bytes as a worker might send them, or write them into shared memory. Each panics
+//! where the crate would be wrong.
+
+mod script;
+mod tasks;
+mod hand;
+mod board;
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -14,6 +20,8 @@ use crate::process::subprocess::Subprocess;
 use crate::process::wire::{
     Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, frame,
 };
+
+pub use board::board;
 
 /// No more than this is looked at of one input: a socket takes it at once, and no text of it is
 /// cut, whatever it becomes in decoding.
@@ -131,6 +139,11 @@ mod tests {
     #[test]
     fn frames_stay_what_they_are() {
         replay("frames", super::frames);
+    }
+
+    #[test]
+    fn a_worker_may_write_what_it_likes() {
+        replay("board", super::board);
     }
 
     #[test]

@@ -109,6 +109,10 @@ const LAYERS: &[&str] = &[
     "process::builder",
     "process",
     "job",
+    "fuzzing::script",
+    "fuzzing::tasks",
+    "fuzzing::hand",
+    "fuzzing::board",
     "fuzzing",
 ];
 

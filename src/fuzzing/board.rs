@@ -1,0 +1,327 @@
+//! The memory that a program shares with its workers, while a script says what they do, and overwrites all
+//! that a worker can write, between any two steps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::hand::{Hand, put};
+use super::script::Script;
+use super::tasks::{self, LIMIT, Tasks};
+use crate::crew::Shelf;
+use crate::error::Error;
+use crate::options::TaskOptions;
+use crate::process::board::layout::{Mapped, Memory};
+use crate::process::board::{Board, Place};
+use crate::process::ledger::Ledger;
+use crate::process::tender::{Bringer, Store};
+
+/// How many workers there are.
+pub(super) const WORKERS: usize = 2;
+
+/// Slots that the script overwrites: those that are used first.
+const SLOTS: usize = 12;
+
+/// How often workers look for more at the end, and the program looks through what they have left.
+const ROUNDS: usize = 8;
+
+/// No more of an input than this is looked at.
+const MOST: usize = 2048;
+
+/// Tasks on a board, two workers, and stray writes, as the bytes say. Then the workers are dead, and every
+/// task has ended: with its own value, or one that its worker has told, or an error; and none ran twice.
+pub fn board(bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(MOST)];
+    tasks::forget_runs();
+    let Some(ledger) = Ledger::new(WORKERS, LIMIT) else {
+        return; // the system has no memory
+    };
+    // All happens on this thread.
+    ledger.tender().end();
+    let boards: Vec<_> = (0..WORKERS)
+        .map(|worker| board_of(&ledger, worker))
+        .collect();
+    let mut scene = Scene {
+        hands: (0..WORKERS)
+            .map(|worker| Hand::new(&ledger, &boards[worker], worker))
+            .collect(),
+        ledger: &ledger,
+        tasks: Tasks::default(),
+        script: Script::new(bytes),
+    };
+    while !scene.script.is_over() {
+        scene.step();
+    }
+    let tasks = scene.end();
+    tasks.judge();
+    let load = ledger.load();
+    assert_eq!((load.waiting, load.tasks, load.running), (0, 0, 0));
+    assert_eq!(
+        ledger.occupied(),
+        0,
+        "slots are free once their tasks have ended"
+    );
+}
+
+fn board_of(ledger: &Ledger, worker: usize) -> Board {
+    let (memory, plan, key) = ledger.memory();
+    let memory = memory.copy().expect("it is open");
+    let memory = Mapped::map(memory, plan, worker).expect("it can be mapped");
+    Board::new(memory, key)
+}
+
+/// All that a script acts on.
+struct Scene<'a> {
+    /// The program's side.
+    ledger: &'a Arc<Ledger>,
+    /// The workers.
+    hands: Vec<Hand<'a>>,
+    /// What was submitted.
+    tasks: Tasks,
+    /// What is to happen.
+    script: Script<'a>,
+}
+
+impl Scene<'_> {
+    fn step(&mut self) {
+        match self.script.below(32) {
+            0..5 => self.submit(),
+            5..18 => {
+                let worker = self.script.below(WORKERS);
+                self.hands[worker].go_on();
+            }
+            18..23 => self.scribble(),
+            23 | 24 => {
+                let _ = self.ledger.collect(Bringer::Ours);
+            }
+            25 => {
+                let _ = self.ledger.sweep();
+            }
+            26 => self.audit(),
+            27 => {
+                let worker = self.script.below(WORKERS);
+                self.hands[worker].end_with(&mut self.script, &mut self.tasks);
+            }
+            28 => self.speak_out_of_turn(),
+            29 => {
+                let worker = self.script.below(WORKERS);
+                self.hands[worker].die();
+            }
+            30 => self.call_off(),
+            _ => self.ledger.alarm(),
+        }
+    }
+
+    fn submit(&mut self) {
+        let Some(depot) = self.ledger.depot() else {
+            return;
+        };
+        let (tasks, script) = (&mut self.tasks, &mut self.script);
+        let all = match script.below(8) {
+            0 | 1 => tasks.number(TaskOptions::new(), &depot),
+            2 => tasks.text(TaskOptions::new(), 30, &depot),
+            3 => tasks.text(TaskOptions::new(), 1000, &depot),
+            4 => tasks.text(TaskOptions::new(), 5000, &depot),
+            5 => tasks.number(tasks::with_ticket(), &depot),
+            6 => tasks.numbers(1 + script.below(20), &depot),
+            _ => tasks.texts(1 + script.below(5), 8 + script.below(900), &depot),
+        };
+        for requests in all {
+            put(self.ledger, requests);
+        }
+    }
+
+    fn audit(&mut self) {
+        let confirmation = match self.script.below(2) {
+            0 => Duration::ZERO,
+            _ => Duration::from_secs(3600),
+        };
+        self.ledger.confirm_after(confirmation);
+        self.ledger.audit();
+    }
+
+    fn call_off(&mut self) {
+        let choice = self.script.below(256);
+        match (
+            self.script.below(3),
+            self.tasks.future(choice),
+            self.tasks.items(choice),
+        ) {
+            (0, Some(id), _) => drop(self.ledger.recall(id)),
+            (1, Some(id), _) => {
+                if let Some(worker) = self.ledger.mark_killed(id, |worker| worker) {
+                    // It names a worker that can be there, whatever stands in memory.
+                    if let Some(hand) = self.hands.get_mut(worker) {
+                        hand.die();
+                    }
+                }
+            }
+            (_, _, Some((first, last))) => drop(self.ledger.abandon(first, last)),
+            _ => {}
+        }
+    }
+
+    fn speak_out_of_turn(&mut self) {
+        let worker = self.script.below(WORKERS);
+        let place = match self.script.below(4) {
+            0 => self.hands[worker].place(),
+            1 => self.hands[(worker + 1) % WORKERS].place(),
+            2 => {
+                let (slot, position) = (self.script.below(SLOTS), self.script.below(64));
+                Some(Place::from_number((position << 24 | slot) as u64))
+            }
+            _ => Some(Place::from_number(self.script.number())),
+        };
+        let Some(place) = place else {
+            return;
+        };
+        match self.script.below(3) {
+            0 => {
+                self.tasks.hit();
+                self.hands[worker].redeem(place);
+            }
+            _ => self.hands[worker].tell(place, &mut self.script, &mut self.tasks),
+        }
+    }
+
+    // ---- stray writes ------------------------------------------------------------------------
+
+    fn scribble(&mut self) {
+        self.tasks.hit();
+        let worker = self.script.below(WORKERS);
+        let (slot, other) = (self.script.below(SLOTS), self.script.below(SLOTS));
+        let script = &mut self.script;
+        let memory = self.hands[worker].board.memory();
+        let control = memory.control();
+        match script.below(16) {
+            0 => overwrite(&control.head.0, None, script),
+            1 => overwrite_half(&control.searcher.0, script),
+            2 => overwrite_half(&control.collector.0.asleep, script),
+            3 => overwrite(&memory.done()[0], None, script),
+            4 => overwrite(&memory.asleep()[0], None, script),
+            5..8 => {
+                let states = memory.states();
+                if overwrite_state(&states[slot].0, &states[other].0, script) {
+                    self.tasks.forge();
+                }
+            }
+            8 => {
+                if let Some(desk) = memory.desk(worker) {
+                    overwrite(&desk.current, None, script);
+                }
+            }
+            9 => {
+                let offset = script.below(64);
+                memory.write_result(worker, slot, offset, &[script.byte()]);
+            }
+            field => {
+                let Some(outcomes) = memory.outcomes(worker) else {
+                    return;
+                };
+                let field_of = |slot: usize| {
+                    let outcome = &outcomes[slot];
+                    match field {
+                        10 => &outcome.place,
+                        11 => &outcome.head,
+                        12 => &outcome.check,
+                        13 => &outcome.progress,
+                        14 => &outcome.nanos,
+                        _ => &outcome.words[slot % 2],
+                    }
+                };
+                overwrite(field_of(slot), Some(field_of(other)), script);
+            }
+        }
+    }
+
+    // ---- the end -----------------------------------------------------------------------------
+
+    /// Workers run what is left, and die; what a stray write has left over is taken back, and the pool ends.
+    fn end(mut self) -> Tasks {
+        self.ledger.confirm_after(Duration::ZERO);
+        for _ in 0..ROUNDS {
+            if self.ledger.occupied() == 0 {
+                break;
+            }
+            self.ledger.audit();
+            for hand in &mut self.hands {
+                hand.drain();
+            }
+            let _ = self.ledger.collect(Bringer::Ours);
+        }
+        for hand in &mut self.hands {
+            hand.vanish();
+        }
+        self.ledger.audit();
+        self.ledger.audit();
+        self.tasks.assert_all_ran(self.ledger.occupied());
+        for left in self.ledger.clear() {
+            left.fail(&Error::Cancelled, &mut |_| ());
+        }
+        Shelf::end(&**self.ledger);
+        self.tasks
+    }
+}
+
+/// Overwrites a word with what the script says, which may be what stands in a neighbour.
+fn overwrite(word: &AtomicU64, neighbour: Option<&AtomicU64>, script: &mut Script<'_>) {
+    // ORDERING: Relaxed, all; there is one thread.
+    let before = word.load(Ordering::Relaxed);
+    let after = match script.below(8) {
+        0..3 => before ^ 1 << script.below(64),
+        3 => 0,
+        4 => u64::MAX,
+        5 => before.wrapping_add(script.below(8) as u64).wrapping_sub(4),
+        6 => match neighbour {
+            Some(neighbour) => neighbour.load(Ordering::Relaxed),
+            None => before.wrapping_add(1 << 24),
+        },
+        _ => script.number(),
+    };
+    word.store(after, Ordering::Relaxed);
+}
+
+fn overwrite_half(word: &AtomicU32, script: &mut Script<'_>) {
+    let whole = AtomicU64::new(0);
+    overwrite(&whole, None, script);
+    // ORDERING: Relaxed, both; there is one thread.
+    word.store(whole.load(Ordering::Relaxed) as u32, Ordering::Relaxed);
+}
+
+/// Overwrites a state, which may become another that makes sense; whether it may say now that the task can be
+/// claimed, or runs.
+fn overwrite_state(state: &AtomicU64, neighbour: &AtomicU64, script: &mut Script<'_>) -> bool {
+    const KINDS: [u64; 5] = [0x35, 0x5a, 0xa6, 0xc9, 0x0f];
+    // ORDERING: Relaxed, all; there is one thread.
+    let before = state.load(Ordering::Relaxed);
+    match script.below(4) {
+        0 => {
+            let kind = KINDS[script.below(KINDS.len())];
+            let worker = script.below(3) as u64;
+            // As a state has a worker's index.
+            let after = before & !0xff_ffff | (63 * worker) << 8 | kind;
+            state.store(after, Ordering::Relaxed);
+        }
+        _ => overwrite(state, Some(neighbour), script),
+    }
+    let after = state.load(Ordering::Relaxed);
+    after != before && KINDS[..2].contains(&(after & 0xff))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn whatever_workers_write_every_task_ends(
+            bytes in proptest::collection::vec(any::<u8>(), 0..1000),
+        ) {
+            board(&bytes);
+        }
+    }
+}

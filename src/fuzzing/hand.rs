@@ -1,0 +1,473 @@
+//! A worker that takes one step after the other, as a script says: on the same board, in the same process.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::script::Script;
+use super::tasks::{LIMIT, Tasks, id_of, last_run};
+use crate::backlog::Work;
+use crate::crew::Shelf;
+use crate::error::{Error, ProcessEnd};
+use crate::process::board::layout::INLINE;
+use crate::process::board::{Board, Claim, Finish, Form, ItemRun, Place, Step};
+use crate::process::bytes::Bytes;
+use crate::process::codec::Source;
+use crate::process::depot::lease::Location;
+use crate::process::depot::stock::{Berth, Stock};
+use crate::process::entry::{self, Argument, Call};
+use crate::process::items::Items;
+use crate::process::ledger::{Ledger, Legacy};
+use crate::process::memory::manifest::Manifest;
+use crate::process::request::Encoded;
+use crate::process::requests::Requests;
+use crate::process::slip::{Outcome, Slip};
+use crate::process::tray::Tray;
+use crate::process::wire::Fault;
+use crate::state::Start;
+
+/// More steps than there can be left.
+const MOST: usize = 10_000;
+
+/// A worker.
+pub(super) struct Hand<'a> {
+    /// The program's side.
+    ledger: &'a Ledger,
+    /// Its side of the board.
+    pub(super) board: &'a Board,
+    /// Its index.
+    pub(super) me: usize,
+    /// Its side of the depot.
+    stock: Arc<Stock>,
+    /// What it is at.
+    at: At<'a>,
+    /// The place of what it is at, or was at last, and the id of a task there.
+    last: Option<(Place, u64)>,
+}
+
+/// What a worker is at.
+enum At<'a> {
+    /// Nothing.
+    Nothing,
+    /// A task that it has claimed: what to call, with what; the argument may be in the depot.
+    Task(Place, Call, Vec<u8>, Where),
+    /// A task whose function has returned.
+    Ran(Place, Result<Bytes, Fault>),
+    /// Items.
+    Items(Box<Chunk<'a>>),
+    /// What it is to ask for.
+    Ticket(Place),
+}
+
+/// Where the argument is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    /// In the slot.
+    Here,
+    /// In the depot.
+    Depot,
+}
+
+/// Items that a worker is at.
+struct Chunk<'a> {
+    /// Where they lie.
+    place: Place,
+    /// What to call.
+    call: Call,
+    /// Arguments of those that are not done.
+    arguments: VecDeque<Vec<u8>>,
+    /// How far it is.
+    run: ItemRun<'a>,
+    /// Outcomes of those that are done, as they stand on the board.
+    results: Vec<u8>,
+    /// Bytes of the last outcome.
+    last_result: usize,
+    /// Whether the first of `arguments` has begun.
+    has_begun: bool,
+}
+
+impl<'a> Hand<'a> {
+    /// A worker that has just come.
+    pub(super) fn new(ledger: &'a Ledger, board: &'a Board, me: usize) -> Self {
+        board.arrive(me);
+        let stock = stock_of(ledger, me);
+        ledger.enlist(me).expect("the system maps its part");
+        Self {
+            ledger,
+            board,
+            me,
+            stock,
+            at: At::Nothing,
+            last: None,
+        }
+    }
+
+    /// Takes the next step of what it is at, as a worker does.
+    pub(super) fn go_on(&mut self) {
+        match std::mem::replace(&mut self.at, At::Nothing) {
+            At::Nothing => self.claim(),
+            At::Task(place, call, argument, lies) => {
+                let outcome = self.call(call, argument, lies);
+                self.note(place, last_run());
+                self.at = At::Ran(place, outcome);
+            }
+            At::Ran(place, outcome) => self.finish(place, outcome),
+            At::Items(chunk) => self.go_on_with_items(chunk),
+            At::Ticket(place) => self.ask_for(place),
+        }
+    }
+
+    /// Goes on until it finds nothing more.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..MOST {
+            self.go_on();
+            if matches!(self.at, At::Nothing) && !self.board.has_ready() {
+                return;
+            }
+        }
+    }
+
+    fn claim(&mut self) {
+        let mut argument = Vec::new();
+        match self.board.claim(self.me, &mut argument) {
+            Claim::Task(place, call) => {
+                self.note(place, id_of(&argument));
+                self.at = At::Task(place, call, argument, Where::Here);
+            }
+            Claim::Stored(place, call) => {
+                let location = Location::from_bytes(&argument);
+                let lease = location.and_then(|location| self.stock.argument(location));
+                let bytes = lease.and_then(|lease| lease.read::<u8>().ok());
+                self.note(place, bytes.and_then(|bytes| id_of(&bytes)));
+                self.at = At::Task(place, call, argument, Where::Depot);
+            }
+            Claim::Ticket(place) => {
+                self.note(place, None);
+                self.at = At::Ticket(place);
+            }
+            Claim::Items(place, call, _) => {
+                let arguments: VecDeque<_> = Items::new(&argument).map(<[u8]>::to_vec).collect();
+                self.note(place, arguments.front().and_then(|first| id_of(first)));
+                let Some(run) = self.board.begin_run(place, self.me) else {
+                    return self.die();
+                };
+                self.at = At::Items(Box::new(Chunk {
+                    place,
+                    call,
+                    arguments,
+                    run,
+                    results: Vec::new(),
+                    last_result: 0,
+                    has_begun: false,
+                }));
+            }
+            Claim::Empty => {}
+            Claim::Corrupt => self.ledger.alarm(),
+        }
+    }
+
+    fn note(&mut self, place: Place, id: Option<u64>) {
+        self.last = Some((place, id.unwrap_or(0)));
+    }
+
+    fn call(&self, call: Call, mut argument: Vec<u8>, lies: Where) -> Result<Bytes, Fault> {
+        self.stock.shield();
+        let stock = Some(&self.stock);
+        let argument = match lies {
+            Where::Here => Argument::Kept(&mut argument),
+            Where::Depot => {
+                let location = Location::from_bytes(&argument);
+                let lease = location.and_then(|location| self.stock.argument(location));
+                let missing = || Fault::Decode("there is no such argument".to_owned());
+                Argument::Leased(lease.ok_or_else(missing)?)
+            }
+        };
+        entry::invoke(call, argument, LIMIT, &Berth { stock }).map_err(fault_of)
+    }
+
+    /// Says what came of a task, as a worker does.
+    fn finish(&mut self, place: Place, outcome: Result<Bytes, Fault>) {
+        let (form, body) = match outcome.map(Bytes::into_lease) {
+            Ok(Ok(lease)) => {
+                let location = lease.hand_over().to_bytes();
+                (Form::StoredValue, Bytes::copy(&location))
+            }
+            Ok(Err(value)) => (Form::Value, value),
+            Err(fault) => (Form::Fault, fault.to_body().into()),
+        };
+        let finish = if body.len() <= INLINE {
+            self.board.finish(place, self.me, form, &body)
+        } else {
+            self.ledger.tell(place, Ok(body), self.me);
+            self.board.finish(place, self.me, Form::Told, &[])
+        };
+        self.after(finish);
+    }
+
+    fn after(&mut self, finish: Finish) {
+        match finish {
+            Finish::Told => {}
+            Finish::Killed => self.die(),
+            Finish::Displaced => {
+                self.ledger.alarm();
+                self.die();
+            }
+        }
+    }
+
+    fn ask_for(&mut self, place: Place) {
+        let Some(requests) = self.ledger.redeem(place, self.me) else {
+            return self.die(); // it claimed what is not there
+        };
+        for request in requests.into_parts().0 {
+            if request.reply.start() == Start::Begun {
+                let argument = Vec::from(request.argument);
+                let outcome = match self.call(request.call, argument, Where::Here) {
+                    Ok(value) => Encoded::Value(Source::Given(Vec::from(value).into())),
+                    Err(_) => Encoded::Error(Error::Cancelled),
+                };
+                self.ledger.hand_over(request.reply, outcome);
+            }
+        }
+        self.ledger.resume(self.me);
+    }
+
+    // ---- items -------------------------------------------------------------------------------
+
+    fn go_on_with_items(&mut self, mut chunk: Box<Chunk<'a>>) {
+        if chunk.has_begun {
+            return self.end_item(chunk);
+        }
+        let is_roomy = chunk.run.filled() + chunk.last_result <= INLINE;
+        let may_begin = is_roomy && !chunk.arguments.is_empty();
+        if may_begin && chunk.run.begin() == Step::Taken {
+            chunk.has_begun = true;
+            self.at = At::Items(chunk);
+        } else {
+            let finish = chunk.run.finish(Form::Items, 1000);
+            self.after(finish);
+        }
+    }
+
+    fn end_item(&mut self, mut chunk: Box<Chunk<'a>>) {
+        chunk.has_begun = false;
+        let mut item = OneItem {
+            argument: chunk.arguments.pop_front(),
+            current: Vec::new(),
+            results: &mut chunk.results,
+            fault: None,
+        };
+        let function = entry::find(chunk.call).expect("what was published is a call");
+        function.call_each(LIMIT, &mut item);
+        let fault = item.fault;
+        self.note(chunk.place, last_run());
+        let mut slip = Slip::of(&mut chunk.results, chunk.run.filled());
+        if let Some(fault) = fault {
+            slip.replace(&fault.to_body());
+            slip.mark_as_fault();
+        }
+        slip.end();
+        chunk.last_result = slip.len().min(INLINE);
+        if let Some(results) = slip.fitting() {
+            chunk.run.end(results);
+            self.at = At::Items(chunk);
+            return;
+        }
+        let body = Bytes::copy(slip.body());
+        debug_assert!(slip.kind() == Outcome::Value);
+        self.ledger.tell(chunk.place, Ok(body), self.me);
+        let finish = chunk.run.finish(Form::ItemsTold, 1000);
+        self.after(finish);
+    }
+
+    // ---- deaths ------------------------------------------------------------------------------
+
+    /// Dies, and another worker takes its index.
+    pub(super) fn die(&mut self) {
+        self.vanish();
+        self.board.arrive(self.me);
+        self.stock = stock_of(self.ledger, self.me);
+        self.ledger.enlist(self.me).expect("its part is mapped");
+    }
+
+    /// Dies; the program sees to what it leaves.
+    pub(super) fn vanish(&mut self) {
+        self.at = At::Nothing;
+        let end = ProcessEnd::Signalled(11);
+        for legacy in self.ledger.bury(self.me, 1, end) {
+            match legacy {
+                Legacy::Ran(reply) => {
+                    self.ledger
+                        .hand_over(reply, Encoded::Error(Error::Cancelled));
+                }
+                Legacy::Killed(reply) => self.ledger.hand_over(reply, Encoded::Killed),
+                Legacy::Untouched(requests) => put(self.ledger, requests),
+            }
+        }
+    }
+
+    // ---- lies --------------------------------------------------------------------------------
+
+    /// Ends what it is at with what the script says, whatever it should be.
+    pub(super) fn end_with(&mut self, script: &mut Script<'_>, tasks: &mut Tasks) {
+        tasks.hit();
+        match std::mem::replace(&mut self.at, At::Nothing) {
+            At::Task(place, call, argument, lies) => {
+                // So that it is known whose outcome this is.
+                let _ = self.call(call, argument, lies);
+                self.note(place, last_run());
+                self.finish_with(place, script, tasks);
+            }
+            At::Ran(place, _) => self.finish_with(place, script, tasks),
+            At::Items(chunk) => self.end_items_with(chunk, script, tasks),
+            at @ (At::Nothing | At::Ticket(_)) => {
+                // A place of an earlier task, or of none that it has told of.
+                if let Some((place, id)) = self.last {
+                    tasks.make_up(id);
+                    let (Finish::Told | Finish::Killed | Finish::Displaced) =
+                        self.board
+                            .finish(place, self.me, form(script), &bytes(script));
+                }
+                self.at = at;
+            }
+        }
+    }
+
+    fn finish_with(&mut self, place: Place, script: &mut Script<'_>, tasks: &mut Tasks) {
+        if let Some((_, id)) = self.last {
+            tasks.make_up(id);
+        }
+        let finish = self
+            .board
+            .finish(place, self.me, form(script), &bytes(script));
+        self.after(finish);
+    }
+
+    fn end_items_with(
+        &mut self,
+        mut chunk: Box<Chunk<'a>>,
+        script: &mut Script<'_>,
+        tasks: &mut Tasks,
+    ) {
+        if let Some((_, id)) = self.last {
+            tasks.make_up(id);
+        }
+        if script.below(3) == 0 {
+            let finish = chunk.run.finish(form(script), script.number());
+            return self.after(finish);
+        }
+        chunk.results.truncate(chunk.run.filled());
+        chunk.results.extend(bytes(script));
+        chunk.results.truncate(INLINE);
+        chunk.run.end(&chunk.results);
+        chunk.has_begun = false;
+        self.at = At::Items(chunk);
+    }
+
+    /// Tells an outcome over the link, of any place.
+    pub(super) fn tell(&self, place: Place, script: &mut Script<'_>, tasks: &mut Tasks) {
+        tasks.hit();
+        if let Some((own, id)) = self.last {
+            if own == place {
+                tasks.make_up(id);
+            }
+        }
+        let outcome = match script.below(4) {
+            0 => Err(Fault::Encode("made up".to_owned())),
+            _ => Ok(bytes(script).into()),
+        };
+        self.ledger.tell(place, outcome, self.me);
+    }
+
+    /// Asks for what lies at a place.
+    pub(super) fn redeem(&mut self, place: Place) {
+        match self.at {
+            At::Nothing | At::Ticket(_) => {
+                self.at = At::Nothing;
+                self.ask_for(place);
+            }
+            // It is killed for it.
+            At::Task(..) | At::Ran(..) | At::Items(_) => self.die(),
+        }
+    }
+
+    /// The place that it is at, or was at last.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.last.map(|(place, _)| place)
+    }
+}
+
+/// Puts work on the board; where there is no room, it is cancelled.
+pub(super) fn put(ledger: &Ledger, requests: Requests) {
+    if requests.is_empty() {
+        return;
+    }
+    if let Err(requests) = ledger.put(requests) {
+        requests.fail(&Error::Cancelled, &mut |_| ());
+    }
+}
+
+fn stock_of(ledger: &Ledger, worker: usize) -> Arc<Stock> {
+    let depot = ledger.depot().expect("the system has shared memory");
+    let descriptor = depot.descriptor().expect("it is open");
+    Stock::map(descriptor, super::board::WORKERS, worker).expect("it can be mapped")
+}
+
+fn fault_of(error: Error) -> Fault {
+    Fault::Encode(error.to_string())
+}
+
+/// A form that the script chooses.
+fn form(script: &mut Script<'_>) -> Form {
+    let forms = [
+        Form::Value,
+        Form::Fault,
+        Form::Told,
+        Form::StoredValue,
+        Form::Items,
+        Form::ItemsTold,
+        Form::Argument,
+        Form::Ticket,
+        Form::StoredArgument,
+    ];
+    forms[script.below(forms.len())]
+}
+
+/// Bytes that the script chooses: few from the script itself, or many that are alike.
+fn bytes(script: &mut Script<'_>) -> Vec<u8> {
+    match script.below(3) {
+        0 => vec![script.byte(); script.below(INLINE + 1)],
+        1 => {
+            // A location, plausible in every field.
+            let block = script.below(400) as u32;
+            let length = script.below(1 << 16) as u64;
+            [&block.to_le_bytes()[..], &length.to_le_bytes(), &[0; 8]].concat()
+        }
+        _ => (0..script.below(40)).map(|_| script.byte()).collect(),
+    }
+}
+
+/// One item of a chunk.
+struct OneItem<'a> {
+    /// Its argument, until it begins.
+    argument: Option<Vec<u8>>,
+    /// Its argument, once it has begun.
+    current: Vec<u8>,
+    /// The outcomes so far; then its own.
+    results: &'a mut Vec<u8>,
+    /// Why it has no result.
+    fault: Option<Fault>,
+}
+
+impl Tray for OneItem<'_> {
+    fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
+        self.current = self.argument.take()?;
+        Slip::begin(self.results);
+        Some((&self.current, self.results))
+    }
+
+    fn end_well(&mut self) {}
+
+    fn end(&mut self, outcome: Result<Manifest, Error>) {
+        self.fault = outcome.err().map(fault_of);
+    }
+}

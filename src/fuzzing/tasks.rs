@@ -1,0 +1,274 @@
+//! The tasks of a script, and whether what came of them is what may come.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::future_id::FutureId;
+use crate::label::{Function, TaskInfo};
+use crate::options::TaskOptions;
+use crate::payload::Payload;
+use crate::process::depot::Depot;
+use crate::process::parcel::Part;
+use crate::process::requests::Requests;
+use crate::task::{ChunkPlan, Outgoing, Task};
+
+/// Bytes that an argument or a result may have.
+pub(super) const LIMIT: u64 = 1 << 20;
+
+thread_local! {
+    /// The tasks that ran on this thread, in order.
+    static RUNS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Forgets which tasks ran.
+pub(super) fn forget_runs() {
+    RUNS.with_borrow_mut(Vec::clear);
+}
+
+/// The task that ran last.
+pub(super) fn last_run() -> Option<u64> {
+    RUNS.with_borrow(|runs| runs.last().copied())
+}
+
+/// Result of the number task of that id.
+fn answer(id: u64) -> u64 {
+    id.wrapping_mul(3) + 1
+}
+
+/// The task of a number.
+fn compute(id: u64) -> u64 {
+    RUNS.with_borrow_mut(|runs| runs.push(id));
+    answer(id)
+}
+
+/// Argument of the text task of that id: the id, then bytes that depend on it.
+fn text(id: u64, size: usize) -> Vec<u8> {
+    let tail = (8..size).map(|at| (at as u64 * 7 + id) as u8);
+    id.to_le_bytes().into_iter().chain(tail).collect()
+}
+
+/// The id that an encoded argument begins with.
+pub(super) fn id_of(argument: &[u8]) -> Option<u64> {
+    argument.first_chunk().map(|id| u64::from_le_bytes(*id))
+}
+
+/// The task of a text.
+fn invert(bytes: Vec<u8>) -> Vec<u8> {
+    RUNS.with_borrow_mut(|runs| runs.extend(id_of(&bytes)));
+    bytes.iter().map(|byte| !byte).collect()
+}
+
+/// What came of the task of that id: whether a value is the right one, or the error.
+type Came = (u64, Result<bool, Error>);
+
+/// The tasks of a script.
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// Give what came of each submission once all is over.
+    submissions: Vec<Box<dyn FnOnce() -> Vec<Came>>>,
+    /// The ids of tasks that were submitted together.
+    groups: Vec<Range<u64>>,
+    /// The futures of single tasks, by name.
+    futures: Vec<FutureId>,
+    /// First and last name of each map's items.
+    maps: Vec<(FutureId, FutureId)>,
+    /// Tasks whose worker has told what their function did not return, and those of the same map.
+    made_up: BTreeSet<u64>,
+    /// Whether a worker has written, or said, what it should not.
+    is_hit: bool,
+    /// Whether a state may have become exactly one that says that its task can be claimed, or runs, which no
+    /// accident does: then a task may run twice.
+    is_forged: bool,
+}
+
+impl Tasks {
+    // ---- submissions -------------------------------------------------------------------------
+
+    /// A number task. A ticket if it has a time limit.
+    pub(super) fn number(&mut self, options: TaskOptions, depot: &Arc<Depot>) -> Vec<Requests> {
+        let id = self.name(1);
+        self.single(options, compute, id, depot, id, move |value| {
+            *value == answer(id)
+        })
+    }
+
+    /// A text task of so many bytes, 8 at least.
+    pub(super) fn text(
+        &mut self,
+        options: TaskOptions,
+        size: usize,
+        depot: &Arc<Depot>,
+    ) -> Vec<Requests> {
+        let id = self.name(1);
+        let argument = text(id, size);
+        self.single(options, invert, argument, depot, id, move |value| {
+            *value == inverted(id, size)
+        })
+    }
+
+    /// A map over so many numbers.
+    pub(super) fn numbers(&mut self, count: usize, depot: &Arc<Depot>) -> Vec<Requests> {
+        let first = self.name(count);
+        let arguments = (first..).take(count).collect();
+        self.map(compute, arguments, depot, first, |id, value| {
+            *value == answer(id)
+        })
+    }
+
+    /// A map over so many texts of so many bytes, 8 at least.
+    pub(super) fn texts(&mut self, count: usize, size: usize, depot: &Arc<Depot>) -> Vec<Requests> {
+        let first = self.name(count);
+        let arguments = (first..).take(count).map(|id| text(id, size)).collect();
+        self.map(invert, arguments, depot, first, move |id, value| {
+            *value == inverted(id, size)
+        })
+    }
+
+    /// Gives ids to so many tasks of one group; the first.
+    fn name(&mut self, count: usize) -> u64 {
+        let first = self.groups.last().map_or(1, |group| group.end);
+        self.groups.push(first..first + count as u64);
+        first
+    }
+
+    fn single<A: Payload, R: Payload>(
+        &mut self,
+        options: TaskOptions,
+        function: fn(A) -> R,
+        argument: A,
+        depot: &Arc<Depot>,
+        id: u64,
+        is_right: impl Fn(&R) -> bool + 'static,
+    ) -> Vec<Requests> {
+        let (task, future) = Task::portable(options, function, argument);
+        self.futures.push(future.id());
+        self.submissions.push(Box::new(move || {
+            assert!(future.done(), "task {id} has not ended");
+            vec![(id, future.result().map(|value| is_right(&value)))]
+        }));
+        requests_of(task, depot)
+    }
+
+    fn map<A: Payload, R: Payload>(
+        &mut self,
+        function: fn(A) -> R,
+        arguments: Vec<A>,
+        depot: &Arc<Depot>,
+        first: u64,
+        is_right: impl Fn(u64, &R) -> bool + 'static,
+    ) -> Vec<Requests> {
+        let count = arguments.len();
+        let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
+        let plan = ChunkPlan {
+            options: TaskOptions::new(),
+            info,
+            arguments,
+            pace: &Arc::default(),
+            listener: None,
+        };
+        let (task, batch): (_, Arc<Batch<R>>) = Task::portable_chunk(plan, function);
+        self.maps.push((batch.id(0), batch.id(count - 1)));
+        self.submissions.push(Box::new(move || {
+            let outcomes = batch.take_all().outcomes;
+            assert_eq!(
+                outcomes.len(),
+                count,
+                "items of the map of {first} have not ended"
+            );
+            let judge = |(index, outcome): (usize, Result<R, Error>)| {
+                let id = first + index as u64;
+                (id, outcome.map(|value| is_right(id, &value)))
+            };
+            outcomes.into_iter().map(judge).collect()
+        }));
+        requests_of(task, depot)
+    }
+
+    // ---- what is done to them ----------------------------------------------------------------
+
+    /// A name of a future, if there is one.
+    pub(super) fn future(&self, choice: usize) -> Option<FutureId> {
+        self.futures
+            .get(choice % self.futures.len().max(1))
+            .copied()
+    }
+
+    /// First and last name of a map's items, if there is one.
+    pub(super) fn items(&self, choice: usize) -> Option<(FutureId, FutureId)> {
+        self.maps.get(choice % self.maps.len().max(1)).copied()
+    }
+
+    /// The worker that runs the task of that id is about to tell what the function has not returned.
+    pub(super) fn make_up(&mut self, id: u64) {
+        self.is_hit = true;
+        let group = self.groups.iter().find(|group| group.contains(&id));
+        self.made_up.extend(group.cloned().into_iter().flatten());
+    }
+
+    /// A worker has written where it should not, or said what is not so.
+    pub(super) fn hit(&mut self) {
+        self.is_hit = true;
+    }
+
+    /// A state may have become exactly one that says that its task can be claimed, or runs.
+    pub(super) fn forge(&mut self) {
+        self.is_forged = true;
+    }
+
+    // ---- the end -----------------------------------------------------------------------------
+
+    /// Workers have had the time to run all, and so many pieces of work are left.
+    pub(super) fn assert_all_ran(&self, left: usize) {
+        assert!(self.is_hit || left == 0, "{left} tasks were left over");
+    }
+
+    /// All workers are dead, and the pool has ended: every task has, and as it may.
+    pub(super) fn judge(self) {
+        for (id, came) in self.submissions.into_iter().flat_map(|came| came()) {
+            let is_made_up = self.made_up.contains(&id);
+            match came {
+                Ok(true) | Err(Error::Cancelled | Error::BrokenPool(_)) => {}
+                Ok(false) => assert!(is_made_up, "task {id} has another value"),
+                Err(Error::MemoryCorrupted(_)) => assert!(self.is_hit, "nothing has hit task {id}"),
+                Err(error) => assert!(is_made_up, "task {id}: {error:?}"),
+            }
+        }
+        let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
+        RUNS.with_borrow(|runs| {
+            runs.iter()
+                .for_each(|id| *counts.entry(*id).or_default() += 1)
+        });
+        for (id, count) in counts {
+            assert!(count == 1 || self.is_forged, "task {id} ran {count} times");
+        }
+    }
+}
+
+/// Result of the text task of that id and size.
+fn inverted(id: u64, size: usize) -> Vec<u8> {
+    text(id, size).iter().map(|byte| !byte).collect()
+}
+
+/// A task as it goes to a process.
+fn requests_of(task: Task, depot: &Arc<Depot>) -> Vec<Requests> {
+    let of_part = |part| match part {
+        Part::Parcel(parcel) => Requests::Parcel(parcel),
+        Part::Item(item) => Requests::One(item),
+    };
+    match task.into_outgoing(LIMIT, depot, &mut |_| ()) {
+        Outgoing::Nothing => Vec::new(),
+        Outgoing::One(task) => vec![Requests::One(task)],
+        Outgoing::Many(parts) => parts.into_iter().map(of_part).collect(),
+    }
+}
+
+/// Options that send a task over the link.
+pub(super) fn with_ticket() -> TaskOptions {
+    TaskOptions::new().timeout(Duration::from_secs(3600))
+}
