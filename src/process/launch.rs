@@ -5,7 +5,6 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
@@ -129,7 +128,7 @@ impl Launch {
         self.check()
             .map_err(|error| failed(index, &io::Error::other(error)))?;
         let deadline = Instant::now().checked_add(self.start_timeout);
-        let (ours, theirs) = UnixStream::pair().map_err(|error| failed(index, &error))?;
+        let (ours, theirs) = sys::socket_pair().map_err(|error| failed(index, &error))?;
         let ours = Arc::new(ours);
         let started = self
             .command(index, theirs.into())
@@ -142,12 +141,12 @@ impl Launch {
             started.watcher,
             self.payload_limit,
         );
-        Launching::new(self, index, link, started.stderr, deadline).finish()
+        Launching::new(self, index, link, Some(started.stderr), deadline).finish()
     }
 
     /// Goes on with what stands for a worker that was started, and is at the other end of `ours`.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn greet(&self, ours: UnixStream) -> Result<Link, Failure> {
+    pub(crate) fn greet(&self, ours: std::os::unix::net::UnixStream) -> Result<Link, Failure> {
         let link = Link::new(
             Channel::new(Arc::new(ours)),
             Subprocess::ended(),
@@ -170,9 +169,7 @@ impl Launch {
             .process_group(0)
             .stdin(Stdio::from(stdin))
             // What is printed before `init` is none of the user's tasks: libtest's chatter.
-            .stdout(Stdio::null())
-            // What is printed before hello explains a failure.
-            .stderr(Stdio::piped());
+            .stdout(sys::open_null()?);
         if let Some(dir) = &self.current_dir {
             // Checked here: a worker that cannot change into it would fail like a missing program.
             if !dir.is_dir() {
@@ -273,7 +270,7 @@ struct Launching<'a> {
     index: usize,
     /// It.
     link: Link,
-    /// Its standard error before hello; `None` once closed.
+    /// Its standard error before the welcome, which explains a failure; `None` once closed.
     stderr: Option<ChildStderr>,
     /// The end of what it said there.
     last_words: Vec<u8>,

@@ -64,7 +64,7 @@ impl Output {
         let place = |policy, number: RawFd| match (policy, &captured) {
             (WorkerStdio::Inherit, _) => sys::standard(number),
             (WorkerStdio::Capture, Some(Captured(file))) => file.as_fd().try_clone_to_owned(),
-            _ => Ok(File::options().write(true).open("/dev/null")?.into()),
+            _ => sys::open_null(),
         };
         Ok(Self {
             stdout: place(stdout, libc::STDOUT_FILENO)?,

@@ -73,8 +73,8 @@ pub(crate) struct Watcher(
 pub(crate) struct Started {
     /// The process.
     pub(crate) process: Arc<Subprocess>,
-    /// Its standard error, where it was piped.
-    pub(crate) stderr: Option<ChildStderr>,
+    /// Its standard error.
+    pub(crate) stderr: ChildStderr,
     /// The thread that waits for it.
     pub(crate) watcher: Watcher,
 }
@@ -163,13 +163,15 @@ impl Subprocess {
         }
     }
 
-    /// A child, its standard error where it is piped, and the memory that it seems to use at first.
-    fn spawn(mut command: Command) -> io::Result<(Arc<Self>, Option<ChildStderr>, u64)> {
-        let spawned = command.spawn();
+    /// A child, its standard error, and the memory that it seems to use at first.
+    fn spawn(mut command: Command) -> io::Result<(Arc<Self>, ChildStderr, u64)> {
+        // Not std's pipe, which may take the number of a standard descriptor that the program has closed.
+        let (stderr, writer) = sys::pipe()?;
+        let spawned = command.stderr(writer).spawn();
         let inherited = sys::own_peak_memory();
-        // Our copy of the child's end goes with the command.
+        // Our copies of the child's ends go with the command.
         drop(command);
-        let mut child = spawned?;
+        let child = spawned?;
         let process = Arc::new(Self {
             pid: child.id(),
             handle: Handle::of(child.id()),
@@ -178,7 +180,7 @@ impl Subprocess {
             origin: Origin::here(),
             flag: OnceLock::new(),
         });
-        Ok((process, child.stderr.take(), inherited))
+        Ok((process, stderr.into(), inherited))
     }
 
     /// A process that has ended, and never was: what a test's link has behind it.

@@ -4,9 +4,10 @@ use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -104,7 +105,9 @@ pub(crate) fn receive(
         let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
         checked(received).map(isize::unsigned_abs)
     })?;
-    Ok((received, passed_descriptors(&message)))
+    let passed = passed_descriptors(&message).into_iter();
+    let passed: io::Result<Vec<_>> = passed.map(above_standard).collect();
+    Ok((received, passed?))
 }
 
 fn passed_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
@@ -167,6 +170,13 @@ pub(crate) fn poll_readable<const N: usize>(
     }
 }
 
+/// Two sockets that are connected with each other.
+pub(crate) fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
+    let (one, other) = UnixStream::pair()?;
+    let high = |end: UnixStream| above_standard(end.into()).map(UnixStream::from);
+    Ok((high(one)?, high(other)?))
+}
+
 /// Whether the other side of a socket has gone.
 pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut polled = libc::pollfd {
@@ -193,17 +203,45 @@ pub(crate) fn socket_number(descriptor: BorrowedFd<'_>) -> Option<u64> {
 /// A close-on-exec copy of a descriptor, numbered out of the way of what programs expect.
 pub(crate) fn copy_high(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let lowest = descriptor_limit().map_or(100, |limit| (limit / 2).min(100));
+    copy_from(descriptor.as_raw_fd(), lowest as RawFd)
+}
+
+/// The lowest number that is not standard input, output or error.
+const ABOVE_STANDARD: RawFd = libc::STDERR_FILENO + 1;
+
+/// The same file behind a number that is not standard input, output or error. A program may have closed
+/// these: the system then gives their numbers to what is opened next, and whoever prints would write into
+/// it.
+pub(crate) fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    match descriptor.as_raw_fd() {
+        number if number >= ABOVE_STANDARD => Ok(descriptor),
+        number => copy_from(number, ABOVE_STANDARD),
+    }
+}
+
+/// A close-on-exec copy of a descriptor, with the lowest number that is free from `lowest` on.
+fn copy_from(descriptor: RawFd, lowest: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: no memory is touched.
-    let copy = unsafe {
-        libc::fcntl(
-            descriptor.as_raw_fd(),
-            libc::F_DUPFD_CLOEXEC,
-            lowest as libc::c_int,
-        )
-    };
-    let copy = checked(copy)?;
+    let copy = checked(unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, lowest) })?;
     // SAFETY: the kernel made this descriptor for us; nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// A pipe: what is read from, and what is written to.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: the array has room for two numbers, and outlives the call.
+    checked(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    let [reader, writer] = ends.map(|end| {
+        // SAFETY: the kernel made this descriptor for us; nobody else has it.
+        unsafe { OwnedFd::from_raw_fd(end) }
+    });
+    Ok((above_standard(reader)?, above_standard(writer)?))
+}
+
+/// Where what is written is lost.
+pub(crate) fn open_null() -> io::Result<OwnedFd> {
+    above_standard(File::options().write(true).open("/dev/null")?.into())
 }
 
 /// Whether a descriptor lies in the lower half of the table: then others find room besides it.
@@ -248,13 +286,7 @@ pub(crate) fn redirect(descriptor: BorrowedFd<'_>, number: RawFd) -> io::Result<
 
 /// Standard input, output or error of this process; `/dev/null` where it was closed.
 pub(crate) fn standard(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: no memory is touched.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    match checked(copy) {
-        // SAFETY: the kernel made this descriptor for us; nobody else has it.
-        Ok(copy) => Ok(unsafe { OwnedFd::from_raw_fd(copy) }),
-        Err(_) => Ok(File::options().write(true).open("/dev/null")?.into()),
-    }
+    copy_from(number, ABOVE_STANDARD).or_else(|_| open_null())
 }
 
 /// Memory that is reached like a file.
@@ -268,7 +300,7 @@ pub(crate) fn anonymous_file(name: &CStr) -> io::Result<OwnedFd> {
         // Kernels before 6.3 do not know the last flag.
         .or_else(|_| create(flags))?;
     // SAFETY: the kernel made this descriptor for us; nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    above_standard(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Memory to share with workers.
@@ -593,12 +625,7 @@ pub(crate) fn open_process(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: no memory is touched.
     let descriptor = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     // SAFETY: the kernel made this descriptor for us, close-on-exec; nobody else has it.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) };
-    match descriptor.as_raw_fd() {
-        // A program that has closed these must not print into it.
-        libc::STDIN_FILENO..=libc::STDERR_FILENO => copy_high(descriptor.as_fd()),
-        _ => Ok(descriptor),
-    }
+    above_standard(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
 }
 
 /// Whether a child can be waited for.
@@ -969,7 +996,7 @@ fn allowed_cores() -> Option<libc::cpu_set_t> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
+    use std::os::fd::AsFd;
 
     use super::*;
 

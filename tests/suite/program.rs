@@ -7,6 +7,7 @@ mod forked;
 mod killed;
 mod privileges;
 mod signals;
+mod standard;
 mod starved;
 mod terminal;
 
@@ -50,6 +51,7 @@ pub fn trials() -> Vec<Trial> {
         killed::trials(),
         privileges::trials(),
         signals::trials(),
+        standard::trials(),
         starved::trials(),
         terminal::trials(),
     ];
@@ -111,7 +113,10 @@ pub fn play_scene() {
         "no processes" => starved::no_processes(),
         "no memory for threads" => starved::no_memory_for_threads(),
         "no descriptors" => starved::no_descriptors(),
-        other => panic!("no such scene: {other}"),
+        other => match other.strip_prefix("closed ") {
+            Some(numbers) => standard::closed(numbers),
+            None => panic!("no such scene: {other}"),
+        },
     }
     std::process::exit(0);
 }

@@ -81,7 +81,7 @@ impl Region {
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(name.path())?;
-        let region = Self::of_file(file, name.identity.id)?;
+        let region = Self::of_descriptor(sys::above_standard(file.into())?, name.identity.id)?;
         if region.identity != name.identity || region.size as u64 != name.size {
             return Err(io::Error::other("it is not what its name says"));
         }
