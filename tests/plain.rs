@@ -1,5 +1,7 @@
 //! Process pools in plain `#[test]` functions: one line each, under libtest and nextest.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use concurrent_futures::{Error, Executor, Process, ProcessPoolExecutor};
@@ -71,6 +73,93 @@ fn a_mark_that_stays_in_the_environment_is_harmless() {
     };
     let (is_well, printed) = pool.submit(run_another, ()).result().unwrap();
     assert!(is_well && printed.contains("1 passed"));
+}
+
+/// Where the test below leaves a mark each time that it runs, if somebody asks. Tests that start this binary
+/// anew look at it, too: should a worker run all tests, that must not go on without end.
+const RUNS: &str = "CONCURRENT_FUTURES_PLAIN_RUNS";
+
+/// It stands for all that a worker must not run: what drops the tables of a data base, say.
+#[test]
+fn a_bystander_that_uses_no_processes() {
+    use std::io::Write;
+    if let Some(runs) = std::env::var_os(RUNS) {
+        let file = fs::File::options().append(true).create(true).open(runs);
+        file.unwrap().write_all(b"x").unwrap();
+    }
+}
+
+/// A copy of this binary, under a name that cargo gives to no test.
+struct Renamed(PathBuf);
+
+impl Renamed {
+    fn new(name: &str) -> Self {
+        let place = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        fs::create_dir(&place).unwrap();
+        fs::copy(std::env::current_exe().unwrap(), place.join("mytests")).unwrap();
+        Self(place)
+    }
+
+    /// Runs a test that uses processes, and the one that must run once.
+    fn run(&self, setting: impl FnOnce(&Path) -> String) -> String {
+        let runs = self.0.join("runs");
+        let script = setting(&self.0.join("mytests"));
+        let output = Command::new("sh")
+            .args(["-c", &script, "sh", "a_process_pool_works_in_a_plain_test"])
+            .args(["a_bystander_that_uses_no_processes", "--exact"])
+            .env(RUNS, &runs)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        fs::read_to_string(runs).unwrap()
+    }
+}
+
+impl Drop for Renamed {
+    fn drop(&mut self) {
+        // What is left is in the directory for what nobody needs.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// As other builders name them than cargo.
+#[test]
+fn a_renamed_test_binary_runs_one_test_a_worker() {
+    if std::env::var_os(RUNS).is_some() {
+        return; // started by such a test
+    }
+    let run = |binary: &Path| format!("exec {} \"$@\"", binary.display());
+    assert_eq!(Renamed::new("plain-renamed").run(run), "x");
+}
+
+/// As a build does that goes on while tests run.
+#[test]
+fn a_deleted_test_binary_runs_one_test_a_worker() {
+    if std::env::var_os(RUNS).is_some() {
+        return; // started by such a test
+    }
+    let run = |binary: &Path| {
+        // The shell has it open, and deletes it before it is executed.
+        let binary = binary.display();
+        format!("exec 9< {binary}; rm {binary}; exec /proc/self/fd/9 \"$@\"")
+    };
+    assert_eq!(Renamed::new("plain-deleted").run(run), "x");
+}
+
+#[test]
+fn a_launcher_that_cleans_the_environment_has_no_test_run() {
+    concurrent_futures::init();
+    if std::env::var_os(RUNS).is_some() {
+        panic!("it runs in a worker");
+    }
+    let pool = ProcessPoolExecutor::builder()
+        .max_workers(1)
+        .launcher(["env", "-i", &format!("{RUNS}=/dev/null")])
+        .build()
+        .unwrap();
+    let error = pool.submit(square, 2).result().unwrap_err().to_string();
+    let says = "this process was started as a worker";
+    assert!(error.contains("code 70") && error.contains(says), "{error}");
 }
 
 mod nested {

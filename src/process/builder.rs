@@ -106,9 +106,12 @@ impl ProcessPoolBuilder {
     }
 
     /// A command, with its arguments, that starts workers: `numactl --cpunodebind=0`, `valgrind`. It
-    /// is given this same program as its last argument, and executes it in its own process. A
+    /// is given this same program as its last arguments, and executes it in its own process. A
     /// program that was started by `ld.so ./program` needs none. A worker obeys root and its own user
     /// only: a command that runs it as another one has to be started by root.
+    ///
+    /// It leaves the environment and standard input as they are: with others, a worker ends at once and says
+    /// why, and the pool breaks.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};

@@ -90,6 +90,10 @@ pub fn init() {
             reentry::note_mistrust();
             eprintln!("concurrent-futures: this process {why}, and is no worker");
         }
+        Role::Unfit(why) => {
+            eprintln!("concurrent-futures: this process was started as a worker, and {why}");
+            exit(UNFIT);
+        }
         Role::Worker(mark) => {
             reentry::note_mark(&mark);
             match Server::set_up() {

@@ -1,9 +1,14 @@
 //! How a worker gets back to the `init` that made its parent a parent: which arguments it is
 //! started with, and how it knows that it is one.
 //!
-//! A program is re-executed without arguments, and calls `init` first thing in `main`. A test
+//! A program is re-executed with one argument, and calls `init` first thing in `main`. A test
 //! binary of libtest has no `main` of the user's: there the worker is started with the arguments
 //! that run the one test that called `init`.
+//!
+//! A worker must never run `main`: it would start workers in its turn, without end. Two things tell it
+//! what it is. The *mark*, in its environment, proves that its standard input is a link. The *argument* proves
+//! nothing, but reaches it even where a launcher has cleaned the environment or replaced standard input: a
+//! process with the argument and without a good mark ends.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,6 +21,18 @@ use crate::process::sys;
 /// Marks a worker in its environment. The value is the number of the socket that is the worker's stdin,
 /// then the test to re-enter: what inherits the mark by mistake has another stdin, and is no worker.
 const MARK: &str = "CONCURRENT_FUTURES_WORKER";
+
+/// Marks a worker in its arguments. It is no option, since libtest refuses those that it does not know; a
+/// further filter, which no test matches, it takes.
+const ARGUMENT: &str = "concurrent-futures-worker";
+
+/// What stands behind the test to re-enter and [`ARGUMENT`]: has libtest run no other test.
+const OPTIONS: [&str; 4] = [
+    "--exact",
+    "--include-ignored",
+    "--nocapture",
+    "--test-threads=1",
+];
 
 /// The way back to `init`, noted by the first call.
 static WAY: OnceLock<Way> = OnceLock::new();
@@ -36,9 +53,11 @@ pub(crate) enum Role {
     Program,
     /// A worker.
     Worker(Mark),
-    /// A process that was started as a worker, by somebody whom it must not obey: why. It goes on as a
-    /// program, but starts no workers: those would go on as programs in their turn, without end.
+    /// A process that its environment calls a worker, of somebody whom it must not obey: why. It goes on as
+    /// a program, but starts no workers: those would go on as programs in their turn, without end.
     Mistrustful(&'static str),
+    /// A process whose arguments call it a worker, and that cannot be one: why. It must not run `main`.
+    Unfit(&'static str),
 }
 
 /// What a worker finds in its environment.
@@ -87,36 +106,45 @@ pub(crate) fn note_mistrust() {
 pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
     let number = sys::socket_number(stdin).unwrap_or(0);
     let test = WAY.get().and_then(Way::test).unwrap_or_default();
-    let arguments = if test.is_empty() {
-        Vec::new()
-    } else {
-        let options = [
-            "--exact",
-            "--include-ignored",
-            "--nocapture",
-            "--test-threads=1",
-        ];
-        let options = options.iter().map(OsString::from);
-        std::iter::once(OsString::from(&test))
-            .chain(options)
-            .collect()
+    let arguments = match test {
+        "" => vec![ARGUMENT],
+        test => [&[test, ARGUMENT], &OPTIONS[..]].concat(),
     };
+    let arguments = arguments.into_iter().map(OsString::from).collect();
     (arguments, (MARK, format!("{number};{test}").into()))
 }
 
 impl Role {
     /// Finds out about this process.
     pub(crate) fn find(stdin: BorrowedFd<'_>) -> Self {
-        let Some(mark) = Mark::take(stdin) else {
-            return Self::Program;
+        let is_called_worker = is_called_worker(env::args_os());
+        let refuse = |why| match is_called_worker {
+            true => Self::Unfit(why),
+            false => Self::Mistrustful(why),
         };
-        if sys::has_gained_rights() {
-            return Self::Mistrustful("has more rights than the user who started it");
+        match Mark::take(stdin) {
+            None if is_called_worker => Self::Unfit(
+                "has another environment or standard input than it was given, by a launcher perhaps",
+            ),
+            None => Self::Program,
+            Some(_) if sys::has_gained_rights() => {
+                refuse("has more rights than the user who started it")
+            }
+            Some(_) if !is_peer_trusted(stdin) => {
+                refuse("belongs to another user than the process at its link")
+            }
+            Some(mark) => Self::Worker(mark),
         }
-        match is_peer_trusted(stdin) {
-            true => Self::Worker(mark),
-            false => Self::Mistrustful("belongs to another user than the process at its link"),
-        }
+    }
+}
+
+/// Whether these are the arguments of a worker, as [`arguments`] makes them.
+fn is_called_worker(arguments: impl Iterator<Item = OsString>) -> bool {
+    let arguments: Vec<_> = arguments.skip(1).collect();
+    match arguments.as_slice() {
+        [argument] => argument == ARGUMENT,
+        [_test, argument, options @ ..] => argument == ARGUMENT && options == OPTIONS,
+        [] => false,
     }
 }
 
@@ -150,8 +178,9 @@ impl Mark {
 impl Way {
     fn here() -> Self {
         match std::thread::current().name() {
-            // libtest runs each test on a thread of its name.
-            Some(name) if name != "main" && is_test_binary() => Self::Test(name.to_owned()),
+            // libtest runs each test on a thread of its name. Where somebody else has made the thread,
+            // nothing in front of `init` looks at arguments, as a rule.
+            Some(name) if !sys::is_main_thread() => Self::Test(name.to_owned()),
             _ => Self::Main,
         }
     }
@@ -165,15 +194,33 @@ impl Way {
     }
 }
 
-/// Whether cargo built this program as a test or bench: the names of those end with a hash.
-fn is_test_binary() -> bool {
-    let Ok(program) = env::current_exe() else {
-        return false;
-    };
-    program
-        .file_stem()
-        .and_then(|stem| stem.to_str()?.rsplit_once('-'))
-        .is_some_and(|(_, hash)| {
-            hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_worker(arguments: &[&str]) -> bool {
+        is_called_worker(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn a_worker_is_told_by_its_arguments() {
+        let options = OPTIONS.join(" ");
+        let of_test = format!("program test {ARGUMENT} {options}");
+        assert!(is_worker(&["program", ARGUMENT]));
+        assert!(is_worker(&of_test.split(' ').collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn a_program_that_is_given_the_word_among_others_is_no_worker() {
+        for arguments in [
+            &[][..],
+            &[ARGUMENT],
+            &["program"],
+            &["program", "search"],
+            &["program", "search", ARGUMENT],
+            &["program", ARGUMENT, "file"],
+        ] {
+            assert!(!is_worker(arguments), "{arguments:?}");
+        }
+    }
 }

@@ -718,6 +718,13 @@ fn signal_with(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io:
     checked(unsafe { libc::syscall(number, process, signal, facts, flags) }).map(|_| ())
 }
 
+/// Whether the calling thread is the one that runs `main`.
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: no memory is touched.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    i64::from(thread) == i64::from(std::process::id())
+}
+
 /// Whether the calling thread is known to be the only one of this process.
 pub(crate) fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)

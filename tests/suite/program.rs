@@ -5,6 +5,7 @@ mod abort;
 mod executable;
 mod forked;
 mod killed;
+mod launched;
 mod privileges;
 mod signals;
 mod standard;
@@ -49,6 +50,7 @@ pub fn trials() -> Vec<Trial> {
         executable::trials(),
         forked::trials(),
         killed::trials(),
+        launched::trials(),
         privileges::trials(),
         signals::trials(),
         standard::trials(),
@@ -95,6 +97,7 @@ pub fn play_scene() {
                 .result()
                 .unwrap();
         }
+        "main was run" => launched::main_was_run(),
         "few descriptors" => few_descriptors(),
         "short files" => short_files(),
         "ignore children" => signals::ignore_children(),
