@@ -134,16 +134,22 @@ impl Server {
     fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
         let link = UnixStream::from(sys::copy_high(stdin.as_fd())?);
+        let mut channel = Channel::new(Arc::new(link));
+        // First of all: the parent says nothing before it, and we have enough to do until it is heard.
+        say_hello(&channel);
         sys::redirect(File::open("/dev/null")?.as_fd(), libc::STDIN_FILENO)?;
         sys::die_with_parent();
-        if sys::is_hung_up(link.as_fd()) {
+        if sys::is_hung_up(channel.stream().as_fd()) {
             exit(0); // the parent ended before the line above
         }
         sys::heed_signals();
         sys::stand_aside_from_terminal();
 
-        let mut channel = Channel::new(Arc::new(link));
         let welcome = hear_welcome(&mut channel)?;
+        if welcome.dialect != dialect() {
+            let words = "the parent is another build of the program";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        }
         let mut passed = channel.take_passed().into_iter();
         for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
             sys::redirect(next(&mut passed)?.as_fd(), number)?;
@@ -171,15 +177,6 @@ impl Server {
         }
         if let Ok(title) = std::ffi::CString::new(welcome.title.clone()) {
             sys::set_title(&title);
-        }
-        let hello = Hello {
-            dialect: dialect(),
-            pid: std::process::id(),
-        };
-        channel.send(&[&wire::frame(Kind::Hello, &hello.to_body())])?;
-        if welcome.dialect != hello.dialect {
-            let words = "the parent is another build of the program";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
         Ok(Self {
             channel,
@@ -693,6 +690,18 @@ fn next(passed: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
     let words = "the parent's welcome lacks descriptors";
     let missing = || io::Error::new(io::ErrorKind::InvalidData, words);
     passed.next().ok_or_else(missing)
+}
+
+/// Tells the parent that this is a worker, and which program it is.
+fn say_hello(channel: &Channel) {
+    let hello = Hello {
+        dialect: dialect(),
+        pid: std::process::id(),
+    };
+    let frame = wire::frame(Kind::Hello, &hello.to_body());
+    if channel.send(&[&frame]).is_err() {
+        exit(0) // the parent has ended, or does not want us any more
+    }
 }
 
 fn hear_welcome(channel: &mut Channel) -> io::Result<Welcome> {

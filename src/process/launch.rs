@@ -285,7 +285,7 @@ struct Launching<'a> {
 enum Stage {
     /// It has not said hello.
     Silent,
-    /// It runs the initializer.
+    /// It was told what it needs, and runs the initializer.
     Initializing,
     /// It waits for tasks.
     Ready,
@@ -331,7 +331,6 @@ impl<'a> Launching<'a> {
 
     fn get_ready(&mut self) -> Result<(), Stop> {
         self.limit_patience(Some(self.launch.start_timeout), self.deadline);
-        self.say_welcome()?;
         while self.stage != Stage::Ready {
             self.wait_for_news()?;
         }
@@ -348,6 +347,8 @@ impl<'a> Launching<'a> {
         channel.give_up_at(deadline);
     }
 
+    /// Hands over what a worker needs. Only to a process that has said hello: another one, which a launcher
+    /// has executed in the worker's place, would take it for its input.
     fn say_welcome(&mut self) -> Result<(), Stop> {
         let output = Output::new(self.launch.stdout, self.launch.stderr)
             .map_err(|error| Stop::Wrong(format!("no descriptors for its output: {error}")))?;
@@ -479,7 +480,7 @@ impl<'a> Launching<'a> {
         match difference {
             None => {
                 self.stage = Stage::Initializing;
-                Ok(())
+                self.say_welcome()
             }
             Some(what) => Err(Stop::Wrong(format!(
                 "its {what} is not this program's own; was the program rebuilt?"

@@ -8,7 +8,7 @@ use crate::process::entry::Call;
 use crate::unwind::Panic;
 
 /// Version of what this file describes.
-pub(crate) const PROTOCOL: u32 = 4;
+pub(crate) const PROTOCOL: u32 = 5;
 
 /// Bodies other than payloads are never longer than this.
 pub(crate) const MAX_CONTROL: u64 = 1 << 20;

@@ -1,6 +1,9 @@
 //! Launchers that take from a worker what it knows itself by: it never runs `main`, and the pool breaks.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use concurrent_futures::{Executor, ProcessPoolBuilder, ProcessPoolExecutor};
 use libtest_mimic::Trial;
@@ -14,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         a_launcher_that_replaces_stdin_breaks_the_pool,
         a_launcher_that_leaves_the_arguments_out_starts_workers,
         the_argument_of_a_worker_starts_no_program,
+        a_process_that_says_nothing_is_told_nothing,
     ]
 }
 
@@ -61,4 +65,23 @@ fn the_argument_of_a_worker_starts_no_program() {
         .unwrap();
     assert_eq!(output.status.code(), Some(70));
     assert!(String::from_utf8(output.stderr).unwrap().contains(SAYS));
+}
+
+/// It is another program, which might take it for its input.
+fn a_process_that_says_nothing_is_told_nothing() {
+    let name = format!("concurrent-futures-heard-{}", std::process::id());
+    let heard = std::env::temp_dir().join(name);
+    let script = format!("exec cat > {}", heard.display());
+    let pool = behind(["sh", "-c", &script])
+        .start_timeout(Duration::from_millis(300))
+        .initializer(|_secret: String| (), "a secret".to_owned())
+        .build()
+        .unwrap();
+    assert_breaks(&pool, &["it was not ready after 300ms"]);
+    assert_eq!(fs::read(&heard).unwrap(), b"");
+    remove(heard);
+}
+
+fn remove(file: PathBuf) {
+    fs::remove_file(file).unwrap();
 }
