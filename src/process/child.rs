@@ -56,6 +56,9 @@ pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 /// pools are [`Error::Unsupported`] there. A program that first takes on the user and the group as whom
 /// it acts, by `setresgid` and `setresuid`, has them.
 ///
+/// So they are in a library that a program of another kind has loaded, an extension of Python say: the
+/// program, started anew, would not come to this call.
+///
 /// ```no_run
 /// fn main() -> Result<(), concurrent_futures::Error> {
 ///     concurrent_futures::init();
@@ -79,13 +82,24 @@ pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 ///
 /// In tests of libtest and nextest, and in doctests, it is the first statement of each test that
 /// uses process pools; with `harness = false`, of `main`.
+#[inline]
 pub fn init() {
+    init_from((here as *const ()).addr());
+}
+
+/// Stands for the caller of `init`: being inline, it is compiled once more for each crate that calls `init`,
+/// as a part of that.
+#[inline]
+fn here() {}
+
+/// `init`, called by code at this address.
+fn init_from(caller: usize) {
     if reentry::is_known() {
         return;
     }
     let stdin = io::stdin();
     match Role::find(stdin.as_fd()) {
-        Role::Program => reentry::note(),
+        Role::Program => reentry::note(caller),
         Role::Mistrustful(why) => {
             reentry::note_mistrust();
             eprintln!("concurrent-futures: this process {why}, and is no worker");

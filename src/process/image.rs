@@ -70,6 +70,12 @@ fn file_at(address: usize) -> Option<PathBuf> {
     })
 }
 
+/// Whether this is a library, and neither it nor the code at an address belongs to the program that has loaded
+/// it: started anew, the program would not come by that code.
+pub(crate) fn is_foreign(address: usize) -> bool {
+    !current().is_program && !elf::find(address).is_program
+}
+
 /// The image that holds this very function.
 pub(crate) fn current() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
@@ -110,6 +116,8 @@ mod elf {
     struct Search {
         /// An address inside the image.
         inside: usize,
+        /// How many objects were looked at.
+        visited: usize,
         /// The image.
         found: Image,
     }
@@ -117,6 +125,7 @@ mod elf {
     pub(super) fn find(inside: usize) -> Image {
         let mut search = Search {
             inside,
+            visited: 0,
             found: Image::default(),
         };
         // SAFETY: `visit` has the signature asked for, and the pointer is to a `Search` that
@@ -134,6 +143,7 @@ mod elf {
         let info = unsafe { &*info };
         // SAFETY: `find` passes its `Search`, which nothing else uses meanwhile.
         let search = unsafe { &mut *search.cast::<Search>() };
+        search.visited += 1;
         if info.dlpi_phdr.is_null() {
             return 0;
         }
@@ -158,8 +168,8 @@ mod elf {
                 // SAFETY: a note segment of a loaded object is mapped and constant.
                 .find_map(|header| build_id(unsafe { bytes(range(header)) }))
                 .unwrap_or_default(),
-            // SAFETY: the loader passes a string, or null.
-            is_program: info.dlpi_name.is_null() || unsafe { *info.dlpi_name } == 0,
+            // Not told by its name, which the loader of musl gives to the program, too.
+            is_program: search.visited == 1,
         };
         1
     }
@@ -230,5 +240,6 @@ mod tests {
         assert!(image.holds_data(data, 8) && !image.holds_data(code, 8));
         assert!(!image.holds_data(usize::MAX, 8));
         assert!(!image.stamp().is_empty());
+        assert!(image.is_program && !is_foreign(code));
     }
 }

@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
 use crate::error::Error;
-use crate::process::sys;
+use crate::process::{image, sys};
 
 /// Marks a worker in its environment. The value is the number of the socket that is the worker's stdin,
 /// then the test to re-enter: what inherits the mark by mistake has another stdin, and is no worker.
@@ -45,6 +45,8 @@ enum Way {
     Test(String),
     /// There is none for this process: it was started as a worker, and must not be one.
     Barred,
+    /// There is none: `init` is called in a library, by a library, and the program knows nothing of it.
+    Foreign,
 }
 
 /// What `init` has found out about its process.
@@ -75,7 +77,7 @@ pub(crate) fn is_known() -> bool {
 ///
 /// # Errors
 /// `NotInitialized` before `init`; `Unsupported` where this process was started as a worker itself, by
-/// somebody whom it must not obey.
+/// somebody whom it must not obey, and in a library that a foreign program has loaded.
 pub(crate) fn check() -> Result<(), Error> {
     match WAY.get() {
         None => Err(Error::NotInitialized),
@@ -83,13 +85,21 @@ pub(crate) fn check() -> Result<(), Error> {
             let words = "a process that was to be a worker, and is none, starts no workers";
             Err(Error::Unsupported(words.into()))
         }
+        Some(Way::Foreign) => {
+            let words = "this is a library that the program has loaded; a worker would be the program, \
+                         which knows nothing of it";
+            Err(Error::Unsupported(words.into()))
+        }
         Some(Way::Main | Way::Test(_)) => Ok(()),
     }
 }
 
-/// Notes the way on which the caller, `init`, was reached; the first call counts.
-pub(crate) fn note() {
-    WAY.get_or_init(Way::here);
+/// Notes the way on which `init` was reached, from code at this address; the first call counts.
+pub(crate) fn note(caller: usize) {
+    WAY.get_or_init(|| match image::is_foreign(caller) {
+        true => Way::Foreign,
+        false => Way::here(),
+    });
 }
 
 /// Notes the way that the parent noted.
@@ -188,7 +198,7 @@ impl Way {
     /// The test to re-enter.
     fn test(&self) -> Option<&str> {
         match self {
-            Self::Main | Self::Barred => None,
+            Self::Main | Self::Barred | Self::Foreign => None,
             Self::Test(name) => Some(name),
         }
     }

@@ -6,6 +6,7 @@ mod executable;
 mod forked;
 mod killed;
 mod launched;
+mod library;
 mod privileges;
 mod signals;
 mod standard;
@@ -51,6 +52,7 @@ pub fn trials() -> Vec<Trial> {
         forked::trials(),
         killed::trials(),
         launched::trials(),
+        library::trials(),
         privileges::trials(),
         signals::trials(),
         standard::trials(),
@@ -97,6 +99,7 @@ pub fn play_scene() {
                 .result()
                 .unwrap();
         }
+        "library" => library::in_a_foreign_program(),
         "main was run" => launched::main_was_run(),
         "few descriptors" => few_descriptors(),
         "short files" => short_files(),

@@ -27,33 +27,57 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What the program is built as.
+/// A program or a library that is built for a trial.
+pub struct Fixture {
+    /// What it is called, and its file in `tests/fixtures`.
+    pub name: &'static str,
+    /// What it is, in the words of its manifest, but for the file.
+    pub target: &'static str,
+    /// How it is built, in the words of its manifest.
+    pub profile: &'static str,
+    /// The file that is made.
+    pub product: &'static str,
+}
+
+/// What a fixture is built as.
 const MANIFEST: &str = r#"
 [package]
-name = "panic-abort"
+name = "NAME"
 edition = "2024"
 
 [workspace]
 
-[[bin]]
-name = "panic-abort"
-path = "ROOT/tests/fixtures/panic_abort.rs"
+TARGET
+path = "ROOT/tests/fixtures/NAME.rs"
 
 [dependencies]
 concurrent-futures = { path = "ROOT", default-features = false, features = [FEATURES] }
 
 [profile.dev]
-panic = "abort"
 debug = false
+PROFILE
 "#;
 
-/// Builds the program, unless that was done; where it is.
+/// Where the program is.
 fn program() -> PathBuf {
+    build(&Fixture {
+        name: "panic_abort",
+        target: "[[bin]]\nname = \"panic_abort\"",
+        profile: "panic = \"abort\"",
+        product: "panic_abort",
+    })
+}
+
+/// Builds a fixture, unless that was done; where it is.
+pub fn build(fixture: &Fixture) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-abort");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(fixture.name);
     let manifest = place.join("Cargo.toml");
     let text = MANIFEST
         .replace("ROOT", root.to_str().unwrap())
+        .replace("NAME", fixture.name)
+        .replace("TARGET", fixture.target)
+        .replace("PROFILE", fixture.profile)
         .replace("FEATURES", &features());
     fs::create_dir_all(&place).unwrap();
     fs::write(&manifest, text).unwrap();
@@ -68,7 +92,7 @@ fn program() -> PathBuf {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    place.join("target/debug/panic-abort")
+    place.join("target/debug").join(fixture.product)
 }
 
 /// Those of this build, in quotes.

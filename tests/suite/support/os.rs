@@ -51,6 +51,20 @@ pub fn is_open(number: i32) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
 }
 
+/// Loads a library, and calls a function of it that takes nothing and gives a number.
+pub fn call_in_library(library: &Path, function: &std::ffi::CStr) -> i32 {
+    let path = std::ffi::CString::new(library.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path outlives the call; the library is one of our fixtures.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+    assert!(!handle.is_null(), "{}", library.display());
+    // SAFETY: the library stays loaded; the name outlives the call.
+    let place = unsafe { libc::dlsym(handle, function.as_ptr()) };
+    assert!(!place.is_null(), "{function:?}");
+    // SAFETY: the fixture's function has this signature.
+    let function: extern "C" fn() -> i32 = unsafe { std::mem::transmute(place) };
+    function()
+}
+
 /// How nice this process is to others.
 pub fn niceness() -> i32 {
     // SAFETY: reads a number of this process.
