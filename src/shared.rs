@@ -81,14 +81,14 @@ use crate::process::memory::registry::Resident;
 /// Less than 4096 bytes travel with each task: they are not worth a descriptor. So does
 /// everything where the system gives no such memory, where the program has used half of its
 /// descriptors (each takes one, in the program and in each worker that has mapped it), where it is one
-/// that others may not look into (it has more rights than its user), and with
+/// that others may not look into (it has more rights than its user) or that `/proc` does not list, and with
 /// `CONCURRENT_FUTURES_SHARED_MEMORY=never`. Nothing else differs.
 ///
-/// Workers find it below `/proc/PROGRAM/fd`. Those that a
-/// [`launcher`](crate::ProcessPoolBuilder::launcher) runs as another user, or where the program has
-/// another number, cannot: what names it ends as [`Error::Decode`](crate::Error::Decode), which says
-/// so. What a [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) counts does not include what is
-/// mapped.
+/// Workers find it below `/proc/PROGRAM/fd`. Those that an initializer or a
+/// [`launcher`](crate::ProcessPoolBuilder::launcher) has made another user's, or that have another
+/// `/proc`, cannot: what names it ends as [`Error::Decode`](crate::Error::Decode), which says why. So do
+/// the items of a map with a context. What a [`memory_limit`](crate::ProcessPoolBuilder::memory_limit)
+/// counts does not include what is mapped.
 ///
 /// An idle worker lets go at once of what the program has dropped; one of a pool that tells its
 /// workers everything over sockets (README, "Tuning") a second after its last task.

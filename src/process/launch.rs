@@ -157,7 +157,7 @@ impl Launch {
     }
 
     fn command(&self, index: usize, stdin: OwnedFd) -> io::Result<Command> {
-        let mut command = self.program();
+        let mut command = self.program()?;
         let (arguments, (mark, value)) = reentry::arguments(stdin.as_fd());
         if let (true, Some(name)) = (self.launcher.is_empty(), std::env::args_os().next()) {
             command.arg0(name);
@@ -186,18 +186,25 @@ impl Launch {
 
     /// This program, behind the launcher if there is one, and behind the loader that runs it if
     /// that is not the kernel.
-    fn program(&self) -> Command {
+    ///
+    /// # Errors
+    /// Where a launcher could not find the program.
+    fn program(&self) -> io::Result<Command> {
         let loaded = image::program_behind_loader();
         let Some((launcher, arguments)) = self.launcher.split_first() else {
             let mut command = Command::new(OsStr::from_bytes(sys::PROGRAM.to_bytes()));
             command.args(loaded);
-            return command;
+            return Ok(command);
         };
         let mut command = Command::new(launcher);
         // By the parent's number: a launcher's own /proc/self/exe is the launcher.
-        let program = format!("/proc/{}/exe", std::process::id());
+        let Some(number) = sys::number_in_proc() else {
+            let words = "/proc, where a launcher finds the program, does not list this process";
+            return Err(io::Error::new(io::ErrorKind::NotFound, words));
+        };
+        let program = format!("/proc/{number}/exe");
         command.args(arguments).arg(program).args(loaded);
-        command
+        Ok(command)
     }
 
     fn welcome(&self, index: usize, flag: Option<&Flag>) -> Welcome {

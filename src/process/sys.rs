@@ -718,6 +718,14 @@ fn signal_with(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io:
     checked(unsafe { libc::syscall(number, process, signal, facts, flags) }).map(|_| ())
 }
 
+/// The number by which /proc lists this process; `None` where it does not. In a namespace of process numbers
+/// that shows the /proc of the one around it, this is another than the process's own, which may be a
+/// stranger's there.
+pub(crate) fn number_in_proc() -> Option<u32> {
+    let target = std::fs::read_link("/proc/self").ok()?;
+    target.to_str()?.parse().ok()
+}
+
 /// Whether the calling thread is the one that runs `main`.
 pub(crate) fn is_main_thread() -> bool {
     // SAFETY: no memory is touched.

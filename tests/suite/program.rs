@@ -7,6 +7,7 @@ mod forked;
 mod killed;
 mod launched;
 mod library;
+mod numbers;
 mod privileges;
 mod signals;
 mod standard;
@@ -53,6 +54,7 @@ pub fn trials() -> Vec<Trial> {
         killed::trials(),
         launched::trials(),
         library::trials(),
+        numbers::trials(),
         privileges::trials(),
         signals::trials(),
         standard::trials(),
@@ -100,6 +102,7 @@ pub fn play_scene() {
                 .unwrap();
         }
         "library" => library::in_a_foreign_program(),
+        "other numbers" => numbers::other_numbers(),
         "main was run" => launched::main_was_run(),
         "few descriptors" => few_descriptors(),
         "short files" => short_files(),

@@ -21,6 +21,8 @@ pub(crate) struct Region {
     file: Option<File>,
     /// Which memory it is.
     identity: Identity,
+    /// By which number /proc lists this process; `None` where it does not.
+    holder: Option<u32>,
 }
 
 /// Tells memory from all other, whoever has mapped it.
@@ -35,7 +37,7 @@ pub(crate) struct Identity {
 /// What travels in place of the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
-    /// The process that has it open.
+    /// The process that has it open, as /proc lists it.
     pub(crate) holder: u32,
     /// As which descriptor.
     pub(crate) descriptor: u32,
@@ -54,7 +56,8 @@ impl Region {
     /// # Errors
     /// Where the system refuses the memory, or the descriptor, or would not let workers have it.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
-        if bytes.is_empty() || !sys::is_open_to_others() || !sys::may_write(bytes.len() as u64) {
+        let is_found = sys::is_open_to_others() && sys::number_in_proc().is_some();
+        if bytes.is_empty() || !is_found || !sys::may_write(bytes.len() as u64) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let memory = sys::shared_file(c"concurrent-futures shared")?;
@@ -74,7 +77,7 @@ impl Region {
     /// Where it is not, or not any more, what the name says.
     pub(crate) fn open(name: &Name) -> io::Result<Self> {
         // Looked at first: to open what is no file may have effects, or take for ever.
-        if !name.is_good() {
+        if !name.is_held()? {
             return Err(io::Error::other("its holder has let go of it"));
         }
         let file = File::options()
@@ -114,6 +117,7 @@ impl Region {
             size,
             file: sys::leaves_room(file.as_fd()).then_some(file),
             identity: Identity { inode, id },
+            holder: sys::number_in_proc(),
         })
     }
 
@@ -138,7 +142,7 @@ impl Region {
     pub(crate) fn name(&self) -> Option<Name> {
         use std::os::fd::AsRawFd;
         Some(Name {
-            holder: std::process::id(),
+            holder: self.holder?,
             descriptor: self.descriptor()?.as_raw_fd().unsigned_abs(),
             identity: self.identity,
             size: self.size as u64,
@@ -152,10 +156,21 @@ impl Region {
 }
 
 impl Name {
-    /// Whether its holder has that memory open.
+    /// Whether its holder is known to have that memory open.
     pub(crate) fn is_good(&self) -> bool {
-        let facts = fs::metadata(self.path());
-        facts.is_ok_and(|facts| facts.is_file() && facts.ino() == self.identity.inode)
+        self.is_held().unwrap_or(false)
+    }
+
+    /// Whether its holder has that memory open.
+    ///
+    /// # Errors
+    /// Where this process may not look, having another user's rights, say.
+    fn is_held(&self) -> io::Result<bool> {
+        match fs::metadata(self.path()) {
+            Ok(facts) => Ok(facts.is_file() && facts.ino() == self.identity.inode),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn path(&self) -> String {
