@@ -54,6 +54,10 @@ impl Channel {
         self.deadline = deadline;
     }
 
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
     pub(crate) fn stream(&self) -> &Arc<UnixStream> {
         &self.stream
     }

@@ -21,7 +21,7 @@ use crate::process::entry::Call;
 use crate::process::flag::Flag;
 use crate::process::link::Link;
 use crate::process::memory::manifest::Manifest;
-use crate::process::output::{Output, WorkerStdio};
+use crate::process::output::{Captured, Output, Pipe, WorkerStdio};
 use crate::process::subprocess::{Starter, Subprocess};
 use crate::process::wire::{self, Dialect, Fault, Header, Hello, Kind, Welcome};
 use crate::process::{codec, image, reentry, sys};
@@ -394,15 +394,20 @@ impl<'a> Launching<'a> {
     fn wait_for_news(&mut self) -> Result<(), Stop> {
         let link = self.link.channel().stream().as_fd();
         let stderr = self.stderr.as_ref().map(AsFd::as_fd);
+        let pipe = self.link.output().and_then(Captured::pipe);
+        let output = pipe.and_then(Pipe::readable);
         let buffered = self.link.channel().has_buffered();
         let readable = if buffered {
-            Ok([true, false])
+            Ok([true, false, false])
         } else {
-            sys::poll_readable([Some(link), stderr], self.deadline)
+            sys::poll_readable([Some(link), stderr, output], self.deadline)
         };
         match readable.map_err(stop_of)? {
-            [false, false] => Err(Stop::Late),
-            [link, stderr] => {
+            [false, false, false] => Err(Stop::Late),
+            [link, stderr, output] => {
+                if let (true, Some(pipe)) = (output, pipe) {
+                    pipe.read();
+                }
                 if stderr {
                     self.hear_stderr();
                 }

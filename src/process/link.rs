@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -281,6 +282,9 @@ impl Link {
     fn receive_header(&mut self) -> Result<Header, Broken> {
         self.brought = Manifest::default();
         loop {
+            if let Err(error) = self.read_output() {
+                return Err(self.broken(&error));
+            }
             let header = match self.channel.receive_header() {
                 Ok(Heard::Some(header)) => header,
                 Ok(Heard::Closed) => return Err(self.gone()),
@@ -291,6 +295,22 @@ impl Link {
             }
             self.take_in(header)?;
         }
+    }
+
+    /// Reads what the worker prints until it says something, where else it would wait for room to print.
+    fn read_output(&self) -> io::Result<()> {
+        let Some(pipe) = self.output().and_then(Captured::pipe) else {
+            return Ok(());
+        };
+        while !self.channel.has_buffered() {
+            let polled = [Some(self.channel.stream().as_fd()), pipe.readable()];
+            match sys::poll_readable(polled, self.channel.deadline())? {
+                [true, _] => break,
+                [false, true] => drop(pipe.read()),
+                [false, false] => return Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Takes in shared memory. What is not what it should be, or cannot be had here, is left out: who
@@ -356,6 +376,8 @@ impl Link {
     /// Lets the worker leave, and waits until it was reaped.
     pub(crate) fn close(mut self) -> ProcessEnd {
         self.let_go();
+        // Nobody reads what it prints from now on: it must not wait for that.
+        self.output = None;
         let end = self.process.wait_or_kill(LEAVING);
         self.join_watcher();
         end

@@ -1,8 +1,9 @@
 //! Where a worker's standard output and error go.
 
+use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use crate::process::sys;
@@ -49,10 +50,23 @@ pub(crate) struct Output {
 }
 
 /// What a worker has printed since its last task.
-pub(crate) struct Captured(
+pub(crate) enum Captured {
     /// Memory that the worker appends to.
-    File,
-);
+    Memory(File),
+    /// A pipe: where files may not be long, memory that is reached like one may not be either, and a task that
+    /// prints more than the limit would be ended by SIGXFSZ.
+    Pipe(Pipe),
+}
+
+/// A pipe that a worker writes to. It must be read while the worker prints, which else waits for room.
+pub(crate) struct Pipe {
+    /// The end that is read, without waiting.
+    reader: File,
+    /// The end of what was read since the last task.
+    tail: RefCell<Vec<u8>>,
+    /// Whether nobody has the other end any more.
+    is_closed: Cell<bool>,
+}
 
 /// No more of what a task printed is told than this many bytes, the last ones.
 const TOLD: u64 = 64 << 10;
@@ -60,10 +74,10 @@ const TOLD: u64 = 64 << 10;
 impl Output {
     pub(crate) fn new(stdout: WorkerStdio, stderr: WorkerStdio) -> io::Result<Self> {
         let captures = [stdout, stderr].contains(&WorkerStdio::Capture);
-        let captured = captures.then(Captured::new).transpose()?;
-        let place = |policy, number: RawFd| match (policy, &captured) {
+        let (captured, writer) = captures.then(Captured::new).transpose()?.unzip();
+        let place = |policy, number: RawFd| match (policy, &writer) {
             (WorkerStdio::Inherit, _) => sys::standard(number),
-            (WorkerStdio::Capture, Some(Captured(file))) => file.as_fd().try_clone_to_owned(),
+            (WorkerStdio::Capture, Some(writer)) => writer.try_clone(),
             _ => sys::open_null(),
         };
         Ok(Self {
@@ -85,32 +99,102 @@ impl Output {
 }
 
 impl Captured {
-    fn new() -> io::Result<Self> {
+    /// Where a worker's output is captured, and what the worker writes to.
+    fn new() -> io::Result<(Self, OwnedFd)> {
+        if !sys::has_long_files() {
+            let (reader, writer) = sys::pipe()?;
+            return Ok((Self::Pipe(Pipe::new(reader)?), writer));
+        }
         let memory = sys::anonymous_file(c"concurrent-futures output")?;
         sys::append_only(memory.as_fd())?;
-        Ok(Self(memory.into()))
+        let ours = memory.try_clone()?;
+        Ok((Self::Memory(ours.into()), memory))
     }
 
     /// The end of what was printed since the last call, if anything was.
     pub(crate) fn take(&self) -> Option<String> {
-        // Memory that cannot be read has nothing to tell.
-        let size = self.0.metadata().ok()?.len();
-        if size == 0 {
-            return None;
-        }
-        let start = size.saturating_sub(TOLD);
-        let mut bytes = vec![0; (size - start) as usize];
-        let read = self.0.read_at(&mut bytes, start).unwrap_or(0);
-        bytes.truncate(read);
-        let _ = self.0.set_len(0);
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        let bytes = match self {
+            Self::Memory(file) => take_end(file),
+            Self::Pipe(pipe) => pipe.take(),
+        };
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Drops what was printed since the last call.
     pub(crate) fn clear(&self) {
-        if self.0.metadata().is_ok_and(|data| data.len() > 0) {
-            // It appends: what it prints next stands at the start.
-            let _ = self.0.set_len(0);
+        match self {
+            Self::Memory(file) if file.metadata().is_ok_and(|data| data.len() > 0) => {
+                // It appends: what it prints next stands at the start.
+                let _ = file.set_len(0);
+            }
+            Self::Memory(_) => {}
+            Self::Pipe(pipe) => drop(pipe.take()),
         }
     }
+
+    /// The pipe that must be read while the worker prints, if there is one.
+    pub(crate) fn pipe(&self) -> Option<&Pipe> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Pipe(pipe) => Some(pipe),
+        }
+    }
+}
+
+impl Pipe {
+    fn new(reader: OwnedFd) -> io::Result<Self> {
+        sys::never_wait(reader.as_fd())?;
+        Ok(Self {
+            reader: reader.into(),
+            tail: RefCell::default(),
+            is_closed: Cell::new(false),
+        })
+    }
+
+    /// What is readable when something was printed; `None`: nothing will be any more.
+    pub(crate) fn readable(&self) -> Option<BorrowedFd<'_>> {
+        (!self.is_closed.get()).then(|| self.reader.as_fd())
+    }
+
+    /// Reads some of what was printed; whether there may be more.
+    pub(crate) fn read(&self) -> bool {
+        let mut bytes = [0; 16 << 10];
+        match (&self.reader).read(&mut bytes) {
+            Ok(0) => self.is_closed.set(true),
+            Ok(count) => {
+                let mut tail = self.tail.borrow_mut();
+                tail.extend(&bytes[..count]);
+                let excess = tail.len().saturating_sub(TOLD as usize);
+                tail.drain(..excess);
+                return true;
+            }
+            // `WouldBlock`: that was all.
+            Err(_) => {}
+        }
+        false
+    }
+
+    /// The end of what was printed since the last call, if anything was.
+    fn take(&self) -> Option<Vec<u8>> {
+        /// As many reads as the largest pipe takes: a thread of the worker may print without end.
+        const MOST: usize = 64;
+        let _ = (0..MOST).all(|_| self.read());
+        let tail = self.tail.take();
+        (!tail.is_empty()).then_some(tail)
+    }
+}
+
+/// Takes the end of a file, and empties it; `None`: it is empty.
+fn take_end(file: &File) -> Option<Vec<u8>> {
+    // Memory that cannot be read has nothing to tell.
+    let size = file.metadata().ok()?.len();
+    if size == 0 {
+        return None;
+    }
+    let start = size.saturating_sub(TOLD);
+    let mut bytes = vec![0; (size - start) as usize];
+    let read = file.read_at(&mut bytes, start).unwrap_or(0);
+    bytes.truncate(read);
+    let _ = file.set_len(0);
+    Some(bytes)
 }

@@ -239,6 +239,12 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((above_standard(reader)?, above_standard(writer)?))
 }
 
+/// Has reads from a file fail as `WouldBlock` where they would wait.
+pub(crate) fn never_wait(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is touched.
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(|_| ())
+}
+
 /// Where what is written is lost.
 pub(crate) fn open_null() -> io::Result<OwnedFd> {
     above_standard(File::options().write(true).open("/dev/null")?.into())
@@ -252,6 +258,11 @@ pub(crate) fn leaves_room(descriptor: BorrowedFd<'_>) -> bool {
 
 fn descriptor_limit() -> Option<u64> {
     soft_limit(libc::RLIMIT_NOFILE)
+}
+
+/// Whether the files of this process may be as long as it likes (`ulimit -f unlimited`).
+pub(crate) fn has_long_files() -> bool {
+    may_write(libc::RLIM_INFINITY)
 }
 
 /// Whether this process may write a file so long; to try would be answered by a signal.

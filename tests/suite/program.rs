@@ -9,6 +9,7 @@ mod launched;
 mod library;
 mod numbers;
 mod privileges;
+mod short;
 mod signals;
 mod standard;
 mod starved;
@@ -44,7 +45,6 @@ pub fn trials() -> Vec<Trial> {
         a_program_returns_while_a_pool_winds_down,
         a_program_aborts_with_a_busy_pool,
         a_program_of_few_descriptors_queues_many_tasks,
-        a_program_of_short_files_sends_big_payloads,
     ];
     let groups = [
         own,
@@ -56,6 +56,7 @@ pub fn trials() -> Vec<Trial> {
         library::trials(),
         numbers::trials(),
         privileges::trials(),
+        short::trials(),
         signals::trials(),
         standard::trials(),
         starved::trials(),
@@ -105,7 +106,8 @@ pub fn play_scene() {
         "other numbers" => numbers::other_numbers(),
         "main was run" => launched::main_was_run(),
         "few descriptors" => few_descriptors(),
-        "short files" => short_files(),
+        "short files" => short::big_payloads(),
+        "captured" => short::captured(),
         "ignore children" => signals::ignore_children(),
         "reap children" => signals::reap_children(),
         "stand oddly" => signals::stand_oddly(),
@@ -222,21 +224,5 @@ fn a_program_of_few_descriptors_queues_many_tasks() {
     program.args(["-c", "ulimit -n 64; exec \"$0\""]);
     program.arg(std::env::current_exe().unwrap());
     let status = program.env(SCENE, "few descriptors").status().unwrap();
-    assert_eq!(status.code(), Some(0));
-}
-
-/// The scene: no file may be as large as the memory for payloads is, of which most is never there.
-fn short_files() {
-    let pool = Processes::pool(1);
-    let bytes = vec![7; 3 << 20];
-    let back = pool.submit(|bytes: Vec<u8>| bytes, bytes.clone());
-    assert!(back.result().unwrap() == bytes);
-}
-
-fn a_program_of_short_files_sends_big_payloads() {
-    let mut program = Command::new("sh");
-    program.args(["-c", "ulimit -f 100000; exec \"$0\""]);
-    program.arg(std::env::current_exe().unwrap());
-    let status = program.env(SCENE, "short files").status().unwrap();
     assert_eq!(status.code(), Some(0));
 }
