@@ -177,7 +177,8 @@ impl<R> RunningProcess<R> {
         }
     }
 
-    /// Asks the child to end, by SIGTERM. (`Process.terminate`)
+    /// Asks the child to end, by SIGTERM. (`Process.terminate`) Where the system refuses that signal, it ends
+    /// as by [`kill`](Self::kill).
     pub fn terminate(&self) {
         self.process.terminate();
     }

@@ -75,6 +75,9 @@ impl ProcessPoolBuilder {
 
     /// Each worker runs `f(arg)` before its first task; if that panics or the worker dies in it,
     /// the pool is broken. (`initializer`, `initargs`)
+    ///
+    /// The worker's process has one thread meanwhile, unless `f` starts some; while tasks run it has another,
+    /// which waits for the end of the program. What needs a process of one thread belongs here.
     pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
         let encoded = unwind::catch(|| codec::encode(&arg, self.launch.payload_limit))
             .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));

@@ -235,6 +235,9 @@ impl Server {
             }
         }
         self.flush();
+        // After the initializer: what needs a process of one thread can be done there. Without a thread for
+        // it, the signal for the parent's end has to do.
+        let _ = sys::end_when_hung_up(self.channel.stream().as_fd());
         self.channel.send(&[&wire::frame(Kind::Ready, &report)])
     }
 

@@ -72,19 +72,30 @@ impl Handle {
     }
 
     /// Sends SIGKILL to the child and to its process group. Nobody has reaped it that we know of.
-    pub(crate) fn kill_tree(&self) {
-        self.signal(libc::SIGKILL);
+    ///
+    /// # Errors
+    /// As those of `signal`, of the child itself.
+    pub(crate) fn kill_tree(&self) -> io::Result<()> {
+        let sent = self.signal(libc::SIGKILL);
         self.kill_group();
+        sent
     }
 
-    /// Sends a signal to the child. Nobody has reaped it that we know of.
-    pub(crate) fn signal(&self, signal: i32) {
-        // Failure means that it has ended, or may not be signalled.
-        let _ = match self {
+    /// Sends a signal to the child. Nobody has reaped it that we know of. That it has ended is no error.
+    ///
+    /// # Errors
+    /// `EPERM` where the child has rights that the program has laid down; whatever a filter of system calls
+    /// says that refuses signals.
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        let sent = match self {
             Self::Descriptor { descriptor, .. } => sys::signal_by(descriptor.as_fd(), signal),
             Self::Number(pid) => sys::signal(*pid, signal),
             Self::Gone => Ok(()),
         };
+        match sent {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Sends SIGKILL to the process group that the child leads or led.
@@ -148,7 +159,7 @@ mod tests {
             let mut waiting = Command::new("cat");
             let child = waiting.stdin(Stdio::piped()).spawn().unwrap();
             let handle = way(child.id());
-            handle.signal(libc::SIGTERM);
+            handle.signal(libc::SIGTERM).unwrap();
             let waited = handle.wait_for_end();
             let (end, _) = handle.reap(waited).unwrap();
             assert_eq!(end, ProcessEnd::Signalled(libc::SIGTERM));

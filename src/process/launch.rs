@@ -504,7 +504,7 @@ impl<'a> Launching<'a> {
     fn explain(mut self, stop: Stop) -> Failure {
         // A process that has just closed its end is about to end; one that lives on without is not.
         let left_by_itself = matches!(stop, Stop::Gone) && self.link.ends_within(LEAVING);
-        let end = self.link.end_now();
+        let end = self.link.end_or_abandon(LEAVING);
         self.drain_stderr();
         let index = self.index;
         let what = match &stop {

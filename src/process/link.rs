@@ -15,7 +15,7 @@ use crate::process::memory::manifest::Manifest;
 use crate::process::memory::registry;
 use crate::process::output::Captured;
 use crate::process::request::Request;
-use crate::process::subprocess::{Subprocess, Watcher};
+use crate::process::subprocess::{Signal, Subprocess, Watcher};
 use crate::process::sys;
 use crate::process::wire::{self, CALL_SIZE, Fault, Header, Kind};
 
@@ -389,6 +389,18 @@ impl Link {
         let end = self.process.wait();
         self.join_watcher();
         end
+    }
+
+    /// As `end_now`, of a worker that is not ready. Where the signal is refused, nothing in the worker may see
+    /// that the link was shut: it is waited for no longer than this, and then left to itself.
+    pub(crate) fn end_or_abandon(&mut self, patience: Duration) -> ProcessEnd {
+        let sent = self.process.kill();
+        if sent == Signal::Refused && self.process.wait_at_most(patience).is_none() {
+            // The watcher goes on alone: it reaps the process whenever that ends.
+            self.watcher = None;
+            return ProcessEnd::Unknown;
+        }
+        self.end_now()
     }
 
     /// Whether the worker ends by itself within this time.

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, Command};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -31,8 +32,19 @@ pub(crate) struct Subprocess {
     ended: Condvar,
     /// Whose child it is.
     origin: Origin,
+    /// Our end of the link to it, as long as anybody needs that.
+    link: Weak<UnixStream>,
     /// Shared with it, from the welcome on.
     flag: OnceLock<Flag>,
+}
+
+/// What became of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// It was sent, or the process has ended.
+    Sent,
+    /// The system has refused it. The link was shut instead: a worker that is ready ends by that.
+    Refused,
 }
 
 /// Whether a process lives.
@@ -109,7 +121,7 @@ impl Subprocess {
         link: Arc<UnixStream>,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
-        let (process, stderr, inherited) = Self::spawn(command)?;
+        let (process, stderr, inherited) = Self::spawn(command, &link)?;
         let watch = {
             let (process, link) = (Arc::clone(&process), Arc::clone(&link));
             move || {
@@ -139,7 +151,7 @@ impl Subprocess {
     ) -> io::Result<Started> {
         let (tell, hear) = crossbeam_channel::bounded(1);
         let watch = move || {
-            let (process, stderr, inherited) = match Self::spawn(command) {
+            let (process, stderr, inherited) = match Self::spawn(command, &link) {
                 Ok(spawned) => spawned,
                 Err(error) => return drop(tell.send(Err(error))),
             };
@@ -164,7 +176,10 @@ impl Subprocess {
     }
 
     /// A child, its standard error, and the memory that it seems to use at first.
-    fn spawn(mut command: Command) -> io::Result<(Arc<Self>, ChildStderr, u64)> {
+    fn spawn(
+        mut command: Command,
+        link: &Arc<UnixStream>,
+    ) -> io::Result<(Arc<Self>, ChildStderr, u64)> {
         // Not std's pipe, which may take the number of a standard descriptor that the program has closed.
         let (stderr, writer) = sys::pipe()?;
         let spawned = command.stderr(writer).spawn();
@@ -178,6 +193,7 @@ impl Subprocess {
             life: Mutex::new(Life::Unreaped),
             ended: Condvar::new(),
             origin: Origin::here(),
+            link: Arc::downgrade(link),
             flag: OnceLock::new(),
         });
         Ok((process, stderr.into(), inherited))
@@ -192,6 +208,7 @@ impl Subprocess {
             life: Mutex::new(Life::Ended(ProcessEnd::Unknown, Peak::AtMost(0))),
             ended: Condvar::new(),
             origin: Origin::here(),
+            link: Weak::new(),
             flag: OnceLock::new(),
         })
     }
@@ -211,7 +228,7 @@ impl Subprocess {
         *life = Life::Ended(end, peak);
         drop(life);
         // A copy of the link in a process that the task forked must not keep us waiting.
-        let _ = link.shutdown(std::net::Shutdown::Both);
+        let _ = link.shutdown(Shutdown::Both);
         self.ended.notify_all();
     }
 
@@ -257,25 +274,43 @@ impl Subprocess {
     }
 
     /// Ends it and its process group, unless it has ended. Returns at once.
-    pub(crate) fn kill(&self) {
-        self.if_unreaped(Handle::kill_tree);
+    pub(crate) fn kill(&self) -> Signal {
+        self.signal_or_hang_up(Handle::kill_tree)
     }
 
     /// Asks it to end.
-    pub(crate) fn terminate(&self) {
-        self.if_unreaped(|handle| handle.signal(libc::SIGTERM));
+    pub(crate) fn terminate(&self) -> Signal {
+        self.signal_or_hang_up(|handle| handle.signal(libc::SIGTERM))
+    }
+
+    /// Signals it. Where that is refused, its link is shut: a thread of the worker waits for that, and ends
+    /// it and its process group.
+    fn signal_or_hang_up(&self, signal: impl FnOnce(&Handle) -> io::Result<()>) -> Signal {
+        match self.if_unreaped(signal) {
+            Some(Err(_)) => {
+                self.hang_up();
+                Signal::Refused
+            }
+            Some(Ok(())) | None => Signal::Sent,
+        }
+    }
+
+    /// Shuts the link: nothing is said or heard any more.
+    fn hang_up(&self) {
+        if let Some(link) = self.link.upgrade() {
+            // Fails only if it was shut before.
+            let _ = link.shutdown(Shutdown::Both);
+        }
     }
 
     /// Acts on it before we have reaped it: under the lock that its reaping takes, so that its number is its
     /// own. A forked copy of the program does not: the process is not its child.
-    fn if_unreaped(&self, act: impl FnOnce(&Handle)) {
+    fn if_unreaped<R>(&self, act: impl FnOnce(&Handle) -> R) -> Option<R> {
         if self.origin.is_elsewhere() {
-            return;
+            return None;
         }
         let life = self.lock();
-        if let Life::Unreaped = *life {
-            act(&self.handle);
-        }
+        matches!(*life, Life::Unreaped).then(|| act(&self.handle))
     }
 
     /// Blocks until it was reaped.

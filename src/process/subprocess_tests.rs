@@ -48,7 +48,9 @@ fn reap(pid: libc::pid_t) -> i32 {
 
 #[test]
 fn a_stranger_with_the_number_of_a_child_is_left_alone() {
-    let (process, ..) = Subprocess::spawn(Command::new("true")).unwrap();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let ours = Arc::new(ours);
+    let (process, ..) = Subprocess::spawn(Command::new("true"), &ours).unwrap();
     reap(process.pid as libc::pid_t);
     let Some(stranger) = Stranger::numbered(process.pid) else {
         return; // choosing a number takes rights
@@ -56,7 +58,6 @@ fn a_stranger_with_the_number_of_a_child_is_left_alone() {
     process.terminate();
     process.kill();
     assert_eq!(stranger.end(libc::SIGUSR1), libc::SIGUSR1);
-    let (ours, _theirs) = UnixStream::pair().unwrap();
     process.watch(&ours, 0);
     assert_eq!(process.end(), Some(ProcessEnd::Unknown));
 }

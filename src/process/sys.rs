@@ -4,7 +4,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -849,6 +849,124 @@ pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
 pub(crate) fn die_with_parent() {
     // SAFETY: no memory is touched; this option cannot fail for a valid signal.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// Starts a thread that ends this process and its process group once the other side of the socket has shut
+/// it, whatever other threads do. The kernel's own signal for the parent's end is not enough: a process that
+/// changes its user or group disarms it, and it is refused where the parent has laid its rights down.
+///
+/// The thread sleeps in the kernel, hears no signals, and allocates nothing: a fork finds no lock in its
+/// hands.
+///
+/// # Errors
+/// Of the system, where there may be no more threads or descriptors.
+pub(crate) fn end_when_hung_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let epoll = hang_up_of(socket)?;
+    start_guard(epoll.as_fd())?;
+    // It is the thread's, which never ends before the process.
+    let _ = epoll.into_raw_fd();
+    Ok(())
+}
+
+/// A descriptor to wait on until the other side of a socket has shut it. A thread that waits on it does not
+/// hold the socket open, unlike one in `poll`: a task may close it.
+fn hang_up_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is touched.
+    let epoll = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: the kernel made this descriptor for us; nobody else has it.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    // Numbered out of the way of what programs expect.
+    let epoll = copy_high(epoll.as_fd())?;
+    // A hang-up is always told.
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    let (add, number) = (libc::EPOLL_CTL_ADD, socket.as_raw_fd());
+    // SAFETY: the event outlives the call.
+    checked(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), add, number, &raw mut event) })?;
+    Ok(epoll)
+}
+
+/// Starts the thread of [`end_when_hung_up`], with all signals blocked but those of the C library.
+fn start_guard(epoll: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a sigset_t is numbers, for which zero is valid.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set outlives the call.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: both sets outlive the call.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+    let started = start_thread(end_at_hang_up, epoll);
+    // SAFETY: the set outlives the call, which is given no place for the old one.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    started
+}
+
+/// Starts a detached thread of the C library alone, on a small stack: std's threads allocate, and a second
+/// thread that allocates costs a process 64 MiB of addresses.
+fn start_thread(
+    run: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<()> {
+    const STACK: usize = 64 << 10;
+    let argument = ptr::without_provenance_mut(descriptor.as_raw_fd().unsigned_abs() as usize);
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let attributes = attributes.as_mut_ptr();
+    // SAFETY: the place is ours, and large enough.
+    answered(unsafe { libc::pthread_attr_init(attributes) })?;
+    // SAFETY: the attributes were initialized above.
+    unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
+    let mut create = || {
+        // SAFETY: as above; the function takes a number as its argument, and touches no memory of ours.
+        answered(unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, run, argument) })
+    };
+    let resize = |bytes: usize| {
+        // SAFETY: as above.
+        answered(unsafe { libc::pthread_attr_setstacksize(attributes, bytes) })
+    };
+    let mut start = |stack: usize| resize(stack).and_then(|()| create());
+    // Where thread-locals do not fit, it has what std gives a thread.
+    let started = start(STACK.max(libc::PTHREAD_STACK_MIN)).or_else(|_| start(2 << 20));
+    // SAFETY: they were initialized above, and are not used any more.
+    unsafe { libc::pthread_attr_destroy(attributes) };
+    started
+}
+
+/// The answer of a call that gives the error's number, or 0.
+fn answered(number: libc::c_int) -> io::Result<()> {
+    match number {
+        0 => Ok(()),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+/// Waits on the descriptor that the argument numbers, then ends the process and its group.
+extern "C" fn end_at_hang_up(epoll: *mut libc::c_void) -> *mut libc::c_void {
+    let epoll = epoll.addr() as libc::c_int;
+    set_title(c"link guard");
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    let told = retried(|| {
+        // SAFETY: the event outlives the call.
+        checked(unsafe { libc::epoll_wait(epoll, &raw mut event, 1, -1) })
+    });
+    if told.is_ok() {
+        end_tree();
+    }
+    ptr::null_mut()
+}
+
+/// Ends this process, and the process group that it leads or led.
+fn end_tree() -> ! {
+    const KILLED: libc::c_int = 128 + libc::SIGKILL;
+    // SAFETY: no memory is touched; cannot fail.
+    let pid = unsafe { libc::getpid() };
+    for target in [-pid, pid] {
+        // SAFETY: no memory is touched. The group's name is this process's own.
+        unsafe { libc::kill(target, libc::SIGKILL) };
+    }
+    // Where a filter of system calls refuses even that.
+    // SAFETY: ends the process; nothing of it runs any more.
+    unsafe { libc::_exit(KILLED) }
 }
 
 /// What the process list calls the calling thread.

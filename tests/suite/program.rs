@@ -14,6 +14,7 @@ mod signals;
 mod standard;
 mod starved;
 mod terminal;
+mod unreachable;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
@@ -61,6 +62,7 @@ pub fn trials() -> Vec<Trial> {
         standard::trials(),
         starved::trials(),
         terminal::trials(),
+        unreachable::trials(),
     ];
     groups.into_iter().flatten().collect()
 }
@@ -121,6 +123,11 @@ pub fn play_scene() {
         "stopped" => terminal::stopped(held()),
         "work" => executable::work(),
         "start twice" => executable::start_twice(held()),
+        "stay changed" => unreachable::stay_changed(held()),
+        "stay lowered" => unreachable::stay_lowered(held()),
+        "end lowered" => unreachable::end_lowered(),
+        "end filtered" => unreachable::end_filtered(),
+        "start filtered" => unreachable::start_filtered(),
         "no processes" => starved::no_processes(),
         "no memory for threads" => starved::no_memory_for_threads(),
         "no descriptors" => starved::no_descriptors(),

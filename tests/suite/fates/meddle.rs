@@ -81,7 +81,7 @@ fn a_task_removes_its_directory() {
 fn a_task_removes_its_environment() {
     let (pool, ()) = meddles(|()| {
         for (name, _) in std::env::vars_os() {
-            // SAFETY: the worker has one thread.
+            // SAFETY: no other thread of the worker looks at the environment.
             unsafe { std::env::remove_var(name) };
         }
     });

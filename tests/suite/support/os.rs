@@ -319,6 +319,43 @@ pub fn lower_rights(user: u32) {
     assert_eq!(answer, 0, "seteuid: {}", std::io::Error::last_os_error());
 }
 
+/// Has root go on as a user who could become root again, but has no right of root's meanwhile.
+pub fn lay_down_rights(user: u32) {
+    // SAFETY: no memory is touched.
+    let answer = unsafe { libc::setresuid(user, user, 0) };
+    assert_eq!(answer, 0, "setresuid: {}", std::io::Error::last_os_error());
+}
+
+/// Has the system refuse this process, and those that it starts, to send signals.
+pub fn refuse_signals() {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let refused = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();
+    let number = |call: libc::c_long| u32::try_from(call).unwrap();
+    let mut steps = [
+        step(LOAD, 0, 0, 0), // the number of the call
+        step(JUMP_IF_EQUAL, 2, 0, number(libc::SYS_kill)),
+        step(JUMP_IF_EQUAL, 1, 0, number(libc::SYS_pidfd_send_signal)),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        step(RETURN, 0, 0, refused),
+    ];
+    let filter = libc::sock_fprog {
+        len: u16::try_from(steps.len()).unwrap(),
+        filter: steps.as_mut_ptr(),
+    };
+    // SAFETY: no memory is touched.
+    let answer = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(answer, 0, "prctl: {}", std::io::Error::last_os_error());
+    // SAFETY: the filter outlives the call.
+    let answer = unsafe {
+        let mode = libc::SECCOMP_MODE_FILTER;
+        libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const filter)
+    };
+    assert_eq!(answer, 0, "prctl: {}", std::io::Error::last_os_error());
+}
+
 /// Acts as a user, in the calling thread alone. The process cannot be looked into from then on.
 pub fn as_user<R>(user: u32, act: impl FnOnce() -> R) -> R {
     let before = effective_user();
