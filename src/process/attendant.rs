@@ -1,5 +1,6 @@
 //! The parent's thread behind each worker process: starts it, hands it tasks, replaces it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -27,7 +28,7 @@ pub(crate) fn attend(
         launch,
         desks,
         standby: None,
-        leaving: Vec::new(),
+        leaving: VecDeque::new(),
     };
     loop {
         let next = match attendant.next_worker() {
@@ -54,9 +55,12 @@ struct Attendant<'a> {
     desks: &'a Arc<Desks>,
     /// The next worker, where the current one is about to have run as many tasks as it may.
     standby: Option<Standby>,
-    /// Workers that were told to leave.
-    leaving: Vec<Link>,
+    /// Workers that were told to leave, the oldest first.
+    leaving: VecDeque<Leaver>,
 }
+
+/// How many workers may be leaving at a time beside the one that serves: the next waits for the oldest.
+const MAX_LEAVING: usize = 8;
 
 impl Attendant<'_> {
     /// A worker that is ready: the one that stands by, or a new one.
@@ -232,15 +236,19 @@ impl Attendant<'_> {
         }
     }
 
-    /// Lets a worker leave that has run as many tasks as it may.
+    /// Lets a worker leave that has run as many tasks as it may. It is waited for beside the next one: what is
+    /// queued does not wait for a worker that hangs in its exit.
     fn replace(&mut self, link: Link) -> Next {
-        // Those before it are gone by now.
-        for gone in self.leaving.drain(..) {
-            gone.close();
-        }
         link.let_go();
         self.post.let_go();
-        self.leaving.push(link);
+        let (gone, there): (VecDeque<_>, _) = self.leaving.drain(..).partition(Leaver::is_gone);
+        self.leaving = there;
+        let is_full = self.leaving.len() >= MAX_LEAVING;
+        let oldest = is_full.then(|| self.leaving.pop_front()).flatten();
+        for leaver in gone.into_iter().chain(oldest) {
+            leaver.join();
+        }
+        self.leaving.extend(Leaver::start(link));
         Next::Restart
     }
 
@@ -258,10 +266,10 @@ impl Attendant<'_> {
     /// Ends who stands by, and waits for those that leave.
     fn leave(mut self) {
         if let Some(Ok(link)) = self.standby.take().map(Standby::step_in) {
-            self.leaving.push(link);
-        }
-        for link in self.leaving {
             link.close();
+        }
+        for leaver in self.leaving {
+            leaver.join();
         }
         self.desks.vacate(self.post.index());
     }
@@ -294,6 +302,48 @@ impl Standby {
             let words = "the thread that started a worker has panicked";
             Err(Failure::Start(Error::BrokenPool(words.into())))
         })
+    }
+}
+
+/// A worker that was told to leave, and a thread of its own that waits for it.
+struct Leaver(
+    /// Ends once the worker was reaped.
+    JoinHandle<()>,
+);
+
+impl Leaver {
+    /// Waits for a worker; `None`: it is gone.
+    fn start(link: Link) -> Option<Self> {
+        let (hand_over, receive) = crossbeam_channel::bounded::<Link>(1);
+        let name = "process reaper".to_owned();
+        let wait = move || {
+            if let Ok(link) = receive.recv() {
+                link.close();
+            }
+        };
+        match std::thread::Builder::new().name(name).spawn(wait) {
+            Ok(thread) => {
+                // Received, as the thread waits for it.
+                drop(hand_over.send(link));
+                Some(Self(thread))
+            }
+            Err(_) => {
+                // Without a thread for it, the next worker waits.
+                link.close();
+                None
+            }
+        }
+    }
+
+    /// Whether the worker was reaped.
+    fn is_gone(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Blocks until the worker was reaped.
+    fn join(self) {
+        // It runs no user code, and does not panic.
+        let _ = self.0.join();
     }
 }
 

@@ -170,6 +170,9 @@ impl ProcessPoolBuilder {
     /// A worker is replaced after so many tasks; its replacement is ready before it leaves.
     /// (`max_tasks_per_child`)
     ///
+    /// A worker that hangs in its exit is killed after 10 s, and does not hold up the next ones; where eight of
+    /// them do at a time, the next waits for the oldest.
+    ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
     /// # fn main() -> Result<(), Error> {

@@ -6,6 +6,7 @@ mod crash;
 mod death;
 mod frames;
 mod kill;
+mod leave;
 mod lies;
 mod links;
 mod meddle;
@@ -41,6 +42,7 @@ pub fn processes() -> Vec<Trial> {
     let groups = [
         death::trials(),
         kill::trials(),
+        leave::trials(),
         broken::processes(),
         lies::trials(),
         links::trials(),

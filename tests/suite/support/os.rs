@@ -356,6 +356,13 @@ pub fn refuse_signals() {
     assert_eq!(answer, 0, "prctl: {}", std::io::Error::last_os_error());
 }
 
+/// Has this process call a function when it exits.
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: the function stays as long as the process.
+    let answer = unsafe { libc::atexit(function) };
+    assert_eq!(answer, 0, "atexit");
+}
+
 /// Acts as a user, in the calling thread alone. The process cannot be looked into from then on.
 pub fn as_user<R>(user: u32, act: impl FnOnce() -> R) -> R {
     let before = effective_user();
