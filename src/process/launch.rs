@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -281,6 +281,9 @@ struct Launching<'a> {
     stderr: Option<ChildStderr>,
     /// The end of what it said there.
     last_words: Vec<u8>,
+    /// What it said there and our own standard error had no room for so far. While there is some, no more
+    /// is heard.
+    unsaid: Vec<u8>,
     /// When it must be ready.
     deadline: Option<Instant>,
     /// How far it has come.
@@ -324,6 +327,7 @@ impl<'a> Launching<'a> {
             link,
             stderr,
             last_words: Vec::new(),
+            unsaid: Vec::new(),
             deadline,
             stage: Stage::Silent,
         }
@@ -394,19 +398,25 @@ impl<'a> Launching<'a> {
     fn wait_for_news(&mut self) -> Result<(), Stop> {
         let link = self.link.channel().stream().as_fd();
         let stderr = self.stderr.as_ref().map(AsFd::as_fd);
+        let stderr = stderr.filter(|_| self.unsaid.is_empty());
+        let ours = io::stderr();
+        let ours = (!self.unsaid.is_empty()).then(|| ours.as_fd());
         let pipe = self.link.output().and_then(Captured::pipe);
         let output = pipe.and_then(Pipe::readable);
         let buffered = self.link.channel().has_buffered();
-        let readable = if buffered {
-            Ok([true, false, false])
+        let ready = if buffered {
+            Ok([true, false, false, false])
         } else {
-            sys::poll_readable([Some(link), stderr, output], self.deadline)
+            sys::poll_readable_or_writable([Some(link), stderr, output], ours, self.deadline)
         };
-        match readable.map_err(stop_of)? {
-            [false, false, false] => Err(Stop::Late),
-            [link, stderr, output] => {
+        match ready.map_err(stop_of)? {
+            [false, false, false, false] => Err(Stop::Late),
+            [link, stderr, output, ours] => {
                 if let (true, Some(pipe)) = (output, pipe) {
                     pipe.read();
+                }
+                if ours {
+                    self.pass_on();
                 }
                 if stderr {
                     self.hear_stderr();
@@ -416,7 +426,7 @@ impl<'a> Launching<'a> {
         }
     }
 
-    /// Passes on what the worker says on standard error, and keeps the end of it.
+    /// Hears what the worker says on standard error, keeps the end of it, and passes it on.
     fn hear_stderr(&mut self) {
         const KEPT: usize = 2048;
         let Some(stderr) = &mut self.stderr else {
@@ -426,11 +436,25 @@ impl<'a> Launching<'a> {
         match stderr.read(&mut words) {
             Ok(0) | Err(_) => self.stderr = None,
             Ok(count) => {
-                // Nobody to tell if our own standard error is gone.
-                let _ = io::stderr().write_all(&words[..count]);
+                self.unsaid.extend(&words[..count]);
                 self.last_words.extend(&words[..count]);
                 let excess = self.last_words.len().saturating_sub(KEPT);
                 self.last_words.drain(..excess);
+                self.pass_on();
+            }
+        }
+    }
+
+    /// Says on our own standard error what was heard, as far as there is room. Not by std, whose lock may be
+    /// held by the very thread that waits for this worker.
+    fn pass_on(&mut self) {
+        while !self.unsaid.is_empty() {
+            match sys::write_at_once(io::stderr().as_fd(), &self.unsaid) {
+                Ok(0) => self.unsaid.clear(),
+                Ok(count) => drop(self.unsaid.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Nobody to tell if our own standard error is gone.
+                Err(_) => self.unsaid.clear(),
             }
         }
     }
@@ -546,8 +570,9 @@ impl<'a> Launching<'a> {
         self.stage == Stage::Initializing && self.launch.initializer.is_some()
     }
 
-    /// Hears what was said on standard error so far.
+    /// Hears what was said on standard error so far. What our own has no room for by now is lost.
     fn drain_stderr(&mut self) {
+        self.pass_on();
         while self.stderr.is_some() && self.stderr_is_waiting() {
             self.hear_stderr();
         }

@@ -2,11 +2,11 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
@@ -148,12 +148,36 @@ pub(crate) fn poll_readable<const N: usize>(
     descriptors: [Option<BorrowedFd<'_>>; N],
     deadline: Option<Instant>,
 ) -> io::Result<[bool; N]> {
-    let mut polled = descriptors.map(|descriptor| libc::pollfd {
+    poll_until(descriptors.map(|it| to_poll(it, libc::POLLIN)), deadline)
+}
+
+/// Waits until one of the first three descriptors can be read, or the fourth can be written, or one is hung up;
+/// which.
+pub(crate) fn poll_readable_or_writable(
+    readable: [Option<BorrowedFd<'_>>; 3],
+    writable: Option<BorrowedFd<'_>>,
+    deadline: Option<Instant>,
+) -> io::Result<[bool; 4]> {
+    let [first, second, third] = readable.map(|it| to_poll(it, libc::POLLIN));
+    let fourth = to_poll(writable, libc::POLLOUT);
+    poll_until([first, second, third, fourth], deadline)
+}
+
+/// What is waited for on a descriptor, if there is one.
+fn to_poll(descriptor: Option<BorrowedFd<'_>>, events: libc::c_short) -> libc::pollfd {
+    libc::pollfd {
         // Negative ones are ignored.
         fd: descriptor.map_or(-1, |d| d.as_raw_fd()),
-        events: libc::POLLIN,
+        events,
         revents: 0,
-    });
+    }
+}
+
+/// Waits until something has happened to one of the descriptors; to which.
+fn poll_until<const N: usize>(
+    mut polled: [libc::pollfd; N],
+    deadline: Option<Instant>,
+) -> io::Result<[bool; N]> {
     loop {
         let milliseconds = deadline.map_or(-1, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -175,6 +199,67 @@ pub(crate) fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
     let (one, other) = UnixStream::pair()?;
     let high = |end: UnixStream| above_standard(end.into()).map(UnixStream::from);
     Ok((high(one)?, high(other)?))
+}
+
+/// Writes as many of the bytes as there is room for, without waiting, whatever the descriptor means.
+///
+/// # Errors
+/// `WouldBlock` where there is no room.
+pub(crate) fn write_at_once(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    match kind_of(file) {
+        Some(libc::S_IFSOCK) => send_at_once(file, bytes),
+        Some(libc::S_IFIFO | libc::S_IFCHR) => match open_anew(file) {
+            Ok(file) => (&file).write(bytes),
+            Err(_) => write_if_ready(file, bytes),
+        },
+        // A file on a disk has room.
+        _ => write(file, bytes),
+    }
+}
+
+/// The type that a descriptor's file has.
+fn kind_of(file: BorrowedFd<'_>) -> Option<libc::mode_t> {
+    // SAFETY: a stat is numbers, for which zero is valid.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer outlives the call.
+    let answer = unsafe { libc::fstat(file.as_raw_fd(), &raw mut stat) };
+    (answer == 0).then_some(stat.st_mode & libc::S_IFMT)
+}
+
+/// Opens a pipe or a terminal once more: a flag of ours on the descriptor itself would be everybody's.
+fn open_anew(file: BorrowedFd<'_>) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().write(true).custom_flags(flags).open(path)
+}
+
+fn send_at_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let (data, flags) = (
+        bytes.as_ptr().cast(),
+        libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+    );
+    retried(|| {
+        // SAFETY: the bytes outlive the call.
+        let sent = unsafe { libc::send(socket.as_raw_fd(), data, bytes.len(), flags) };
+        checked(sent).map(isize::unsigned_abs)
+    })
+}
+
+/// Writes no more than a pipe takes at once, if it takes anything.
+fn write_if_ready(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let [is_ready] = poll_until([to_poll(Some(file), libc::POLLOUT)], Some(Instant::now()))?;
+    match is_ready {
+        true => write(file, &bytes[..bytes.len().min(libc::PIPE_BUF)]),
+        false => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+fn write(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    retried(|| {
+        // SAFETY: the bytes outlive the call.
+        let written = unsafe { libc::write(file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+        checked(written).map(isize::unsigned_abs)
+    })
 }
 
 /// Whether the other side of a socket has gone.

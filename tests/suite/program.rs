@@ -15,6 +15,7 @@ mod standard;
 mod starved;
 mod terminal;
 mod unreachable;
+mod words;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
@@ -63,6 +64,7 @@ pub fn trials() -> Vec<Trial> {
         starved::trials(),
         terminal::trials(),
         unreachable::trials(),
+        words::trials(),
     ];
     groups.into_iter().flatten().collect()
 }
@@ -128,6 +130,9 @@ pub fn play_scene() {
         "end lowered" => unreachable::end_lowered(),
         "end filtered" => unreachable::end_filtered(),
         "start filtered" => unreachable::start_filtered(),
+        "locked stderr" => words::locked(),
+        "full stderr" => words::full(),
+        "slow stderr" => words::slow(),
         "no processes" => starved::no_processes(),
         "no memory for threads" => starved::no_memory_for_threads(),
         "no descriptors" => starved::no_descriptors(),

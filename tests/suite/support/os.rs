@@ -363,6 +363,26 @@ pub fn at_exit(function: extern "C" fn()) {
     assert_eq!(answer, 0, "atexit");
 }
 
+/// A pipe that has no room: its reading end, its writing one.
+pub fn full_pipe() -> (File, OwnedFd) {
+    let mut ends = [0; 2];
+    // SAFETY: the array outlives the call.
+    let answer = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) };
+    assert_eq!(answer, 0, "pipe: {}", std::io::Error::last_os_error());
+    // SAFETY: the kernel made these descriptors for us.
+    let [reader, writer] = ends.map(|end| File::from(unsafe { OwnedFd::from_raw_fd(end) }));
+    let bytes = vec![b'.'; pipe_size(&reader)];
+    std::io::Write::write_all(&mut &writer, &bytes).unwrap();
+    (reader, writer.into())
+}
+
+/// How many bytes a pipe has room for.
+pub fn pipe_size(pipe: &File) -> usize {
+    // SAFETY: no memory is touched.
+    let size = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_GETPIPE_SZ) };
+    usize::try_from(size).unwrap()
+}
+
 /// Acts as a user, in the calling thread alone. The process cannot be looked into from then on.
 pub fn as_user<R>(user: u32, act: impl FnOnce() -> R) -> R {
     let before = effective_user();
