@@ -21,6 +21,7 @@ use crate::process::depot::lease::{Location, NoRoom, Room};
 use crate::process::depot::stock::{Berth, Stock};
 use crate::process::entry::{self, Argument, Call};
 use crate::process::flag::Flag;
+use crate::process::image;
 use crate::process::items::Items;
 use crate::process::launch::dialect;
 use crate::process::memory::manifest::Manifest;
@@ -99,7 +100,10 @@ fn init_from(caller: usize) {
     }
     let stdin = io::stdin();
     match Role::find(stdin.as_fd()) {
-        Role::Program => reentry::note(caller),
+        Role::Program => {
+            image::note_file();
+            reentry::note(caller);
+        }
         Role::Mistrustful(why) => {
             reentry::note_mistrust();
             eprintln!("concurrent-futures: this process {why}, and is no worker");
@@ -109,6 +113,7 @@ fn init_from(caller: usize) {
             exit(UNFIT);
         }
         Role::Worker(mark) => {
+            image::note_file();
             reentry::note_mark(&mark);
             match Server::set_up() {
                 Ok(mut server) => server.serve(),

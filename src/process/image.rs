@@ -4,8 +4,11 @@
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+use crate::process::sys;
 
 /// The loaded object that holds our own code: as a rule, the program.
 #[derive(Debug, Default)]
@@ -48,25 +51,98 @@ impl Image {
 pub(crate) fn program_behind_loader() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
-        let executed = std::fs::read_link("/proc/self/exe").ok()?;
-        let mapped = file_at((current as *const ()).addr())?;
+        let executed = std::fs::read_link(LINK).ok()?;
+        let mapped = file_at((current as *const ()).addr())?.path;
         (current().is_program && mapped != executed).then_some(mapped)
     };
     PROGRAM.get_or_init(find).as_deref()
 }
 
+/// The program as the kernel knows it, whatever has become of its file.
+const LINK: &str = "/proc/self/exe";
+
+/// What to execute to start this program once more: [`LINK`], unless it is not there, or executes another
+/// file than it names.
+pub(crate) fn program() -> &'static Path {
+    static EMULATED: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let emulated = EMULATED.get_or_init(program_under_emulator).as_deref();
+    emulated.or_else(started_file).unwrap_or(Path::new(LINK))
+}
+
+/// The file of the program, where something like valgrind runs it: there the link reads as this file, but
+/// executes the emulator. So its file is another than the one that it names, which is mapped at our code.
+fn program_under_emulator() -> Option<PathBuf> {
+    let named = std::fs::read_link(LINK).ok()?;
+    let mapped = file_at((current as *const ()).addr())?;
+    let executed = std::fs::metadata(LINK).ok()?.ino();
+    let inode = std::fs::metadata(&named).ok()?.ino();
+    let is_emulated = mapped.path == named && mapped.inode == inode && executed != inode;
+    is_emulated.then_some(named)
+}
+
+/// The file that the kernel was asked to execute, where there is no /proc; `None` once it is another file
+/// than when `init` was called.
+fn started_file() -> Option<&'static Path> {
+    let (path, then) = STARTED.get()?.as_ref()?;
+    let now = identity(path)?;
+    (now == *then).then_some(path)
+}
+
+/// What tells a file from others: device, inode, size, time of the last change.
+type Identity = [u64; 5];
+
+/// The file that the kernel was asked to execute, if there was no /proc as `init` was called.
+static STARTED: OnceLock<Option<(PathBuf, Identity)>> = OnceLock::new();
+
+/// Notes from which file the program was started, where there is no /proc to tell later. What replaces that
+/// file from now on is not executed.
+pub(crate) fn note_file() {
+    STARTED.get_or_init(|| {
+        if std::fs::symlink_metadata(LINK).is_ok() {
+            return None;
+        }
+        let path = std::path::absolute(sys::started_path()?).ok()?;
+        let identity = identity(&path)?;
+        Some((path, identity))
+    });
+}
+
+fn identity(file: &Path) -> Option<Identity> {
+    let facts = std::fs::metadata(file).ok()?;
+    Some([
+        facts.dev(),
+        facts.ino(),
+        facts.size(),
+        facts.mtime() as u64,
+        facts.mtime_nsec() as u64,
+    ])
+}
+
+/// What is mapped somewhere.
+struct Mapping {
+    /// The file.
+    path: PathBuf,
+    /// Its number in its file system.
+    inode: u64,
+}
+
 /// The file that is mapped at an address.
-fn file_at(address: usize) -> Option<PathBuf> {
+fn file_at(address: usize) -> Option<Mapping> {
     let maps = std::fs::read("/proc/self/maps").ok()?;
     maps.split(|byte| *byte == b'\n').find_map(|line| {
         // start-end perms offset device inode   path
-        let range = line.split(|byte| *byte == b' ').next()?;
+        let mut fields = line.split(|byte| *byte == b' ');
+        let range = fields.next()?;
         let (start, end) = std::str::from_utf8(range).ok()?.split_once('-')?;
         let start = usize::from_str_radix(start, 16).ok()?;
         let end = usize::from_str_radix(end, 16).ok()?;
+        let inode = std::str::from_utf8(fields.nth(3)?).ok()?.parse().ok()?;
         let path = line.iter().position(|byte| *byte == b'/')?;
         let found = (start..end).contains(&address);
-        found.then(|| PathBuf::from(OsStr::from_bytes(&line[path..])))
+        found.then(|| Mapping {
+            path: PathBuf::from(OsStr::from_bytes(&line[path..])),
+            inode,
+        })
     })
 }
 
@@ -84,20 +160,8 @@ pub(crate) fn current() -> &'static Image {
 
 /// Device, inode, size and time of the executable: for builds without a name.
 fn file_stamp() -> Vec<u8> {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(file) = std::fs::metadata("/proc/self/exe") else {
-        return Vec::new();
-    };
-    [
-        file.dev(),
-        file.ino(),
-        file.size(),
-        file.mtime() as u64,
-        file.mtime_nsec() as u64,
-    ]
-    .iter()
-    .flat_map(|number| number.to_le_bytes())
-    .collect()
+    let numbers = identity(program()).unwrap_or_default();
+    numbers.iter().flat_map(|it| it.to_le_bytes()).collect()
 }
 
 /// Walks what the dynamic loader knows.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
@@ -98,7 +97,7 @@ impl Launch {
     pub(crate) fn check(&self) -> Result<(), Error> {
         reentry::check()?;
         // With a launcher in between, its rights are what counts.
-        if self.launcher.is_empty() && sys::would_gain_rights() {
+        if self.launcher.is_empty() && sys::would_gain_rights(image::program()) {
             let words = "a worker would have more rights than the user of this process, and so would \
                          not obey it";
             return Err(Error::Unsupported(words.into()));
@@ -192,17 +191,23 @@ impl Launch {
     fn program(&self) -> io::Result<Command> {
         let loaded = image::program_behind_loader();
         let Some((launcher, arguments)) = self.launcher.split_first() else {
-            let mut command = Command::new(OsStr::from_bytes(sys::PROGRAM.to_bytes()));
+            let mut command = Command::new(image::program());
             command.args(loaded);
             return Ok(command);
         };
         let mut command = Command::new(launcher);
         // By the parent's number: a launcher's own /proc/self/exe is the launcher.
-        let Some(number) = sys::number_in_proc() else {
-            let words = "/proc, where a launcher finds the program, does not list this process";
-            return Err(io::Error::new(io::ErrorKind::NotFound, words));
+        let program = match image::program() {
+            link if link.starts_with("/proc/self") => {
+                let Some(number) = sys::number_in_proc() else {
+                    let words =
+                        "/proc, where a launcher finds the program, does not list this process";
+                    return Err(io::Error::new(io::ErrorKind::NotFound, words));
+                };
+                PathBuf::from(format!("/proc/{number}/exe"))
+            }
+            file => file.to_owned(),
         };
-        let program = format!("/proc/{number}/exe");
         command.args(arguments).arg(program).args(loaded);
         Ok(command)
     }
@@ -258,8 +263,21 @@ fn title(index: usize) -> Vec<u8> {
 
 fn failed(index: usize, error: &io::Error) -> Failure {
     let program = program_name();
-    let reason = format!("cannot start worker {index} of {program}: {error}");
+    let missing = match error.kind() {
+        io::ErrorKind::NotFound => what_is_missing(),
+        _ => String::new(),
+    };
+    let reason = format!("cannot start worker {index} of {program}: {error}{missing}");
     Failure::Start(Error::BrokenPool(reason.into()))
+}
+
+/// What is missing of the files that a start needs, in words to append.
+fn what_is_missing() -> String {
+    let needed = [image::program(), Path::new("/dev/null")];
+    let missing = needed.iter().filter(|file| !file.exists());
+    missing
+        .map(|file| format!("; there is no {}", file.display()))
+        .collect()
 }
 
 fn program_name() -> String {

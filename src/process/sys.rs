@@ -1,6 +1,6 @@
 //! The system calls that std does not wrap, each in a safe function.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -836,8 +837,18 @@ pub(crate) fn is_single_threaded() -> bool {
 
 // ---- rights ----------------------------------------------------------------------------------
 
-/// The program as the kernel knows it, whatever has become of its file.
-pub(crate) const PROGRAM: &CStr = c"/proc/self/exe";
+/// The path that the kernel was asked to execute, as it was given.
+pub(crate) fn started_path() -> Option<&'static Path> {
+    // SAFETY: reads what the kernel told this process.
+    let path = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let path: *const libc::c_char = ptr::with_exposed_provenance(path as usize);
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel has put a text there, which stays as long as the process.
+    let path = unsafe { CStr::from_ptr(path) };
+    Some(Path::new(OsStr::from_bytes(path.to_bytes())))
+}
 
 /// Whether the file of this process has given it rights that its real user may not have: by a setuid or
 /// setgid bit, or by capabilities. Real root had them all before.
@@ -847,13 +858,16 @@ pub(crate) fn has_gained_rights() -> bool {
     is_secure && real_user() != 0
 }
 
-/// Whether the kernel would say the same of this program, were it executed once more.
-pub(crate) fn would_gain_rights() -> bool {
+/// Whether the kernel would say the same of this program, were that file of it executed.
+pub(crate) fn would_gain_rights(program: &Path) -> bool {
     let (user, group) = (real_user(), real_group());
-    let Ok(facts) = std::fs::metadata(OsStr::from_bytes(PROGRAM.to_bytes())) else {
+    let Ok(facts) = std::fs::metadata(program) else {
         return false; // it cannot be executed either
     };
-    let do_files_count = do_files_give_rights();
+    let Ok(program) = CString::new(program.as_os_str().as_bytes()) else {
+        return false; // as above
+    };
+    let do_files_count = do_files_give_rights(&program);
     let gives = |bits: libc::mode_t| do_files_count && facts.mode() & bits == bits;
     let next_user = match gives(libc::S_ISUID) {
         true => facts.uid(),
@@ -864,11 +878,11 @@ pub(crate) fn would_gain_rights() -> bool {
         false => effective_group(),
     };
     let has_others = next_user != user || next_group != group;
-    user != 0 && (has_others || (do_files_count && has_capabilities()))
+    user != 0 && (has_others || (do_files_count && has_capabilities(&program)))
 }
 
 /// Whether a file may give rights to the process that executes this program.
-fn do_files_give_rights() -> bool {
+fn do_files_give_rights(program: &CStr) -> bool {
     const UNUSED: libc::c_ulong = 0;
     let question = libc::PR_GET_NO_NEW_PRIVS;
     // SAFETY: no memory is touched.
@@ -877,16 +891,16 @@ fn do_files_give_rights() -> bool {
     // SAFETY: a statvfs is numbers, for which zero is valid.
     let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path and the buffer outlive the call.
-    let answer = unsafe { libc::statvfs(PROGRAM.as_ptr(), &raw mut facts) };
+    let answer = unsafe { libc::statvfs(program.as_ptr(), &raw mut facts) };
     let is_nosuid = answer == 0 && facts.f_flag & libc::ST_NOSUID != 0;
     !no_new_rights && !is_nosuid
 }
 
 /// Whether the program's file has capabilities for those who execute it.
-fn has_capabilities() -> bool {
+fn has_capabilities(program: &CStr) -> bool {
     let name = c"security.capability";
     // SAFETY: both texts outlive the call, which is given no place for the value.
-    let size = unsafe { libc::getxattr(PROGRAM.as_ptr(), name.as_ptr(), ptr::null_mut(), 0) };
+    let size = unsafe { libc::getxattr(program.as_ptr(), name.as_ptr(), ptr::null_mut(), 0) };
     size >= 0
 }
 
@@ -1240,7 +1254,7 @@ mod tests {
 
     #[test]
     fn tests_have_no_more_rights_than_their_user() {
-        assert!(!has_gained_rights() && !would_gain_rights());
+        assert!(!has_gained_rights() && !would_gain_rights(Path::new("/proc/self/exe")));
     }
 
     fn allowed() -> Vec<usize> {

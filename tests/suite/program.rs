@@ -124,6 +124,8 @@ pub fn play_scene() {
         "interrupted" => terminal::interrupted(held()),
         "stopped" => terminal::stopped(held()),
         "work" => executable::work(),
+        "double" => executable::work_once(),
+        "missing" => executable::missing(),
         "start twice" => executable::start_twice(held()),
         "stay changed" => unreachable::stay_changed(held()),
         "stay lowered" => unreachable::stay_lowered(held()),

@@ -1,11 +1,12 @@
 //! The file that the program was started from, and what may become of it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use concurrent_futures::{Executor, Process};
+use concurrent_futures::{Error, Executor, Process};
 use libtest_mimic::Trial;
 
 use super::{HELD, SCENE};
@@ -17,6 +18,9 @@ use crate::support::{Kind, LONG, Processes, assert_works, os, trials};
 pub fn trials() -> Vec<Trial> {
     trials!["program";
         a_program_is_started_by_its_loader,
+        a_program_runs_under_valgrind,
+        a_program_has_no_proc,
+        what_is_missing_is_named,
         a_program_is_deleted_while_its_pool_runs,
         a_program_is_replaced_while_its_pool_runs,
     ]
@@ -43,6 +47,63 @@ fn a_program_is_started_by_its_loader() {
         .env(SCENE, "work")
         .status();
     assert!(status.unwrap().success());
+}
+
+// ---- where /proc/self/exe executes another, or nothing -------------------------------------
+
+/// There, `/proc/self/exe` executes valgrind.
+fn a_program_runs_under_valgrind() {
+    let status = Command::new("valgrind")
+        .arg("-q")
+        .arg(std::env::current_exe().unwrap())
+        .env(SCENE, "double")
+        .status();
+    match status {
+        Err(error) if error.kind() == ErrorKind::NotFound => {} // not installed
+        status => assert!(status.unwrap().success()),
+    }
+}
+
+/// The scene: one worker, one task.
+pub fn work_once() {
+    assert_eq!(Processes::pool(1).submit(double, 4).result().unwrap(), 8);
+}
+
+/// This program, where an empty directory is mounted over another; `None` where that is not permitted.
+fn without(directory: &str) -> Option<Command> {
+    let mount = format!("mount -t tmpfs none {directory} && exec \"$0\" \"$@\"");
+    let hidden = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &mount]).arg(program);
+        command
+    };
+    let probe = hidden(Path::new("true")).stderr(Stdio::null()).status();
+    let is_permitted = probe.is_ok_and(|status| status.success());
+    is_permitted.then(|| hidden(&std::env::current_exe().unwrap()))
+}
+
+fn a_program_has_no_proc() {
+    if let Some(mut program) = without("/proc") {
+        let status = program.env(SCENE, "work").status();
+        assert!(status.unwrap().success());
+    }
+}
+
+/// The scene: workers cannot be started. Its argument: what is missing.
+pub fn missing() {
+    let missing = std::env::args().nth(1).unwrap();
+    let outcome = Processes::pool(1).submit(double, 4).result();
+    let Err(Error::BrokenPool(reason)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(reason.as_str().contains(&missing), "{reason}");
+}
+
+fn what_is_missing_is_named() {
+    if let Some(mut program) = without("/dev") {
+        let status = program.arg("/dev/null").env(SCENE, "missing").status();
+        assert!(status.unwrap().success());
+    }
 }
 
 // ---- deleted, replaced ---------------------------------------------------------------------
