@@ -44,6 +44,7 @@ const LAYERS: &[&str] = &[
     "process::depot::lease",
     "process::depot::stock",
     "process::depot",
+    "process::depot_model",
     "process::memory",
     "process::memory::region",
     "process::memory::bells",

@@ -9,7 +9,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytemuck::Pod;
@@ -17,6 +17,7 @@ use bytemuck::Pod;
 use crate::fork::Origin;
 use crate::process::shared_memory::{Access, Mapping, SharedFile};
 use crate::process::sys;
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Bytes of the smallest blocks; those of each further class have four times as many.
 const SMALLEST: usize = 16 << 10;
@@ -147,30 +148,38 @@ pub(crate) fn suitable(bytes: usize) -> impl Iterator<Item = u64> {
 pub(crate) struct Words {
     /// A bit a block: it changes each time that the program gives the block back.
     returns: AtomicU64,
-    /// A bit a block: the program has it.
-    leased: AtomicU64,
+    /// A bit a block: the program had it when the last worker of the store had died.
+    orphaned: AtomicU64,
+    /// What `returns` was at that moment.
+    returns_then: AtomicU64,
 }
 
 impl Words {
-    /// The program has these blocks from now on.
-    pub(crate) fn set_leased(&self, leased: u64) {
-        // ORDERING: Release, to a successor's `leased`, which takes none of them.
-        self.leased.store(leased, Ordering::Release);
-    }
-
-    /// The program gives these blocks back, and has these left.
-    pub(crate) fn give_back(&self, blocks: u64, leased: u64) {
-        self.set_leased(leased);
+    /// The program gives these blocks back.
+    pub(crate) fn give_back(&self, blocks: u64) {
         // ORDERING: Release, to the worker's `returns`: what it writes there comes after our reads.
         self.returns.fetch_xor(blocks, Ordering::Release);
+    }
+
+    /// The store's worker is dead, and the program has these blocks all the same. Not while another thread
+    /// gives blocks back, and before there is a successor.
+    pub(crate) fn bury(&self, orphaned: u64) {
+        // ORDERING: Relaxed, the load, as no other thread writes it; Release, both stores, to a successor's
+        // `orphans`.
+        let returns = self.returns.load(Ordering::Relaxed);
+        self.returns_then.store(returns, Ordering::Release);
+        self.orphaned.store(orphaned, Ordering::Release);
     }
 
     pub(crate) fn returns(&self) -> u64 {
         read(&self.returns)
     }
 
-    pub(crate) fn leased(&self) -> u64 {
-        read(&self.leased)
+    /// The blocks that the program had when the store's last worker had died, and what `returns` was then.
+    /// Those that it has given back since are the ones that `returns` differs in. That is one word, so that
+    /// no block is given back between a look at the one and a look at the other.
+    pub(crate) fn orphans(&self) -> (u64, u64) {
+        (read(&self.orphaned), read(&self.returns_then))
     }
 }
 

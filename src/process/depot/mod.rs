@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::process::depot::blocks::{Block, Blocks, Plan};
+use crate::process::depot::blocks::{Block, Blocks, Plan, Words};
 use crate::process::depot::lease::{FEW, Keeper, Lease, Location, Room};
 
 /// The program's side.
@@ -67,6 +67,31 @@ struct Store {
     warm: u64,
     /// A bit a block: it was its worker's, which is dead, and the program has it on loan.
     orphaned: u64,
+}
+
+impl Store {
+    /// Notes that a worker's block is on loan; `false`: it is already.
+    fn lend(&mut self, block: u64) -> bool {
+        let is_free = self.leased & block == 0;
+        self.leased |= block;
+        is_free
+    }
+
+    /// A block is not on loan any more; the worker whose it is sees its words.
+    fn give_back(&mut self, block: u64, words: Option<&Words>) {
+        self.leased &= !block;
+        self.orphaned &= !block;
+        if let Some(words) = words {
+            words.give_back(block);
+        }
+    }
+
+    /// Its worker is dead; the blocks that are on loan all the same.
+    fn bury(&mut self, words: &Words) -> u64 {
+        self.orphaned = self.leased;
+        words.bury(self.leased);
+        self.leased
+    }
 }
 
 /// Memory that was not used for so long is given back.
@@ -134,23 +159,18 @@ impl Depot {
 
     /// Notes that a worker's block is on loan; `false`: it is already.
     fn lend(&self, block: Block) -> bool {
-        let mut books = self.lock();
-        let store = &mut books.stores[block.store()];
-        let is_free = store.leased & block.bit() == 0;
-        store.leased |= block.bit();
-        self.blocks.words(block.store()).set_leased(store.leased);
-        is_free
+        self.lock().stores[block.store()].lend(block.bit())
     }
 
     /// A worker is dead, and has told all that it ever will: what nobody has on loan is free for its
     /// successor, and its memory is given back.
     pub(crate) fn bury(&self, worker: usize) {
-        let mut books = self.lock();
-        let Some(store) = books.stores.get_mut(worker) else {
+        if worker >= self.blocks.plan().workers {
             return;
-        };
-        store.orphaned = store.leased;
-        let leased = store.leased;
+        }
+        let words = self.blocks.words(worker);
+        let mut books = self.lock();
+        let leased = books.stores[worker].bury(words);
         // The successor is not started before this is done.
         drop(books);
         match leased {
@@ -290,13 +310,9 @@ impl Keeper for Depot {
             self.blocks.cool(block);
             books = self.lock();
         }
-        let store = &mut books.stores[number];
-        store.leased &= !block.bit();
-        store.orphaned &= !block.bit();
-        if number < self.blocks.plan().workers {
-            let words = self.blocks.words(number);
-            words.give_back(block.bit(), store.leased);
-        }
+        let is_a_worker_s = number < self.blocks.plan().workers;
+        let words = is_a_worker_s.then(|| self.blocks.words(number));
+        books.stores[number].give_back(block.bit(), words);
         if books.is_over {
             self.close_unless_leased(books);
         } else if number >= self.blocks.plan().workers {
@@ -330,3 +346,7 @@ impl Room for Arc<Depot> {
 #[cfg(test)]
 #[path = "../depot_tests.rs"]
 mod tests;
+
+#[cfg(all(test, loom))]
+#[path = "../depot_model_tests.rs"]
+mod models;

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::process::depot::blocks::{self, Block, Blocks, Plan};
+use crate::process::depot::blocks::{self, Block, Blocks, Plan, Words};
 use crate::process::depot::lease::{FEW, Keeper, Lease, Location, Room};
 
 /// A worker's side of the depot.
@@ -22,33 +22,11 @@ pub(crate) struct Stock {
     exposed: AtomicU64,
 }
 
-/// What a worker knows of its store: a bit a block.
-struct Books {
-    /// It is in use, by the worker or, once it was handed over, by the program.
-    taken: u64,
-    /// What the program said of returns when the block was taken: it is free again when that has changed.
-    returns: u64,
-    /// It was handed over.
-    handed_over: u64,
-    /// It has memory.
-    warm: u64,
-}
-
 impl Stock {
     /// The depot of a pool with so many workers, in the worker of that index.
     pub(crate) fn map(memory: OwnedFd, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
         let blocks = Blocks::map(memory, Plan::of(workers), worker)?;
-        let words = blocks.words(worker);
-        // In this order: a block that the program gives back in between is free once it is looked for.
-        let returns = words.returns();
-        // What the program has of a predecessor's is not ours.
-        let taken = words.leased();
-        let books = Books {
-            taken,
-            returns,
-            handed_over: taken,
-            warm: 0,
-        };
+        let books = Books::of(blocks.words(worker));
         Ok(Arc::new(Self {
             blocks,
             worker,
@@ -78,7 +56,7 @@ impl Stock {
         // ORDERING: Relaxed; as above.
         let exposed = self.exposed.swap(0, Ordering::Relaxed);
         let mut books = self.lock();
-        self.take_back(&mut books);
+        books.take_back(self.words());
         let mut left = exposed & books.taken;
         drop(books);
         while left != 0 {
@@ -91,7 +69,7 @@ impl Stock {
     /// Gives the memory of free blocks back to the system.
     pub(crate) fn purge(&self) {
         let mut books = self.lock();
-        self.take_back(&mut books);
+        books.take_back(self.words());
         let idle = books.warm & !books.taken;
         books.warm &= !idle;
         drop(books);
@@ -111,34 +89,14 @@ impl Stock {
     /// Takes a block of its own that has room for so many bytes; whether it has memory.
     fn take(&self, bytes: usize) -> Option<(Block, Warmth)> {
         let mut books = self.lock();
-        self.take_back(&mut books);
-        for bits in blocks::suitable(bytes) {
-            let free = bits & !books.taken;
-            let best = match free & books.warm {
-                0 => free,
-                warm => warm,
-            };
-            if best != 0 {
-                let block = Block::of_bit(self.worker, best.trailing_zeros());
-                let warmth = match books.warm & block.bit() {
-                    0 => Warmth::Cold,
-                    _ => Warmth::Warm,
-                };
-                books.taken |= block.bit();
-                books.warm |= block.bit();
-                return Some((block, warmth));
-            }
-        }
-        None
+        books.take_back(self.words());
+        let (bit, warmth) = books.take(bytes)?;
+        Some((Block::of_bit(self.worker, bit), warmth))
     }
 
-    /// Notes what the program has given back.
-    fn take_back(&self, books: &mut Books) {
-        let returns = self.blocks.words(self.worker).returns();
-        let back = (returns ^ books.returns) & books.handed_over;
-        books.taken &= !back;
-        books.handed_over &= !back;
-        books.returns = returns;
+    /// What the program says of the store.
+    fn words(&self) -> &Words {
+        self.blocks.words(self.worker)
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -146,9 +104,70 @@ impl Stock {
     }
 }
 
+/// What a worker knows of its store: a bit a block.
+pub(super) struct Books {
+    /// It is in use, by the worker or, once it was handed over, by the program.
+    taken: u64,
+    /// What the program said of returns when the block was taken: it is free again when that has changed.
+    returns: u64,
+    /// It was handed over.
+    handed_over: u64,
+    /// It has memory.
+    warm: u64,
+}
+
+impl Books {
+    /// Of a worker that has just come: what the program has of a predecessor's is not its.
+    pub(super) fn of(words: &Words) -> Self {
+        let (orphaned, returns) = words.orphans();
+        Self {
+            taken: orphaned,
+            returns,
+            handed_over: orphaned,
+            warm: 0,
+        }
+    }
+
+    /// Takes a block that has room for so many bytes: its bit, and whether it has memory.
+    pub(super) fn take(&mut self, bytes: usize) -> Option<(u32, Warmth)> {
+        for bits in blocks::suitable(bytes) {
+            let free = bits & !self.taken;
+            let best = match free & self.warm {
+                0 => free,
+                warm => warm,
+            };
+            if best != 0 {
+                let bit = best.trailing_zeros();
+                let warmth = match self.warm & 1 << bit {
+                    0 => Warmth::Cold,
+                    _ => Warmth::Warm,
+                };
+                self.taken |= 1 << bit;
+                self.warm |= 1 << bit;
+                return Some((bit, warmth));
+            }
+        }
+        None
+    }
+
+    /// The program is about to be told of these blocks.
+    pub(super) fn hand_over(&mut self, blocks: u64) {
+        self.handed_over |= blocks;
+    }
+
+    /// Notes what the program has given back.
+    pub(super) fn take_back(&mut self, words: &Words) {
+        let returns = words.returns();
+        let back = (returns ^ self.returns) & self.handed_over;
+        self.taken &= !back;
+        self.handed_over &= !back;
+        self.returns = returns;
+    }
+}
+
 /// Whether a block has memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Warmth {
+pub(super) enum Warmth {
     /// It has, from an earlier use.
     Warm,
     /// It has none.
@@ -183,7 +202,7 @@ impl Keeper for Stock {
 
     fn hand_over(&self, block: Block) {
         if block.store() == self.worker {
-            self.lock().handed_over |= block.bit();
+            self.lock().hand_over(block.bit());
             // ORDERING: Relaxed; read by this thread.
             self.exposed.fetch_or(block.bit(), Ordering::Relaxed);
         }
