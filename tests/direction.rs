@@ -83,6 +83,7 @@ const LAYERS: &[&str] = &[
     "process::board::bed",
     "process::board::layout",
     "process::board",
+    "process::board_heap",
     "process::slip",
     "process::requests",
     "process::wire",
@@ -98,6 +99,8 @@ const LAYERS: &[&str] = &[
     "process::desks",
     "process::conversation",
     "process::pieces",
+    // A test of all these.
+    "process::way",
     "process::tender",
     "process::herald",
     "process::ledger",

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::process::sys;
+#[cfg(not(miri))]
+use elf::find;
 
 /// The loaded object that holds our own code: as a rule, the program.
 #[derive(Debug, Default)]
@@ -155,7 +157,20 @@ pub(crate) fn is_foreign(address: usize) -> bool {
 /// The image that holds this very function.
 pub(crate) fn current() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| elf::find((current as *const ()).addr()))
+    IMAGE.get_or_init(|| find((current as *const ()).addr()))
+}
+
+/// Miri has neither a loader nor addresses that a linker gave: all of them are in one image, functions and
+/// statics alike.
+#[cfg(miri)]
+fn find(_: usize) -> Image {
+    let everything = vec![0..usize::MAX];
+    Image {
+        code: everything.clone(),
+        data: everything,
+        build_id: b"miri".to_vec(),
+        is_program: true,
+    }
 }
 
 /// Device, inode, size and time of the executable: for builds without a name.
@@ -165,6 +180,7 @@ fn file_stamp() -> Vec<u8> {
 }
 
 /// Walks what the dynamic loader knows.
+#[cfg(not(miri))]
 mod elf {
     use std::ffi::{c_int, c_void};
     use std::ops::Range;

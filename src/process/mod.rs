@@ -59,3 +59,7 @@ pub use builder::ProcessPoolBuilder;
 pub use child::init;
 pub use output::WorkerStdio;
 pub use pool::ProcessPoolExecutor;
+
+#[cfg(all(test, not(loom)))]
+#[path = "way_tests.rs"]
+mod way;

@@ -1446,6 +1446,10 @@ impl<M: Memory> ItemRun<'_, M> {
     }
 }
 
+#[cfg(test)]
+#[path = "../board_heap_tests.rs"]
+pub(crate) mod heap;
+
 #[cfg(all(test, loom))]
 #[path = "../board_tests.rs"]
 mod models;
