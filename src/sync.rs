@@ -124,35 +124,63 @@ loom::lazy_static! {
         loom::sync::atomic::AtomicUsize::new(usize::MAX);
 }
 
-/// Stores, and orders that before all SeqCst loads that follow: as a store and a fence would, at half their
-/// price.
+// Two threads each store to one place and then load the other's (Dekker). One side, which is on a hot path,
+// stores by `store_in_order` or `set_in_order`, then loads by `load_in_order`. The other side stores, has a
+// SeqCst fence, then loads. At least one of the two sees what the other has stored.
+//
+// Why, by [atomics.order] of C++20, paragraph 4. Let X be the exchange and L the load of the one side, F the
+// fence of the other; S is the one order of all of them. X is before L in S: both are SeqCst, and X is
+// sequenced first. If L does not see the other's store, L is coherence-ordered before that store, which
+// happens before F: L is before F in S. If the other's load does not see X, that load, which F happens before,
+// is coherence-ordered before X: F is before X in S. Both together are a circle, X < L < F < X.
+//
+// loom takes SeqCst accesses for AcqRel ones, and knows the order S of fences alone. For models the one side
+// therefore has a fence too, directly before its load and nowhere else. That promises nothing more: with F2 in
+// place of X and L, the same two steps give L < F < X as F2 < F < F2. And as the fence belongs to the load, a
+// load that is not in order has none, so that models fail where production code would.
+
+/// Stores, and orders that before each `load_in_order` that follows: as a store and a fence would, at half
+/// their price.
 #[cfg(not(loom))]
 pub(crate) fn store_in_order(place: &AtomicU64, value: u64) {
     // ORDERING: SeqCst, which is what it is for.
     place.swap(value, Ordering::SeqCst);
 }
 
-/// Stores, and orders that before all loads that follow: loom knows no other way.
+/// Stores, and orders that before each `load_in_order` that follows.
 #[cfg(loom)]
 pub(crate) fn store_in_order(place: &AtomicU64, value: u64) {
-    // ORDERING: Release and SeqCst, which is what it is for.
+    // ORDERING: Release; the fence comes with the load.
     place.store(value, Ordering::Release);
-    fence(Ordering::SeqCst);
 }
 
-/// Sets bits, and orders that before all SeqCst loads that follow.
+/// Sets bits, and orders that before each `load_in_order` that follows.
 #[cfg(not(loom))]
 pub(crate) fn set_in_order(place: &AtomicU64, bits: u64) {
     // ORDERING: SeqCst, which is what it is for.
     place.fetch_or(bits, Ordering::SeqCst);
 }
 
-/// Sets bits, and orders that before all loads that follow: loom knows no other way.
+/// Sets bits, and orders that before each `load_in_order` that follows.
 #[cfg(loom)]
 pub(crate) fn set_in_order(place: &AtomicU64, bits: u64) {
-    // ORDERING: Release and SeqCst, which is what it is for.
+    // ORDERING: Release; the fence comes with the load.
     place.fetch_or(bits, Ordering::Release);
+}
+
+/// Loads after all that was stored in order.
+#[cfg(not(loom))]
+pub(crate) fn load_in_order(place: &AtomicU64) -> u64 {
+    // ORDERING: SeqCst, which is what it is for.
+    place.load(Ordering::SeqCst)
+}
+
+/// Loads after all that was stored in order.
+#[cfg(loom)]
+pub(crate) fn load_in_order(place: &AtomicU64) -> u64 {
+    // ORDERING: SeqCst, which is what it is for; Acquire, as a SeqCst load has it.
     fence(Ordering::SeqCst);
+    place.load(Ordering::Acquire)
 }
 
 /// Locks, also after a panic elsewhere: no user code runs under our locks, and what they guard
@@ -187,3 +215,73 @@ pub(crate) fn look_around(mut is_over: impl FnMut() -> bool) {
 /// Models sleep at once.
 #[cfg(loom)]
 pub(crate) fn look_around(_: impl FnMut() -> bool) {}
+
+#[cfg(all(test, loom))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    /// Two places, each of which one side stores to and the other loads from.
+    type Places = Arc<[AtomicU64; 2]>;
+
+    /// Has both sides store and load, side by side; at least one sees the other's store.
+    fn meet(one: fn(&Places) -> u64, other: fn(&Places) -> u64) {
+        loom::model(move || {
+            let places: Places = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+            let theirs = Arc::clone(&places);
+            let thread = thread::spawn(move || other(&theirs));
+            let seen = one(&places);
+            let Ok(also_seen) = thread.join() else {
+                panic!("the other side has panicked")
+            };
+            assert!(seen == 1 || also_seen == 1, "neither sees the other");
+        });
+    }
+
+    fn in_order(places: &Places) -> u64 {
+        store_in_order(&places[0], 1);
+        load_in_order(&places[1])
+    }
+
+    fn bits_in_order(places: &Places) -> u64 {
+        set_in_order(&places[0], 1);
+        load_in_order(&places[1])
+    }
+
+    fn in_no_order(places: &Places) -> u64 {
+        store_in_order(&places[0], 1);
+        places[1].load(Ordering::SeqCst)
+    }
+
+    fn fenced(places: &Places) -> u64 {
+        places[1].store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        places[0].load(Ordering::Relaxed)
+    }
+
+    fn unfenced(places: &Places) -> u64 {
+        places[1].store(1, Ordering::SeqCst);
+        places[0].load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn what_is_in_order_meets_a_fence() {
+        meet(in_order, fenced);
+        meet(bits_in_order, fenced);
+    }
+
+    #[test]
+    #[should_panic(expected = "neither sees the other")]
+    fn a_load_out_of_order_is_found_out() {
+        meet(in_no_order, fenced);
+    }
+
+    #[test]
+    #[should_panic(expected = "neither sees the other")]
+    fn a_missing_fence_is_found_out() {
+        meet(in_order, unfenced);
+    }
+}

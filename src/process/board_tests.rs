@@ -418,3 +418,85 @@ fn stop_meets_the_next_item() {
         }
     });
 }
+
+/// A worker is about to say at its desk that it has claimed a task, while the audit takes the task for one that
+/// nobody has begun, and publishes it again: it runs once, here or there.
+#[test]
+fn a_claim_meets_the_audit() {
+    model(|| {
+        let heap = Arc::new(Heap::new(2));
+        let board = immortal(&heap);
+        let place = publish(&board, 0, 1);
+        let worker = {
+            let board = immortal(&heap);
+            thread::spawn(move || {
+                let mut argument = Vec::new();
+                match board.claim(0, &mut argument) {
+                    // If the audit takes it away for a moment, the outcome is in the worker's own part.
+                    Claim::Task(place, _) => {
+                        let (Finish::Told | Finish::Displaced) =
+                            board.finish(place, 0, Form::Value, &[2])
+                        else {
+                            panic!("nobody has killed it")
+                        };
+                        1
+                    }
+                    _ => 0,
+                }
+            })
+        };
+        let again = audit(&board, place);
+        let mut runs = worker.join().unwrap();
+        if runs == 0 && again == Step::TooLate {
+            let _ = audit(&board, place);
+        }
+        if let Claim::Task(..) = board.claim(1, &mut Vec::new()) {
+            runs += 1;
+        }
+        assert_eq!(runs, 1);
+    });
+}
+
+/// Publishes a task again that stands as if no worker had begun it, as the audit does.
+fn audit(board: &Board<View>, place: Place) -> Step {
+    let standing = board.standing(place);
+    if !matches!(standing, Standing::Claimed(_)) || board.withdraw(place, standing) == Step::TooLate
+    {
+        return Step::TooLate;
+    }
+    match board.republish(place) {
+        Publish::Published(_) => Step::Taken,
+        Publish::Full => panic!("there is room"),
+    }
+}
+
+/// Results are read while their worker lays down more, in a slot that held others before: what is read is what
+/// was laid down.
+#[test]
+fn an_item_meets_who_reads_those_before_it() {
+    model(|| {
+        let heap = Arc::new(Heap::new(2));
+        let board = immortal(&heap);
+        let _ = publish_items(&board, 0, 1);
+        run_items(&board);
+        let place = publish_items(&board, 0, 3);
+        let worker = {
+            let board = immortal(&heap);
+            thread::spawn(move || run_items(&board))
+        };
+        for _ in 0..2 {
+            if board.runner(place) == Some(0) && board.progress(place, 0, 3).done > 0 {
+                let mut results = Vec::new();
+                let Some(progress) = board.item_results(place, 0, 3, &mut results) else {
+                    panic!("nobody has written there but the worker")
+                };
+                let filled = progress.filled;
+                assert_eq!(filled, progress.done);
+                assert_eq!(results[..filled], [1, 2, 3][..filled]);
+            }
+            thread::yield_now();
+        }
+        worker.join().unwrap();
+        assert_eq!(board.items_outcome(place), Reading::Sound(Form::Items, 0));
+    });
+}

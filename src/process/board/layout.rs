@@ -83,7 +83,7 @@ pub(crate) struct Control {
 #[repr(C)]
 pub(crate) struct Collector {
     /// Not 0: it is about to sleep, or does.
-    pub(crate) asleep: AtomicU32,
+    pub(crate) asleep: AtomicU64,
     /// Its bed.
     pub(crate) bed: Bed,
 }

@@ -36,7 +36,9 @@ use crate::process::board::bed::Ticket;
 use crate::process::board::layout::{FEW, INLINE, Mapped, Memory, Outcome, Published};
 use crate::process::checksum::{Key, PrefixSum, small};
 use crate::process::entry::Call;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence, set_in_order, store_in_order};
+use crate::sync::{
+    AtomicU32, AtomicU64, Ordering, fence, load_in_order, set_in_order, store_in_order,
+};
 
 /// A board in memory of that kind.
 pub(crate) struct Board<M = Mapped> {
@@ -673,10 +675,8 @@ impl<M: Memory> Board<M> {
     /// What the worker says there of that place.
     fn outcome_at(&self, place: Place, worker: usize) -> Option<&Outcome> {
         let outcome = self.memory.outcomes(worker)?.get(place.slot)?;
-        // ORDERING: Relaxed; a state or progress that the caller has loaded acquired it, or else it is
-        // checked.
-        let is_there = outcome.place.load(Ordering::Relaxed) == place.to_claim();
-        is_there.then_some(outcome)
+        // Acquired: what the worker wrote there for an earlier place is not seen any more.
+        (load_acquire(&outcome.place) == place.to_claim()).then_some(outcome)
     }
 
     /// The results of the items there that a worker has done, and how far it is. `None`: they are not what
@@ -707,11 +707,12 @@ impl<M: Memory> Board<M> {
         if self.check_of_items(place, progress, &sum, bytes) == check {
             return Some(progress);
         }
-        // ORDERING: Acquire, before the next load: if the worker has come further by two items meanwhile,
-        // the checksum is that of others, and the caller hears of them later.
+        // ORDERING: Acquire, from the checksum that was loaded. If it belongs to two items more, which the
+        // worker has yet to count, those are one behind the progress that is loaded now: the caller hears of
+        // them later.
         fence(Ordering::Acquire);
         let now = Progress::from_bits(outcome.progress.load(Ordering::Relaxed));
-        let is_late = (progress.done + 2..=items).contains(&now.done);
+        let is_late = (progress.done + 1..=items).contains(&now.done);
         is_late.then_some(Progress::from_bits(0))
     }
 
@@ -886,8 +887,8 @@ impl<M: Memory> Board<M> {
         let ticket = collector.bed.ticket();
         // ORDERING: Relaxed; the fence.
         collector.asleep.store(1, Ordering::Relaxed);
-        // ORDERING: SeqCst; pairs with the exchange in `mark_done` and `item_ends`: either the worker sees
-        // the collector asleep, or the collector sees the bit, or the progress.
+        // ORDERING: SeqCst; pairs with `mark_done` and `ItemRun::end`, which store and load in order: either
+        // the worker sees the collector asleep, or the collector sees the bit, or the progress.
         fence(Ordering::SeqCst);
         ticket
     }
@@ -1017,7 +1018,7 @@ impl<M: Memory> Board<M> {
     }
 
     /// Takes a task off the board that stands so: a claim, or an end, of it fails from now on. Too late: it
-    /// does not stand so any more. By the thread that publishes.
+    /// does not stand so any more, and may have begun. By the thread that publishes.
     pub(crate) fn withdraw(&self, place: Place, standing: Standing) -> Step {
         let from = match standing {
             Standing::Waiting | Standing::Passed => State::Ready,
@@ -1031,7 +1032,26 @@ impl<M: Memory> Board<M> {
                 return Step::Taken;
             }
         };
-        self.step(place, from, State::Cancelled)
+        match (self.step(place, from, State::Cancelled), standing) {
+            (Step::Taken, Standing::Claimed(worker)) => self.leave_to(worker, place),
+            (step, _) => step,
+        }
+    }
+
+    /// Gives a task that was withdrawn back to the worker that had claimed it, if that has come to its desk
+    /// meanwhile: it may have begun.
+    ///
+    /// Pairs with `sit_down`: either the worker sees that the task was withdrawn, and does not begin it, or
+    /// this thread sees the desk. If both see it, the worker leaves its desk again, and the next audit finds
+    /// the task as it was.
+    fn leave_to(&self, worker: usize, place: Place) -> Step {
+        // ORDERING: SeqCst; as said, between the withdrawal and the look at the desk.
+        fence(Ordering::SeqCst);
+        if self.current(worker) != Current::Place(place) {
+            return Step::Taken;
+        }
+        self.restore_running(place, worker);
+        Step::TooLate
     }
 
     /// Whether a worker has begun to say, in its own part, what became of a task.
@@ -1140,14 +1160,12 @@ impl<M: Memory> Board<M> {
             return Claim::Corrupt;
         }
         if head.form == Form::Items {
-            // ORDERING: Relaxed, both; released by the desk.
+            // ORDERING: Relaxed, then Release, to `outcome_at`: a collector that sees this place sees no
+            // progress with items that were there before.
             outcome.progress.store(0, Ordering::Relaxed);
-            outcome.place.store(place.to_claim(), Ordering::Relaxed);
+            outcome.place.store(place.to_claim(), Ordering::Release);
         }
-        self.set_current(me, place.to_claim());
-        // The audit gives a slot to others that no desk claims. If it was before the desk said so, the
-        // state is another.
-        if self.state(place) != Some(State::Running(me)) {
+        if !self.sit_down(place, me) {
             self.set_current(me, NOTHING);
             return Claim::Corrupt;
         }
@@ -1157,6 +1175,20 @@ impl<M: Memory> Board<M> {
             Form::Items => Claim::Items(place, call, head.items),
             _ => Claim::Ticket(place),
         }
+    }
+
+    /// A worker says at its desk that it has claimed a task. Returns whether the task is still its.
+    ///
+    /// Pairs with `leave_to`: either the audit, which has withdrawn the task, sees the desk, or this worker
+    /// sees another state.
+    fn sit_down(&self, place: Place, me: usize) -> bool {
+        if let Some(desk) = self.memory.desk(me) {
+            // In order against the state; and released to `current`: what the worker did before is seen.
+            store_in_order(&desk.current, self.key.mask(place.to_claim()));
+        }
+        let running = State::Running(me).to_bits(place);
+        let state = self.memory.states().get(place.slot);
+        state.is_some_and(|state| load_in_order(&state.0) == running)
     }
 
     fn set_current(&self, me: usize, number: u64) {
@@ -1242,9 +1274,8 @@ impl<M: Memory> Board<M> {
         // In order against `lie_down`; and released to the collector's swap.
         set_in_order(word, 1 << (place.slot % 64));
         let collector = &self.memory.control().collector.0;
-        // ORDERING: SeqCst, as said; then Relaxed: of those who find it asleep, one wakes it.
-        if collector.asleep.load(Ordering::SeqCst) != 0
-            && collector.asleep.swap(0, Ordering::Relaxed) != 0
+        // ORDERING: Relaxed; of those who find it asleep, one wakes it.
+        if load_in_order(&collector.asleep) != 0 && collector.asleep.swap(0, Ordering::Relaxed) != 0
         {
             collector.bed.ring();
         }
@@ -1418,14 +1449,14 @@ impl<M: Memory> ItemRun<'_, M> {
         self.progress.filled = results.len();
         self.sum.extend(results);
         let check = board.check_of_items(place, self.progress, &self.sum, results);
-        // ORDERING: Relaxed; released by the next.
-        self.outcome.words[self.progress.done % 2].store(check, Ordering::Relaxed);
+        // ORDERING: Release, to the fence of `item_results`: a collector that takes this one for that of two
+        // items less sees the progress of one less.
+        self.outcome.words[self.progress.done % 2].store(check, Ordering::Release);
         // In order against `lie_down`, after which the collector looks at the progress; and released
         // to `progress`.
         store_in_order(&self.outcome.progress, self.progress.to_bits());
         let collector = &board.memory.control().collector.0;
-        // ORDERING: SeqCst; as said.
-        if collector.asleep.load(Ordering::SeqCst) != 0 {
+        if load_in_order(&collector.asleep) != 0 {
             board.mark_done(place);
         }
     }
