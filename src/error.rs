@@ -186,7 +186,9 @@ impl PanicInfo {
         &self.0.panic.message
     }
 
-    /// Where it panicked, as `file:line:col`; `None` if the program replaced our panic hook.
+    /// Where it panicked, as `file:line:col`. `None` if the panic was passed on by `resume_unwind`, or if the task
+    /// itself has set a panic hook. After a hook that keeps the one before it and does not call it, one panic has
+    /// no location.
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         self.0.panic.location.as_deref()

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// What is known of one panic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// Whether `NOTED` is `Some`; cheaper to ask.
     static HAS_NOTED: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread runs a hook of ours.
+    static IS_IN_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Calls user code.
@@ -32,7 +35,8 @@ thread_local! {
 /// The panic, if it ended in one.
 #[inline]
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
-    if !CHAINED.is_completed() {
+    // ORDERING: Relaxed; a thread that was given work after a `set_hook` sees what that did.
+    if FRONT.load(Ordering::Relaxed) == NONE {
         chain_hook();
     }
     let outer = HAS_NOTED.get().then(|| exchange_note(None));
@@ -52,9 +56,14 @@ fn outcome_of<R>(
     outer: Option<Panic>,
 ) -> Result<R, Panic> {
     let noted = exchange_note(outer);
-    outcome.map_err(|payload| Panic {
-        message: message_of(payload),
-        ..noted.unwrap_or_default()
+    outcome.map_err(|payload| {
+        if noted.is_none() {
+            chain_hook();
+        }
+        Panic {
+            message: message_of(payload),
+            ..noted.unwrap_or_default()
+        }
     })
 }
 
@@ -84,22 +93,74 @@ fn guard<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(f))
 }
 
-/// Done once our note-taking stands in front of the hook that the program has.
-static CHAINED: Once = Once::new();
+/// The address of our hook while that is the program's, as far as is known; [`NONE`] once it was dropped.
+static FRONT: AtomicUsize = AtomicUsize::new(NONE);
 
-/// Adds our note-taking in front of the hook that the program has, once.
+/// No address of a hook of ours.
+const NONE: usize = 0;
+
+/// Makes our hook, which takes notes and then calls the one that the program has, the program's, unless it is.
+///
+/// Whoever sets a hook removes ours. A program that does not keep ours drops it, which resets `FRONT`: the next
+/// [`catch`] calls this. A program that keeps it, and does not call it, is noticed by a panic that left no note.
+/// So is `resume_unwind`, which runs no hook: then ours is found to be in place, and stays.
+///
+/// For an instant the program has std's own hook, since std has no way to look at a hook in place: a panic of
+/// another thread may meet it, and a hook that another thread sets then is lost.
 #[cold]
-fn chain_hook() {
+pub(crate) fn chain_hook() {
+    /// Held by the one thread that exchanges hooks.
+    static CHAINING: Mutex<()> = Mutex::new(());
+
     if std::thread::panicking() {
         return; // std refuses to change the hook now; the next call will
     }
-    CHAINED.call_once(|| {
-        let previous = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
+    let _chaining = CHAINING.lock().unwrap_or_else(PoisonError::into_inner);
+    let previous = panic::take_hook();
+    // ORDERING: Relaxed, all of `FRONT`; the lock orders those who set it, and who resets it has the hook.
+    if address(&previous) == FRONT.load(Ordering::Relaxed) {
+        return panic::set_hook(previous);
+    }
+    let front = Front { previous };
+    let hook: Hook = Box::new(move |info| front.run(info));
+    FRONT.store(address(&hook), Ordering::Relaxed);
+    panic::set_hook(hook);
+}
+
+/// A panic hook.
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+/// Where a hook lies. No other has the address of ours while that exists, since ours has a size.
+fn address(hook: &Hook) -> usize {
+    std::ptr::from_ref(&**hook).cast::<()>().addr()
+}
+
+/// Our hook.
+struct Front {
+    /// The hook that the program had before.
+    previous: Hook,
+}
+
+impl Front {
+    fn run(&self, info: &PanicHookInfo<'_>) {
+        // A hook of the program may call an older one of ours. A panic in a hook ends the program.
+        let is_outermost = !IS_IN_HOOK.replace(true);
+        if is_outermost {
             note(info);
-            previous(info);
-        }));
-    });
+        }
+        (self.previous)(info);
+        if is_outermost {
+            IS_IN_HOOK.set(false);
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // If this is an older one, another is put in front of the one in place.
+        // ORDERING: Relaxed; as above.
+        FRONT.store(NONE, Ordering::Relaxed);
+    }
 }
 
 /// Remembers where a panic arose, if it arose in code that we called.

@@ -238,6 +238,7 @@ impl Server {
             if let Err(fault) = run(call, argument, u64::MAX, &NoRoom) {
                 report = fault.to_body();
             }
+            unwind::chain_hook(); // it may have set one
         }
         self.flush();
         // After the initializer: what needs a process of one thread can be done there. Without a thread for

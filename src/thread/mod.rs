@@ -389,6 +389,7 @@ fn serve(post: &Post<Task>, initializer: Option<&Initializer>, timer: &Timer) {
             post.crew().break_down(&Error::BrokenPool(reason.into()));
             return;
         }
+        unwind::chain_hook(); // it may have set one
     }
     post.ready(std::process::id());
     let worker = Worker { post, timer };

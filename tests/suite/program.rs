@@ -4,6 +4,7 @@
 mod abort;
 mod executable;
 mod forked;
+mod hooks;
 mod killed;
 mod launched;
 mod library;
@@ -53,6 +54,7 @@ pub fn trials() -> Vec<Trial> {
         abort::trials(),
         executable::trials(),
         forked::trials(),
+        hooks::trials(),
         killed::trials(),
         launched::trials(),
         library::trials(),
@@ -115,6 +117,8 @@ pub fn play_scene() {
         "ignore children" => signals::ignore_children(),
         "reap children" => signals::reap_children(),
         "stand oddly" => signals::stand_oddly(),
+        "late hook" => hooks::late_hook(),
+        "many hooks" => hooks::many_hooks(),
         "no worker" => privileges::no_worker(),
         "stranger's socket" => privileges::strangers_socket(),
         "more rights" => privileges::more_rights(),
