@@ -6,6 +6,7 @@ compile_error!("concurrent-futures runs on Linux only, so far");
 mod sync;
 mod fork;
 mod stack;
+mod clock;
 mod unwind;
 mod label;
 mod error;

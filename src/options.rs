@@ -59,6 +59,9 @@ impl TaskOptions {
     /// [`Error::TaskTimeout`](crate::Error::TaskTimeout). A thread cannot be stopped: its future
     /// gets the error at the limit, and the worker is busy until the function returns; it can
     /// look at [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
+    ///
+    /// While the panic hook runs, which may print a backtrace and look symbols up for it, the clock stands, for
+    /// ten seconds of a task at most: a task that panics in time has panicked, and is not late.
     pub const fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self

@@ -1,14 +1,17 @@
 //! A task: function, arguments and promises, erased for the queues of the pools.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backlog::Removed;
 use crate::batch::{Batch, Decode, Expiring, Listener, Pace};
+use crate::clock::{self, Clock, Pauses};
 use crate::directory::PoolNumber;
 use crate::error::{Error, PanicInfo};
 use crate::future::{Body, Contract, Expire, Future, Promise, Settle, Verdict, pair};
@@ -588,15 +591,61 @@ fn call_in_time<R: Send + 'static>(
     let Some(limit) = options.given_timeout() else {
         return run();
     };
-    let begun = Instant::now();
-    let watched = host.watch(expiring(), limit);
-    let outcome = run();
-    drop(watched);
-    if begun.elapsed() >= limit {
+    let clock = Rc::new(Stopwatch {
+        begun: Instant::now(),
+        limit,
+        pauses: RefCell::default(),
+        watched: host.watch(expiring(), limit),
+    });
+    let outcome = clock::measured(Rc::<Stopwatch>::clone(&clock), run);
+    let took = clock.elapsed();
+    drop(clock);
+    if took >= limit {
         discard(outcome);
         return Err(Error::TaskTimeout { limit });
     }
     outcome
+}
+
+/// The clock of an item that has a time limit.
+struct Stopwatch {
+    /// When the item began.
+    begun: Instant,
+    /// How long it may run.
+    limit: Duration,
+    /// What of its time does not count.
+    pauses: RefCell<Pauses>,
+    /// Has it expire; `None` where nobody does until it has returned.
+    watched: Option<Watched>,
+}
+
+impl Stopwatch {
+    /// How long the item has run, as far as that counts.
+    fn elapsed(&self) -> Duration {
+        let delay = self.pauses.borrow().delay();
+        self.begun.elapsed().saturating_sub(delay)
+    }
+
+    /// Puts the end of the item off, by as much as does not count.
+    fn put_off(&self) {
+        let delay = self.pauses.borrow().delay();
+        let deadline = self.begun.checked_add(self.limit.saturating_add(delay));
+        if let (Some(watched), Some(deadline)) = (&self.watched, deadline) {
+            watched.expire_at(deadline);
+        }
+    }
+}
+
+impl Clock for Stopwatch {
+    fn stop(&self) {
+        self.pauses.borrow_mut().begin(Instant::now());
+        self.put_off();
+    }
+
+    fn go_on(&self) {
+        self.pauses.borrow_mut().end(Instant::now());
+        self.put_off();
+    }
 }
 
 /// What a chunk of a map does, its types erased.

@@ -74,12 +74,25 @@ pub(crate) struct Watched {
     /// Where it stands.
     agenda: Arc<Agenda>,
     /// Under what.
-    key: Key,
+    key: Cell<Key>,
+}
+
+impl Watched {
+    /// Has the task expire at another moment, unless it has expired.
+    pub(crate) fn expire_at(&self, deadline: Instant) {
+        let mut entries = self.agenda.lock();
+        let (_, number) = self.key.get();
+        if let Some(entry) = entries.due.remove(&self.key.get()) {
+            self.key.set((deadline, number));
+            entries.due.insert(self.key.get(), entry);
+            self.agenda.change.notify_one(); // it may be the next
+        }
+    }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let entry = self.agenda.lock().due.remove(&self.key);
+        let entry = self.agenda.lock().due.remove(&self.key.get());
         discard(entry); // off the lock: it may be the last to know of the task
     }
 }
@@ -124,6 +137,7 @@ impl Timer {
             self.agenda.change.notify_one();
         }
         let agenda = Arc::clone(&self.agenda);
+        let key = Cell::new(key);
         Ok(Some(Watched { agenda, key }))
     }
 

@@ -7,6 +7,8 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::clock;
+
 /// What is known of one panic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Panic {
@@ -18,9 +20,18 @@ pub(crate) struct Panic {
     pub(crate) backtrace: Option<String>,
 }
 
+/// What the hook notes of a panic.
+#[derive(Default)]
+struct Note {
+    /// `file:line:col`.
+    location: Option<String>,
+    /// The stack, its symbols not looked up; `None`: it is not asked for.
+    trace: Option<Backtrace>,
+}
+
 thread_local! {
     /// What the hook has noted of the last panic in user code that this thread runs for us.
-    static NOTED: RefCell<Option<Panic>> = const { RefCell::new(None) };
+    static NOTED: RefCell<Option<Note>> = const { RefCell::new(None) };
     /// How many calls of user code this thread is in.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// Whether `NOTED` is `Some`; cheaper to ask.
@@ -51,24 +62,24 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
 
 /// What it came to, where there was a panic, or is one around it.
 #[cold]
-fn outcome_of<R>(
-    outcome: Result<R, Box<dyn Any + Send>>,
-    outer: Option<Panic>,
-) -> Result<R, Panic> {
+fn outcome_of<R>(outcome: Result<R, Box<dyn Any + Send>>, outer: Option<Note>) -> Result<R, Panic> {
     let noted = exchange_note(outer);
     outcome.map_err(|payload| {
         if noted.is_none() {
             chain_hook();
         }
+        let Note { location, trace } = noted.unwrap_or_default();
         Panic {
             message: message_of(payload),
-            ..noted.unwrap_or_default()
+            location,
+            // Looks symbols up.
+            backtrace: trace.map(|trace| clock::off_the_clock(|| trace.to_string())),
         }
     })
 }
 
 /// The note that there is, in exchange for another.
-fn exchange_note(note: Option<Panic>) -> Option<Panic> {
+fn exchange_note(note: Option<Note>) -> Option<Note> {
     let has_note = note.is_some();
     // A thread whose locals are gone has no note, and takes none.
     let before = NOTED.try_with(|noted| noted.replace(note));
@@ -144,14 +155,12 @@ struct Front {
 impl Front {
     fn run(&self, info: &PanicHookInfo<'_>) {
         // A hook of the program may call an older one of ours. A panic in a hook ends the program.
-        let is_outermost = !IS_IN_HOOK.replace(true);
-        if is_outermost {
-            note(info);
+        if IS_IN_HOOK.replace(true) {
+            return (self.previous)(info);
         }
-        (self.previous)(info);
-        if is_outermost {
-            IS_IN_HOOK.set(false);
-        }
+        note(info);
+        clock::off_the_clock(|| (self.previous)(info));
+        IS_IN_HOOK.set(false);
     }
 }
 
@@ -169,10 +178,9 @@ fn note(info: &PanicHookInfo<'_>) {
     let _ = NOTED.try_with(|noted| {
         if DEPTH.get() > 0 {
             let trace = Backtrace::capture();
-            *noted.borrow_mut() = Some(Panic {
+            *noted.borrow_mut() = Some(Note {
                 location: info.location().map(ToString::to_string),
-                backtrace: (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string()),
-                ..Panic::default()
+                trace: (trace.status() == BacktraceStatus::Captured).then_some(trace),
             });
             HAS_NOTED.set(true);
         }

@@ -14,6 +14,7 @@ const LAYERS: &[&str] = &[
     "sync",
     "fork",
     "stack",
+    "clock",
     "unwind",
     "label",
     "error",

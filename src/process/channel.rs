@@ -94,17 +94,7 @@ impl Channel {
         descriptors: &[BorrowedFd<'_>],
         count: &mut usize,
     ) -> io::Result<()> {
-        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let mut rest = &mut slices[..];
-        let mut descriptors = descriptors;
-        IoSlice::advance_slices(&mut rest, 0); // skips empty ones
-        while !rest.is_empty() {
-            let sent = sys::send(self.stream.as_fd(), rest, descriptors)?;
-            descriptors = &[];
-            *count += sent;
-            IoSlice::advance_slices(&mut rest, sent);
-        }
-        Ok(())
+        send_counting(&self.stream, parts, descriptors, count)
     }
 
     /// The next header.
@@ -195,6 +185,31 @@ impl Channel {
             [false] => Err(io::ErrorKind::TimedOut.into()),
         }
     }
+}
+
+/// Sends a frame that has no body over a socket.
+pub(crate) fn send_signal(stream: &UnixStream, frame: &[u8; Header::SIZE]) -> io::Result<()> {
+    send_counting(stream, &[frame], &[], &mut 0)
+}
+
+/// Sends all of these, and descriptors along with the first byte; counts the bytes that were sent.
+fn send_counting(
+    stream: &UnixStream,
+    parts: &[&[u8]],
+    descriptors: &[BorrowedFd<'_>],
+    count: &mut usize,
+) -> io::Result<()> {
+    let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut rest = &mut slices[..];
+    let mut descriptors = descriptors;
+    IoSlice::advance_slices(&mut rest, 0); // skips empty ones
+    while !rest.is_empty() {
+        let sent = sys::send(stream.as_fd(), rest, descriptors)?;
+        descriptors = &[];
+        *count += sent;
+        IoSlice::advance_slices(&mut rest, sent);
+    }
+    Ok(())
 }
 
 /// Makes room for some of so many bytes: the more, the more have come.

@@ -6,16 +6,18 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::{self, Clock};
 use crate::error::Error;
 use crate::footing::Footing;
 use crate::fork::Origin;
 use crate::process::board::layout::{INLINE, Mapped, Plan};
 use crate::process::board::{Board, Claim, Finish, Form, ItemRun, Place, Step};
 use crate::process::bytes::Bytes;
-use crate::process::channel::{Channel, Heard};
+use crate::process::channel::{self, Channel, Heard};
 use crate::process::checksum::Key;
 use crate::process::depot::lease::{Location, NoRoom, Room};
 use crate::process::depot::stock::{Berth, Stock};
@@ -260,10 +262,15 @@ impl Server {
                 self.tell(header.task, Err(Fault::LeftAlone))?;
                 continue;
             }
-            let outcome = match header.kind {
+            let clock = ClockAfar {
+                link: Arc::clone(self.channel.stream()),
+                task: header.task,
+                origin: self.origin,
+            };
+            let outcome = clock::measured(Rc::new(clock), || match header.kind {
                 Kind::StoredTask => self.run_stored(call, Location::from_bytes(&body)),
                 _ => self.run(call, Argument::Kept(&mut body)),
-            };
+            });
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
             self.tell(header.task, outcome)?;
@@ -417,6 +424,35 @@ impl Server {
         let length = body.len() as u64;
         let header = Header { kind, task, length };
         self.channel.send_bringing(header, &body)
+    }
+}
+
+/// The program's clock of a task that came over the link.
+struct ClockAfar {
+    /// To the program.
+    link: Arc<UnixStream>,
+    /// The task's number there.
+    task: u64,
+    /// The worker, and no forked copy of it.
+    origin: Origin,
+}
+
+impl ClockAfar {
+    fn tell(&self, kind: Kind) {
+        if !self.origin.is_elsewhere() {
+            // Fails only if the program is gone.
+            let _ = channel::send_signal(&self.link, &wire::signal(kind, self.task));
+        }
+    }
+}
+
+impl Clock for ClockAfar {
+    fn stop(&self) {
+        self.tell(Kind::Stop);
+    }
+
+    fn go_on(&self) {
+        self.tell(Kind::GoOn);
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::Pauses;
 use crate::error::ProcessEnd;
 use crate::process::board::Place;
 use crate::process::bytes::Bytes;
@@ -207,16 +208,13 @@ impl Link {
         }
     }
 
-    /// Blocks for the outcome of the oldest task sent, at most until the deadline.
+    /// Blocks for the outcome of the oldest task sent, at most until the deadline, which is put off by as long as
+    /// the worker stops the task's clock.
     pub(crate) fn receive(&mut self, deadline: Option<Instant>) -> Result<Reply<'_>, Broken> {
         if self.unread {
             return Err(Broken::Late);
         }
-        self.channel.give_up_at(deadline);
-        let header = self.receive_header()?;
-        if header.task != self.received {
-            return Err(Broken::Offence("it answered a task that it was not given"));
-        }
+        let header = self.receive_outcome_s(deadline)?;
         let limit = match header.kind {
             Kind::Value => self.payload_limit,
             Kind::StoredValue => Location::SIZE as u64,
@@ -243,6 +241,24 @@ impl Link {
                 Some(fault) => Ok(Reply::Fault(fault)),
                 None => Err(Broken::Offence("its report on a task is garbled")),
             },
+        }
+    }
+
+    /// The header of the outcome of the oldest task sent.
+    fn receive_outcome_s(&mut self, deadline: Option<Instant>) -> Result<Header, Broken> {
+        let mut pauses = Pauses::default();
+        loop {
+            let end = deadline.and_then(|deadline| deadline.checked_add(pauses.delay()));
+            self.channel.give_up_at(end);
+            let header = self.receive_header()?;
+            if header.task != self.received {
+                return Err(Broken::Offence("it answered a task that it was not given"));
+            }
+            match (header.kind, header.length) {
+                (Kind::Stop, 0) => pauses.begin(Instant::now()),
+                (Kind::GoOn, 0) => pauses.end(Instant::now()),
+                _ => return Ok(header),
+            }
         }
     }
 

@@ -63,6 +63,10 @@ pub(crate) enum Kind {
     Memory = 24,
     /// From the worker: what it finds in shared memory is not what it, or the program, wrote there.
     Alarm = 25,
+    /// From the worker, of the task that it runs: from now on its time does not count.
+    Stop = 26,
+    /// From the worker, of the task that it runs: from now on its time counts again.
+    GoOn = 27,
 }
 
 impl Header {
@@ -105,10 +109,18 @@ impl Kind {
             Self::StoredValue,
             Self::Memory,
             Self::Alarm,
+            Self::Stop,
+            Self::GoOn,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
     }
+}
+
+/// A frame without a body, of a task.
+pub(crate) fn signal(kind: Kind, task: u64) -> [u8; Header::SIZE] {
+    let length = 0;
+    Header { kind, task, length }.to_bytes()
 }
 
 /// A frame with a body that is made here.

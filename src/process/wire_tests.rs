@@ -78,6 +78,8 @@ fn kind() -> impl Strategy<Value = Kind> {
         Kind::Value,
         Kind::Fault,
         Kind::Memory,
+        Kind::Stop,
+        Kind::GoOn,
     ])
 }
 

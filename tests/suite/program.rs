@@ -119,6 +119,7 @@ pub fn play_scene() {
         "stand oddly" => signals::stand_oddly(),
         "late hook" => hooks::late_hook(),
         "many hooks" => hooks::many_hooks(),
+        "slow hook" => hooks::slow_program(),
         "no worker" => privileges::no_worker(),
         "stranger's socket" => privileges::strangers_socket(),
         "more rights" => privileges::more_rights(),

@@ -1,16 +1,21 @@
-//! Panic hooks that a program sets after the first use of a pool: errors go on to tell the place of a panic.
+//! Panic hooks that a program sets after the first use of a pool: errors go on to tell the place of a panic,
+//! and the time that a hook takes is not the task's.
 
 use std::backtrace::Backtrace;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use concurrent_futures::{
     Error, Executor, PanicInfo, ProcessPoolBuilder, ProcessPoolExecutor, SerialExecutor,
+    TaskOptions,
 };
 use libtest_mimic::Trial;
 
 use super::play;
-use crate::support::{Kind, Processes, Threads, assert_error, trials};
+use crate::support::gate::Hold;
+use crate::support::{Kind, Processes, Serial, Threads, assert_error, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials!["program";
@@ -21,6 +26,9 @@ pub fn trials() -> Vec<Trial> {
         a_program_sets_its_hook_after_the_first_task,
         a_program_sets_its_hook_again_and_again,
         panics_without_a_hook_do_not_pile_up_hooks,
+        a_slow_hook_takes_no_time_of_a_task_of_a_process,
+        a_slow_hook_takes_no_time_of_a_task_of_a_thread,
+        a_task_that_catches_its_panic_is_late_all_the_same,
     ]
 }
 
@@ -153,4 +161,51 @@ fn panics_without_a_hook_do_not_pile_up_hooks() {
     }
     assert_tells_place(&pool);
     assert_eq!(pool.submit(depth, ()).result().unwrap(), before);
+}
+
+// ---- the clock -----------------------------------------------------------------------------
+
+/// A limit that a task which only panics keeps.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Sets a hook that takes longer than that, as one does that looks symbols up.
+fn slow_hook(_: ()) {
+    panic::set_hook(Box::new(|_| thread::sleep(LIMIT + LIMIT / 2)));
+}
+
+fn assert_is_no_timeout(pool: &impl Executor) {
+    let limited = TaskOptions::new().timeout(LIMIT);
+    let outcome = pool.submit_with(limited, fail, ()).result();
+    assert_error!(outcome, Error::Panicked(_));
+}
+
+fn a_slow_hook_takes_no_time_of_a_task_of_a_process() {
+    let slow = || builder().initializer(slow_hook, ());
+    assert_is_no_timeout(&slow().build().unwrap());
+    let pool = slow().task_timeout(LIMIT).build().unwrap();
+    assert_eq!(panic_in(&pool).message(), "on purpose");
+}
+
+/// The scene: its hook is slow.
+pub fn slow_program() {
+    slow_hook(());
+    assert_is_no_timeout(&Threads::pool(1));
+    assert_is_no_timeout(&Serial::pool(1));
+}
+
+fn a_slow_hook_takes_no_time_of_a_task_of_a_thread() {
+    assert_eq!(play("slow hook").code(), Some(0));
+}
+
+fn a_task_that_catches_its_panic_is_late_all_the_same() {
+    let pool = builder().initializer(slow_hook, ()).build().unwrap();
+    let held = Hold::new();
+    let task = |held| {
+        let (Ok(()) | Err(_)) = panic::catch_unwind(|| panic!("on purpose"));
+        crate::support::gate::hold(held);
+    };
+    let limited = TaskOptions::new().timeout(LIMIT);
+    let outcome = pool.submit_with(limited, task, held.argument()).result();
+    assert_error!(outcome, Error::TaskTimeout { .. });
+    held.await_begun();
 }
