@@ -17,7 +17,7 @@ use elf::find;
 pub(crate) struct Image {
     /// Executable memory.
     code: Vec<Range<usize>>,
-    /// Other memory.
+    /// Memory that can be read. Some linkers put constants beside the code: then some of that is executable, too.
     data: Vec<Range<usize>>,
     /// What the linker called this build; empty where it gave no name.
     build_id: Vec<u8>,
@@ -238,10 +238,10 @@ mod elf {
         if !loaded().any(|header| range(header).contains(&search.inside)) {
             return 0;
         }
-        let (code, data): (Vec<_>, Vec<_>) = loaded().partition(|h| h.p_flags & libc::PF_X != 0);
+        let that_can = |flag| loaded().filter(move |header| header.p_flags & flag != 0);
         search.found = Image {
-            code: code.into_iter().map(range).collect(),
-            data: data.into_iter().map(range).collect(),
+            code: that_can(libc::PF_X).map(range).collect(),
+            data: that_can(libc::PF_R).map(range).collect(),
             build_id: headers
                 .iter()
                 .filter(|header| header.p_type == libc::PT_NOTE)
@@ -311,15 +311,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_and_data_are_told_apart() {
+    fn what_is_part_of_the_image_is_told_from_what_is_not() {
         static DATA: u64 = 7;
-        let code = (code_and_data_are_told_apart as *const ()).addr();
+        let code = (what_is_part_of_the_image_is_told_from_what_is_not as *const ()).addr();
         let data = std::ptr::from_ref(&DATA).addr();
         let image = current();
-        assert!(image.holds_code(code) && !image.holds_code(data));
-        assert!(image.holds_data(data, 8) && !image.holds_data(code, 8));
+        assert!(image.holds_code(code) && image.holds_data(data, 8));
         assert!(!image.holds_data(usize::MAX, 8));
+        let heap = Box::new(7_u64);
+        let heap = std::ptr::from_ref(&*heap).addr();
+        assert!(!image.holds_code(heap) && !image.holds_data(heap, 8));
         assert!(!image.stamp().is_empty());
         assert!(image.is_program && !is_foreign(code));
+    }
+
+    #[test]
+    fn constants_may_lie_beside_the_code() {
+        let image = current();
+        let code = (constants_may_lie_beside_the_code as *const ()).addr();
+        let is_readable = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let [start, end] = [start, end].map(|number| usize::from_str_radix(number, 16));
+            let found = (start.ok()?..end.ok()?).contains(&code);
+            found.then(|| rest.starts_with('r'))
+        };
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let is_readable = maps.lines().find_map(is_readable);
+        assert_eq!(Some(image.holds_data(code, 8)), is_readable);
     }
 }
