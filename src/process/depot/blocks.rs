@@ -19,7 +19,7 @@ use crate::process::shared_memory::{Access, Mapping, SharedFile};
 use crate::process::sys;
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// Bytes of the smallest blocks; those of each further class have four times as many.
+/// Bytes of the smallest blocks, if that is a page at least; those of each further class have four times as many.
 const SMALLEST: usize = 16 << 10;
 
 /// Sizes of blocks; the largest have a GiB.
@@ -131,7 +131,13 @@ pub(crate) fn all() -> u64 {
 }
 
 fn size_of_class(class: usize) -> usize {
-    SMALLEST << (2 * class)
+    size_with_pages(class, sys::page_size())
+}
+
+/// Bytes of the blocks of a class: whole pages, since each block is mapped by itself. Where a page has 64 KiB, two
+/// classes have blocks of a page.
+fn size_with_pages(class: usize, page: usize) -> usize {
+    (SMALLEST << (2 * class)).max(page)
 }
 
 /// The bits of blocks that have room for so many bytes and are not much too large, those of the best
@@ -356,7 +362,7 @@ impl Blocks {
         if mapping.extent.load(Ordering::Relaxed) >= bytes {
             return Ok(());
         }
-        let wanted = bytes.next_multiple_of(SMALLEST).min(block.size());
+        let wanted = bytes.next_multiple_of(size_of_class(0)).min(block.size());
         match sys::populate_to_write(place, wanted) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 // Before Linux 5.14.
@@ -518,8 +524,20 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_whole_pages_whatever_a_page_has() {
+        for page in [4 << 10, 16 << 10, 64 << 10, 256 << 10] {
+            for class in 0..CLASSES {
+                let size = size_with_pages(class, page);
+                assert!(size % page == 0 && size >= SMALLEST << (2 * class));
+            }
+            assert_eq!(size_with_pages(CLASSES - 1, page), 1 << 30);
+        }
+    }
+
+    #[test]
     fn suitable_blocks_have_room() {
-        for bytes in [1, SMALLEST, SMALLEST + 1, 1 << 20, (1 << 20) + 1, 1 << 30] {
+        let smallest = size_of_class(0);
+        for bytes in [1, smallest, smallest + 1, 1 << 20, (1 << 20) + 1, 1 << 30] {
             let mut count = 0;
             for bits in suitable(bytes) {
                 let block = Block::of_bit(3, bits.trailing_zeros());
@@ -543,7 +561,7 @@ mod tests {
         let block = Block::of_bit(1, 0);
         assert!(!blocks.has(block, 1));
         blocks.write(block, &[1, 2, 3, 4]).unwrap();
-        assert!(blocks.has(block, SMALLEST) && !blocks.has(block, block.size() + 1));
+        assert!(blocks.has(block, size_of_class(0)) && !blocks.has(block, block.size() + 1));
         assert_eq!(bytes(&blocks, block, 4).unwrap(), [1, 2, 3, 4]);
         blocks.cool(block);
         assert!(!blocks.has(block, 1));
