@@ -131,6 +131,16 @@ impl Entry {
         is(&self.facts.let_go) || is(&self.facts.unheard)
     }
 
+    /// Whether this comes of a stray write: of one that has hit the task, or its worker, which then leaves, or
+    /// is killed.
+    fn is_hit(&self, came: &Came) -> bool {
+        match came {
+            Came::Corrupted => true,
+            Came::Died(death) => death.attempts == self.plan.retries + 1,
+            _ => false,
+        }
+    }
+
     /// What is wrong with what came of it, given whom the killer hit.
     pub fn fault(&self, hit: &BTreeSet<u32>) -> Option<&'static str> {
         let calls = self.calls.load(Ordering::Acquire);
@@ -140,6 +150,10 @@ impl Entry {
         };
         if calls != 1 {
             return Some("told more than once");
+        }
+        let may_be_hit = self.pool.settings.scribbles && !self.plan.fails_at_home();
+        if may_be_hit && self.is_hit(came) {
+            return None;
         }
         if is(&self.facts.cancelled) && *came != Came::Cancelled {
             return Some("it was said to be cancelled");

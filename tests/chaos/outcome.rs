@@ -22,6 +22,8 @@ pub enum Came {
     TooLarge,
     TimedOut(Duration),
     Died(Death),
+    /// A stray write has hit it.
+    Corrupted,
     Cancelled,
     ShutDown,
     /// What never may.
@@ -54,6 +56,7 @@ impl Plan {
                 exit_code: death.exit_code(),
                 attempts: death.attempts(),
             }),
+            Error::MemoryCorrupted(_) => Came::Corrupted,
             Error::Cancelled => Came::Cancelled,
             Error::ShutDown => Came::ShutDown,
             other => Came::Wrong(other.to_string()),
@@ -69,6 +72,10 @@ impl Plan {
         match self.kind {
             Kind::Tiny | Kind::Plain | Kind::Busy | Kind::Large | Kind::Retried | Kind::Forking => {
                 *came == Came::Value
+            }
+            // It is hit by its own writes, too.
+            Kind::Scribbles => {
+                matches!(came, Came::Value | Came::Corrupted) || died(came, libc::SIGSEGV)
             }
             Kind::AbortsAtTimes => *came == Came::Value || died(came, libc::SIGABRT),
             Kind::Overruns => {

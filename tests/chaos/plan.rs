@@ -53,6 +53,8 @@ pub enum Kind {
     ResultNotDecoded,
     ResultPanics,
     ResultTooLarge,
+    /// Only in pools whose tasks may be hit by that.
+    Scribbles,
 }
 
 /// How often each kind comes, in a thousand, where all kinds do.
@@ -107,6 +109,7 @@ impl Plan {
     pub fn any(random: &mut StdRng, pool: &Settings) -> Self {
         let kind = match any_kind(random) {
             Kind::Hoards if pool.memory_limit.is_none() => Kind::Aborts,
+            Kind::Plain if pool.scribbles && random.random_bool(0.03) => Kind::Scribbles,
             kind => kind,
         };
         let mut plan = Self {
@@ -139,6 +142,7 @@ impl Plan {
             }
             Kind::Panics => plan.deed = Deed::Panic,
             Kind::Exits => plan.deed = Deed::Exit(plan.exit_code()),
+            Kind::Scribbles => plan.deed = Deed::Scribble(random.random()),
             Kind::Aborts => plan.deed = Deed::Abort,
             Kind::Segfaults => plan.deed = Deed::Segfault,
             Kind::KillsItself => plan.deed = Deed::KillItself,

@@ -24,6 +24,8 @@ pub struct Settings {
     pub memory_limit: Option<u64>,
     /// Whether an `observer` counts the workers.
     pub observed: bool,
+    /// Whether some tasks overwrite memory that is shared with the program: others may be hit.
+    pub scribbles: bool,
     /// How many items a map has at most: where each of them takes a process, they are few.
     pub longest_map: usize,
     /// What else is set.
@@ -42,13 +44,20 @@ const PLAIN: Settings = Settings {
     task_timeout: None,
     memory_limit: None,
     observed: false,
+    scribbles: false,
     longest_map: 3000,
     configure: |builder| builder,
 };
 
 /// The kinds of pools.
-pub const POOLS: [Settings; 12] = [
+pub const POOLS: [Settings; 13] = [
     PLAIN,
+    Settings {
+        name: "wild",
+        workers: 3,
+        scribbles: true,
+        ..PLAIN
+    },
     Settings {
         name: "alone",
         workers: 1,

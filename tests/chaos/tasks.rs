@@ -5,6 +5,8 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde::de::{self, Deserializer, Visitor};
 use serde::ser::{self, Serializer};
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,8 @@ pub enum Deed {
     Fork,
     /// The copy stays for so long, its end of the link open.
     ForkAndStay(Duration),
+    /// Overwrites what the seed says of the memory that is shared with the program, and crashes or returns.
+    Scribble(u64),
 }
 
 /// The argument of [`work`].
@@ -97,6 +101,7 @@ pub fn work(order: Order) -> Parcel {
                 os::exit_now(0);
             }
         }
+        Deed::Scribble(seed) => scribble(seed),
     }
     Parcel::new(id, order.size_back, order.trap_back)
 }
@@ -118,6 +123,54 @@ fn compute(time: Duration) {
     while begun.elapsed() < time {
         black_box(mix(black_box(7)));
     }
+}
+
+// ---- stray writes ----------------------------------------------------------------------------
+
+fn scribble(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let parts = writable();
+    if parts.is_empty() {
+        return; // there is no shared memory
+    }
+    for _ in 0..=random.random_range(0..64) {
+        let (start, end) = parts[random.random_range(0..parts.len())];
+        let address = start + random.random_range(0..(end - start) / 8) * 8;
+        // A word, or a run.
+        let run = if random.random_bool(0.7) {
+            1
+        } else {
+            random.random_range(1..512)
+        };
+        for address in (address..end).step_by(8).take(run) {
+            let word: *mut u64 = std::ptr::with_exposed_provenance_mut(address);
+            // SAFETY: none: the memory is mapped, but not ours to write. That is what this is about.
+            let value = unsafe { word.read_volatile() };
+            let value = match random.random_range(0..4) {
+                0 => value ^ 1 << random.random_range(0..64),
+                1 => random.random(),
+                2 => 0,
+                _ => u64::MAX,
+            };
+            // SAFETY: none, as above.
+            unsafe { word.write_volatile(value) };
+        }
+    }
+    if random.random_bool(0.5) {
+        os::segfault();
+    }
+}
+
+/// Memory that is shared with the program and that this process can write.
+fn writable() -> Vec<(usize, usize)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let is_ours = |line: &&str| line.contains(" rw-s ") && line.contains("concurrent-futures");
+    let range = |line: &str| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        Some((address(start)?, address(end)?))
+    };
+    maps.lines().filter(is_ours).filter_map(range).collect()
 }
 
 // ---- parcels ---------------------------------------------------------------------------------
