@@ -1,5 +1,10 @@
 //! Process pools in plain `#[test]` functions: one line each, under libtest and nextest.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "these are tests: what is not there fails them"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

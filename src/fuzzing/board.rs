@@ -196,7 +196,7 @@ impl Scene<'_> {
         match script.below(16) {
             0 => overwrite(&control.head.0, None, script),
             1 => overwrite_half(&control.searcher.0, script),
-            2 => overwrite_half(&control.collector.0.asleep, script),
+            2 => overwrite(&control.collector.0.asleep, None, script),
             3 => overwrite(&memory.done()[0], None, script),
             4 => overwrite(&memory.asleep()[0], None, script),
             5..8 => {

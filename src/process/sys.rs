@@ -827,7 +827,7 @@ pub(crate) fn number_in_proc() -> Option<u32> {
 pub(crate) fn is_main_thread() -> bool {
     // SAFETY: no memory is touched.
     let thread = unsafe { libc::syscall(libc::SYS_gettid) };
-    i64::from(thread) == i64::from(std::process::id())
+    u32::try_from(thread) == Ok(std::process::id())
 }
 
 /// Whether the calling thread is known to be the only one of this process.
