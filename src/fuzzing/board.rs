@@ -288,24 +288,22 @@ fn overwrite_half(word: &AtomicU32, script: &mut Script<'_>) {
     word.store(whole.load(Ordering::Relaxed) as u32, Ordering::Relaxed);
 }
 
-/// Overwrites a state, which may become another that makes sense; whether it may say now that the task can be
-/// claimed, or runs.
+/// Overwrites a state, which may become exactly another one that makes sense; whether it may have.
 fn overwrite_state(state: &AtomicU64, neighbour: &AtomicU64, script: &mut Script<'_>) -> bool {
     const KINDS: [u64; 5] = [0x35, 0x5a, 0xa6, 0xc9, 0x0f];
     // ORDERING: Relaxed, all; there is one thread.
     let before = state.load(Ordering::Relaxed);
-    match script.below(4) {
-        0 => {
-            let kind = KINDS[script.below(KINDS.len())];
-            let worker = script.below(3) as u64;
-            // As a state has a worker's index.
-            let after = before & !0xff_ffff | (63 * worker) << 8 | kind;
-            state.store(after, Ordering::Relaxed);
-        }
-        _ => overwrite(state, Some(neighbour), script),
+    if script.below(4) == 0 {
+        let kind = KINDS[script.below(KINDS.len())];
+        let worker = script.below(3) as u64;
+        // As a state has a worker's index.
+        let after = before & !0xff_ffff | (63 * worker) << 8 | kind;
+        state.store(after, Ordering::Relaxed);
+        return after != before;
     }
-    let after = state.load(Ordering::Relaxed);
-    after != before && KINDS[..2].contains(&(after & 0xff))
+    overwrite(state, Some(neighbour), script);
+    let kind = state.load(Ordering::Relaxed) & 0xff;
+    kind != before & 0xff && KINDS.contains(&kind)
 }
 
 #[cfg(test)]

@@ -82,8 +82,8 @@ pub(super) struct Tasks {
     made_up: BTreeSet<u64>,
     /// Whether a worker has written, or said, what it should not.
     is_hit: bool,
-    /// Whether a state may have become exactly one that says that its task can be claimed, or runs, which no
-    /// accident does: then a task may run twice.
+    /// Whether a state may have become exactly another that makes sense, which no accident does: then a task may
+    /// run twice, or be told of by a worker that it is not with.
     is_forged: bool,
 }
 
@@ -216,7 +216,7 @@ impl Tasks {
         self.is_hit = true;
     }
 
-    /// A state may have become exactly one that says that its task can be claimed, or runs.
+    /// A state may have become exactly another that makes sense.
     pub(super) fn forge(&mut self) {
         self.is_forged = true;
     }
@@ -231,7 +231,7 @@ impl Tasks {
     /// All workers are dead, and the pool has ended: every task has, and as it may.
     pub(super) fn judge(self) {
         for (id, came) in self.submissions.into_iter().flat_map(|came| came()) {
-            let is_made_up = self.made_up.contains(&id);
+            let is_made_up = self.is_forged || self.made_up.contains(&id);
             match came {
                 Ok(true) | Err(Error::Cancelled | Error::BrokenPool(_)) => {}
                 Ok(false) => assert!(is_made_up, "task {id} has another value"),
