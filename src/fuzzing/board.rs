@@ -305,21 +305,3 @@ fn overwrite_state(state: &AtomicU64, neighbour: &AtomicU64, script: &mut Script
     let kind = state.load(Ordering::Relaxed) & 0xff;
     kind != before & 0xff && KINDS.contains(&kind)
 }
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(400))]
-
-        #[test]
-        fn whatever_workers_write_every_task_ends(
-            bytes in proptest::collection::vec(any::<u8>(), 0..1000),
-        ) {
-            board(&bytes);
-        }
-    }
-}
