@@ -444,3 +444,42 @@ impl Host for Worker<'_> {
         Some(self.post.index())
     }
 }
+
+/// What the documentation shows, in a form that Miri runs.
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_maps_callbacks_and_panics_go_their_way() {
+        let pool = ThreadPoolExecutor::new(2).unwrap();
+        let words = "what they borrow ends later".to_owned();
+        let length = pool.submit(move |(): ()| words.len(), ());
+        let panics = pool.submit(|(): ()| -> u8 { panic!("on purpose") }, ());
+        let (tell, told) = std::sync::mpsc::channel();
+        let called_back = pool.submit(|text: String| text + "!", "hello".to_owned());
+        called_back.add_done_callback(move |outcome| {
+            let _ = tell.send(outcome.cloned().ok());
+        });
+        let squares: Vec<u32> = pool
+            .map(|x: u32| x * x, 0..40)
+            .map(Result::unwrap)
+            .collect();
+        assert!(squares.into_iter().eq((0..40).map(|x| x * x)));
+        assert_eq!(length.result().unwrap(), 27);
+        assert!(matches!(panics.result(), Err(Error::Panicked(_))));
+        assert_eq!(told.recv().unwrap().as_deref(), Some("hello!"));
+    }
+
+    #[test]
+    fn what_waits_is_cancelled() {
+        let pool = ThreadPoolExecutor::new(1).unwrap();
+        let (start, started) = std::sync::mpsc::channel::<()>();
+        let busy = pool.submit(move |(): ()| started.recv().is_ok(), ());
+        let waiting = pool.submit(|(): ()| (), ());
+        assert!(waiting.cancel());
+        start.send(()).unwrap();
+        assert!(busy.result().unwrap());
+        assert!(matches!(waiting.result(), Err(Error::Cancelled)));
+    }
+}
