@@ -29,7 +29,12 @@ fn soft_limit() -> Option<u64> {
     };
     // SAFETY: the buffer outlives the call.
     let answer = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) };
-    (answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+    (answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(wide(limit.rlim_cur))
+}
+
+/// A number of the C library, which has 32 bits on some systems.
+fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
 }
 
 #[cfg(test)]

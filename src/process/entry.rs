@@ -513,6 +513,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(target_feature = "crt-static"))] // else the C library is part of the program
     fn a_function_of_a_loaded_library_is_refused() {
         // SAFETY: `labs` is a function of the C library with this signature, widened to `fn`; it
         // is only exported, never called.

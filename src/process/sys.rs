@@ -281,7 +281,7 @@ pub(crate) fn socket_number(descriptor: BorrowedFd<'_>) -> Option<u64> {
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: the buffer outlives the call.
     let answer = unsafe { libc::fstat(descriptor.as_raw_fd(), &raw mut stat) };
-    (answer == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(stat.st_ino)
+    (answer == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(wide(stat.st_ino))
 }
 
 // ---- descriptors -----------------------------------------------------------------------------
@@ -370,7 +370,19 @@ fn soft_limit(resource: Resource) -> Option<u64> {
     };
     // SAFETY: the buffer outlives the call.
     let answer = unsafe { libc::getrlimit(resource, &raw mut limit) };
-    (answer == 0).then_some(limit.rlim_cur)
+    // Where numbers have 32 bits, that for no limit is one that files may well have.
+    let is_limit = answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+    is_limit.then_some(wide(limit.rlim_cur))
+}
+
+/// A number of the C library, which has 32 bits on some systems.
+fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
+}
+
+/// The same as a number of the C library, or the largest that it has.
+fn narrow<N: TryFrom<u64>>(number: u64, largest: N) -> N {
+    N::try_from(number).unwrap_or(largest)
 }
 
 /// Makes `number` (0, 1 or 2) mean what `descriptor` means.
@@ -672,11 +684,14 @@ pub(crate) fn populate_to_read(place: NonNull<u8>, bytes: usize) {
 /// processes. May return for nothing.
 #[cfg_attr(loom, allow(dead_code, reason = "models sleep otherwise"))]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
+    /// Seconds of the longest sleep, after which callers look again: they fit a number of 32 bits.
+    const LONGEST: u64 = 1 << 30;
+
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());
         libc::timespec {
-            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: left.subsec_nanos().into(),
+            tv_sec: left.as_secs().min(LONGEST) as _,
+            tv_nsec: left.subsec_nanos() as _,
         }
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
@@ -762,7 +777,7 @@ pub(crate) fn own_peak_memory() -> u64 {
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the buffer outlives the call, which cannot fail for oneself.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-    usage.ru_maxrss.unsigned_abs() * 1024
+    wide(usage.ru_maxrss.unsigned_abs()) * 1024
 }
 
 /// Reaps a child that has ended: how it ended, and the most memory that it used, in bytes.
@@ -774,7 +789,7 @@ pub(crate) fn reap(child: Child<'_>) -> io::Result<(ProcessEnd, u64)> {
         libc::CLD_EXITED => ProcessEnd::Exited(status),
         _ => ProcessEnd::Signalled(status),
     };
-    Ok((end, usage.ru_maxrss.unsigned_abs() * 1024))
+    Ok((end, wide(usage.ru_maxrss.unsigned_abs()) * 1024))
 }
 
 /// Sends SIGKILL to the process group that a child, which was not reaped, leads or led.
@@ -1083,7 +1098,7 @@ pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
     // SAFETY: the structure outlives the call.
     checked(unsafe { libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit) })?;
     // A limit that the process has already is not to be raised.
-    limit.rlim_max = limit.rlim_max.min(bytes);
+    limit.rlim_max = limit.rlim_max.min(narrow(bytes, libc::rlim_t::MAX));
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the structure outlives the call.
     checked(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }).map(|_| ())

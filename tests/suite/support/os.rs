@@ -209,7 +209,7 @@ fn end_of(pid: u32, flags: i32) -> Option<File> {
 /// The loader that has loaded this program; `None` for a static one.
 pub fn loader() -> Option<PathBuf> {
     // SAFETY: reads what the kernel told this process.
-    let base = unsafe { libc::getauxval(libc::AT_BASE) };
+    let base: u64 = wide(unsafe { libc::getauxval(libc::AT_BASE) });
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     // start-end perms offset device inode   path
     let at_base = |line: &&str| {
@@ -221,18 +221,31 @@ pub fn loader() -> Option<PathBuf> {
 }
 
 /// What the kernel calls a limit.
+#[cfg(target_env = "gnu")]
 type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+/// A number of the C library, which has 32 bits on some systems.
+fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
+}
+
+/// The same as a number of the C library, or the largest that it has.
+fn narrow<N: TryFrom<u64>>(number: u64, largest: N) -> N {
+    N::try_from(number).unwrap_or(largest)
+}
 
 /// How much of something this process may have.
 pub fn limit(resource: Resource) -> u64 {
-    limits(resource).rlim_cur
+    wide(limits(resource).rlim_cur)
 }
 
 /// Sets how much of something this process, and those that it starts, may have. It can be raised
 /// again.
 pub fn set_limit(resource: Resource, limit: u64) {
     let mut limits = limits(resource);
-    limits.rlim_cur = limit;
+    limits.rlim_cur = narrow(limit, libc::rlim_t::MAX);
     // SAFETY: the structure outlives the call.
     let answer = unsafe { libc::setrlimit(resource, &raw const limits) };
     assert_eq!(answer, 0, "setrlimit: {}", std::io::Error::last_os_error());
