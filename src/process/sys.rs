@@ -664,11 +664,19 @@ fn advise_huge_pages(place: *mut u8, bytes: usize) {
 /// made.
 ///
 /// # Errors
-/// Of the system; among them `InvalidInput` where it does not know how.
+/// Of the system; `Unsupported` where it does not know how, as before Linux 5.14, or where a filter refuses the call.
 pub(crate) fn populate_to_write(place: NonNull<u8>, bytes: usize) -> io::Result<()> {
     // SAFETY: callers own the mapping, which keeps what it holds.
     let answer = unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
-    checked(answer).map(|_| ())
+    match checked(answer) {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EPERM | libc::EACCES | libc::ENOSYS) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            _ => Err(error),
+        },
+    }
 }
 
 /// As `populate_to_write`, to be read; where the system does not know how, it does so page by page

@@ -14,6 +14,7 @@ mod short;
 mod signals;
 mod standard;
 mod starved;
+mod surroundings;
 mod terminal;
 mod unreachable;
 mod words;
@@ -64,6 +65,7 @@ pub fn trials() -> Vec<Trial> {
         signals::trials(),
         standard::trials(),
         starved::trials(),
+        surroundings::trials(),
         terminal::trials(),
         unreachable::trials(),
         words::trials(),
@@ -120,6 +122,8 @@ pub fn play_scene() {
         "late hook" => hooks::late_hook(),
         "many hooks" => hooks::many_hooks(),
         "slow hook" => hooks::slow_program(),
+        "no advice" => surroundings::no_advice(),
+        "no memory files" => surroundings::no_memory_files(),
         "no worker" => privileges::no_worker(),
         "stranger's socket" => privileges::strangers_socket(),
         "more rights" => privileges::more_rights(),

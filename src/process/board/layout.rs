@@ -444,8 +444,8 @@ impl<const N: usize> Part<N> {
         // SAFETY: the offset is inside the mapping.
         let place = unsafe { self.memory.place().add(start) };
         match sys::populate_to_write(place, end - start) {
-            // Before Linux 5.14 it comes as it is touched.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            // Then it comes as it is touched.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             outcome => outcome,
         }
     }

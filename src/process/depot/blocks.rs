@@ -364,8 +364,7 @@ impl Blocks {
         }
         let wanted = bytes.next_multiple_of(size_of_class(0)).min(block.size());
         match sys::populate_to_write(place, wanted) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                // Before Linux 5.14.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 self.memory()?.allocate(self.offset(block), wanted)?;
             }
             outcome => outcome?,

@@ -494,3 +494,36 @@ pub fn map_at(address: usize) -> *mut u8 {
     );
     place.cast()
 }
+
+/// Has the system refuse a call to this process and those that it starts, as one that is not permitted.
+pub fn refuse(call: libc::c_long) {
+    let statement = |code: u32, if_not: u8, value: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: 0,
+        jf: if_not,
+        k: value,
+    };
+    let refused = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();
+    let mut filter = [
+        // The first of what a filter sees is the number of the call.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            1,
+            u32::try_from(call).unwrap(),
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, 0, refused),
+        statement(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).unwrap(),
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: no memory is touched.
+    let answer = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(answer, 0, "prctl: {}", std::io::Error::last_os_error());
+    let (what, kind) = (libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER);
+    // SAFETY: the program and its statements outlive the call, which copies them.
+    let answer = unsafe { libc::prctl(what, kind, &raw const program) };
+    assert_eq!(answer, 0, "seccomp: {}", std::io::Error::last_os_error());
+}
