@@ -79,6 +79,16 @@ const LIES: Names = &[
     "processes::a_worker_answers_what_nobody_asked",
 ];
 
+/// Stray writes of a task into what its worker shares.
+const WILD: Names = &[
+    "processes::a_stray_write::AllRandom::Crash",
+    "processes::a_stray_write::AllRandom::Return",
+    "processes::a_stray_write::StatesGarbage::Crash",
+    "processes::a_stray_write::OwnRandom::Return",
+    "processes::items_of_maps_survive_a_stray_write",
+    "processes::random_stray_writes_hurt_nobody_for_long",
+];
+
 /// In the order of README.md.
 const TABLE: &[Row] = &[
     Row {
@@ -184,6 +194,33 @@ const TABLE: &[Row] = &[
         pool: LIES,
     },
     Row {
+        event: "T writes past the end of a buffer, or through a wild pointer, then crashes or returns",
+        task: &[
+            "processes::an_overrun_ends_its_own_task",
+            "processes::an_overrun_of_an_argument_ends_its_own_task",
+            "processes::a_stray_write::AllRandom::Crash",
+            "processes::a_stray_write::AllRandom::Return",
+        ],
+        queued: &[
+            "processes::a_stray_write_into_control_words_costs_nobody_else",
+            "processes::what_a_stray_write_has_hit_names_the_suspect",
+            "processes::a_stray_write_of_a_task_with_a_time_limit::AllRandom",
+            "processes::random_stray_writes_hurt_nobody_for_long",
+        ],
+        later: WILD,
+        pool: WILD,
+    },
+    Row {
+        event: "workers end again and again before they have begun anything",
+        task: &[],
+        queued: &[
+            "processes::workers_that_end_before_they_begin_anything_break_the_pool",
+            "processes::workers_that_begin_a_task_each_break_nothing",
+        ],
+        later: &["processes::workers_that_begin_a_task_each_break_nothing"],
+        pool: &["processes::workers_that_end_before_they_begin_anything_break_the_pool"],
+    },
+    Row {
         event: "T forks, and both copies return",
         task: &[
             "processes::a_task_forks_and_both_copies_return",
@@ -265,6 +302,16 @@ const TABLE: &[Row] = &[
         queued: &["processes::a_worker_is_replaced_within_a_chunk"],
         later: &["processes::a_worker_is_replaced_after_so_many_tasks"],
         pool: &["processes::a_worker_is_replaced_before_it_leaves"],
+    },
+    Row {
+        event: "a worker that is to leave hangs in its exit, or is stopped",
+        task: &["processes::a_recycled_worker_that_does_not_leave_is_killed"],
+        queued: &["processes::recycling_goes_on_while_a_worker_does_not_leave"],
+        later: &["processes::recycling_goes_on_while_a_worker_does_not_leave"],
+        pool: &[
+            "processes::workers_that_do_not_leave_are_killed",
+            "processes::a_recycled_worker_that_does_not_leave_is_killed",
+        ],
     },
     Row {
         event: "`terminate_workers`, `kill_workers`",
@@ -386,6 +433,16 @@ const TABLE: &[Row] = &[
             "program::a_program_is_killed_with_a_busy_pool",
             "program::a_program_is_killed_with_nested_pools",
         ],
+    },
+    Row {
+        event: "the system refuses the program's signals (it has laid down rights that its workers have, or a filter of system calls)",
+        task: &[
+            "program::a_program_without_rights_ends_its_workers",
+            "program::a_program_that_may_send_no_signals_ends_its_workers",
+        ],
+        queued: &["program::a_program_without_rights_ends_its_workers"],
+        later: &["program::a_program_without_rights_ends_its_workers"],
+        pool: &["program::a_start_that_no_signal_ends_is_given_up"],
     },
     Row {
         event: "`main` returns while a forgotten or `no_wait` pool has work",
