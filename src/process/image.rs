@@ -151,7 +151,7 @@ fn file_at(address: usize) -> Option<Mapping> {
 /// Whether this is a library, and neither it nor the code at an address belongs to the program that has loaded
 /// it: started anew, the program would not come by that code.
 pub(crate) fn is_foreign(address: usize) -> bool {
-    !current().is_program && !elf::find(address).is_program
+    !current().is_program && !find(address).is_program
 }
 
 /// The image that holds this very function.

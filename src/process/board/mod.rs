@@ -1076,6 +1076,14 @@ impl<M: Memory> Board<M> {
         }
     }
 
+    /// Whether a worker says in its own part that it has begun one of the items there.
+    pub(crate) fn has_progress(&self, place: Place, worker: usize) -> bool {
+        // ORDERING: Relaxed; the worker is dead, which the program heard from the system.
+        let progress = |outcome: &Outcome| outcome.progress.load(Ordering::Relaxed);
+        self.outcome_at(place, worker)
+            .is_some_and(|outcome| progress(outcome) != 0)
+    }
+
     /// Whether a task can have been published there, now or earlier.
     fn was_published(&self, place: Place) -> bool {
         // ORDERING: Relaxed; only the publisher moves the tail, and a place that a worker has read was

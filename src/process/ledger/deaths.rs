@@ -82,6 +82,10 @@ impl Ledger {
                 Remains::Claimed if self.takes_told(&mut books, slot, worker, &mut arrivals) => {
                     continue;
                 }
+                Remains::Claimed if self.has_left_a_trace(&books, slot, worker) => {
+                    arrivals.extend(self.bury_overwritten(&mut books, slot, worker, &mut legacies));
+                    continue;
+                }
                 Remains::Claimed if self.is_cleared() && !is_ticket(&books, slot) => {
                     arrivals.extend(self.cancel_unbegun(&mut books, slot));
                     continue;
@@ -190,6 +194,42 @@ impl Ledger {
                 true
             }
             Taken::Nothing | Taken::Corrupt => false,
+        }
+    }
+
+    /// Whether a dead worker has begun what it had claimed, as its own part tells, though its desk does not.
+    fn has_left_a_trace(&self, books: &Books, slot: usize, worker: usize) -> bool {
+        let Some(record) = &books.records[slot] else {
+            return false;
+        };
+        let trace = self.board.trace(record.place, worker);
+        match &record.work {
+            Posted::Ticket(_) => false,
+            Posted::Parcel { taken, .. } if taken.0 > 0 => true,
+            // A worker says where they are before it begins the first.
+            Posted::Parcel { .. } if trace == Trace::Ended => {
+                self.board.has_progress(record.place, worker)
+            }
+            Posted::Task { .. } | Posted::Parcel { .. } => trace != Trace::None,
+        }
+    }
+
+    /// Ends what a dead worker has begun, and of which its part tells nothing that is sound; items as far as
+    /// that tells nothing.
+    fn bury_overwritten(
+        &self,
+        books: &mut Books,
+        slot: usize,
+        worker: usize,
+        legacies: &mut Vec<Legacy>,
+    ) -> Option<Arrival> {
+        match &books.records[slot].as_ref()?.work {
+            Posted::Parcel { .. } => {
+                let (legacy, arrival) = self.bury_items(books, slot, worker, Remains::Running);
+                legacies.extend(legacy);
+                arrival
+            }
+            Posted::Task { .. } | Posted::Ticket(_) => self.give_up(books, slot, Some(worker)),
         }
     }
 
