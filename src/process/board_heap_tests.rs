@@ -63,6 +63,14 @@ fn some<T>(count: usize, new: impl Fn() -> T) -> Vec<T> {
     (0..count).map(|_| new()).collect()
 }
 
+/// Of a slot in which a worker has ended nothing.
+fn untouched(slot: usize) -> Outcome {
+    Outcome {
+        place: AtomicU64::new(key().nowhere(slot)),
+        ..Outcome::default()
+    }
+}
+
 impl Heap {
     /// With so many slots, a power of two, and as many places on the ring.
     pub(crate) fn new(slots: usize) -> Self {
@@ -79,7 +87,7 @@ impl Heap {
             desks: [(); 2].map(|()| Desk {
                 current: AtomicU64::new(key().mask(0)),
             }),
-            outcomes: [(); 2].map(|()| some(slots, Outcome::default)),
+            outcomes: [(); 2].map(|()| (0..slots).map(untouched).collect()),
             arguments: some(slots, Bytes::new),
             results: [(); 2].map(|()| some(slots, Bytes::new)),
         }

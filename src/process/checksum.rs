@@ -68,6 +68,11 @@ impl Key {
         spread(spread(masked).wrapping_mul(INVERSE)) ^ self.veil()
     }
 
+    /// A number that stands in a slot where there is nothing, and in no other, and that no accident makes.
+    pub(crate) fn nowhere(&self, slot: usize) -> u64 {
+        self.mask(!(slot as u64))
+    }
+
     /// What numbers that are masked differ by from what they are for everybody.
     #[inline]
     fn veil(&self) -> u64 {

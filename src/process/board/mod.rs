@@ -242,6 +242,8 @@ const _: () =
 const POSITION_SHIFT: u32 = 24;
 /// A worker has claimed nothing.
 const NOTHING: u64 = 0;
+/// What is in memory that nobody has written.
+const FRESH: u64 = 0;
 
 impl State {
     fn to_bits(self, place: Place) -> u64 {
@@ -289,7 +291,7 @@ impl Place {
         Self::new(slot, number >> POSITION_SHIFT)
     }
 
-    /// As a worker says that it has claimed, or ended, it: never [`NOTHING`], which is in fresh memory.
+    /// As a worker says that it has claimed, or ended, it: never [`NOTHING`], nor [`FRESH`].
     fn to_claim(self) -> u64 {
         self.to_number().wrapping_add(1)
     }
@@ -1061,11 +1063,11 @@ impl<M: Memory> Board<M> {
             return Trace::None; // it was never there
         };
         let number = load_acquire(&outcome.place);
+        if number == self.key.nowhere(place.slot) {
+            return Trace::None;
+        }
         let Some(written) = Place::of_claim(number) else {
-            return match number {
-                NOTHING => Trace::None,
-                _ => Trace::Garbled,
-            };
+            return Trace::Garbled;
         };
         if written == place {
             Trace::Ended
@@ -1110,8 +1112,20 @@ impl<M: Memory> Board<M> {
 
     // ---- a worker ----------------------------------------------------------------------------
 
-    /// A worker is about to take tasks: it has claimed nothing.
+    /// A worker is about to take tasks: it has claimed nothing. Where it has ended nothing so far, it says so, by a
+    /// number that no accident makes: what is overwritten with zeros is not taken for that.
     pub(crate) fn arrive(&self, me: usize) {
+        let slots = 0..self.memory.states().len();
+        // Where there is no memory, it can claim nothing either.
+        let outcome_of = |slot| Some((slot, self.memory.own_outcome(me, slot)?));
+        for (slot, outcome) in slots.map_while(outcome_of) {
+            // ORDERING: Relaxed, both; released by the desk.
+            if outcome.place.load(Ordering::Relaxed) == FRESH {
+                outcome
+                    .place
+                    .store(self.key.nowhere(slot), Ordering::Relaxed);
+            }
+        }
         self.set_current(me, NOTHING);
     }
 

@@ -172,7 +172,9 @@ impl Ledger {
                 false => Remains::Running,
             },
             current => {
-                record.is_doubtful |= current == Current::Garbled;
+                // Its successor does not know what zeros there stood for.
+                record.is_doubtful |= current == Current::Garbled
+                    || self.board.trace(place, worker) == Trace::Garbled;
                 books.suspect(slot);
                 Remains::None
             }
