@@ -410,7 +410,7 @@ impl<R> Batch<R> {
         self.tell(outcomes);
     }
 
-    /// Has nobody else lay an item's outcome down; `false`: somebody else does or did, or there is no
+    /// Has no other thread lay an item's outcome down; `false`: another one does or did, or there is no
     /// such item.
     fn claim(&self, index: usize) -> bool {
         let indices = index..index.saturating_add(1);

@@ -128,7 +128,7 @@ pub(crate) fn chain_hook() {
     }
     let _chaining = CHAINING.lock().unwrap_or_else(PoisonError::into_inner);
     let previous = panic::take_hook();
-    // ORDERING: Relaxed, all of `FRONT`; the lock orders those who set it, and who resets it has the hook.
+    // ORDERING: Relaxed, all of `FRONT`; the lock orders the threads that set it, and the one that resets it has the hook.
     if address(&previous) == FRONT.load(Ordering::Relaxed) {
         return panic::set_hook(previous);
     }

@@ -27,10 +27,10 @@ pub(crate) struct Heap {
     results: [Vec<Bytes>; 2],
 }
 
-/// Bytes of a slot. Of each of them loom and Miri know who reads and writes it.
+/// Bytes of a slot. Of each of them loom and Miri know which thread reads and writes it.
 struct Bytes(Vec<UnsafeCell<u8>>);
 
-// SAFETY: the board says who reaches which byte when, and loom or Miri checks that.
+// SAFETY: the board says which thread reaches which byte when, and loom or Miri checks that.
 unsafe impl Sync for Bytes {}
 
 /// How many bytes a slot has; in models, where each costs time, a few.

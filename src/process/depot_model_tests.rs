@@ -15,7 +15,7 @@ use super::stock::Books;
 #[derive(Default)]
 struct Shared {
     words: Words,
-    /// What stands in the block. loom knows who reads and writes it.
+    /// What stands in the block. loom knows which thread reads and writes it.
     block: UnsafeCell<u64>,
     /// What the worker has told so far, as by the state of a slot.
     told: AtomicU64,

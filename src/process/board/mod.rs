@@ -1296,7 +1296,7 @@ impl<M: Memory> Board<M> {
         // In order against `lie_down`; and released to the collector's swap.
         set_in_order(word, 1 << (place.slot % 64));
         let collector = &self.memory.control().collector.0;
-        // ORDERING: Relaxed; of those who find it asleep, one wakes it.
+        // ORDERING: Relaxed; of the workers that find it asleep, one wakes it.
         if load_in_order(&collector.asleep) != 0 && collector.asleep.swap(0, Ordering::Relaxed) != 0
         {
             collector.bed.ring();
