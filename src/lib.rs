@@ -42,7 +42,7 @@ mod roster;
 mod crew;
 mod thread;
 mod job;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub mod fuzzing;
 
