@@ -631,7 +631,7 @@ fn what_a_stray_write_has_hit_names_the_suspect() {
         };
         assert_eq!(corruption.worker(), Some(death.worker()));
         assert_eq!(corruption.pid(), Some(death.pid()));
-        assert!(corruption.task().to_string().contains("double"));
+        assert!(corruption.task().to_string().contains("wild.rs"));
         assert!(corruption.to_string().contains("SIGSEGV"), "{corruption}");
     }
     hold.release();
