@@ -83,80 +83,59 @@ const OUTCOMES: usize = 64;
 /// Where results begin there.
 const RESULTS: usize = OUTCOMES + 64 * SLOTS;
 
-/// What is overwritten, with what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Wound {
-    HeadTooHigh,
-    HeadZero,
-    HeadAhead,
-    Searcher,
-    CollectorAwake,
-    CollectorAsleep,
-    DoneZero,
-    DoneOnes,
-    SleepersZero,
-    SleepersOnes,
-    Beds,
-    StatesGarbage,
-    StatesZero,
-    StatesFlipped,
-    DeskZero,
-    DeskGarbage,
-    PlacesZero,
-    HeadsFlipped,
-    ChecksZero,
-    ProgressFlipped,
-    WordsFlipped,
-    ResultsFlipped,
-    ControlZero,
-    ControlOnes,
-    ControlRandom,
-    OwnZero,
-    OwnOnes,
-    OwnRandom,
-    AllZero,
-    AllOnes,
-    AllRandom,
+/// An enum whose kinds can be told one after the other.
+macro_rules! kinds {
+    ($(#[$attribute:meta])* enum $name:ident { $($kind:ident,)* }) => {
+        $(#[$attribute])*
+        enum $name { $($kind,)* }
+
+        impl $name {
+            fn all() -> Vec<Self> {
+                vec![$(Self::$kind,)*]
+            }
+        }
+    };
+}
+
+kinds! {
+    /// What is overwritten, with what.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    enum Wound {
+        HeadTooHigh,
+        HeadZero,
+        HeadAhead,
+        Searcher,
+        CollectorAwake,
+        CollectorAsleep,
+        DoneZero,
+        DoneOnes,
+        SleepersZero,
+        SleepersOnes,
+        Beds,
+        StatesGarbage,
+        StatesZero,
+        StatesFlipped,
+        DeskZero,
+        DeskGarbage,
+        PlacesZero,
+        HeadsFlipped,
+        ChecksZero,
+        ProgressFlipped,
+        WordsFlipped,
+        ResultsFlipped,
+        ControlZero,
+        ControlOnes,
+        ControlRandom,
+        OwnZero,
+        OwnOnes,
+        OwnRandom,
+        AllZero,
+        AllOnes,
+        AllRandom,
+    }
 }
 
 impl Wound {
-    fn all() -> Vec<Self> {
-        use Wound::*;
-        vec![
-            HeadTooHigh,
-            HeadZero,
-            HeadAhead,
-            Searcher,
-            CollectorAwake,
-            CollectorAsleep,
-            DoneZero,
-            DoneOnes,
-            SleepersZero,
-            SleepersOnes,
-            Beds,
-            StatesGarbage,
-            StatesZero,
-            StatesFlipped,
-            DeskZero,
-            DeskGarbage,
-            PlacesZero,
-            HeadsFlipped,
-            ChecksZero,
-            ProgressFlipped,
-            WordsFlipped,
-            ResultsFlipped,
-            ControlZero,
-            ControlOnes,
-            ControlRandom,
-            OwnZero,
-            OwnOnes,
-            OwnRandom,
-            AllZero,
-            AllOnes,
-            AllRandom,
-        ]
-    }
-
     /// Whether only control words are hit, all of which can be made anew.
     fn is_harmless(self) -> bool {
         use Wound::*;
