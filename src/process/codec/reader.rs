@@ -53,11 +53,7 @@ impl<'a, D> Reader<'a, D> {
     /// A visitor of a value whose parts are each worth this many fields.
     #[inline]
     fn watch<V>(&self, visitor: V, worth: usize) -> Watching<'a, V> {
-        Watching {
-            visitor,
-            worth,
-            tally: self.tally,
-        }
+        Watching::new(visitor, worth, self.tally)
     }
 }
 
@@ -191,6 +187,17 @@ struct Watching<'a, V> {
     worth: usize,
     /// Where fields are counted.
     tally: &'a Tally,
+}
+
+impl<'a, V> Watching<'a, V> {
+    #[inline]
+    fn new(visitor: V, worth: usize, tally: &'a Tally) -> Self {
+        Self {
+            visitor,
+            worth,
+            tally,
+        }
+    }
 }
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Watching<'_, V> {
@@ -354,12 +361,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let (worth, tally) = (1, self.tally);
-        let visitor = Watching {
-            visitor,
-            worth,
-            tally,
-        };
+        let visitor = Watching::new(visitor, 1, self.tally);
         self.variant.tuple_variant(length, visitor)
     }
 
@@ -369,12 +371,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let (worth, tally) = (1, self.tally);
-        let visitor = Watching {
-            visitor,
-            worth,
-            tally,
-        };
+        let visitor = Watching::new(visitor, 1, self.tally);
         self.variant.struct_variant(fields, visitor)
     }
 }

@@ -301,100 +301,61 @@ impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
     }
 }
 
-impl<P: SerializeTuple> SerializeTuple for Parts<'_, P> {
-    type Ok = P::Ok;
-    type Error = P::Error;
+/// Of values whose parts are fields, by their position; how the format calls one.
+macro_rules! count_positions {
+    ($($kind:ident::$method:ident)*) => {
+        $(impl<P: $kind> $kind for Parts<'_, P> {
+            type Ok = P::Ok;
+            type Error = P::Error;
 
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        let value = self.field(value);
-        self.parts.serialize_element(&value)
-    }
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+                let value = self.field(value);
+                self.parts.$method(&value)
+            }
 
-    #[inline]
-    fn end(self) -> Result<P::Ok, P::Error> {
-        self.counted().end()
-    }
+            #[inline]
+            fn end(self) -> Result<P::Ok, P::Error> {
+                self.counted().end()
+            }
+        })*
+    };
 }
 
-impl<P: SerializeTupleStruct> SerializeTupleStruct for Parts<'_, P> {
-    type Ok = P::Ok;
-    type Error = P::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        let value = self.field(value);
-        self.parts.serialize_field(&value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<P::Ok, P::Error> {
-        self.counted().end()
-    }
+count_positions! {
+    SerializeTuple::serialize_element
+    SerializeTupleStruct::serialize_field
+    SerializeTupleVariant::serialize_field
 }
 
-impl<P: SerializeTupleVariant> SerializeTupleVariant for Parts<'_, P> {
-    type Ok = P::Ok;
-    type Error = P::Error;
+/// Of values whose fields have names, of which one may be left out.
+macro_rules! count_names {
+    ($($kind:ident)*) => {
+        $(impl<P: $kind> $kind for Parts<'_, P> {
+            type Ok = P::Ok;
+            type Error = P::Error;
 
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        let value = self.field(value);
-        self.parts.serialize_field(&value)
-    }
+            #[inline]
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), P::Error> {
+                let value = self.field(value);
+                self.parts.serialize_field(key, &value)
+            }
 
-    #[inline]
-    fn end(self) -> Result<P::Ok, P::Error> {
-        self.counted().end()
-    }
+            #[inline]
+            fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
+                Err(self.left_out(key))
+            }
+
+            #[inline]
+            fn end(self) -> Result<P::Ok, P::Error> {
+                self.counted().end()
+            }
+        })*
+    };
 }
 
-impl<P: SerializeStruct> SerializeStruct for Parts<'_, P> {
-    type Ok = P::Ok;
-    type Error = P::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), P::Error> {
-        let value = self.field(value);
-        self.parts.serialize_field(key, &value)
-    }
-
-    #[inline]
-    fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
-        Err(self.left_out(key))
-    }
-
-    #[inline]
-    fn end(self) -> Result<P::Ok, P::Error> {
-        self.counted().end()
-    }
-}
-
-impl<P: SerializeStructVariant> SerializeStructVariant for Parts<'_, P> {
-    type Ok = P::Ok;
-    type Error = P::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), P::Error> {
-        let value = self.field(value);
-        self.parts.serialize_field(key, &value)
-    }
-
-    #[inline]
-    fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
-        Err(self.left_out(key))
-    }
-
-    #[inline]
-    fn end(self) -> Result<P::Ok, P::Error> {
-        self.counted().end()
-    }
-}
+count_names! { SerializeStruct SerializeStructVariant }
