@@ -11,6 +11,7 @@ use crate::error::{Error, ProcessEnd};
 use crate::process::board::layout::INLINE;
 use crate::process::board::{Board, Claim, Finish, Form, ItemRun, Place, Step};
 use crate::process::bytes::Bytes;
+use crate::process::child::body_of;
 use crate::process::codec::Source;
 use crate::process::depot::lease::Location;
 use crate::process::depot::stock::{Berth, Stock};
@@ -186,14 +187,7 @@ impl<'a> Hand<'a> {
 
     /// Says what came of a task, as a worker does.
     fn finish(&mut self, place: Place, outcome: Result<Bytes, Fault>) {
-        let (form, body) = match outcome.map(Bytes::into_lease) {
-            Ok(Ok(lease)) => {
-                let location = lease.hand_over().to_bytes();
-                (Form::StoredValue, Bytes::copy(&location))
-            }
-            Ok(Err(value)) => (Form::Value, value),
-            Err(fault) => (Form::Fault, fault.to_body().into()),
-        };
+        let (form, body) = body_of(outcome);
         let finish = if body.len() <= INLINE {
             self.board.finish(place, self.me, form, &body)
         } else {

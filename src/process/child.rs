@@ -54,9 +54,9 @@ pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 /// program that never calls it gets [`Error::NotInitialized`] from process pools, and starts no
 /// child.
 ///
-/// A process that has more rights than the user who started it (by a setuid or setgid bit, or by
+/// A process that has more rights than the user that started it (by a setuid or setgid bit, or by
 /// capabilities of its file) is no worker, whatever its environment says, and starts none: process
-/// pools are [`Error::Unsupported`] there. A program that first takes on the user and the group as whom
+/// pools are [`Error::Unsupported`] there. A program that first takes on the user and the group as which
 /// it acts, by `setresgid` and `setresuid`, has them.
 ///
 /// So they are in a library that a program of another kind has loaded, an extension of Python say: the
@@ -413,17 +413,28 @@ impl Server {
     }
 
     fn tell(&self, task: u64, outcome: Result<Bytes, Fault>) -> io::Result<()> {
-        let (kind, body) = match outcome.map(Bytes::into_lease) {
-            Ok(Ok(lease)) => {
-                let location = lease.hand_over().to_bytes();
-                (Kind::StoredValue, Bytes::copy(&location))
-            }
-            Ok(Err(value)) => (Kind::Value, value),
-            Err(why) => (Kind::Fault, why.to_body().into()),
+        let (form, body) = body_of(outcome);
+        let kind = match form {
+            Form::StoredValue => Kind::StoredValue,
+            Form::Fault => Kind::Fault,
+            _ => Kind::Value,
         };
         let length = body.len() as u64;
         let header = Header { kind, task, length };
         self.channel.send_bringing(header, &body)
+    }
+}
+
+/// What a worker says of a task's outcome: what kind of bytes, and these; of a result in the depot, where it is.
+#[inline]
+pub(crate) fn body_of(outcome: Result<Bytes, Fault>) -> (Form, Bytes) {
+    match outcome.map(Bytes::into_lease) {
+        Ok(Ok(lease)) => {
+            let location = lease.hand_over().to_bytes();
+            (Form::StoredValue, Bytes::copy(&location))
+        }
+        Ok(Err(value)) => (Form::Value, value),
+        Err(fault) => (Form::Fault, fault.to_body().into()),
     }
 }
 
@@ -543,17 +554,14 @@ impl<'a> Hand<'a> {
 
     /// Says what came of a task.
     fn finish(&mut self, place: Place, outcome: Result<Bytes, Fault>) -> io::Result<()> {
-        let (form, kind, body) = match outcome.map(Bytes::into_lease) {
-            Ok(Ok(lease)) => {
-                let location = lease.hand_over().to_bytes();
-                (Form::StoredValue, Kind::LargeValue, Bytes::copy(&location))
-            }
-            Ok(Err(value)) => (Form::Value, Kind::LargeValue, value),
-            Err(fault) => (Form::Fault, Kind::LargeFault, fault.to_body().into()),
-        };
+        let (form, body) = body_of(outcome);
         let finish = if body.len() <= INLINE && body.manifest().is_empty() {
             self.board.finish(place, self.me, form, &body)
         } else {
+            let kind = match form {
+                Form::Fault => Kind::LargeFault,
+                _ => Kind::LargeValue,
+            };
             self.server.say(kind, place, &body)?;
             self.board.finish(place, self.me, Form::Told, &[])
         };
