@@ -251,18 +251,10 @@ impl Ledger {
     /// The worker that may have begun what is in a slot; the inner `None`: some worker. `None`: none has.
     fn may_have_begun(&self, books: &Books, slot: usize, place: Place) -> Option<Option<usize>> {
         let record = books.records[slot].as_ref()?;
-        if record.is_doubtful {
+        if record.is_doubtful || record.is_partly_taken() {
             return Some(None);
         }
-        if let Posted::Parcel { taken, .. } = &record.work {
-            if taken.0 > 0 {
-                return Some(None);
-            }
-        }
-        let has_left_a_trace = |worker: &usize| match self.board.trace(place, *worker) {
-            Trace::None => false,
-            Trace::Ended | Trace::Garbled => true,
-        };
+        let has_left_a_trace = |worker: &usize| self.board.trace(place, *worker) != Trace::None;
         let cannot_tell = |worker: &usize| self.board.current(*worker) == Current::Garbled;
         (0..books.workers.len())
             .find(|worker| {

@@ -230,6 +230,11 @@ impl Record {
         matches!(self.work, Posted::Task { .. })
     }
 
+    /// Whether items of it have arrived, and others have not.
+    pub(super) fn is_partly_taken(&self) -> bool {
+        matches!(&self.work, Posted::Parcel { taken, .. } if taken.0 > 0)
+    }
+
     /// What it is, unless it is a task, to be queued again.
     pub(super) fn into_requests(self) -> Option<Requests> {
         match self.work {

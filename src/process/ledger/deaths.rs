@@ -82,7 +82,7 @@ impl Ledger {
                 Remains::Claimed if self.takes_told(&mut books, slot, worker, &mut arrivals) => {
                     continue;
                 }
-                Remains::Claimed if self.has_left_a_trace(&books, slot, worker) => {
+                Remains::Claimed if self.has_begun(&books, slot, worker) => {
                     arrivals.extend(self.bury_overwritten(&mut books, slot, worker, &mut legacies));
                     continue;
                 }
@@ -200,20 +200,20 @@ impl Ledger {
     }
 
     /// Whether a dead worker has begun what it had claimed, as its own part tells, though its desk does not.
-    fn has_left_a_trace(&self, books: &Books, slot: usize, worker: usize) -> bool {
+    fn has_begun(&self, books: &Books, slot: usize, worker: usize) -> bool {
         let Some(record) = &books.records[slot] else {
             return false;
         };
-        let trace = self.board.trace(record.place, worker);
-        match &record.work {
-            Posted::Ticket(_) => false,
-            Posted::Parcel { taken, .. } if taken.0 > 0 => true,
-            // A worker says where they are before it begins the first.
-            Posted::Parcel { .. } if trace == Trace::Ended => {
-                self.board.has_progress(record.place, worker)
-            }
-            Posted::Task { .. } | Posted::Parcel { .. } => trace != Trace::None,
+        if is_ticket(books, slot) {
+            return false;
         }
+        let tells_so = match self.board.trace(record.place, worker) {
+            Trace::None => false,
+            // A worker says where items are before it begins the first.
+            Trace::Ended => record.is_task() || self.board.has_progress(record.place, worker),
+            Trace::Garbled => true,
+        };
+        tells_so || record.is_partly_taken()
     }
 
     /// Ends what a dead worker has begun, and of which its part tells nothing that is sound; items as far as
