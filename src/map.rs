@@ -719,8 +719,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         Some(sent)
     }
 
-    /// At most so many items; fewer where there are no more, or where they take long and it was not
-    /// the user who asked for so many.
+    /// At most so many items; fewer where there are no more, or where they take long and the user has not
+    /// asked for a chunk size.
     fn pull(&mut self, size: usize, begun: Instant) -> Vec<A> {
         let mut chunk = Vec::with_capacity(size.min(self.items.size_hint().0));
         loop {

@@ -112,7 +112,7 @@ const NONE: usize = 0;
 
 /// Makes our hook, which takes notes and then calls the one that the program has, the program's, unless it is.
 ///
-/// Whoever sets a hook removes ours. A program that does not keep ours drops it, which resets `FRONT`: the next
+/// A program that sets a hook removes ours. One that does not keep ours drops it, which resets `FRONT`: the next
 /// [`catch`] calls this. A program that keeps it, and does not call it, is noticed by a panic that left no note.
 /// So is `resume_unwind`, which runs no hook: then ours is found to be in place, and stays.
 ///

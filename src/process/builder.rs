@@ -271,7 +271,7 @@ impl ProcessPoolBuilder {
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
-    /// [`Error::Unsupported`] if it has more rights than the user who started it;
+    /// [`Error::Unsupported`] if it has more rights than the user that started it;
     /// [`Error::InvalidConfig`] if a setting makes no sense; [`Error::Encode`] and the like if the
     /// initializer's argument cannot travel.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {

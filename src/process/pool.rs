@@ -78,7 +78,7 @@ impl ProcessPoolExecutor {
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init),
-    /// [`Error::Unsupported`] if it has more rights than the user who started it,
+    /// [`Error::Unsupported`] if it has more rights than the user that started it,
     /// [`Error::InvalidConfig`] if `max_workers` is 0.
     pub fn new(max_workers: usize) -> Result<Self, Error> {
         Self::builder().max_workers(max_workers).build()

@@ -158,7 +158,7 @@ fn is_called_worker(arguments: impl Iterator<Item = OsString>) -> bool {
     }
 }
 
-/// Whether a worker may obey who made the socket that is its stdin: root, the user whose process it is, or
+/// Whether a worker may obey the user that made the socket that is its stdin: root, the worker's own user, or
 /// the one as whom it acts. A program that has laid its rights down makes sockets as the user that it has
 /// become, and so are its workers; a launcher that lays them down finds a socket of root's.
 fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {

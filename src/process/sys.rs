@@ -296,7 +296,7 @@ pub(crate) fn copy_high(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 const ABOVE_STANDARD: RawFd = libc::STDERR_FILENO + 1;
 
 /// The same file behind a number that is not standard input, output or error. A program may have closed
-/// these: the system then gives their numbers to what is opened next, and whoever prints would write into
+/// these: the system then gives their numbers to what is opened next, and code that prints would write into
 /// it.
 pub(crate) fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     match descriptor.as_raw_fd() {
@@ -919,7 +919,7 @@ fn do_files_give_rights(program: &CStr) -> bool {
     !no_new_rights && !is_nosuid
 }
 
-/// Whether the program's file has capabilities for those who execute it.
+/// Whether the program's file gives capabilities to the process that executes it.
 fn has_capabilities(program: &CStr) -> bool {
     let name = c"security.capability";
     // SAFETY: both texts outlive the call, which is given no place for the value.
