@@ -348,7 +348,7 @@ fn descriptor_limit() -> Option<u64> {
 
 /// Whether the files of this process may be as long as it likes (`ulimit -f unlimited`).
 pub(crate) fn has_long_files() -> bool {
-    may_write(libc::RLIM_INFINITY)
+    soft_limit(libc::RLIMIT_FSIZE).is_none()
 }
 
 /// Whether this process may write a file so long; to try would be answered by a signal.
