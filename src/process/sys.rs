@@ -1000,12 +1000,19 @@ fn hang_up_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // Numbered out of the way of what programs expect.
     let epoll = copy_high(epoll.as_fd())?;
     // A hang-up is always told.
-    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    let mut event = libc::epoll_event {
+        events: 0,
+        u64: HUNG_UP,
+    };
     let (add, number) = (libc::EPOLL_CTL_ADD, socket.as_raw_fd());
     // SAFETY: the event outlives the call.
     checked(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), add, number, &raw mut event) })?;
     Ok(epoll)
 }
+
+/// By what the thread of [`end_when_hung_up`] knows its own event. A task may close all descriptors, and have
+/// others to wait on behind the same number when a signal interrupts that thread.
+const HUNG_UP: u64 = u64::from_le_bytes(*b"hung up!");
 
 /// Starts the thread of [`end_when_hung_up`], with all signals blocked but those of the C library.
 fn start_guard(epoll: BorrowedFd<'_>) -> io::Result<()> {
@@ -1071,7 +1078,9 @@ extern "C" fn end_at_hang_up(epoll: *mut libc::c_void) -> *mut libc::c_void {
         // SAFETY: the event outlives the call.
         checked(unsafe { libc::epoll_wait(epoll, &raw mut event, 1, -1) })
     });
-    if told.is_ok() {
+    // Otherwise there is nothing to wait on any more.
+    let is_own = event.u64 == HUNG_UP;
+    if told.is_ok() && is_own {
         end_tree();
     }
     ptr::null_mut()

@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         a_program_that_may_send_no_signals_ends_its_workers,
         a_start_that_no_signal_ends_is_given_up,
         an_initializer_runs_in_a_process_of_one_thread,
+        a_task_may_close_all_descriptors_and_open_others,
     ]
 }
 
@@ -208,5 +209,35 @@ fn an_initializer_runs_in_a_process_of_one_thread() {
         let pool = warm_pool(way, 1, |()| assert_eq!(threads(()), 1));
         // The task's own, and the one that waits for the program's end.
         assert_eq!(pool.submit(threads, ()).result().unwrap(), 2);
+    }
+}
+
+/// Has another thing to wait on, of which something is there, take the place of what the worker's thread waits
+/// on; then has the kernel tell that thread that it was interrupted.
+fn replace_what_is_waited_on(_: ()) -> bool {
+    let is_wait = |entry: &std::fs::DirEntry| {
+        let target = std::fs::read_link(entry.path());
+        target.is_ok_and(|target| target.ends_with("anon_inode:[eventpoll]"))
+    };
+    let mut entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let found = entries.find(is_wait);
+    let number: i32 = match found {
+        Some(entry) => entry.file_name().to_str().unwrap().parse().unwrap(),
+        None => return false,
+    };
+    os::replace_by_ready_epoll(number);
+    let stop = "kill -STOP $PPID; kill -CONT $PPID";
+    let status = std::process::Command::new("sh").args(["-c", stop]).status();
+    status.unwrap().success()
+}
+
+fn a_task_may_close_all_descriptors_and_open_others() {
+    for way in WAYS {
+        let pool = warm_pool(way, 1, keep_rights);
+        for _ in 0..20 {
+            assert!(pool.submit(replace_what_is_waited_on, ()).result().unwrap());
+        }
+        assert_eq!(pool.submit(double, 21).result().unwrap(), 42);
+        assert_eq!(pool.stats().worker_restarts, 0);
     }
 }

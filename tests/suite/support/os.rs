@@ -527,3 +527,23 @@ pub fn refuse(call: libc::c_long) {
     let answer = unsafe { libc::prctl(what, kind, &raw const program) };
     assert_eq!(answer, 0, "seccomp: {}", std::io::Error::last_os_error());
 }
+
+/// Puts something to wait on in the place of a descriptor, of which something is always there.
+pub fn replace_by_ready_epoll(number: i32) {
+    // SAFETY: no memory is touched.
+    let epoll = unsafe { libc::epoll_create1(0) };
+    // SAFETY: as above.
+    let event = unsafe { libc::eventfd(1, 0) };
+    let mut wanted = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: 7,
+    };
+    // SAFETY: the event outlives the call.
+    let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, event, &raw mut wanted) };
+    assert_eq!(added, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: what had the number is the test's to replace.
+    let taken = unsafe { libc::dup2(epoll, number) };
+    assert_eq!(taken, number, "{}", std::io::Error::last_os_error());
+    // SAFETY: it was made above, and stays behind the other number.
+    unsafe { libc::close(epoll) };
+}
