@@ -4,7 +4,7 @@
 pub(crate) use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
-    thread::{Builder, JoinHandle, ThreadId, current},
+    thread::{Builder, JoinHandle, ThreadId, current, yield_now},
 };
 
 #[cfg(loom)]
@@ -12,13 +12,14 @@ pub(crate) use loom::{
     cell::UnsafeCell,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
-    thread::{Builder, JoinHandle, ThreadId, current},
+    thread::{Builder, JoinHandle, ThreadId, current, yield_now},
 };
 
 use std::io;
 #[cfg(not(loom))]
 use std::num::NonZero;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 /// Tells a thread from all others that live; cheaper to have than its name.
 #[cfg(not(loom))]
@@ -194,13 +195,28 @@ pub(crate) fn sleep<'a, T>(event: &Condvar, guard: MutexGuard<'a, T>) -> MutexGu
     event.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Blocks until the calling thread is unparked, or so much time has passed.
+#[cfg(not(loom))]
+pub(crate) fn park(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => std::thread::park_timeout(limit),
+        None => std::thread::park(),
+    }
+}
+
+/// Blocks until the calling thread is unparked: no time passes in models.
+#[cfg(loom)]
+pub(crate) fn park(_: Option<Duration>) {
+    loom::thread::park();
+}
+
 /// About as long as a sleeper takes to be woken: so long it pays to look rather than to sleep.
 #[cfg(not(loom))]
-pub(crate) const ABOUT_A_WAKE_UP: std::time::Duration = std::time::Duration::from_micros(50);
+pub(crate) const ABOUT_A_WAKE_UP: Duration = Duration::from_micros(50);
 
 /// Models sleep at once.
 #[cfg(loom)]
-pub(crate) const ABOUT_A_WAKE_UP: std::time::Duration = std::time::Duration::ZERO;
+pub(crate) const ABOUT_A_WAKE_UP: Duration = Duration::ZERO;
 
 /// Looks again and again, for about as long as a sleeper takes to be woken, whether there is reason not
 /// to sleep. Others get the core meanwhile.

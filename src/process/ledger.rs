@@ -75,7 +75,7 @@ pub(crate) struct Ledger {
     /// Kills the process of a worker.
     killer: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
     /// Brings outcomes in that nobody waits for.
-    tender: Tender,
+    tender: Tender<Ledger>,
     /// Runs callbacks.
     herald: Arc<Herald>,
 }
@@ -657,11 +657,13 @@ impl Bell for Ledger {
 }
 
 impl Store for Ledger {
+    type Memory = Mapped;
+
     fn board(&self) -> &Board {
         &self.board
     }
 
-    fn tender(&self) -> &Tender {
+    fn tender(&self) -> &Tender<Self> {
         &self.tender
     }
 

@@ -1,21 +1,25 @@
 //! Who brings outcomes home from the board: the one who waits for one, or else the tender.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::thread::{self, JoinHandle, ThreadId};
+use std::sync::{PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::footing::Footing;
 use crate::owner::{Help, Wait};
 use crate::process::board::Board;
+use crate::process::board::layout::Memory;
 use crate::process::sys;
 use crate::stack;
 use crate::state::WatchKey;
-use crate::sync::ABOUT_A_WAKE_UP;
+use crate::sync::{
+    self, ABOUT_A_WAKE_UP, Condvar, JoinHandle, Mutex, MutexGuard, ThreadId, this_thread, yield_now,
+};
 
 /// What the tender tends.
-pub(crate) trait Store: Send + Sync {
-    fn board(&self) -> &Board;
-    fn tender(&self) -> &Tender;
+pub(crate) trait Store: Send + Sync + Sized + 'static {
+    /// The memory of its board.
+    type Memory: Memory;
+    fn board(&self) -> &Board<Self::Memory>;
+    fn tender(&self) -> &Tender<Self>;
     /// Brings in what is done; of how many slots something was.
     fn collect(&self, by: Bringer) -> usize;
     /// Brings in what nobody was told of, since nobody slept: items that are done of those that their
@@ -56,9 +60,9 @@ pub(crate) enum Need {
 ///
 /// Of all who bring outcomes in, one at a time may sleep on the board: who has the seat. A thread
 /// that finds it taken sleeps until its own future is there.
-pub(crate) struct Tender {
+pub(crate) struct Tender<S> {
     /// What it tends.
-    store: Weak<dyn Store>,
+    store: Weak<S>,
     /// Held by who sleeps on the board.
     seat: Mutex<()>,
     /// Its orders.
@@ -99,8 +103,8 @@ enum Stay {
     Leave,
 }
 
-impl Tender {
-    pub(crate) fn new(store: Weak<dyn Store>) -> Self {
+impl<S: Store> Tender<S> {
+    pub(crate) fn new(store: Weak<S>) -> Self {
         Self {
             store,
             seat: Mutex::new(()),
@@ -112,12 +116,7 @@ impl Tender {
     // ---- those who wait ----------------------------------------------------------------------
 
     /// Brings outcomes in until the wait is over or the deadline has passed.
-    pub(crate) fn help(
-        &self,
-        store: &dyn Store,
-        wait: &dyn Wait,
-        deadline: Option<Instant>,
-    ) -> Help {
+    pub(crate) fn help(&self, store: &S, wait: &dyn Wait, deadline: Option<Instant>) -> Help {
         if look_for(store, wait, deadline) {
             return Help::Look;
         }
@@ -132,7 +131,7 @@ impl Tender {
         Help::Look
     }
 
-    fn sleep_in_seat(&self, store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) {
+    fn sleep_in_seat(&self, store: &S, wait: &dyn Wait, deadline: Option<Instant>) {
         let (key, me) = (WatchKey::fresh(), Weak::clone(&self.store));
         // What settles it otherwise (a death, a cancel) must wake us, too.
         let wake = move || {
@@ -162,7 +161,7 @@ impl Tender {
 
     /// Sleeps while somebody else sits in the seat.
     fn sleep_apart(&self, wait: &dyn Wait, deadline: Option<Instant>) {
-        let (key, me) = (WatchKey::fresh(), thread::current());
+        let (key, me) = (WatchKey::fresh(), sync::current());
         if !wait.watch(key, Box::new(move || me.unpark())) {
             return;
         }
@@ -170,9 +169,8 @@ impl Tender {
         self.call();
         while !wait.is_over() {
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => thread::park(),
                 Some(Duration::ZERO) => break,
-                Some(left) => thread::park_timeout(left),
+                left => sync::park(left),
             }
         }
         self.lock().waiting -= 1;
@@ -180,7 +178,7 @@ impl Tender {
     }
 
     /// The seat is free: if it is needed, somebody is to take it.
-    fn hand_over(&self, store: &dyn Store) {
+    fn hand_over(&self, store: &S) {
         let waiting = self.lock().waiting;
         if waiting > 0 || store.need() != Need::None {
             self.call();
@@ -213,18 +211,14 @@ impl Tender {
         };
         let name = "outcome tender".to_owned();
         // Without a thread, those who wait bring in what they can; the next call tries again.
-        if let Ok(thread) = thread::Builder::new()
-            .name(name)
-            .stack_size(stack::size())
-            .spawn(tend)
-        {
+        if let Ok(thread) = sync::spawn(name, Some(stack::size()), tend) {
             orders.id = Some(thread.thread().id());
             orders.thread = Some(thread);
         }
     }
 
     /// The thread's life.
-    fn tend(&self, store: &dyn Store) {
+    fn tend(&self, store: &S) {
         let mut footing = Footing::new();
         while self.is_needed(store) {
             let board = store.board();
@@ -239,7 +233,7 @@ impl Tender {
     }
 
     /// Blocks until it is needed; `false`: it is to leave.
-    fn is_needed(&self, store: &dyn Store) -> bool {
+    fn is_needed(&self, store: &S) -> bool {
         let mut orders = self.lock();
         let mut helped = None;
         loop {
@@ -266,11 +260,7 @@ impl Tender {
     }
 
     /// Sleeps until it is called, but for giving memory back.
-    fn rest<'a>(
-        &'a self,
-        orders: MutexGuard<'a, Orders>,
-        store: &dyn Store,
-    ) -> MutexGuard<'a, Orders> {
+    fn rest<'a>(&'a self, orders: MutexGuard<'a, Orders>, store: &S) -> MutexGuard<'a, Orders> {
         drop(orders); // giving memory back takes its time
         let again = store.reclaim();
         let orders = self.lock();
@@ -280,7 +270,7 @@ impl Tender {
         }
     }
 
-    fn need(&self, store: &dyn Store, orders: &Orders) -> Need {
+    fn need(&self, store: &S, orders: &Orders) -> Need {
         if orders.waiting > 0 {
             Need::Now
         } else {
@@ -290,7 +280,7 @@ impl Tender {
 
     /// Brings in outcomes as long as it is needed. Where tasks come in bursts it is needed again within
     /// moments: it stays for as long as it would take to be woken.
-    fn sit(&self, store: &dyn Store, footing: &mut Footing) {
+    fn sit(&self, store: &S, footing: &mut Footing) {
         let board = store.board();
         let mut helped = None;
         let (mut unneeded, mut idle) = (Idle::new(), Idle::new());
@@ -298,7 +288,7 @@ impl Tender {
             match self.stays(store, &mut helped) {
                 Stay::Leave => return,
                 Stay::Idle if unneeded.is_short() => {
-                    thread::yield_now();
+                    yield_now();
                     continue;
                 }
                 Stay::Idle => return,
@@ -309,7 +299,7 @@ impl Tender {
             if collected > 0 {
                 idle = Idle::new();
             } else if idle.is_short() {
-                thread::yield_now();
+                yield_now();
             } else {
                 let again = store.reclaim();
                 let ticket = board.lie_down();
@@ -328,7 +318,7 @@ impl Tender {
     }
 
     /// Whether it keeps the seat.
-    fn stays(&self, store: &dyn Store, helped: &mut Option<u64>) -> Stay {
+    fn stays(&self, store: &S, helped: &mut Option<u64>) -> Stay {
         let orders = self.lock();
         match self.need(store, &orders) {
             _ if orders.is_over => Stay::Leave,
@@ -359,7 +349,7 @@ impl Tender {
     /// Waits until it has left; `false` at the deadline. It does not wait for itself.
     pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
         let mut orders = self.lock();
-        if orders.id == Some(thread::current().id()) {
+        if orders.id == Some(this_thread()) {
             return true;
         }
         while orders.id.is_some() && !orders.has_left {
@@ -377,7 +367,7 @@ impl Tender {
     }
 
     fn lock(&self) -> MutexGuard<'_, Orders> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.orders)
     }
 
     fn sleep<'a>(
@@ -386,8 +376,7 @@ impl Tender {
         deadline: Option<Instant>,
     ) -> MutexGuard<'a, Orders> {
         let Some(deadline) = deadline else {
-            let slept = self.change.wait(orders);
-            return slept.unwrap_or_else(PoisonError::into_inner);
+            return sync::sleep(&self.change, orders);
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let slept = self.change.wait_timeout(orders, left);
@@ -396,12 +385,12 @@ impl Tender {
 }
 
 /// Says that the thread has left, also in a panic: a shutdown waits for that.
-struct HasLeft<'a>(
+struct HasLeft<'a, S: Store>(
     /// Whose thread it is.
-    &'a Tender,
+    &'a Tender<S>,
 );
 
-impl Drop for HasLeft<'_> {
+impl<S: Store> Drop for HasLeft<'_, S> {
     fn drop(&mut self) {
         self.0.lock().has_left = true;
         self.0.change.notify_all();
@@ -409,7 +398,7 @@ impl Drop for HasLeft<'_> {
 }
 
 /// Looks for an outcome for a while; whether there is something to look at.
-fn look_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
+fn look_for<S: Store>(store: &S, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
     store.collect(Bringer::Users);
     if wait.is_over() {
         return true;
@@ -420,7 +409,7 @@ fn look_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bo
     is_over
 }
 
-fn look_on_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
+fn look_on_for<S: Store>(store: &S, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
     let mut idle = Idle::new();
     loop {
         let collected = store.collect(Bringer::Users);
@@ -436,7 +425,7 @@ fn look_on_for(store: &dyn Store, wait: &dyn Wait, deadline: Option<Instant>) ->
         } else if !idle.is_short() {
             return false;
         }
-        thread::yield_now();
+        yield_now();
     }
 }
 
@@ -456,3 +445,7 @@ impl Idle {
         self.0.elapsed() < ABOUT_A_WAKE_UP
     }
 }
+
+#[cfg(all(test, loom))]
+#[path = "tender_tests.rs"]
+mod models;

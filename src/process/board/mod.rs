@@ -887,8 +887,9 @@ impl<M: Memory> Board<M> {
     pub(crate) fn lie_down(&self) -> Ticket {
         let collector = &self.memory.control().collector.0;
         let ticket = collector.bed.ticket();
-        // ORDERING: Relaxed; the fence.
-        collector.asleep.store(1, Ordering::Relaxed);
+        // ORDERING: Relaxed; the fence. An exchange, as loom places a store beside the exchange of a worker that
+        // has found the last sleeper up again, not behind it.
+        collector.asleep.swap(1, Ordering::Relaxed);
         // ORDERING: SeqCst; pairs with `mark_done` and `ItemRun::end`, which store and load in order: either
         // the worker sees the collector asleep, or the collector sees the bit, or the progress.
         fence(Ordering::SeqCst);
