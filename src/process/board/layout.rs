@@ -131,8 +131,8 @@ pub(crate) struct Desk {
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct Outcome {
-    /// The slot and the position on the ring, as a number; or a number that says that there was none so far, which
-    /// a worker writes as it comes.
+    /// The slot and the position on the ring, as a number, masked; or a number that says that there was none so
+    /// far, which a worker writes as it comes.
     pub(crate) place: AtomicU64,
     /// Form, size and number of items: see `Head`.
     pub(crate) head: AtomicU64,

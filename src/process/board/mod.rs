@@ -678,7 +678,7 @@ impl<M: Memory> Board<M> {
     fn outcome_at(&self, place: Place, worker: usize) -> Option<&Outcome> {
         let outcome = self.memory.outcomes(worker)?.get(place.slot)?;
         // Acquired: what the worker wrote there for an earlier place is not seen any more.
-        (load_acquire(&outcome.place) == place.to_claim()).then_some(outcome)
+        (load_acquire(&outcome.place) == self.masked(place)).then_some(outcome)
     }
 
     /// The results of the items there that a worker has done, and how far it is. `None`: they are not what
@@ -1067,16 +1067,19 @@ impl<M: Memory> Board<M> {
         if number == self.key.nowhere(place.slot) {
             return Trace::None;
         }
-        let Some(written) = Place::of_claim(number) else {
-            return Trace::Garbled;
-        };
-        if written == place {
-            Trace::Ended
-        } else if written.slot == place.slot && self.was_published(written) {
-            Trace::None
-        } else {
-            Trace::Garbled
+        match Place::of_claim(self.key.unmask(number)) {
+            Some(written) if written == place => Trace::Ended,
+            Some(written) if written.slot == place.slot && self.was_published(written) => {
+                Trace::None
+            }
+            _ => Trace::Garbled,
         }
+    }
+
+    /// A place as a worker writes it: a number that no accident makes of another one.
+    #[inline]
+    fn masked(&self, place: Place) -> u64 {
+        self.key.mask(place.to_claim())
     }
 
     /// Whether a worker says in its own part that it has begun one of the items there.
@@ -1186,7 +1189,7 @@ impl<M: Memory> Board<M> {
             // ORDERING: Relaxed, then Release, to `outcome_at`: a collector that sees this place sees no
             // progress with items that were there before.
             outcome.progress.store(0, Ordering::Relaxed);
-            outcome.place.store(place.to_claim(), Ordering::Release);
+            outcome.place.store(self.masked(place), Ordering::Release);
         }
         if !self.sit_down(place, me) {
             self.set_current(me, NOTHING);
@@ -1207,7 +1210,7 @@ impl<M: Memory> Board<M> {
     fn sit_down(&self, place: Place, me: usize) -> bool {
         if let Some(desk) = self.memory.desk(me) {
             // In order against the state; and released to `current`: what the worker did before is seen.
-            store_in_order(&desk.current, self.key.mask(place.to_claim()));
+            store_in_order(&desk.current, self.masked(place));
         }
         let running = State::Running(me).to_bits(place);
         let state = self.memory.states().get(place.slot);
@@ -1261,7 +1264,7 @@ impl<M: Memory> Board<M> {
             items: 0,
         };
         // ORDERING: Relaxed, all; released by the step.
-        outcome.place.store(place.to_claim(), Ordering::Relaxed);
+        outcome.place.store(self.masked(place), Ordering::Relaxed);
         outcome.head.store(head.to_bits(), Ordering::Relaxed);
         let check = if size <= FEW {
             let both = small(bytes);
