@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::label::TaskInfo;
+use crate::task_info::TaskInfo;
 use crate::unwind::Panic;
 
 /// Why a task has no result, or why a pool or process could not be made.

@@ -11,13 +11,13 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
-use crate::process::channel::Channel;
-use crate::process::codec;
-use crate::process::launch::{DEFAULT_PAYLOAD_LIMIT, Failure, Launch, dialect};
-use crate::process::link::{Link, Reply};
-use crate::process::output::WorkerStdio;
-use crate::process::subprocess::Subprocess;
-use crate::process::wire::{
+use crate::process::host::child::Subprocess;
+use crate::process::host::connection::{Link, Reply};
+use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, Failure, Launch, dialect};
+use crate::process::host::stdio::WorkerStdio;
+use crate::remote::codec;
+use crate::transport::framed::Channel;
+use crate::transport::wire::{
     Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, frame,
 };
 

@@ -1,4 +1,4 @@
-//! Holds the direction of dependencies: a file uses only what stands below it on a task's way.
+//! Holds the direction of dependencies: a room uses only what stands below it.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,130 +9,53 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules, from the bottom up. Each uses only those before it.
-const LAYERS: &[&str] = &[
+/// The rooms, from the bottom up. What is in one uses only what is in it, and in those before it.
+const ROOMS: &[&str] = &[
     "sync",
-    "fork",
-    "stack",
+    "sys",
     "clock",
     "unwind",
-    "label",
+    "task_info",
     "error",
     "options",
-    "holding",
-    "state",
-    "future_id",
-    "owner",
-    "directory",
+    "idle",
+    "current_worker",
     "future",
-    "pledge",
-    "payload",
-    "deadlock",
-    "timer",
-    "wait",
-    "worker",
-    "observer",
-    "backlog",
-    "duty",
-    // Memory that many processes read, and what a task needs to know of its travels.
-    "core_hint",
-    "process::sys",
-    "process::shared_memory",
-    "process::checksum",
-    "restraint",
-    "footing",
-    "process::depot::blocks",
-    "process::depot::lease",
-    "process::depot::stock",
-    "process::depot",
-    "process::depot_model",
-    "process::memory",
-    "process::memory::region",
-    "process::memory::bells",
-    "process::memory::registry",
-    "process::memory::manifest",
-    "process::bytes",
-    "process::plain",
-    "process::items",
-    "process::codec::tally",
-    "process::codec::writer",
-    "process::codec::reader",
-    "process::codec",
-    "bit_set",
-    "batch",
     "shared",
-    "process::context",
-    "process::image",
-    "process::tray",
-    "process::entry",
-    "process::request",
-    "process::errand",
-    "process::parcel",
+    "remote",
     "task",
-    "map",
     "executor",
-    "serial",
-    // What pools have in common.
-    "gait",
-    "roster",
-    "crew::shelf",
-    "crew",
-    "crew::post",
+    "pool",
     "thread",
-    "thread::builder",
-    // The link to a process, from bytes to tasks.
-    "process::board::bed",
-    "process::board::layout",
-    "process::board",
-    "process::board_heap",
-    "process::slip",
-    "process::requests",
-    "process::wire",
-    "process::reentry",
-    "process::channel",
-    "process::flag",
-    "process::handle",
-    "process::subprocess",
-    "process::output",
-    "process::link",
-    "process::launch",
-    "process::child",
-    "process::desks",
-    "process::conversation",
-    "process::pieces",
-    // A test of all these.
-    "process::way",
-    "process::tender",
-    "process::herald",
-    "process::ledger",
-    "process::ledger::audit",
-    "process::ledger::books",
-    "process::ledger::items",
-    "process::ledger::deaths",
-    "process::attendant",
+    "transport",
+    "process::shm",
+    "process::reexec",
+    "process::worker",
+    "process::host",
     "process::pool",
     "process::builder",
+    "process::single",
+    "process::way",
     "process",
-    "job",
-    "fuzzing::script",
-    "fuzzing::tasks",
-    "fuzzing::hand",
-    "fuzzing::board",
     "fuzzing",
 ];
 
 /// Who looks upwards, at whom, and why that is no harm.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("sys", "error", "how a child ended is part of an error"),
+    ("shared", "remote", "its tests see how it travels"),
     (
-        "future",
-        "deadlock",
-        "a future that waits says so; what is said names futures",
+        "remote",
+        "process::shm",
+        "a lease is of a block of the depot",
     ),
+    ("task", "pool", "a task says what a queue asks of it"),
     (
-        "map",
-        "executor",
-        "a map hands its chunks to the executor that made it",
+        "transport",
+        "process::shm",
+        "what is little is so on the board too",
     ),
+    ("process::worker", "process::host", "both speak one dialect"),
     (
         "process::pool",
         "process::builder",
@@ -140,10 +63,10 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Families that know nothing of each other.
+/// Rooms that know nothing of each other.
 const STRANGERS: [(&str, &str); 2] = [("thread", "process"), ("process", "thread")];
 
-/// A module's use of another.
+/// A room's use of another.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
     by: String,
@@ -151,17 +74,17 @@ struct Use {
 }
 
 #[test]
-fn every_module_has_its_layer() {
-    let known: BTreeSet<_> = LAYERS.iter().map(ToString::to_string).collect();
+fn every_module_has_its_room() {
+    let known: BTreeSet<_> = ROOMS.iter().map(ToString::to_string).collect();
     let found: BTreeSet<_> = sources()
         .iter()
-        .filter_map(|path| module_of(path))
+        .filter_map(|path| Some(room_of(&module_of(path)?)))
         .collect();
     assert_eq!(found, known);
 }
 
 #[test]
-fn modules_use_what_stands_below_them() {
+fn rooms_use_what_stands_below_them() {
     let upwards: Vec<_> = uses().into_iter().filter(|a| !is_downward(a)).collect();
     let excused = |a: &&Use| {
         EXCEPTIONS
@@ -221,36 +144,30 @@ fn nobody_asks_what_time_it_is() {
 #[test]
 fn uses_are_recognised() {
     let code = strip_comments(
-        "use crate::{error::Error, process::{codec, link::{Link, Reply}, init}}; // crate::map\n\
-         fn f() -> crate::task::Task { \"// crate::x\" }",
+        "use crate::{error::Error, process::{shm, host::link::{Link, Reply}, init}}; // crate::sys\n\
+         fn f() -> crate::task::portable::Task { \"// crate::x\" }",
     );
     let found: BTreeSet<_> = paths_in(&code)
         .iter()
         .filter_map(|path| resolve(path))
         .collect();
-    let expected = [
-        "error",
-        "process",
-        "process::codec",
-        "process::link",
-        "task",
-    ];
+    let expected = ["error", "process", "process::host", "process::shm", "task"];
     assert!(found.iter().eq(&expected), "{found:?}");
 }
 
 fn is_downward(a: &Use) -> bool {
-    let layer = |module: &str| LAYERS.iter().position(|layer| *layer == module);
-    layer(&a.of) < layer(&a.by)
+    let level = |room: &str| ROOMS.iter().position(|it| *it == room);
+    level(&a.of) < level(&a.by)
 }
 
 fn family(module: &str) -> &str {
     module.split("::").next().unwrap_or(module)
 }
 
-/// Every use of one module by another.
+/// Every use of one room by another.
 fn uses() -> BTreeSet<Use> {
     let of_file = |path: PathBuf| {
-        let by = module_of(&path)?;
+        let by = room_of(&module_of(&path)?);
         let paths = paths_in(&code_of(&path));
         let used = paths.into_iter().filter_map(|path| resolve(&path));
         Some(
@@ -280,7 +197,7 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-/// `src/process/wire_tests.rs` → `process::wire`; `None` for the façade, which stands above all.
+/// `src/transport/wire.rs` → `transport::wire`; `None` for the façade, which stands above all.
 fn module_of(path: &Path) -> Option<String> {
     let path = path
         .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
@@ -289,8 +206,7 @@ fn module_of(path: &Path) -> Option<String> {
     let names: Vec<_> = path.iter().map(|name| name.to_str().unwrap()).collect();
     let names = names.strip_suffix(&["mod"]).unwrap_or(&names);
     let module = names.join("::");
-    let module = module.strip_suffix("_tests").unwrap_or(&module);
-    (module != "lib").then(|| module.to_owned())
+    (module != "lib").then_some(module)
 }
 
 fn code_of(path: &Path) -> String {
@@ -354,13 +270,20 @@ fn split_group(group: &str) -> Vec<&str> {
     members
 }
 
-/// The module that a path leads into; `None` where it names an item of the façade.
+/// The room that a path leads into; `None` where it names an item of the façade.
 fn resolve(path: &str) -> Option<String> {
-    let names: Vec<_> = path.split("::").collect();
-    let prefixes = (1..=names.len())
-        .rev()
-        .map(|length| names[..length].join("::"));
+    let room = room_of(path);
+    ROOMS.contains(&room.as_str()).then_some(room)
+}
+
+/// The room of a module, or of what is in it: its folder, or the file itself where it has none.
+fn room_of(path: &str) -> String {
+    let mut prefixes = ROOMS.iter().filter(|room| {
+        let rest = path.strip_prefix(**room);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    });
+    // `process` stands behind the rooms in it.
     prefixes
-        .into_iter()
-        .find(|prefix| LAYERS.contains(&prefix.as_str()))
+        .next()
+        .map_or_else(|| family(path).to_owned(), |room| (*room).to_owned())
 }

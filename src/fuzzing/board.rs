@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::hand::{Hand, put};
 use super::script::Script;
 use super::tasks::{self, LIMIT, Tasks};
-use crate::crew::Shelf;
 use crate::error::Error;
 use crate::options::TaskOptions;
-use crate::process::board::layout::{Mapped, Memory};
-use crate::process::board::{Board, Place};
-use crate::process::ledger::Ledger;
-use crate::process::tender::{Bringer, Store};
+use crate::pool::Shelf;
+use crate::process::host::driver::{Bringer, Store};
+use crate::process::host::in_flight::Ledger;
+use crate::process::shm::queue::layout::{Mapped, Memory};
+use crate::process::shm::queue::{Board, Place};
 
 /// How many workers there are.
 pub(super) const WORKERS: usize = 2;

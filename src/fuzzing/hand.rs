@@ -5,26 +5,26 @@ use std::sync::Arc;
 
 use super::script::Script;
 use super::tasks::{LIMIT, Tasks, id_of, last_run};
-use crate::backlog::Work;
-use crate::crew::Shelf;
 use crate::error::{Error, ProcessEnd};
-use crate::process::board::layout::INLINE;
-use crate::process::board::{Board, Claim, Finish, Form, ItemRun, Place, Step};
-use crate::process::bytes::Bytes;
-use crate::process::child::body_of;
-use crate::process::codec::Source;
-use crate::process::depot::lease::Location;
-use crate::process::depot::stock::{Berth, Stock};
-use crate::process::entry::{self, Argument, Call};
-use crate::process::items::Items;
-use crate::process::ledger::{Ledger, Legacy};
-use crate::process::memory::manifest::Manifest;
-use crate::process::request::Encoded;
-use crate::process::requests::Requests;
-use crate::process::slip::{Outcome, Slip};
-use crate::process::tray::Tray;
-use crate::process::wire::Fault;
-use crate::state::Start;
+use crate::future::state::Start;
+use crate::pool::Shelf;
+use crate::pool::backlog::Work;
+use crate::process::host::in_flight::{Ledger, Legacy};
+use crate::process::shm::arena::worker::{Berth, Stock};
+use crate::process::shm::item_results::{Outcome, Slip};
+use crate::process::shm::queue::layout::INLINE;
+use crate::process::shm::queue::{Board, Claim, Finish, Form, ItemRun, Place, Step};
+use crate::process::worker::body_of;
+use crate::remote::codec::Source;
+use crate::remote::encoded::Bytes;
+use crate::remote::function::{self, Argument, Call};
+use crate::remote::item_cursor::Tray;
+use crate::remote::lease::Location;
+use crate::remote::length_delimited::Items;
+use crate::shared::attachments::Manifest;
+use crate::task::request::Encoded;
+use crate::transport::wire::Fault;
+use crate::transport::work::Requests;
 
 /// More steps than there can be left.
 const MOST: usize = 10_000;
@@ -182,7 +182,7 @@ impl<'a> Hand<'a> {
                 Argument::Leased(lease.ok_or_else(missing)?)
             }
         };
-        entry::invoke(call, argument, LIMIT, &Berth { stock }).map_err(fault_of)
+        function::invoke(call, argument, LIMIT, &Berth { stock }).map_err(fault_of)
     }
 
     /// Says what came of a task, as a worker does.
@@ -250,7 +250,7 @@ impl<'a> Hand<'a> {
             results: &mut chunk.results,
             fault: None,
         };
-        let function = entry::find(chunk.call).expect("what was published is a call");
+        let function = function::find(chunk.call).expect("what was published is a call");
         function.call_each(LIMIT, &mut item);
         let fault = item.fault;
         self.note(chunk.place, last_run());

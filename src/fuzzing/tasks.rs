@@ -7,16 +7,16 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::Batch;
 use crate::error::Error;
-use crate::future_id::FutureId;
-use crate::label::{Function, TaskInfo};
+use crate::future::id::FutureId;
 use crate::options::TaskOptions;
-use crate::payload::Payload;
-use crate::process::depot::Depot;
-use crate::process::parcel::Part;
-use crate::process::requests::Requests;
+use crate::process::shm::arena::Depot;
+use crate::remote::payload::Payload;
+use crate::task::item_batch::Part;
+use crate::task::results::Batch;
 use crate::task::{ChunkPlan, Outgoing, Task};
+use crate::task_info::{Function, TaskInfo};
+use crate::transport::work::Requests;
 
 /// Bytes that an argument or a result may have.
 pub(super) const LIMIT: u64 = 1 << 20;

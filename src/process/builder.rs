@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crew::Limits;
 use crate::error::{Error, PanicInfo};
-use crate::observer::Observer;
-use crate::payload::Payload;
-use crate::process::launch::Launch;
-use crate::process::output::WorkerStdio;
+use crate::pool::Limits;
+use crate::pool::observer::Observer;
+use crate::process::host::handshake::Launch;
+use crate::process::host::stdio::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
-use crate::process::{codec, entry};
+use crate::remote::codec;
+use crate::remote::function;
+use crate::remote::payload::Payload;
 use crate::unwind;
 
 /// Settings of a [`ProcessPoolExecutor`]. (the arguments of `ProcessPoolExecutor()`)
@@ -81,7 +82,7 @@ impl ProcessPoolBuilder {
     pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
         let encoded = unwind::catch(|| codec::encode(&arg, self.launch.payload_limit))
             .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
-        let initializer = entry::export(f).and_then(|call| Ok((call, encoded?)));
+        let initializer = function::export(f).and_then(|call| Ok((call, encoded?)));
         match initializer {
             Ok((call, mut argument)) => {
                 self.launch.given = argument.take_manifest();

@@ -4,28 +4,28 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::backlog::Work;
-use crate::crew::{Admit, Crew, Limits, Patience, Shelf, Submit, Threads};
-use crate::directory::{self, Entry};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
-use crate::fork;
-use crate::future_id::FutureId;
-use crate::observer::Observer;
+use crate::future::id::FutureId;
+use crate::future::pool_handle::{Help, Owner, Place, Recall, Wait};
+use crate::future::pool_registry::{self, Entry};
 use crate::options::Shutdown;
-use crate::owner::{Help, Owner, Place, Recall, Wait};
-use crate::process::attendant::attend;
+use crate::pool::backlog::Work;
+use crate::pool::observer::Observer;
+use crate::pool::{Admit, Crew, Limits, Patience, Shelf, Submit, Threads};
 use crate::process::builder::ProcessPoolBuilder;
-use crate::process::depot::Depot;
-use crate::process::depot::lease::{NoRoom, Room};
-use crate::process::desks::Desks;
-use crate::process::launch::Launch;
-use crate::process::ledger::Ledger;
-use crate::process::parcel::Part;
-use crate::process::requests::Requests;
-use crate::process::tender::{Bringer, Store};
-use crate::stack;
+use crate::process::host::driver::{Bringer, Store};
+use crate::process::host::handshake::Launch;
+use crate::process::host::in_flight::Ledger;
+use crate::process::host::process_table::Desks;
+use crate::process::host::supervisor::attend;
+use crate::process::shm::arena::Depot;
+use crate::remote::lease::{NoRoom, Room};
+use crate::sys::fork;
+use crate::sys::stack;
+use crate::task::item_batch::Part;
 use crate::task::{Outgoing, Task};
+use crate::transport::work::Requests;
 
 /// Runs tasks in worker processes, which re-execute the program.
 /// (`concurrent.futures.ProcessPoolExecutor`)
@@ -231,7 +231,7 @@ impl ProcessPoolExecutor {
         Self {
             crew,
             desks,
-            entry: directory::enter(&owner),
+            entry: pool_registry::enter(&owner),
             _owner: owner,
             ledger,
             payload_limit,

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::crew::{Crew, Limits, Threads};
 use crate::error::Error;
-use crate::observer::Observer;
+use crate::pool::observer::Observer;
+use crate::pool::{Crew, Limits, Threads};
+use crate::task::timeout::Timer;
 use crate::thread::{Initializer, ThreadPoolExecutor, serve};
-use crate::timer::Timer;
 
 /// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
 ///

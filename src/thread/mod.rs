@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 pub use builder::ThreadPoolBuilder;
 
-use crate::backlog::{Removed, Work};
-use crate::crew::{Admit, Crew, Patience, Post, Submit};
-use crate::deadlock::{self, Awaited};
-use crate::directory::{self, Entry};
+use crate::current_worker::WorkerInfo;
 use crate::error::{Error, PanicInfo};
+use crate::executor::map::{Map, MapUnordered};
 use crate::executor::{Executor, Stats};
+use crate::future::deadlock::{self, Awaited};
+use crate::future::id::FutureId;
+use crate::future::pool_handle::{Help, Owner, Place, Wait};
+use crate::future::pool_registry::{self, Entry};
 use crate::future::{Expire, Future, Verdict};
-use crate::future_id::FutureId;
-use crate::map::{Map, MapUnordered};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
-use crate::owner::{Help, Owner, Place, Wait};
+use crate::pool::backlog::{Removed, Work};
+use crate::pool::{Admit, Crew, Patience, Post, Submit};
 use crate::sync::ThreadId;
+use crate::task::timeout::{Timer, Watched};
 use crate::task::{Host, Task};
-use crate::timer::{Timer, Watched};
 use crate::unwind;
-use crate::worker::WorkerInfo;
 
 /// Runs tasks on threads. (`concurrent.futures.ThreadPoolExecutor`)
 ///
@@ -225,7 +225,7 @@ impl ThreadPoolExecutor {
         let owner: Arc<dyn Owner> = Arc::new(Tasks(Arc::downgrade(&crew)));
         Self {
             crew,
-            entry: directory::enter(&owner),
+            entry: pool_registry::enter(&owner),
             owner,
             timer,
         }

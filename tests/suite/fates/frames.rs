@@ -54,7 +54,7 @@ impl Lie {
     }
 }
 
-/// Frames as they stand in `src/process/wire.rs`.
+/// Frames as they stand in `src/transport/wire.rs`.
 #[derive(Clone, Copy)]
 pub struct Frame {
     /// What the body is.

@@ -65,7 +65,7 @@ pub fn trials() -> Vec<Trial> {
 
 // ---- what is written -----------------------------------------------------------------------
 
-/// A part of the memory that a worker can write, as `src/process/board/layout.rs` has it for two workers.
+/// A part of the memory that a worker can write, as `src/process/shm/queue/layout.rs` has it for two workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Part {
     /// Written by all.

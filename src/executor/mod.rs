@@ -1,0 +1,435 @@
+//! The trait that threads, processes and the caller's own stack have in common.
+
+pub(crate) mod map;
+pub(crate) mod serial;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::executor::map::{Map, MapUnordered};
+use crate::future::Future;
+use crate::options::{MapOptions, Shutdown, TaskOptions};
+use crate::remote::payload::Payload;
+use crate::task::Task;
+
+/// Runs functions somewhere else, and hands out futures of their results.
+/// (`concurrent.futures.Executor`)
+///
+/// Any function, generic function, method path or closure without captures goes; what a closure
+/// would capture travels in the argument. Take `&impl Executor`, `Arc<dyn Executor>` or
+/// `&Box<dyn Executor>`:
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
+///
+/// fn total(executor: &impl Executor) -> Result<u64, Error> {
+///     executor.map(|n| n * n, 1..=10_u64).sum()
+/// }
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// for threads in [true, false] {
+///     let executor: Box<dyn Executor> = if threads {
+///         Box::new(ThreadPoolExecutor::new(2)?)
+///     } else {
+///         Box::new(ProcessPoolExecutor::new(2)?)
+///     };
+///     assert_eq!(total(&executor)?, 385);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// On a bare `&dyn Executor` borrow once more:
+///
+/// ```
+/// # use concurrent_futures::{Executor, SerialExecutor};
+/// let executor: &dyn Executor = &SerialExecutor::new();
+/// assert_eq!((&executor).submit(|x: i32| x + 1, 1).result()?, 2);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+///
+/// ```compile_fail
+/// # use concurrent_futures::{Executor, SerialExecutor};
+/// let executor: &dyn Executor = &SerialExecutor::new();
+/// executor.submit(|x: i32| x + 1, 1); // the `submit` method cannot be invoked on a trait object
+/// ```
+///
+/// A closure that never returns, as `|()| panic!()`, needs a result type: `|()| -> u8 { panic!() }`.
+/// A closure that captures is refused by the compiler:
+///
+/// ```compile_fail,E0308
+/// # use concurrent_futures::{Executor, SerialExecutor};
+/// let factor = 3;
+/// SerialExecutor::new().submit(|x: i32| factor * x, 1); // expected fn pointer, found closure
+/// ```
+pub trait Executor: Send + Sync {
+    /// Runs `f(arg)` and returns the future of its result. (`Executor.submit`)
+    ///
+    /// Never fails, and never blocks on a worker: what goes wrong is the future's error.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let sum = pool.submit(|(a, b): (u32, u32)| a + b, (40, 2));
+    /// assert_eq!(sum.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn submit<A: Payload, R: Payload>(&self, f: fn(A) -> R, arg: A) -> Future<R>
+    where
+        Self: Sized,
+    {
+        self.submit_with(TaskOptions::new(), f, arg)
+    }
+
+    /// As [`submit`](Self::submit), with options.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, SerialExecutor, TaskOptions};
+    /// let options = TaskOptions::new().name("greet");
+    /// let greeting = SerialExecutor::new().submit_with(options, |name: String| format!("hi, {name}"), "Ada".into());
+    /// assert_eq!(greeting.result()?, "hi, Ada");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn submit_with<A: Payload, R: Payload>(
+        &self,
+        options: TaskOptions,
+        f: fn(A) -> R,
+        arg: A,
+    ) -> Future<R>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::portable(options, f, arg);
+        self.execute(task);
+        future
+    }
+
+    /// As [`submit`](Self::submit), but where `max_pending` tasks wait already that no idle worker is
+    /// about to begin, it gives the argument back.
+    ///
+    /// # Errors
+    /// The argument. What else goes wrong is the future's error.
+    ///
+    /// # Panics
+    /// If the implementor's [`try_execute`](Self::try_execute) gives back another task than it was
+    /// given.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// # use std::sync::mpsc::channel;
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).max_pending(1).build()?;
+    /// let (release, gate) = channel::<()>();
+    /// let (begun, has_begun) = channel();
+    /// let busy = pool.spawn(move || { begun.send(()).ok(); gate.recv().ok() });
+    /// has_begun.recv().ok();
+    /// let waits = pool.try_submit(|n: u32| n + 1, 1).expect("there is room for one");
+    /// assert_eq!(pool.try_submit(|n: u32| n + 1, 2).unwrap_err(), 2);
+    /// drop(release);
+    /// assert_eq!(waits.result()?, 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn try_submit<A: Payload, R: Payload>(&self, f: fn(A) -> R, arg: A) -> Result<Future<R>, A>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::portable(TaskOptions::new(), f, arg);
+        match self.try_execute(task) {
+            Ok(()) => Ok(future),
+            Err(task) => Err(task.into_argument(f)),
+        }
+    }
+
+    /// Runs `f` on every item, and yields the results in the order of the items.
+    /// (`Executor.map`)
+    ///
+    /// Work starts at the call, with one item, or chunk, a worker. All others are pulled by `next`, on
+    /// the thread that reads, as far ahead as [`buffersize`](MapOptions::buffersize) says: input
+    /// without end works. Where pulls take long, a result that has come is handed out first, so that it
+    /// waits for one pull at most. An item's error does not end the map.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let roots: Vec<f64> = pool.map(f64::sqrt, [1.0, 4.0, 9.0]).collect::<Result<_, _>>()?;
+    /// assert_eq!(roots, [1.0, 2.0, 3.0]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
+        &self,
+        f: fn(A) -> R,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+    {
+        self.map_with(MapOptions::new(), f, items)
+    }
+
+    /// As [`map`](Self::map), with options.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let options = MapOptions::new().buffersize(2);
+    /// let mut squares = pool.map_with(options, |n| n * n, 0_u64..);
+    /// assert_eq!(squares.nth(3).transpose()?, Some(9));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map_with<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
+        &self,
+        options: MapOptions,
+        f: fn(A) -> R,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+    {
+        Map::portable(self, options, f, items.into_iter())
+    }
+
+    /// As [`map`](Self::map), of a function that is also lent something that all items have in common:
+    /// it is encoded once, and each worker process has it once, decoded, whatever the number of items.
+    /// (`initializer` and a global, in Python)
+    ///
+    /// On threads, and in the caller, it is the value itself. For slices of numbers, and for tasks that
+    /// are submitted one by one, there is [`Shared`](crate::Shared). Where the system gives no memory to
+    /// share, it travels with each item.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # use std::collections::BTreeMap;
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let prices: BTreeMap<String, u32> = [("tea".to_owned(), 3), ("cake".to_owned(), 5)].into();
+    /// let pool = ProcessPoolExecutor::new(2)?;
+    /// let orders = ["tea", "cake", "tea"].map(str::to_owned);
+    /// let costs = pool.map_with_context(|prices, order: String| prices[&order], prices, orders);
+    /// assert_eq!(costs.sum::<Result<u32, _>>()?, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    fn map_with_context<C, A, R, I>(
+        &self,
+        f: fn(&C, A) -> R,
+        context: C,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+        C: Payload + Sync,
+        A: Payload,
+        R: Payload,
+        I: IntoIterator<Item = A>,
+    {
+        Map::in_context(self, MapOptions::new(), f, context, items.into_iter())
+    }
+
+    /// As [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    /// (`multiprocessing.Pool.imap_unordered`)
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut lengths = [0; 3];
+    /// for (index, length) in pool.map_unordered(MapOptions::new(), |word: String| word.len(), ["a", "bb", "ccc"].map(String::from)) {
+    ///     lengths[index] = length?;
+    /// }
+    /// assert_eq!(lengths, [1, 2, 3]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map_unordered<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
+        &self,
+        options: MapOptions,
+        f: fn(A) -> R,
+        items: I,
+    ) -> MapUnordered<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+    {
+        MapUnordered::portable(self, options, f, items.into_iter())
+    }
+
+    /// How many tasks can run at a time.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(3)?;
+    /// assert_eq!(pool.max_workers(), 3);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    fn max_workers(&self) -> usize;
+
+    /// Accepts no more tasks; see [`Shutdown`] for what becomes of those accepted.
+    /// (`Executor.shutdown`)
+    ///
+    /// Idempotent; a later call may wait or cancel where an earlier one did not. From a thread of
+    /// the pool itself (in a task, in a callback), it waits for everything but that thread.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, Shutdown, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let doubled = pool.submit(|x: i32| 2 * x, 21);
+    /// pool.shutdown(Shutdown::wait());
+    /// assert_eq!(doubled.result()?, 42);
+    /// assert!(matches!(pool.submit(|x: i32| x, 1).result(), Err(Error::ShutDown)));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    fn shutdown(&self, how: Shutdown);
+
+    /// As [`shutdown`](Self::shutdown), but waits no longer than `limit`; `false`: it is still
+    /// winding down. An implementor whose `shutdown` does not wait long need not write it.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor};
+    /// # use std::{sync::mpsc::channel, time::Duration};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (release, gate) = channel::<()>();
+    /// let busy = pool.spawn(move || gate.recv().is_err());
+    /// assert!(!pool.shutdown_timeout(Shutdown::wait(), Duration::from_millis(5)));
+    /// drop(release);
+    /// pool.shutdown(Shutdown::wait());
+    /// assert!(busy.result()?);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        let _ = limit;
+        self.shutdown(how);
+        true
+    }
+
+    /// What the executor is doing now, and has done.
+    fn stats(&self) -> Stats;
+
+    /// Queues one erased task: what an implementor writes. Its future settles when the task is
+    /// run, failed or dropped.
+    fn execute(&self, task: Task);
+
+    /// As [`execute`](Self::execute), but gives the task back where there is no room for it. An
+    /// implementor whose queue has no limit need not write it.
+    ///
+    /// # Errors
+    /// The task.
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        self.execute(task);
+        Ok(())
+    }
+}
+
+/// What an executor is doing now, and has done.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// pool.submit(|x: u8| x, 1).result()?;
+/// let stats = pool.stats();
+/// assert_eq!((stats.workers, stats.idle, stats.completed), (1, 1, 1));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Workers that are there, starting ones included.
+    pub workers: usize,
+    /// Workers that wait for a task.
+    pub idle: usize,
+    /// Tasks accepted and not begun.
+    pub pending: usize,
+    /// Tasks that a worker has begun.
+    pub running: usize,
+    /// Tasks that returned a value.
+    pub completed: u64,
+    /// Tasks that ended with an error other than [`Error::Cancelled`](crate::Error::Cancelled).
+    pub failed: u64,
+    /// Tasks cancelled or killed.
+    pub cancelled: u64,
+    /// Workers started in place of one that was lost.
+    pub worker_restarts: u64,
+}
+
+impl<E: Executor + ?Sized> Executor for &E {
+    fn max_workers(&self) -> usize {
+        (**self).max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        (**self).shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        (**self).stats()
+    }
+
+    fn execute(&self, task: Task) {
+        (**self).execute(task);
+    }
+
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        (**self).shutdown_timeout(how, limit)
+    }
+
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        (**self).try_execute(task)
+    }
+}
+
+impl<E: Executor + ?Sized> Executor for Box<E> {
+    fn max_workers(&self) -> usize {
+        self.deref().max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        self.deref().shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        self.deref().stats()
+    }
+
+    fn execute(&self, task: Task) {
+        self.deref().execute(task);
+    }
+
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        self.deref().shutdown_timeout(how, limit)
+    }
+
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        self.deref().try_execute(task)
+    }
+}
+
+impl<E: Executor + ?Sized> Executor for Arc<E> {
+    fn max_workers(&self) -> usize {
+        self.deref().max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        self.deref().shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        self.deref().stats()
+    }
+
+    fn execute(&self, task: Task) {
+        self.deref().execute(task);
+    }
+
+    fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
+        self.deref().shutdown_timeout(how, limit)
+    }
+
+    fn try_execute(&self, task: Task) -> Result<(), Task> {
+        self.deref().try_execute(task)
+    }
+}

@@ -1,0 +1,125 @@
+//! [`SerialExecutor`]: tasks in the caller.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::current_worker::{Progress, WorkerInfo};
+use crate::error::Error;
+use crate::executor::{Executor, Stats};
+use crate::future::id::FutureId;
+use crate::future::{Expire, Verdict};
+use crate::options::Shutdown;
+use crate::task::timeout::Watched;
+use crate::task::{Host, Task};
+
+/// Runs each task inside `submit`, in the caller: for tests, for debugging, and for the serial
+/// row of a comparison.
+///
+/// ```
+/// use concurrent_futures::{Executor, SerialExecutor};
+///
+/// let future = SerialExecutor::new().submit(|x: i32| -x, 5);
+/// assert!(future.done());
+/// assert_eq!(future.result()?, -5);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Default)]
+pub struct SerialExecutor {
+    /// Whether tasks are accepted, and what came of them.
+    state: Mutex<State>,
+    /// What tasks can see.
+    progress: Arc<Progress>,
+}
+
+/// What the lock guards.
+#[derive(Default)]
+struct State {
+    /// Set by `shutdown`.
+    closed: bool,
+    /// Figures; `pending` and `idle` stay 0.
+    stats: Stats,
+}
+
+impl SerialExecutor {
+    /// An executor without workers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Executor for SerialExecutor {
+    fn max_workers(&self) -> usize {
+        1
+    }
+
+    fn shutdown(&self, _how: Shutdown) {
+        self.lock().closed = true;
+    }
+
+    fn stats(&self) -> Stats {
+        self.lock().stats
+    }
+
+    fn execute(&self, task: Task) {
+        if self.lock().closed {
+            return task.fail(Error::ShutDown);
+        }
+        let _seat = WorkerInfo::here(0, Arc::clone(&self.progress)).sit();
+        task.run_on(self);
+    }
+}
+
+impl Host for SerialExecutor {
+    fn begin(&self, _: FutureId) {
+        self.progress.begin_task();
+        self.lock().stats.running += 1;
+    }
+
+    fn begun(&self, _: FutureId) {}
+
+    fn abandon(&self) {
+        self.lock().stats.running -= 1;
+    }
+
+    fn cancels(&self) -> bool {
+        false
+    }
+
+    fn forget(&self) {}
+
+    fn count(&self, _: Verdict) {}
+
+    /// In the caller nobody is there to watch: the limit is looked at afterwards.
+    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<Watched> {
+        None
+    }
+
+    fn end(&self, verdict: Verdict) {
+        let stats = &mut self.lock().stats;
+        stats.running -= 1;
+        match verdict {
+            Verdict::Completed => stats.completed += 1,
+            Verdict::Failed => stats.failed += 1,
+            Verdict::Cancelled => stats.cancelled += 1,
+            Verdict::Late => {}
+        }
+    }
+
+    fn index(&self) -> Option<usize> {
+        Some(0)
+    }
+}
+
+impl fmt::Debug for SerialExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerialExecutor")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+//! Finding workers of thread pools that wait for each other, and ending the wait.
+//!
+//! A worker that blocks without limit on a future, or in `shutdown`, is an edge of a wait-for graph
+//! (Coffman, Elphick & Shoshani, *System Deadlocks*, 1971). Each new edge is the only thing that
+//! can close a cycle, so the graph is looked at when a worker is about to block, and never again.
+
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::future::id::FutureId;
+use crate::future::pool_handle::{Owner, Place};
+use crate::sync::{ThreadId, this_thread};
+
+thread_local! {
+    /// Whether this thread is a worker of a thread pool.
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Who waits for what, among the workers of all thread pools.
+static WAITS: Mutex<Option<HashMap<ThreadId, Wait>>> = Mutex::new(None);
+
+/// What a worker may wait for.
+pub(crate) enum Awaited {
+    /// The end of this task; the pool that accepted it, if one did.
+    Task(Option<Arc<dyn Owner>>, FutureId),
+    /// The end of a pool, which was shut down.
+    Pool(Arc<dyn Owner>),
+}
+
+/// What a worker waits for: any of these.
+type Wait = Vec<Awaited>;
+
+/// While it lives, the calling worker waits.
+pub(crate) struct Waiting;
+
+/// The calling thread is a worker of a thread pool from now on.
+pub(crate) fn join_workers() {
+    IS_WORKER.set(true);
+}
+
+/// Whether the calling thread's waits are looked at.
+pub(crate) fn is_worker() -> bool {
+    IS_WORKER.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Notes that the calling worker is about to wait for any of these. If nobody is left to run them,
+/// or what they wait for in turn, one such task is refused, which ends a wait.
+pub(crate) fn wait_for(any: Vec<Awaited>) -> Waiting {
+    let me = this_thread();
+    let victim = {
+        let mut waits = lock();
+        let waits = waits.get_or_insert_with(HashMap::new);
+        waits.insert(me, any);
+        find_victim(waits, me)
+    };
+    if let Some((owner, id)) = victim {
+        owner.refuse(id);
+    }
+    Waiting
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let wait = lock().as_mut().and_then(|w| w.remove(&this_thread()));
+        drop(wait); // off the lock: it may be the last to know of the pool
+    }
+}
+
+/// A queued task that a worker waits for in vain: the caller's own, if that is one.
+fn find_victim(
+    waits: &HashMap<ThreadId, Wait>,
+    me: ThreadId,
+) -> Option<(Arc<dyn Owner>, FutureId)> {
+    let place = |thread, awaited: &Awaited| match awaited {
+        Awaited::Task(Some(owner), id) => owner.place(*id),
+        Awaited::Task(None, _) => Place::Elsewhere,
+        Awaited::Pool(owner) => Place::All(others(waits, owner, thread)),
+    };
+    let places: HashMap<ThreadId, Vec<Place>> = waits
+        .iter()
+        .map(|(&thread, any)| (thread, any.iter().map(|one| place(thread, one)).collect()))
+        .collect();
+    let stuck = stuck(&places);
+    if !stuck.contains(&me) {
+        return None;
+    }
+    let in_vain = std::iter::once(me).chain(stuck);
+    let mut awaited = in_vain.flat_map(|thread| waits[&thread].iter().zip(&places[&thread]));
+    awaited.find_map(|(awaited, place)| match (awaited, place) {
+        (Awaited::Task(Some(owner), id), Place::Queued { .. }) => Some((Arc::clone(owner), *id)),
+        _ => None,
+    })
+}
+
+/// The workers that must leave before a shutdown of their pool returns to this thread. A worker of
+/// the pool does not wait for those that wait for the same, itself among them.
+fn others(
+    waits: &HashMap<ThreadId, Wait>,
+    pool: &Arc<dyn Owner>,
+    thread: ThreadId,
+) -> Vec<ThreadId> {
+    let mut workers = pool.workers();
+    if workers.contains(&thread) {
+        let is_same = |one: &Awaited| matches!(one, Awaited::Pool(p) if Arc::ptr_eq(p, pool));
+        workers.retain(|worker| !waits.get(worker).is_some_and(|any| any.iter().any(is_same)));
+    }
+    workers
+}
+
+/// Those whose wait can never end, by what each waits for.
+fn stuck(places: &HashMap<ThreadId, Vec<Place>>) -> HashSet<ThreadId> {
+    let mut stuck: HashSet<ThreadId> = places.keys().copied().collect();
+    loop {
+        let freed: Vec<ThreadId> = stuck
+            .iter()
+            .filter(|thread| places[*thread].iter().any(|place| may_end(place, &stuck)))
+            .copied()
+            .collect();
+        if freed.is_empty() {
+            return stuck;
+        }
+        for thread in freed {
+            stuck.remove(&thread);
+        }
+    }
+}
+
+/// Whether what is at that place will come to its end, if all but those stuck go on.
+fn may_end(place: &Place, stuck: &HashSet<ThreadId>) -> bool {
+    match place {
+        Place::Elsewhere => true,
+        Place::Running(worker) => !stuck.contains(worker),
+        Place::All(workers) => workers.iter().all(|worker| !stuck.contains(worker)),
+        Place::Queued { workers, may_grow } => {
+            *may_grow || workers.iter().any(|worker| !stuck.contains(worker))
+        }
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<HashMap<ThreadId, Wait>>> {
+    WAITS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::future::pool_handle::FullPool;
+
+    /// Names of threads that once were.
+    fn threads<const N: usize>() -> [ThreadId; N] {
+        std::array::from_fn(|_| {
+            let thread = thread::spawn(|| thread::current().id());
+            thread.join().unwrap()
+        })
+    }
+
+    fn queued(workers: &[ThreadId]) -> Vec<Place> {
+        vec![Place::Queued {
+            workers: workers.to_vec(),
+            may_grow: false,
+        }]
+    }
+
+    fn running(worker: ThreadId) -> Vec<Place> {
+        vec![Place::Running(worker)]
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_its_own_queue_is_stuck() {
+        let [a] = threads();
+        assert_eq!(stuck(&HashMap::from([(a, queued(&[a]))])).len(), 1);
+    }
+
+    #[test]
+    fn one_free_worker_frees_all() {
+        let [a, b, c] = threads();
+        let places = HashMap::from([(a, queued(&[a, b, c])), (b, queued(&[a, b, c]))]);
+        assert!(stuck(&places).is_empty());
+    }
+
+    #[test]
+    fn pools_that_wait_for_each_other_are_stuck() {
+        let [a, b] = threads();
+        let places = HashMap::from([(a, queued(&[b])), (b, queued(&[a]))]);
+        assert_eq!(stuck(&places).len(), 2);
+    }
+
+    #[test]
+    fn one_of_many_is_enough() {
+        let [a] = threads();
+        let mut any = queued(&[a]);
+        any.push(Place::Elsewhere);
+        assert!(stuck(&HashMap::from([(a, any)])).is_empty());
+    }
+
+    #[test]
+    fn a_wait_for_what_runs_ends_with_it() {
+        let [a, b, c] = threads();
+        let places = HashMap::from([(a, running(b)), (b, running(c))]);
+        assert!(stuck(&places).is_empty());
+        let places = HashMap::from([(a, running(b)), (b, queued(&[a, b]))]);
+        assert_eq!(stuck(&places).len(), 2);
+        let places = HashMap::from([(a, running(b)), (b, vec![Place::Elsewhere])]);
+        assert!(stuck(&places).is_empty());
+    }
+
+    #[test]
+    fn workers_that_wait_for_the_end_of_their_pool_do_not_wait_for_each_other() {
+        let [a, b, c, d] = threads();
+        let task = FutureId::from_number(1);
+        let victim = |workers: &[ThreadId], who: &[ThreadId], me| {
+            let pool: Arc<dyn Owner> = Arc::new(FullPool(workers.to_vec()));
+            let wait = |&thread: &ThreadId| match thread {
+                waiter if waiter == d => (d, vec![Awaited::Task(Some(Arc::clone(&pool)), task)]),
+                _ => (thread, vec![Awaited::Pool(Arc::clone(&pool))]),
+            };
+            find_victim(&who.iter().map(wait).collect(), me).map(|(_, id)| id)
+        };
+        // The pool's workers end, and another does what `d` waits for, or the last of them.
+        assert_eq!(victim(&[a, b], &[a, b, d], d), None);
+        assert_eq!(victim(&[a, b, c], &[a, b, d], d), None);
+        // A worker of the pool cannot end.
+        assert_eq!(victim(&[a, b, d], &[a, b, d], d), Some(task));
+        assert_eq!(victim(&[a, b, d], &[a, b, d], a), Some(task));
+        // Who is none of them waits for all.
+        assert_eq!(victim(&[b, d], &[a, b, d], a), Some(task));
+        assert_eq!(victim(&[b], &[a, b, d], a), None);
+    }
+
+    #[test]
+    fn a_pool_ends_when_all_its_workers_can() {
+        let [a, b, c] = threads();
+        let pool = || vec![Place::All(vec![b, c])];
+        let places = HashMap::from([(a, pool()), (b, queued(&[a]))]);
+        assert_eq!(stuck(&places).len(), 2);
+        let places = HashMap::from([(a, pool()), (b, queued(&[c]))]);
+        assert!(stuck(&places).is_empty());
+        let places = HashMap::from([(a, vec![Place::All(Vec::new())])]);
+        assert!(stuck(&places).is_empty());
+    }
+}

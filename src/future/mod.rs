@@ -1,0 +1,921 @@
+//! The two ends of a task: the user's [`Future`] and the pool's [`Promise`].
+
+pub(crate) mod id;
+pub(crate) mod pool_handle;
+pub(crate) mod state;
+pub(crate) mod pool_registry;
+pub(crate) mod dyn_promise;
+pub(crate) mod deadlock;
+pub(crate) mod wait;
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::future::id::FutureId;
+use crate::future::pool_handle::{Help, Owner, Recall, Wait};
+use crate::future::pool_registry::{Belonging, PoolNumber};
+use crate::future::state::{
+    Arrived, Callback, Cell, Ending, Letter, Look, Outcome, Publish, Register, Settling, Start,
+    Waited, Wakeups, WatchKey, Watcher, Withdraw,
+};
+use crate::sync::look_around;
+use crate::unwind::{self, discard};
+
+/// The result, to come, of a task. (`concurrent.futures.Future`)
+///
+/// Blocks with [`result`](Self::result), is awaited in any async runtime, calls back with
+/// [`add_done_callback`](Self::add_done_callback). Dropping it detaches the task, which goes on;
+/// [`cancel_on_drop`](Self::cancel_on_drop) changes that.
+///
+/// `Send` if `T: Send`, `Sync` if `T: Send + Sync`.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let square = pool.submit(|x: u64| x * x, 12);
+/// assert_eq!(square.result()?, 144);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[must_use = "dropping a future detaches its task; call `result`, `.await` it, or keep it"]
+pub struct Future<T> {
+    /// What it shares with the promise.
+    contract: Arc<Contract<T>>,
+    /// `&Future` lends `&T` to late callbacks: `Sync` asks for `T: Sync`.
+    lends: PhantomData<T>,
+}
+
+/// The value is behind a pointer, never pinned in place.
+impl<T> Unpin for Future<T> {}
+
+/// The pool's end. Dropping it settles the future as cancelled.
+pub(crate) struct Promise<T, B: Body<T>> {
+    /// What it shares with the future; `None` once settled.
+    contract: Option<Arc<Contract<T, B>>>,
+}
+
+/// What both ends point to, all of a task in one piece of memory: what is to be done, and what comes of
+/// it.
+pub(crate) struct Contract<T, B: ?Sized = dyn Body<T>> {
+    /// Names the task.
+    id: FutureId,
+    /// Where the task stands, and its outcome.
+    cell: Cell<T>,
+    /// The pool that accepted the task.
+    owner: Belonging,
+    /// What is to be done.
+    body: B,
+}
+
+/// What is to be done by a task that gives a `T`.
+pub(crate) trait Body<T>: Send + Sync {
+    /// Drops what has not been called, which may be user values.
+    ///
+    /// # Safety
+    /// The caller holds the task's one promise, or has given it up for this.
+    unsafe fn discard(&self);
+    /// Turns what has arrived into the outcome.
+    ///
+    /// # Safety
+    /// The caller is the one who opens it.
+    unsafe fn open(&self) -> Outcome<T>;
+}
+
+/// What can be done to a task whoever has it, its types erased.
+pub(crate) trait Settle: Send + Sync {
+    /// The name of its future.
+    fn id(&self) -> FutureId;
+    /// Settles it with this error, in place of running it.
+    ///
+    /// # Safety
+    /// The caller held the task's one promise, and has given it up for this.
+    unsafe fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
+}
+
+/// A future with an outcome that nobody has looked at, and callbacks that wait for that.
+pub(crate) trait Open: Send + Sync {
+    /// Looks.
+    fn open(&self);
+}
+
+/// The listeners of an outcome that has arrived; `deliver` tells them.
+#[must_use]
+pub(crate) struct News {
+    /// Those who wait for it.
+    pub(crate) wakeups: Wakeups,
+    /// A future with callbacks.
+    pub(crate) opens: Option<Arc<dyn Open>>,
+    /// What may hold user values, to be dropped off locks.
+    pub(crate) remains: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A task whose limit may pass while it runs.
+pub(crate) trait Expire: Send + Sync {
+    /// Settles it as timed out, unless it has settled.
+    fn expire(&self, limit: Duration);
+}
+
+/// How an outcome counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A value.
+    Completed,
+    /// An error other than cancellation.
+    Failed,
+    /// Cancelled.
+    Cancelled,
+    /// Not at all: the task had been settled, and counted, elsewhere.
+    Late,
+}
+
+/// Both ends of a new task.
+#[inline]
+pub(crate) fn pair<T, B: Body<T> + 'static>(body: B) -> (Future<T>, Promise<T, B>) {
+    let contract = Arc::new(Contract {
+        id: FutureId::first_of(1),
+        cell: Cell::new(),
+        owner: Belonging::default(),
+        body,
+    });
+    let promise = Promise {
+        contract: Some(Arc::clone(&contract)),
+    };
+    let future = Future {
+        contract,
+        lends: PhantomData,
+    };
+    (future, promise)
+}
+
+impl<T> Future<T> {
+    /// Blocks until the task is done, and takes its value. (`Future.result()`)
+    ///
+    /// # Errors
+    /// What became of the task instead of a value; [`Error::Taken`] if `poll` or
+    /// `result_timeout` took it before; [`Error::Deadlock`] in a callback of this same future.
+    pub fn result(mut self) -> Result<T, Error> {
+        match self.wait_without_limit() {
+            Waited::Done => self.take(),
+            Waited::Deadlock => Err(Error::Deadlock),
+            Waited::TimedOut | Waited::Arrived => unreachable!("a wait without a limit ends done"),
+        }
+    }
+
+    /// Like [`result`](Self::result), for at most `limit`. (`Future.result(timeout)`)
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the task was not done in time: it goes on, and this can be asked
+    /// again. Otherwise as `result`.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
+    /// # use std::time::Duration;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut slow = pool.submit(|ms| std::thread::sleep(Duration::from_millis(ms)), 50);
+    /// while let Err(Error::Timeout) = slow.result_timeout(Duration::from_millis(5)) {
+    ///     println!("still waiting");
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn result_timeout(&mut self, limit: Duration) -> Result<T, Error> {
+        match self.wait_limited(limit) {
+            Waited::Done => self.take(),
+            Waited::Deadlock => Err(Error::Deadlock),
+            Waited::TimedOut => Err(Error::Timeout),
+            Waited::Arrived => unreachable!("what has arrived was opened"),
+        }
+    }
+
+    /// Blocks until the task is done; its error, or `None` after success.
+    /// (`Future.exception()`)
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let future = pool.submit(|n: u32| 1 / n, 0);
+    /// assert!(matches!(future.exception(), Some(Error::Panicked(_))));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[must_use]
+    pub fn exception(&self) -> Option<Error> {
+        match self.wait_without_limit() {
+            Waited::Done => self.outcome().as_ref()?.as_ref().err().cloned(),
+            Waited::Deadlock => Some(Error::Deadlock),
+            Waited::TimedOut | Waited::Arrived => unreachable!("a wait without a limit ends done"),
+        }
+    }
+
+    /// Blocks until the task is done. In a callback of this same future it returns at once.
+    /// (`concurrent.futures.wait`, of one)
+    pub fn wait(&self) {
+        let _ = self.wait_without_limit();
+    }
+
+    /// Blocks until the task is done, for at most `limit`; whether it is.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// # use std::time::Duration;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let future = pool.submit(|x: u32| x + 1, 1);
+    /// while !future.wait_timeout(Duration::from_secs(1)) {
+    ///     println!("still waiting");
+    /// }
+    /// assert!(future.done());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[must_use]
+    pub fn wait_timeout(&self, limit: Duration) -> bool {
+        self.wait_limited(limit) == Waited::Done
+    }
+
+    fn wait_limited(&self, limit: Duration) -> Waited {
+        self.wait_to(Instant::now().checked_add(limit))
+    }
+
+    fn wait_to(&self, deadline: Option<Instant>) -> Waited {
+        match deadline {
+            Some(_) => self.contract.wait(deadline),
+            None => self.wait_without_limit(),
+        }
+    }
+
+    fn wait_without_limit(&self) -> Waited {
+        let looked_at = deadlock::is_worker() && !self.done();
+        let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited()]));
+        self.contract.wait(None)
+    }
+
+    /// Cancels the task if it has not begun. (`Future.cancel()`)
+    ///
+    /// `true`: it never ran and never will, also when asked again. `false`: it runs or is over.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
+    /// # use std::sync::mpsc::channel;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (release, gate) = channel::<()>();
+    /// let busy = pool.spawn(move || gate.recv().is_err());
+    /// let queued = pool.submit(|x: u32| x + 1, 1);
+    /// assert!(queued.cancel());
+    /// assert!(matches!(queued.result(), Err(Error::Cancelled)));
+    /// drop(release);
+    /// assert!(busy.result()?);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "often called for its effect alone"
+    )]
+    pub fn cancel(&self) -> bool {
+        let remains = match self.contract.recall() {
+            Recall::Recalled(remains) => Some(remains),
+            Recall::Elsewhere => {
+                // An executor that holds it back may hand it to a process pool later, where nobody looks at
+                // the cell before it runs.
+                self.contract.owner.cancel();
+                None
+            }
+            Recall::Begun => return false,
+        };
+        let cancelled = match self.contract.cell.withdraw() {
+            Withdraw::Yours(settling) => {
+                complete(settling, || {
+                    if let Some(owner) = self.contract.owner() {
+                        owner.withdrawn(self.contract.id);
+                    }
+                });
+                true
+            }
+            Withdraw::Already => true,
+            Withdraw::TooLate => false,
+        };
+        discard(remains);
+        cancelled
+    }
+
+    /// Cancels the task even if it runs, by killing the worker process that runs it; the worker
+    /// is replaced, and no other task is hit.
+    ///
+    /// `true`: the future is cancelled, or will be once the process is gone. On threads, which
+    /// cannot be stopped, it is [`cancel`](Self::cancel), and a running task can see that it was
+    /// asked to stop by [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// let endless = pool.submit(|()| -> u8 { loop { std::thread::park() } }, ());
+    /// assert!(endless.kill());
+    /// assert!(matches!(endless.result(), Err(Error::Cancelled)));
+    /// assert_eq!(pool.submit(|x: u8| x + 1, 1).result()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "often called for its effect alone"
+    )]
+    pub fn kill(&self) -> bool {
+        self.cancel()
+            || (!self.done()
+                && self
+                    .contract
+                    .owner()
+                    .is_some_and(|o| o.kill(self.contract.id)))
+            || self.cancelled()
+    }
+
+    /// Makes dropping the future cancel the task, if it has not begun.
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop(Some(self))
+    }
+
+    /// Whether the task was cancelled or killed. (`Future.cancelled()`)
+    #[must_use]
+    pub fn cancelled(&self) -> bool {
+        matches!(
+            self.contract.ending(),
+            Some(Ending::Withdrawn | Ending::Killed)
+        )
+    }
+
+    /// Whether a worker runs the task now. (`Future.running()`)
+    #[must_use]
+    pub fn running(&self) -> bool {
+        let cell = &self.contract.cell;
+        cell.is_running()
+            || (cell.is_open()
+                && self
+                    .contract
+                    .owner()
+                    .is_some_and(|o| o.runs(self.contract.id)))
+    }
+
+    /// Whether the task is over, in whatever way. (`Future.done()`)
+    #[must_use]
+    pub fn done(&self) -> bool {
+        self.contract.ending().is_some()
+    }
+
+    /// The future's name; [`FutureId`] has an example.
+    #[must_use]
+    pub fn id(&self) -> FutureId {
+        self.contract.id
+    }
+
+    /// Calls `f` with the outcome. (`Future.add_done_callback()`)
+    ///
+    /// Registered before the task is done, it runs on the thread that completes the task, in the
+    /// order of registration, before the future is done for anyone else; registered afterwards,
+    /// at once in the caller. Once the value was taken, late callbacks see [`Error::Taken`]. A
+    /// callback that panics is reported on stderr and harms nothing. It may submit to the same
+    /// executor, cancel, and shut it down; waiting in it for this same future is
+    /// [`Error::Deadlock`].
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// # use std::sync::mpsc::channel;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let (sender, receiver) = channel();
+    /// let future = pool.submit(|x: u32| x + 1, 1);
+    /// future.add_done_callback(move |outcome| sender.send(outcome.copied().unwrap_or(0)).unwrap_or(()));
+    /// assert_eq!(receiver.recv(), Ok(2));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn add_done_callback(&self, f: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
+        let mut f: Callback<T> = Box::new(f);
+        f = loop {
+            match self.contract.cell.add_callback(f) {
+                Register::Registered => return self.contract.hook(),
+                Register::Done(f) => break f,
+                Register::Arrived(again) => f = again,
+            }
+            let _ = self.contract.look();
+        };
+        let outcome = match self.outcome() {
+            Some(outcome) => outcome.as_ref(),
+            None => Err(&Error::Taken),
+        };
+        unwind::call(|| f(outcome));
+    }
+
+    /// What a worker that waits for this future waits for.
+    pub(crate) fn awaited(&self) -> deadlock::Awaited {
+        deadlock::Awaited::Task(self.contract.owner(), self.contract.id)
+    }
+
+    /// Calls `watcher` once a look would find the future done; `false`: now.
+    pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
+        let is_watched = Waiting(&self.contract).watch(key, watcher);
+        if is_watched {
+            self.contract.hook();
+        }
+        is_watched
+    }
+
+    pub(crate) fn unwatch(&self, key: WatchKey) {
+        self.contract.cell.unwatch(key);
+    }
+
+    /// Whether it is done with an error; `false` while it is not done, or cancelled.
+    pub(crate) fn failed(&self) -> bool {
+        self.done() && !self.cancelled() && matches!(self.outcome(), Some(Err(_)))
+    }
+
+    /// The outcome of a future that is done; `None` once the value was taken.
+    fn outcome(&self) -> &Option<Outcome<T>> {
+        debug_assert!(self.done());
+        // SAFETY: callers have seen the cell done, and the borrow of `self`, the one handle,
+        // keeps `take` away.
+        unsafe { self.contract.cell.outcome() }
+    }
+
+    /// Takes the value of a future that is done, or copies its error.
+    fn take(&mut self) -> Result<T, Error> {
+        debug_assert!(self.done());
+        // SAFETY: callers have seen the cell done, and `&mut self`, the one handle, lends to
+        // nobody else meanwhile.
+        let outcome = unsafe { self.contract.cell.outcome_mut() };
+        match outcome.take() {
+            Some(Err(error)) => {
+                *outcome = Some(Err(error.clone()));
+                Err(error)
+            }
+            Some(Ok(value)) => Ok(value),
+            None => Err(Error::Taken),
+        }
+    }
+}
+
+impl<T> std::future::Future for Future<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match this.contract.cell.set_waker(context.waker()) {
+                Register::Registered => {
+                    this.contract.hook();
+                    return Poll::Pending;
+                }
+                Register::Done(()) => return Poll::Ready(this.take()),
+                Register::Arrived(()) => {
+                    let _ = this.contract.look();
+                }
+            }
+            if let Some(Waited::Deadlock) = this.contract.cell.end_of_wait() {
+                return Poll::Ready(Err(Error::Deadlock)); // polled while it is decoded
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Future<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.contract.cell.ending() {
+            Some(Ending::Finished) => "finished",
+            Some(Ending::Withdrawn) => "cancelled",
+            Some(Ending::Killed) => "killed",
+            None if self.running() => "running",
+            None => "pending",
+        };
+        f.debug_struct("Future")
+            .field("id", &self.contract.id.number())
+            .field("state", &format_args!("{state}"))
+            .finish()
+    }
+}
+
+/// A future that cancels its task when dropped; otherwise a [`Future`], by `Deref`.
+///
+/// ```
+/// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// let guarded = pool.submit(|x: u32| x + 1, 1).cancel_on_drop();
+/// assert_eq!(guarded.result()?, 2);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it cancels the task"]
+pub struct CancelOnDrop<T>(
+    /// `None` only once `result` has taken it.
+    Option<Future<T>>,
+);
+
+impl<T> CancelOnDrop<T> {
+    /// As [`Future::result`].
+    ///
+    /// # Errors
+    /// As [`Future::result`].
+    pub fn result(mut self) -> Result<T, Error> {
+        match self.0.take() {
+            Some(future) => future.result(),
+            None => unreachable!("only `result`, which consumes, takes the future"),
+        }
+    }
+}
+
+impl<T> Deref for CancelOnDrop<T> {
+    type Target = Future<T>;
+
+    fn deref(&self) -> &Future<T> {
+        match &self.0 {
+            Some(future) => future,
+            None => unreachable!("only `result`, which consumes, takes the future"),
+        }
+    }
+}
+
+impl<T> DerefMut for CancelOnDrop<T> {
+    fn deref_mut(&mut self) -> &mut Future<T> {
+        match &mut self.0 {
+            Some(future) => future,
+            None => unreachable!("only `result`, which consumes, takes the future"),
+        }
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(future) = &self.0 {
+            future.cancel();
+        }
+    }
+}
+
+impl<T> std::future::Future for CancelOnDrop<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut **self).poll(context)
+    }
+}
+
+impl<T, B: Body<T>> Promise<T, B> {
+    /// The one that was given up for this.
+    pub(crate) fn of(contract: Arc<Contract<T, B>>) -> Self {
+        let contract = Some(contract);
+        Self { contract }
+    }
+
+    /// Gives it up for what its types can be erased of.
+    pub(crate) fn into_contract(mut self) -> Arc<Contract<T, B>> {
+        match self.contract.take() {
+            Some(contract) => contract,
+            None => unreachable!("settling consumes the promise"),
+        }
+    }
+
+    /// The worker begins; false: it was cancelled, leave it.
+    pub(crate) fn start(&self) -> Start {
+        self.contract().start()
+    }
+
+    /// The task, for a timer.
+    pub(crate) fn expiring(&self) -> Arc<dyn Expire>
+    where
+        T: Send + 'static,
+        B: 'static,
+    {
+        match &self.contract {
+            Some(contract) => Arc::clone(contract) as Arc<dyn Expire>,
+            None => unreachable!("settling consumes the promise"),
+        }
+    }
+
+    /// Leaves what came of the task to whoever looks at its future; who is to hear of that, if anybody
+    /// is. Runs no user code.
+    pub(crate) fn arrive(self, letter: Letter<T>) -> Option<Box<News>>
+    where
+        T: Send + 'static,
+        B: 'static,
+    {
+        let contract = self.into_contract();
+        let Arrived {
+            wakeups,
+            has_callbacks,
+        } = contract.cell.arrive(letter)?;
+        let is_quiet = wakeups.is_none() && !has_callbacks;
+        (!is_quiet).then(|| {
+            Box::new(News {
+                wakeups,
+                opens: has_callbacks.then_some(contract as Arc<dyn Open>),
+                remains: None,
+            })
+        })
+    }
+
+    /// Settles the future with what the function came to. `before` runs once callbacks are
+    /// through, just before anybody else sees the future done.
+    pub(crate) fn settle(self, outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
+        let ending = match outcome {
+            Err(Error::Cancelled) => self.contract().ending_if_cancelled(),
+            _ => Ending::Finished,
+        };
+        self.settle_as(outcome, ending, before);
+    }
+
+    /// Settles the future as cancelled, its worker having been killed.
+    pub(crate) fn settle_killed(self, before: impl FnOnce(Verdict)) {
+        self.settle_as(Err(Error::Cancelled), Ending::Killed, before);
+    }
+
+    fn settle_as(self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
+        let contract = self.into_contract();
+        contract.settle(outcome, ending, before);
+        release(contract);
+    }
+
+    /// What it shares with the future.
+    pub(crate) fn contract(&self) -> &Contract<T, B> {
+        match &self.contract {
+            Some(contract) => contract,
+            None => unreachable!("settling consumes the promise"),
+        }
+    }
+}
+
+impl<T, B: Body<T>> Deref for Promise<T, B> {
+    type Target = B;
+
+    /// What is to be done.
+    fn deref(&self) -> &B {
+        &self.contract().body
+    }
+}
+
+impl<T, B: Body<T>> Drop for Promise<T, B> {
+    fn drop(&mut self) {
+        if let Some(contract) = self.contract.take() {
+            // SAFETY: this was the promise.
+            unsafe { contract.body.discard() };
+            let ending = contract.ending_if_cancelled();
+            contract.settle(Err(Error::Cancelled), ending, |_| ());
+            release(contract);
+        }
+    }
+}
+
+impl<T: Send + 'static, B: Body<T> + 'static> Settle for Contract<T, B> {
+    fn id(&self) -> FutureId {
+        self.id
+    }
+
+    unsafe fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        // SAFETY: the caller's promise.
+        unsafe { self.body.discard() };
+        Promise::of(self).settle(Err(error), settled);
+    }
+}
+
+impl<T, B: ?Sized> Contract<T, B> {
+    /// What is to be done.
+    pub(crate) fn body(&self) -> &B {
+        &self.body
+    }
+
+    /// Tells the future which pool to turn to.
+    pub(crate) fn attach(&self, pool: PoolNumber) {
+        // A task forwarded from pool to pool keeps its first.
+        self.owner.set(pool);
+    }
+
+    /// The worker begins; false: it was cancelled, leave it.
+    pub(crate) fn start(&self) -> Start {
+        self.cell.start()
+    }
+
+    /// The worker was lost before it touched the task.
+    pub(crate) fn put_back(&self) {
+        self.cell.put_back();
+    }
+
+    /// Whether somebody is to hear at once when it is done.
+    pub(crate) fn is_hooked(&self) -> bool {
+        self.cell.is_hooked()
+    }
+
+    /// Whether callbacks wait for its end.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        self.cell.has_callbacks()
+    }
+
+    /// Whether it was cancelled, or is about to be, before it got to where workers take it by themselves.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.owner.is_cancelled()
+    }
+
+    /// How the task ends if it ends now, cancelled.
+    fn ending_if_cancelled(&self) -> Ending {
+        if self.cell.is_running() {
+            Ending::Killed
+        } else {
+            Ending::Withdrawn
+        }
+    }
+
+    fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.owner.pool()
+    }
+
+    fn settle(&self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
+        let verdict = Verdict::of(&outcome);
+        match self.cell.settle(outcome, ending) {
+            Ok(settling) => complete(settling, || before(verdict)),
+            Err(late) => {
+                before(Verdict::Late);
+                discard(late);
+            }
+        }
+    }
+}
+
+impl<T, B: ?Sized + Body<T>> Contract<T, B> {
+    /// Turns what has arrived into the outcome, on this thread; how a wait would end then.
+    fn look(&self) -> Option<Waited> {
+        match self.cell.look() {
+            Look::Stands(waited) => return waited,
+            Look::Publish(settling) => complete(settling, || ()),
+            Look::Open(opened) => {
+                // SAFETY: `look` says so to one, after the promise was given up.
+                let outcome = unsafe { self.body.open() };
+                let is_spoilt = outcome.is_err();
+                complete(opened.lay_down(outcome), || {
+                    if let (true, Some(owner)) = (is_spoilt, self.owner()) {
+                        owner.spoilt();
+                    }
+                });
+            }
+        }
+        Some(Waited::Done)
+    }
+}
+
+impl<T> Contract<T> {
+    /// How it ended, if it has: collects, and opens what has arrived.
+    fn ending(&self) -> Option<Ending> {
+        if self.cell.is_open() {
+            self.owner()?.collect();
+        }
+        let _ = self.look();
+        self.cell.ending()
+    }
+
+    /// Blocks until the cell is done or the deadline has passed.
+    fn wait(&self, deadline: Option<Instant>) -> Waited {
+        loop {
+            match self.look() {
+                Some(over) => return over,
+                None => match self.sleep(deadline) {
+                    Waited::Arrived => {}
+                    over => return over,
+                },
+            }
+        }
+    }
+
+    /// Blocks until there is something to look at or the deadline has passed.
+    fn sleep(&self, deadline: Option<Instant>) -> Waited {
+        let wait = Waiting(self);
+        let helped = self.owner().map(|owner| owner.help(&wait, deadline));
+        if helped != Some(Help::Look) {
+            look_around(|| self.cell.end_of_wait().is_some());
+        }
+        if let Some(over) = self.cell.end_of_wait() {
+            return over;
+        }
+        match deadline {
+            Some(deadline) => self.cell.wait_until(deadline),
+            None => self.cell.wait(),
+        }
+    }
+
+    /// Takes the task back from where workers take it by themselves.
+    fn recall(&self) -> Recall {
+        if !self.cell.is_open() {
+            return Recall::Elsewhere;
+        }
+        let owner = self.owner();
+        owner.map_or(Recall::Elsewhere, |owner| owner.recall(self.id))
+    }
+
+    /// Somebody is to hear at once when it is done.
+    fn hook(&self) {
+        if let Some(owner) = self.owner() {
+            owner.hook(self.id);
+        }
+    }
+}
+
+/// A wait for one future.
+struct Waiting<'a, T>(
+    /// What it shares with its promise.
+    &'a Contract<T>,
+);
+
+impl<T> Wait for Waiting<'_, T> {
+    fn is_over(&self) -> bool {
+        !self.0.cell.is_open()
+    }
+
+    fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
+        let registered = self.0.cell.watch(key, watcher);
+        matches!(registered, Register::Registered)
+    }
+
+    fn unwatch(&self, key: WatchKey) {
+        self.0.cell.unwatch(key);
+    }
+}
+
+impl<T: Send, B: Body<T>> Open for Contract<T, B> {
+    fn open(&self) {
+        let _ = self.look();
+    }
+}
+
+impl<T: Send, B: Body<T>> Expire for Contract<T, B> {
+    fn expire(&self, limit: Duration) {
+        self.settle(
+            Err(Error::TaskTimeout { limit }),
+            Ending::Finished,
+            |verdict| {
+                if let (Verdict::Failed, Some(owner)) = (verdict, self.owner()) {
+                    owner.expired(self.id);
+                }
+            },
+        );
+    }
+}
+
+impl News {
+    /// Notifies the listeners on this thread: runs user code.
+    pub(crate) fn deliver(self) {
+        unwind::call(|| self.wakeups.deliver());
+        discard(self.remains);
+        if let Some(future) = self.opens {
+            future.open();
+            discard(future); // it may be the last to know of the value
+        }
+    }
+}
+
+impl Verdict {
+    pub(crate) fn of<T>(outcome: &Outcome<T>) -> Self {
+        match outcome {
+            Ok(_) => Self::Completed,
+            Err(Error::Cancelled) => Self::Cancelled,
+            Err(_) => Self::Failed,
+        }
+    }
+}
+
+/// Takes a cell from SETTLING to DONE.
+fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
+    if !settling.is_quiet() {
+        run_callbacks(&settling);
+    }
+    before();
+    let mut settling = settling;
+    let wakeups = loop {
+        match settling.publish() {
+            Publish::Done(wakeups) => break wakeups,
+            Publish::More(again, callbacks) => {
+                for callback in callbacks {
+                    unwind::call(|| callback(again.outcome()));
+                }
+                settling = again;
+            }
+        }
+    };
+    if !wakeups.is_none() {
+        unwind::call(|| wakeups.deliver());
+    }
+}
+
+/// Runs callbacks, and those that they register, in order.
+fn run_callbacks<T>(settling: &Settling<'_, T>) {
+    loop {
+        let callbacks = settling.take_callbacks();
+        if callbacks.is_empty() {
+            return;
+        }
+        for callback in callbacks {
+            unwind::call(|| callback(settling.outcome()));
+        }
+    }
+}
+
+/// Lets go of a cell; a detached value is dropped here, and its `Drop` is user code.
+fn release<T, B: Body<T>>(contract: Arc<Contract<T, B>>) {
+    discard(contract);
+}

@@ -1,0 +1,282 @@
+//! Waiting for many futures, of whatever executors.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::error::Error;
+use crate::future::Future;
+use crate::future::deadlock;
+use crate::future::state::WatchKey;
+
+/// Yields futures as they are done. (`concurrent.futures.as_completed`)
+///
+/// Those done already come first, in the given order; the others in the order of completion.
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let futures: Vec<_> = (0..10_u64).map(|n| pool.submit(|n| n * n, n)).collect();
+/// let mut sum = 0;
+/// for future in as_completed(futures) {
+///     sum += future.result()?;
+/// }
+/// assert_eq!(sum, 285);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+pub fn as_completed<T>(futures: impl IntoIterator<Item = Future<T>>) -> AsCompleted<T> {
+    AsCompleted(Completions::of(futures))
+}
+
+/// The iterator of [`as_completed`].
+#[derive(Debug)]
+#[must_use = "iterators are lazy"]
+pub struct AsCompleted<T>(
+    /// What is watched.
+    Completions<T>,
+);
+
+impl<T> AsCompleted<T> {
+    /// The next future that is done, if one is within `limit`; `Ok(None)` when all were yielded.
+    /// (`timeout` of `as_completed`, but for each future anew)
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if none was done in time; this can be asked again.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+    /// # use std::time::Duration;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let futures = [1, 2].map(|n| pool.submit(|n: u32| n + 1, n));
+    /// let mut completed = as_completed(futures);
+    /// let mut sum = 0;
+    /// while let Some(future) = completed.next_timeout(Duration::from_secs(60))? {
+    ///     sum += future.result()?;
+    /// }
+    /// assert_eq!(sum, 5);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn next_timeout(&mut self, limit: Duration) -> Result<Option<Future<T>>, Error> {
+        if self.remaining() == 0 {
+            return Ok(None);
+        }
+        match self.0.next_until(Instant::now().checked_add(limit)) {
+            Some((_, future)) => Ok(Some(future)),
+            None => Err(Error::Timeout),
+        }
+    }
+
+    /// How many futures are still to come.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.0.remaining
+    }
+
+    /// The futures not yielded so far, in the given order.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let futures = [1, 2, 3].map(|n| pool.submit(|n: u32| n + 1, n));
+    /// let mut completed = as_completed(futures);
+    /// let first = completed.next();
+    /// assert!(first.is_some());
+    /// let rest = completed.into_pending();
+    /// assert_eq!(rest.len(), 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn into_pending(mut self) -> Vec<Future<T>> {
+        self.0.take_all().into_iter().flatten().collect()
+    }
+}
+
+impl<T> Iterator for AsCompleted<T> {
+    type Item = Future<T>;
+
+    fn next(&mut self) -> Option<Future<T>> {
+        self.0.next_until(None).map(|(_, future)| future)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining(), Some(self.remaining()))
+    }
+}
+
+impl<T> ExactSizeIterator for AsCompleted<T> {}
+
+/// When [`wait`] returns. (`return_when` of `concurrent.futures.wait`)
+///
+/// ```
+/// use concurrent_futures::{Executor, ReturnWhen, ThreadPoolExecutor, wait};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let futures = [0, 1].map(|n| pool.submit(|n: u32| 1 / n, n));
+/// let waited = wait(futures, None, ReturnWhen::FirstException);
+/// assert!(waited.done.iter().any(|future| future.exception().is_some()));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReturnWhen {
+    /// At the first future that is done. (`FIRST_COMPLETED`)
+    FirstCompleted,
+    /// At the first future that is done with an error, or when all are. (`FIRST_EXCEPTION`)
+    FirstException,
+    /// When all futures are done. (`ALL_COMPLETED`)
+    AllCompleted,
+}
+
+/// The answer of [`wait`], each list in the order given; [`wait`] has an example.
+/// (`DoneAndNotDoneFutures`)
+#[derive(Debug)]
+#[must_use = "it holds the futures"]
+pub struct Waited<T> {
+    /// Futures that are done.
+    pub done: Vec<Future<T>>,
+    /// Futures that are not.
+    pub not_done: Vec<Future<T>>,
+}
+
+/// Blocks until `until` holds, or for at most `timeout`. (`concurrent.futures.wait`)
+///
+/// ```
+/// use concurrent_futures::{Executor, ReturnWhen, ThreadPoolExecutor, wait};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let futures = [3_u64, 4].map(|n| pool.submit(|n| n * n, n));
+/// let waited = wait(futures, None, ReturnWhen::AllCompleted);
+/// assert_eq!(waited.done.len(), 2);
+/// assert!(waited.not_done.is_empty());
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+pub fn wait<T>(
+    futures: impl IntoIterator<Item = Future<T>>,
+    timeout: Option<Duration>,
+    until: ReturnWhen,
+) -> Waited<T> {
+    let deadline = timeout.and_then(|limit| Instant::now().checked_add(limit));
+    let mut completions = Completions::of(futures);
+    let mut all = Vec::new();
+    while let Some((number, future)) = completions.next_until(deadline) {
+        let enough = match until {
+            ReturnWhen::FirstCompleted => true,
+            ReturnWhen::FirstException => future.failed(),
+            ReturnWhen::AllCompleted => false,
+        };
+        all.push((number, future));
+        if enough {
+            break;
+        }
+    }
+    all.extend(completions.take_numbered());
+    all.sort_by_key(|(number, _)| *number);
+    let futures = all.into_iter().map(|(_, future)| future);
+    let (done, not_done) = futures.partition(Future::done);
+    Waited { done, not_done }
+}
+
+/// Futures, and the order in which they become done.
+#[derive(Debug)]
+pub(crate) struct Completions<T> {
+    /// What is watched, by order of arrival; yielded ones leave `None`.
+    futures: VecDeque<Option<Future<T>>>,
+    /// How many were yielded and removed from the front.
+    removed: usize,
+    /// How many are still to be yielded.
+    remaining: usize,
+    /// Where watchers send the number of a future that is done.
+    sender: Sender<usize>,
+    /// Where they arrive.
+    receiver: Receiver<usize>,
+    /// What our watchers are registered under.
+    key: WatchKey,
+}
+
+impl<T> Completions<T> {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = unbounded();
+        Self {
+            futures: VecDeque::new(),
+            removed: 0,
+            remaining: 0,
+            sender,
+            receiver,
+            key: WatchKey::fresh(),
+        }
+    }
+
+    /// Watches all of these; what is done already comes first.
+    fn of(futures: impl IntoIterator<Item = Future<T>>) -> Self {
+        let mut completions = Self::new();
+        completions.futures = futures.into_iter().map(Some).collect();
+        completions.remaining = completions.futures.len();
+        let futures = || completions.futures.iter().flatten().enumerate();
+        let (done, pending): (Vec<_>, Vec<_>) = futures().partition(|(_, f)| f.done());
+        for (number, future) in done.into_iter().chain(pending) {
+            completions.watch(number, future);
+        }
+        completions
+    }
+
+    fn watch(&self, number: usize, future: &Future<T>) {
+        let sender = self.sender.clone();
+        // The receiver may be gone by then; nobody waits any more.
+        let tell = move || {
+            let _ = sender.send(number);
+        };
+        if !future.watch(self.key, Box::new(tell)) {
+            let _ = self.sender.send(number);
+        }
+    }
+
+    /// The next one that is done; `None` if there is none before the deadline.
+    pub(crate) fn next_until(&mut self, deadline: Option<Instant>) -> Option<(usize, Future<T>)> {
+        if self.remaining == 0 {
+            return None;
+        }
+        let number = self.next_index_until(deadline)?;
+        let future = self.futures.get_mut(number - self.removed)?.take()?;
+        self.remaining -= 1;
+        while let Some(None) = self.futures.front() {
+            self.futures.pop_front();
+            self.removed += 1;
+        }
+        Some((number, future))
+    }
+
+    /// Those not yielded, no longer watched.
+    pub(crate) fn take_all(&mut self) -> VecDeque<Option<Future<T>>> {
+        for future in self.futures.iter().flatten() {
+            future.unwatch(self.key);
+        }
+        self.remaining = 0;
+        std::mem::take(&mut self.futures)
+    }
+
+    /// Those not yielded, with their numbers, no longer watched.
+    fn take_numbered(&mut self) -> impl Iterator<Item = (usize, Future<T>)> + use<T> {
+        let numbered = (self.removed..).zip(self.take_all());
+        numbered.filter_map(|(number, future)| Some((number, future?)))
+    }
+
+    /// Blocks for the number of the next one that is done.
+    fn next_index_until(&self, deadline: Option<Instant>) -> Option<usize> {
+        match deadline {
+            Some(deadline) => self.receiver.recv_deadline(deadline).ok(),
+            None => {
+                let looked_at = deadlock::is_worker() && self.receiver.is_empty();
+                let futures = self.futures.iter().flatten();
+                let any = || futures.map(Future::awaited).collect();
+                let _waiting = looked_at.then(|| deadlock::wait_for(any()));
+                self.receiver.recv().ok()
+            }
+        }
+    }
+}
+
+impl<T> Drop for Completions<T> {
+    fn drop(&mut self) {
+        drop(self.take_all());
+    }
+}

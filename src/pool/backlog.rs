@@ -1,0 +1,382 @@
+//! What was accepted and not begun, in order.
+
+use std::collections::VecDeque;
+
+use crate::error::Error;
+use crate::future::Verdict;
+use crate::future::id::FutureId;
+use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock};
+
+/// What waits in a backlog: a task, or a chunk of them with ascending names.
+pub(crate) trait Work: Send + 'static {
+    /// The first name.
+    fn id(&self) -> FutureId;
+    /// The last name.
+    fn last(&self) -> FutureId;
+    /// How many tasks it is.
+    fn len(&self) -> usize;
+    /// Whether the task of this name is one of them.
+    fn contains(&self, id: FutureId) -> bool;
+    /// Takes out the task of this name.
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
+    /// Settles all of it with this error.
+    fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict));
+}
+
+/// A task that was taken out of a backlog. It holds user values: to be dropped off locks.
+pub(crate) trait Removed: Send {
+    /// Settles it with this error, unless it has settled.
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
+}
+
+/// All of a piece of work.
+struct Whole<W>(W);
+
+impl<W: Work> Removed for Whole<W> {
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        self.0.fail(error, settled);
+    }
+}
+
+/// A queue, first in first out by name, out of which tasks can be withdrawn. What returns to it
+/// (its worker was lost before it began) is older than what came later, and goes to the front.
+///
+/// It is made of two halves, so that those who add and those who take do not wait for each other.
+pub(crate) struct Backlog<W> {
+    /// The older half, which is taken from; locked before the other.
+    front: Mutex<Half<W>>,
+    /// The newer half, which is added to; it becomes the front once that is empty.
+    back: Mutex<Half<W>>,
+    /// How often something was added.
+    pushes: AtomicU32,
+}
+
+/// A half of a backlog.
+struct Half<W> {
+    /// What waits, names ascending; withdrawn ones leave their places, though never at the front.
+    waiting: VecDeque<Place<W>>,
+    /// The name of the one at the back.
+    last: Option<FutureId>,
+    /// How many of those there are.
+    pieces: usize,
+    /// How many tasks that is.
+    tasks: usize,
+}
+
+/// A place in a queue.
+enum Place<W> {
+    /// It waits.
+    Waits(W),
+    /// What waited here was withdrawn; its first name.
+    Left(FutureId),
+}
+
+impl<W: Work> Place<W> {
+    /// The first name.
+    fn id(&self) -> FutureId {
+        match self {
+            Self::Waits(work) => work.id(),
+            Self::Left(id) => *id,
+        }
+    }
+
+    /// What waits.
+    fn work(&self) -> Option<&W> {
+        match self {
+            Self::Waits(work) => Some(work),
+            Self::Left(_) => None,
+        }
+    }
+
+    /// Takes out what waits.
+    fn take(&mut self) -> Option<W> {
+        let left = Self::Left(self.id());
+        std::mem::replace(self, left).into_work()
+    }
+
+    #[inline]
+    fn into_work(self) -> Option<W> {
+        match self {
+            Self::Waits(work) => Some(work),
+            Self::Left(_) => None,
+        }
+    }
+}
+
+impl<W: Work> Backlog<W> {
+    pub(crate) fn new() -> Self {
+        Self {
+            front: Mutex::new(Half::new()),
+            back: Mutex::new(Half::new()),
+            pushes: AtomicU32::new(0),
+        }
+    }
+
+    /// Adds new work.
+    #[inline(always)]
+    pub(crate) fn push(&self, work: W) {
+        let mut back = lock(&self.back);
+        back.push(work);
+        // ORDERING: Relaxed; a hint for who looks, who then takes the lock.
+        let pushes = self.pushes.load(Ordering::Relaxed);
+        // ORDERING: Relaxed; as above, and the lock keeps others from counting.
+        self.pushes.store(pushes.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How often something was added so far, as a hint.
+    pub(crate) fn pushes(&self) -> u32 {
+        // ORDERING: Relaxed; as in `push`.
+        self.pushes.load(Ordering::Relaxed)
+    }
+
+    /// Takes back what was taken.
+    pub(crate) fn put_back(&self, work: W) {
+        lock(&self.front).push(work);
+    }
+
+    /// The oldest.
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<W> {
+        let mut front = lock(&self.front);
+        if front.waiting.is_empty() {
+            std::mem::swap(&mut *front, &mut *lock(&self.back));
+        }
+        front.pop()
+    }
+
+    /// Takes out one task; the caller drops what is left of it, off locks.
+    pub(crate) fn withdraw(&self, id: FutureId) -> Option<Box<dyn Removed>> {
+        let (mut front, mut back) = self.lock();
+        front.withdraw(id).or_else(|| back.withdraw(id))
+    }
+
+    /// Takes out what was added last under this first name, if nobody has.
+    pub(crate) fn recall(&self, id: FutureId) -> Option<W> {
+        let (mut front, mut back) = self.lock();
+        back.recall(id).or_else(|| front.recall(id))
+    }
+
+    /// Takes out the pieces whose first names are among these, first and last.
+    pub(crate) fn take_between(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
+        let (mut front, mut back) = self.lock();
+        let mut taken = front.take_between(first, last);
+        taken.append(&mut back.take_between(first, last));
+        taken
+    }
+
+    /// Whether the task waits.
+    pub(crate) fn holds(&self, id: FutureId) -> bool {
+        let (front, back) = self.lock();
+        front.holds(id) || back.holds(id)
+    }
+
+    /// How many tasks wait.
+    pub(crate) fn tasks(&self) -> usize {
+        let (front, back) = self.lock();
+        front.tasks + back.tasks
+    }
+
+    /// How many workers could begin something.
+    pub(crate) fn len(&self) -> usize {
+        let (front, back) = self.lock();
+        front.pieces + back.pieces
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Everything.
+    pub(crate) fn take_all(&self) -> Vec<Box<dyn Removed>> {
+        let (mut front, mut back) = self.lock();
+        let mut all = front.take_all();
+        all.append(&mut back.take_all());
+        all
+    }
+
+    fn lock(&self) -> (MutexGuard<'_, Half<W>>, MutexGuard<'_, Half<W>>) {
+        let front = lock(&self.front);
+        (front, lock(&self.back))
+    }
+}
+
+impl<W: Work> Half<W> {
+    const fn new() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            last: None,
+            pieces: 0,
+            tasks: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, work: W) {
+        self.tasks += work.len();
+        self.pieces += 1;
+        let id = work.id();
+        if self.waiting.is_empty() || self.last < Some(id) {
+            self.last = Some(id);
+            self.waiting.push_back(Place::Waits(work));
+        } else {
+            let at = self.waiting.partition_point(|place| place.id() < id);
+            self.waiting.insert(at, Place::Waits(work));
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<W> {
+        let Some(work) = self.waiting.pop_front()?.into_work() else {
+            unreachable!("what is withdrawn is not left at the front")
+        };
+        self.forget(work.len());
+        Some(work)
+    }
+
+    fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+        let at = self.at(id)?;
+        let place = &mut self.waiting[at];
+        if let Place::Waits(work) = place {
+            if work.len() > 1 {
+                let item = work.remove(id)?;
+                self.tasks -= 1;
+                return Some(item);
+            }
+        }
+        if place.id() != id {
+            return None;
+        }
+        let work = place.take()?;
+        self.forget(1);
+        Some(Box::new(Whole(work)))
+    }
+
+    fn recall(&mut self, id: FutureId) -> Option<W> {
+        let at = self.at(id)?;
+        let place = &mut self.waiting[at];
+        if place.id() != id {
+            return None;
+        }
+        let work = place.take()?;
+        self.forget(work.len());
+        Some(work)
+    }
+
+    fn take_between(&mut self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
+        let from = self.waiting.partition_point(|place| place.id() < first);
+        let to = self.waiting.partition_point(|place| place.id() <= last);
+        let mut taken: Vec<Box<dyn Removed>> = Vec::new();
+        for at in from..to {
+            if let Some(work) = self.waiting[at].take() {
+                self.tasks -= work.len();
+                self.pieces -= 1;
+                taken.push(Box::new(Whole(work)));
+            }
+        }
+        self.trim();
+        taken
+    }
+
+    /// So many tasks, one piece of work, are gone.
+    fn forget(&mut self, tasks: usize) {
+        self.tasks -= tasks;
+        self.pieces -= 1;
+        self.trim();
+    }
+
+    /// Leaves nothing at the front that was withdrawn.
+    fn trim(&mut self) {
+        while let Some(Place::Left(_)) = self.waiting.front() {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Where the task would be, if it waits.
+    fn at(&self, id: FutureId) -> Option<usize> {
+        let behind = self.waiting.partition_point(|place| place.id() <= id);
+        behind.checked_sub(1)
+    }
+
+    fn holds(&self, id: FutureId) -> bool {
+        let chunk = self.at(id).and_then(|at| self.waiting[at].work());
+        chunk.is_some_and(|work| work.contains(id))
+    }
+
+    fn take_all(&mut self) -> Vec<Box<dyn Removed>> {
+        (self.tasks, self.pieces) = (0, 0);
+        let all = std::mem::take(&mut self.waiting).into_iter();
+        all.filter_map(|place| Some(Box::new(Whole(place.into_work()?)) as _))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Names(Vec<u64>);
+
+    impl Work for Names {
+        fn id(&self) -> FutureId {
+            FutureId::from_number(self.0[0])
+        }
+        fn last(&self) -> FutureId {
+            FutureId::from_number(self.0[self.0.len() - 1])
+        }
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+        fn contains(&self, id: FutureId) -> bool {
+            self.0.iter().any(|n| FutureId::from_number(*n) == id)
+        }
+        fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+            let at = self
+                .0
+                .iter()
+                .position(|n| FutureId::from_number(*n) == id)?;
+            Some(Box::new(Whole(Self(vec![self.0.remove(at)]))))
+        }
+        fn fail(self, _: &Error, _: &mut dyn FnMut(Verdict)) {}
+    }
+
+    fn backlog(chunks: &[&[u64]]) -> Backlog<Names> {
+        let backlog = Backlog::new();
+        for chunk in chunks {
+            backlog.push(Names(chunk.to_vec()));
+        }
+        backlog
+    }
+
+    fn rest(backlog: Backlog<Names>) -> Vec<Vec<u64>> {
+        std::iter::from_fn(|| backlog.pop()).map(|n| n.0).collect()
+    }
+
+    #[test]
+    fn old_ones_that_return_go_to_the_front() {
+        let backlog = backlog(&[&[1], &[2], &[3]]);
+        let first = backlog.pop().unwrap();
+        backlog.put_back(first);
+        assert_eq!(rest(backlog), [[1], [2], [3]]);
+    }
+
+    #[test]
+    fn single_tasks_and_items_of_chunks_can_be_withdrawn() {
+        let backlog = backlog(&[&[1], &[2, 3, 4], &[5]]);
+        for id in [1, 2, 4] {
+            assert!(
+                backlog.withdraw(FutureId::from_number(id)).is_some(),
+                "{id}"
+            );
+            assert!(
+                backlog.withdraw(FutureId::from_number(id)).is_none(),
+                "{id}"
+            );
+        }
+        assert_eq!(backlog.tasks(), 2);
+        assert!(backlog.holds(FutureId::from_number(3)));
+        assert!(!backlog.holds(FutureId::from_number(4)));
+        assert!(backlog.withdraw(FutureId::from_number(3)).is_some());
+        assert!(backlog.withdraw(FutureId::from_number(9)).is_none());
+        assert_eq!(rest(backlog), [[5]]);
+    }
+}

@@ -1,0 +1,398 @@
+//! Kills, deaths, ends and shutdowns that meet, in every order in which threads may be interrupted
+//! a few times each: only with `--cfg loom`.
+
+use std::sync::{Arc, Mutex as Plain};
+
+use loom::sync::atomic::Ordering;
+use loom::thread;
+
+use super::*;
+use crate::pool::backlog::Removed;
+use crate::sync::{LIVING, ROOM};
+
+// ---- tasks -------------------------------------------------------------------------------------
+
+/// What came of each task, in the order in which it did.
+#[derive(Default)]
+struct Fates {
+    /// Never locked across a step of the model.
+    so_far: Plain<Vec<(u64, Fate)>>,
+    /// What the callback of a task that has failed does.
+    callback: Plain<Option<Callback>>,
+}
+
+type Callback = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Ran,
+    Killed,
+    Failed,
+}
+
+impl Fates {
+    fn note(&self, task: u64, fate: Fate) {
+        self.so_far.lock().unwrap().push((task, fate));
+    }
+
+    /// Sorted by task.
+    fn so_far(&self) -> Vec<(u64, Fate)> {
+        let mut fates = self.so_far.lock().unwrap().clone();
+        fates.sort_by_key(|(task, _)| *task);
+        fates
+    }
+}
+
+/// A task that is nothing but its number.
+struct Job(u64, Arc<Fates>);
+
+impl Work for Job {
+    fn id(&self) -> FutureId {
+        FutureId::from_number(self.0)
+    }
+    fn last(&self) -> FutureId {
+        self.id()
+    }
+    fn len(&self) -> usize {
+        1
+    }
+    fn contains(&self, id: FutureId) -> bool {
+        self.id() == id
+    }
+    fn remove(&mut self, _: FutureId) -> Option<Box<dyn Removed>> {
+        None
+    }
+    fn fail(self, _: &Error, settled: &mut dyn FnMut(Verdict)) {
+        self.1.note(self.0, Fate::Failed);
+        let callback = self.1.callback.lock().unwrap().clone();
+        if let Some(callback) = callback {
+            callback();
+        }
+        settled(Verdict::Failed);
+    }
+}
+
+// ---- worker threads ----------------------------------------------------------------------------
+
+/// A crew, and what its tasks have come to.
+#[derive(Clone)]
+struct Scene {
+    crew: Arc<Crew<Job>>,
+    fates: Arc<Fates>,
+}
+
+impl Scene {
+    fn new(
+        max_workers: usize,
+        career: impl Fn(&Post<Job>, &Fates) + Send + Sync + 'static,
+    ) -> Self {
+        let limits = Limits {
+            max_workers,
+            max_pending: None,
+            idle_timeout: None,
+        };
+        let fates = Arc::new(Fates::default());
+        let its_fates = Arc::clone(&fates);
+        let career = Box::new(move |post: &Post<Job>| career(post, &its_fates));
+        let threads = Threads {
+            name_prefix: "worker".into(),
+            stack_size: None,
+        };
+        let crew = Crew::new(limits, threads, None, None, career);
+        Self { crew, fates }
+    }
+
+    /// Whether the task was accepted.
+    fn submit(&self, task: u64) -> bool {
+        match self.crew.admit(Patience::Wait) {
+            Admit::Admitted => {}
+            Admit::Full => panic!("there is no limit"),
+            Admit::Refused(_) => return false,
+        }
+        let job = Job(task, Arc::clone(&self.fates));
+        matches!(self.crew.submit(job), Submit::Accepted)
+    }
+
+    /// Shuts down; what every task had come to then.
+    fn shut_down(&self) -> Vec<(u64, Fate)> {
+        assert!(self.crew.shutdown(Shutdown::wait(), None));
+        assert_eq!(LIVING.load(Ordering::SeqCst), 0, "threads are joined");
+        assert_eq!(self.crew.stats().workers, 0);
+        self.fates.so_far()
+    }
+}
+
+/// Runs what was taken, as a thread does.
+fn run(post: &Post<Job>, job: &Job, fates: &Fates) {
+    post.begin(job.id());
+    assert_eq!(post.conclude(), Conclude::Counts);
+    fates.note(job.0, Fate::Ran);
+    post.end(Verdict::Completed);
+}
+
+/// Explores all orders with at most so many interruptions of a thread that could have gone on.
+fn explore(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut explorer = loom::model::Builder::new();
+    explorer.preemption_bound = Some(interruptions);
+    explorer.check(model);
+}
+
+// ---- kills -------------------------------------------------------------------------------------
+
+/// What stands for a worker process.
+#[derive(Default)]
+struct Process {
+    /// The last task that it was given.
+    given: Option<u64>,
+    /// Whether it was killed.
+    dead: bool,
+}
+
+/// Who sits behind the one worker.
+type Desk = Arc<Mutex<Arc<Mutex<Process>>>>;
+
+/// Gives one process after the other its tasks, as an attendant does.
+fn attend(desk: &Desk) -> impl Fn(&Post<Job>, &Fates) + Send + Sync + 'static {
+    let desk = Arc::clone(desk);
+    move |post, fates| {
+        loop {
+            post.ready(1);
+            let process = Arc::clone(&lock(&desk));
+            if serve(post, fates, &process) == Next::Leave {
+                return;
+            }
+            *lock(&desk) = Arc::default();
+        }
+    }
+}
+
+fn serve(post: &Post<Job>, fates: &Fates, process: &Mutex<Process>) -> Next {
+    while !lock(process).dead {
+        let Some(job) = post.take() else {
+            break;
+        };
+        post.begin(job.id());
+        lock(process).given = Some(job.0);
+        if post.conclude() == Conclude::Killed {
+            lock(process).dead = true; // if it is not yet
+            fates.note(job.0, Fate::Killed);
+            post.end_of_lost(Verdict::Cancelled);
+            return post.lost(Tenure::Productive);
+        }
+        fates.note(job.0, Fate::Ran);
+        post.end(Verdict::Completed);
+    }
+    if lock(process).dead {
+        post.lost(Tenure::Productive)
+    } else {
+        Next::Leave
+    }
+}
+
+#[test]
+fn a_kill_meets_the_end_of_its_task_and_the_beginning_of_the_next() {
+    explore(3, || {
+        let desk = Desk::default();
+        let scene = Scene::new(1, attend(&desk));
+        assert!(scene.submit(1) && scene.submit(2));
+        let killed = scene
+            .crew
+            .mark_killed(FutureId::from_number(1), |_| Arc::clone(&lock(&desk)));
+        if let Some(process) = &killed {
+            let mut process = lock(process);
+            assert_eq!(process.given.unwrap_or(1), 1, "the next task is not hit");
+            process.dead = true;
+        }
+        let first = if killed.is_some() {
+            Fate::Killed
+        } else {
+            Fate::Ran
+        };
+        assert_eq!(scene.shut_down(), [(1, first), (2, Fate::Ran)]);
+    });
+}
+
+#[test]
+fn two_kills_meet_and_hit_one_task() {
+    explore(2, || {
+        let desk = Desk::default();
+        let scene = Scene::new(1, attend(&desk));
+        assert!(scene.submit(1) && scene.submit(2));
+        let kill = |scene: &Scene| scene.crew.mark_killed(FutureId::from_number(1), |_| ());
+        let its = scene.clone();
+        let other = thread::spawn(move || kill(&its).is_some());
+        let killed = kill(&scene).is_some() | other.join().unwrap();
+        let first = if killed { Fate::Killed } else { Fate::Ran };
+        assert_eq!(scene.shut_down(), [(1, first), (2, Fate::Ran)]);
+    });
+}
+
+#[test]
+fn a_process_dies_as_its_worker_falls_idle_and_is_not_kept() {
+    explore(3, || {
+        let desk = Desk::default();
+        let scene = Scene::new(1, attend(&desk));
+        assert!(scene.submit(1));
+        let process = Arc::clone(&lock(&desk));
+        lock(&process).dead = true;
+        scene.crew.bereave(0);
+        let is_kept = || Arc::ptr_eq(&lock(&desk), &process);
+        let mut state = scene.crew.lock();
+        while state.roster.len() > 0 && is_kept() {
+            state = sleep(&scene.crew.change, state);
+        }
+        drop(state);
+        assert_eq!(scene.shut_down(), [(1, Fate::Ran)]);
+    });
+}
+
+#[test]
+fn a_process_dies_as_a_task_comes_and_it_runs() {
+    explore(3, || {
+        let desk = Desk::default();
+        let scene = Scene::new(1, attend(&desk));
+        assert!(scene.submit(1));
+        let (its, process) = (scene.clone(), Arc::clone(&lock(&desk)));
+        let reaper = thread::spawn(move || {
+            lock(&process).dead = true;
+            its.crew.bereave(0);
+        });
+        assert!(scene.submit(2));
+        reaper.join().unwrap();
+        assert_eq!(scene.shut_down(), [(1, Fate::Ran), (2, Fate::Ran)]);
+    });
+}
+
+// ---- wake-ups ----------------------------------------------------------------------------------
+
+/// Runs so many tasks on so many workers, without anything else that might wake one up.
+fn all_tasks_run(max_workers: usize, tasks: u64) {
+    let ran = Arc::new((Mutex::new(0), Condvar::new()));
+    let its_ran = Arc::clone(&ran);
+    let scene = Scene::new(max_workers, move |post, fates| {
+        post.ready(1);
+        while let Some(job) = post.take() {
+            run(post, &job, fates);
+            *lock(&its_ran.0) += 1;
+            its_ran.1.notify_all();
+        }
+    });
+    for task in 1..=tasks {
+        assert!(scene.submit(task));
+    }
+    let mut count = lock(&ran.0);
+    while *count < tasks {
+        count = sleep(&ran.1, count);
+    }
+    drop(count);
+    assert_eq!(scene.shut_down().len(), usize::try_from(tasks).unwrap());
+}
+
+#[test]
+fn a_task_comes_as_its_worker_lies_down_and_runs() {
+    explore(3, || all_tasks_run(1, 2));
+}
+
+#[test]
+fn a_task_comes_as_two_workers_lie_down_and_runs() {
+    explore(2, || all_tasks_run(2, 2));
+}
+
+// ---- shutdowns ---------------------------------------------------------------------------------
+
+#[test]
+fn shutdown_meets_submit_and_workers_that_leave() {
+    explore(3, || {
+        // Each leaves after one task: the next task starts the next worker.
+        let scene = Scene::new(1, |post, fates| {
+            post.ready(1);
+            if let Some(job) = post.take() {
+                run(post, &job, fates);
+            }
+        });
+        assert!(scene.submit(1));
+        let its = scene.clone();
+        let submitter = thread::spawn(move || its.submit(2));
+        let fates = scene.shut_down();
+        let both = [(1, Fate::Ran), (2, Fate::Ran)];
+        let accepted = submitter.join().unwrap();
+        assert_eq!(fates, both[..1 + usize::from(accepted)]);
+    });
+}
+
+#[test]
+fn shutdown_that_cancels_meets_the_beginning_of_a_task() {
+    explore(3, || {
+        let scene = Scene::new(1, |post, fates| {
+            post.ready(1);
+            while let Some(job) = post.take() {
+                run(post, &job, fates);
+            }
+        });
+        assert!(scene.submit(1) && scene.submit(2));
+        let how = Shutdown::wait().cancel_futures();
+        assert!(scene.crew.shutdown(how, None));
+        let fates: Vec<_> = scene.shut_down().iter().map(|(_, fate)| *fate).collect();
+        let (ran, failed) = (Fate::Ran, Fate::Failed);
+        assert!([[ran, ran], [ran, failed], [failed, failed]].contains(&[fates[0], fates[1]]));
+    });
+}
+
+#[test]
+fn two_shutdowns_meet_and_both_see_everybody_gone() {
+    explore(3, || {
+        let scene = Scene::new(1, |post, fates| {
+            post.ready(1);
+            while let Some(job) = post.take() {
+                run(post, &job, fates);
+            }
+        });
+        assert!(scene.submit(1));
+        let its = scene.clone();
+        let other = thread::spawn(move || its.shut_down());
+        assert_eq!(scene.shut_down(), [(1, Fate::Ran)]);
+        assert_eq!(other.join().unwrap(), [(1, Fate::Ran)]);
+    });
+}
+
+#[test]
+fn workers_that_shut_down_do_not_wait_for_each_other() {
+    explore(2, || {
+        let scene = Scene::new(2, |post, fates| {
+            post.ready(1);
+            while let Some(job) = post.take() {
+                assert!(post.crew().shutdown(Shutdown::wait(), None));
+                run(post, &job, fates);
+            }
+        });
+        assert!(scene.submit(1));
+        let accepted = scene.submit(2);
+        let both = [(1, Fate::Ran), (2, Fate::Ran)];
+        assert_eq!(scene.shut_down(), both[..1 + usize::from(accepted)]);
+    });
+}
+
+#[test]
+fn a_worker_that_leaves_without_a_successor_may_shut_down_in_a_callback() {
+    explore(3, || {
+        // Each leaves after one task, and while it lives there is no room for the next.
+        let scene = Scene::new(1, |post, fates| {
+            post.ready(1);
+            if let Some(job) = post.take() {
+                run(post, &job, fates);
+            }
+        });
+        ROOM.store(1, Ordering::SeqCst);
+        let crew = Arc::downgrade(&scene.crew);
+        let shut_down: Callback = Arc::new(move || {
+            let crew = crew.upgrade().unwrap();
+            assert!(crew.shutdown(Shutdown::wait(), None));
+        });
+        *scene.fates.callback.lock().unwrap() = Some(shut_down);
+        assert!(scene.submit(1));
+        let accepted = scene.submit(2);
+        let fates = scene.shut_down();
+        assert_eq!(fates[0], (1, Fate::Ran));
+        assert_eq!(fates.len(), 1 + usize::from(accepted));
+    });
+}

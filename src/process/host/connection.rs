@@ -1,0 +1,481 @@
+//! The parent's end of one worker: tasks out, outcomes in, and the process behind them.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::Pauses;
+use crate::error::ProcessEnd;
+use crate::process::host::child::{Signal, Subprocess, Watcher};
+use crate::process::host::stdio::Captured;
+use crate::process::shm::queue::Place;
+use crate::remote::encoded::Bytes;
+use crate::remote::lease::Location;
+use crate::shared::attachments::Manifest;
+use crate::shared::registry;
+use crate::sys;
+use crate::task::request::Request;
+use crate::transport::framed::{Channel, Heard};
+use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Kind};
+
+/// The parent's end of one worker. Dropping it ends the worker.
+pub(crate) struct Link {
+    /// Frames to and from the worker.
+    channel: Channel,
+    /// The worker.
+    process: Arc<Subprocess>,
+    /// Waits for it; `None` once it has ended and this was joined.
+    watcher: Option<Watcher>,
+    /// How many tasks were sent: names them on the wire.
+    sent: u64,
+    /// How many outcomes were received.
+    received: u64,
+    /// The first task that was never delivered whole, since the worker was gone.
+    undelivered: Option<u64>,
+    /// Whether the worker has left a task unread for as long as it may run.
+    unread: bool,
+    /// What the last outcome's body was, if nobody has taken it; kept warm.
+    body: Vec<u8>,
+    /// The shared memory that came with the last outcome.
+    brought: Manifest,
+    /// What a result may have, in bytes.
+    payload_limit: u64,
+    /// What the worker prints, where that is captured.
+    output: Option<Captured>,
+}
+
+/// What became of a task, as the worker tells it.
+pub(crate) enum Reply<'a> {
+    /// Its encoded result, which has the shared memory that came with it.
+    Value(Bytes),
+    /// Where that is, as the worker says.
+    Stored(&'a [u8]),
+    /// Why there is none.
+    Fault(Fault),
+}
+
+/// What a worker says that takes tasks by itself.
+pub(crate) enum Notice {
+    /// It has claimed a ticket.
+    Claim(Place),
+    /// What came of the task there: its encoded result, or why there is none.
+    Outcome(Place, Result<Bytes, Fault>),
+    /// What it finds in shared memory makes no sense.
+    Alarm,
+}
+
+/// Why a worker is not talked to any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It, or its end of the link, is gone.
+    Gone,
+    /// It is gone, and never read the one task that was sent.
+    Unread,
+    /// The task ran into its limit.
+    Late,
+    /// The task was killed.
+    Killed,
+    /// All workers are being ended.
+    Stopped,
+    /// It did something that it should not.
+    Offence(&'static str),
+}
+
+/// How long a worker that was told to leave may take.
+pub(crate) const LEAVING: Duration = Duration::from_secs(10);
+
+/// So many bytes a socket takes without waiting for its reader.
+pub(crate) const ROOM: usize = 32 << 10;
+
+/// A result's memory above this is not kept for the next.
+const KEPT: usize = 1 << 20;
+
+impl Link {
+    /// Refuses results of more than `payload_limit` bytes. Without a watcher, the process has
+    /// ended.
+    pub(crate) fn new(
+        channel: Channel,
+        process: Arc<Subprocess>,
+        watcher: impl Into<Option<Watcher>>,
+        payload_limit: u64,
+    ) -> Self {
+        Self {
+            channel,
+            process,
+            watcher: watcher.into(),
+            sent: 0,
+            received: 0,
+            undelivered: None,
+            unread: false,
+            body: Vec::new(),
+            brought: Manifest::default(),
+            payload_limit,
+            output: None,
+        }
+    }
+
+    /// Keeps what the worker prints.
+    pub(crate) fn keep_output(&mut self, output: Option<Captured>) {
+        self.output = output;
+    }
+
+    /// What the worker prints, where that is captured.
+    pub(crate) fn output(&self) -> Option<&Captured> {
+        self.output.as_ref()
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub(crate) fn channel_mut(&mut self) -> &mut Channel {
+        &mut self.channel
+    }
+
+    pub(crate) fn process(&self) -> &Arc<Subprocess> {
+        &self.process
+    }
+
+    /// As `send`, to a worker that may take nothing for so long, and no longer: then `receive` says
+    /// that it is late.
+    pub(crate) fn send_within(&mut self, limit: Option<Duration>, requests: &[&Request]) {
+        let bytes: usize = requests.iter().map(|request| length(request)).sum();
+        let limit = limit.filter(|_| bytes > ROOM);
+        if let Some(limit) = limit {
+            // Zero would mean no limit.
+            let limit = limit.max(Duration::from_micros(1));
+            let _ = self.channel.stream().set_write_timeout(Some(limit));
+        }
+        self.send(requests);
+        if limit.is_some() {
+            let _ = self.channel.stream().set_write_timeout(None);
+        }
+    }
+
+    /// Sends tasks, in this order. If the worker is gone, `receive` says so, once it has given what
+    /// the worker left finished.
+    pub(crate) fn send(&mut self, requests: &[&Request]) {
+        let heads: Vec<_> = requests
+            .iter()
+            .zip(self.sent..)
+            .map(|(request, number)| head(request, number))
+            .collect();
+        let locations: Vec<_> = requests.iter().map(|request| location(request)).collect();
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * requests.len());
+        for ((head, request), location) in heads.iter().zip(requests).zip(&locations) {
+            parts.push(head);
+            match location {
+                Some(location) => parts.push(location),
+                None => parts.push(&request.argument),
+            }
+        }
+        let mut count = 0;
+        let first = self.sent;
+        self.sent += requests.len() as u64;
+        if let Err(error) = self.channel.send_counting(&parts, &[], &mut count) {
+            self.unread = is_late(&error);
+            // Whole frames may have been read; what was cut short was not.
+            let mut whole = 0;
+            for (head, request) in heads.iter().zip(requests) {
+                match count.checked_sub(head.len() + length(request)) {
+                    Some(rest) => count = rest,
+                    None => break,
+                }
+                whole += 1;
+            }
+            let undelivered = first + whole;
+            self.undelivered = Some(self.undelivered.unwrap_or(undelivered));
+        }
+    }
+
+    /// The worker is gone, and whether it can have begun the oldest task without an outcome.
+    fn gone(&self) -> Broken {
+        match self.undelivered {
+            Some(undelivered) if undelivered <= self.received => Broken::Unread,
+            _ => Broken::Gone,
+        }
+    }
+
+    /// The worker is gone, and left unread what was sent last: a single task it never began; of
+    /// several, it may have begun the first.
+    fn gone_unread(&self) -> Broken {
+        if self.sent == self.received + 1 {
+            Broken::Unread
+        } else {
+            self.gone()
+        }
+    }
+
+    /// Blocks for the outcome of the oldest task sent, at most until the deadline, which is put off by as long as
+    /// the worker stops the task's clock.
+    pub(crate) fn receive(&mut self, deadline: Option<Instant>) -> Result<Reply<'_>, Broken> {
+        if self.unread {
+            return Err(Broken::Late);
+        }
+        let header = self.receive_outcome_s(deadline)?;
+        let limit = match header.kind {
+            Kind::Value => self.payload_limit,
+            Kind::StoredValue => Location::SIZE as u64,
+            Kind::Fault => wire::MAX_CONTROL,
+            _ => return Err(Broken::Offence("it sent what only comes before tasks")),
+        };
+        if header.length > limit {
+            return Err(Broken::Offence("it announced more bytes than it may send"));
+        }
+        if self.body.capacity() > KEPT {
+            self.body = Vec::new();
+        }
+        if let Err(error) = self.channel.receive_body(header.length, &mut self.body) {
+            return Err(self.broken(&error));
+        }
+        self.received += 1;
+        match header.kind {
+            Kind::Value => {
+                let value = Bytes::take(&mut self.body);
+                Ok(Reply::Value(value.naming(self.take_brought())))
+            }
+            Kind::StoredValue => Ok(Reply::Stored(&self.body)),
+            _ => match Fault::from_body(&self.body) {
+                Some(fault) => Ok(Reply::Fault(fault)),
+                None => Err(Broken::Offence("its report on a task is garbled")),
+            },
+        }
+    }
+
+    /// The header of the outcome of the oldest task sent.
+    fn receive_outcome_s(&mut self, deadline: Option<Instant>) -> Result<Header, Broken> {
+        let mut pauses = Pauses::default();
+        loop {
+            let end = deadline.and_then(|deadline| deadline.checked_add(pauses.delay()));
+            self.channel.give_up_at(end);
+            let header = self.receive_header()?;
+            if header.task != self.received {
+                return Err(Broken::Offence("it answered a task that it was not given"));
+            }
+            match (header.kind, header.length) {
+                (Kind::Stop, 0) => pauses.begin(Instant::now()),
+                (Kind::GoOn, 0) => pauses.end(Instant::now()),
+                _ => return Ok(header),
+            }
+        }
+    }
+
+    /// Blocks for what a worker says that takes tasks by itself.
+    pub(crate) fn hear(&mut self) -> Result<Notice, Broken> {
+        self.channel.give_up_at(None);
+        let header = self.receive_header()?;
+        let place = Place::from_number(header.task);
+        let limit = match header.kind {
+            Kind::Claim | Kind::Alarm => 0,
+            Kind::LargeValue => self.payload_limit,
+            Kind::LargeFault => wire::MAX_CONTROL,
+            _ => return Err(Broken::Offence("it sent what only comes when it is asked")),
+        };
+        if header.length > limit {
+            return Err(Broken::Offence("it announced more bytes than it may send"));
+        }
+        let mut body = Vec::new();
+        if let Err(error) = self.channel.receive_body(header.length, &mut body) {
+            return Err(self.broken(&error));
+        }
+        match header.kind {
+            Kind::Claim => Ok(Notice::Claim(place)),
+            Kind::Alarm => Ok(Notice::Alarm),
+            Kind::LargeValue => {
+                let value = Bytes::from(body).naming(self.take_brought());
+                Ok(Notice::Outcome(place, Ok(value)))
+            }
+            _ => match Fault::from_body(&body) {
+                Some(fault) => Ok(Notice::Outcome(place, Err(fault))),
+                None => Err(Broken::Offence("its report on a task is garbled")),
+            },
+        }
+    }
+
+    /// The next header that is not of shared memory, which is taken in.
+    fn receive_header(&mut self) -> Result<Header, Broken> {
+        self.brought = Manifest::default();
+        loop {
+            if let Err(error) = self.read_output() {
+                return Err(self.broken(&error));
+            }
+            let header = match self.channel.receive_header() {
+                Ok(Heard::Some(header)) => header,
+                Ok(Heard::Closed) => return Err(self.gone()),
+                Err(error) => return Err(self.broken(&error)),
+            };
+            if header.kind != Kind::Memory {
+                return Ok(header);
+            }
+            self.take_in(header)?;
+        }
+    }
+
+    /// Reads what the worker prints until it says something, where else it would wait for room to print.
+    fn read_output(&self) -> io::Result<()> {
+        let Some(pipe) = self.output().and_then(Captured::pipe) else {
+            return Ok(());
+        };
+        while !self.channel.has_buffered() {
+            let polled = [Some(self.channel.stream().as_fd()), pipe.readable()];
+            match sys::poll_readable(polled, self.channel.deadline())? {
+                [true, _] => break,
+                [false, true] => drop(pipe.read()),
+                [false, false] => return Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in shared memory. What is not what it should be, or cannot be had here, is left out: who
+    /// decodes its name is told that it is not there.
+    fn take_in(&mut self, header: Header) -> Result<(), Broken> {
+        /// Bytes of the longest body.
+        const MOST: u64 = (sys::MAX_PASSED * size_of::<u64>()) as u64;
+
+        if header.length > MOST || !self.brought.is_empty() {
+            return Err(Broken::Offence("it sent more shared memory than it may"));
+        }
+        let passed = self.channel.take_passed();
+        let mut ids = Vec::new();
+        if let Err(error) = self.channel.receive_body(header.length, &mut ids) {
+            return Err(self.broken(&error));
+        }
+        let ids = ids.chunks_exact(size_of::<u64>());
+        for (id, memory) in ids.flat_map(<[u8; 8]>::try_from).zip(passed) {
+            if let Some(resident) = registry::take_in(memory, u64::from_le_bytes(id)) {
+                self.brought.add(&resident);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up the shared memory that came with the last outcome: somebody else keeps it.
+    pub(crate) fn take_brought(&mut self) -> Manifest {
+        std::mem::take(&mut self.brought)
+    }
+
+    /// Sends the worker back to taking tasks by itself. If it is gone, `hear` says so.
+    pub(crate) fn resume(&self) {
+        let _ = self.channel.send(&[&wire::frame(Kind::Resume, &[])]);
+    }
+
+    fn broken(&self, error: &io::Error) -> Broken {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Broken::Offence("it sent garbage"),
+            // Linux says so when the other side closed with bytes of ours unread.
+            io::ErrorKind::ConnectionReset => self.gone_unread(),
+            _ if is_late(error) => Broken::Late,
+            _ => self.gone(),
+        }
+    }
+
+    /// How many outcomes were received.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes of memory kept for outcomes.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn kept(&self) -> usize {
+        self.body.capacity()
+    }
+
+    /// Lets the worker leave: it finishes nothing more, and exits by itself.
+    pub(crate) fn let_go(&self) {
+        // Fails only if the worker is gone already.
+        let _ = self.channel.stream().shutdown(Shutdown::Write);
+    }
+
+    /// Lets the worker leave, and waits until it was reaped.
+    pub(crate) fn close(mut self) -> ProcessEnd {
+        self.let_go();
+        // Nobody reads what it prints from now on: it must not wait for that.
+        self.output = None;
+        let end = self.process.wait_or_kill(LEAVING);
+        self.join_watcher();
+        end
+    }
+
+    /// Kills the worker, unless it has ended, and waits until it was reaped.
+    pub(crate) fn end_now(&mut self) -> ProcessEnd {
+        self.process.kill();
+        let end = self.process.wait();
+        self.join_watcher();
+        end
+    }
+
+    /// As `end_now`, of a worker that is not ready. Where the signal is refused, nothing in the worker may see
+    /// that the link was shut: it is waited for no longer than this, and then left to itself.
+    pub(crate) fn end_or_abandon(&mut self, patience: Duration) -> ProcessEnd {
+        let sent = self.process.kill();
+        if sent == Signal::Refused && self.process.wait_at_most(patience).is_none() {
+            // The watcher goes on alone: it reaps the process whenever that ends.
+            self.watcher = None;
+            return ProcessEnd::Unknown;
+        }
+        self.end_now()
+    }
+
+    /// Whether the worker ends by itself within this time.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        self.process.wait_at_most(limit).is_some()
+    }
+
+    fn join_watcher(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.join();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if self.watcher.is_some() {
+            self.end_now();
+        }
+    }
+}
+
+/// Whether the time for a read or a write was over.
+fn is_late(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// Bytes that stand on the link for a task's argument.
+pub(crate) fn length(request: &Request) -> usize {
+    match request.argument.lease() {
+        Some(_) => Location::SIZE,
+        None => request.argument.len(),
+    }
+}
+
+/// Where a task's argument is, if in the depot.
+fn location(request: &Request) -> Option<[u8; Location::SIZE]> {
+    let lease = request.argument.lease()?;
+    Some(lease.location().to_bytes())
+}
+
+/// What stands before a task's argument.
+fn head(request: &Request, number: u64) -> [u8; Header::SIZE + CALL_SIZE] {
+    let header = Header {
+        kind: match request.argument.lease() {
+            Some(_) => Kind::StoredTask,
+            None => Kind::Task,
+        },
+        task: number,
+        length: (CALL_SIZE + length(request)) as u64,
+    };
+    let mut head = [0; Header::SIZE + CALL_SIZE];
+    head[..Header::SIZE].copy_from_slice(&header.to_bytes());
+    head[Header::SIZE..].copy_from_slice(&wire::call_to_bytes(request.call));
+    head
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! Models of the seat and of its hand-over, checked by loom: waiters, a worker, and the tender's thread, on a
+//! board on the heap.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use super::*;
+use crate::future::state::Watcher;
+use crate::process::shm::queue::heap::{Heap, View, immortal};
+use crate::process::shm::queue::{Claim, Finish, Form, Publish};
+use crate::remote::function::Call;
+use crate::sync::lock;
+
+/// A pool with a task in each slot.
+struct Pool {
+    /// Where they lie.
+    board: Board<View>,
+    /// Under test.
+    tender: Tender<Pool>,
+    /// What is known of each.
+    tasks: Mutex<[Task; 2]>,
+}
+
+/// A task, as its future sees it.
+#[derive(Default)]
+struct Task {
+    /// Whether its outcome was brought in.
+    is_over: bool,
+    /// Whether a callback is to hear of it, though no thread waits.
+    is_hooked: bool,
+    /// Those that hear of it.
+    watchers: Vec<(WatchKey, Watcher)>,
+}
+
+/// A wait for the task in that slot.
+struct Awaited<'a>(&'a Pool, usize);
+
+impl Pool {
+    /// With so many tasks published.
+    fn new(heap: &Arc<Heap>, tasks: usize) -> Arc<Self> {
+        let pool = Arc::new_cyclic(|me| Self {
+            board: immortal(heap),
+            tender: Tender::new(me.clone()),
+            tasks: Mutex::new(Default::default()),
+        });
+        let call = Call::from_numbers([1, 2, 3]);
+        for slot in 0..tasks {
+            let published = pool.board.publish(slot, Form::Argument, call, &[1]);
+            assert!(matches!(published, Publish::Published(_)));
+        }
+        pool
+    }
+
+    /// A callback is to hear of a task's end.
+    fn hook(&self, slot: usize) {
+        lock(&self.tasks)[slot].is_hooked = true;
+        self.tender.call();
+    }
+
+    /// A task ends elsewhere than on the board.
+    fn cancel(&self, slot: usize) {
+        let mut tasks = lock(&self.tasks);
+        let watchers = tasks[slot].end();
+        drop(tasks);
+        tell(watchers);
+    }
+
+    /// Waits, as a future does.
+    fn wait(&self, slot: usize) {
+        let wait = Awaited(self, slot);
+        while !wait.is_over() {
+            assert_eq!(self.tender.help(self, &wait, None), Help::Look);
+        }
+    }
+
+    /// No thread uses it any more but the tender.
+    fn end(&self) {
+        self.tender.end();
+        assert!(self.tender.join(None));
+    }
+}
+
+impl Task {
+    /// Its outcome is there; who is to hear of it.
+    fn end(&mut self) -> Vec<(WatchKey, Watcher)> {
+        self.is_over = true;
+        std::mem::take(&mut self.watchers)
+    }
+}
+
+fn tell(watchers: Vec<(WatchKey, Watcher)>) {
+    for (_, watcher) in watchers {
+        watcher();
+    }
+}
+
+impl Store for Pool {
+    type Memory = View;
+
+    fn board(&self) -> &Board<View> {
+        &self.board
+    }
+    fn tender(&self) -> &Tender<Self> {
+        &self.tender
+    }
+    fn collect(&self, _: Bringer) -> usize {
+        if !self.board.has_done() {
+            return 0;
+        }
+        let (mut watchers, mut collected) = (Vec::new(), 0);
+        let mut tasks = lock(&self.tasks);
+        self.board.take_done(|slot| {
+            collected += 1;
+            watchers.extend(tasks[slot].end());
+        });
+        drop(tasks);
+        tell(watchers);
+        collected
+    }
+    fn sweep(&self) -> bool {
+        false
+    }
+    fn need(&self) -> Need {
+        let tasks = lock(&self.tasks);
+        match tasks.iter().any(|task| task.is_hooked && !task.is_over) {
+            true => Need::Now,
+            false => Need::None,
+        }
+    }
+    fn reclaim(&self) -> Option<Instant> {
+        None
+    }
+    fn audit_at(&self) -> Instant {
+        Instant::now()
+    }
+    fn audit_if_due(&self) {}
+}
+
+impl Wait for Awaited<'_> {
+    fn is_over(&self) -> bool {
+        lock(&self.0.tasks)[self.1].is_over
+    }
+    fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
+        let task = &mut lock(&self.0.tasks)[self.1];
+        if !task.is_over {
+            task.watchers.push((key, watcher));
+        }
+        !task.is_over
+    }
+    fn unwatch(&self, key: WatchKey) {
+        let task = &mut lock(&self.0.tasks)[self.1];
+        task.watchers.retain(|(other, _)| *other != key);
+    }
+}
+
+/// A worker that runs so many tasks, which are there already.
+fn worker(heap: &Arc<Heap>, tasks: usize) -> thread::JoinHandle<()> {
+    let board = immortal(heap);
+    thread::spawn(move || {
+        let mut argument = Vec::new();
+        for _ in 0..tasks {
+            let Claim::Task(place, _) = board.claim(0, &mut argument) else {
+                panic!("there is a task")
+            };
+            assert_eq!(board.finish(place, 0, Form::Value, &[2]), Finish::Told);
+        }
+    })
+}
+
+fn model(f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.check(f);
+}
+
+#[test]
+fn a_waiter_in_the_seat_hears_of_its_outcome() {
+    model(|| {
+        let heap = Arc::new(Heap::new(2));
+        let pool = Pool::new(&heap, 1);
+        let worker = worker(&heap, 1);
+        pool.wait(0);
+        worker.join().unwrap();
+        pool.end();
+    });
+}
+
+#[test]
+fn a_waiter_in_the_seat_hears_of_an_end_elsewhere() {
+    model(|| {
+        let heap = Arc::new(Heap::new(2));
+        let pool = Pool::new(&heap, 1);
+        let canceller = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || pool.cancel(0))
+        };
+        pool.wait(0);
+        canceller.join().unwrap();
+        pool.end();
+    });
+}
+
+#[test]
+fn a_waiter_that_found_no_seat_hears_of_its_outcome() {
+    model(|| {
+        let heap = Arc::new(Heap::new(2));
+        let pool = Pool::new(&heap, 2);
+        let other = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || pool.wait(1))
+        };
+        let worker = worker(&heap, 2);
+        pool.wait(0);
+        other.join().unwrap();
+        worker.join().unwrap();
+        pool.end();
+    });
+}
+
+#[test]
+fn a_callback_hears_though_the_waiter_leaves_the_seat() {
+    model(|| {
+        let heap = Arc::new(Heap::new(2));
+        let pool = Pool::new(&heap, 2);
+        let (told, heard) = (Arc::new(Mutex::new(false)), Arc::new(Condvar::new()));
+        let watcher = {
+            let (told, heard) = (Arc::clone(&told), Arc::clone(&heard));
+            Box::new(move || {
+                *lock(&told) = true;
+                heard.notify_one();
+            })
+        };
+        assert!(Awaited(&pool, 1).watch(WatchKey::fresh(), watcher));
+        let waiter = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || pool.wait(0))
+        };
+        pool.hook(1);
+        let worker = worker(&heap, 2);
+        let mut has_heard = lock(&told);
+        while !*has_heard {
+            has_heard = sync::sleep(&heard, has_heard);
+        }
+        drop(has_heard);
+        waiter.join().unwrap();
+        worker.join().unwrap();
+        pool.end();
+    });
+}

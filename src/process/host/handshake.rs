@@ -1,0 +1,643 @@
+//! Starting a worker, up to the point where it is ready for tasks.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, PanicInfo, ProcessEnd};
+use crate::pool::Limits;
+use crate::process::host::child::{Starter, Subprocess};
+use crate::process::host::connection::Link;
+use crate::process::host::stdio::{Captured, Output, Pipe, WorkerStdio};
+use crate::process::reexec;
+use crate::process::shm::arena::Depot;
+use crate::process::shm::checksum::Key;
+use crate::process::shm::queue::layout::{Handle, Plan};
+use crate::process::shm::signals::Flag;
+use crate::remote::codec;
+use crate::remote::function::Call;
+use crate::shared::attachments::Manifest;
+use crate::sys;
+use crate::sys::image;
+use crate::transport::framed::{Channel, Heard};
+use crate::transport::wire::{self, Dialect, Fault, Header, Hello, Kind, Welcome};
+
+/// How the workers of a pool are started.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// Added to the environment.
+    pub(crate) env: BTreeMap<OsString, OsString>,
+    /// Where they start.
+    pub(crate) current_dir: Option<PathBuf>,
+    /// How long until they must have said hello and run the initializer.
+    pub(crate) start_timeout: Duration,
+    /// Bytes that an encoded argument or result may have.
+    pub(crate) payload_limit: u64,
+    /// Bytes of memory that a worker may have.
+    pub(crate) memory_limit: Option<u64>,
+    /// How many tasks a worker runs before it is replaced.
+    pub(crate) max_tasks_per_child: Option<u64>,
+    /// How long tasks may run that have no limit of their own.
+    pub(crate) task_timeout: Option<Duration>,
+    /// A command in front of the program, and its arguments.
+    pub(crate) launcher: Vec<OsString>,
+    /// Where their standard output goes.
+    pub(crate) stdout: WorkerStdio,
+    /// Where their standard error goes.
+    pub(crate) stderr: WorkerStdio,
+    /// What they run first, and on which encoded argument.
+    pub(crate) initializer: Option<(Call, Vec<u8>)>,
+    /// The shared memory that this argument names.
+    pub(crate) given: Manifest,
+    /// Where they take tasks by themselves, if they do: its memory, how large it is, and what its checksums
+    /// depend on.
+    pub(crate) board: Option<(Arc<Handle>, Plan, Key)>,
+    /// Where their big arguments and results are, if there is such a place.
+    pub(crate) depot: Option<Arc<Depot>>,
+}
+
+/// Why a worker did not get ready.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something is wrong with the program or the system.
+    Start(Error),
+    /// Somebody killed it.
+    Interrupted(Error),
+    /// The initializer panicked, or ended the process.
+    Initializer(Error),
+}
+
+impl Launch {
+    pub(crate) fn new() -> Self {
+        Self {
+            env: BTreeMap::new(),
+            current_dir: None,
+            start_timeout: Duration::from_secs(10),
+            payload_limit: DEFAULT_PAYLOAD_LIMIT,
+            memory_limit: None,
+            max_tasks_per_child: None,
+            task_timeout: None,
+            launcher: Vec::new(),
+            stdout: WorkerStdio::Inherit,
+            stderr: WorkerStdio::Inherit,
+            initializer: None,
+            given: Manifest::default(),
+            board: None,
+            depot: None,
+        }
+    }
+
+    /// Whether workers can be started, as far as can be told before.
+    ///
+    /// # Errors
+    /// `NotInitialized` and `Unsupported`.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        reexec::check()?;
+        // With a launcher in between, its rights are what counts.
+        if self.launcher.is_empty() && sys::would_gain_rights(image::program()) {
+            let words = "a worker would have more rights than the user of this process, and so would \
+                         not obey it";
+            return Err(Error::Unsupported(words.into()));
+        }
+        Ok(())
+    }
+
+    /// Whether workers may take tasks by themselves: nobody in the program then hears of a task as it
+    /// begins, or has a hand in it before it ends.
+    pub(crate) fn suits_board(&self, limits: Limits) -> bool {
+        let captures = [self.stdout, self.stderr].contains(&WorkerStdio::Capture);
+        let is_bounded = limits.max_pending.is_some() || limits.idle_timeout.is_some();
+        let counts = self.max_tasks_per_child.is_some() || self.task_timeout.is_some();
+        !captures && !is_bounded && !counts
+    }
+
+    /// Starts worker `index` and waits until it is ready; `spawned` is told of its process, `then`
+    /// is called with its number when that has ended.
+    pub(crate) fn start(
+        &self,
+        index: usize,
+        starter: Starter,
+        spawned: impl FnOnce(&Arc<Subprocess>),
+        then: impl FnOnce(u32) + Send + 'static,
+    ) -> Result<Link, Failure> {
+        // Rights may have changed since the pool was made.
+        self.check()
+            .map_err(|error| failed(index, &io::Error::other(error)))?;
+        let deadline = Instant::now().checked_add(self.start_timeout);
+        let (ours, theirs) = sys::socket_pair().map_err(|error| failed(index, &error))?;
+        let ours = Arc::new(ours);
+        let started = self
+            .command(index, theirs.into())
+            .and_then(|command| Subprocess::start(command, Arc::clone(&ours), starter, then))
+            .map_err(|error| failed(index, &error))?;
+        spawned(&started.process);
+        let link = Link::new(
+            Channel::new(ours),
+            started.process,
+            started.watcher,
+            self.payload_limit,
+        );
+        Launching::new(self, index, link, Some(started.stderr), deadline).finish()
+    }
+
+    /// Goes on with what stands for a worker that was started, and is at the other end of `ours`.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn greet(&self, ours: std::os::unix::net::UnixStream) -> Result<Link, Failure> {
+        let link = Link::new(
+            Channel::new(Arc::new(ours)),
+            Subprocess::ended(),
+            None,
+            self.payload_limit,
+        );
+        Launching::new(self, 0, link, None, None).finish()
+    }
+
+    fn command(&self, index: usize, stdin: OwnedFd) -> io::Result<Command> {
+        let mut command = self.program()?;
+        let (arguments, (mark, value)) = reexec::arguments(stdin.as_fd());
+        if let (true, Some(name)) = (self.launcher.is_empty(), std::env::args_os().next()) {
+            command.arg0(name);
+        }
+        command
+            .args(arguments)
+            .envs(&self.env)
+            .env(mark, value)
+            .process_group(0)
+            .stdin(Stdio::from(stdin))
+            // What is printed before `init` is none of the user's tasks: libtest's chatter.
+            .stdout(sys::open_null()?);
+        if let Some(dir) = &self.current_dir {
+            // Checked here: a worker that cannot change into it would fail like a missing program.
+            if !dir.is_dir() {
+                let words = format!(
+                    "current_dir {} of worker {index} is no directory",
+                    dir.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::NotFound, words));
+            }
+            command.current_dir(dir);
+        }
+        Ok(command)
+    }
+
+    /// This program, behind the launcher if there is one, and behind the loader that runs it if
+    /// that is not the kernel.
+    ///
+    /// # Errors
+    /// Where a launcher could not find the program.
+    fn program(&self) -> io::Result<Command> {
+        let loaded = image::program_behind_loader();
+        let Some((launcher, arguments)) = self.launcher.split_first() else {
+            let mut command = Command::new(image::program());
+            command.args(loaded);
+            return Ok(command);
+        };
+        let mut command = Command::new(launcher);
+        // By the parent's number: a launcher's own /proc/self/exe is the launcher.
+        let program = match image::program() {
+            link if link.starts_with("/proc/self") => {
+                let Some(number) = sys::number_in_proc() else {
+                    let words =
+                        "/proc, where a launcher finds the program, does not list this process";
+                    return Err(io::Error::new(io::ErrorKind::NotFound, words));
+                };
+                PathBuf::from(format!("/proc/{number}/exe"))
+            }
+            file => file.to_owned(),
+        };
+        command.args(arguments).arg(program).args(loaded);
+        Ok(command)
+    }
+
+    fn welcome(&self, index: usize, flag: Option<&Flag>) -> Welcome {
+        Welcome {
+            dialect: dialect(),
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            payload_limit: self.payload_limit,
+            memory_limit: self.memory_limit.unwrap_or(0),
+            has_flag: flag.is_some(),
+            key: self
+                .board
+                .as_ref()
+                .map_or((0, 0), |(.., key)| key.to_numbers()),
+            board: self.board.as_ref().map_or((0, 0), |(_, plan, _)| {
+                // Both are bounded by `MAX_WORKERS`.
+                (plan.slots as u32, plan.workers as u32)
+            }),
+            has_depot: self.depot.is_some(),
+            title: title(index),
+            initializer: self.initializer.clone(),
+        }
+    }
+}
+
+/// 16 GiB: more than a message should have, less than a mistake can make.
+pub(crate) const DEFAULT_PAYLOAD_LIMIT: u64 = 16 << 30;
+
+/// How long the end of a process takes at most once its end of the link was closed by that.
+const LEAVING: Duration = Duration::from_millis(500);
+
+/// How this program talks.
+pub(crate) fn dialect() -> Dialect {
+    Dialect {
+        protocol: wire::PROTOCOL,
+        codec: codec::ID,
+        stamp: image::current().stamp(),
+    }
+}
+
+/// `PROGRAM:worker-N`, the program cut so that the rest fits what the kernel keeps of a title.
+fn title(index: usize) -> Vec<u8> {
+    const KEPT: usize = 15;
+    let arg0 = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&arg0).file_name().unwrap_or(OsStr::new(""));
+    let suffix = format!(":worker-{index}");
+    let mut title = name.as_encoded_bytes().to_vec();
+    title.truncate(KEPT.saturating_sub(suffix.len()));
+    title.extend(suffix.as_bytes());
+    title
+}
+
+fn failed(index: usize, error: &io::Error) -> Failure {
+    let program = program_name();
+    let missing = match error.kind() {
+        io::ErrorKind::NotFound => what_is_missing(),
+        _ => String::new(),
+    };
+    let reason = format!("cannot start worker {index} of {program}: {error}{missing}");
+    Failure::Start(Error::BrokenPool(reason.into()))
+}
+
+/// What is missing of the files that a start needs, in words to append.
+fn what_is_missing() -> String {
+    let needed = [image::program(), Path::new("/dev/null")];
+    let missing = needed.iter().filter(|file| !file.exists());
+    missing
+        .map(|file| format!("; there is no {}", file.display()))
+        .collect()
+}
+
+fn program_name() -> String {
+    match std::env::current_exe() {
+        Ok(path) => path.display().to_string(),
+        Err(_) => "this program".to_owned(),
+    }
+}
+
+/// A worker between its start and its first task.
+struct Launching<'a> {
+    /// How it was started.
+    launch: &'a Launch,
+    /// Its index.
+    index: usize,
+    /// It.
+    link: Link,
+    /// Its standard error before the welcome, which explains a failure; `None` once closed.
+    stderr: Option<ChildStderr>,
+    /// The end of what it said there.
+    last_words: Vec<u8>,
+    /// What it said there and our own standard error had no room for so far. While there is some, no more
+    /// is heard.
+    unsaid: Vec<u8>,
+    /// When it must be ready.
+    deadline: Option<Instant>,
+    /// How far it has come.
+    stage: Stage,
+}
+
+/// How far a worker has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has not said hello.
+    Silent,
+    /// It was told what it needs, and runs the initializer.
+    Initializing,
+    /// It waits for tasks.
+    Ready,
+}
+
+/// Why a start goes no further.
+enum Stop {
+    /// The process, or its end of the link, is gone.
+    Gone,
+    /// The deadline has passed.
+    Late,
+    /// It said something that it should not.
+    Wrong(String),
+    /// The initializer failed so.
+    Initializer(Fault),
+}
+
+impl<'a> Launching<'a> {
+    fn new(
+        launch: &'a Launch,
+        index: usize,
+        link: Link,
+        stderr: Option<ChildStderr>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Self {
+            launch,
+            index,
+            link,
+            stderr,
+            last_words: Vec::new(),
+            unsaid: Vec::new(),
+            deadline,
+            stage: Stage::Silent,
+        }
+    }
+
+    fn finish(mut self) -> Result<Link, Failure> {
+        match self.get_ready() {
+            Ok(()) => Ok(self.link),
+            Err(stop) => Err(self.explain(stop)),
+        }
+    }
+
+    fn get_ready(&mut self) -> Result<(), Stop> {
+        self.limit_patience(Some(self.launch.start_timeout), self.deadline);
+        while self.stage != Stage::Ready {
+            self.wait_for_news()?;
+        }
+        self.drain_stderr();
+        self.limit_patience(None, None);
+        Ok(())
+    }
+
+    /// Bounds writes and reads of what should go, or come, at once.
+    fn limit_patience(&mut self, limit: Option<Duration>, deadline: Option<Instant>) {
+        let channel = self.link.channel_mut();
+        // Fails only for a limit of zero, which then does not apply.
+        let _ = channel.stream().set_write_timeout(limit);
+        channel.give_up_at(deadline);
+    }
+
+    /// Hands over what a worker needs. Only to a process that has said hello: another one, which a launcher
+    /// has executed in the worker's place, would take it for its input.
+    fn say_welcome(&mut self) -> Result<(), Stop> {
+        let output = Output::new(self.launch.stdout, self.launch.stderr)
+            .map_err(|error| Stop::Wrong(format!("no descriptors for its output: {error}")))?;
+        // Without memory for it, what is sent ahead begins even if its map is dropped.
+        let (flag, flag_memory) = Flag::new().ok().unzip();
+        let board = self.launch.board.as_ref().map(|(board, ..)| board.copy());
+        let board = board
+            .transpose()
+            .map_err(|error| Stop::Wrong(format!("no board to share with it: {error}")))?;
+        let depot = self.launch.depot.as_ref().map(|depot| depot.descriptor());
+        let depot = depot
+            .transpose()
+            .map_err(|error| Stop::Wrong(format!("no depot to share with it: {error}")))?;
+        let descriptors: Vec<_> = output
+            .descriptors()
+            .into_iter()
+            .chain(&flag_memory)
+            .chain(&board)
+            .chain(&depot)
+            .map(AsFd::as_fd)
+            .collect();
+        let welcome = self.launch.welcome(self.index, flag.as_ref());
+        let frame = wire::frame(Kind::Welcome, &welcome.to_body());
+        let channel = self.link.channel();
+        channel
+            .send_with(&[&frame], &descriptors)
+            .map_err(stop_of)?;
+        self.link.keep_output(output.into_captured());
+        if let Some(flag) = flag {
+            self.link.process().keep_flag(flag);
+        }
+        Ok(())
+    }
+
+    /// Handles a frame, or what the worker says on standard error.
+    fn wait_for_news(&mut self) -> Result<(), Stop> {
+        let link = self.link.channel().stream().as_fd();
+        let stderr = self.stderr.as_ref().map(AsFd::as_fd);
+        let stderr = stderr.filter(|_| self.unsaid.is_empty());
+        let ours = io::stderr();
+        let ours = (!self.unsaid.is_empty()).then(|| ours.as_fd());
+        let pipe = self.link.output().and_then(Captured::pipe);
+        let output = pipe.and_then(Pipe::readable);
+        let buffered = self.link.channel().has_buffered();
+        let ready = if buffered {
+            Ok([true, false, false, false])
+        } else {
+            sys::poll_readable_or_writable([Some(link), stderr, output], ours, self.deadline)
+        };
+        match ready.map_err(stop_of)? {
+            [false, false, false, false] => Err(Stop::Late),
+            [link, stderr, output, ours] => {
+                if let (true, Some(pipe)) = (output, pipe) {
+                    pipe.read();
+                }
+                if ours {
+                    self.pass_on();
+                }
+                if stderr {
+                    self.hear_stderr();
+                }
+                if link { self.hear_frame() } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Hears what the worker says on standard error, keeps the end of it, and passes it on.
+    fn hear_stderr(&mut self) {
+        const KEPT: usize = 2048;
+        let Some(stderr) = &mut self.stderr else {
+            return;
+        };
+        let mut words = [0; 4096];
+        match stderr.read(&mut words) {
+            Ok(0) | Err(_) => self.stderr = None,
+            Ok(count) => {
+                self.unsaid.extend(&words[..count]);
+                self.last_words.extend(&words[..count]);
+                let excess = self.last_words.len().saturating_sub(KEPT);
+                self.last_words.drain(..excess);
+                self.pass_on();
+            }
+        }
+    }
+
+    /// Says on our own standard error what was heard, as far as there is room. Not by std, whose lock may be
+    /// held by the very thread that waits for this worker.
+    fn pass_on(&mut self) {
+        while !self.unsaid.is_empty() {
+            match sys::write_at_once(io::stderr().as_fd(), &self.unsaid) {
+                Ok(0) => self.unsaid.clear(),
+                Ok(count) => drop(self.unsaid.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Nobody to tell if our own standard error is gone.
+                Err(_) => self.unsaid.clear(),
+            }
+        }
+    }
+
+    fn hear_frame(&mut self) -> Result<(), Stop> {
+        let header = match self.link.channel_mut().receive_header().map_err(stop_of)? {
+            Heard::Some(header) => header,
+            Heard::Closed => return Err(Stop::Gone),
+        };
+        let body = self.receive_control(header)?;
+        match (header.kind, self.stage) {
+            (Kind::Hello, Stage::Silent) => self.hear_hello(&body),
+            (Kind::Ready, Stage::Initializing) => {
+                self.stage = Stage::Ready;
+                match body.as_slice() {
+                    [] => Ok(()),
+                    fault => Err(Fault::from_body(fault).map_or_else(
+                        || Stop::Wrong("its report on the initializer is garbled".into()),
+                        Stop::Initializer,
+                    )),
+                }
+            }
+            (kind, stage) => Err(Stop::Wrong(format!("it sent {kind:?} while {stage:?}"))),
+        }
+    }
+
+    fn receive_control(&mut self, header: Header) -> Result<Vec<u8>, Stop> {
+        if header.length > wire::MAX_CONTROL {
+            return Err(Stop::Wrong(format!("it announced {} bytes", header.length)));
+        }
+        let mut body = Vec::new();
+        let channel = self.link.channel_mut();
+        channel
+            .receive_body(header.length, &mut body)
+            .map_err(stop_of)?;
+        Ok(body)
+    }
+
+    fn hear_hello(&mut self, body: &[u8]) -> Result<(), Stop> {
+        let Some(hello) = Hello::from_body(body) else {
+            return Err(Stop::Wrong("its hello is garbled".into()));
+        };
+        let ours = dialect();
+        let theirs = &hello.dialect;
+        let difference = if theirs.protocol != ours.protocol {
+            Some("protocol version")
+        } else if theirs.codec != ours.codec {
+            Some("codec")
+        } else if theirs.stamp != ours.stamp {
+            Some("build")
+        } else {
+            None
+        };
+        if hello.pid != self.link.process().pid() {
+            let words = "it said hello from another process than was started; a launcher must \
+                         execute the program, not fork it";
+            return Err(Stop::Wrong(words.to_owned()));
+        }
+        match difference {
+            None => {
+                self.stage = Stage::Initializing;
+                self.say_welcome()
+            }
+            Some(what) => Err(Stop::Wrong(format!(
+                "its {what} is not this program's own; was the program rebuilt?"
+            ))),
+        }
+    }
+
+    /// Ends the worker, and says why it was not ready.
+    fn explain(mut self, stop: Stop) -> Failure {
+        // A process that has just closed its end is about to end; one that lives on without is not.
+        let left_by_itself = matches!(stop, Stop::Gone) && self.link.ends_within(LEAVING);
+        let end = self.link.end_or_abandon(LEAVING);
+        self.drain_stderr();
+        let index = self.index;
+        let what = match &stop {
+            Stop::Gone if !left_by_itself => {
+                "it closed its end of the link and lived on".to_owned()
+            }
+            Stop::Gone if self.is_in_initializer() => {
+                format!("its process {end} in the initializer")
+            }
+            Stop::Gone if self.stage == Stage::Initializing => {
+                format!("its process {end} before it was ready")
+            }
+            Stop::Gone => format!(
+                "its process {end} before it said hello (is `concurrent_futures::init()` the first \
+                 statement of `main`?)"
+            ),
+            Stop::Late => format!("it was not ready after {:?}", self.launch.start_timeout),
+            Stop::Wrong(words) => words.clone(),
+            Stop::Initializer(fault) => initializer_fault(fault),
+        };
+        let program = program_name();
+        let last_words = String::from_utf8_lossy(&self.last_words);
+        let last_words = match last_words.trim() {
+            "" => String::new(),
+            words => format!("; its last words: {words}"),
+        };
+        let reason = format!("worker {index} of {program} did not start: {what}{last_words}");
+        let error = Error::BrokenPool(reason.into());
+        match stop {
+            Stop::Initializer(_) => Failure::Initializer(error),
+            Stop::Gone if self.is_in_initializer() => Failure::Initializer(error),
+            Stop::Gone if left_by_itself && from_outside(end) => Failure::Interrupted(error),
+            _ => Failure::Start(error),
+        }
+    }
+
+    /// Whether user code may run in it.
+    fn is_in_initializer(&self) -> bool {
+        self.stage == Stage::Initializing && self.launch.initializer.is_some()
+    }
+
+    /// Hears what was said on standard error so far. What our own has no room for by now is lost.
+    fn drain_stderr(&mut self) {
+        self.pass_on();
+        while self.stderr.is_some() && self.stderr_is_waiting() {
+            self.hear_stderr();
+        }
+    }
+
+    fn stderr_is_waiting(&self) -> bool {
+        let stderr = self.stderr.as_ref().map(AsFd::as_fd);
+        sys::poll_readable([stderr], Some(Instant::now())).is_ok_and(|[readable]| readable)
+    }
+}
+
+/// What an initializer's failure is called.
+fn initializer_fault(fault: &Fault) -> String {
+    match fault {
+        Fault::Panicked(panic) => {
+            let info = PanicInfo::new(panic.clone(), None, None);
+            format!("the initializer {info}")
+        }
+        Fault::Decode(words) | Fault::Encode(words) => {
+            format!("the initializer's argument could not be decoded: {words}")
+        }
+        Fault::TooLarge { size, limit } => {
+            format!("the initializer's result of {size} bytes is over the limit of {limit}")
+        }
+        Fault::LeftAlone => "the initializer was left alone".to_owned(),
+    }
+}
+
+/// Whether a process was ended by what others send, not by what it does itself.
+pub(crate) fn from_outside(end: ProcessEnd) -> bool {
+    const OUTSIDE: [i32; 5] = [
+        libc::SIGKILL,
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+    ];
+    matches!(end, ProcessEnd::Signalled(signal) if OUTSIDE.contains(&signal))
+}
+
+fn stop_of(error: io::Error) -> Stop {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Stop::Late,
+        io::ErrorKind::InvalidData => Stop::Wrong("it sent garbage".into()),
+        _ => Stop::Gone,
+    }
+}

@@ -1,0 +1,620 @@
+//! The memory of a depot: what lies where in it, mapped piece by piece.
+//!
+//! Each side can write only what it has to: the program its own stores, a worker its own store, and no
+//! block of that, while it runs a task, that holds a result which the program has not read ([`shield`]). So a
+//! stray write of a task reaches no argument, and no result that was finished, not even one of its worker.
+//!
+//! [`shield`]: Blocks::shield
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytemuck::Pod;
+
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sys;
+use crate::sys::fork::Origin;
+use crate::sys::shared_memory::{Access, Mapping, SharedFile};
+
+/// Bytes of the smallest blocks, if that is a page at least; those of each further class have four times as many.
+const SMALLEST: usize = 16 << 10;
+
+/// Sizes of blocks; the largest have a GiB.
+const CLASSES: usize = 9;
+
+/// Blocks of each size in a store.
+const EACH: usize = 7;
+
+/// Blocks of a store, for each of which a word has a bit.
+const BLOCKS: usize = CLASSES * EACH;
+
+/// What blocks of that size and above are aligned to, and so are stores.
+const ALIGNMENT: u64 = 2 << 20;
+
+/// How many stores there are: first one for each worker, then those of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Of workers.
+    pub(crate) workers: usize,
+    /// Of the program.
+    pub(crate) own: usize,
+}
+
+impl Plan {
+    pub(crate) fn of(workers: usize) -> Self {
+        let own = 1 + workers / 4;
+        Self { workers, own }
+    }
+
+    pub(crate) fn stores(self) -> usize {
+        self.workers + self.own
+    }
+
+    fn words_size(self) -> usize {
+        self.workers * size_of::<Words>()
+    }
+
+    fn start_of_stores(self) -> u64 {
+        (self.words_size() as u64).next_multiple_of(ALIGNMENT)
+    }
+
+    fn size(self) -> u64 {
+        self.start_of_stores() + self.stores() as u64 * store_size()
+    }
+}
+
+fn store_size() -> u64 {
+    let last = Block(0); // the smallest come last
+    (last.offset_in_store() + last.size() as u64).next_multiple_of(ALIGNMENT)
+}
+
+/// A block: its store, its class, and which of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block(
+    /// Counted through all stores.
+    u32,
+);
+
+impl Block {
+    /// The block of that bit in a store's words.
+    pub(crate) fn of_bit(store: usize, bit: u32) -> Self {
+        // Bounded by the board's number of workers.
+        Self((store * BLOCKS) as u32 + bit)
+    }
+
+    /// As it travels.
+    pub(crate) fn to_number(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn store(self) -> usize {
+        self.0 as usize / BLOCKS
+    }
+
+    fn at(self) -> usize {
+        self.0 as usize % BLOCKS
+    }
+
+    fn class(self) -> usize {
+        self.at() / EACH
+    }
+
+    /// Its bit in the words of its store.
+    pub(crate) fn bit(self) -> u64 {
+        1 << self.at()
+    }
+
+    /// How many bytes it has room for.
+    pub(crate) fn size(self) -> usize {
+        size_of_class(self.class())
+    }
+
+    /// The largest come first, so that each is aligned to its size.
+    fn offset_in_store(self) -> u64 {
+        let larger =
+            (self.class() + 1..CLASSES).map(|class| EACH as u64 * size_of_class(class) as u64);
+        let before = EACH - 1 - self.at() % EACH;
+        larger.sum::<u64>() + before as u64 * self.size() as u64
+    }
+}
+
+/// The bits of all blocks of a store.
+pub(crate) fn all() -> u64 {
+    (1 << BLOCKS) - 1
+}
+
+fn size_of_class(class: usize) -> usize {
+    size_with_pages(class, sys::page_size())
+}
+
+/// Bytes of the blocks of a class: whole pages, since each block is mapped by itself. Where a page has 64 KiB, two
+/// classes have blocks of a page.
+fn size_with_pages(class: usize, page: usize) -> usize {
+    (SMALLEST << (2 * class)).max(page)
+}
+
+/// The bits of blocks that have room for so many bytes and are not much too large, those of the best
+/// size first.
+pub(crate) fn suitable(bytes: usize) -> impl Iterator<Item = u64> {
+    let best = (0..CLASSES).find(|class| size_of_class(*class) >= bytes);
+    let classes = best.map_or(CLASSES..CLASSES, |best| best..CLASSES.min(best + 2));
+    classes.map(|class| ((1 << EACH) - 1) << (class * EACH))
+}
+
+/// What the program tells a worker of the worker's store. The worker cannot write it.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub(crate) struct Words {
+    /// A bit a block: it changes each time that the program gives the block back.
+    returns: AtomicU64,
+    /// A bit a block: the program had it when the last worker of the store had died.
+    orphaned: AtomicU64,
+    /// What `returns` was at that moment.
+    returns_then: AtomicU64,
+}
+
+impl Words {
+    /// The program gives these blocks back.
+    pub(crate) fn give_back(&self, blocks: u64) {
+        // ORDERING: Release, to the worker's `returns`: what it writes there comes after our reads.
+        self.returns.fetch_xor(blocks, Ordering::Release);
+    }
+
+    /// The store's worker is dead, and the program has these blocks all the same. Not while another thread
+    /// gives blocks back, and before there is a successor.
+    pub(crate) fn bury(&self, orphaned: u64) {
+        // ORDERING: Relaxed, the load, as no other thread writes it; Release, both stores, to a successor's
+        // `orphans`.
+        let returns = self.returns.load(Ordering::Relaxed);
+        self.returns_then.store(returns, Ordering::Release);
+        self.orphaned.store(orphaned, Ordering::Release);
+    }
+
+    pub(crate) fn returns(&self) -> u64 {
+        read(&self.returns)
+    }
+
+    /// The blocks that the program had when the store's last worker had died, and what `returns` was then.
+    /// Those that it has given back since are the ones that `returns` differs in. That is one word, so that
+    /// no block is given back between a look at the one and a look at the other.
+    pub(crate) fn orphans(&self) -> (u64, u64) {
+        (read(&self.orphaned), read(&self.returns_then))
+    }
+}
+
+/// Reads a word of memory that may be mapped for reading alone.
+fn read(word: &AtomicU64) -> u64 {
+    // ORDERING: Relaxed, as no other order is promised to work on read-only memory.
+    let value = word.load(Ordering::Relaxed);
+    // ORDERING: Acquire, from the program's release.
+    fence(Ordering::Acquire);
+    value
+}
+
+/// Whose side of the memory this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The program's: it writes all stores but those of workers.
+    Program,
+    /// That of the worker of this index: it writes its own store.
+    Worker(usize),
+}
+
+/// A depot's memory; unmapped when dropped.
+pub(crate) struct Blocks {
+    /// The file; `None` once closed.
+    memory: Mutex<Option<Arc<SharedFile>>>,
+    /// How much there is of it.
+    plan: Plan,
+    /// Which stores this process writes.
+    side: Side,
+    /// Holds the [`Words`] of the workers' stores.
+    words: Mapping,
+    /// The stores, those of which were used.
+    stores: Box<[OnceLock<Box<[BlockMapping; BLOCKS]>>]>,
+    /// Where it is mapped; forked copies do not have it.
+    origin: Origin,
+}
+
+/// A block, as far as it is mapped.
+#[derive(Default)]
+struct BlockMapping {
+    /// Its memory.
+    memory: OnceLock<Mapping>,
+    /// So many bytes are there, and mapped, as far as is known.
+    extent: AtomicUsize,
+    /// Whether it is shielded, in its writer.
+    is_shielded: AtomicBool,
+}
+
+impl Blocks {
+    /// Fresh memory, of which none is there but that of the words, and whose size no worker can
+    /// change.
+    pub(crate) fn create(plan: Plan) -> io::Result<Self> {
+        let name = c"concurrent-futures depot";
+        let memory = SharedFile::create(name, plan.size(), plan.words_size())?;
+        Self::of_file(memory, plan, Side::Program)
+    }
+
+    /// The same memory, in the worker of that index.
+    pub(crate) fn map(memory: OwnedFd, plan: Plan, worker: usize) -> io::Result<Self> {
+        if worker >= plan.workers {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Self::of_file(SharedFile::received(memory), plan, Side::Worker(worker))
+    }
+
+    fn of_file(memory: SharedFile, plan: Plan, side: Side) -> io::Result<Self> {
+        let access = match side {
+            Side::Program => Access::ReadWrite,
+            Side::Worker(_) => Access::ReadOnly,
+        };
+        Ok(Self {
+            words: memory.map(0, plan.words_size(), access)?,
+            memory: Mutex::new(Some(Arc::new(memory))),
+            plan,
+            side,
+            stores: (0..plan.stores()).map(|_| OnceLock::new()).collect(),
+            origin: Origin::here(),
+        })
+    }
+
+    /// A copy of the descriptor, for a worker that starts.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.memory()?.descriptor()
+    }
+
+    /// Nothing more is mapped, nor given back.
+    pub(crate) fn close(&self) {
+        let closed = self.lock().take();
+        drop(closed);
+    }
+
+    fn memory(&self) -> io::Result<Arc<SharedFile>> {
+        let memory = self.lock().clone();
+        memory.ok_or_else(|| io::Error::other("the pool has ended"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<SharedFile>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Whether this is a forked copy of the process, which does not have the memory.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.origin.is_elsewhere()
+    }
+
+    /// The words of a worker's store.
+    pub(crate) fn words(&self, worker: usize) -> &Words {
+        assert!(worker < self.plan.workers && !self.is_elsewhere());
+        // SAFETY: the mapping has words for each worker.
+        let place = unsafe { self.words.place().cast::<Words>().add(worker) };
+        // SAFETY: the mapping begins at a page, lives as long as `self`, and any bytes are valid for
+        // atomics.
+        unsafe { place.as_ref() }
+    }
+
+    /// Copies bytes into a block, which is the caller's, and of a store that this side writes.
+    ///
+    /// # Errors
+    /// Of the system, which has no memory for it; where another side writes the store.
+    pub(crate) fn write(&self, block: Block, bytes: &[u8]) -> io::Result<()> {
+        assert!(bytes.len() <= block.size());
+        if !self.is_writer(block) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let mapping = self.mapping(block)?;
+        let memory = self.memory_of(mapping, block)?;
+        // ORDERING: Relaxed, all of this; one thread at a time uses a block.
+        if mapping.is_shielded.load(Ordering::Relaxed) {
+            memory.protect(Access::ReadWrite)?;
+            mapping.is_shielded.store(false, Ordering::Relaxed);
+        }
+        let place = memory.place();
+        self.make_room(mapping, place, block, bytes.len())?;
+        // SAFETY: the block is mapped, can be written, and has room for so many; no reference to
+        // shared bytes ever exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    /// Has nobody in this process write a block until the next [`write`](Self::write).
+    pub(crate) fn shield(&self, block: Block) {
+        let mapping = self.mapping(block).ok();
+        let memory = mapping.and_then(|mapping| Some((mapping, mapping.memory.get()?)));
+        if let Some((mapping, memory)) = memory {
+            // Fails only where the system has no memory for it: then a stray write would find it.
+            let shielded = memory.protect(Access::ReadOnly).is_ok();
+            // ORDERING: Relaxed; as in `write`.
+            mapping.is_shielded.store(shielded, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether this side writes the block's store.
+    fn is_writer(&self, block: Block) -> bool {
+        match self.side {
+            Side::Program => block.store() >= self.plan.workers,
+            Side::Worker(own) => block.store() == own,
+        }
+    }
+
+    /// Has so many bytes of a block there.
+    fn make_room(
+        &self,
+        mapping: &BlockMapping,
+        place: NonNull<u8>,
+        block: Block,
+        bytes: usize,
+    ) -> io::Result<()> {
+        // ORDERING: Relaxed, as all of extents: a side that uses a block got it by a lock or by words
+        // that order it.
+        if mapping.extent.load(Ordering::Relaxed) >= bytes {
+            return Ok(());
+        }
+        let wanted = bytes.next_multiple_of(size_of_class(0)).min(block.size());
+        match sys::populate_to_write(place, wanted) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.memory()?.allocate(self.offset(block), wanted)?;
+            }
+            outcome => outcome?,
+        }
+        mapping.extent.store(wanted, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Copies so many bytes out of a block, behind the numbers that are there, for which there is room.
+    ///
+    /// # Errors
+    /// Of the system, which cannot map the block; where it is another worker's.
+    pub(crate) fn read<N: Pod>(
+        &self,
+        block: Block,
+        into: &mut Vec<N>,
+        count: usize,
+    ) -> io::Result<()> {
+        let bytes = count * size_of::<N>();
+        let room = into.spare_capacity_mut();
+        assert!(bytes <= block.size() && count <= room.len());
+        let mapping = self.mapping(block)?;
+        let place = self.memory_of(mapping, block)?.place();
+        // ORDERING: Relaxed; as above.
+        if mapping.extent.load(Ordering::Relaxed) < bytes {
+            sys::populate_to_read(place, bytes);
+            mapping.extent.store(bytes, Ordering::Relaxed);
+        }
+        sys::prefer_huge_pages(room);
+        let room = room.as_mut_ptr().cast();
+        // SAFETY: the block is mapped, and holds so many; the vector has room. The bytes may change
+        // meanwhile, by a worker that misbehaves: then the copy is any bytes, as it may be anyway.
+        unsafe { std::ptr::copy_nonoverlapping(place.as_ptr().cast_const(), room, bytes) };
+        // SAFETY: so many were written, and any bytes are such numbers.
+        unsafe { into.set_len(into.len() + count) };
+        Ok(())
+    }
+
+    /// Whether so many bytes of a block have memory, as far as this side has not seen them before: where it
+    /// has, it made up no more for them than it had then.
+    pub(crate) fn has(&self, block: Block, bytes: usize) -> bool {
+        // ORDERING: Relaxed; as above.
+        let extent = |mapping: &BlockMapping| mapping.extent.load(Ordering::Relaxed);
+        if self
+            .mapping(block)
+            .is_ok_and(|mapping| extent(mapping) >= bytes)
+        {
+            return true;
+        }
+        bytes <= block.size()
+            && self
+                .memory()
+                .is_ok_and(|memory| memory.is_without_holes(self.offset(block), bytes))
+    }
+
+    /// Gives a block's memory back; it must be the caller's.
+    pub(crate) fn cool(&self, block: Block) {
+        if let Ok(memory) = self.memory() {
+            // Fails only where it stays, which costs memory alone.
+            let _ = memory.purge(self.offset(block), block.size());
+        }
+        self.forget(block);
+    }
+
+    /// Gives the memory of a worker's whole store back; nobody uses any block of it.
+    pub(crate) fn cool_store(&self, store: usize) {
+        if let Ok(memory) = self.memory() {
+            let from = self.plan.start_of_stores() + store as u64 * store_size();
+            let bytes = usize::try_from(store_size());
+            // Fails only where it stays, which costs memory alone.
+            let _ = bytes.map(|bytes| memory.purge(from, bytes));
+        }
+        if let Some(mappings) = self.stores.get(store).and_then(OnceLock::get) {
+            for mapping in mappings.iter() {
+                // ORDERING: Relaxed; as above.
+                mapping.extent.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The block's memory was given back.
+    pub(crate) fn forget(&self, block: Block) {
+        if let Ok(mapping) = self.mapping(block) {
+            // ORDERING: Relaxed; as above.
+            mapping.extent.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn offset(&self, block: Block) -> u64 {
+        let store = block.store() as u64 * store_size();
+        self.plan.start_of_stores() + store + block.offset_in_store()
+    }
+
+    fn mapping(&self, block: Block) -> io::Result<&BlockMapping> {
+        if self.is_elsewhere() {
+            return Err(io::Error::other(
+                "it belongs to the program that this one was forked from",
+            ));
+        }
+        let is_another_s = match self.side {
+            Side::Program => false,
+            Side::Worker(own) => block.store() < self.plan.workers && block.store() != own,
+        };
+        let store = self.stores.get(block.store()).filter(|_| !is_another_s);
+        let store = store.ok_or_else(|| io::Error::other("there is no such block"))?;
+        let new = || Box::new(std::array::from_fn(|_| BlockMapping::default()));
+        Ok(&store.get_or_init(new)[block.at()])
+    }
+
+    /// A block's memory, which is mapped now, if it was not.
+    fn memory_of<'a>(&self, mapping: &'a BlockMapping, block: Block) -> io::Result<&'a Mapping> {
+        if let Some(memory) = mapping.memory.get() {
+            return Ok(memory);
+        }
+        let access = match self.is_writer(block) {
+            true => Access::ReadWrite,
+            false => Access::ReadOnly,
+        };
+        let memory = self.memory()?;
+        let memory = memory.map(self.offset(block), block.size(), access)?;
+        // If another thread was first, ours is unmapped.
+        Ok(mapping.memory.get_or_init(|| memory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_do_not_overlap() {
+        let mut ends: Vec<(u64, u64)> = (0..BLOCKS as u32)
+            .map(|bit| Block::of_bit(0, bit))
+            .map(|block| {
+                (
+                    block.offset_in_store(),
+                    block.offset_in_store() + block.size() as u64,
+                )
+            })
+            .collect();
+        ends.sort_unstable();
+        for pair in ends.windows(2) {
+            assert_eq!(pair[0].1, pair[1].0);
+        }
+        assert_eq!(ends[0].0, 0);
+        assert!(ends[BLOCKS - 1].1 <= store_size());
+    }
+
+    #[test]
+    fn blocks_are_aligned_to_their_size() {
+        for bit in 0..BLOCKS as u32 {
+            let block = Block::of_bit(0, bit);
+            assert_eq!(block.offset_in_store() % block.size() as u64, 0);
+        }
+        assert_eq!(store_size() % ALIGNMENT, 0);
+    }
+
+    #[test]
+    fn blocks_are_whole_pages_whatever_a_page_has() {
+        for page in [4 << 10, 16 << 10, 64 << 10, 256 << 10] {
+            for class in 0..CLASSES {
+                let size = size_with_pages(class, page);
+                assert!(size % page == 0 && size >= SMALLEST << (2 * class));
+            }
+            assert_eq!(size_with_pages(CLASSES - 1, page), 1 << 30);
+        }
+    }
+
+    #[test]
+    fn suitable_blocks_have_room() {
+        let smallest = size_of_class(0);
+        for bytes in [1, smallest, smallest + 1, 1 << 20, (1 << 20) + 1, 1 << 30] {
+            let mut count = 0;
+            for bits in suitable(bytes) {
+                let block = Block::of_bit(3, bits.trailing_zeros());
+                assert!(block.size() >= bytes);
+                assert_eq!((block.store(), bits.count_ones()), (3, EACH as u32));
+                count += 1;
+            }
+            assert!(count > 0, "{bytes}");
+        }
+        assert_eq!(suitable((1 << 30) + 1).count(), 0);
+    }
+
+    fn bytes(blocks: &Blocks, block: Block, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(count);
+        blocks.read(block, &mut bytes, count).map(|()| bytes)
+    }
+
+    #[test]
+    fn what_was_written_is_read_until_the_block_cools() {
+        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let block = Block::of_bit(1, 0);
+        assert!(!blocks.has(block, 1));
+        blocks.write(block, &[1, 2, 3, 4]).unwrap();
+        assert!(blocks.has(block, size_of_class(0)) && !blocks.has(block, block.size() + 1));
+        assert_eq!(bytes(&blocks, block, 4).unwrap(), [1, 2, 3, 4]);
+        blocks.cool(block);
+        assert!(!blocks.has(block, 1));
+        assert_eq!(bytes(&blocks, block, 4).unwrap(), [0; 4]);
+    }
+
+    #[test]
+    fn what_was_mapped_is_there_when_the_file_is_closed() {
+        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let [used, unused] = [0, 1].map(|bit| Block::of_bit(1, bit));
+        blocks.write(used, &[7; 100]).unwrap();
+        blocks.close();
+        assert_eq!(bytes(&blocks, used, 100).unwrap(), [7; 100]);
+        assert!(bytes(&blocks, unused, 100).is_err() && blocks.descriptor().is_err());
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_workers_as_a_board_has() {
+        let plan = Plan::of(1024);
+        let blocks = Blocks::create(plan).unwrap();
+        let last = Block::of_bit(plan.stores() - 1, 0);
+        blocks.write(last, &[7; 100]).unwrap();
+        assert_eq!(bytes(&blocks, last, 100).unwrap(), [7; 100]);
+    }
+
+    #[test]
+    fn each_side_writes_its_own_stores() {
+        let plan = Plan::of(2);
+        let program = Blocks::create(plan).unwrap();
+        let worker = Blocks::map(program.descriptor().unwrap(), plan, 1).unwrap();
+        let [others, own, program_s] = [0, 1, 2].map(|store| Block::of_bit(store, 0));
+        program.write(program_s, &[1; 100]).unwrap();
+        worker.write(own, &[2; 100]).unwrap();
+        for (blocks, block) in [
+            (&program, others),
+            (&program, own),
+            (&worker, others),
+            (&worker, program_s),
+        ] {
+            let error = blocks.write(block, &[3]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
+        for side in [&program, &worker] {
+            assert_eq!(bytes(side, own, 100).unwrap(), [2; 100]);
+            assert_eq!(bytes(side, program_s, 100).unwrap(), [1; 100]);
+        }
+        assert!(bytes(&worker, others, 1).is_err());
+    }
+
+    #[test]
+    fn blocks_that_do_not_exist_are_refused() {
+        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let beyond = Block::from_number(u32::MAX);
+        assert!(bytes(&blocks, beyond, 1).is_err());
+        assert!(blocks.write(beyond, &[1]).is_err());
+    }
+}

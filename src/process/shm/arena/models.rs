@@ -1,0 +1,114 @@
+//! Models of the words that the program shares with a worker, checked by loom: a block is never two sides' at
+//! once.
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::thread;
+
+use super::Store;
+use super::blocks::Words;
+use super::worker::Books;
+
+/// A store of which one block is used: there are no more of its size.
+#[derive(Default)]
+struct Shared {
+    words: Words,
+    /// What stands in the block. loom knows which thread reads and writes it.
+    block: UnsafeCell<u64>,
+    /// What the worker has told so far, as by the state of a slot.
+    told: AtomicU64,
+}
+
+/// Bytes of the largest blocks, of which a store has seven.
+const LARGE: usize = 1 << 30;
+
+impl Shared {
+    fn write(&self, value: u64) {
+        // SAFETY: loom checks that no other thread is there.
+        self.block.with_mut(|place| unsafe { *place = value });
+    }
+
+    fn read(&self) -> u64 {
+        // SAFETY: loom checks that no other thread writes.
+        self.block.with(|place| unsafe { *place })
+    }
+
+    /// Puts this into the block and tells of it, as a worker does, if the block is the worker's.
+    fn put(&self, books: &mut Books, value: u64) {
+        books.take_back(&self.words);
+        if let Some((bit, _)) = books.take(LARGE) {
+            self.write(value);
+            books.hand_over(1 << bit);
+            // ORDERING: Release, to `arrive`.
+            self.told.store(value, Ordering::Release);
+        }
+    }
+
+    /// Takes what the worker has told, if it is that, as the program does; whether it is.
+    fn arrive(&self, store: &mut Store, block: u64, value: u64) -> bool {
+        // ORDERING: Acquire, from `put`.
+        let is_there = self.told.load(Ordering::Acquire) == value;
+        if is_there {
+            assert!(store.lend(block), "it was on loan");
+            assert_eq!(self.read(), value);
+        }
+        is_there
+    }
+}
+
+/// The books of a worker to which one block of the largest is left, and the bit of that.
+fn books(words: &Words) -> (Books, u64) {
+    let mut books = Books::of(words);
+    let all = std::iter::from_fn(|| books.take(LARGE));
+    let Some((last, _)) = all.take(6).last() else {
+        panic!("it takes six of seven")
+    };
+    (books, 1 << (last + 1))
+}
+
+/// A worker writes a block again that the program reads and gives back.
+#[test]
+fn a_block_is_one_sides_at_a_time() {
+    loom::model(|| {
+        let shared = Arc::new(Shared::default());
+        let (mut books, block) = books(&shared.words);
+        let mut store = Store::default();
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || (1..=3).for_each(|value| shared.put(&mut books, value)))
+        };
+        for value in 1..=3 {
+            if shared.arrive(&mut store, block, value) {
+                store.give_back(block, Some(&shared.words));
+            }
+        }
+        worker.join().unwrap();
+    });
+}
+
+/// A worker has died, whose result the program still reads. Its successor comes, and uses the block, as the
+/// program gives it back.
+#[test]
+fn a_successor_meets_what_the_program_gives_back() {
+    loom::model(|| {
+        let shared = Arc::new(Shared::default());
+        let (mut predecessor, block) = books(&shared.words);
+        let mut store = Store::default();
+        shared.put(&mut predecessor, 1);
+        assert!(shared.arrive(&mut store, block, 1));
+        assert_eq!(store.bury(&shared.words), block);
+        let successor = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (mut books, _) = books(&shared.words);
+                (2..=3).for_each(|value| shared.put(&mut books, value));
+            })
+        };
+        assert_eq!(shared.read(), 1);
+        store.give_back(block, Some(&shared.words));
+        shared.arrive(&mut store, block, 2);
+        successor.join().unwrap();
+    });
+}

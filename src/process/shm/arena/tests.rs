@@ -1,0 +1,299 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::process::shm::arena::worker::{Berth, Stock};
+
+const LIMIT: u64 = 1 << 20;
+
+/// A depot for two workers, and the side of the second.
+fn depot() -> (Arc<Depot>, Arc<Stock>) {
+    let depot = Depot::new(2, LIMIT).unwrap();
+    let stock = stock(&depot);
+    (depot, stock)
+}
+
+fn stock(depot: &Arc<Depot>) -> Arc<Stock> {
+    Stock::map(depot.descriptor().unwrap(), 2, 1).unwrap()
+}
+
+fn pattern(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at * 7 / 3) as u8).collect()
+}
+
+/// As a worker does it.
+fn put_result(stock: &Arc<Stock>, bytes: &[u8]) -> Option<Location> {
+    berth(stock).store(bytes).map(Lease::hand_over)
+}
+
+fn berth(stock: &Arc<Stock>) -> Berth<'_> {
+    Berth { stock: Some(stock) }
+}
+
+fn arrive(depot: &Arc<Depot>, location: Location) -> Result<Lease, &'static str> {
+    depot.arrived(&location.to_bytes(), 1)
+}
+
+#[test]
+fn an_argument_goes_and_its_result_comes() {
+    let (depot, stock) = depot();
+    let argument = depot.store(&pattern(100_000)).unwrap();
+    let there = stock.argument(argument.location()).unwrap();
+    assert_eq!(there.read::<u8>().unwrap(), pattern(100_000));
+    drop(there); // which leaves the block to the program
+    let location = put_result(&stock, &pattern(90_000)).unwrap();
+    assert_eq!(location.block.store(), 1);
+    let result = arrive(&depot, location).unwrap();
+    assert_eq!(result.read::<u8>().unwrap(), pattern(90_000));
+    assert_eq!(argument.read::<u8>().unwrap(), pattern(100_000));
+}
+
+#[test]
+fn a_result_tells_whether_its_memory_was_there() {
+    let (depot, stock) = depot();
+    let first = put_result(&stock, &pattern(5000)).unwrap();
+    assert_eq!(first.resident, 0);
+    drop(arrive(&depot, first).unwrap());
+    let second = put_result(&stock, &pattern(5000)).unwrap();
+    assert_eq!((second.block, second.resident), (first.block, 5000));
+}
+
+#[test]
+fn few_bytes_travel_otherwise_and_so_do_too_many() {
+    let (depot, stock) = depot();
+    assert!(depot.store(&[0; FEW]).is_none());
+    assert!(put_result(&stock, &[0; FEW]).is_none());
+    assert!(depot.take((1 << 30) + 1).is_none());
+}
+
+#[test]
+fn each_block_is_one_argument_s_until_that_is_dropped() {
+    let (depot, _) = depot();
+    let leases: Vec<_> = std::iter::from_fn(|| depot.store(&pattern(5000))).collect();
+    let blocks: BTreeSet<_> = leases
+        .iter()
+        .map(|lease| lease.block().to_number())
+        .collect();
+    assert_eq!((leases.len(), blocks.len()), (14, 14));
+    drop(leases);
+    let again = depot.store(&pattern(5000)).unwrap();
+    assert!(blocks.contains(&again.block().to_number()));
+}
+
+#[test]
+fn a_worker_s_block_is_its_own_again_once_the_result_was_dropped() {
+    let (depot, stock) = depot();
+    let locations: Vec<_> = std::iter::from_fn(|| put_result(&stock, &pattern(5000))).collect();
+    assert_eq!(locations.len(), 14);
+    let results: Vec<_> = locations
+        .iter()
+        .map(|l| arrive(&depot, *l).unwrap())
+        .collect();
+    assert!(put_result(&stock, &pattern(5000)).is_none());
+    assert_eq!(results[13].read::<u8>().unwrap(), pattern(5000));
+    drop(results);
+    assert!(put_result(&stock, &pattern(5000)).is_some());
+}
+
+#[test]
+fn a_result_that_was_not_told_gives_its_block_and_memory_back() {
+    let (depot, stock) = depot();
+    for _ in 0..100 {
+        let lease = berth(&stock).store(&pattern(5000)).unwrap();
+        let block = lease.block();
+        assert!(has_memory(&depot, block));
+        drop(lease);
+        assert!(!has_memory(&depot, block));
+    }
+}
+
+#[test]
+fn a_successor_has_the_blocks_of_the_dead_but_those_on_loan() {
+    let (depot, stock) = depot();
+    let told = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
+    // Never told of.
+    while put_result(&stock, &[1; 5000]).is_some() {}
+    drop(stock);
+    depot.bury(1);
+    let next = self::stock(&depot);
+    let locations: Vec<_> = std::iter::from_fn(|| put_result(&next, &[2; 5000])).collect();
+    assert_eq!(locations.len(), 13);
+    assert_eq!(told.read::<u8>().unwrap(), pattern(5000));
+    drop(told);
+    assert!(put_result(&next, &[3; 5000]).is_some());
+}
+
+// ---- lies ----------------------------------------------------------------------------------
+
+#[test]
+fn results_are_only_where_they_may_be() {
+    let (depot, stock) = depot();
+    let argument = depot.store(&pattern(5000)).unwrap();
+    let own = put_result(&stock, &pattern(5000)).unwrap();
+    let refused = |location: Location| depot.arrived(&location.to_bytes(), 1).is_err();
+    let foreign = Location {
+        block: Block::of_bit(0, 3),
+        ..own
+    };
+    assert!(refused(foreign), "another worker's");
+    assert!(refused(argument.location()), "the program's own");
+    let long = |block, length| Location {
+        block,
+        length,
+        resident: u64::MAX,
+    };
+    let size = own.block.size() as u64;
+    assert!(refused(long(own.block, size + 1)), "longer than its block");
+    assert!(
+        refused(long(Block::of_bit(1, 62), LIMIT + 1)),
+        "over the limit"
+    );
+    let first = arrive(&depot, own).unwrap();
+    assert!(refused(own), "told of twice");
+    assert_eq!(first.read::<u8>().unwrap(), pattern(5000));
+}
+
+#[test]
+fn what_was_never_written_is_not_read() {
+    let (depot, _) = depot();
+    let location = Location {
+        block: Block::of_bit(1, 62),
+        length: LIMIT,
+        resident: 0,
+    };
+    let lease = arrive(&depot, location).unwrap();
+    assert!(lease.read::<u8>().is_err());
+}
+
+fn location() -> impl Strategy<Value = Vec<u8>> {
+    let any_bytes = proptest::collection::vec(any::<u8>(), 0..30);
+    let numbers = (0..300_u32, 0..(2 * LIMIT), any::<u64>());
+    let likely = numbers.prop_map(|(block, length, resident)| {
+        let block = Block::from_number(block);
+        Location {
+            block,
+            length,
+            resident,
+        }
+        .to_bytes()
+        .to_vec()
+    });
+    prop_oneof![any_bytes, likely]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_workers_say_their_blocks_are_lent_once(said in proptest::collection::vec(location(), 1..20)) {
+        let (depot, stock) = depot();
+        drop(stock);
+        let mut lent = BTreeSet::new();
+        let mut leases = Vec::new();
+        for location in &said {
+            if let Ok(lease) = depot.arrived(location, 1) {
+                prop_assert!(lent.insert(lease.block().to_number()));
+                prop_assert!(lease.len() as u64 <= LIMIT && lease.len() <= lease.block().size());
+                let _ = lease.read::<u8>();
+                leases.push(lease);
+            }
+        }
+        depot.bury(1);
+        drop(leases);
+        cool(&depot);
+        prop_assert!(put_result(&self::stock(&depot), &pattern(5000)).is_some());
+    }
+}
+
+// ---- memory --------------------------------------------------------------------------------
+
+/// As if nobody had used it for a while.
+fn cool(depot: &Depot) {
+    let idle = depot.take_warm(&mut depot.lock());
+    depot.cool(&idle);
+}
+
+fn has_memory(depot: &Depot, block: Block) -> bool {
+    depot.blocks.has(block, 1)
+}
+
+#[test]
+fn memory_goes_back_but_what_is_in_use() {
+    let (depot, stock) = depot();
+    let (kept, idle) = (depot.store(&pattern(5000)), depot.store(&pattern(5000)));
+    let (kept, idle) = (kept.unwrap(), idle.unwrap().block());
+    let held = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
+    let [told, under_way] = [(); 2].map(|()| put_result(&stock, &pattern(5000)).unwrap());
+    let told = arrive(&depot, told).unwrap().block();
+    cool(&depot);
+    assert!(!has_memory(&depot, idle) && has_memory(&depot, told));
+    assert!(stock.is_warm());
+    stock.purge();
+    assert!(!has_memory(&depot, told));
+    let under_way = arrive(&depot, under_way).unwrap();
+    for lease in [kept, held, under_way] {
+        assert!(has_memory(&depot, lease.block()));
+        assert_eq!(lease.read::<u8>().unwrap(), pattern(5000));
+    }
+    // The worker knows, and makes its memory anew.
+    let locations = std::iter::from_fn(|| put_result(&stock, &pattern(5000)));
+    let results: Vec<_> = locations.map(|l| arrive(&depot, l).unwrap()).collect();
+    assert_eq!(results.len(), 14);
+    for result in results {
+        assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
+    }
+    stock.purge();
+    assert!(!stock.is_warm());
+}
+
+#[test]
+fn what_a_dead_worker_had_is_given_back_once_it_was_read() {
+    let (depot, stock) = depot();
+    let read = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
+    let never_told = put_result(&stock, &pattern(5000)).unwrap().block;
+    drop(stock);
+    depot.bury(1);
+    assert!(!has_memory(&depot, never_told) && has_memory(&depot, read.block()));
+    assert_eq!(read.read::<u8>().unwrap(), pattern(5000));
+    let block = read.block();
+    drop(read);
+    assert!(!has_memory(&depot, block));
+}
+
+#[test]
+fn memory_is_looked_after_from_its_first_use_until_it_is_gone() {
+    let (depot, _) = depot();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    depot.when_warmed(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    assert_eq!(depot.reclaim(), None);
+    let begun = Instant::now();
+    let block = depot.store(&pattern(5000)).unwrap().block();
+    drop(depot.store(&pattern(5000)));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    let due = depot.reclaim().unwrap();
+    assert!(due >= begun + IDLE && has_memory(&depot, block));
+    std::thread::sleep(due - Instant::now());
+    assert_eq!(depot.reclaim(), None);
+    assert!(!has_memory(&depot, block));
+    drop(depot.store(&pattern(5000)));
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_result_outlives_the_pool_and_the_descriptor_does_not_outlive_it() {
+    let (depot, stock) = depot();
+    let idle = depot.store(&pattern(5000)).unwrap().block();
+    let result = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
+    drop(stock);
+    depot.close();
+    assert!(!has_memory(&depot, idle));
+    assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
+    assert!(depot.descriptor().is_ok());
+    drop(result);
+    assert!(depot.descriptor().is_err());
+}

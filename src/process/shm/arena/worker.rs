@@ -1,0 +1,235 @@
+//! A worker's side of the depot: arguments that the program put there, and blocks of its own for
+//! results.
+
+use std::alloc::Layout;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::process::shm::arena::blocks::{self, Block, Blocks, Plan, Words};
+use crate::remote::lease::{FEW, Keeper, Lease, Location, Room};
+
+/// A worker's side of the depot.
+pub(crate) struct Stock {
+    /// The memory.
+    blocks: Blocks,
+    /// The worker's index, which is that of its store.
+    worker: usize,
+    /// What the worker knows of its store.
+    books: Mutex<Books>,
+    /// A bit a block: it was handed over, and can be written.
+    exposed: AtomicU64,
+}
+
+impl Stock {
+    /// The depot of a pool with so many workers, in the worker of that index.
+    pub(crate) fn map(memory: OwnedFd, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
+        let blocks = Blocks::map(memory, Plan::of(workers), worker)?;
+        let books = Books::of(blocks.words(worker));
+        Ok(Arc::new(Self {
+            blocks,
+            worker,
+            books: Mutex::new(books),
+            exposed: AtomicU64::new(0),
+        }))
+    }
+
+    /// What the program has put there.
+    pub(crate) fn argument(self: &Arc<Self>, location: Location) -> Option<Lease> {
+        let length = usize::try_from(location.length).ok()?;
+        let is_sound = length <= location.block.size();
+        is_sound.then(|| Lease::new(Arc::clone(self) as _, location.block, length, 0))
+    }
+
+    /// A task is about to run: it must not reach results that the program has not read. Most are read by
+    /// then, and cost nothing.
+    #[inline]
+    pub(crate) fn shield(&self) {
+        // ORDERING: Relaxed; the worker has handed them over on this thread.
+        if self.exposed.load(Ordering::Relaxed) != 0 {
+            self.shield_exposed();
+        }
+    }
+
+    fn shield_exposed(&self) {
+        // ORDERING: Relaxed; as above.
+        let exposed = self.exposed.swap(0, Ordering::Relaxed);
+        let mut books = self.lock();
+        books.take_back(self.words());
+        let mut left = exposed & books.taken;
+        drop(books);
+        while left != 0 {
+            self.blocks
+                .shield(Block::of_bit(self.worker, left.trailing_zeros()));
+            left &= left - 1;
+        }
+    }
+
+    /// Gives the memory of free blocks back to the system.
+    pub(crate) fn purge(&self) {
+        let mut books = self.lock();
+        books.take_back(self.words());
+        let idle = books.warm & !books.taken;
+        books.warm &= !idle;
+        drop(books);
+        let mut left = idle;
+        while left != 0 {
+            self.blocks
+                .cool(Block::of_bit(self.worker, left.trailing_zeros()));
+            left &= left - 1;
+        }
+    }
+
+    /// Whether there is memory that can be given back, now or once the program has read it.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.lock().warm != 0
+    }
+
+    /// Takes a block of its own that has room for so many bytes; whether it has memory.
+    fn take(&self, bytes: usize) -> Option<(Block, Warmth)> {
+        let mut books = self.lock();
+        books.take_back(self.words());
+        let (bit, warmth) = books.take(bytes)?;
+        Some((Block::of_bit(self.worker, bit), warmth))
+    }
+
+    /// What the program says of the store.
+    fn words(&self) -> &Words {
+        self.blocks.words(self.worker)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a worker knows of its store: a bit a block.
+pub(super) struct Books {
+    /// It is in use, by the worker or, once it was handed over, by the program.
+    taken: u64,
+    /// What the program said of returns when the block was taken: it is free again when that has changed.
+    returns: u64,
+    /// It was handed over.
+    handed_over: u64,
+    /// It has memory.
+    warm: u64,
+}
+
+impl Books {
+    /// Of a worker that has just come: what the program has of a predecessor's is not its.
+    pub(super) fn of(words: &Words) -> Self {
+        let (orphaned, returns) = words.orphans();
+        Self {
+            taken: orphaned,
+            returns,
+            handed_over: orphaned,
+            warm: 0,
+        }
+    }
+
+    /// Takes a block that has room for so many bytes: its bit, and whether it has memory.
+    pub(super) fn take(&mut self, bytes: usize) -> Option<(u32, Warmth)> {
+        for bits in blocks::suitable(bytes) {
+            let free = bits & !self.taken;
+            let best = match free & self.warm {
+                0 => free,
+                warm => warm,
+            };
+            if best != 0 {
+                let bit = best.trailing_zeros();
+                let warmth = match self.warm & 1 << bit {
+                    0 => Warmth::Cold,
+                    _ => Warmth::Warm,
+                };
+                self.taken |= 1 << bit;
+                self.warm |= 1 << bit;
+                return Some((bit, warmth));
+            }
+        }
+        None
+    }
+
+    /// The program is about to be told of these blocks.
+    pub(super) fn hand_over(&mut self, blocks: u64) {
+        self.handed_over |= blocks;
+    }
+
+    /// Notes what the program has given back.
+    pub(super) fn take_back(&mut self, words: &Words) {
+        let returns = words.returns();
+        let back = (returns ^ self.returns) & self.handed_over;
+        self.taken &= !back;
+        self.handed_over &= !back;
+        self.returns = returns;
+    }
+}
+
+/// Whether a block has memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Warmth {
+    /// It has, from an earlier use.
+    Warm,
+    /// It has none.
+    Cold,
+}
+
+impl Keeper for Stock {
+    fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// The program is trusted, and we know what we have written.
+    fn has(&self, _: Block, _: usize) -> bool {
+        true
+    }
+
+    /// What ends a worker that allocates too much itself, ends one that is given too much.
+    fn lacks(&self, bytes: usize) -> String {
+        let layout = Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>());
+        std::alloc::handle_alloc_error(layout)
+    }
+
+    fn give_back(&self, block: Block) {
+        let is_own = block.store() == self.worker;
+        if is_own && !self.blocks.is_elsewhere() {
+            self.blocks.cool(block); // the program never heard of it
+            let mut books = self.lock();
+            books.warm &= !block.bit();
+            books.taken &= !block.bit();
+        }
+    }
+
+    fn hand_over(&self, block: Block) {
+        if block.store() == self.worker {
+            self.lock().hand_over(block.bit());
+            // ORDERING: Relaxed; read by this thread.
+            self.exposed.fetch_or(block.bit(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where a worker puts large results.
+pub(crate) struct Berth<'a> {
+    /// Its side of the depot, if there is one.
+    pub(crate) stock: Option<&'a Arc<Stock>>,
+}
+
+impl Room for Berth<'_> {
+    fn store(&self, bytes: &[u8]) -> Option<Lease> {
+        let stock = self.stock?;
+        // In a copy that the task has forked there is nothing to write to.
+        if bytes.len() <= FEW || stock.blocks.is_elsewhere() {
+            return None;
+        }
+        let (block, warmth) = stock.take(bytes.len())?;
+        let resident = match warmth {
+            Warmth::Warm => bytes.len(),
+            Warmth::Cold => 0,
+        };
+        // Gives the block back, unless it is handed over.
+        let lease = Lease::new(Arc::clone(stock) as _, block, bytes.len(), resident);
+        stock.blocks.write(block, bytes).ok()?;
+        Some(lease)
+    }
+}

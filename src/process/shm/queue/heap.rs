@@ -1,0 +1,192 @@
+//! A board's memory for models and for Miri: on the heap, with threads in place of processes, one of which
+//! may vanish between any two of its steps.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize as Counter, Ordering as CounterOrdering};
+
+use super::Board;
+use super::layout::{Bulletin, Control, Desk, INLINE, Line, Memory, Outcome, Published};
+use crate::process::shm::checksum::Key;
+use crate::process::shm::event_count::Bed;
+use crate::sync::{AtomicU32, AtomicU64, UnsafeCell};
+
+/// A board's memory, for two workers.
+pub(crate) struct Heap {
+    control: Control,
+    bulletin: Bulletin,
+    ring: Vec<AtomicU32>,
+    states: Vec<Line<AtomicU64>>,
+    published: Vec<Published>,
+    done: [AtomicU64; 1],
+    asleep: [AtomicU64; 1],
+    beds: [Line<Bed>; 2],
+    desks: [Desk; 2],
+    outcomes: [Vec<Outcome>; 2],
+    arguments: Vec<Bytes>,
+    results: [Vec<Bytes>; 2],
+}
+
+/// Bytes of a slot. Of each of them loom and Miri know which thread reads and writes it.
+struct Bytes(Vec<UnsafeCell<u8>>);
+
+// SAFETY: the board says which thread reaches which byte when, and loom or Miri checks that.
+unsafe impl Sync for Bytes {}
+
+/// How many bytes a slot has; in models, where each costs time, a few.
+const ROOM: usize = if cfg!(loom) { 3 } else { INLINE };
+
+impl Bytes {
+    fn new() -> Self {
+        Self(some(ROOM, || UnsafeCell::new(0)))
+    }
+
+    /// Writes bytes, from that offset on.
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        for (place, byte) in self.0[offset..].iter().zip(bytes) {
+            // SAFETY: loom or Miri checks that no other thread is there.
+            place.with_mut(|place| unsafe { place.write(*byte) });
+        }
+    }
+
+    fn read(&self, size: usize, into: &mut Vec<u8>) {
+        into.clear();
+        // SAFETY: loom or Miri checks that no other thread writes there.
+        let bytes = self.0[..size]
+            .iter()
+            .map(|place| place.with(|place| unsafe { place.read() }));
+        into.extend(bytes);
+    }
+}
+
+fn some<T>(count: usize, new: impl Fn() -> T) -> Vec<T> {
+    (0..count).map(|_| new()).collect()
+}
+
+/// Of a slot in which a worker has ended nothing.
+fn untouched(slot: usize) -> Outcome {
+    Outcome {
+        place: AtomicU64::new(key().nowhere(slot)),
+        ..Outcome::default()
+    }
+}
+
+impl Heap {
+    /// With so many slots, a power of two, and as many places on the ring.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self {
+            control: Control::default(),
+            bulletin: Bulletin::default(),
+            ring: some(slots, || AtomicU32::new(0)),
+            states: some(slots, Line::default),
+            published: some(slots, Published::default),
+            done: [AtomicU64::new(0)],
+            asleep: [AtomicU64::new(0)],
+            beds: Default::default(),
+            // As workers leave it when they come.
+            desks: [(); 2].map(|()| Desk {
+                current: AtomicU64::new(key().mask(0)),
+            }),
+            outcomes: [(); 2].map(|()| (0..slots).map(untouched).collect()),
+            arguments: some(slots, Bytes::new),
+            results: [(); 2].map(|()| some(slots, Bytes::new)),
+        }
+    }
+}
+
+/// What a process sees of it. Each look is a step; a mortal process vanishes after so many.
+pub(crate) struct View {
+    heap: Arc<Heap>,
+    steps_left: Option<Counter>,
+}
+
+/// What a process that vanishes unwinds with.
+struct Vanished;
+
+impl View {
+    fn step(&self) -> &Heap {
+        if let Some(left) = &self.steps_left {
+            let before = left.load(CounterOrdering::Relaxed);
+            if before == 0 {
+                resume_unwind(Box::new(Vanished));
+            }
+            left.store(before - 1, CounterOrdering::Relaxed);
+        }
+        &self.heap
+    }
+}
+
+impl Memory for View {
+    fn control(&self) -> &Control {
+        &self.step().control
+    }
+    fn bulletin(&self) -> &Bulletin {
+        &self.step().bulletin
+    }
+    fn ring(&self) -> &[AtomicU32] {
+        &self.step().ring
+    }
+    fn states(&self) -> &[Line<AtomicU64>] {
+        &self.step().states
+    }
+    fn published(&self) -> &[Published] {
+        &self.step().published
+    }
+    fn done(&self) -> &[AtomicU64] {
+        &self.step().done
+    }
+    fn asleep(&self) -> &[AtomicU64] {
+        &self.step().asleep
+    }
+    fn beds(&self) -> &[Line<Bed>] {
+        &self.step().beds
+    }
+    fn desk(&self, worker: usize) -> Option<&Desk> {
+        self.step().desks.get(worker)
+    }
+    fn outcomes(&self, worker: usize) -> Option<&[Outcome]> {
+        self.step().outcomes.get(worker).map(Vec::as_slice)
+    }
+    fn write_argument(&self, slot: usize, bytes: &[u8]) {
+        self.step().arguments[slot].write(0, bytes);
+    }
+    fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
+        self.step().arguments[slot].read(size, into);
+    }
+    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome> {
+        self.step().outcomes.get(worker)?.get(slot)
+    }
+    fn has_room(&self, _: usize, _: usize) -> bool {
+        true
+    }
+    fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]) {
+        self.step().results[worker][slot].write(offset, bytes);
+    }
+    fn read_result(&self, worker: usize, slot: usize, size: usize, into: &mut Vec<u8>) {
+        self.step().results[worker][slot].read(size, into);
+    }
+}
+
+/// What all checksums here depend on: a random one would make runs differ.
+fn key() -> Key {
+    Key::from_numbers((0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321))
+}
+
+/// A process that lives as long as it likes.
+pub(crate) fn immortal(heap: &Arc<Heap>) -> Board<View> {
+    let view = View {
+        heap: Arc::clone(heap),
+        steps_left: None,
+    };
+    Board::new(view, key())
+}
+
+/// A worker that vanishes after so many looks at the memory.
+#[cfg(loom)]
+pub(crate) fn mortal(heap: &Arc<Heap>, steps: usize) -> Board<View> {
+    let view = View {
+        heap: Arc::clone(heap),
+        steps_left: Some(Counter::new(steps)),
+    };
+    Board::new(view, key())
+}

@@ -1,0 +1,315 @@
+//! One function, one child process.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, ProcessEnd};
+use crate::future::Future;
+use crate::future::state::Start;
+use crate::options::TaskOptions;
+use crate::process::host::child::{Starter, Subprocess};
+use crate::process::host::connection::{Broken, Link, Reply};
+use crate::process::host::handshake::{Failure, Launch};
+use crate::process::host::pipeline::{Death, error_of};
+use crate::remote::codec::Source;
+use crate::remote::encoded::Bytes;
+use crate::remote::lease::NoRoom;
+use crate::remote::payload::Payload;
+use crate::sys::stack;
+use crate::task::request::Request;
+use crate::task::{Outgoing, Task};
+use crate::transport::wire::Fault;
+
+/// A function that is to run in a child process of its own. (`multiprocessing.Process`)
+///
+/// ```
+/// use concurrent_futures::{Error, Process};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let child = Process::new(|n: u64| n * n, 12).name("squarer").start()?;
+/// assert_ne!(child.pid(), std::process::id());
+/// assert_eq!(child.join()?, 144);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a process does nothing unless started"]
+pub struct Process<A, R> {
+    /// What `start` calls it; `Process-N` if not given.
+    name: Option<String>,
+    /// What it runs.
+    function: fn(A) -> R,
+    /// On what.
+    argument: A,
+    /// Where the user made it.
+    location: &'static Location<'static>,
+}
+
+/// A child process that runs one function. (`multiprocessing.Process`, started)
+///
+/// Dropping it kills and reaps the process.
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Error, Process};
+///
+/// # fn main() -> Result<(), Error> {
+/// concurrent_futures::init();
+/// let mut child = Process::new(|()| -> u8 { loop { std::thread::park() } }, ()).start()?;
+/// assert!(matches!(child.join_timeout(Duration::from_millis(5)), Err(Error::Timeout)));
+/// assert!(child.is_alive());
+/// assert_eq!(child.exit_code(), None);
+/// child.kill();
+/// let Err(Error::WorkerDied(death)) = child.join() else { unreachable!() };
+/// assert_eq!(death.signal(), Some(9));
+/// # Ok(())
+/// # }
+/// ```
+pub struct RunningProcess<R> {
+    /// What the user calls it.
+    name: String,
+    /// The process.
+    process: Arc<Subprocess>,
+    /// The function's result; done once the process is reaped.
+    future: Option<Future<R>>,
+    /// What the child exits with, as far as what it has told says so.
+    told: Arc<OnceLock<i32>>,
+    /// Waits for the result; `None` once joined.
+    attendant: Option<JoinHandle<()>>,
+}
+
+impl<A: Payload, R: Payload> Process<A, R> {
+    /// `f(arg)`, to be run by a child. (`Process(target, args)`)
+    #[track_caller]
+    pub fn new(f: fn(A) -> R, arg: A) -> Self {
+        Self {
+            name: None,
+            function: f,
+            argument: arg,
+            location: Location::caller(),
+        }
+    }
+
+    /// Names the process; `Process-1`, `Process-2`… if not given. (`Process(name)`)
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Starts the child; it consumes the process, which is started at most once.
+    /// (`Process.start`)
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
+    /// [`Error::Unsupported`] if it has more rights than the user that started it;
+    /// [`Error::InvalidConfig`] if the name has a NUL character; [`Error::Encode`], [`Error::TooLarge`] or [`Error::Panicked`] if the argument cannot be
+    /// encoded; [`Error::Spawn`] if the child cannot be started.
+    pub fn start(self) -> Result<RunningProcess<R>, Error> {
+        let launch = Launch::new();
+        launch.check()?;
+        if self.name.as_ref().is_some_and(|name| name.contains('\0')) {
+            let words = "the name of a process has a NUL character";
+            return Err(Error::InvalidConfig(words.into()));
+        }
+        let options = TaskOptions::new();
+        let (task, future) =
+            Task::portable_from(self.location, options, self.function, self.argument);
+        let outgoing = task.into_outgoing(launch.payload_limit, &NoRoom, &mut |_| ());
+        let Outgoing::One(task) = outgoing else {
+            return Err(future.exception().unwrap_or(Error::Cancelled));
+        };
+        let name = self.name.unwrap_or_else(next_name);
+        let link = launch
+            .start(0, Starter::Watcher, |_| (), |_| ())
+            .map_err(|f| spawn_error(f, &name))?;
+        let process = Arc::clone(link.process());
+        let told = Arc::default();
+        let tell = Arc::clone(&told);
+        let attendant = std::thread::Builder::new()
+            .name(format!("attendant of {name}"))
+            .stack_size(stack::size())
+            .spawn(move || attend(link, Request::new(task), &tell))
+            .map_err(|error| Error::spawn("a thread", &error))?;
+        Ok(RunningProcess {
+            name,
+            process,
+            future: Some(future),
+            told,
+            attendant: Some(attendant),
+        })
+    }
+}
+
+impl<R> RunningProcess<R> {
+    /// The child's process number. (`Process.pid`)
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its name. (`Process.name`)
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the child still lives. (`Process.is_alive`)
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.process.end().is_none()
+    }
+
+    /// `None` while it lives; then its exit code, or minus the signal that ended it. A function
+    /// that panicked makes it 1. (`Process.exitcode`)
+    ///
+    /// In a program that ignores SIGCHLD, or that reaps all children itself, it is 0 or 1 once the
+    /// function's outcome has come, and otherwise stays `None`: nobody knows.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.process.end()? {
+            ProcessEnd::Exited(code) => Some(code),
+            ProcessEnd::Signalled(signal) => Some(-signal),
+            ProcessEnd::Unknown => self.told.get().copied(),
+        }
+    }
+
+    /// Asks the child to end, by SIGTERM. (`Process.terminate`) Where the system refuses that signal, it ends
+    /// as by [`kill`](Self::kill).
+    pub fn terminate(&self) {
+        self.process.terminate();
+    }
+
+    /// Ends the child, and what it started, by SIGKILL. (`Process.kill`)
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Waits for the child's end, and gives its function's result. (`Process.join`)
+    ///
+    /// # Errors
+    /// What became of the function instead: [`Error::Panicked`], [`Error::WorkerDied`],
+    /// [`Error::Encode`], [`Error::Decode`], [`Error::TooLarge`].
+    pub fn join(mut self) -> Result<R, Error> {
+        let result = match self.future.take() {
+            Some(future) => future.result(),
+            None => unreachable!("only `join`, which consumes, takes the future"),
+        };
+        self.join_attendant();
+        result
+    }
+
+    /// As [`join`](Self::join), for at most `limit`. (`Process.join(timeout)`)
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the child did not end in time: it goes on, and this can be asked
+    /// again. [`Error::Taken`] once it gave the result. Otherwise as `join`.
+    pub fn join_timeout(&mut self, limit: Duration) -> Result<R, Error> {
+        match &mut self.future {
+            Some(future) => future.result_timeout(limit),
+            None => unreachable!("only `join`, which consumes, takes the future"),
+        }
+    }
+
+    fn join_attendant(&mut self) {
+        if let Some(attendant) = self.attendant.take() {
+            // It runs no user code that is not caught.
+            let _ = attendant.join();
+        }
+    }
+}
+
+impl<R> Drop for RunningProcess<R> {
+    fn drop(&mut self) {
+        if self.process.is_elsewhere() {
+            // A forked copy: neither the child nor the thread is its own.
+            std::mem::forget(self.attendant.take());
+        } else if self.attendant.is_some() {
+            self.process.kill();
+            self.join_attendant();
+        }
+    }
+}
+
+impl<R> fmt::Debug for RunningProcess<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningProcess")
+            .field("name", &self.name)
+            .field("pid", &self.pid())
+            .field("exit_code", &self.exit_code())
+            .finish()
+    }
+}
+
+impl<A, R> fmt::Debug for Process<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn next_name() -> String {
+    static STARTED: AtomicUsize = AtomicUsize::new(1);
+    // ORDERING: Relaxed; only the uniqueness of the number matters.
+    format!("Process-{}", STARTED.fetch_add(1, Ordering::Relaxed))
+}
+
+fn spawn_error(failure: Failure, name: &str) -> Error {
+    let (Failure::Start(error) | Failure::Interrupted(error) | Failure::Initializer(error)) =
+        failure;
+    match error {
+        Error::BrokenPool(reason) => Error::Spawn(format!("{name}: {reason}").into()),
+        other => other,
+    }
+}
+
+/// Hands the child its task, and settles the outcome once the child is gone.
+fn attend(mut link: Link, request: Request, told: &OnceLock<i32>) {
+    if request.reply.start() == Start::Cancelled {
+        return;
+    }
+    let info = request.reply.info();
+    let outcome = match converse(&mut link, &request) {
+        Ok(outcome) => {
+            // Before the child ends: an observer that sees the end sees the code.
+            told.get_or_init(|| i32::from(matches!(outcome, Err(Fault::Panicked(_)))));
+            link.close();
+            outcome.map_err(|fault| error_of(fault, info, 0, None))
+        }
+        Err(broken) => {
+            let end = link.end_now();
+            let pid = link.process().pid();
+            let death = Death {
+                worker: 0,
+                pid,
+                end,
+                memory: None,
+            };
+            Err(death.of(info, 1, broken, None))
+        }
+    };
+    match outcome {
+        Ok(value) => {
+            let news = request.reply.leave(Source::Given(value), &mut |_| ());
+            // Its future is nobody's but that of `join`, which has no callbacks.
+            if let Some(news) = news {
+                news.deliver();
+            }
+        }
+        Err(error) => request.reply.fail(error, &mut |_| ()),
+    }
+}
+
+/// The child's answer to its task.
+fn converse(link: &mut Link, request: &Request) -> Result<Result<Bytes, Fault>, Broken> {
+    link.send(&[request]);
+    Ok(match link.receive(None)? {
+        Reply::Value(value) => Ok(value),
+        Reply::Stored(_) => return Err(Broken::Offence("there is no place for its result")),
+        Reply::Fault(fault) => Err(fault),
+    })
+}

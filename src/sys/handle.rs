@@ -1,0 +1,192 @@
+//! A child, as system calls name it.
+//!
+//! By a descriptor (a pidfd) where the system has them: it means this child for ever. By its number elsewhere:
+//! a program that ignores SIGCHLD, or reaps all children itself, frees the number of a child that has ended,
+//! and the system may give it to another process.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::error::ProcessEnd;
+use crate::sys::{self, Child};
+
+/// What a child is waited for, signalled and reaped by.
+#[derive(Debug)]
+pub(crate) enum Handle {
+    /// By a descriptor.
+    Descriptor {
+        /// Means the child.
+        descriptor: OwnedFd,
+        /// The name of the process group that it leads or led.
+        group: u32,
+    },
+    /// By its number, which is its own until it is reaped.
+    Number(u32),
+    /// Not at all: somebody else has reaped it.
+    Gone,
+}
+
+impl Handle {
+    /// Names a child that was just started.
+    pub(crate) fn of(pid: u32) -> Self {
+        let descriptor = match sys::open_process(pid) {
+            Ok(descriptor) if sys::leaves_room(descriptor.as_fd()) => descriptor,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Self::Gone,
+            // Before Linux 5.3, behind a filter of system calls, or where descriptors are short.
+            Ok(_) | Err(_) => return Self::Number(pid),
+        };
+        match sys::look_after(Child::Descriptor(descriptor.as_fd())) {
+            Ok(()) => Self::Descriptor {
+                descriptor,
+                group: pid,
+            },
+            // What was opened is a stranger, if anything.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Self::Gone,
+            // Linux 5.3 does not wait by descriptors.
+            Err(_) => Self::Number(pid),
+        }
+    }
+
+    /// Blocks until the child has ended, and leaves it to be reaped.
+    ///
+    /// # Errors
+    /// `ECHILD` where somebody else has reaped it.
+    pub(crate) fn wait_for_end(&self) -> io::Result<()> {
+        sys::wait_for_end(self.child()?)
+    }
+
+    /// Ends what is left of the process group of a child that has ended, and reaps the child: how it ended,
+    /// and the most memory that it used, in bytes. `waited`: what `wait_for_end` has said.
+    ///
+    /// # Errors
+    /// Where somebody else has reaped it.
+    pub(crate) fn reap(&self, waited: io::Result<()>) -> io::Result<(ProcessEnd, u64)> {
+        if let Self::Descriptor { .. } = self {
+            self.kill_group();
+        }
+        waited?;
+        if let Self::Number(_) = self {
+            self.kill_group();
+        }
+        sys::reap(self.child()?)
+    }
+
+    /// Sends SIGKILL to the child and to its process group. Nobody has reaped it that we know of.
+    ///
+    /// # Errors
+    /// As those of `signal`, of the child itself.
+    pub(crate) fn kill_tree(&self) -> io::Result<()> {
+        let sent = self.signal(libc::SIGKILL);
+        self.kill_group();
+        sent
+    }
+
+    /// Sends a signal to the child. Nobody has reaped it that we know of. That it has ended is no error.
+    ///
+    /// # Errors
+    /// `EPERM` where the child has rights that the program has laid down; whatever a filter of system calls
+    /// says that refuses signals.
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        let sent = match self {
+            Self::Descriptor { descriptor, .. } => sys::signal_by(descriptor.as_fd(), signal),
+            Self::Number(pid) => sys::signal(*pid, signal),
+            Self::Gone => Ok(()),
+        };
+        match sent {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// Sends SIGKILL to the process group that the child leads or led.
+    fn kill_group(&self) {
+        match self {
+            Self::Descriptor { descriptor, group } => {
+                let descriptor = descriptor.as_fd();
+                let sent = sys::kill_group_by(descriptor);
+                let is_unknown = sent.is_err_and(|it| it.raw_os_error() == Some(libc::EINVAL));
+                // Before Linux 6.9 by its name, which is the group's until the child is reaped: signal 0 asks
+                // whether it was.
+                if is_unknown && sys::signal_by(descriptor, 0).is_ok() {
+                    sys::kill_group(*group);
+                }
+            }
+            Self::Number(pid) => sys::kill_group(*pid),
+            Self::Gone => {}
+        }
+    }
+
+    fn child(&self) -> io::Result<Child<'_>> {
+        match self {
+            Self::Descriptor { descriptor, .. } => Ok(Child::Descriptor(descriptor.as_fd())),
+            Self::Number(pid) => Ok(Child::Number(*pid)),
+            Self::Gone => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::zombie_processes, reason = "handles reap what is started here")]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Both ways to name a child.
+    const WAYS: [fn(u32) -> Handle; 2] = [Handle::of, Handle::Number];
+
+    /// A child that has exited, or will soon.
+    fn exiting(way: fn(u32) -> Handle) -> Handle {
+        let child = Command::new("sh").args(["-c", "exit 7"]).spawn();
+        way(child.unwrap().id())
+    }
+
+    #[test]
+    fn an_exit_is_told_once() {
+        for way in WAYS {
+            let handle = exiting(way);
+            let waited = handle.wait_for_end();
+            let (end, peak) = handle.reap(waited).unwrap();
+            assert_eq!(end, ProcessEnd::Exited(7));
+            assert!(peak > 0);
+            assert!(handle.reap(handle.wait_for_end()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_a_child() {
+        for way in WAYS {
+            let mut waiting = Command::new("cat");
+            let child = waiting.stdin(Stdio::piped()).spawn().unwrap();
+            let handle = way(child.id());
+            handle.signal(libc::SIGTERM).unwrap();
+            let waited = handle.wait_for_end();
+            let (end, _) = handle.reap(waited).unwrap();
+            assert_eq!(end, ProcessEnd::Signalled(libc::SIGTERM));
+        }
+    }
+
+    #[test]
+    fn what_a_child_has_started_ends_with_it() {
+        use std::io::Read;
+        use std::os::unix::process::CommandExt;
+        for way in WAYS {
+            let mut leader = Command::new("sh");
+            // The child that stays has the pipe, too.
+            leader.args(["-c", "sleep 1000 & exit 0"]).process_group(0);
+            let mut child = leader.stdout(Stdio::piped()).spawn().unwrap();
+            let handle = way(child.id());
+            let waited = handle.wait_for_end();
+            assert_eq!(handle.reap(waited).unwrap().0, ProcessEnd::Exited(0));
+            let mut said = Vec::new();
+            let mut pipe = child.stdout.take().unwrap();
+            assert_eq!(pipe.read_to_end(&mut said).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_no_child_has_no_handle() {
+        assert!(matches!(Handle::of(i32::MAX as u32), Handle::Gone));
+        assert!(matches!(Handle::of(std::process::id()), Handle::Gone));
+    }
+}

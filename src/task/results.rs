@@ -1,0 +1,710 @@
+//! The outcomes, to come, of one chunk of a map: one piece of memory for all its items, written by
+//! whoever runs them and read by the map.
+//!
+//! An item's outcome comes alone (from a thread, over a link, at a death), or with those of its
+//! neighbours as one run of encoded results (from the board), which the map's reader decodes.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, PanicInfo};
+use crate::future::deadlock::{self, Awaited};
+use crate::future::id::FutureId;
+use crate::future::pool_handle::{Help, Owner, Wait};
+use crate::future::pool_registry::{Belonging, PoolNumber};
+use crate::future::state::{Outcome, WatchKey, Watcher};
+use crate::future::{Expire, Verdict};
+use crate::remote::codec::Source;
+use crate::remote::encoded::Bytes;
+use crate::remote::length_delimited::Items;
+use crate::shared::attachments::Manifest;
+use crate::sync::look_around;
+use crate::task::bit_set::BitSet;
+use crate::task_info::TaskInfo;
+use crate::unwind::{self, Panic, discard};
+
+/// The outcomes of one chunk of a map.
+pub(crate) struct Batch<R> {
+    /// The name of the first item; those of the others follow.
+    first: FutureId,
+    /// How many items there are.
+    len: usize,
+    /// What errors say of each.
+    info: TaskInfo,
+    /// How results of other processes are decoded, if any may come.
+    decode: Option<Decode<R>>,
+    /// What the map learns of its items.
+    pace: Arc<Pace>,
+    /// The pool that accepted the chunk.
+    owner: Belonging,
+    /// Whether nobody will read what has not begun: it need not begin.
+    is_abandoned: AtomicBool,
+    /// Told whenever something has come, if somebody waits for several batches.
+    listener: Option<Listener>,
+    /// What has come.
+    outcomes: Mutex<Outcomes<R>>,
+    /// Notified when something has come.
+    change: Condvar,
+}
+
+/// How results are decoded.
+pub(crate) struct Decode<R> {
+    /// One.
+    pub(crate) one: fn(Source<'_>) -> Result<R, Error>,
+    /// Some, behind those that are there: what has panicked is missing, and ends it.
+    pub(crate) all: DecodeAll<R>,
+}
+
+impl<R> Clone for Decode<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Decode<R> {}
+
+/// Decodes some results.
+pub(crate) type DecodeAll<R> = fn(&mut Items<'_>, &mut Vec<Result<R, Error>>);
+
+/// Told whenever something has come. Ours, never a user's.
+pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
+
+/// What the lock guards.
+struct Outcomes<R> {
+    /// The items that have an outcome, taken or not, or are about to have one. An outcome comes from a
+    /// process that may be out of order: nothing is laid down that is not inserted here before.
+    settled: BitSet,
+    /// Those that came alone and were not taken, by index; empty until the first comes.
+    alone: Vec<Option<Came<R>>>,
+    /// Those that came together, and were not taken.
+    runs: Vec<Run>,
+    /// How many bytes those that were decoded as they came were encoded in, since some were taken.
+    opened: u64,
+    /// Who is to hear when an item's outcome has come, each under the key that removes it.
+    watchers: Vec<(WatchKey, usize, Watcher)>,
+    /// How many threads sleep until something comes.
+    sleepers: usize,
+    /// The shared memory that arguments name, which results may name again.
+    given: Manifest,
+}
+
+/// An outcome that came alone.
+enum Came<R> {
+    /// As what it is.
+    Outcome(Outcome<R>),
+    /// As an encoded result.
+    Letter(Bytes),
+}
+
+/// Outcomes that were taken out of a batch.
+pub(crate) struct Taken<T> {
+    /// The outcomes, decoded.
+    pub(crate) outcomes: Vec<T>,
+    /// How many bytes they were encoded in, all together.
+    pub(crate) bytes: u64,
+}
+
+/// Encoded results of consecutive items: each two bytes that tell its length, then itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The first item's index.
+    pub(crate) first: usize,
+    /// How many there are.
+    pub(crate) count: usize,
+    /// They.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A [`Batch`], its type erased, as those who run its items in other processes see it.
+pub(crate) trait Answers: Send + Sync {
+    /// The name of an item.
+    fn id(&self, index: usize) -> FutureId;
+    fn info(&self) -> TaskInfo;
+    fn pace(&self) -> &Arc<Pace>;
+    /// Keeps shared memory that an argument names, until all is read.
+    fn keep(&self, named: &Manifest);
+    /// Whether what has not begun need not begin.
+    fn is_abandoned(&self) -> bool;
+    /// Whether somebody is to hear at once when something has come.
+    fn is_hooked(&self) -> bool;
+    /// Results have come. Those of items that have an outcome, or do not exist, are dropped.
+    fn arrive(&self, run: Run);
+    /// An item's result has come, alone, to be decoded by the reader. It is dropped as in `arrive`.
+    fn arrive_alone(&self, index: usize, value: Bytes, settled: &mut dyn FnMut(Verdict));
+    /// An item's result has come, alone, and is decoded now.
+    fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
+    /// An item has no result.
+    fn fail(&self, index: usize, error: Error, settled: &mut dyn FnMut(Verdict));
+}
+
+/// What a map learns from the executor that runs its chunks.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// What an item took lately; 0: not known.
+    nanos_per_item: AtomicU64,
+    /// Bytes encoded so far.
+    encoded: AtomicU64,
+    /// Bytes of encoded results that have arrived so far.
+    arrived: AtomicU64,
+    /// About how many bytes a result has, plus 1: the largest of late; 0: none has arrived.
+    result_size: AtomicU64,
+}
+
+/// Of big results so many bytes are taken out together: they are in memory until they are read.
+const TOGETHER: u64 = 1 << 20;
+
+impl<R> Batch<R> {
+    /// Outcomes of `len` items, with consecutive new names.
+    pub(crate) fn new(
+        len: usize,
+        info: TaskInfo,
+        decode: Option<Decode<R>>,
+        pace: &Arc<Pace>,
+        listener: Option<Listener>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            first: FutureId::first_of(len),
+            len,
+            info,
+            decode,
+            pace: Arc::clone(pace),
+            owner: Belonging::default(),
+            is_abandoned: AtomicBool::new(false),
+            listener,
+            outcomes: Mutex::new(Outcomes {
+                settled: BitSet::new(len),
+                alone: Vec::new(),
+                runs: Vec::new(),
+                opened: 0,
+                watchers: Vec::new(),
+                sleepers: 0,
+                given: Manifest::default(),
+            }),
+            change: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// The name of an item.
+    pub(crate) fn id(&self, index: usize) -> FutureId {
+        self.first.plus(index)
+    }
+
+    /// The index of the item of that name, which may be none of ours.
+    pub(crate) fn index_of(&self, id: FutureId) -> Option<usize> {
+        id.since(self.first).filter(|index| *index < self.len)
+    }
+
+    /// Tells which pool to turn to.
+    pub(crate) fn attach(&self, pool: PoolNumber) {
+        // A task forwarded from pool to pool keeps its first.
+        self.owner.set(pool);
+    }
+
+    fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.owner.pool()
+    }
+
+    // ---- the reader --------------------------------------------------------------------------
+
+    /// Blocks until the item has an outcome or the deadline has passed; whether it has one.
+    pub(crate) fn wait(&self, index: usize, deadline: Option<Instant>) -> bool {
+        if self.has(index) {
+            return true;
+        }
+        let looked_at = deadline.is_none() && deadlock::is_worker();
+        let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited(index)]));
+        let wait = Waiting { batch: self, index };
+        let helped = self.owner().map(|owner| owner.help(&wait, deadline));
+        if helped != Some(Help::Look) {
+            look_around(|| self.has(index));
+        }
+        let mut outcomes = self.lock();
+        while !outcomes.have(index) {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            outcomes = self.sleep(outcomes, deadline);
+        }
+        true
+    }
+
+    /// Whether the item has an outcome, be it one that is only to be brought in.
+    pub(crate) fn look(&self, index: usize) -> bool {
+        if self.has(index) {
+            return true;
+        }
+        if let Some(owner) = self.owner() {
+            owner.collect();
+        }
+        self.has(index)
+    }
+
+    /// What has come from that item on, without a gap, decoded on this thread.
+    pub(crate) fn take_from(&self, index: usize) -> Taken<Outcome<R>> {
+        let mut outcomes = self.lock();
+        if let Some(at) = outcomes.runs.iter().position(|run| run.first == index) {
+            let run = outcomes.runs.swap_remove(at);
+            drop(outcomes);
+            return Taken {
+                outcomes: self.open_run(&run),
+                bytes: run.size(),
+            };
+        }
+        let places = outcomes.alone.iter_mut().skip(index);
+        let mut letters = 0;
+        let taken = places.map_while(|place| {
+            let came = (letters < TOGETHER).then(|| place.take())??;
+            letters += came.size();
+            Some(came)
+        });
+        let taken: Vec<_> = taken.collect();
+        let bytes = letters + outcomes.take_opened(taken.len());
+        drop(outcomes);
+        let outcomes = taken.into_iter().map(|came| self.open(came)).collect();
+        Taken { outcomes, bytes }
+    }
+
+    /// All that has come and was not taken, with indexes.
+    pub(crate) fn take_all(&self) -> Taken<(usize, Outcome<R>)> {
+        let mut outcomes = self.lock();
+        let places = outcomes.alone.iter_mut().enumerate();
+        let alone: Vec<_> = places
+            .filter_map(|(index, place)| Some((index, place.take()?)))
+            .collect();
+        let runs = std::mem::take(&mut outcomes.runs);
+        let opened = outcomes.take_opened(alone.len());
+        drop(outcomes);
+        let bytes = opened
+            + alone.iter().map(|(_, came)| came.size()).sum::<u64>()
+            + runs.iter().map(Run::size).sum::<u64>();
+        let alone = alone.into_iter();
+        let mut outcomes: Vec<_> = alone
+            .map(|(index, came)| (index, self.open(came)))
+            .collect();
+        for run in runs {
+            outcomes.extend((run.first..).zip(self.open_run(&run)));
+        }
+        Taken { outcomes, bytes }
+    }
+
+    /// Decodes a run, on this thread.
+    fn open_run(&self, run: &Run) -> Vec<Outcome<R>> {
+        let Some(decode) = self.decode else {
+            unreachable!("only portable chunks reach other processes")
+        };
+        let mut values = run.values();
+        let mut outcomes = Vec::with_capacity(run.count);
+        while outcomes.len() < run.count {
+            let decoded = unwind::catch(|| (decode.all)(&mut values, &mut outcomes));
+            match decoded {
+                Ok(()) => break,
+                Err(panic) => outcomes.push(Err(self.panicked(panic))),
+            }
+        }
+        // The program has counted a value for each item of the run: each has an outcome.
+        outcomes.resize_with(run.count, || Err(missing()));
+        if let Some(owner) = self.owner() {
+            outcomes
+                .iter()
+                .filter(|it| it.is_err())
+                .for_each(|_| owner.spoilt());
+        }
+        outcomes
+    }
+
+    /// What came alone, decoded on this thread.
+    fn open(&self, came: Came<R>) -> Outcome<R> {
+        match came {
+            Came::Outcome(outcome) => outcome,
+            Came::Letter(value) => self.read_value(Source::Given(value)),
+        }
+    }
+
+    /// Decodes what was counted as a value.
+    fn read_value(&self, value: Source<'_>) -> Outcome<R> {
+        let outcome = self.decode(value);
+        if let (Err(_), Some(owner)) = (&outcome, self.owner()) {
+            owner.spoilt();
+        }
+        outcome
+    }
+
+    fn decode(&self, value: Source<'_>) -> Outcome<R> {
+        let Some(decode) = self.decode else {
+            unreachable!("only portable chunks reach other processes")
+        };
+        unwind::catch(|| (decode.one)(value)).unwrap_or_else(|panic| Err(self.panicked(panic)))
+    }
+
+    fn panicked(&self, panic: Panic) -> Error {
+        Error::Panicked(PanicInfo::new(panic, Some(self.info), None))
+    }
+
+    /// Nobody will read what has not begun: it need not begin.
+    pub(crate) fn abandon(&self) {
+        // ORDERING: Relaxed; who sees it late has begun another item meanwhile. What waits in queues
+        // is found by the pool below.
+        self.is_abandoned.store(true, Ordering::Relaxed);
+        if let Some(owner) = self.owner() {
+            owner.abandon(self.id(0), self.id(self.len.saturating_sub(1)));
+        }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        // ORDERING: Relaxed; as in `abandon`.
+        self.is_abandoned.load(Ordering::Relaxed)
+    }
+
+    /// What a worker that waits for this item waits for.
+    pub(crate) fn awaited(&self, index: usize) -> Awaited {
+        Awaited::Task(self.owner(), self.id(index))
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.lock().have(index)
+    }
+
+    // ---- the writer --------------------------------------------------------------------------
+
+    /// Lays an item's outcome down, unless it has one or does not exist. `before` runs just before
+    /// anybody sees it.
+    pub(crate) fn settle(&self, index: usize, outcome: Outcome<R>, before: impl FnOnce(Verdict)) {
+        if !self.claim(index) {
+            before(Verdict::Late);
+            return discard(outcome);
+        }
+        before(Verdict::of(&outcome));
+        self.lay_down(index, Came::Outcome(outcome));
+    }
+
+    /// Lays down an encoded result that came alone, unless the item has an outcome or does not exist.
+    /// `before` runs just before anybody sees it.
+    fn lay_down_letter(&self, index: usize, value: Bytes, before: impl FnOnce(Verdict)) {
+        if !self.claim(index) {
+            return before(Verdict::Late);
+        }
+        before(Verdict::Completed);
+        self.pace.note_results(1, value.len() as u64);
+        self.lay_down(index, Came::Letter(value));
+    }
+
+    /// Lays down what was claimed.
+    fn lay_down(&self, index: usize, came: Came<R>) {
+        let mut outcomes = self.lock();
+        if outcomes.alone.is_empty() {
+            outcomes.alone.resize_with(self.len, || None);
+        }
+        if let Some(place) = outcomes.alone.get_mut(index) {
+            *place = Some(came);
+        }
+        self.tell(outcomes);
+    }
+
+    /// Has no other thread lay an item's outcome down; `false`: another one does or did, or there is no
+    /// such item.
+    fn claim(&self, index: usize) -> bool {
+        let indices = index..index.saturating_add(1);
+        self.lock().settled.insert(indices)
+    }
+
+    /// Takes from a run the results of items that have no outcome.
+    #[cold]
+    fn pick_from(&self, run: &Run) {
+        let mut values = run.values();
+        for index in run.first..run.range().end.min(self.len) {
+            match values.next() {
+                Some(value) => self.lay_down_letter(index, Bytes::copy(value), |_| ()),
+                None => self.settle(index, Err(missing()), |_| ()),
+            }
+        }
+    }
+
+    /// Tells who waits.
+    fn tell(&self, mut outcomes: MutexGuard<'_, Outcomes<R>>) {
+        let watchers = outcomes.take_watchers();
+        let any_sleeps = outcomes.sleepers > 0;
+        drop(outcomes);
+        if any_sleeps {
+            self.change.notify_all();
+        }
+        for watcher in watchers {
+            watcher();
+        }
+        if let Some(listener) = &self.listener {
+            listener();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outcomes<R>> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep<'a>(
+        &self,
+        mut outcomes: MutexGuard<'a, Outcomes<R>>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, Outcomes<R>> {
+        outcomes.sleepers += 1;
+        let mut outcomes = match deadline {
+            None => self
+                .change
+                .wait(outcomes)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let waited = self.change.wait_timeout(outcomes, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        outcomes.sleepers -= 1;
+        outcomes
+    }
+}
+
+impl<R: Send> Answers for Batch<R> {
+    fn id(&self, index: usize) -> FutureId {
+        Self::id(self, index)
+    }
+
+    fn info(&self) -> TaskInfo {
+        self.info
+    }
+
+    fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+
+    fn keep(&self, named: &Manifest) {
+        self.lock().given.join(named);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        Self::is_abandoned(self)
+    }
+
+    fn is_hooked(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    fn arrive(&self, run: Run) {
+        let mut outcomes = self.lock();
+        if outcomes.settled.insert(run.range()) {
+            self.pace.note_results(run.count, run.size());
+            outcomes.runs.push(run);
+            return self.tell(outcomes);
+        }
+        drop(outcomes);
+        self.pick_from(&run);
+    }
+
+    fn arrive_alone(&self, index: usize, value: Bytes, settled: &mut dyn FnMut(Verdict)) {
+        self.lay_down_letter(index, value, settled);
+    }
+
+    fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+        let bytes = value.len() as u64;
+        let outcome = self.decode(value);
+        self.settle(index, outcome, |verdict| {
+            if verdict != Verdict::Late {
+                self.pace.note_results(1, bytes);
+                self.lock().opened += bytes;
+            }
+            settled(verdict);
+        });
+    }
+
+    fn fail(&self, index: usize, error: Error, settled: &mut dyn FnMut(Verdict)) {
+        self.settle(index, Err(error), settled);
+    }
+}
+
+impl<R> Drop for Batch<R> {
+    fn drop(&mut self) {
+        let outcomes = self.outcomes.get_mut();
+        let outcomes = outcomes.unwrap_or_else(PoisonError::into_inner);
+        for place in outcomes.alone.drain(..) {
+            if let Some(Came::Outcome(outcome)) = place {
+                discard(outcome);
+            }
+        }
+    }
+}
+
+impl<R> Outcomes<R> {
+    fn have(&self, index: usize) -> bool {
+        matches!(self.alone.get(index), Some(Some(_)))
+            || self.runs.iter().any(|run| run.range().contains(&index))
+    }
+
+    /// How many bytes count as read with so many that come alone: all, or none with none.
+    fn take_opened(&mut self, taken: usize) -> u64 {
+        match taken {
+            0 => 0,
+            _ => std::mem::take(&mut self.opened),
+        }
+    }
+
+    /// Those who watch what has come.
+    fn take_watchers(&mut self) -> Vec<Watcher> {
+        let mut taken = Vec::new();
+        let mut at = 0;
+        while let Some(&(_, index, _)) = self.watchers.get(at) {
+            if self.have(index) {
+                taken.push(self.watchers.swap_remove(at).2);
+            } else {
+                at += 1;
+            }
+        }
+        taken
+    }
+}
+
+impl<R> Came<R> {
+    /// How many bytes it is encoded in; 0: it is none any more.
+    fn size(&self) -> u64 {
+        match self {
+            Self::Outcome(_) => 0,
+            Self::Letter(value) => value.len() as u64,
+        }
+    }
+}
+
+impl Run {
+    /// How many bytes the results are encoded in.
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The items.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.first..self.first.saturating_add(self.count)
+    }
+
+    /// The bytes of each, up to the first whose length is wrong.
+    fn values(&self) -> Items<'_> {
+        Items::new(&self.bytes)
+    }
+}
+
+/// Why an item has no result, where its worker says that it has one.
+fn missing() -> Error {
+    Error::Decode("the worker's report on the items is garbled".into())
+}
+
+/// A wait for one item.
+struct Waiting<'a, R> {
+    /// Of this batch.
+    batch: &'a Batch<R>,
+    /// Which.
+    index: usize,
+}
+
+impl<R> Wait for Waiting<'_, R> {
+    fn is_over(&self) -> bool {
+        self.batch.has(self.index)
+    }
+
+    fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
+        let mut outcomes = self.batch.lock();
+        let is_open = !outcomes.have(self.index);
+        if is_open {
+            outcomes.watchers.push((key, self.index, watcher));
+        }
+        is_open
+    }
+
+    fn unwatch(&self, key: WatchKey) {
+        let mut outcomes = self.batch.lock();
+        outcomes.watchers.retain(|(other, ..)| *other != key);
+    }
+}
+
+/// One item, for a timer.
+pub(crate) struct Expiring<R> {
+    /// Of this batch.
+    pub(crate) batch: Arc<Batch<R>>,
+    /// Which.
+    pub(crate) index: usize,
+}
+
+impl<R: Send> Expire for Expiring<R> {
+    fn expire(&self, limit: Duration) {
+        let error = Error::TaskTimeout { limit };
+        self.batch.settle(self.index, Err(error), |verdict| {
+            if let (Verdict::Failed, Some(owner)) = (verdict, self.batch.owner()) {
+                owner.expired(self.batch.id(self.index));
+            }
+        });
+    }
+}
+
+impl Pace {
+    /// What an item took lately, if any did.
+    pub(crate) fn per_item(&self) -> Option<Duration> {
+        // ORDERING: Relaxed; an estimate.
+        let nanos = self.nanos_per_item.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Bytes encoded so far.
+    pub(crate) fn encoded(&self) -> u64 {
+        // ORDERING: Relaxed; written by the thread that reads it, inside `execute`.
+        self.encoded.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many bytes were encoded.
+    pub(crate) fn note_bytes(&self, bytes: usize) {
+        // ORDERING: Relaxed; as in `encoded`.
+        self.encoded.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether items travel encoded: their results have a size, then.
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.encoded() > 0
+    }
+
+    /// Bytes of encoded results that have arrived so far.
+    pub(crate) fn arrived(&self) -> u64 {
+        // ORDERING: Relaxed; what was read of a batch, under its lock, was noted before.
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// About how many bytes a result has, if any has arrived.
+    pub(crate) fn result_size(&self) -> Option<u64> {
+        // ORDERING: Relaxed; an estimate.
+        self.result_size.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Notes that so many results are about to be laid down, encoded in so many bytes. What a result is
+    /// taken to have rises at once and falls slowly.
+    fn note_results(&self, count: usize, bytes: u64) {
+        // ORDERING: Relaxed; the batch's lock is taken after this, and before anybody reads them.
+        self.arrived.fetch_add(bytes, Ordering::Relaxed);
+        let size = bytes / (count.max(1) as u64);
+        let fallen = self.result_size().map_or(0, |before| before - before / 8);
+        // ORDERING: Relaxed; an estimate, and one that gets lost matters little.
+        self.result_size
+            .store(size.max(fallen) + 1, Ordering::Relaxed);
+    }
+
+    /// Notes that so many items took so long.
+    pub(crate) fn note(&self, items: usize, took: Duration) {
+        let nanos = took.as_nanos() / (items.max(1) as u128);
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX).max(1);
+        // ORDERING: Relaxed; an estimate.
+        self.nanos_per_item.store(nanos, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

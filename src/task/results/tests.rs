@@ -1,0 +1,231 @@
+//! What a batch tells its reader, in whatever order outcomes come.
+
+use std::panic::Location;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::remote::codec;
+use crate::task_info::Function;
+
+/// Of items whose results are `u8`s, of which 9 panics.
+fn batch(len: usize, listener: Option<Listener>) -> Arc<Batch<u8>> {
+    fn one(source: Source<'_>) -> Result<u8, Error> {
+        codec::unpack(source)
+    }
+    fn all(values: &mut Items<'_>, to: &mut Vec<Result<u8, Error>>) {
+        for value in values {
+            assert_ne!(value, [9], "nine");
+            to.push(codec::unpack(Source::Lent(value)));
+        }
+    }
+    let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
+    let decode = Some(Decode { one, all });
+    Batch::new(len, info, decode, &Arc::default(), listener)
+}
+
+/// Some bytes, as encoded results of neighbours.
+fn run(first: usize, values: &[u8]) -> Run {
+    let bytes = values.iter().flat_map(|value| [1, 0, *value]).collect();
+    Run {
+        first,
+        count: values.len(),
+        bytes,
+    }
+}
+
+fn values(outcomes: impl IntoIterator<Item = Outcome<u8>>) -> Vec<u8> {
+    outcomes.into_iter().map(|it| it.unwrap_or(0)).collect()
+}
+
+#[test]
+fn outcomes_are_read_in_order_whatever_comes_first() {
+    let batch = batch(6, None);
+    batch.arrive(run(3, &[4, 5]));
+    assert!(!batch.has(0) && batch.has(3) && batch.has(4) && !batch.has(5));
+    assert!(values(batch.take_from(0).outcomes).is_empty());
+    batch.settle(0, Ok(1), |_| ());
+    batch.arrive_alone(1, codec::encode(&2_u8, 9).unwrap(), &mut completed);
+    assert_eq!(values(batch.take_from(0).outcomes), [1, 2]);
+    batch.fail(2, Error::Cancelled, &mut |_| ());
+    assert_eq!(values(batch.take_from(2).outcomes), [0]);
+    assert_eq!(values(batch.take_from(3).outcomes), [4, 5]);
+    batch.settle(5, Ok(6), |_| ());
+    assert_eq!(batch.take_all().outcomes.len(), 1);
+}
+
+#[test]
+fn who_watches_an_item_hears_of_it_after_all_others() {
+    let batch = batch(3, None);
+    let heard = Arc::new(AtomicUsize::new(0));
+    let wait = Waiting {
+        batch: &batch,
+        index: 1,
+    };
+    let ear = Arc::clone(&heard);
+    let watcher = move || {
+        ear.fetch_add(1, Ordering::Relaxed);
+    };
+    assert!(wait.watch(WatchKey::fresh(), Box::new(watcher)));
+    batch.arrive(run(2, &[3]));
+    batch.settle(0, Ok(1), |_| ());
+    assert_eq!(heard.load(Ordering::Relaxed), 0);
+    batch.settle(1, Ok(2), |_| ());
+    batch.settle(1, Ok(7), |verdict| assert_eq!(verdict, Verdict::Late));
+    assert_eq!(heard.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_result_that_panics_in_decoding_costs_itself() {
+    let batch = batch(4, None);
+    batch.arrive(run(0, &[1, 9, 9, 2]));
+    let outcomes = batch.take_from(0).outcomes;
+    let panics = outcomes
+        .iter()
+        .map(|it| matches!(it, Err(Error::Panicked(_))));
+    assert!(panics.eq([false, true, true, false]));
+    assert_eq!(values(outcomes), [1, 0, 0, 2]);
+}
+
+#[test]
+fn a_listener_hears_each_time() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let ear = Arc::clone(&heard);
+    let listener: Listener = Box::new(move || {
+        ear.fetch_add(1, Ordering::Relaxed);
+    });
+    let batch = batch(3, Some(listener));
+    assert!(batch.is_hooked());
+    batch.arrive(run(1, &[2, 3]));
+    batch.settle(0, Ok(1), |_| ());
+    assert_eq!(heard.load(Ordering::Relaxed), 2);
+    assert_eq!(batch.take_all().outcomes.len(), 3);
+}
+
+/// Each batch of a map has its pace from it.
+#[test]
+fn results_are_counted_as_they_arrive_and_as_they_are_taken() {
+    let batch = batch(5, None);
+    assert_eq!(
+        (batch.pace().arrived(), batch.pace().result_size()),
+        (0, None)
+    );
+    batch.arrive(run(0, &[1, 2]));
+    assert_eq!(
+        (batch.pace().arrived(), batch.pace().result_size()),
+        (6, Some(3))
+    );
+    let big = || Bytes::copy(&[7; TOGETHER as usize]);
+    batch.arrive_alone(2, big(), &mut completed);
+    batch.arrive_alone(2, big(), &mut late);
+    batch.arrive_alone(3, big(), &mut completed);
+    batch.fail(4, Error::Cancelled, &mut |_| ());
+    assert_eq!(batch.pace().arrived(), 6 + 2 * TOGETHER);
+    assert_eq!(batch.pace().result_size(), Some(TOGETHER));
+    batch.pace().note_results(8, 8);
+    assert_eq!(batch.pace().result_size(), Some(TOGETHER - TOGETHER / 8));
+    assert_eq!(batch.take_from(0).bytes, 6);
+    let one = batch.take_from(2);
+    assert_eq!((one.outcomes.len(), one.bytes), (1, TOGETHER));
+    let rest = batch.take_all();
+    assert_eq!((rest.outcomes.len(), rest.bytes), (2, TOGETHER));
+}
+
+#[test]
+fn results_that_are_decoded_as_they_come_count_until_some_are_taken() {
+    let batch = batch(2, None);
+    batch.deliver(1, Source::Lent(&[2]), &mut |_| ());
+    batch.deliver(1, Source::Lent(&[2]), &mut |_| ()); // comes too late
+    assert_eq!(batch.pace().arrived(), 1);
+    assert_eq!(batch.take_from(0).bytes, 0);
+    batch.deliver(0, Source::Lent(&[1]), &mut |_| ());
+    let both = batch.take_from(0);
+    assert_eq!(both.bytes, 2);
+    assert_eq!(values(both.outcomes), [1, 2]);
+}
+
+/// A run of results that are not there.
+fn hollow_run(first: usize, count: usize) -> Run {
+    let bytes = Vec::new();
+    Run {
+        first,
+        count,
+        bytes,
+    }
+}
+
+fn completed(verdict: Verdict) {
+    assert_eq!(verdict, Verdict::Completed);
+}
+
+fn late(verdict: Verdict) {
+    assert_eq!(verdict, Verdict::Late);
+}
+
+#[test]
+fn an_index_behind_the_end_settles_nothing() {
+    let batch = batch(3, None);
+    for index in [3, 4, 64, usize::MAX] {
+        batch.arrive_alone(index, codec::encode(&7_u8, 9).unwrap(), &mut late);
+        batch.settle(index, Ok(7), late);
+        batch.fail(index, Error::Cancelled, &mut late);
+        batch.arrive(run(index, &[7, 7]));
+        assert!(!batch.has(index));
+    }
+    assert!(batch.take_all().outcomes.is_empty());
+    batch.arrive(run(1, &[2, 3, 7]));
+    assert!(batch.has(1) && batch.has(2) && !batch.has(3));
+    batch.arrive(run(0, &[1]));
+    let mut taken = batch.take_all().outcomes;
+    taken.sort_by_key(|(index, _)| *index);
+    assert!(taken.iter().map(|(index, _)| *index).eq(0..3));
+    assert_eq!(values(taken.into_iter().map(|(_, it)| it)), [1, 2, 3]);
+}
+
+#[test]
+fn an_item_settles_once_whichever_way_it_comes() {
+    let batch = batch(200, None);
+    batch.arrive(run(100, &[1, 2]));
+    batch.settle(102, Ok(3), |_| ());
+    for _ in ["before it is taken", "afterwards"] {
+        batch.arrive_alone(100, codec::encode(&7_u8, 9).unwrap(), &mut late);
+        batch.settle(101, Ok(7), late);
+        batch.arrive(run(100, &[7, 7, 7]));
+        batch.arrive(run(102, &[7]));
+        batch.fail(102, Error::Cancelled, &mut late);
+        let mut taken = batch.take_all().outcomes;
+        taken.sort_by_key(|(index, _)| *index);
+        let expected = if taken.is_empty() { 0..0 } else { 100..103 };
+        assert!(taken.iter().map(|(index, _)| *index).eq(expected));
+        assert!(
+            values(taken.into_iter().map(|(_, it)| it))
+                .iter()
+                .all(|it| *it < 7)
+        );
+    }
+    assert!(!batch.has(100));
+}
+
+#[test]
+fn what_overlaps_brings_the_items_that_had_not_come() {
+    let batch = batch(70, None);
+    batch.settle(63, Ok(1), |_| ());
+    batch.arrive(run(62, &[5, 7, 6]));
+    let taken = batch.take_all().outcomes;
+    let mut taken: Vec<_> = taken.into_iter().map(|(at, it)| (at, it.ok())).collect();
+    taken.sort_unstable_by_key(|(index, _)| *index);
+    assert_eq!(taken, [(62, Some(5)), (63, Some(1)), (64, Some(6))]);
+}
+
+#[test]
+fn an_item_whose_result_is_missing_has_an_error() {
+    let batch = batch(4, None);
+    batch.arrive(hollow_run(0, 2));
+    batch.settle(3, Ok(4), |_| ());
+    batch.arrive(hollow_run(2, 2));
+    let mut taken = batch.take_all().outcomes;
+    taken.sort_by_key(|(index, _)| *index);
+    assert!(taken.iter().map(|(index, _)| *index).eq(0..4));
+    for (index, outcome) in taken {
+        assert_eq!(matches!(outcome, Err(Error::Decode(_))), index < 3);
+    }
+}

@@ -1,0 +1,259 @@
+//! One thread that ends waits on deadlines: the time limits of tasks on threads.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::future::Expire;
+use crate::sys::fork::Origin;
+use crate::sys::stack;
+use crate::unwind::discard;
+
+thread_local! {
+    /// Whether this thread is a timer's.
+    static IS_TIMER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller runs on a timer's thread, in a callback of a task that has expired.
+pub(crate) fn is_caller() -> bool {
+    IS_TIMER.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Expires tasks at their deadlines. Its thread starts with the first one.
+pub(crate) struct Timer {
+    /// What is to expire, and when.
+    agenda: Arc<Agenda>,
+    /// `None` before the first deadline, and once joined.
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The process whose thread it is.
+    origin: Origin,
+}
+
+/// What is to expire, and when.
+#[derive(Default)]
+struct Agenda {
+    /// The entries.
+    entries: Mutex<Entries>,
+    /// Notified when there is an earlier entry, or the end has come.
+    change: Condvar,
+    /// Notified when the thread is about to end.
+    left: Condvar,
+}
+
+/// What the lock guards.
+#[derive(Default)]
+struct Entries {
+    /// By deadline.
+    due: BTreeMap<Key, Entry>,
+    /// How many there were.
+    count: u64,
+    /// How far the timer has come.
+    stage: Stage,
+}
+
+/// How far a timer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    /// Its thread expires tasks.
+    #[default]
+    Open,
+    /// Its thread is to end.
+    Closed,
+    /// Its thread is about to end.
+    Left,
+}
+
+/// A deadline, and a number that tells entries of one instant apart.
+type Key = (Instant, u64);
+
+/// A task that is watched over. Dropping it takes it off the agenda.
+pub(crate) struct Watched {
+    /// Where it stands.
+    agenda: Arc<Agenda>,
+    /// Under what.
+    key: Cell<Key>,
+}
+
+impl Watched {
+    /// Has the task expire at another moment, unless it has expired.
+    pub(crate) fn expire_at(&self, deadline: Instant) {
+        let mut entries = self.agenda.lock();
+        let (_, number) = self.key.get();
+        if let Some(entry) = entries.due.remove(&self.key.get()) {
+            self.key.set((deadline, number));
+            entries.due.insert(self.key.get(), entry);
+            self.agenda.change.notify_one(); // it may be the next
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let entry = self.agenda.lock().due.remove(&self.key.get());
+        discard(entry); // off the lock: it may be the last to know of the task
+    }
+}
+
+/// One task with a limit.
+struct Entry {
+    /// It.
+    task: Arc<dyn Expire>,
+    /// What its error says.
+    limit: Duration,
+}
+
+impl Timer {
+    pub(crate) fn new() -> Self {
+        Self {
+            agenda: Arc::default(),
+            thread: Mutex::new(None),
+            origin: Origin::here(),
+        }
+    }
+
+    /// Expires `task` after `limit` from now, unless the answer is dropped before; `None` where
+    /// the limit is beyond the clock's end.
+    pub(crate) fn watch(
+        &self,
+        task: Arc<dyn Expire>,
+        limit: Duration,
+    ) -> io::Result<Option<Watched>> {
+        let Some(deadline) = Instant::now().checked_add(limit) else {
+            return Ok(None);
+        };
+        self.start()?;
+        let mut entries = self.agenda.lock();
+        entries.count += 1;
+        let key = (deadline, entries.count);
+        entries.due.insert(key, Entry { task, limit });
+        if entries
+            .due
+            .first_key_value()
+            .is_some_and(|(first, _)| *first == key)
+        {
+            self.agenda.change.notify_one();
+        }
+        let agenda = Arc::clone(&self.agenda);
+        let key = Cell::new(key);
+        Ok(Some(Watched { agenda, key }))
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let mut thread = self.lock();
+        if thread.is_none() {
+            self.agenda.lock().stage = Stage::Open;
+            let agenda = Arc::clone(&self.agenda);
+            let name = "task timer".to_owned();
+            *thread = Some(
+                thread::Builder::new()
+                    .name(name)
+                    .stack_size(stack::size())
+                    .spawn(move || agenda.keep())?,
+            );
+        }
+        Ok(())
+    }
+
+    /// Ends the thread, and joins it, unless it is the caller. `false`: it still ran a callback at
+    /// the deadline.
+    pub(crate) fn stop(&self, deadline: Option<Instant>) -> bool {
+        if self.origin.is_elsewhere() {
+            return true; // a forked copy has no such thread
+        }
+        self.agenda.close();
+        match self.lock().as_ref() {
+            None => return true,
+            Some(thread) if thread.thread().id() == thread::current().id() => return true,
+            Some(_) => {}
+        }
+        if !self.agenda.is_left_by(deadline) {
+            return false;
+        }
+        let mut thread = self.lock();
+        if let Some(thread) = thread.take() {
+            // User code that it runs is caught.
+            let _ = thread.join();
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.stop(None);
+    }
+}
+
+impl Agenda {
+    /// The thread's life: sleeps until the next deadline, and expires what is due.
+    fn keep(&self) {
+        IS_TIMER.set(true);
+        let mut entries = self.lock();
+        while entries.stage == Stage::Open {
+            let next = entries.due.first_key_value();
+            entries = match next.map(|(&(deadline, _), _)| deadline) {
+                Some(deadline) if deadline <= Instant::now() => self.expire_first(entries),
+                next => sleep_until(&self.change, entries, next),
+            };
+        }
+        entries.stage = Stage::Left;
+        self.left.notify_all();
+    }
+
+    /// Tells the thread to end.
+    fn close(&self) {
+        let mut entries = self.lock();
+        if entries.stage == Stage::Open {
+            entries.stage = Stage::Closed;
+            self.change.notify_one();
+        }
+    }
+
+    /// Waits until the thread has nothing more to do but to end; `false`: it had at the deadline.
+    fn is_left_by(&self, deadline: Option<Instant>) -> bool {
+        let mut entries = self.lock();
+        while entries.stage != Stage::Left {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            entries = sleep_until(&self.left, entries, deadline);
+        }
+        true
+    }
+
+    /// Expires the first entry, off the lock: callbacks run here.
+    fn expire_first<'a>(&'a self, mut entries: MutexGuard<'a, Entries>) -> MutexGuard<'a, Entries> {
+        let first = entries.due.pop_first();
+        drop(entries);
+        if let Some((_, entry)) = first {
+            entry.task.expire(entry.limit);
+            discard(entry); // it may be the last to know of the task
+        }
+        self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sleeps until somebody notifies `event`, or the deadline has passed.
+fn sleep_until<'a, T>(
+    event: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> MutexGuard<'a, T> {
+    let Some(deadline) = deadline else {
+        return event.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let waited = event.wait_timeout(guard, left);
+    waited.unwrap_or_else(PoisonError::into_inner).0
+}

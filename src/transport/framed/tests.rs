@@ -1,0 +1,153 @@
+//! Frames and descriptors over a socket, however they are cut on their way.
+
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::transport::wire::{Kind, frame};
+
+fn channel() -> (Channel, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (Channel::new(Arc::new(ours)), theirs)
+}
+
+/// The body of the next frame.
+fn receive(channel: &mut Channel) -> Vec<u8> {
+    let Heard::Some(header) = channel.receive_header().unwrap() else {
+        panic!("closed")
+    };
+    assert_eq!(header.kind, Kind::Value);
+    let mut body = vec![99; 3]; // to be replaced
+    channel.receive_body(header.length, &mut body).unwrap();
+    body
+}
+
+/// Sends all of it, so many bytes at a time, from another thread: a socket holds only so much.
+fn send_cut(mut socket: UnixStream, bytes: Vec<u8>, at_a_time: usize) {
+    std::thread::spawn(move || {
+        for piece in bytes.chunks(at_a_time) {
+            socket.write_all(piece).unwrap();
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn frames_come_back_whole(
+        bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8),
+        long in proptest::option::of(0..3 * BUFFER),
+        at_a_time in prop_oneof![1_usize..50, 1000..2 * BUFFER],
+    ) {
+        let mut bodies = bodies;
+        bodies.extend(long.map(|length| vec![7; length]));
+        bodies.push(b"last".to_vec());
+        let bytes = bodies.iter().flat_map(|body| frame(Kind::Value, body)).collect();
+        let (mut channel, theirs) = channel();
+        send_cut(theirs, bytes, at_a_time);
+        for body in bodies {
+            prop_assert!(receive(&mut channel) == body);
+        }
+        prop_assert!(matches!(channel.receive_header(), Ok(Heard::Closed)));
+        prop_assert!(!channel.has_buffered());
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_short_is_an_error(
+        body in proptest::collection::vec(any::<u8>(), 1..2000),
+        cut: prop::sample::Index,
+    ) {
+        let whole = frame(Kind::Value, &body);
+        let (mut channel, mut theirs) = channel();
+        theirs.write_all(&whole[..1 + cut.index(whole.len() - 1)]).unwrap();
+        drop(theirs);
+        let error = match channel.receive_header() {
+            Ok(Heard::Some(header)) => channel.receive_body(header.length, &mut Vec::new()).err(),
+            Ok(Heard::Closed) => None,
+            Err(error) => Some(error),
+        };
+        prop_assert_eq!(error.map(|e| e.kind()), Some(io::ErrorKind::UnexpectedEof));
+    }
+}
+
+#[test]
+fn what_was_announced_takes_no_memory_before_it_comes() {
+    let (mut channel, mut theirs) = channel();
+    theirs.write_all(b"so much").unwrap();
+    drop(theirs);
+    let mut body = Vec::new();
+    assert!(channel.receive_body(u64::MAX, &mut body).is_err());
+    assert_eq!(body, b"so much");
+    assert!(body.capacity() < 1 << 10, "{}", body.capacity());
+}
+
+#[test]
+fn more_parts_than_a_call_takes_are_sent_in_order_and_counted() {
+    let (channel, theirs) = channel();
+    let mut other = Channel::new(Arc::new(theirs));
+    let whole = frame(Kind::Value, &[1, 2, 3, 4].repeat(1000));
+    let mut parts: Vec<&[u8]> = whole.chunks(3).collect();
+    parts.insert(7, b"");
+    let mut count = 0;
+    channel.send_counting(&parts, &[], &mut count).unwrap();
+    assert_eq!(count, whole.len());
+    assert_eq!(receive(&mut other), whole[Header::SIZE..]);
+}
+
+#[test]
+fn descriptors_come_along() {
+    let (channel, theirs) = channel();
+    let mut other = Channel::new(Arc::new(theirs));
+    let (carried, far) = UnixStream::pair().unwrap();
+    let sent = [carried.as_fd(), channel.stream().as_fd()];
+    channel
+        .send_with(&[&frame(Kind::Value, b"abc")], &sent)
+        .unwrap();
+    assert_eq!(receive(&mut other), b"abc");
+    let mut passed = other.take_passed();
+    assert_eq!((passed.len(), other.take_passed().len()), (2, 0));
+    let copy = UnixStream::from(passed.swap_remove(0));
+    (&copy).write_all(b"through").unwrap();
+    drop((copy, carried));
+    assert_eq!(io::read_to_string(far).unwrap(), "through");
+}
+
+#[test]
+fn descriptors_that_nobody_asks_for_are_closed() {
+    let (channel, theirs) = channel();
+    let mut other = Channel::new(Arc::new(theirs));
+    let frame = frame(Kind::Value, b"abc");
+    let mut earlier: Option<UnixStream> = None;
+    for _ in 0..10 {
+        let (carried, far) = UnixStream::pair().unwrap();
+        let carried = vec![carried.as_fd(); sys::MAX_PASSED];
+        channel.send_with(&[&frame], &carried).unwrap();
+        assert_eq!(receive(&mut other), b"abc");
+        assert!(earlier.is_none_or(|far| sys::is_hung_up(far.as_fd())));
+        earlier = Some(far);
+    }
+    assert_eq!(other.take_passed().len(), sys::MAX_PASSED);
+}
+
+#[test]
+fn a_body_that_is_still_coming_at_the_deadline_is_late() {
+    let (mut channel, mut theirs) = channel();
+    let whole = frame(Kind::Value, b"in two parts");
+    let (head, body) = whole.split_at(Header::SIZE);
+    theirs.write_all(head).unwrap();
+    assert!(matches!(channel.receive_header(), Ok(Heard::Some(_))));
+    theirs.write_all(body).unwrap();
+    channel.give_up_at(Some(Instant::now()));
+    let mut taken = Vec::new();
+    let late = channel.receive_body(body.len() as u64, &mut taken);
+    assert_eq!(late.map_err(|e| e.kind()), Err(io::ErrorKind::TimedOut));
+    channel.give_up_at(None);
+    channel.receive_body(body.len() as u64, &mut taken).unwrap();
+    assert_eq!(taken, body);
+    // A frame that has come whole is read at any time.
+    theirs.write_all(&whole).unwrap();
+    channel.give_up_at(Some(Instant::now()));
+    assert_eq!(receive(&mut channel), body);
+}

@@ -1,0 +1,184 @@
+//! What waits for a worker process: a task, or a chunk of a map.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::future::Verdict;
+use crate::future::dyn_promise::Pledge;
+use crate::future::id::FutureId;
+use crate::options::TaskOptions;
+use crate::pool::backlog::{Removed, Work};
+use crate::process::shm::queue::layout::INLINE;
+use crate::remote::lease::FEW;
+use crate::task::item_batch::{self, Parcel};
+use crate::task::request::{Reply, Request};
+use crate::task::results::Pace;
+
+// What is longer than a slot has room for goes to the depot.
+const _: () = assert!(FEW == INLINE);
+
+// A parcel fits into a slot.
+const _: () = assert!(item_batch::ROOM == INLINE);
+
+/// What waits for a worker process.
+pub(crate) enum Requests {
+    /// A task.
+    One(Pledge<dyn Reply>),
+    /// A chunk of a map, or what is left of one.
+    Chunk(Box<Chunk>),
+    /// Items of a map, packed.
+    Parcel(Box<Parcel>),
+}
+
+/// A chunk of a map, or what is left of one, as tasks of their own.
+#[derive(Default)]
+pub(crate) struct Chunk {
+    /// The tasks, their names ascending.
+    pub(crate) waiting: VecDeque<Request>,
+    /// Who wants to know how long they take.
+    pub(crate) pace: Option<Arc<Pace>>,
+}
+
+impl Requests {
+    /// Whether it may go by the board, as far as its size allows: nobody wants to hear how it goes
+    /// before it is done.
+    pub(crate) fn is_plain(&self) -> bool {
+        let is_plain = |options: TaskOptions| {
+            options.given_timeout().is_none() && options.given_retries() == 0
+        };
+        match self {
+            Self::One(task) => is_plain(task.options()),
+            Self::Chunk(_) => false,
+            Self::Parcel(parcel) => is_plain(parcel.options),
+        }
+    }
+
+    /// Whether it need not begin, as it belongs to a map that was dropped.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::One(task) => task.is_abandoned(),
+            Self::Chunk(chunk) => {
+                let first = chunk.waiting.front();
+                first.is_some_and(|task| task.reply.is_abandoned())
+            }
+            Self::Parcel(parcel) => parcel.answers.is_abandoned(),
+        }
+    }
+
+    /// Nothing.
+    pub(crate) fn none() -> Self {
+        Self::Chunk(Box::default())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tasks, and who wants to know how long they take.
+    pub(crate) fn into_parts(self) -> (VecDeque<Request>, Option<Arc<Pace>>) {
+        match self {
+            Self::One(task) => (VecDeque::from([Request::new(task)]), None),
+            Self::Chunk(chunk) => (chunk.waiting, chunk.pace),
+            Self::Parcel(parcel) => {
+                let pace = Arc::clone(parcel.answers.pace());
+                (parcel.into_requests(), Some(pace))
+            }
+        }
+    }
+
+    /// Takes out all.
+    pub(crate) fn take_all(&mut self) -> VecDeque<Request> {
+        std::mem::replace(self, Self::none()).into_parts().0
+    }
+
+    /// Takes out the task of that name.
+    pub(crate) fn take(&mut self, id: FutureId) -> Option<Request> {
+        match self {
+            Self::One(task) if task.id() == id => self.take_all().pop_front(),
+            Self::One(_) => None,
+            Self::Chunk(chunk) => {
+                let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
+                chunk.waiting.remove(at.ok()?)
+            }
+            // Items of a map are cancelled all together.
+            Self::Parcel(_) => None,
+        }
+    }
+}
+
+impl Work for Requests {
+    fn id(&self) -> FutureId {
+        match self {
+            Self::One(task) => task.id(),
+            Self::Chunk(chunk) => match chunk.waiting.front() {
+                Some(request) => request.reply.id(),
+                None => unreachable!("empty chunks are not queued"),
+            },
+            Self::Parcel(parcel) => parcel.id(),
+        }
+    }
+
+    fn last(&self) -> FutureId {
+        match self {
+            Self::Chunk(chunk) if !chunk.waiting.is_empty() => {
+                chunk.waiting[chunk.waiting.len() - 1].reply.id()
+            }
+            Self::Parcel(parcel) => parcel.last(),
+            _ => self.id(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Chunk(chunk) => chunk.waiting.len(),
+            Self::Parcel(parcel) => parcel.len(),
+        }
+    }
+
+    fn contains(&self, id: FutureId) -> bool {
+        match self {
+            Self::One(task) => task.id() == id,
+            Self::Chunk(chunk) => {
+                let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
+                at.is_ok()
+            }
+            Self::Parcel(parcel) => (parcel.id()..=parcel.last()).contains(&id),
+        }
+    }
+
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+        Some(Box::new(self.take(id)?))
+    }
+
+    fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        match self {
+            Self::One(task) => task.fail(error.clone(), settled),
+            Self::Parcel(parcel) => parcel.fail(error, settled),
+            Self::Chunk(chunk) => {
+                for request in chunk.waiting {
+                    request.reply.fail(error.clone(), settled);
+                }
+            }
+        }
+    }
+}
+
+impl Removed for Request {
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        self.reply.fail(error.clone(), settled);
+    }
+}
+
+impl Removed for Parcel {
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        (*self).fail(error, settled);
+    }
+}
+
+impl Removed for Pledge<dyn Reply> {
+    fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
+        (*self).fail(error.clone(), settled);
+    }
+}
