@@ -63,11 +63,11 @@ pub fn board(bytes: &[u8]) {
     );
 }
 
-fn board_of(ledger: &Ledger, worker: usize) -> Board {
+fn board_of(ledger: &Ledger, worker: usize) -> Arc<Board> {
     let (memory, plan, key) = ledger.memory();
     let memory = memory.copy().expect("it is open");
     let memory = Mapped::map(memory, plan, worker).expect("it can be mapped");
-    Board::new(memory, key)
+    Arc::new(Board::new(memory, key))
 }
 
 /// All that a script acts on.

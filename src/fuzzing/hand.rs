@@ -34,7 +34,7 @@ pub(super) struct Hand<'a> {
     /// The program's side.
     ledger: &'a Ledger,
     /// Its side of the board.
-    pub(super) board: &'a Board,
+    pub(super) board: &'a Arc<Board>,
     /// Its index.
     pub(super) me: usize,
     /// Its side of the depot.
@@ -88,7 +88,7 @@ struct Chunk<'a> {
 
 impl<'a> Hand<'a> {
     /// A worker that has just come.
-    pub(super) fn new(ledger: &'a Ledger, board: &'a Board, me: usize) -> Self {
+    pub(super) fn new(ledger: &'a Ledger, board: &'a Arc<Board>, me: usize) -> Self {
         board.arrive(me);
         let stock = stock_of(ledger, me);
         ledger.enlist(me).expect("the system maps its part");
@@ -107,7 +107,7 @@ impl<'a> Hand<'a> {
         match std::mem::replace(&mut self.at, At::Nothing) {
             At::Nothing => self.claim(),
             At::Task(place, call, argument, lies) => {
-                let outcome = self.call(call, argument, lies);
+                let outcome = self.call(call, argument, lies, place);
                 self.note(place, last_run());
                 self.at = At::Ran(place, outcome);
             }
@@ -170,14 +170,24 @@ impl<'a> Hand<'a> {
         self.last = Some((place, id.unwrap_or(0)));
     }
 
-    fn call(&self, call: Call, mut argument: Vec<u8>, lies: Where) -> Result<Bytes, Fault> {
+    fn call(
+        &self,
+        call: Call,
+        mut argument: Vec<u8>,
+        lies: Where,
+        place: Place,
+    ) -> Result<Bytes, Fault> {
         self.stock.shield();
         let stock = Some(&self.stock);
         let argument = match lies {
             Where::Here => Argument::Kept(&mut argument),
             Where::Depot => {
                 let location = Location::from_bytes(&argument);
-                let lease = location.and_then(|location| self.stock.argument(location));
+                let (board, me) = (Arc::clone(self.board), self.me);
+                let lease = location.and_then(|location| {
+                    let holds = move || board.holds(place, me);
+                    self.stock.claimed_argument(location, holds)
+                });
                 let missing = || Fault::Decode("there is no such argument".to_owned());
                 Argument::Leased(lease.ok_or_else(missing)?)
             }
@@ -215,7 +225,7 @@ impl<'a> Hand<'a> {
         for request in requests.into_parts().0 {
             if request.reply.start() == Start::Begun {
                 let argument = Vec::from(request.argument);
-                let outcome = match self.call(request.call, argument, Where::Here) {
+                let outcome = match self.call(request.call, argument, Where::Here, place) {
                     Ok(value) => Encoded::Value(Source::Given(Vec::from(value).into())),
                     Err(_) => Encoded::Error(Error::Cancelled),
                 };
@@ -307,7 +317,7 @@ impl<'a> Hand<'a> {
         match std::mem::replace(&mut self.at, At::Nothing) {
             At::Task(place, call, argument, lies) => {
                 // So that it is known whose outcome this is.
-                let _ = self.call(call, argument, lies);
+                let _ = self.call(call, argument, lies, place);
                 self.note(place, last_run());
                 self.finish_with(place, script, tasks);
             }

@@ -34,6 +34,8 @@ pub(crate) trait Keeper: Send + Sync {
     fn blocks(&self) -> &Blocks;
     /// Whether so many bytes of the block can be read without making up memory for them.
     fn has(&self, block: Block, bytes: usize) -> bool;
+    /// Whether the block, which was read just now, held the lease's bytes all the time.
+    fn has_kept(&self, block: Block) -> bool;
     /// There is no memory for so many bytes: what to say of it, if one lives on.
     fn lacks(&self, bytes: usize) -> String;
     /// Nobody reads the block any more.
@@ -110,6 +112,9 @@ impl Lease {
         }
         let read = self.keeper.blocks().read(self.block, &mut numbers, count);
         match read {
+            Ok(()) if !self.keeper.has_kept(self.block) => {
+                Err("they were taken back meanwhile".to_owned())
+            }
             Ok(()) => Ok(numbers),
             Err(error) => Err(format!("they cannot be reached: {error}")),
         }

@@ -25,7 +25,7 @@ use crate::process::shm::signals::Flag;
 use crate::remote::encoded::Bytes;
 use crate::remote::function::{self, Argument, Call};
 use crate::remote::item_cursor::Tray;
-use crate::remote::lease::{Location, NoRoom, Room};
+use crate::remote::lease::{Lease, Location, NoRoom, Room};
 use crate::remote::length_delimited::Items;
 use crate::shared::attachments::Manifest;
 use crate::shared::registry;
@@ -218,7 +218,7 @@ impl Server {
         // It goes to the board when it is sent there: by then the pool knows that it is ready.
         let outcome = self.initialize().and_then(|()| self.run_tasks());
         let outcome = outcome.and_then(|told| match (told, self.board.take()) {
-            (Told::Resume, Some(board)) => Hand::new(&board, index, self).run_tasks(),
+            (Told::Resume, Some(board)) => Hand::new(&Arc::new(board), index, self).run_tasks(),
             (told, _) => Ok(told),
         });
         let code = outcome.map(|told| match told {
@@ -268,7 +268,7 @@ impl Server {
                 origin: self.origin,
             };
             let outcome = clock::measured(Rc::new(clock), || match header.kind {
-                Kind::StoredTask => self.run_stored(call, Location::from_bytes(&body)),
+                Kind::StoredTask => self.run_stored(call, &body, Stock::argument),
                 _ => self.run(call, Argument::Kept(&mut body)),
             });
             // Python's `Process` exits with 1 if its function raised.
@@ -304,10 +304,15 @@ impl Server {
         self.flush();
     }
 
-    /// Runs a task whose argument is in the depot.
-    fn run_stored(&self, call: Call, location: Option<Location>) -> Result<Bytes, Fault> {
-        let place = self.stock.as_ref().zip(location);
-        match place.and_then(|(stock, location)| stock.argument(location)) {
+    /// Runs a task whose argument is in the depot, at that location, by a lease that is made so.
+    fn run_stored(
+        &self,
+        call: Call,
+        location: &[u8],
+        lease: impl FnOnce(&Arc<Stock>, Location) -> Option<Lease>,
+    ) -> Result<Bytes, Fault> {
+        let place = self.stock.as_ref().zip(Location::from_bytes(location));
+        match place.and_then(|(stock, location)| lease(stock, location)) {
             Some(lease) => self.run(call, Argument::Leased(lease)),
             None => Err(Fault::Decode("there is no such argument".to_owned())),
         }
@@ -478,7 +483,7 @@ enum Told {
 /// A worker that takes tasks by itself.
 struct Hand<'a> {
     /// Where it takes them.
-    board: &'a Board,
+    board: &'a Arc<Board>,
     /// Its index.
     me: usize,
     /// The rest of it.
@@ -494,7 +499,7 @@ struct Hand<'a> {
 }
 
 impl<'a> Hand<'a> {
-    fn new(board: &'a Board, me: usize, server: &'a mut Server) -> Self {
+    fn new(board: &'a Arc<Board>, me: usize, server: &'a mut Server) -> Self {
         Self {
             board,
             me,
@@ -547,8 +552,11 @@ impl<'a> Hand<'a> {
 
     /// Runs a task whose argument is in the depot.
     fn run_stored(&mut self, place: Place, call: Call) -> io::Result<()> {
-        let location = Location::from_bytes(&self.argument);
-        let outcome = self.server.run_stored(call, location);
+        let (board, me) = (Arc::clone(self.board), self.me);
+        let lease = |stock: &Arc<Stock>, location| {
+            stock.claimed_argument(location, move || board.holds(place, me))
+        };
+        let outcome = self.server.run_stored(call, &self.argument, lease);
         self.finish(place, outcome)
     }
 

@@ -293,6 +293,11 @@ impl Keeper for Depot {
         block.store() >= self.blocks.plan().workers || self.blocks.has(block, bytes)
     }
 
+    /// A lease has it to itself.
+    fn has_kept(&self, _: Block) -> bool {
+        true
+    }
+
     fn lacks(&self, bytes: usize) -> String {
         format!("there is no memory for its {bytes} bytes")
     }

@@ -35,11 +35,20 @@ impl Stock {
         }))
     }
 
-    /// What the program has put there.
+    /// What the program has put there, and keeps there until the worker has answered.
     pub(crate) fn argument(self: &Arc<Self>, location: Location) -> Option<Lease> {
-        let length = usize::try_from(location.length).ok()?;
-        let is_sound = length <= location.block.size();
-        is_sound.then(|| Lease::new(Arc::clone(self) as _, location.block, length, 0))
+        lease_of(Arc::clone(self) as _, location)
+    }
+
+    /// What the program has put there for a task that the worker has claimed, and takes back once the claim
+    /// does not hold any more, which happens after a stray write.
+    pub(crate) fn claimed_argument(
+        self: &Arc<Self>,
+        location: Location,
+        holds: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Option<Lease> {
+        let stock = Arc::clone(self);
+        lease_of(Arc::new(ClaimedArgument { stock, holds }), location)
     }
 
     /// A task is about to run: it must not reach results that the program has not read. Most are read by
@@ -102,6 +111,21 @@ impl Stock {
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A lease of what lies there; `None`: nothing can.
+fn lease_of(keeper: Arc<dyn Keeper>, location: Location) -> Option<Lease> {
+    let length = usize::try_from(location.length).ok()?;
+    let is_sound = length <= location.block.size();
+    is_sound.then(|| Lease::new(keeper, location.block, length, 0))
+}
+
+/// Where the argument of a claimed task lies.
+struct ClaimedArgument<F> {
+    /// The worker's side of the depot.
+    stock: Arc<Stock>,
+    /// Whether the claim holds.
+    holds: F,
 }
 
 /// What a worker knows of its store: a bit a block.
@@ -184,6 +208,11 @@ impl Keeper for Stock {
         true
     }
 
+    /// Its own results are; arguments the program keeps until they were answered.
+    fn has_kept(&self, _: Block) -> bool {
+        true
+    }
+
     /// What ends a worker that allocates too much itself, ends one that is given too much.
     fn lacks(&self, bytes: usize) -> String {
         let layout = Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>());
@@ -206,6 +235,33 @@ impl Keeper for Stock {
             // ORDERING: Relaxed; read by this thread.
             self.exposed.fetch_or(block.bit(), Ordering::Relaxed);
         }
+    }
+}
+
+impl<F: Fn() -> bool + Send + Sync> Keeper for ClaimedArgument<F> {
+    fn blocks(&self) -> &Blocks {
+        self.stock.blocks()
+    }
+
+    fn has(&self, block: Block, bytes: usize) -> bool {
+        self.stock.has(block, bytes)
+    }
+
+    /// As long as the claim holds, the program does not use the block for another argument.
+    fn has_kept(&self, _: Block) -> bool {
+        (self.holds)()
+    }
+
+    fn lacks(&self, bytes: usize) -> String {
+        self.stock.lacks(bytes)
+    }
+
+    fn give_back(&self, block: Block) {
+        self.stock.give_back(block);
+    }
+
+    fn hand_over(&self, block: Block) {
+        self.stock.hand_over(block);
     }
 }
 

@@ -1216,6 +1216,15 @@ impl<M: Memory> Board<M> {
         state.is_some_and(|state| load_in_order(&state.0) == running)
     }
 
+    /// Whether a task that a worker has claimed is still its: if so, what it has read of the argument before
+    /// is that.
+    pub(crate) fn holds(&self, place: Place, me: usize) -> bool {
+        // ORDERING: Acquire; pairs with the withdrawal, after which the argument's memory is used for another:
+        // a worker that has read a byte of that sees another state.
+        fence(Ordering::Acquire);
+        matches!(self.state(place), Some(State::Running(worker) | State::Killing(worker)) if worker == me)
+    }
+
     fn set_current(&self, me: usize, number: u64) {
         if let Some(desk) = self.memory.desk(me) {
             // ORDERING: Release, to `current`: what the worker did before it claimed this is seen.
