@@ -76,10 +76,10 @@ impl WorkerInfo {
     }
 
     /// Makes `self` the calling thread's worker until the seat is dropped.
-    pub(crate) fn sit(self) -> Seat {
+    pub(crate) fn enter(self) -> EnterGuard {
         // A thread whose locals are gone has no seat: its tasks see no worker.
         let before = CURRENT.try_with(|current| current.replace(Some(self)));
-        Seat(before.ok().flatten())
+        EnterGuard(before.ok().flatten())
     }
 
     /// The worker's position in its pool, from 0. Tasks of a
@@ -162,9 +162,9 @@ impl Progress {
 }
 
 /// While it lives, the thread is a worker; then it is again what it was before.
-pub(crate) struct Seat(Option<WorkerInfo>);
+pub(crate) struct EnterGuard(Option<WorkerInfo>);
 
-impl Drop for Seat {
+impl Drop for EnterGuard {
     fn drop(&mut self) {
         // A thread whose locals are gone has no seat to leave.
         let _ = CURRENT.try_with(|current| current.replace(self.0.take()));

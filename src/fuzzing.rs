@@ -11,12 +11,12 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
-use crate::process::host::child::Subprocess;
-use crate::process::host::connection::{Link, Reply};
-use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, Failure, Launch, dialect};
+use crate::process::host::child::ChildProcess;
+use crate::process::host::connection::{Connection, Response};
+use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, StartError, WorkerConfig, dialect};
 use crate::process::host::stdio::WorkerStdio;
 use crate::remote::codec;
-use crate::transport::framed::Channel;
+use crate::transport::framed::FramedStream;
 use crate::transport::wire::{
     Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, frame,
 };
@@ -62,16 +62,16 @@ pub fn greeting(bytes: &[u8]) {
     let rest = &rest[..rest.len().min(MOST)];
     let mut said = Vec::new();
     if politeness & 1 == 1 {
-        let (dialect, pid) = (dialect(), Subprocess::ended().pid());
+        let (dialect, pid) = (dialect(), ChildProcess::ended().pid());
         said = frame(Kind::Hello, &Hello { dialect, pid }.to_body());
     }
     said.extend(rest);
     let (ours, _theirs) = worker_that_says(&said);
-    let mut launch = Launch::new();
-    (launch.stdout, launch.stderr) = (WorkerStdio::Null, WorkerStdio::Null);
-    match launch.greet(ours) {
+    let mut worker_config = WorkerConfig::new();
+    (worker_config.stdout, worker_config.stderr) = (WorkerStdio::Null, WorkerStdio::Null);
+    match worker_config.greet(ours) {
         Ok(link) => assert_eq!((politeness & 1, link.received()), (1, 0)),
-        Err(Failure::Start(_) | Failure::Initializer(_) | Failure::Interrupted(_)) => {}
+        Err(StartError::Start(_) | StartError::Initializer(_) | StartError::Interrupted(_)) => {}
     }
 }
 
@@ -84,22 +84,22 @@ pub fn replies(bytes: &[u8]) {
     let mut said = rest[..rest.len().min(MOST)].to_vec();
     said.resize(said.len() + 512 * usize::from(more), more);
     let (ours, _theirs) = worker_that_says(&said);
-    let mut link = Link::new(
-        Channel::new(ours.into()),
-        Subprocess::ended(),
+    let mut link = Connection::new(
+        FramedStream::new(ours.into()),
+        ChildProcess::ended(),
         None,
         DEFAULT_PAYLOAD_LIMIT,
     );
     let mut told = 0;
     loop {
         told += match link.receive(None) {
-            Ok(Reply::Value(value)) => {
+            Ok(Response::Value(value)) => {
                 // Any answer: what a value means is the user's affair.
                 let _ = codec::decode::<(u8, Vec<String>, Option<u64>)>(&value);
                 Header::SIZE + value.len()
             }
-            Ok(Reply::Stored(location)) => Header::SIZE + location.len(),
-            Ok(Reply::Fault(_)) => Header::SIZE,
+            Ok(Response::Stored(location)) => Header::SIZE + location.len(),
+            Ok(Response::Fault(_)) => Header::SIZE,
             Err(_) => break,
         };
         assert!(told <= said.len());

@@ -88,12 +88,12 @@ impl TaskOptions {
 }
 
 /// What a user asked of a task; takes little memory where that is nothing.
-pub(crate) struct Wishes(
+pub(crate) struct PackedOptions(
     /// `None`: nothing.
     Option<Box<TaskOptions>>,
 );
 
-impl Wishes {
+impl PackedOptions {
     pub(crate) fn new(options: TaskOptions) -> Self {
         let TaskOptions {
             name,

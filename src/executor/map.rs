@@ -20,8 +20,8 @@ use crate::future::deadlock::{self, Awaited};
 use crate::options::{MapOptions, TaskOptions};
 use crate::remote::context::Context;
 use crate::remote::payload::Payload;
-use crate::task::results::{Batch, Listener, Pace, Taken};
-use crate::task::{ChunkPlan, Task};
+use crate::task::results::{ChunkResults, ItemTiming, Listener, Taken};
+use crate::task::{ChunkSpec, Task};
 use crate::task_info::{Function, TaskInfo};
 
 /// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map`
@@ -168,7 +168,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
             let Some(sent) = self.feed.next_chunk(size, &mut round, || None) else {
                 break;
             };
-            self.ahead += sent.batch.len();
+            self.ahead += sent.chunk_results.len();
             self.sent.push_back(sent);
         }
     }
@@ -176,7 +176,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
     /// Whether the next item's outcome is there.
     fn has_next(&self) -> bool {
         let front = self.sent.front();
-        self.ready.len() > 0 || front.is_some_and(|front| front.batch.look(self.at))
+        self.ready.len() > 0 || front.is_some_and(|front| front.chunk_results.look(self.at))
     }
 
     /// The next item's outcome, which has come.
@@ -185,7 +185,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         let result = match self.ready.next() {
             Some(result) => result,
             None => {
-                let taken = front.batch.take_from(self.at);
+                let taken = front.chunk_results.take_from(self.at);
                 self.share = self.feed.share(&taken);
                 self.ready = taken.outcomes.into_iter();
                 self.ready.next()?
@@ -194,7 +194,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         self.at += 1;
         self.ahead -= 1;
         self.feed.forget(front.weight, self.share);
-        if self.at == front.batch.len() {
+        if self.at == front.chunk_results.len() {
             self.at = 0;
             self.sent.pop_front();
         }
@@ -204,7 +204,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
     /// Whether the next item's outcome comes before the deadline.
     fn await_next(&self) -> bool {
         let front = self.sent.front();
-        front.is_some_and(|front| front.batch.wait(self.at, self.feed.deadline))
+        front.is_some_and(|front| front.chunk_results.wait(self.at, self.feed.deadline))
     }
 }
 
@@ -214,7 +214,7 @@ impl<A, R, It: Iterator<Item = A>> Map<'_, A, R, It> {
         self.stage = Stage::Ended;
         self.ahead = 0;
         for sent in self.sent.drain(..) {
-            sent.batch.abandon();
+            sent.chunk_results.abandon();
         }
     }
 }
@@ -330,7 +330,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
             let Some(sent) = self.feed.next_chunk(size, &mut round, listen) else {
                 break;
             };
-            self.ahead += sent.batch.len();
+            self.ahead += sent.chunk_results.len();
             self.sent.push_back(Some(sent));
         }
     }
@@ -364,7 +364,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         let Some(sent) = place else {
             return;
         };
-        let taken = sent.batch.take_all();
+        let taken = sent.chunk_results.take_all();
         (self.weight, self.share) = (sent.weight, self.feed.share(&taken));
         let outcomes = taken.outcomes.into_iter();
         let taken: Vec<_> = outcomes
@@ -396,8 +396,10 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
     /// The items that it waits for.
     fn awaited(&self) -> Vec<Awaited> {
         let sent = self.sent.iter().flatten();
-        sent.flat_map(|sent| (0..sent.batch.len()).map(|index| sent.batch.awaited(index)))
-            .collect()
+        sent.flat_map(|sent| {
+            (0..sent.chunk_results.len()).map(|index| sent.chunk_results.awaited(index))
+        })
+        .collect()
     }
 }
 
@@ -408,7 +410,7 @@ impl<A, R, It: Iterator<Item = A>> MapUnordered<'_, A, R, It> {
         self.ahead = 0;
         self.ready = Vec::new().into_iter();
         for sent in self.sent.drain(..).flatten() {
-            sent.batch.abandon();
+            sent.chunk_results.abandon();
         }
     }
 }
@@ -491,7 +493,7 @@ impl Stage {
 /// A chunk on its way.
 struct Sent<R> {
     /// What has come of it.
-    batch: Arc<Batch<R>>,
+    chunk_results: Arc<ChunkResults<R>>,
     /// The index of its first item among all.
     first: usize,
     /// How many of its outcomes were not read.
@@ -501,7 +503,7 @@ struct Sent<R> {
 }
 
 /// Makes a task of a chunk of items.
-type Package<A, R> = Box<dyn Fn(ChunkPlan<'_, A>) -> (Task, Arc<Batch<R>>) + Send>;
+type Package<A, R> = Box<dyn Fn(ChunkSpec<'_, A>) -> (Task, Arc<ChunkResults<R>>) + Send>;
 
 /// Pulls items, and sends them in chunks as far as the buffer allows.
 struct Feed<'a, A, R, It: Iterator<Item = A>> {
@@ -518,7 +520,7 @@ struct Feed<'a, A, R, It: Iterator<Item = A>> {
     /// What errors say of each item.
     info: TaskInfo,
     /// What the executor tells us.
-    pace: Arc<Pace>,
+    timing: Arc<ItemTiming>,
     /// Asked for by the user; adaptive otherwise.
     chunksize: Option<usize>,
     /// Size of the last chunk, if it was not one of those at the call.
@@ -624,7 +626,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             package,
             options: options.task,
             info,
-            pace: Arc::default(),
+            timing: Arc::default(),
             chunksize: options.chunksize,
             last_chunk: 0,
             last_took: Duration::ZERO,
@@ -644,7 +646,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             return None;
         }
         let size = self.next_size(round.reach);
-        let unread = self.pace.arrived().saturating_sub(self.read);
+        let unread = self.timing.arrived().saturating_sub(self.read);
         let has_room = ahead == 0
             || (self.budget.is_none_or(|b| self.weight + unread < b)
                 && ahead.saturating_add(size) <= self.window(size));
@@ -657,12 +659,12 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         let Some(budget) = self.budget else {
             return self.buffersize;
         };
-        let fitting = match self.pace.result_size() {
+        let fitting = match self.timing.result_size() {
             Some(bytes) => {
                 let room = budget.saturating_sub(self.weight) / bytes.max(1);
                 usize::try_from(room).unwrap_or(usize::MAX)
             }
-            None if self.pace.is_encoded() => UNMEASURED,
+            None if self.timing.is_encoded() => UNMEASURED,
             None => usize::MAX,
         };
         fitting
@@ -739,23 +741,23 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     }
 
     fn send(&mut self, arguments: Vec<A>, listener: Option<Listener>) -> Sent<R> {
-        let before = self.pace.encoded();
-        let (task, batch) = (self.package)(ChunkPlan {
+        let before = self.timing.encoded();
+        let (task, chunk_results) = (self.package)(ChunkSpec {
             options: self.options,
             info: self.info,
             arguments,
-            pace: &self.pace,
+            timing: &self.timing,
             listener,
         });
         self.executor.execute(task);
-        let bytes = self.pace.encoded() - before;
-        let count = batch.len();
+        let bytes = self.timing.encoded() - before;
+        let count = chunk_results.len();
         let weight = (bytes / count as u64).max(1);
         self.weight += weight * count as u64;
         let first = self.pulled;
         self.pulled += count;
         Sent {
-            batch,
+            chunk_results,
             first,
             unread: count,
             weight,
@@ -768,7 +770,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         if let Some(size) = self.chunksize {
             return size.min(self.buffersize);
         }
-        let (Reach::Buffer, Some(per_item)) = (reach, self.pace.per_item()) else {
+        let (Reach::Buffer, Some(per_item)) = (reach, self.timing.per_item()) else {
             return 1;
         };
         let nanos = u64::try_from(per_item.as_nanos()).unwrap_or(u64::MAX);

@@ -10,8 +10,8 @@ use crate::executor::{Executor, Stats};
 use crate::future::id::FutureId;
 use crate::future::{Expire, Verdict};
 use crate::options::Shutdown;
-use crate::task::timeout::Watched;
-use crate::task::{Host, Task};
+use crate::task::timeout::TimeoutGuard;
+use crate::task::{Task, WorkerHooks};
 
 /// Runs each task inside `submit`, in the caller: for tests, for debugging, and for the serial
 /// row of a comparison.
@@ -70,12 +70,12 @@ impl Executor for SerialExecutor {
         if self.lock().closed {
             return task.fail(Error::ShutDown);
         }
-        let _seat = WorkerInfo::here(0, Arc::clone(&self.progress)).sit();
+        let _seat = WorkerInfo::here(0, Arc::clone(&self.progress)).enter();
         task.run_on(self);
     }
 }
 
-impl Host for SerialExecutor {
+impl WorkerHooks for SerialExecutor {
     fn begin(&self, _: FutureId) {
         self.progress.begin_task();
         self.lock().stats.running += 1;
@@ -96,7 +96,7 @@ impl Host for SerialExecutor {
     fn count(&self, _: Verdict) {}
 
     /// In the caller nobody is there to watch: the limit is looked at afterwards.
-    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<Watched> {
+    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
         None
     }
 

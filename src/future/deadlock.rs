@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::future::id::FutureId;
-use crate::future::pool_handle::{Owner, Place};
+use crate::future::pool_handle::{PoolHandle, TaskLocation};
 use crate::sync::{ThreadId, this_thread};
 
 thread_local! {
@@ -23,9 +23,9 @@ static WAITS: Mutex<Option<HashMap<ThreadId, Wait>>> = Mutex::new(None);
 /// What a worker may wait for.
 pub(crate) enum Awaited {
     /// The end of this task; the pool that accepted it, if one did.
-    Task(Option<Arc<dyn Owner>>, FutureId),
+    Task(Option<Arc<dyn PoolHandle>>, FutureId),
     /// The end of a pool, which was shut down.
-    Pool(Arc<dyn Owner>),
+    Pool(Arc<dyn PoolHandle>),
 }
 
 /// What a worker waits for: any of these.
@@ -55,7 +55,7 @@ pub(crate) fn wait_for(any: Vec<Awaited>) -> Waiting {
         find_victim(waits, me)
     };
     if let Some((owner, id)) = victim {
-        owner.refuse(id);
+        owner.fail_deadlocked(id);
     }
     Waiting
 }
@@ -71,13 +71,13 @@ impl Drop for Waiting {
 fn find_victim(
     waits: &HashMap<ThreadId, Wait>,
     me: ThreadId,
-) -> Option<(Arc<dyn Owner>, FutureId)> {
+) -> Option<(Arc<dyn PoolHandle>, FutureId)> {
     let place = |thread, awaited: &Awaited| match awaited {
         Awaited::Task(Some(owner), id) => owner.place(*id),
-        Awaited::Task(None, _) => Place::Elsewhere,
-        Awaited::Pool(owner) => Place::All(others(waits, owner, thread)),
+        Awaited::Task(None, _) => TaskLocation::Elsewhere,
+        Awaited::Pool(owner) => TaskLocation::All(others(waits, owner, thread)),
     };
-    let places: HashMap<ThreadId, Vec<Place>> = waits
+    let places: HashMap<ThreadId, Vec<TaskLocation>> = waits
         .iter()
         .map(|(&thread, any)| (thread, any.iter().map(|one| place(thread, one)).collect()))
         .collect();
@@ -88,7 +88,9 @@ fn find_victim(
     let in_vain = std::iter::once(me).chain(stuck);
     let mut awaited = in_vain.flat_map(|thread| waits[&thread].iter().zip(&places[&thread]));
     awaited.find_map(|(awaited, place)| match (awaited, place) {
-        (Awaited::Task(Some(owner), id), Place::Queued { .. }) => Some((Arc::clone(owner), *id)),
+        (Awaited::Task(Some(owner), id), TaskLocation::Queued { .. }) => {
+            Some((Arc::clone(owner), *id))
+        }
         _ => None,
     })
 }
@@ -97,7 +99,7 @@ fn find_victim(
 /// the pool does not wait for those that wait for the same, itself among them.
 fn others(
     waits: &HashMap<ThreadId, Wait>,
-    pool: &Arc<dyn Owner>,
+    pool: &Arc<dyn PoolHandle>,
     thread: ThreadId,
 ) -> Vec<ThreadId> {
     let mut workers = pool.workers();
@@ -109,7 +111,7 @@ fn others(
 }
 
 /// Those whose wait can never end, by what each waits for.
-fn stuck(places: &HashMap<ThreadId, Vec<Place>>) -> HashSet<ThreadId> {
+fn stuck(places: &HashMap<ThreadId, Vec<TaskLocation>>) -> HashSet<ThreadId> {
     let mut stuck: HashSet<ThreadId> = places.keys().copied().collect();
     loop {
         let freed: Vec<ThreadId> = stuck
@@ -127,12 +129,12 @@ fn stuck(places: &HashMap<ThreadId, Vec<Place>>) -> HashSet<ThreadId> {
 }
 
 /// Whether what is at that place will come to its end, if all but those stuck go on.
-fn may_end(place: &Place, stuck: &HashSet<ThreadId>) -> bool {
+fn may_end(place: &TaskLocation, stuck: &HashSet<ThreadId>) -> bool {
     match place {
-        Place::Elsewhere => true,
-        Place::Running(worker) => !stuck.contains(worker),
-        Place::All(workers) => workers.iter().all(|worker| !stuck.contains(worker)),
-        Place::Queued { workers, may_grow } => {
+        TaskLocation::Elsewhere => true,
+        TaskLocation::Running(worker) => !stuck.contains(worker),
+        TaskLocation::All(workers) => workers.iter().all(|worker| !stuck.contains(worker)),
+        TaskLocation::Queued { workers, may_grow } => {
             *may_grow || workers.iter().any(|worker| !stuck.contains(worker))
         }
     }
@@ -158,15 +160,15 @@ mod tests {
         })
     }
 
-    fn queued(workers: &[ThreadId]) -> Vec<Place> {
-        vec![Place::Queued {
+    fn queued(workers: &[ThreadId]) -> Vec<TaskLocation> {
+        vec![TaskLocation::Queued {
             workers: workers.to_vec(),
             may_grow: false,
         }]
     }
 
-    fn running(worker: ThreadId) -> Vec<Place> {
-        vec![Place::Running(worker)]
+    fn running(worker: ThreadId) -> Vec<TaskLocation> {
+        vec![TaskLocation::Running(worker)]
     }
 
     #[test]
@@ -193,7 +195,7 @@ mod tests {
     fn one_of_many_is_enough() {
         let [a] = threads();
         let mut any = queued(&[a]);
-        any.push(Place::Elsewhere);
+        any.push(TaskLocation::Elsewhere);
         assert!(stuck(&HashMap::from([(a, any)])).is_empty());
     }
 
@@ -204,7 +206,7 @@ mod tests {
         assert!(stuck(&places).is_empty());
         let places = HashMap::from([(a, running(b)), (b, queued(&[a, b]))]);
         assert_eq!(stuck(&places).len(), 2);
-        let places = HashMap::from([(a, running(b)), (b, vec![Place::Elsewhere])]);
+        let places = HashMap::from([(a, running(b)), (b, vec![TaskLocation::Elsewhere])]);
         assert!(stuck(&places).is_empty());
     }
 
@@ -213,7 +215,7 @@ mod tests {
         let [a, b, c, d] = threads();
         let task = FutureId::from_number(1);
         let victim = |workers: &[ThreadId], who: &[ThreadId], me| {
-            let pool: Arc<dyn Owner> = Arc::new(FullPool(workers.to_vec()));
+            let pool: Arc<dyn PoolHandle> = Arc::new(FullPool(workers.to_vec()));
             let wait = |&thread: &ThreadId| match thread {
                 waiter if waiter == d => (d, vec![Awaited::Task(Some(Arc::clone(&pool)), task)]),
                 _ => (thread, vec![Awaited::Pool(Arc::clone(&pool))]),
@@ -234,12 +236,12 @@ mod tests {
     #[test]
     fn a_pool_ends_when_all_its_workers_can() {
         let [a, b, c] = threads();
-        let pool = || vec![Place::All(vec![b, c])];
+        let pool = || vec![TaskLocation::All(vec![b, c])];
         let places = HashMap::from([(a, pool()), (b, queued(&[a]))]);
         assert_eq!(stuck(&places).len(), 2);
         let places = HashMap::from([(a, pool()), (b, queued(&[c]))]);
         assert!(stuck(&places).is_empty());
-        let places = HashMap::from([(a, vec![Place::All(Vec::new())])]);
+        let places = HashMap::from([(a, vec![TaskLocation::All(Vec::new())])]);
         assert!(stuck(&places).is_empty());
     }
 }

@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::future::id::FutureId;
-use crate::future::pool_handle::{Help, Owner, Recall, Wait};
-use crate::future::pool_registry::{Belonging, PoolNumber};
+use crate::future::pool_handle::{Drive, PoolHandle, Unqueue, Waiter};
+use crate::future::pool_registry::{AtomicPoolId, PoolId};
 use crate::future::state::{
-    Arrived, Callback, Cell, Ending, Letter, Look, Outcome, Publish, Register, Settling, Start,
-    Waited, Wakeups, WatchKey, Watcher, Withdraw,
+    Arrived, Callback, Delivery, Ending, FutureState, Look, Outcome, Publish, Register, Settling,
+    Start, Waited, Wakeups, WatchKey, Watcher, Withdraw,
 };
-use crate::sync::look_around;
+use crate::sync::spin_then_yield;
 use crate::unwind::{self, discard};
 
 /// The result, to come, of a task. (`concurrent.futures.Future`)
@@ -47,7 +47,7 @@ use crate::unwind::{self, discard};
 #[must_use = "dropping a future detaches its task; call `result`, `.await` it, or keep it"]
 pub struct Future<T> {
     /// What it shares with the promise.
-    contract: Arc<Contract<T>>,
+    task_cell: Arc<TaskCell<T>>,
     /// `&Future` lends `&T` to late callbacks: `Sync` asks for `T: Sync`.
     lends: PhantomData<T>,
 }
@@ -58,18 +58,18 @@ impl<T> Unpin for Future<T> {}
 /// The pool's end. Dropping it settles the future as cancelled.
 pub(crate) struct Promise<T, B: Body<T>> {
     /// What it shares with the future; `None` once settled.
-    contract: Option<Arc<Contract<T, B>>>,
+    task_cell: Option<Arc<TaskCell<T, B>>>,
 }
 
 /// What both ends point to, all of a task in one piece of memory: what is to be done, and what comes of
 /// it.
-pub(crate) struct Contract<T, B: ?Sized = dyn Body<T>> {
+pub(crate) struct TaskCell<T, B: ?Sized = dyn Body<T>> {
     /// Names the task.
     id: FutureId,
     /// Where the task stands, and its outcome.
-    cell: Cell<T>,
+    cell: FutureState<T>,
     /// The pool that accepted the task.
-    owner: Belonging,
+    owner: AtomicPoolId,
     /// What is to be done.
     body: B,
 }
@@ -100,18 +100,18 @@ pub(crate) trait Settle: Send + Sync {
 }
 
 /// A future with an outcome that nobody has looked at, and callbacks that wait for that.
-pub(crate) trait Open: Send + Sync {
+pub(crate) trait DeferredCallbacks: Send + Sync {
     /// Looks.
     fn open(&self);
 }
 
 /// The listeners of an outcome that has arrived; `deliver` tells them.
 #[must_use]
-pub(crate) struct News {
+pub(crate) struct Notifications {
     /// Those who wait for it.
     pub(crate) wakeups: Wakeups,
     /// A future with callbacks.
-    pub(crate) opens: Option<Arc<dyn Open>>,
+    pub(crate) opens: Option<Arc<dyn DeferredCallbacks>>,
     /// What may hold user values, to be dropped off locks.
     pub(crate) remains: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -138,17 +138,17 @@ pub(crate) enum Verdict {
 /// Both ends of a new task.
 #[inline]
 pub(crate) fn pair<T, B: Body<T> + 'static>(body: B) -> (Future<T>, Promise<T, B>) {
-    let contract = Arc::new(Contract {
+    let task_cell = Arc::new(TaskCell {
         id: FutureId::first_of(1),
-        cell: Cell::new(),
-        owner: Belonging::default(),
+        cell: FutureState::new(),
+        owner: AtomicPoolId::default(),
         body,
     });
     let promise = Promise {
-        contract: Some(Arc::clone(&contract)),
+        task_cell: Some(Arc::clone(&task_cell)),
     };
     let future = Future {
-        contract,
+        task_cell,
         lends: PhantomData,
     };
     (future, promise)
@@ -242,7 +242,7 @@ impl<T> Future<T> {
 
     fn wait_to(&self, deadline: Option<Instant>) -> Waited {
         match deadline {
-            Some(_) => self.contract.wait(deadline),
+            Some(_) => self.task_cell.wait(deadline),
             None => self.wait_without_limit(),
         }
     }
@@ -250,7 +250,7 @@ impl<T> Future<T> {
     fn wait_without_limit(&self) -> Waited {
         let looked_at = deadlock::is_worker() && !self.done();
         let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited()]));
-        self.contract.wait(None)
+        self.task_cell.wait(None)
     }
 
     /// Cancels the task if it has not begun. (`Future.cancel()`)
@@ -275,21 +275,21 @@ impl<T> Future<T> {
         reason = "often called for its effect alone"
     )]
     pub fn cancel(&self) -> bool {
-        let remains = match self.contract.recall() {
-            Recall::Recalled(remains) => Some(remains),
-            Recall::Elsewhere => {
+        let remains = match self.task_cell.recall() {
+            Unqueue::Removed(remains) => Some(remains),
+            Unqueue::NotHere => {
                 // An executor that holds it back may hand it to a process pool later, where nobody looks at
                 // the cell before it runs.
-                self.contract.owner.cancel();
+                self.task_cell.owner.cancel();
                 None
             }
-            Recall::Begun => return false,
+            Unqueue::Started => return false,
         };
-        let cancelled = match self.contract.cell.withdraw() {
+        let cancelled = match self.task_cell.cell.withdraw() {
             Withdraw::Yours(settling) => {
                 complete(settling, || {
-                    if let Some(owner) = self.contract.owner() {
-                        owner.withdrawn(self.contract.id);
+                    if let Some(owner) = self.task_cell.owner() {
+                        owner.on_cancelled(self.task_cell.id);
                     }
                 });
                 true
@@ -328,9 +328,9 @@ impl<T> Future<T> {
         self.cancel()
             || (!self.done()
                 && self
-                    .contract
+                    .task_cell
                     .owner()
-                    .is_some_and(|o| o.kill(self.contract.id)))
+                    .is_some_and(|o| o.kill(self.task_cell.id)))
             || self.cancelled()
     }
 
@@ -343,7 +343,7 @@ impl<T> Future<T> {
     #[must_use]
     pub fn cancelled(&self) -> bool {
         matches!(
-            self.contract.ending(),
+            self.task_cell.ending(),
             Some(Ending::Withdrawn | Ending::Killed)
         )
     }
@@ -351,25 +351,25 @@ impl<T> Future<T> {
     /// Whether a worker runs the task now. (`Future.running()`)
     #[must_use]
     pub fn running(&self) -> bool {
-        let cell = &self.contract.cell;
+        let cell = &self.task_cell.cell;
         cell.is_running()
             || (cell.is_open()
                 && self
-                    .contract
+                    .task_cell
                     .owner()
-                    .is_some_and(|o| o.runs(self.contract.id)))
+                    .is_some_and(|o| o.runs(self.task_cell.id)))
     }
 
     /// Whether the task is over, in whatever way. (`Future.done()`)
     #[must_use]
     pub fn done(&self) -> bool {
-        self.contract.ending().is_some()
+        self.task_cell.ending().is_some()
     }
 
     /// The future's name; [`FutureId`] has an example.
     #[must_use]
     pub fn id(&self) -> FutureId {
-        self.contract.id
+        self.task_cell.id
     }
 
     /// Calls `f` with the outcome. (`Future.add_done_callback()`)
@@ -394,12 +394,12 @@ impl<T> Future<T> {
     pub fn add_done_callback(&self, f: impl FnOnce(Result<&T, &Error>) + Send + 'static) {
         let mut f: Callback<T> = Box::new(f);
         f = loop {
-            match self.contract.cell.add_callback(f) {
-                Register::Registered => return self.contract.hook(),
+            match self.task_cell.cell.add_callback(f) {
+                Register::Registered => return self.task_cell.hook(),
                 Register::Done(f) => break f,
                 Register::Arrived(again) => f = again,
             }
-            let _ = self.contract.look();
+            let _ = self.task_cell.look();
         };
         let outcome = match self.outcome() {
             Some(outcome) => outcome.as_ref(),
@@ -410,20 +410,20 @@ impl<T> Future<T> {
 
     /// What a worker that waits for this future waits for.
     pub(crate) fn awaited(&self) -> deadlock::Awaited {
-        deadlock::Awaited::Task(self.contract.owner(), self.contract.id)
+        deadlock::Awaited::Task(self.task_cell.owner(), self.task_cell.id)
     }
 
     /// Calls `watcher` once a look would find the future done; `false`: now.
     pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
-        let is_watched = Waiting(&self.contract).watch(key, watcher);
+        let is_watched = Waiting(&self.task_cell).watch(key, watcher);
         if is_watched {
-            self.contract.hook();
+            self.task_cell.hook();
         }
         is_watched
     }
 
     pub(crate) fn unwatch(&self, key: WatchKey) {
-        self.contract.cell.unwatch(key);
+        self.task_cell.cell.unwatch(key);
     }
 
     /// Whether it is done with an error; `false` while it is not done, or cancelled.
@@ -436,7 +436,7 @@ impl<T> Future<T> {
         debug_assert!(self.done());
         // SAFETY: callers have seen the cell done, and the borrow of `self`, the one handle,
         // keeps `take` away.
-        unsafe { self.contract.cell.outcome() }
+        unsafe { self.task_cell.cell.outcome() }
     }
 
     /// Takes the value of a future that is done, or copies its error.
@@ -444,7 +444,7 @@ impl<T> Future<T> {
         debug_assert!(self.done());
         // SAFETY: callers have seen the cell done, and `&mut self`, the one handle, lends to
         // nobody else meanwhile.
-        let outcome = unsafe { self.contract.cell.outcome_mut() };
+        let outcome = unsafe { self.task_cell.cell.outcome_mut() };
         match outcome.take() {
             Some(Err(error)) => {
                 *outcome = Some(Err(error.clone()));
@@ -462,17 +462,17 @@ impl<T> std::future::Future for Future<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
-            match this.contract.cell.set_waker(context.waker()) {
+            match this.task_cell.cell.set_waker(context.waker()) {
                 Register::Registered => {
-                    this.contract.hook();
+                    this.task_cell.hook();
                     return Poll::Pending;
                 }
                 Register::Done(()) => return Poll::Ready(this.take()),
                 Register::Arrived(()) => {
-                    let _ = this.contract.look();
+                    let _ = this.task_cell.look();
                 }
             }
-            if let Some(Waited::Deadlock) = this.contract.cell.end_of_wait() {
+            if let Some(Waited::Deadlock) = this.task_cell.cell.end_of_wait() {
                 return Poll::Ready(Err(Error::Deadlock)); // polled while it is decoded
             }
         }
@@ -481,7 +481,7 @@ impl<T> std::future::Future for Future<T> {
 
 impl<T> fmt::Debug for Future<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.contract.cell.ending() {
+        let state = match self.task_cell.cell.ending() {
             Some(Ending::Finished) => "finished",
             Some(Ending::Withdrawn) => "cancelled",
             Some(Ending::Killed) => "killed",
@@ -489,7 +489,7 @@ impl<T> fmt::Debug for Future<T> {
             None => "pending",
         };
         f.debug_struct("Future")
-            .field("id", &self.contract.id.number())
+            .field("id", &self.task_cell.id.number())
             .field("state", &format_args!("{state}"))
             .finish()
     }
@@ -562,22 +562,22 @@ impl<T> std::future::Future for CancelOnDrop<T> {
 
 impl<T, B: Body<T>> Promise<T, B> {
     /// The one that was given up for this.
-    pub(crate) fn of(contract: Arc<Contract<T, B>>) -> Self {
-        let contract = Some(contract);
-        Self { contract }
+    pub(crate) fn of(task_cell: Arc<TaskCell<T, B>>) -> Self {
+        let task_cell = Some(task_cell);
+        Self { task_cell }
     }
 
     /// Gives it up for what its types can be erased of.
-    pub(crate) fn into_contract(mut self) -> Arc<Contract<T, B>> {
-        match self.contract.take() {
-            Some(contract) => contract,
+    pub(crate) fn into_task_cell(mut self) -> Arc<TaskCell<T, B>> {
+        match self.task_cell.take() {
+            Some(task_cell) => task_cell,
             None => unreachable!("settling consumes the promise"),
         }
     }
 
     /// The worker begins; false: it was cancelled, leave it.
     pub(crate) fn start(&self) -> Start {
-        self.contract().start()
+        self.task_cell().start()
     }
 
     /// The task, for a timer.
@@ -586,29 +586,29 @@ impl<T, B: Body<T>> Promise<T, B> {
         T: Send + 'static,
         B: 'static,
     {
-        match &self.contract {
-            Some(contract) => Arc::clone(contract) as Arc<dyn Expire>,
+        match &self.task_cell {
+            Some(task_cell) => Arc::clone(task_cell) as Arc<dyn Expire>,
             None => unreachable!("settling consumes the promise"),
         }
     }
 
     /// Leaves what came of the task to whoever looks at its future; who is to hear of that, if anybody
     /// is. Runs no user code.
-    pub(crate) fn arrive(self, letter: Letter<T>) -> Option<Box<News>>
+    pub(crate) fn arrive(self, delivery: Delivery<T>) -> Option<Box<Notifications>>
     where
         T: Send + 'static,
         B: 'static,
     {
-        let contract = self.into_contract();
+        let task_cell = self.into_task_cell();
         let Arrived {
             wakeups,
             has_callbacks,
-        } = contract.cell.arrive(letter)?;
-        let is_quiet = wakeups.is_none() && !has_callbacks;
-        (!is_quiet).then(|| {
-            Box::new(News {
+        } = task_cell.cell.arrive(delivery)?;
+        let has_no_callbacks = wakeups.is_none() && !has_callbacks;
+        (!has_no_callbacks).then(|| {
+            Box::new(Notifications {
                 wakeups,
-                opens: has_callbacks.then_some(contract as Arc<dyn Open>),
+                opens: has_callbacks.then_some(task_cell as Arc<dyn DeferredCallbacks>),
                 remains: None,
             })
         })
@@ -618,7 +618,7 @@ impl<T, B: Body<T>> Promise<T, B> {
     /// through, just before anybody else sees the future done.
     pub(crate) fn settle(self, outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
         let ending = match outcome {
-            Err(Error::Cancelled) => self.contract().ending_if_cancelled(),
+            Err(Error::Cancelled) => self.task_cell().ending_if_cancelled(),
             _ => Ending::Finished,
         };
         self.settle_as(outcome, ending, before);
@@ -630,15 +630,15 @@ impl<T, B: Body<T>> Promise<T, B> {
     }
 
     fn settle_as(self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
-        let contract = self.into_contract();
-        contract.settle(outcome, ending, before);
-        release(contract);
+        let task_cell = self.into_task_cell();
+        task_cell.settle(outcome, ending, before);
+        release(task_cell);
     }
 
     /// What it shares with the future.
-    pub(crate) fn contract(&self) -> &Contract<T, B> {
-        match &self.contract {
-            Some(contract) => contract,
+    pub(crate) fn task_cell(&self) -> &TaskCell<T, B> {
+        match &self.task_cell {
+            Some(task_cell) => task_cell,
             None => unreachable!("settling consumes the promise"),
         }
     }
@@ -649,23 +649,23 @@ impl<T, B: Body<T>> Deref for Promise<T, B> {
 
     /// What is to be done.
     fn deref(&self) -> &B {
-        &self.contract().body
+        &self.task_cell().body
     }
 }
 
 impl<T, B: Body<T>> Drop for Promise<T, B> {
     fn drop(&mut self) {
-        if let Some(contract) = self.contract.take() {
+        if let Some(task_cell) = self.task_cell.take() {
             // SAFETY: this was the promise.
-            unsafe { contract.body.discard() };
-            let ending = contract.ending_if_cancelled();
-            contract.settle(Err(Error::Cancelled), ending, |_| ());
-            release(contract);
+            unsafe { task_cell.body.discard() };
+            let ending = task_cell.ending_if_cancelled();
+            task_cell.settle(Err(Error::Cancelled), ending, |_| ());
+            release(task_cell);
         }
     }
 }
 
-impl<T: Send + 'static, B: Body<T> + 'static> Settle for Contract<T, B> {
+impl<T: Send + 'static, B: Body<T> + 'static> Settle for TaskCell<T, B> {
     fn id(&self) -> FutureId {
         self.id
     }
@@ -677,14 +677,14 @@ impl<T: Send + 'static, B: Body<T> + 'static> Settle for Contract<T, B> {
     }
 }
 
-impl<T, B: ?Sized> Contract<T, B> {
+impl<T, B: ?Sized> TaskCell<T, B> {
     /// What is to be done.
     pub(crate) fn body(&self) -> &B {
         &self.body
     }
 
     /// Tells the future which pool to turn to.
-    pub(crate) fn attach(&self, pool: PoolNumber) {
+    pub(crate) fn attach(&self, pool: PoolId) {
         // A task forwarded from pool to pool keeps its first.
         self.owner.set(pool);
     }
@@ -700,8 +700,8 @@ impl<T, B: ?Sized> Contract<T, B> {
     }
 
     /// Whether somebody is to hear at once when it is done.
-    pub(crate) fn is_hooked(&self) -> bool {
-        self.cell.is_hooked()
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.cell.has_listeners()
     }
 
     /// Whether callbacks wait for its end.
@@ -723,7 +723,7 @@ impl<T, B: ?Sized> Contract<T, B> {
         }
     }
 
-    fn owner(&self) -> Option<Arc<dyn Owner>> {
+    fn owner(&self) -> Option<Arc<dyn PoolHandle>> {
         self.owner.pool()
     }
 
@@ -739,7 +739,7 @@ impl<T, B: ?Sized> Contract<T, B> {
     }
 }
 
-impl<T, B: ?Sized + Body<T>> Contract<T, B> {
+impl<T, B: ?Sized + Body<T>> TaskCell<T, B> {
     /// Turns what has arrived into the outcome, on this thread; how a wait would end then.
     fn look(&self) -> Option<Waited> {
         match self.cell.look() {
@@ -751,7 +751,7 @@ impl<T, B: ?Sized + Body<T>> Contract<T, B> {
                 let is_spoilt = outcome.is_err();
                 complete(opened.lay_down(outcome), || {
                     if let (true, Some(owner)) = (is_spoilt, self.owner()) {
-                        owner.spoilt();
+                        owner.on_decode_failed();
                     }
                 });
             }
@@ -760,11 +760,11 @@ impl<T, B: ?Sized + Body<T>> Contract<T, B> {
     }
 }
 
-impl<T> Contract<T> {
+impl<T> TaskCell<T> {
     /// How it ended, if it has: collects, and opens what has arrived.
     fn ending(&self) -> Option<Ending> {
         if self.cell.is_open() {
-            self.owner()?.collect();
+            self.owner()?.poll_completions();
         }
         let _ = self.look();
         self.cell.ending()
@@ -786,9 +786,9 @@ impl<T> Contract<T> {
     /// Blocks until there is something to look at or the deadline has passed.
     fn sleep(&self, deadline: Option<Instant>) -> Waited {
         let wait = Waiting(self);
-        let helped = self.owner().map(|owner| owner.help(&wait, deadline));
-        if helped != Some(Help::Look) {
-            look_around(|| self.cell.end_of_wait().is_some());
+        let helped = self.owner().map(|owner| owner.drive_until(&wait, deadline));
+        if helped != Some(Drive::Recheck) {
+            spin_then_yield(|| self.cell.end_of_wait().is_some());
         }
         if let Some(over) = self.cell.end_of_wait() {
             return over;
@@ -800,18 +800,18 @@ impl<T> Contract<T> {
     }
 
     /// Takes the task back from where workers take it by themselves.
-    fn recall(&self) -> Recall {
+    fn recall(&self) -> Unqueue {
         if !self.cell.is_open() {
-            return Recall::Elsewhere;
+            return Unqueue::NotHere;
         }
         let owner = self.owner();
-        owner.map_or(Recall::Elsewhere, |owner| owner.recall(self.id))
+        owner.map_or(Unqueue::NotHere, |owner| owner.try_unqueue(self.id))
     }
 
     /// Somebody is to hear at once when it is done.
     fn hook(&self) {
         if let Some(owner) = self.owner() {
-            owner.hook(self.id);
+            owner.notify_on_completion(self.id);
         }
     }
 }
@@ -819,10 +819,10 @@ impl<T> Contract<T> {
 /// A wait for one future.
 struct Waiting<'a, T>(
     /// What it shares with its promise.
-    &'a Contract<T>,
+    &'a TaskCell<T>,
 );
 
-impl<T> Wait for Waiting<'_, T> {
+impl<T> Waiter for Waiting<'_, T> {
     fn is_over(&self) -> bool {
         !self.0.cell.is_open()
     }
@@ -837,27 +837,27 @@ impl<T> Wait for Waiting<'_, T> {
     }
 }
 
-impl<T: Send, B: Body<T>> Open for Contract<T, B> {
+impl<T: Send, B: Body<T>> DeferredCallbacks for TaskCell<T, B> {
     fn open(&self) {
         let _ = self.look();
     }
 }
 
-impl<T: Send, B: Body<T>> Expire for Contract<T, B> {
+impl<T: Send, B: Body<T>> Expire for TaskCell<T, B> {
     fn expire(&self, limit: Duration) {
         self.settle(
             Err(Error::TaskTimeout { limit }),
             Ending::Finished,
             |verdict| {
                 if let (Verdict::Failed, Some(owner)) = (verdict, self.owner()) {
-                    owner.expired(self.id);
+                    owner.on_timeout(self.id);
                 }
             },
         );
     }
 }
 
-impl News {
+impl Notifications {
     /// Notifies the listeners on this thread: runs user code.
     pub(crate) fn deliver(self) {
         unwind::call(|| self.wakeups.deliver());
@@ -881,7 +881,7 @@ impl Verdict {
 
 /// Takes a cell from SETTLING to DONE.
 fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
-    if !settling.is_quiet() {
+    if !settling.has_no_callbacks() {
         run_callbacks(&settling);
     }
     before();
@@ -916,6 +916,6 @@ fn run_callbacks<T>(settling: &Settling<'_, T>) {
 }
 
 /// Lets go of a cell; a detached value is dropped here, and its `Drop` is user code.
-fn release<T, B: Body<T>>(contract: Arc<Contract<T, B>>) {
-    discard(contract);
+fn release<T, B: Body<T>>(task_cell: Arc<TaskCell<T, B>>) {
+    discard(task_cell);
 }

@@ -6,11 +6,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use crate::future::pool_handle::Owner;
+use crate::future::pool_handle::PoolHandle;
 
 /// A pool, or one that is gone: no two have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PoolNumber {
+pub(crate) struct PoolId {
     /// Its place.
     place: u32,
     /// How often that was given away when it was given to this pool, from 1 on.
@@ -19,14 +19,14 @@ pub(crate) struct PoolNumber {
 
 /// A pool's entry; it is gone once this is dropped.
 #[derive(Debug)]
-pub(crate) struct Entry(
+pub(crate) struct Registration(
     /// The pool.
-    PoolNumber,
+    PoolId,
 );
 
 /// Which pool something belongs to, once it belongs to one, and whether it is still to begin there.
 #[derive(Debug, Default)]
-pub(crate) struct Belonging(
+pub(crate) struct AtomicPoolId(
     /// 0: to none; or else the place, and the uses above it. Beside them the bit [`CANCELLED`].
     AtomicU64,
 );
@@ -37,51 +37,51 @@ const CANCELLED: u64 = 1 << 63;
 const MOST_USES: u32 = u32::MAX >> 1;
 
 /// A place for a pool.
-struct Place {
+struct RegistrySlot {
     /// How often it was given away.
     uses: u32,
     /// The pool that has it.
-    owner: Option<Weak<dyn Owner>>,
+    owner: Option<Weak<dyn PoolHandle>>,
 }
 
 /// All of them.
-static PLACES: RwLock<Vec<Place>> = RwLock::new(Vec::new());
+static PLACES: RwLock<Vec<RegistrySlot>> = RwLock::new(Vec::new());
 
 /// Enters a pool.
-pub(crate) fn enter(owner: &Arc<dyn Owner>) -> Entry {
+pub(crate) fn enter(owner: &Arc<dyn PoolHandle>) -> Registration {
     let owner = Some(Arc::downgrade(owner));
     let mut places = PLACES.write().unwrap_or_else(PoisonError::into_inner);
     let free = places.iter().position(|place| place.owner.is_none());
     let place = free.unwrap_or_else(|| {
-        places.push(Place {
+        places.push(RegistrySlot {
             uses: 0,
             owner: None,
         });
         places.len() - 1
     });
     let uses = places[place].uses % MOST_USES + 1;
-    places[place] = Place { uses, owner };
+    places[place] = RegistrySlot { uses, owner };
     let Ok(place) = u32::try_from(place) else {
         unreachable!("there is no memory for so many pools")
     };
-    Entry(PoolNumber { place, uses })
+    Registration(PoolId { place, uses })
 }
 
 /// The pool of that number, if it is still there.
-fn find(number: PoolNumber) -> Option<Arc<dyn Owner>> {
+fn find(number: PoolId) -> Option<Arc<dyn PoolHandle>> {
     let places = PLACES.read().unwrap_or_else(PoisonError::into_inner);
     let place = places.get(number.place as usize)?;
     let owner = place.owner.as_ref().filter(|_| place.uses == number.uses);
     owner?.upgrade()
 }
 
-impl Entry {
-    pub(crate) fn number(&self) -> PoolNumber {
+impl Registration {
+    pub(crate) fn number(&self) -> PoolId {
         self.0
     }
 }
 
-impl Drop for Entry {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut places = PLACES.write().unwrap_or_else(PoisonError::into_inner);
         let gone = places[self.0.place as usize].owner.take();
@@ -90,10 +90,10 @@ impl Drop for Entry {
     }
 }
 
-impl Belonging {
+impl AtomicPoolId {
     /// From now on it belongs to that pool, unless it does to another. By one thread at a time, whose task
     /// it is.
-    pub(crate) fn set(&self, pool: PoolNumber) {
+    pub(crate) fn set(&self, pool: PoolId) {
         // ORDERING: Relaxed, both; the number is looked up under a lock. Nobody else writes, but for
         // `cancel`: one on another thread, between the two, is missed, as it would be a moment later.
         let word = self.0.load(Ordering::Relaxed);
@@ -117,11 +117,11 @@ impl Belonging {
     }
 
     /// The pool, if it belongs to one that is still there.
-    pub(crate) fn pool(&self) -> Option<Arc<dyn Owner>> {
+    pub(crate) fn pool(&self) -> Option<Arc<dyn PoolHandle>> {
         // ORDERING: Relaxed; as in `set`.
         match self.0.load(Ordering::Relaxed) & !CANCELLED {
             0 => None,
-            word => find(PoolNumber {
+            word => find(PoolId {
                 place: word as u32,
                 uses: (word >> 32) as u32,
             }),
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::future::pool_handle::FullPool;
 
-    fn pool() -> Arc<dyn Owner> {
+    fn pool() -> Arc<dyn PoolHandle> {
         Arc::new(FullPool(Vec::new()))
     }
 
@@ -142,7 +142,7 @@ mod tests {
     fn a_pool_is_found_until_it_leaves_and_no_other_in_its_place() {
         let (one, other) = (pool(), pool());
         let entry = enter(&one);
-        let belonging = Belonging::default();
+        let belonging = AtomicPoolId::default();
         assert!(belonging.pool().is_none(), "it belongs to none");
         belonging.set(entry.number());
         let found = belonging.pool();
@@ -158,7 +158,7 @@ mod tests {
     fn what_is_cancelled_belongs_to_its_pool_all_the_same() {
         let pool = pool();
         let entry = enter(&pool);
-        let (early, late) = (Belonging::default(), Belonging::default());
+        let (early, late) = (AtomicPoolId::default(), AtomicPoolId::default());
         early.cancel();
         assert!(early.pool().is_none(), "it belongs to none");
         for belonging in [&early, &late] {
@@ -174,7 +174,7 @@ mod tests {
     fn an_entry_keeps_no_pool_alive() {
         let pool = pool();
         let entry = enter(&pool);
-        let belonging = Belonging::default();
+        let belonging = AtomicPoolId::default();
         belonging.set(entry.number());
         drop(pool);
         assert!(belonging.pool().is_none());

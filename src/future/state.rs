@@ -29,7 +29,7 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::sync::{
-    Condvar, Mutex, MutexGuard, ThreadMark, UnsafeCell, lock, mark_of_thread, sleep,
+    Condvar, Mutex, MutexGuard, ThreadToken, UnsafeCell, lock, mark_of_thread, sleep,
 };
 
 /// What a task came to.
@@ -39,9 +39,9 @@ pub(crate) type Outcome<T> = Result<T, Error>;
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
 
 /// What came of a task in another process, as it arrives.
-pub(crate) enum Letter<T> {
+pub(crate) enum Delivery<T> {
     /// What becomes the value, or the error that it cannot, once somebody looks.
-    Sealed,
+    Encoded,
     /// The outcome itself.
     Outcome(Outcome<T>, Ending),
 }
@@ -50,7 +50,7 @@ pub(crate) enum Letter<T> {
 pub(crate) type Watcher = Box<dyn FnOnce() + Send>;
 
 /// The shared cell of one task.
-pub(crate) struct Cell<T> {
+pub(crate) struct FutureState<T> {
     /// Where the task stands, and who wants to hear of it.
     inner: Mutex<Inner<T>>,
     /// Notified when the phase becomes `Done`.
@@ -64,23 +64,23 @@ pub(crate) struct Cell<T> {
 // time as its documentation says (the lock orders settler before handle), or by shared reference
 // through a `Future` that is Sync only if `T: Send + Sync`; so the value is only moved between
 // threads.
-unsafe impl<T: Send> Sync for Cell<T> {}
+unsafe impl<T: Send> Sync for FutureState<T> {}
 
 /// What the lock guards.
 struct Inner<T> {
     /// Where the task stands.
     phase: Phase,
     /// Who opens or settles it, while it is OPENING or SETTLING.
-    by: Option<ThreadMark>,
+    by: Option<ThreadToken>,
     /// Who wants to hear; `None`: nobody.
-    hooks: Option<Box<Hooks<T>>>,
+    listeners: Option<Box<Listeners<T>>>,
     /// How many threads sleep until it is done: without any, nobody is notified, which costs a
     /// system call.
     sleepers: u32,
 }
 
 /// Who wants to hear what comes of a task.
-struct Hooks<T> {
+struct Listeners<T> {
     /// To be run by the settler, in this order.
     callbacks: Vec<Callback<T>>,
     /// To be run after publishing, each under the key that removes it.
@@ -97,9 +97,9 @@ enum Phase {
     /// A worker has begun it.
     Running,
     /// Something is there that becomes its value, and nobody has looked at it.
-    Arrived,
+    Received,
     /// Its outcome is there, and its callbacks wait for somebody to look at it.
-    Laid(Ending),
+    Ready(Ending),
     /// Somebody looks at it: it becomes a value, on a thread.
     Opening(Ending),
     /// The outcome is there and its callbacks run, on a thread.
@@ -127,9 +127,9 @@ pub(crate) struct WatchKey(usize);
 #[must_use = "a cell that is never published hangs its waiters"]
 pub(crate) struct Settling<'a, T> {
     /// The cell.
-    cell: &'a Cell<T>,
+    cell: &'a FutureState<T>,
     /// Whether it had no callbacks when it was made.
-    is_quiet: bool,
+    has_no_callbacks: bool,
 }
 
 /// Possession proves that the cell is OPENING, that this is who opens it, and that the outcome is
@@ -137,12 +137,12 @@ pub(crate) struct Settling<'a, T> {
 #[must_use = "a cell that is never published hangs its waiters"]
 pub(crate) struct Opened<'a, T> {
     /// The cell.
-    cell: &'a Cell<T>,
+    cell: &'a FutureState<T>,
     /// Whether it had no callbacks when it was opened.
-    is_quiet: bool,
+    has_no_callbacks: bool,
 }
 
-/// The answer to [`Cell::look`].
+/// The answer to [`FutureState::look`].
 #[must_use]
 pub(crate) enum Look<'a, T> {
     /// There is nothing to be done about it, and a wait would end like this, or not.
@@ -153,7 +153,7 @@ pub(crate) enum Look<'a, T> {
     Publish(Settling<'a, T>),
 }
 
-/// The answer to [`Cell::arrive`].
+/// The answer to [`FutureState::arrive`].
 #[must_use]
 pub(crate) struct Arrived {
     /// Who is to hear that there is something to look at.
@@ -162,7 +162,7 @@ pub(crate) struct Arrived {
     pub(crate) has_callbacks: bool,
 }
 
-/// The answer to [`Cell::start`].
+/// The answer to [`FutureState::start`].
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -172,7 +172,7 @@ pub(crate) enum Start {
     Cancelled,
 }
 
-/// The answer to [`Cell::withdraw`].
+/// The answer to [`FutureState::withdraw`].
 #[must_use]
 pub(crate) enum Withdraw<'a, T> {
     /// The caller has cancelled it, and settles it.
@@ -226,13 +226,13 @@ pub(crate) enum Register<R> {
     Arrived(R),
 }
 
-impl<T> Cell<T> {
+impl<T> FutureState<T> {
     pub(crate) fn new() -> Self {
         Self {
             inner: Mutex::new(Inner {
                 phase: Phase::Pending,
                 by: None,
-                hooks: None,
+                listeners: None,
                 sleepers: 0,
             }),
             done: Condvar::new(),
@@ -268,9 +268,9 @@ impl<T> Cell<T> {
         match inner.phase {
             Phase::Pending => {
                 inner.take_over(Phase::Settling(Ending::Withdrawn));
-                let is_quiet = inner.is_quiet();
+                let has_no_callbacks = inner.has_no_callbacks();
                 drop(inner);
-                Withdraw::Yours(self.settling(Err(Error::Cancelled), is_quiet))
+                Withdraw::Yours(self.settling(Err(Error::Cancelled), has_no_callbacks))
             }
             Phase::Settling(Ending::Withdrawn) | Phase::Done(Ending::Withdrawn) => {
                 Withdraw::Already
@@ -292,12 +292,12 @@ impl<T> Cell<T> {
         match inner.phase {
             Phase::Pending | Phase::Running => {
                 inner.take_over(Phase::Settling(ending));
-                let is_quiet = inner.is_quiet();
+                let has_no_callbacks = inner.has_no_callbacks();
                 drop(inner);
-                Ok(self.settling(outcome, is_quiet))
+                Ok(self.settling(outcome, has_no_callbacks))
             }
-            Phase::Arrived
-            | Phase::Laid(_)
+            Phase::Received
+            | Phase::Ready(_)
             | Phase::Opening(_)
             | Phase::Settling(_)
             | Phase::Done(_) => Err(outcome),
@@ -305,25 +305,25 @@ impl<T> Cell<T> {
     }
 
     /// PENDING or RUNNING → ARRIVED, LAID or DONE; `None`: it was settled before.
-    pub(crate) fn arrive(&self, letter: Letter<T>) -> Option<Arrived> {
+    pub(crate) fn arrive(&self, delivery: Delivery<T>) -> Option<Arrived> {
         let mut inner = lock(&self.inner);
         let (Phase::Pending | Phase::Running) = inner.phase else {
             drop(inner);
             return None;
         };
-        inner.phase = match letter {
-            Letter::Sealed => Phase::Arrived,
-            Letter::Outcome(outcome, ending) => {
+        inner.phase = match delivery {
+            Delivery::Encoded => Phase::Received,
+            Delivery::Outcome(outcome, ending) => {
                 self.lay_down(outcome);
-                match inner.is_quiet() {
+                match inner.has_no_callbacks() {
                     true => Phase::Done(ending),
-                    false => Phase::Laid(ending),
+                    false => Phase::Ready(ending),
                 }
             }
         };
         let arrived = Arrived {
             wakeups: inner.wakeups(),
-            has_callbacks: !inner.is_quiet(),
+            has_callbacks: !inner.has_no_callbacks(),
         };
         self.notify(inner);
         Some(arrived)
@@ -342,30 +342,39 @@ impl<T> Cell<T> {
     /// ARRIVED → OPENING, to the one who is first; to all others, how it stands.
     pub(crate) fn look(&self) -> Look<'_, T> {
         let mut inner = lock(&self.inner);
-        let is_quiet = inner.is_quiet();
+        let has_no_callbacks = inner.has_no_callbacks();
         let cell = self;
         match inner.phase {
-            Phase::Arrived => {
+            Phase::Received => {
                 inner.take_over(Phase::Opening(Ending::Finished));
-                Look::Open(Opened { cell, is_quiet })
+                Look::Open(Opened {
+                    cell,
+                    has_no_callbacks,
+                })
             }
-            Phase::Laid(ending) => {
+            Phase::Ready(ending) => {
                 inner.take_over(Phase::Opening(ending));
-                Look::Publish(Settling { cell, is_quiet })
+                Look::Publish(Settling {
+                    cell,
+                    has_no_callbacks,
+                })
             }
             _ => Look::Stands(inner.end_of_wait()),
         }
     }
 
     /// Lays the outcome down; the caller has just made the move into SETTLING.
-    fn settling(&self, outcome: Outcome<T>, is_quiet: bool) -> Settling<'_, T> {
+    fn settling(&self, outcome: Outcome<T>, has_no_callbacks: bool) -> Settling<'_, T> {
         self.outcome.with_mut(|place| {
             // SAFETY: the move into SETTLING is made once and by the caller, so nobody else reads
             // or writes the outcome until it publishes.
             unsafe { *place = Some(outcome) };
         });
         let cell = self;
-        Settling { cell, is_quiet }
+        Settling {
+            cell,
+            has_no_callbacks,
+        }
     }
 
     // ---- looks -----------------------------------------------------------------------------
@@ -380,13 +389,13 @@ impl<T> Cell<T> {
     }
 
     /// Whether somebody is to hear when it is done.
-    pub(crate) fn is_hooked(&self) -> bool {
-        lock(&self.inner).is_hooked()
+    pub(crate) fn has_listeners(&self) -> bool {
+        lock(&self.inner).has_listeners()
     }
 
     /// Whether there are callbacks to run when it is done.
     pub(crate) fn has_callbacks(&self) -> bool {
-        !lock(&self.inner).is_quiet()
+        !lock(&self.inner).has_no_callbacks()
     }
 
     /// Whether a wait would end now, and how.
@@ -487,9 +496,9 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Done(_) => Register::Done(callback),
-            Phase::Arrived | Phase::Laid(_) => Register::Arrived(callback),
+            Phase::Received | Phase::Ready(_) => Register::Arrived(callback),
             _ => {
-                inner.hooks().callbacks.push(callback);
+                inner.listeners().callbacks.push(callback);
                 Register::Registered
             }
         }
@@ -500,9 +509,9 @@ impl<T> Cell<T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
             Phase::Done(_) => Register::Done(()),
-            Phase::Arrived | Phase::Laid(_) => Register::Arrived(()),
+            Phase::Received | Phase::Ready(_) => Register::Arrived(()),
             _ => {
-                inner.hooks().watchers.push((key, watcher));
+                inner.listeners().watchers.push((key, watcher));
                 Register::Registered
             }
         }
@@ -510,8 +519,8 @@ impl<T> Cell<T> {
 
     /// Removes the watchers of a key.
     pub(crate) fn unwatch(&self, key: WatchKey) {
-        if let Some(hooks) = &mut lock(&self.inner).hooks {
-            hooks.watchers.retain(|(other, _)| *other != key);
+        if let Some(listeners) = &mut lock(&self.inner).listeners {
+            listeners.watchers.retain(|(other, _)| *other != key);
         }
     }
 
@@ -521,7 +530,10 @@ impl<T> Cell<T> {
         if let Some(over) = inner.end_of_polls() {
             return over;
         }
-        let current = inner.hooks.as_ref().and_then(|hooks| hooks.waker.as_ref());
+        let current = inner
+            .listeners
+            .as_ref()
+            .and_then(|listeners| listeners.waker.as_ref());
         if current.is_some_and(|current| current.will_wake(waker)) {
             return Register::Registered;
         }
@@ -532,7 +544,7 @@ impl<T> Cell<T> {
         if let Some(over) = inner.end_of_polls() {
             return over;
         }
-        let stale = inner.hooks().waker.replace(fresh);
+        let stale = inner.listeners().waker.replace(fresh);
         drop(inner);
         drop(stale);
         Register::Registered
@@ -555,7 +567,7 @@ impl<T> Inner<T> {
     fn end_of_wait(&self) -> Option<Waited> {
         match self.phase {
             Phase::Done(_) => Some(Waited::Done),
-            Phase::Arrived | Phase::Laid(_) => Some(Waited::Arrived),
+            Phase::Received | Phase::Ready(_) => Some(Waited::Arrived),
             Phase::Opening(_) | Phase::Settling(_) if self.is_mine() => Some(Waited::Deadlock),
             _ => None,
         }
@@ -565,15 +577,15 @@ impl<T> Inner<T> {
     fn end_of_polls(&self) -> Option<Register<()>> {
         match self.phase {
             Phase::Done(_) => Some(Register::Done(())),
-            Phase::Arrived | Phase::Laid(_) => Some(Register::Arrived(())),
+            Phase::Received | Phase::Ready(_) => Some(Register::Arrived(())),
             _ => None,
         }
     }
 
     /// Where those stand who want to hear.
-    fn hooks(&mut self) -> &mut Hooks<T> {
-        self.hooks.get_or_insert_with(|| {
-            Box::new(Hooks {
+    fn listeners(&mut self) -> &mut Listeners<T> {
+        self.listeners.get_or_insert_with(|| {
+            Box::new(Listeners {
                 callbacks: Vec::new(),
                 watchers: Vec::new(),
                 waker: None,
@@ -582,26 +594,28 @@ impl<T> Inner<T> {
     }
 
     /// Whether somebody wants to hear.
-    fn is_hooked(&self) -> bool {
-        self.hooks.as_ref().is_some_and(|hooks| {
-            !hooks.callbacks.is_empty() || !hooks.watchers.is_empty() || hooks.waker.is_some()
+    fn has_listeners(&self) -> bool {
+        self.listeners.as_ref().is_some_and(|listeners| {
+            !listeners.callbacks.is_empty()
+                || !listeners.watchers.is_empty()
+                || listeners.waker.is_some()
         })
     }
 
     /// Whether there are no callbacks.
-    fn is_quiet(&self) -> bool {
-        let hooks = self.hooks.as_ref();
-        hooks.is_none_or(|hooks| hooks.callbacks.is_empty())
+    fn has_no_callbacks(&self) -> bool {
+        let listeners = self.listeners.as_ref();
+        listeners.is_none_or(|listeners| listeners.callbacks.is_empty())
     }
 
     /// Those who are to hear of the outcome.
     fn wakeups(&mut self) -> Wakeups {
-        let Some(hooks) = &mut self.hooks else {
+        let Some(listeners) = &mut self.listeners else {
             return Wakeups::none();
         };
         Wakeups {
-            watchers: std::mem::take(&mut hooks.watchers),
-            waker: hooks.waker.take(),
+            watchers: std::mem::take(&mut listeners.watchers),
+            waker: listeners.waker.take(),
         }
     }
 }
@@ -609,7 +623,7 @@ impl<T> Inner<T> {
 impl<'a, T> Opened<'a, T> {
     /// Lays the outcome down.
     pub(crate) fn lay_down(self, outcome: Outcome<T>) -> Settling<'a, T> {
-        self.cell.settling(outcome, self.is_quiet)
+        self.cell.settling(outcome, self.has_no_callbacks)
     }
 }
 
@@ -628,7 +642,7 @@ impl<'a, T> Settling<'a, T> {
     /// SETTLING → DONE, unless there are callbacks to run first.
     pub(crate) fn publish(self) -> Publish<'a, T> {
         let mut inner = lock(&self.cell.inner);
-        if !inner.is_quiet() {
+        if !inner.has_no_callbacks() {
             let callbacks = self.cell.begin_callbacks(&mut inner);
             drop(inner);
             return Publish::More(self, callbacks);
@@ -644,8 +658,8 @@ impl<'a, T> Settling<'a, T> {
     }
 
     /// Whether it had no callbacks when it was made.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.is_quiet
+    pub(crate) fn has_no_callbacks(&self) -> bool {
+        self.has_no_callbacks
     }
 
     /// The callbacks registered so far.
@@ -654,14 +668,14 @@ impl<'a, T> Settling<'a, T> {
     }
 }
 
-impl<T> Cell<T> {
+impl<T> FutureState<T> {
     /// OPENING → SETTLING, if there are callbacks: who asks meanwhile is told that it is not done,
     /// rather than kept waiting.
     fn begin_callbacks(&self, inner: &mut Inner<T>) -> Vec<Callback<T>> {
-        let Some(hooks) = &mut inner.hooks else {
+        let Some(listeners) = &mut inner.listeners else {
             return Vec::new();
         };
-        let callbacks = std::mem::take(&mut hooks.callbacks);
+        let callbacks = std::mem::take(&mut listeners.callbacks);
         if let (Phase::Opening(ending), false) = (inner.phase, callbacks.is_empty()) {
             inner.phase = Phase::Settling(ending);
             self.done.notify_all();

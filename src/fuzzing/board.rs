@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::hand::{Hand, put};
+use super::hand::{FuzzedWorker, put};
 use super::script::Script;
 use super::tasks::{self, LIMIT, Tasks};
 use crate::error::Error;
 use crate::options::TaskOptions;
-use crate::pool::Shelf;
-use crate::process::host::driver::{Bringer, Store};
-use crate::process::host::in_flight::Ledger;
-use crate::process::shm::queue::layout::{Mapped, Memory};
-use crate::process::shm::queue::{Board, Place};
+use crate::pool::PullQueue;
+use crate::process::host::driver::{CollectedBy, CompletionSource};
+use crate::process::host::in_flight::InFlight;
+use crate::process::shm::queue::layout::{MappedQueue, Memory};
+use crate::process::shm::queue::{ShmQueue, SlotRef};
 
 /// How many workers there are.
 pub(super) const WORKERS: usize = 2;
@@ -33,19 +33,19 @@ const MOST: usize = 2048;
 pub fn board(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(MOST)];
     tasks::forget_runs();
-    let Some(ledger) = Ledger::new(WORKERS, LIMIT) else {
+    let Some(in_flight) = InFlight::new(WORKERS, LIMIT) else {
         return; // the system has no memory
     };
     // All happens on this thread.
-    ledger.tender().end();
+    in_flight.driver().end();
     let boards: Vec<_> = (0..WORKERS)
-        .map(|worker| board_of(&ledger, worker))
+        .map(|worker| queue_of(&in_flight, worker))
         .collect();
     let mut scene = Scene {
         hands: (0..WORKERS)
-            .map(|worker| Hand::new(&ledger, &boards[worker], worker))
+            .map(|worker| FuzzedWorker::new(&in_flight, &boards[worker], worker))
             .collect(),
-        ledger: &ledger,
+        in_flight: &in_flight,
         tasks: Tasks::default(),
         script: Script::new(bytes),
     };
@@ -54,28 +54,28 @@ pub fn board(bytes: &[u8]) {
     }
     let tasks = scene.end();
     tasks.judge();
-    let load = ledger.load();
+    let load = in_flight.load();
     assert_eq!((load.waiting, load.tasks, load.running), (0, 0, 0));
     assert_eq!(
-        ledger.occupied(),
+        in_flight.occupied(),
         0,
         "slots are free once their tasks have ended"
     );
 }
 
-fn board_of(ledger: &Ledger, worker: usize) -> Arc<Board> {
-    let (memory, plan, key) = ledger.memory();
+fn queue_of(in_flight: &InFlight, worker: usize) -> Arc<ShmQueue> {
+    let (memory, plan, key) = in_flight.memory();
     let memory = memory.copy().expect("it is open");
-    let memory = Mapped::map(memory, plan, worker).expect("it can be mapped");
-    Arc::new(Board::new(memory, key))
+    let memory = MappedQueue::map(memory, plan, worker).expect("it can be mapped");
+    Arc::new(ShmQueue::new(memory, key))
 }
 
 /// All that a script acts on.
 struct Scene<'a> {
     /// The program's side.
-    ledger: &'a Arc<Ledger>,
+    in_flight: &'a Arc<InFlight>,
     /// The workers.
-    hands: Vec<Hand<'a>>,
+    hands: Vec<FuzzedWorker<'a>>,
     /// What was submitted.
     tasks: Tasks,
     /// What is to happen.
@@ -92,10 +92,10 @@ impl Scene<'_> {
             }
             18..23 => self.scribble(),
             23 | 24 => {
-                let _ = self.ledger.collect(Bringer::Ours);
+                let _ = self.in_flight.collect(CollectedBy::Ours);
             }
             25 => {
-                let _ = self.ledger.sweep();
+                let _ = self.in_flight.sweep();
             }
             26 => self.audit(),
             27 => {
@@ -108,26 +108,26 @@ impl Scene<'_> {
                 self.hands[worker].die();
             }
             30 => self.call_off(),
-            _ => self.ledger.alarm(),
+            _ => self.in_flight.alarm(),
         }
     }
 
     fn submit(&mut self) {
-        let Some(depot) = self.ledger.depot() else {
+        let Some(arena) = self.in_flight.arena() else {
             return;
         };
         let (tasks, script) = (&mut self.tasks, &mut self.script);
         let all = match script.below(8) {
-            0 | 1 => tasks.number(TaskOptions::new(), &depot),
-            2 => tasks.text(TaskOptions::new(), 30, &depot),
-            3 => tasks.text(TaskOptions::new(), 1000, &depot),
-            4 => tasks.text(TaskOptions::new(), 5000, &depot),
-            5 => tasks.number(tasks::with_ticket(), &depot),
-            6 => tasks.numbers(1 + script.below(20), &depot),
-            _ => tasks.texts(1 + script.below(5), 8 + script.below(900), &depot),
+            0 | 1 => tasks.number(TaskOptions::new(), &arena),
+            2 => tasks.text(TaskOptions::new(), 30, &arena),
+            3 => tasks.text(TaskOptions::new(), 1000, &arena),
+            4 => tasks.text(TaskOptions::new(), 5000, &arena),
+            5 => tasks.number(tasks::with_ticket(), &arena),
+            6 => tasks.numbers(1 + script.below(20), &arena),
+            _ => tasks.texts(1 + script.below(5), 8 + script.below(900), &arena),
         };
         for requests in all {
-            put(self.ledger, requests);
+            put(self.in_flight, requests);
         }
     }
 
@@ -136,8 +136,8 @@ impl Scene<'_> {
             0 => Duration::ZERO,
             _ => Duration::from_secs(3600),
         };
-        self.ledger.confirm_after(confirmation);
-        self.ledger.audit();
+        self.in_flight.confirm_after(confirmation);
+        self.in_flight.audit();
     }
 
     fn call_off(&mut self) {
@@ -147,16 +147,16 @@ impl Scene<'_> {
             self.tasks.future(choice),
             self.tasks.items(choice),
         ) {
-            (0, Some(id), _) => drop(self.ledger.recall(id)),
+            (0, Some(id), _) => drop(self.in_flight.recall(id)),
             (1, Some(id), _) => {
-                if let Some(worker) = self.ledger.mark_killed(id, |worker| worker) {
+                if let Some(worker) = self.in_flight.mark_killed(id, |worker| worker) {
                     // It names a worker that can be there, whatever stands in memory.
                     if let Some(hand) = self.hands.get_mut(worker) {
                         hand.die();
                     }
                 }
             }
-            (_, _, Some((first, last))) => drop(self.ledger.abandon(first, last)),
+            (_, _, Some((first, last))) => drop(self.in_flight.abandon(first, last)),
             _ => {}
         }
     }
@@ -168,9 +168,9 @@ impl Scene<'_> {
             1 => self.hands[(worker + 1) % WORKERS].place(),
             2 => {
                 let (slot, position) = (self.script.below(SLOTS), self.script.below(64));
-                Some(Place::from_number((position << 24 | slot) as u64))
+                Some(SlotRef::from_number((position << 24 | slot) as u64))
             }
-            _ => Some(Place::from_number(self.script.number())),
+            _ => Some(SlotRef::from_number(self.script.number())),
         };
         let Some(place) = place else {
             return;
@@ -191,7 +191,7 @@ impl Scene<'_> {
         let worker = self.script.below(WORKERS);
         let (slot, other) = (self.script.below(SLOTS), self.script.below(SLOTS));
         let script = &mut self.script;
-        let memory = self.hands[worker].board.memory();
+        let memory = self.hands[worker].queue.memory();
         let control = memory.control();
         match script.below(16) {
             0 => overwrite(&control.head.0, None, script),
@@ -206,7 +206,7 @@ impl Scene<'_> {
                 }
             }
             8 => {
-                if let Some(desk) = memory.desk(worker) {
+                if let Some(desk) = memory.worker_words(worker) {
                     overwrite(&desk.current, None, script);
                 }
             }
@@ -238,27 +238,27 @@ impl Scene<'_> {
 
     /// Workers run what is left, and die; what a stray write has left over is taken back, and the pool ends.
     fn end(mut self) -> Tasks {
-        self.ledger.confirm_after(Duration::ZERO);
+        self.in_flight.confirm_after(Duration::ZERO);
         for _ in 0..ROUNDS {
-            if self.ledger.occupied() == 0 {
+            if self.in_flight.occupied() == 0 {
                 break;
             }
-            self.ledger.audit();
+            self.in_flight.audit();
             for hand in &mut self.hands {
                 hand.drain();
             }
-            let _ = self.ledger.collect(Bringer::Ours);
+            let _ = self.in_flight.collect(CollectedBy::Ours);
         }
         for hand in &mut self.hands {
-            hand.vanish();
+            hand.exit_forked_copy();
         }
-        self.ledger.audit();
-        self.ledger.audit();
-        self.tasks.assert_all_ran(self.ledger.occupied());
-        for left in self.ledger.clear() {
+        self.in_flight.audit();
+        self.in_flight.audit();
+        self.tasks.assert_all_ran(self.in_flight.occupied());
+        for left in self.in_flight.clear() {
             left.fail(&Error::Cancelled, &mut |_| ());
         }
-        Shelf::end(&**self.ledger);
+        PullQueue::end(&**self.in_flight);
         self.tasks
     }
 }

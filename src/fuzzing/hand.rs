@@ -7,42 +7,42 @@ use super::script::Script;
 use super::tasks::{LIMIT, Tasks, id_of, last_run};
 use crate::error::{Error, ProcessEnd};
 use crate::future::state::Start;
-use crate::pool::Shelf;
-use crate::pool::backlog::Work;
-use crate::process::host::in_flight::{Ledger, Legacy};
-use crate::process::shm::arena::worker::{Berth, Stock};
-use crate::process::shm::item_results::{Outcome, Slip};
+use crate::pool::PullQueue;
+use crate::pool::backlog::WorkItem;
+use crate::process::host::in_flight::{InFlight, Orphan};
+use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
+use crate::process::shm::item_results::{ItemWriter, Outcome};
 use crate::process::shm::queue::layout::INLINE;
-use crate::process::shm::queue::{Board, Claim, Finish, Form, ItemRun, Place, Step};
+use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::worker::body_of;
 use crate::remote::codec::Source;
-use crate::remote::encoded::Bytes;
-use crate::remote::function::{self, Argument, Call};
-use crate::remote::item_cursor::Tray;
-use crate::remote::lease::Location;
-use crate::remote::length_delimited::Items;
-use crate::shared::attachments::Manifest;
-use crate::task::request::Encoded;
+use crate::remote::encoded::Encoded;
+use crate::remote::function::{self, Argument, FunctionRef};
+use crate::remote::item_cursor::ItemCursor;
+use crate::remote::lease::BlockRef;
+use crate::remote::length_delimited::LengthDelimited;
+use crate::shared::attachments::Attachments;
+use crate::task::request::RemoteOutcome;
 use crate::transport::wire::Fault;
-use crate::transport::work::Requests;
+use crate::transport::work::RemoteWork;
 
 /// More steps than there can be left.
 const MOST: usize = 10_000;
 
 /// A worker.
-pub(super) struct Hand<'a> {
+pub(super) struct FuzzedWorker<'a> {
     /// The program's side.
-    ledger: &'a Ledger,
+    in_flight: &'a InFlight,
     /// Its side of the board.
-    pub(super) board: &'a Arc<Board>,
+    pub(super) queue: &'a Arc<ShmQueue>,
     /// Its index.
     pub(super) me: usize,
     /// Its side of the depot.
-    stock: Arc<Stock>,
+    worker_arena: Arc<WorkerArena>,
     /// What it is at.
     at: At<'a>,
     /// The place of what it is at, or was at last, and the id of a task there.
-    last: Option<(Place, u64)>,
+    last: Option<(SlotRef, u64)>,
 }
 
 /// What a worker is at.
@@ -50,13 +50,13 @@ enum At<'a> {
     /// Nothing.
     Nothing,
     /// A task that it has claimed: what to call, with what; the argument may be in the depot.
-    Task(Place, Call, Vec<u8>, Where),
+    Task(SlotRef, FunctionRef, Vec<u8>, Where),
     /// A task whose function has returned.
-    Ran(Place, Result<Bytes, Fault>),
+    Ran(SlotRef, Result<Encoded, Fault>),
     /// Items.
     Items(Box<Chunk<'a>>),
     /// What it is to ask for.
-    Ticket(Place),
+    Ticket(SlotRef),
 }
 
 /// Where the argument is.
@@ -71,9 +71,9 @@ enum Where {
 /// Items that a worker is at.
 struct Chunk<'a> {
     /// Where they lie.
-    place: Place,
+    place: SlotRef,
     /// What to call.
-    call: Call,
+    call: FunctionRef,
     /// Arguments of those that are not done.
     arguments: VecDeque<Vec<u8>>,
     /// How far it is.
@@ -86,17 +86,17 @@ struct Chunk<'a> {
     has_begun: bool,
 }
 
-impl<'a> Hand<'a> {
+impl<'a> FuzzedWorker<'a> {
     /// A worker that has just come.
-    pub(super) fn new(ledger: &'a Ledger, board: &'a Arc<Board>, me: usize) -> Self {
-        board.arrive(me);
-        let stock = stock_of(ledger, me);
-        ledger.enlist(me).expect("the system maps its part");
+    pub(super) fn new(in_flight: &'a InFlight, queue: &'a Arc<ShmQueue>, me: usize) -> Self {
+        queue.arrive(me);
+        let worker_arena = worker_arena_of(in_flight, me);
+        in_flight.enlist(me).expect("the system maps its part");
         Self {
-            ledger,
-            board,
+            in_flight,
+            queue,
             me,
-            stock,
+            worker_arena,
             at: At::Nothing,
             last: None,
         }
@@ -121,7 +121,7 @@ impl<'a> Hand<'a> {
     pub(super) fn drain(&mut self) {
         for _ in 0..MOST {
             self.go_on();
-            if matches!(self.at, At::Nothing) && !self.board.has_ready() {
+            if matches!(self.at, At::Nothing) && !self.queue.has_ready() {
                 return;
             }
         }
@@ -129,26 +129,28 @@ impl<'a> Hand<'a> {
 
     fn claim(&mut self) {
         let mut argument = Vec::new();
-        match self.board.claim(self.me, &mut argument) {
+        match self.queue.claim(self.me, &mut argument) {
             Claim::Task(place, call) => {
                 self.note(place, id_of(&argument));
                 self.at = At::Task(place, call, argument, Where::Here);
             }
             Claim::Stored(place, call) => {
-                let location = Location::from_bytes(&argument);
-                let lease = location.and_then(|location| self.stock.argument(location));
+                let location = BlockRef::from_bytes(&argument);
+                let lease = location.and_then(|location| self.worker_arena.argument(location));
                 let bytes = lease.and_then(|lease| lease.read::<u8>().ok());
                 self.note(place, bytes.and_then(|bytes| id_of(&bytes)));
                 self.at = At::Task(place, call, argument, Where::Depot);
             }
-            Claim::Ticket(place) => {
+            Claim::Rendezvous(place) => {
                 self.note(place, None);
                 self.at = At::Ticket(place);
             }
             Claim::Items(place, call, _) => {
-                let arguments: VecDeque<_> = Items::new(&argument).map(<[u8]>::to_vec).collect();
+                let arguments: VecDeque<_> = LengthDelimited::new(&argument)
+                    .map(<[u8]>::to_vec)
+                    .collect();
                 self.note(place, arguments.front().and_then(|first| id_of(first)));
-                let Some(run) = self.board.begin_run(place, self.me) else {
+                let Some(run) = self.queue.begin_run(place, self.me) else {
                     return self.die();
                 };
                 self.at = At::Items(Box::new(Chunk {
@@ -162,47 +164,47 @@ impl<'a> Hand<'a> {
                 }));
             }
             Claim::Empty => {}
-            Claim::Corrupt => self.ledger.alarm(),
+            Claim::Corrupt => self.in_flight.alarm(),
         }
     }
 
-    fn note(&mut self, place: Place, id: Option<u64>) {
+    fn note(&mut self, place: SlotRef, id: Option<u64>) {
         self.last = Some((place, id.unwrap_or(0)));
     }
 
     fn call(
         &self,
-        call: Call,
+        call: FunctionRef,
         mut argument: Vec<u8>,
         lies: Where,
-        place: Place,
-    ) -> Result<Bytes, Fault> {
-        self.stock.shield();
-        let stock = Some(&self.stock);
+        place: SlotRef,
+    ) -> Result<Encoded, Fault> {
+        self.worker_arena.shield();
+        let worker_arena = Some(&self.worker_arena);
         let argument = match lies {
             Where::Here => Argument::Kept(&mut argument),
             Where::Depot => {
-                let location = Location::from_bytes(&argument);
-                let (board, me) = (Arc::clone(self.board), self.me);
+                let location = BlockRef::from_bytes(&argument);
+                let (queue, me) = (Arc::clone(self.queue), self.me);
                 let lease = location.and_then(|location| {
-                    let holds = move || board.holds(place, me);
-                    self.stock.claimed_argument(location, holds)
+                    let holds = move || queue.holds(place, me);
+                    self.worker_arena.claimed_argument(location, holds)
                 });
                 let missing = || Fault::Decode("there is no such argument".to_owned());
                 Argument::Leased(lease.ok_or_else(missing)?)
             }
         };
-        function::invoke(call, argument, LIMIT, &Berth { stock }).map_err(fault_of)
+        function::invoke(call, argument, LIMIT, &ResultPlacement { worker_arena }).map_err(fault_of)
     }
 
     /// Says what came of a task, as a worker does.
-    fn finish(&mut self, place: Place, outcome: Result<Bytes, Fault>) {
+    fn finish(&mut self, place: SlotRef, outcome: Result<Encoded, Fault>) {
         let (form, body) = body_of(outcome);
         let finish = if body.len() <= INLINE {
-            self.board.finish(place, self.me, form, &body)
+            self.queue.finish(place, self.me, form, &body)
         } else {
-            self.ledger.tell(place, Ok(body), self.me);
-            self.board.finish(place, self.me, Form::Told, &[])
+            self.in_flight.tell(place, Ok(body), self.me);
+            self.queue.finish(place, self.me, SlotKind::OutOfBand, &[])
         };
         self.after(finish);
     }
@@ -212,27 +214,27 @@ impl<'a> Hand<'a> {
             Finish::Told => {}
             Finish::Killed => self.die(),
             Finish::Displaced => {
-                self.ledger.alarm();
+                self.in_flight.alarm();
                 self.die();
             }
         }
     }
 
-    fn ask_for(&mut self, place: Place) {
-        let Some(requests) = self.ledger.redeem(place, self.me) else {
+    fn ask_for(&mut self, place: SlotRef) {
+        let Some(requests) = self.in_flight.take_rendezvous(place, self.me) else {
             return self.die(); // it claimed what is not there
         };
         for request in requests.into_parts().0 {
             if request.reply.start() == Start::Begun {
                 let argument = Vec::from(request.argument);
                 let outcome = match self.call(request.call, argument, Where::Here, place) {
-                    Ok(value) => Encoded::Value(Source::Given(Vec::from(value).into())),
-                    Err(_) => Encoded::Error(Error::Cancelled),
+                    Ok(value) => RemoteOutcome::Value(Source::Owned(Vec::from(value).into())),
+                    Err(_) => RemoteOutcome::Error(Error::Cancelled),
                 };
-                self.ledger.hand_over(request.reply, outcome);
+                self.in_flight.hand_over(request.reply, outcome);
             }
         }
-        self.ledger.resume(self.me);
+        self.in_flight.resume(self.me);
     }
 
     // ---- items -------------------------------------------------------------------------------
@@ -243,11 +245,11 @@ impl<'a> Hand<'a> {
         }
         let is_roomy = chunk.run.filled() + chunk.last_result <= INLINE;
         let may_begin = is_roomy && !chunk.arguments.is_empty();
-        if may_begin && chunk.run.begin() == Step::Taken {
+        if may_begin && chunk.run.begin() == Transition::Taken {
             chunk.has_begun = true;
             self.at = At::Items(chunk);
         } else {
-            let finish = chunk.run.finish(Form::Items, 1000);
+            let finish = chunk.run.finish(SlotKind::Items, 1000);
             self.after(finish);
         }
     }
@@ -260,26 +262,26 @@ impl<'a> Hand<'a> {
             results: &mut chunk.results,
             fault: None,
         };
-        let function = function::find(chunk.call).expect("what was published is a call");
+        let function = function::resolve(chunk.call).expect("what was published is a call");
         function.call_each(LIMIT, &mut item);
         let fault = item.fault;
         self.note(chunk.place, last_run());
-        let mut slip = Slip::of(&mut chunk.results, chunk.run.filled());
+        let mut item_writer = ItemWriter::of(&mut chunk.results, chunk.run.filled());
         if let Some(fault) = fault {
-            slip.replace(&fault.to_body());
-            slip.mark_as_fault();
+            item_writer.replace(&fault.to_body());
+            item_writer.mark_as_fault();
         }
-        slip.end();
-        chunk.last_result = slip.len().min(INLINE);
-        if let Some(results) = slip.fitting() {
+        item_writer.end();
+        chunk.last_result = item_writer.len().min(INLINE);
+        if let Some(results) = item_writer.fitting() {
             chunk.run.end(results);
             self.at = At::Items(chunk);
             return;
         }
-        let body = Bytes::copy(slip.body());
-        debug_assert!(slip.kind() == Outcome::Value);
-        self.ledger.tell(chunk.place, Ok(body), self.me);
-        let finish = chunk.run.finish(Form::ItemsTold, 1000);
+        let body = Encoded::copy(item_writer.body());
+        debug_assert!(item_writer.kind() == Outcome::Value);
+        self.in_flight.tell(chunk.place, Ok(body), self.me);
+        let finish = chunk.run.finish(SlotKind::ItemsOutOfBand, 1000);
         self.after(finish);
     }
 
@@ -287,24 +289,24 @@ impl<'a> Hand<'a> {
 
     /// Dies, and another worker takes its index.
     pub(super) fn die(&mut self) {
-        self.vanish();
-        self.board.arrive(self.me);
-        self.stock = stock_of(self.ledger, self.me);
-        self.ledger.enlist(self.me).expect("its part is mapped");
+        self.exit_forked_copy();
+        self.queue.arrive(self.me);
+        self.worker_arena = worker_arena_of(self.in_flight, self.me);
+        self.in_flight.enlist(self.me).expect("its part is mapped");
     }
 
     /// Dies; the program sees to what it leaves.
-    pub(super) fn vanish(&mut self) {
+    pub(super) fn exit_forked_copy(&mut self) {
         self.at = At::Nothing;
         let end = ProcessEnd::Signalled(11);
-        for legacy in self.ledger.bury(self.me, 1, end) {
-            match legacy {
-                Legacy::Ran(reply) => {
-                    self.ledger
-                        .hand_over(reply, Encoded::Error(Error::Cancelled));
+        for orphan in self.in_flight.recover_worker(self.me, 1, end) {
+            match orphan {
+                Orphan::Ran(reply) => {
+                    self.in_flight
+                        .hand_over(reply, RemoteOutcome::Error(Error::Cancelled));
                 }
-                Legacy::Killed(reply) => self.ledger.hand_over(reply, Encoded::Killed),
-                Legacy::Untouched(requests) => put(self.ledger, requests),
+                Orphan::Killed(reply) => self.in_flight.hand_over(reply, RemoteOutcome::Killed),
+                Orphan::Unstarted(requests) => put(self.in_flight, requests),
             }
         }
     }
@@ -328,7 +330,7 @@ impl<'a> Hand<'a> {
                 if let Some((place, id)) = self.last {
                     tasks.make_up(id);
                     let (Finish::Told | Finish::Killed | Finish::Displaced) =
-                        self.board
+                        self.queue
                             .finish(place, self.me, form(script), &bytes(script));
                 }
                 self.at = at;
@@ -336,12 +338,12 @@ impl<'a> Hand<'a> {
         }
     }
 
-    fn finish_with(&mut self, place: Place, script: &mut Script<'_>, tasks: &mut Tasks) {
+    fn finish_with(&mut self, place: SlotRef, script: &mut Script<'_>, tasks: &mut Tasks) {
         if let Some((_, id)) = self.last {
             tasks.make_up(id);
         }
         let finish = self
-            .board
+            .queue
             .finish(place, self.me, form(script), &bytes(script));
         self.after(finish);
     }
@@ -368,7 +370,7 @@ impl<'a> Hand<'a> {
     }
 
     /// Tells an outcome over the link, of any place.
-    pub(super) fn tell(&self, place: Place, script: &mut Script<'_>, tasks: &mut Tasks) {
+    pub(super) fn tell(&self, place: SlotRef, script: &mut Script<'_>, tasks: &mut Tasks) {
         tasks.hit();
         if let Some((own, id)) = self.last {
             if own == place {
@@ -379,11 +381,11 @@ impl<'a> Hand<'a> {
             0 => Err(Fault::Encode("made up".to_owned())),
             _ => Ok(bytes(script).into()),
         };
-        self.ledger.tell(place, outcome, self.me);
+        self.in_flight.tell(place, outcome, self.me);
     }
 
     /// Asks for what lies at a place.
-    pub(super) fn redeem(&mut self, place: Place) {
+    pub(super) fn redeem(&mut self, place: SlotRef) {
         match self.at {
             At::Nothing | At::Ticket(_) => {
                 self.at = At::Nothing;
@@ -395,25 +397,25 @@ impl<'a> Hand<'a> {
     }
 
     /// The place that it is at, or was at last.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<SlotRef> {
         self.last.map(|(place, _)| place)
     }
 }
 
 /// Puts work on the board; where there is no room, it is cancelled.
-pub(super) fn put(ledger: &Ledger, requests: Requests) {
+pub(super) fn put(in_flight: &InFlight, requests: RemoteWork) {
     if requests.is_empty() {
         return;
     }
-    if let Err(requests) = ledger.put(requests) {
+    if let Err(requests) = in_flight.put(requests) {
         requests.fail(&Error::Cancelled, &mut |_| ());
     }
 }
 
-fn stock_of(ledger: &Ledger, worker: usize) -> Arc<Stock> {
-    let depot = ledger.depot().expect("the system has shared memory");
-    let descriptor = depot.descriptor().expect("it is open");
-    Stock::map(descriptor, super::board::WORKERS, worker).expect("it can be mapped")
+fn worker_arena_of(in_flight: &InFlight, worker: usize) -> Arc<WorkerArena> {
+    let arena = in_flight.arena().expect("the system has shared memory");
+    let descriptor = arena.descriptor().expect("it is open");
+    WorkerArena::map(descriptor, super::board::WORKERS, worker).expect("it can be mapped")
 }
 
 fn fault_of(error: Error) -> Fault {
@@ -421,17 +423,17 @@ fn fault_of(error: Error) -> Fault {
 }
 
 /// A form that the script chooses.
-fn form(script: &mut Script<'_>) -> Form {
+fn form(script: &mut Script<'_>) -> SlotKind {
     let forms = [
-        Form::Value,
-        Form::Fault,
-        Form::Told,
-        Form::StoredValue,
-        Form::Items,
-        Form::ItemsTold,
-        Form::Argument,
-        Form::Ticket,
-        Form::StoredArgument,
+        SlotKind::Value,
+        SlotKind::Fault,
+        SlotKind::OutOfBand,
+        SlotKind::StoredValue,
+        SlotKind::Items,
+        SlotKind::ItemsOutOfBand,
+        SlotKind::Argument,
+        SlotKind::Rendezvous,
+        SlotKind::StoredArgument,
     ];
     forms[script.below(forms.len())]
 }
@@ -462,16 +464,16 @@ struct OneItem<'a> {
     fault: Option<Fault>,
 }
 
-impl Tray for OneItem<'_> {
+impl ItemCursor for OneItem<'_> {
     fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
         self.current = self.argument.take()?;
-        Slip::begin(self.results);
+        ItemWriter::begin(self.results);
         Some((&self.current, self.results))
     }
 
     fn end_well(&mut self) {}
 
-    fn end(&mut self, outcome: Result<Manifest, Error>) {
+    fn end(&mut self, outcome: Result<Attachments, Error>) {
         self.fault = outcome.err().map(fault_of);
     }
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::future::id::FutureId;
 use crate::options::TaskOptions;
-use crate::process::shm::arena::Depot;
+use crate::process::shm::arena::Arena;
 use crate::remote::payload::Payload;
-use crate::task::item_batch::Part;
-use crate::task::results::Batch;
-use crate::task::{ChunkPlan, Outgoing, Task};
+use crate::task::item_batch::BatchPart;
+use crate::task::results::ChunkResults;
+use crate::task::{ChunkSpec, RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
-use crate::transport::work::Requests;
+use crate::transport::work::RemoteWork;
 
 /// Bytes that an argument or a result may have.
 pub(super) const LIMIT: u64 = 1 << 20;
@@ -91,9 +91,9 @@ impl Tasks {
     // ---- submissions -------------------------------------------------------------------------
 
     /// A number task. A ticket if it has a time limit.
-    pub(super) fn number(&mut self, options: TaskOptions, depot: &Arc<Depot>) -> Vec<Requests> {
+    pub(super) fn number(&mut self, options: TaskOptions, arena: &Arc<Arena>) -> Vec<RemoteWork> {
         let id = self.name(1);
-        self.single(options, compute, id, depot, id, move |value| {
+        self.single(options, compute, id, arena, id, move |value| {
             *value == answer(id)
         })
     }
@@ -103,29 +103,34 @@ impl Tasks {
         &mut self,
         options: TaskOptions,
         size: usize,
-        depot: &Arc<Depot>,
-    ) -> Vec<Requests> {
+        arena: &Arc<Arena>,
+    ) -> Vec<RemoteWork> {
         let id = self.name(1);
         let argument = text(id, size);
-        self.single(options, invert, argument, depot, id, move |value| {
+        self.single(options, invert, argument, arena, id, move |value| {
             *value == inverted(id, size)
         })
     }
 
     /// A map over so many numbers.
-    pub(super) fn numbers(&mut self, count: usize, depot: &Arc<Depot>) -> Vec<Requests> {
+    pub(super) fn numbers(&mut self, count: usize, arena: &Arc<Arena>) -> Vec<RemoteWork> {
         let first = self.name(count);
         let arguments = (first..).take(count).collect();
-        self.map(compute, arguments, depot, first, |id, value| {
+        self.map(compute, arguments, arena, first, |id, value| {
             *value == answer(id)
         })
     }
 
     /// A map over so many texts of so many bytes, 8 at least.
-    pub(super) fn texts(&mut self, count: usize, size: usize, depot: &Arc<Depot>) -> Vec<Requests> {
+    pub(super) fn texts(
+        &mut self,
+        count: usize,
+        size: usize,
+        arena: &Arc<Arena>,
+    ) -> Vec<RemoteWork> {
         let first = self.name(count);
         let arguments = (first..).take(count).map(|id| text(id, size)).collect();
-        self.map(invert, arguments, depot, first, move |id, value| {
+        self.map(invert, arguments, arena, first, move |id, value| {
             *value == inverted(id, size)
         })
     }
@@ -142,40 +147,41 @@ impl Tasks {
         options: TaskOptions,
         function: fn(A) -> R,
         argument: A,
-        depot: &Arc<Depot>,
+        arena: &Arc<Arena>,
         id: u64,
         is_right: impl Fn(&R) -> bool + 'static,
-    ) -> Vec<Requests> {
+    ) -> Vec<RemoteWork> {
         let (task, future) = Task::portable(options, function, argument);
         self.futures.push(future.id());
         self.submissions.push(Box::new(move || {
             assert!(future.done(), "task {id} has not ended");
             vec![(id, future.result().map(|value| is_right(&value)))]
         }));
-        requests_of(task, depot)
+        requests_of(task, arena)
     }
 
     fn map<A: Payload, R: Payload>(
         &mut self,
         function: fn(A) -> R,
         arguments: Vec<A>,
-        depot: &Arc<Depot>,
+        arena: &Arc<Arena>,
         first: u64,
         is_right: impl Fn(u64, &R) -> bool + 'static,
-    ) -> Vec<Requests> {
+    ) -> Vec<RemoteWork> {
         let count = arguments.len();
         let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
-        let plan = ChunkPlan {
+        let plan = ChunkSpec {
             options: TaskOptions::new(),
             info,
             arguments,
-            pace: &Arc::default(),
+            timing: &Arc::default(),
             listener: None,
         };
-        let (task, batch): (_, Arc<Batch<R>>) = Task::portable_chunk(plan, function);
-        self.maps.push((batch.id(0), batch.id(count - 1)));
+        let (task, chunk_results): (_, Arc<ChunkResults<R>>) = Task::portable_chunk(plan, function);
+        self.maps
+            .push((chunk_results.id(0), chunk_results.id(count - 1)));
         self.submissions.push(Box::new(move || {
-            let outcomes = batch.take_all().outcomes;
+            let outcomes = chunk_results.take_all().outcomes;
             assert_eq!(
                 outcomes.len(),
                 count,
@@ -187,7 +193,7 @@ impl Tasks {
             };
             outcomes.into_iter().map(judge).collect()
         }));
-        requests_of(task, depot)
+        requests_of(task, arena)
     }
 
     // ---- what is done to them ----------------------------------------------------------------
@@ -256,15 +262,15 @@ fn inverted(id: u64, size: usize) -> Vec<u8> {
 }
 
 /// A task as it goes to a process.
-fn requests_of(task: Task, depot: &Arc<Depot>) -> Vec<Requests> {
+fn requests_of(task: Task, arena: &Arc<Arena>) -> Vec<RemoteWork> {
     let of_part = |part| match part {
-        Part::Parcel(parcel) => Requests::Parcel(parcel),
-        Part::Item(item) => Requests::One(item),
+        BatchPart::Parcel(item_batch) => RemoteWork::Parcel(item_batch),
+        BatchPart::Item(item) => RemoteWork::One(item),
     };
-    match task.into_outgoing(LIMIT, depot, &mut |_| ()) {
-        Outgoing::Nothing => Vec::new(),
-        Outgoing::One(task) => vec![Requests::One(task)],
-        Outgoing::Many(parts) => parts.into_iter().map(of_part).collect(),
+    match task.into_outgoing(LIMIT, arena, &mut |_| ()) {
+        RemoteForm::Nothing => Vec::new(),
+        RemoteForm::One(task) => vec![RemoteWork::One(task)],
+        RemoteForm::Many(parts) => parts.into_iter().map(of_part).collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// The pause of one worker, and what it depends on.
 #[derive(Debug, Default)]
-pub(crate) struct Gait {
+pub(crate) struct Coalescing {
     /// Tasks taken since the last one.
     steps: u32,
 }
@@ -19,7 +19,7 @@ const A_TASK: Duration = Duration::from_nanos(250);
 /// The longest: a fraction of what it takes to wake somebody.
 const LONGEST: Duration = Duration::from_micros(4);
 
-impl Gait {
+impl Coalescing {
     /// The worker took a task.
     pub(crate) fn step(&mut self) {
         self.steps = self.steps.saturating_add(1);
@@ -47,13 +47,13 @@ mod tests {
 
     #[test]
     fn only_after_several_tasks_is_there_a_pause() {
-        let mut gait = Gait::default();
-        assert!(!gait.pause(), "it has had none");
-        gait.step();
-        assert!(!gait.pause(), "somebody may wait for this one");
-        gait.step();
-        gait.step();
-        assert!(gait.pause());
-        assert!(!gait.pause(), "nothing has gathered");
+        let mut coalescing = Coalescing::default();
+        assert!(!coalescing.pause(), "it has had none");
+        coalescing.step();
+        assert!(!coalescing.pause(), "somebody may wait for this one");
+        coalescing.step();
+        coalescing.step();
+        assert!(coalescing.pause());
+        assert!(!coalescing.pause(), "nothing has gathered");
     }
 }

@@ -2,12 +2,12 @@
 
 /// How often in a row one finds oneself on a core that somebody else needs, before one leaves it.
 #[derive(Debug)]
-pub(crate) struct Restraint {
+pub(crate) struct Hysteresis {
     /// How often in a row one was there.
     rounds: u32,
     /// How often that has to be: more if little was gained by leaving the last time, which costs as much as
     /// some rounds.
-    patience: u32,
+    on_full: u32,
     /// How many rounds there were elsewhere since one has left last.
     gained: u32,
 }
@@ -15,11 +15,11 @@ pub(crate) struct Restraint {
 /// That many rounds are no accident.
 const SOME_ROUNDS: u32 = 32;
 
-impl Restraint {
+impl Hysteresis {
     pub(crate) const fn new() -> Self {
         Self {
             rounds: 0,
-            patience: SOME_ROUNDS,
+            on_full: SOME_ROUNDS,
             gained: SOME_ROUNDS,
         }
     }
@@ -38,13 +38,13 @@ impl Restraint {
     /// There was a round on that core: whether to leave it.
     pub(crate) fn is_over(&mut self) -> bool {
         self.rounds += 1;
-        if self.rounds < self.patience {
+        if self.rounds < self.on_full {
             return false;
         }
         self.rounds = 0;
-        self.patience = match std::mem::take(&mut self.gained) {
+        self.on_full = match std::mem::take(&mut self.gained) {
             SOME_ROUNDS.. => SOME_ROUNDS,
-            _ => self.patience.saturating_mul(2),
+            _ => self.on_full.saturating_mul(2),
         };
         true
     }
@@ -55,32 +55,32 @@ mod tests {
     use super::*;
 
     /// How many rounds it takes until it is over.
-    fn rounds_until_it_is_over(restraint: &mut Restraint) -> u32 {
-        (1..).find(|_| restraint.is_over()).unwrap()
+    fn rounds_until_it_is_over(hysteresis: &mut Hysteresis) -> u32 {
+        (1..).find(|_| hysteresis.is_over()).unwrap()
     }
 
     #[test]
     fn who_gains_nothing_by_leaving_is_more_patient_the_next_time() {
-        let mut restraint = Restraint::new();
-        assert_eq!(rounds_until_it_is_over(&mut restraint), SOME_ROUNDS);
-        assert_eq!(rounds_until_it_is_over(&mut restraint), SOME_ROUNDS);
-        assert_eq!(rounds_until_it_is_over(&mut restraint), 2 * SOME_ROUNDS);
+        let mut hysteresis = Hysteresis::new();
+        assert_eq!(rounds_until_it_is_over(&mut hysteresis), SOME_ROUNDS);
+        assert_eq!(rounds_until_it_is_over(&mut hysteresis), SOME_ROUNDS);
+        assert_eq!(rounds_until_it_is_over(&mut hysteresis), 2 * SOME_ROUNDS);
         for _ in 0..SOME_ROUNDS {
-            restraint.gain();
+            hysteresis.gain();
         }
-        let _ = rounds_until_it_is_over(&mut restraint);
-        let after = rounds_until_it_is_over(&mut restraint);
+        let _ = rounds_until_it_is_over(&mut hysteresis);
+        let after = rounds_until_it_is_over(&mut hysteresis);
         assert_eq!(after, SOME_ROUNDS, "it was worth it");
     }
 
     #[test]
     fn rounds_count_in_a_row() {
-        let mut restraint = Restraint::new();
+        let mut hysteresis = Hysteresis::new();
         for _ in 0..10 {
             for _ in 1..SOME_ROUNDS {
-                assert!(!restraint.is_over());
+                assert!(!hysteresis.is_over());
             }
-            restraint.forget();
+            hysteresis.forget();
         }
     }
 }

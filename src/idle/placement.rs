@@ -12,18 +12,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::idle::hysteresis::Restraint;
-use crate::sys::{self, Away};
+use crate::idle::hysteresis::Hysteresis;
+use crate::sys::{self, AffinityGuard};
 
 /// What a worker knows of where it stands.
 #[derive(Debug)]
-pub(crate) struct Footing {
+pub(crate) struct CorePlacement {
     /// When it had run out of tasks last.
     last: Option<Instant>,
     /// Whether it leaves the core of who waits.
-    from_waiter: Restraint,
+    from_waiter: Hysteresis,
     /// Whether it leaves the core of who sends items of maps.
-    from_sender: Restraint,
+    from_sender: Hysteresis,
     /// Since when it is awake; `None`: it is not.
     awake_since: Option<Instant>,
     /// How many tasks it has run since it was judged last.
@@ -35,7 +35,7 @@ pub(crate) struct Footing {
     /// For how many times it is to be kept off the submitter's core while it sleeps.
     keep_off: u32,
     /// Kept while it sleeps, if it is.
-    away: Option<Away>,
+    away: Option<AffinityGuard>,
 }
 
 /// Rounds that take longer than this gain nothing by it.
@@ -54,12 +54,12 @@ const MANY_SLEEPS: u32 = 256;
 /// Fewer tasks than this tell little.
 const SEVERAL: u32 = 64;
 
-impl Footing {
+impl CorePlacement {
     pub(crate) const fn new() -> Self {
         Self {
             last: None,
-            from_waiter: Restraint::new(),
-            from_sender: Restraint::new(),
+            from_waiter: Hysteresis::new(),
+            from_sender: Hysteresis::new(),
             awake_since: None,
             steps: 0,
             awake: Duration::ZERO,
@@ -70,14 +70,14 @@ impl Footing {
     }
 
     /// The worker is through with so many tasks.
-    pub(crate) fn step(&mut self, tasks: usize) {
+    pub(crate) fn record_tasks(&mut self, tasks: usize) {
         let tasks = u32::try_from(tasks).unwrap_or(u32::MAX);
         self.steps = self.steps.saturating_add(tasks);
     }
 
     /// The worker is about to sleep; a task was submitted last on that core, if any was. If it was woken there
     /// lately, for short tasks, it sleeps elsewhere, where it is woken, too.
-    pub(crate) fn lie_down(&mut self, submitted_from: Option<u32>) {
+    pub(crate) fn before_sleep(&mut self, submitted_from: Option<u32>) {
         if let Some(since) = self.awake_since.take() {
             self.awake += since.elapsed();
         }
@@ -93,7 +93,7 @@ impl Footing {
 
     /// The worker's own core, if to look for short tasks there would keep who submits them from it, and he the
     /// worker: he is on the same, and does not wait.
-    pub(crate) fn in_the_way(
+    pub(crate) fn contended_core(
         &self,
         watched_from: Option<u32>,
         submitted_from: Option<u32>,
@@ -104,12 +104,12 @@ impl Footing {
 
     /// The worker is up, whether it has slept or not; somebody looks for outcomes, and a task was submitted
     /// last, on these cores, if any was. From now on it may be moved anywhere.
-    pub(crate) fn get_up(&mut self, watched_from: Option<u32>, submitted_from: Option<u32>) {
+    pub(crate) fn after_wake(&mut self, watched_from: Option<u32>, submitted_from: Option<u32>) {
         if self.awake_since.is_some() {
             return;
         }
         self.away = None;
-        if let Some(core) = self.in_the_way(watched_from, submitted_from) {
+        if let Some(core) = self.contended_core(watched_from, submitted_from) {
             self.keep_off = MANY_SLEEPS;
             sys::leave_core(core);
         }
@@ -124,7 +124,7 @@ impl Footing {
     }
 
     /// The worker has run out of tasks; somebody looks for outcomes on that core, if anybody does.
-    pub(crate) fn pause(&mut self, watched_from: Option<u32>) {
+    pub(crate) fn on_idle(&mut self, watched_from: Option<u32>) {
         match (self.is_quick(), watched_from) {
             (true, Some(core)) => yield_core(&mut self.from_waiter, core),
             _ => self.from_waiter.forget(),
@@ -141,10 +141,10 @@ impl Footing {
 
 /// There was a round, while somebody else needed that core: leaves it, if it is the caller's own, and restraint
 /// is over.
-fn yield_core(restraint: &mut Restraint, core: u32) {
+fn yield_core(hysteresis: &mut Hysteresis, core: u32) {
     if sys::current_core() != Some(core) {
-        restraint.gain();
-    } else if restraint.is_over() {
+        hysteresis.gain();
+    } else if hysteresis.is_over() {
         sys::leave_core(core);
     }
 }

@@ -8,7 +8,7 @@ use crate::future::id::FutureId;
 use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock};
 
 /// What waits in a backlog: a task, or a chunk of them with ascending names.
-pub(crate) trait Work: Send + 'static {
+pub(crate) trait WorkItem: Send + 'static {
     /// The first name.
     fn id(&self) -> FutureId;
     /// The last name.
@@ -18,13 +18,13 @@ pub(crate) trait Work: Send + 'static {
     /// Whether the task of this name is one of them.
     fn contains(&self, id: FutureId) -> bool;
     /// Takes out the task of this name.
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>>;
     /// Settles all of it with this error.
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict));
 }
 
 /// A task that was taken out of a backlog. It holds user values: to be dropped off locks.
-pub(crate) trait Removed: Send {
+pub(crate) trait Withdrawn: Send {
     /// Settles it with this error, unless it has settled.
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
 }
@@ -32,7 +32,7 @@ pub(crate) trait Removed: Send {
 /// All of a piece of work.
 struct Whole<W>(W);
 
-impl<W: Work> Removed for Whole<W> {
+impl<W: WorkItem> Withdrawn for Whole<W> {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         self.0.fail(error, settled);
     }
@@ -54,29 +54,29 @@ pub(crate) struct Backlog<W> {
 /// A half of a backlog.
 struct Half<W> {
     /// What waits, names ascending; withdrawn ones leave their places, though never at the front.
-    waiting: VecDeque<Place<W>>,
+    waiting: VecDeque<QueueEntry<W>>,
     /// The name of the one at the back.
     last: Option<FutureId>,
     /// How many of those there are.
-    pieces: usize,
+    item_outcomes: usize,
     /// How many tasks that is.
     tasks: usize,
 }
 
 /// A place in a queue.
-enum Place<W> {
+enum QueueEntry<W> {
     /// It waits.
     Waits(W),
     /// What waited here was withdrawn; its first name.
-    Left(FutureId),
+    Tombstone(FutureId),
 }
 
-impl<W: Work> Place<W> {
+impl<W: WorkItem> QueueEntry<W> {
     /// The first name.
     fn id(&self) -> FutureId {
         match self {
             Self::Waits(work) => work.id(),
-            Self::Left(id) => *id,
+            Self::Tombstone(id) => *id,
         }
     }
 
@@ -84,13 +84,13 @@ impl<W: Work> Place<W> {
     fn work(&self) -> Option<&W> {
         match self {
             Self::Waits(work) => Some(work),
-            Self::Left(_) => None,
+            Self::Tombstone(_) => None,
         }
     }
 
     /// Takes out what waits.
     fn take(&mut self) -> Option<W> {
-        let left = Self::Left(self.id());
+        let left = Self::Tombstone(self.id());
         std::mem::replace(self, left).into_work()
     }
 
@@ -98,12 +98,12 @@ impl<W: Work> Place<W> {
     fn into_work(self) -> Option<W> {
         match self {
             Self::Waits(work) => Some(work),
-            Self::Left(_) => None,
+            Self::Tombstone(_) => None,
         }
     }
 }
 
-impl<W: Work> Backlog<W> {
+impl<W: WorkItem> Backlog<W> {
     pub(crate) fn new() -> Self {
         Self {
             front: Mutex::new(Half::new()),
@@ -145,7 +145,7 @@ impl<W: Work> Backlog<W> {
     }
 
     /// Takes out one task; the caller drops what is left of it, off locks.
-    pub(crate) fn withdraw(&self, id: FutureId) -> Option<Box<dyn Removed>> {
+    pub(crate) fn withdraw(&self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
         let (mut front, mut back) = self.lock();
         front.withdraw(id).or_else(|| back.withdraw(id))
     }
@@ -157,7 +157,7 @@ impl<W: Work> Backlog<W> {
     }
 
     /// Takes out the pieces whose first names are among these, first and last.
-    pub(crate) fn take_between(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
+    pub(crate) fn take_between(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Withdrawn>> {
         let (mut front, mut back) = self.lock();
         let mut taken = front.take_between(first, last);
         taken.append(&mut back.take_between(first, last));
@@ -179,7 +179,7 @@ impl<W: Work> Backlog<W> {
     /// How many workers could begin something.
     pub(crate) fn len(&self) -> usize {
         let (front, back) = self.lock();
-        front.pieces + back.pieces
+        front.item_outcomes + back.item_outcomes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -187,7 +187,7 @@ impl<W: Work> Backlog<W> {
     }
 
     /// Everything.
-    pub(crate) fn take_all(&self) -> Vec<Box<dyn Removed>> {
+    pub(crate) fn take_all(&self) -> Vec<Box<dyn Withdrawn>> {
         let (mut front, mut back) = self.lock();
         let mut all = front.take_all();
         all.append(&mut back.take_all());
@@ -200,12 +200,12 @@ impl<W: Work> Backlog<W> {
     }
 }
 
-impl<W: Work> Half<W> {
+impl<W: WorkItem> Half<W> {
     const fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
             last: None,
-            pieces: 0,
+            item_outcomes: 0,
             tasks: 0,
         }
     }
@@ -213,14 +213,14 @@ impl<W: Work> Half<W> {
     #[inline(always)]
     fn push(&mut self, work: W) {
         self.tasks += work.len();
-        self.pieces += 1;
+        self.item_outcomes += 1;
         let id = work.id();
         if self.waiting.is_empty() || self.last < Some(id) {
             self.last = Some(id);
-            self.waiting.push_back(Place::Waits(work));
+            self.waiting.push_back(QueueEntry::Waits(work));
         } else {
             let at = self.waiting.partition_point(|place| place.id() < id);
-            self.waiting.insert(at, Place::Waits(work));
+            self.waiting.insert(at, QueueEntry::Waits(work));
         }
     }
 
@@ -233,10 +233,10 @@ impl<W: Work> Half<W> {
         Some(work)
     }
 
-    fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+    fn withdraw(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
         let at = self.at(id)?;
         let place = &mut self.waiting[at];
-        if let Place::Waits(work) = place {
+        if let QueueEntry::Waits(work) = place {
             if work.len() > 1 {
                 let item = work.remove(id)?;
                 self.tasks -= 1;
@@ -262,14 +262,14 @@ impl<W: Work> Half<W> {
         Some(work)
     }
 
-    fn take_between(&mut self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
+    fn take_between(&mut self, first: FutureId, last: FutureId) -> Vec<Box<dyn Withdrawn>> {
         let from = self.waiting.partition_point(|place| place.id() < first);
         let to = self.waiting.partition_point(|place| place.id() <= last);
-        let mut taken: Vec<Box<dyn Removed>> = Vec::new();
+        let mut taken: Vec<Box<dyn Withdrawn>> = Vec::new();
         for at in from..to {
             if let Some(work) = self.waiting[at].take() {
                 self.tasks -= work.len();
-                self.pieces -= 1;
+                self.item_outcomes -= 1;
                 taken.push(Box::new(Whole(work)));
             }
         }
@@ -280,13 +280,13 @@ impl<W: Work> Half<W> {
     /// So many tasks, one piece of work, are gone.
     fn forget(&mut self, tasks: usize) {
         self.tasks -= tasks;
-        self.pieces -= 1;
+        self.item_outcomes -= 1;
         self.trim();
     }
 
     /// Leaves nothing at the front that was withdrawn.
     fn trim(&mut self) {
-        while let Some(Place::Left(_)) = self.waiting.front() {
+        while let Some(QueueEntry::Tombstone(_)) = self.waiting.front() {
             self.waiting.pop_front();
         }
     }
@@ -302,8 +302,8 @@ impl<W: Work> Half<W> {
         chunk.is_some_and(|work| work.contains(id))
     }
 
-    fn take_all(&mut self) -> Vec<Box<dyn Removed>> {
-        (self.tasks, self.pieces) = (0, 0);
+    fn take_all(&mut self) -> Vec<Box<dyn Withdrawn>> {
+        (self.tasks, self.item_outcomes) = (0, 0);
         let all = std::mem::take(&mut self.waiting).into_iter();
         all.filter_map(|place| Some(Box::new(Whole(place.into_work()?)) as _))
             .collect()
@@ -316,7 +316,7 @@ mod tests {
 
     struct Names(Vec<u64>);
 
-    impl Work for Names {
+    impl WorkItem for Names {
         fn id(&self) -> FutureId {
             FutureId::from_number(self.0[0])
         }
@@ -329,7 +329,7 @@ mod tests {
         fn contains(&self, id: FutureId) -> bool {
             self.0.iter().any(|n| FutureId::from_number(*n) == id)
         }
-        fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+        fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
             let at = self
                 .0
                 .iter()

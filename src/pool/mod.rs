@@ -1,12 +1,12 @@
 //! Threads that serve one backlog: what thread pools and process pools have in common.
 //!
-//! A worker is a thread. It looks for work with [`Post::take`], says what it begins and ends, and
+//! A worker is a thread. It looks for work with [`WorkerContext::take`], says what it begins and ends, and
 //! leaves when there is none and the crew closes. One lock guards stage and roster, those of the
 //! workers' duties and of the backlog come after it, in this order; no user code runs under any of
 //! them, and no cell's lock is taken under them.
 //!
 //! A task goes from who submits it to its worker without the crew's lock, as long as nobody has to
-//! be started or woken for it: `is_attentive` says so. Who submits adds to the backlog and then looks
+//! be started or woken for it: `needs_wakeup` says so. Who submits adds to the backlog and then looks
 //! at it; who makes it true does so and then looks into the backlog. One of them sees the other.
 
 pub(crate) mod backlog;
@@ -28,36 +28,36 @@ use crate::error::Error;
 use crate::executor::Stats;
 use crate::future::Verdict;
 use crate::future::id::FutureId;
-use crate::future::pool_handle::{Place, Recall, Wait};
+use crate::future::pool_handle::{TaskLocation, Unqueue, Waiter};
 use crate::idle::core_hint::CoreHint;
 use crate::options::Shutdown;
-use crate::pool::backlog::{Backlog, Removed, Work};
+use crate::pool::backlog::{Backlog, Withdrawn, WorkItem};
 use crate::pool::observer::Observer;
-use crate::pool::worker_state::{Duty, Killed, Status};
-use crate::pool::workers::{Roster, Worker};
+use crate::pool::worker_state::{Killed, Status, WorkerState};
+use crate::pool::workers::{WorkerEntry, Workers};
 use crate::sync::{
-    AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, lock, look_around,
-    sleep, spawn, this_thread,
+    AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, lock, sleep, spawn,
+    spin_then_yield, this_thread,
 };
 use crate::sys;
 use crate::sys::fork;
 use crate::task::timeout;
 use crate::unwind::discard;
 
-pub(crate) use pull_queue::{Load, Shelf};
-pub(crate) use worker::{Conclude, Next, Post, Tenure};
+pub(crate) use pull_queue::{PullQueue, QueueLoad};
+pub(crate) use worker::{AfterLoss, Conclusion, Tenure, WorkerContext};
 
 /// Starts in a row that may fail while no worker is ready.
-const MAX_FAILURES: u32 = 3;
+const MAX_START_FAILURES: u32 = 3;
 
 /// The threads of one pool, and what they are to do.
-pub(crate) struct Crew<W: Work> {
+pub(crate) struct WorkerPool<W: WorkItem> {
     /// Roster, stage.
     state: Mutex<State>,
     /// Accepted, and not begun.
     backlog: Backlog<W>,
     /// Whether who adds to the backlog is to look, under the lock, who is there: 0 or 1.
-    is_attentive: AtomicU32,
+    needs_wakeup: AtomicU32,
     /// Notified when there is work, or none any more: idle workers wait here.
     work: Condvar,
     /// Notified when a worker is ready or has left, or the stage changes.
@@ -69,11 +69,11 @@ pub(crate) struct Crew<W: Work> {
     /// How its threads are made.
     threads: Threads,
     /// What a worker does from its first moment to its last.
-    career: Career<W>,
+    worker_main: WorkerMain<W>,
     /// Hears what workers do.
     observer: Option<Arc<dyn Observer>>,
     /// Where workers take tasks by themselves, if they do.
-    shelf: Option<Arc<dyn Shelf<W>>>,
+    pull_queue: Option<Arc<dyn PullQueue<W>>>,
     /// How often there was something new for workers, other than work.
     news: AtomicU32,
     /// Whether tasks are refused: what the stage says, for who asks without the lock.
@@ -85,7 +85,7 @@ pub(crate) struct Crew<W: Work> {
     /// On which core work was added a moment ago.
     submitted_from: CoreHint,
     /// The process whose threads these are.
-    origin: fork::Origin,
+    fork_epoch: fork::ForkEpoch,
 }
 
 /// How large a crew may become.
@@ -108,7 +108,7 @@ pub(crate) struct Threads {
 }
 
 /// What a worker does from its first moment to its last.
-pub(crate) type Career<W> = Box<dyn Fn(&Post<W>) + Send + Sync>;
+pub(crate) type WorkerMain<W> = Box<dyn Fn(&WorkerContext<W>) + Send + Sync>;
 
 /// What the lock guards.
 struct State {
@@ -119,7 +119,7 @@ struct State {
     /// Whether workers are being ended from outside.
     stopping: bool,
     /// Who is there.
-    roster: Roster,
+    entries: Workers,
     /// Threads that are ending, to be joined.
     left: Vec<JoinHandle<()>>,
     /// How many callers of `shutdown` are joining threads.
@@ -157,15 +157,15 @@ enum Stage {
 
 /// What to do while there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum OnFull {
     /// Wait for room; a worker does not, since it is what makes room, nor does a timer, which others
     /// wait for.
-    Wait,
+    Block,
     /// Answer.
-    Refuse,
+    Reject,
 }
 
-/// The answer to [`Crew::admit`].
+/// The answer to [`WorkerPool::admit`].
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Admit {
@@ -177,7 +177,7 @@ pub(crate) enum Admit {
     Refused(Error),
 }
 
-/// The answer to [`Crew::submit`].
+/// The answer to [`WorkerPool::submit`].
 #[must_use]
 pub(crate) enum Submit<W> {
     /// It will be served.
@@ -201,24 +201,24 @@ impl State {
     /// Whether workers may be started: where that has failed again and again, those that are ready
     /// go on alone.
     fn may_start(&self) -> bool {
-        self.failures < MAX_FAILURES || self.roster.ready() == 0
+        self.failures < MAX_START_FAILURES || self.entries.ready() == 0
     }
 }
 
-impl<W: Work> Crew<W> {
+impl<W: WorkItem> WorkerPool<W> {
     pub(crate) fn new(
         limits: Limits,
         threads: Threads,
         observer: Option<Arc<dyn Observer>>,
-        shelf: Option<Arc<dyn Shelf<W>>>,
-        career: Career<W>,
+        pull_queue: Option<Arc<dyn PullQueue<W>>>,
+        worker_main: WorkerMain<W>,
     ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 stage: Stage::Open,
                 admitted: 0,
                 stopping: false,
-                roster: Roster::default(),
+                entries: Workers::default(),
                 left: Vec::new(),
                 joining: 0,
                 failures: 0,
@@ -231,21 +231,21 @@ impl<W: Work> Crew<W> {
                 sleepers: 0,
             }),
             backlog: Backlog::new(),
-            is_attentive: AtomicU32::new(1),
+            needs_wakeup: AtomicU32::new(1),
             work: Condvar::new(),
             change: Condvar::new(),
             room: Condvar::new(),
             limits,
             threads,
-            career,
+            worker_main,
             observer,
-            shelf,
+            pull_queue,
             news: AtomicU32::new(0),
             is_refusing: AtomicBool::new(false),
             max_searchers: cores(),
             watched_from: CoreHint::default(),
             submitted_from: CoreHint::default(),
-            origin: fork::Origin::here(),
+            fork_epoch: fork::ForkEpoch::here(),
         })
     }
 
@@ -253,8 +253,8 @@ impl<W: Work> Crew<W> {
 
     /// Keeps room for one piece of work; `submit` or `withdraw_admission` uses it up.
     #[inline]
-    pub(crate) fn admit(&self, patience: Patience) -> Admit {
-        if self.origin.is_elsewhere() {
+    pub(crate) fn admit(&self, on_full: OnFull) -> Admit {
+        if self.fork_epoch.is_forked_copy() {
             return Admit::Refused(forked());
         }
         if self.limits.max_pending.is_none() && !self.is_refusing.load(Ordering::Relaxed) {
@@ -262,9 +262,9 @@ impl<W: Work> Crew<W> {
             return Admit::Admitted;
         }
         let mut state = self.lock();
-        let caller_waits = patience == Patience::Wait
+        let caller_waits = on_full == OnFull::Block
             && !timeout::is_caller()
-            && state.roster.by_thread(this_thread()).is_none();
+            && state.entries.by_thread(this_thread()).is_none();
         loop {
             if let Some(error) = state.stage.refusal() {
                 return Admit::Refused(error);
@@ -272,10 +272,10 @@ impl<W: Work> Crew<W> {
             if self.has_room(&state) {
                 break;
             }
-            match patience {
-                Patience::Refuse => return Admit::Full,
-                Patience::Wait if caller_waits => state = self.sleep(&self.room, state),
-                Patience::Wait => break,
+            match on_full {
+                OnFull::Reject => return Admit::Full,
+                OnFull::Block if caller_waits => state = self.sleep(&self.room, state),
+                OnFull::Block => break,
             }
         }
         state.admitted += usize::from(self.limits.max_pending.is_some());
@@ -292,9 +292,9 @@ impl<W: Work> Crew<W> {
         if self.backlog.tasks() + state.admitted < limit {
             return true;
         }
-        let (free, waiting) = state.roster.free_and_waiting(&self.backlog);
+        let (free, waiting) = state.entries.free_and_waiting(&self.backlog);
         let to_start = match state.may_start() {
-            true => self.limits.max_workers.saturating_sub(state.roster.len()),
+            true => self.limits.max_workers.saturating_sub(state.entries.len()),
             false => 0,
         };
         waiting + state.admitted < limit.saturating_add(free + to_start)
@@ -320,23 +320,27 @@ impl<W: Work> Crew<W> {
     /// Queues work whose admission is used up by another part of it.
     #[inline(always)]
     pub(crate) fn submit_more(self: &Arc<Self>, work: W) -> Submit<W> {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return Submit::Refused(work, forked());
         }
-        let has_room = |shelf: &&Arc<dyn Shelf<W>>| !shelf.is_behind();
-        if let Some(shelf) = self.shelf.as_ref().filter(has_room) {
-            return self.submit_to_shelf(&**shelf, work);
+        let has_room = |pull_queue: &&Arc<dyn PullQueue<W>>| !pull_queue.is_behind();
+        if let Some(pull_queue) = self.pull_queue.as_ref().filter(has_room) {
+            return self.submit_to_queue(&**pull_queue, work);
         }
         let id = work.id();
         self.note_submission(id);
         self.backlog.push(work);
-        // Against `look_out` and `restock_in`: either we see that we are to look, or that nobody
+        // Against `update_needs_wakeup` and `refill_locked`: either we see that we are to look, or that nobody
         // restocks, or who made it so sees the work. Both sides take the backlog's lock in between.
-        if self.shelf.as_ref().is_some_and(|shelf| has_room(&shelf)) {
-            self.restock();
+        if self
+            .pull_queue
+            .as_ref()
+            .is_some_and(|pull_queue| has_room(&pull_queue))
+        {
+            self.refill();
         }
         // ORDERING: Relaxed; the backlog's lock.
-        if self.is_attentive.load(Ordering::Relaxed) == 0 {
+        if self.needs_wakeup.load(Ordering::Relaxed) == 0 {
             return Submit::Accepted;
         }
         let mut state = self.lock();
@@ -346,7 +350,7 @@ impl<W: Work> Crew<W> {
                 None => Submit::Accepted, // a worker has it, or whoever ended the crew
             };
         }
-        let staffed = self.staff(&mut state);
+        let staffed = self.ensure_worker(&mut state);
         drop(state);
         self.break_unless(staffed);
         Submit::Accepted
@@ -363,91 +367,91 @@ impl<W: Work> Crew<W> {
     }
 
     /// Looks for an outcome for about as long as a sleeper takes to be woken.
-    pub(crate) fn look_for(&self, wait: &dyn Wait) {
+    pub(crate) fn look_for(&self, wait: &dyn Waiter) {
         if wait.is_over() {
             return;
         }
         self.watched_from.set(sys::current_core());
-        look_around(|| wait.is_over());
+        spin_then_yield(|| wait.is_over());
         self.watched_from.set(None);
     }
 
-    fn submit_to_shelf(self: &Arc<Self>, shelf: &dyn Shelf<W>, work: W) -> Submit<W> {
+    fn submit_to_queue(self: &Arc<Self>, pull_queue: &dyn PullQueue<W>, work: W) -> Submit<W> {
         let mut state = self.lock();
         if let Some(error) = state.stage.refusal() {
             return Submit::Refused(work, error);
         }
-        let overflow = match shelf.is_behind() {
+        let overflow = match pull_queue.is_behind() {
             true => Err(work),
-            false => shelf.put(work),
+            false => pull_queue.put(work),
         };
         if let Err(work) = overflow {
             self.backlog.push(work);
             // Who makes room asks for more only if he knew before that there is more.
-            self.restock_in(&mut state);
+            self.refill_locked(&mut state);
         }
-        let staffed = self.staff(&mut state);
+        let staffed = self.ensure_worker(&mut state);
         drop(state);
-        shelf.announce();
+        pull_queue.announce();
         self.break_unless(staffed);
         Submit::Accepted
     }
 
     /// Whether who adds to the backlog is to look who is there. To be called after each change of what
     /// it depends on; who does so to have others look must look into the backlog afterwards.
-    fn look_out(&self, state: &State) {
-        let is_attentive = !matches!(state.stage, Stage::Open)
-            || state.roster.len() < self.limits.max_workers
+    fn update_needs_wakeup(&self, state: &State) {
+        let needs_wakeup = !matches!(state.stage, Stage::Open)
+            || state.entries.len() < self.limits.max_workers
             || (state.sleepers > 0 && state.searchers == 0);
         // ORDERING: Relaxed; the backlog's lock, which is taken by who looks into it.
-        self.is_attentive
-            .store(u32::from(is_attentive), Ordering::Relaxed);
+        self.needs_wakeup
+            .store(u32::from(needs_wakeup), Ordering::Relaxed);
     }
 
     /// Moves work from the backlog to where workers take it by themselves.
-    pub(crate) fn restock(&self) {
+    pub(crate) fn refill(&self) {
         let mut state = self.lock();
-        self.restock_in(&mut state);
+        self.refill_locked(&mut state);
         drop(state);
         self.announce();
     }
 
-    fn restock_in(&self, state: &mut State) {
-        let Some(shelf) = &self.shelf else {
+    fn refill_locked(&self, state: &mut State) {
+        let Some(pull_queue) = &self.pull_queue else {
             return;
         };
         // Said before there is found to be no room: who makes some from then on asks for more.
-        shelf.set_behind(!self.backlog.is_empty());
+        pull_queue.set_behind(!self.backlog.is_empty());
         let is_behind = loop {
-            shelf.refill(&self.backlog);
+            pull_queue.refill(&self.backlog);
             if !self.backlog.is_empty() {
                 break true;
             }
-            shelf.set_behind(false);
+            pull_queue.set_behind(false);
             // Others add to the backlog without the crew's lock, and look at that afterwards.
             if self.backlog.is_empty() {
                 break false;
             }
-            shelf.set_behind(true);
+            pull_queue.set_behind(true);
         };
         match state.stage {
             Stage::Open => {}
-            _ if is_behind => shelf.reopen(),
-            _ => shelf.close(),
+            _ if is_behind => pull_queue.reopen(),
+            _ => pull_queue.close(),
         }
     }
 
     /// Wakes a worker for what was put where it takes it by itself.
     fn announce(&self) {
-        if let Some(shelf) = &self.shelf {
-            shelf.announce();
+        if let Some(pull_queue) = &self.pull_queue {
+            pull_queue.announce();
         }
     }
 
     /// Whether tasks wait for a worker.
     fn has_waiting(&self) -> bool {
-        let waits = |shelf: &Arc<dyn Shelf<W>>| shelf.load().waiting > 0;
-        !self.backlog.is_empty() || self.shelf.as_ref().is_some_and(waits)
+        let waits = |pull_queue: &Arc<dyn PullQueue<W>>| pull_queue.load().waiting > 0;
+        !self.backlog.is_empty() || self.pull_queue.as_ref().is_some_and(waits)
     }
 
     pub(crate) fn max_workers(&self) -> usize {
@@ -455,16 +459,16 @@ impl<W: Work> Crew<W> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return Stats::default();
         }
         self.stats_in(&self.lock())
     }
 
     fn stats_in(&self, state: &State) -> Stats {
-        let stats = state.roster.stats(&self.backlog);
-        match &self.shelf {
-            Some(shelf) => shelf.load().added_to(stats),
+        let stats = state.entries.stats(&self.backlog);
+        match &self.pull_queue {
+            Some(pull_queue) => pull_queue.load().added_to(stats),
             None => stats,
         }
     }
@@ -477,14 +481,14 @@ impl<W: Work> Crew<W> {
 
     /// A task was cancelled before it began.
     pub(crate) fn withdrawn(&self, id: FutureId) {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return;
         }
         let mut state = self.lock();
-        state.roster.counts().count(Verdict::Cancelled);
+        state.entries.counts().count(Verdict::Cancelled);
         let rest = self.backlog.withdraw(id);
         if rest.is_none() {
-            state.roster.withdraw(id);
+            state.entries.withdraw(id);
         }
         drop(state);
         self.make_room();
@@ -493,49 +497,49 @@ impl<W: Work> Crew<W> {
 
     /// Takes a task back from where workers take tasks by themselves, or would soon: under the lock,
     /// so that it does not get from the one place to the other meanwhile.
-    pub(crate) fn recall(&self, id: FutureId) -> Recall {
-        let Some(shelf) = &self.shelf else {
-            return Recall::Elsewhere;
+    pub(crate) fn recall(&self, id: FutureId) -> Unqueue {
+        let Some(pull_queue) = &self.pull_queue else {
+            return Unqueue::NotHere;
         };
         let _state = self.lock();
         match self.backlog.withdraw(id) {
-            Some(removed) => Recall::Recalled(Box::new(removed)),
-            None => shelf.recall(id),
+            Some(removed) => Unqueue::Removed(Box::new(removed)),
+            None => pull_queue.recall(id),
         }
     }
 
     /// Where a task is.
-    pub(crate) fn place(&self, id: FutureId) -> Place {
-        if self.origin.is_elsewhere() {
-            return Place::Elsewhere;
+    pub(crate) fn place(&self, id: FutureId) -> TaskLocation {
+        if self.fork_epoch.is_forked_copy() {
+            return TaskLocation::Elsewhere;
         }
         let state = self.lock();
         if self.backlog.holds(id) {
-            let workers = state.roster.workers();
-            return Place::Queued {
+            let workers = state.entries.workers();
+            return TaskLocation::Queued {
                 workers: workers.map(|worker| worker.thread.thread().id()).collect(),
-                may_grow: state.roster.len() < self.limits.max_workers,
+                may_grow: state.entries.len() < self.limits.max_workers,
             };
         }
         let running = state
-            .roster
+            .entries
             .with_running(id, |_, worker, _| worker.thread.thread().id());
-        running.map_or(Place::Elsewhere, Place::Running)
+        running.map_or(TaskLocation::Elsewhere, TaskLocation::Running)
     }
 
     /// The threads that there are.
     pub(crate) fn workers(&self) -> Vec<ThreadId> {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return Vec::new();
         }
         let state = self.lock();
-        let workers = state.roster.workers();
+        let workers = state.entries.workers();
         workers.map(|worker| worker.thread.thread().id()).collect()
     }
 
     /// Settles a queued task with this error, and takes it out.
     pub(crate) fn refuse(&self, id: FutureId, error: &Error) {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return;
         }
         let removed = self.backlog.withdraw(id);
@@ -547,16 +551,16 @@ impl<W: Work> Crew<W> {
 
     /// Counts a task that ended without a worker.
     pub(crate) fn count(&self, verdict: Verdict) {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return;
         }
-        self.lock().roster.counts().count(verdict);
+        self.lock().entries.counts().count(verdict);
     }
 
     /// What was counted as a value cannot be decoded; `false`: none was counted by the crew.
     #[must_use]
     pub(crate) fn spoilt(&self) -> bool {
-        !self.origin.is_elsewhere() && self.lock().roster.spoil()
+        !self.fork_epoch.is_forked_copy() && self.lock().entries.spoil()
     }
 
     /// A task was settled as timed out, while its thread goes on.
@@ -567,22 +571,22 @@ impl<W: Work> Crew<W> {
 
     /// Asks the thread that runs this task to stop it, if one does.
     pub(crate) fn request_cancel(&self, id: FutureId) {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return;
         }
         // The worker begins nothing else meanwhile.
-        let ask = |_, worker: &Worker, _: &mut _| worker.progress.request_cancel();
-        self.lock().roster.with_running(id, ask);
+        let ask = |_, worker: &WorkerEntry, _: &mut _| worker.progress.request_cancel();
+        self.lock().entries.with_running(id, ask);
     }
 
     /// Marks the task as killed if a worker runs it; what is at that worker's index, looked up under
     /// the lock. From then on its outcome does not count, and the worker begins nothing else.
     pub(crate) fn mark_killed<P>(&self, id: FutureId, at: impl FnOnce(usize) -> P) -> Option<P> {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return None;
         }
-        self.lock().roster.with_running(id, |index, _, shift| {
-            if let Status::Busy { killed, .. } = &mut shift.status {
+        self.lock().entries.with_running(id, |index, _, inner| {
+            if let Status::Busy { killed, .. } = &mut inner.status {
                 *killed = Killed::Yes;
             }
             at(index)
@@ -592,15 +596,15 @@ impl<W: Work> Crew<W> {
     /// Nobody wants what has not begun of a map's items of these names, first and last: cancels it.
     /// Acts, under the lock, on the index of each worker that was told of some of them.
     pub(crate) fn abandon(&self, first: FutureId, last: FutureId, mut act: impl FnMut(usize)) {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return;
         }
         let state = self.lock();
         let mut unwanted = self.backlog.take_between(first, last);
-        if let Some(shelf) = &self.shelf {
-            unwanted.append(&mut shelf.abandon(first, last));
+        if let Some(pull_queue) = &self.pull_queue {
+            unwanted.append(&mut pull_queue.abandon(first, last));
         }
-        state.roster.abandon(first, last, &mut act);
+        state.entries.abandon(first, last, &mut act);
         drop(state);
         self.make_room();
         for work in unwanted {
@@ -614,8 +618,8 @@ impl<W: Work> Crew<W> {
         let error = match state.stage.clone() {
             Stage::Open | Stage::Closing => {
                 self.backlog.put_back(work);
-                self.restock_in(&mut state);
-                let staffed = self.staff(&mut state);
+                self.refill_locked(&mut state);
+                let staffed = self.ensure_worker(&mut state);
                 drop(state);
                 self.announce();
                 return self.break_unless(staffed);
@@ -628,20 +632,20 @@ impl<W: Work> Crew<W> {
     }
 
     /// There may be more on the shelf than there was: starts a worker for it, where there is room.
-    pub(crate) fn restaff(self: &Arc<Self>) {
+    pub(crate) fn ensure_workers(self: &Arc<Self>) {
         let mut state = self.lock();
-        let staffed = self.staff(&mut state);
+        let staffed = self.ensure_worker(&mut state);
         drop(state);
         self.break_unless(staffed);
     }
 
     /// The process of an idle worker has died.
-    pub(crate) fn bereave(&self, index: usize) {
+    pub(crate) fn on_process_exit(&self, index: usize) {
         let mut state = self.lock();
-        if let Some(worker) = state.roster.worker(index) {
-            let mut shift = worker.duty.lock();
-            if shift.status == Status::Idle {
-                shift.status = Status::Bereft;
+        if let Some(worker) = state.entries.worker(index) {
+            let mut inner = worker.worker_state.lock();
+            if inner.status == Status::Idle {
+                inner.status = Status::ProcessLost;
                 self.work.notify_all();
             }
         }
@@ -649,7 +653,7 @@ impl<W: Work> Crew<W> {
 
     /// Starts all workers and waits until they are ready.
     pub(crate) fn warm_up(self: &Arc<Self>) -> Result<(), Error> {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return Err(forked());
         }
         let mut state = self.lock();
@@ -669,10 +673,10 @@ impl<W: Work> Crew<W> {
         if let Some(error) = state.stage.refusal() {
             return Some(Err(error));
         }
-        if state.roster.ready() == self.limits.max_workers {
+        if state.entries.ready() == self.limits.max_workers {
             return Some(Ok(()));
         }
-        while state.roster.len() < self.limits.max_workers {
+        while state.entries.len() < self.limits.max_workers {
             if let Err(error) = self.start_worker(state) {
                 return Some(Err(Error::spawn("a thread", &error)));
             }
@@ -682,7 +686,7 @@ impl<W: Work> Crew<W> {
 
     /// Fails what is queued and what comes, for this reason.
     pub(crate) fn break_down(&self, error: &Error) {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return;
         }
         let mut state = self.lock();
@@ -692,7 +696,7 @@ impl<W: Work> Crew<W> {
         state.stage = Stage::Broken(error.clone());
         self.refuse_more(&state);
         let queued = self.take_queued();
-        self.restock_in(&mut state);
+        self.refill_locked(&mut state);
         self.notify_all();
         drop(state);
         for work in queued {
@@ -701,10 +705,10 @@ impl<W: Work> Crew<W> {
     }
 
     /// Everything that no worker has taken.
-    fn take_queued(&self) -> Vec<Box<dyn Removed>> {
+    fn take_queued(&self) -> Vec<Box<dyn Withdrawn>> {
         let mut queued = self.backlog.take_all();
-        if let Some(shelf) = &self.shelf {
-            let mut first = shelf.clear();
+        if let Some(pull_queue) = &self.pull_queue {
+            let mut first = pull_queue.clear();
             first.append(&mut queued);
             queued = first;
         }
@@ -714,7 +718,7 @@ impl<W: Work> Crew<W> {
     /// Shuts down; whether every worker has left, which is not looked at if the caller does not
     /// wait. It waits no longer than the deadline.
     pub(crate) fn shutdown(&self, how: Shutdown, deadline: Option<Instant>) -> bool {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return true; // the original's threads are not here: nothing to wait for, or to touch
         }
         let mut state = self.lock();
@@ -727,7 +731,7 @@ impl<W: Work> Crew<W> {
             state.stage = Stage::Cancelling;
             cancelled = self.take_queued();
         }
-        self.restock_in(&mut state);
+        self.refill_locked(&mut state);
         self.notify_all();
         drop(state);
         for work in cancelled {
@@ -739,12 +743,12 @@ impl<W: Work> Crew<W> {
     fn refuse_more(&self, state: &State) {
         // ORDERING: Relaxed; a hint, of which the stage is the truth.
         self.is_refusing.store(true, Ordering::Relaxed);
-        self.look_out(state);
+        self.update_needs_wakeup(state);
     }
 
     /// Cancels what is queued, and has lost workers not replaced: they are about to be ended.
     pub(crate) fn stop(&self) {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return;
         }
         self.lock().stopping = true;
@@ -770,7 +774,7 @@ impl<W: Work> Crew<W> {
 
     /// Whether the calling thread is one of the workers.
     pub(crate) fn includes_caller(&self) -> bool {
-        !self.origin.is_elsewhere() && self.lock().roster.by_thread(this_thread()).is_some()
+        !self.fork_epoch.is_forked_copy() && self.lock().entries.by_thread(this_thread()).is_some()
     }
 
     /// Waits until every worker has left, and joins their threads. A worker itself waits for the
@@ -778,7 +782,7 @@ impl<W: Work> Crew<W> {
     fn wait_until_gone(&self, deadline: Option<Instant>) -> bool {
         let me = this_thread();
         let mut state = self.lock();
-        let is_worker = match state.roster.by_thread(me) {
+        let is_worker = match state.entries.by_thread(me) {
             Some(worker) => {
                 worker.waits_for_others = true;
                 self.change.notify_all();
@@ -787,14 +791,15 @@ impl<W: Work> Crew<W> {
             None => false,
         };
         loop {
-            let awaited =
-                |w: &Worker| w.thread.thread().id() != me && !(is_worker && w.waits_for_others);
-            let any = state.roster.workers().any(awaited);
+            let awaited = |w: &WorkerEntry| {
+                w.thread.thread().id() != me && !(is_worker && w.waits_for_others)
+            };
+            let any = state.entries.workers().any(awaited);
             if !any && (is_worker || state.joining == 0) {
                 break;
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                if let Some(worker) = state.roster.by_thread(me) {
+                if let Some(worker) = state.entries.by_thread(me) {
                     worker.waits_for_others = false;
                 }
                 return false;
@@ -808,10 +813,10 @@ impl<W: Work> Crew<W> {
             // A worker's panics are caught; what a thread-local's `Drop` does is its own.
             let _ = thread.join();
         }
-        let has_ended = is_worker || self.end_shelf(deadline);
+        let has_ended = is_worker || self.end_queue(deadline);
         let mut state = self.lock();
         state.joining -= 1;
-        if let Some(worker) = state.roster.by_thread(me) {
+        if let Some(worker) = state.entries.by_thread(me) {
             worker.waits_for_others = false;
         }
         self.change.notify_all();
@@ -819,30 +824,30 @@ impl<W: Work> Crew<W> {
     }
 
     /// Waits until what the workers have left is brought in, and heard of; `false` at the deadline.
-    fn end_shelf(&self, deadline: Option<Instant>) -> bool {
-        let Some(shelf) = &self.shelf else {
+    fn end_queue(&self, deadline: Option<Instant>) -> bool {
+        let Some(pull_queue) = &self.pull_queue else {
             return true;
         };
-        shelf.end();
-        shelf.join(deadline)
+        pull_queue.end();
+        pull_queue.join(deadline)
     }
 
     // ---- staffing ----------------------------------------------------------------------------
 
     /// Wakes an idle worker for what was queued, or starts one.
-    fn staff(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
-        if self.shelf.is_some() && state.roster.len() == self.limits.max_workers {
+    fn ensure_worker(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
+        if self.pull_queue.is_some() && state.entries.len() == self.limits.max_workers {
             return Ok(()); // those who are there look by themselves, and are enough
         }
         // Counted before what waits: who takes something of that meanwhile is not missed.
-        let free = state.roster.free();
-        if let Some(shelf) = &self.shelf {
-            let most = self.backlog.len() + shelf.occupied();
+        let free = state.entries.free();
+        if let Some(pull_queue) = &self.pull_queue {
+            let most = self.backlog.len() + pull_queue.occupied();
             if most <= free {
                 return Ok(());
             }
         }
-        let load = self.shelf.as_ref().map(|shelf| shelf.load());
+        let load = self.pull_queue.as_ref().map(|pull_queue| pull_queue.load());
         let waiting = self.backlog.len() + load.map_or(0, |load| load.waiting);
         if waiting == 0 {
             return Ok(());
@@ -852,9 +857,9 @@ impl<W: Work> Crew<W> {
         }
         let busy = load.map_or(0, |load| load.running + load.claimed);
         let needed = state.may_start() && waiting + busy > free;
-        if needed && state.roster.len() < self.limits.max_workers {
+        if needed && state.entries.len() < self.limits.max_workers {
             let started = self.start_worker(state);
-            if let (Err(error), 0) = (&started, state.roster.len()) {
+            if let (Err(error), 0) = (&started, state.entries.len()) {
                 let reason = format!("cannot start a thread: {error}");
                 return Err(Error::BrokenPool(reason.into()));
             }
@@ -863,27 +868,28 @@ impl<W: Work> Crew<W> {
     }
 
     fn start_worker(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
-        let index = state.roster.vacancy();
-        let (duty, progress) = (Arc::new(Duty::new()), Arc::new(Progress::default()));
+        let index = state.entries.free_index();
+        let (worker_state, progress) =
+            (Arc::new(WorkerState::new()), Arc::new(Progress::default()));
         let name = format!("{}_{index}", self.threads.name_prefix);
-        let (its_duty, its_progress) = (Arc::clone(&duty), Arc::clone(&progress));
-        let crew = Arc::clone(self);
+        let (its_worker_state, its_progress) = (Arc::clone(&worker_state), Arc::clone(&progress));
+        let worker_pool = Arc::clone(self);
         // The new thread looks at the roster only under the lock that we hold: it is seated then.
         let thread = spawn(name, self.threads.stack_size, move || {
-            Post::new(crew, index, its_duty, its_progress).serve();
+            WorkerContext::new(worker_pool, index, its_worker_state, its_progress).serve();
         })?;
         if state.lost > 0 {
             state.lost -= 1;
-            state.roster.count_restart();
+            state.entries.count_restart();
         }
-        let worker = Worker {
-            duty,
+        let worker = WorkerEntry {
+            worker_state,
             thread,
             waits_for_others: false,
             progress,
         };
-        state.roster.seat(index, worker);
-        self.look_out(state);
+        state.entries.insert(index, worker);
+        self.update_needs_wakeup(state);
         Ok(())
     }
 

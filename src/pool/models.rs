@@ -7,7 +7,7 @@ use loom::sync::atomic::Ordering;
 use loom::thread;
 
 use super::*;
-use crate::pool::backlog::Removed;
+use crate::pool::backlog::Withdrawn;
 use crate::sync::{LIVING, ROOM};
 
 // ---- tasks -------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ impl Fates {
 /// A task that is nothing but its number.
 struct Job(u64, Arc<Fates>);
 
-impl Work for Job {
+impl WorkItem for Job {
     fn id(&self) -> FutureId {
         FutureId::from_number(self.0)
     }
@@ -59,7 +59,7 @@ impl Work for Job {
     fn contains(&self, id: FutureId) -> bool {
         self.id() == id
     }
-    fn remove(&mut self, _: FutureId) -> Option<Box<dyn Removed>> {
+    fn remove(&mut self, _: FutureId) -> Option<Box<dyn Withdrawn>> {
         None
     }
     fn fail(self, _: &Error, settled: &mut dyn FnMut(Verdict)) {
@@ -74,17 +74,17 @@ impl Work for Job {
 
 // ---- worker threads ----------------------------------------------------------------------------
 
-/// A crew, and what its tasks have come to.
+/// A pool, and what its tasks have come to.
 #[derive(Clone)]
 struct Scene {
-    crew: Arc<Crew<Job>>,
+    pool: Arc<WorkerPool<Job>>,
     fates: Arc<Fates>,
 }
 
 impl Scene {
     fn new(
         max_workers: usize,
-        career: impl Fn(&Post<Job>, &Fates) + Send + Sync + 'static,
+        worker_main: impl Fn(&WorkerContext<Job>, &Fates) + Send + Sync + 'static,
     ) -> Self {
         let limits = Limits {
             max_workers,
@@ -93,41 +93,42 @@ impl Scene {
         };
         let fates = Arc::new(Fates::default());
         let its_fates = Arc::clone(&fates);
-        let career = Box::new(move |post: &Post<Job>| career(post, &its_fates));
+        let worker_main =
+            Box::new(move |context: &WorkerContext<Job>| worker_main(context, &its_fates));
         let threads = Threads {
             name_prefix: "worker".into(),
             stack_size: None,
         };
-        let crew = Crew::new(limits, threads, None, None, career);
-        Self { crew, fates }
+        let pool = WorkerPool::new(limits, threads, None, None, worker_main);
+        Self { pool, fates }
     }
 
     /// Whether the task was accepted.
     fn submit(&self, task: u64) -> bool {
-        match self.crew.admit(Patience::Wait) {
+        match self.pool.admit(OnFull::Block) {
             Admit::Admitted => {}
             Admit::Full => panic!("there is no limit"),
             Admit::Refused(_) => return false,
         }
         let job = Job(task, Arc::clone(&self.fates));
-        matches!(self.crew.submit(job), Submit::Accepted)
+        matches!(self.pool.submit(job), Submit::Accepted)
     }
 
     /// Shuts down; what every task had come to then.
     fn shut_down(&self) -> Vec<(u64, Fate)> {
-        assert!(self.crew.shutdown(Shutdown::wait(), None));
+        assert!(self.pool.shutdown(Shutdown::wait(), None));
         assert_eq!(LIVING.load(Ordering::SeqCst), 0, "threads are joined");
-        assert_eq!(self.crew.stats().workers, 0);
+        assert_eq!(self.pool.stats().workers, 0);
         self.fates.so_far()
     }
 }
 
 /// Runs what was taken, as a thread does.
-fn run(post: &Post<Job>, job: &Job, fates: &Fates) {
-    post.begin(job.id());
-    assert_eq!(post.conclude(), Conclude::Counts);
+fn run(context: &WorkerContext<Job>, job: &Job, fates: &Fates) {
+    context.task_starting(job.id());
+    assert_eq!(context.try_finish(), Conclusion::Accepted);
     fates.note(job.0, Fate::Ran);
-    post.end(Verdict::Completed);
+    context.task_done(Verdict::Completed);
 }
 
 /// Explores all orders with at most so many interruptions of a thread that could have gone on.
@@ -152,13 +153,13 @@ struct Process {
 type Desk = Arc<Mutex<Arc<Mutex<Process>>>>;
 
 /// Gives one process after the other its tasks, as an attendant does.
-fn attend(desk: &Desk) -> impl Fn(&Post<Job>, &Fates) + Send + Sync + 'static {
+fn attend(desk: &Desk) -> impl Fn(&WorkerContext<Job>, &Fates) + Send + Sync + 'static {
     let desk = Arc::clone(desk);
-    move |post, fates| {
+    move |context, fates| {
         loop {
-            post.ready(1);
+            context.ready(1);
             let process = Arc::clone(&lock(&desk));
-            if serve(post, fates, &process) == Next::Leave {
+            if serve(context, fates, &process) == AfterLoss::Stop {
                 return;
             }
             *lock(&desk) = Arc::default();
@@ -166,26 +167,26 @@ fn attend(desk: &Desk) -> impl Fn(&Post<Job>, &Fates) + Send + Sync + 'static {
     }
 }
 
-fn serve(post: &Post<Job>, fates: &Fates, process: &Mutex<Process>) -> Next {
+fn serve(context: &WorkerContext<Job>, fates: &Fates, process: &Mutex<Process>) -> AfterLoss {
     while !lock(process).dead {
-        let Some(job) = post.take() else {
+        let Some(job) = context.take() else {
             break;
         };
-        post.begin(job.id());
+        context.task_starting(job.id());
         lock(process).given = Some(job.0);
-        if post.conclude() == Conclude::Killed {
+        if context.try_finish() == Conclusion::Killed {
             lock(process).dead = true; // if it is not yet
             fates.note(job.0, Fate::Killed);
-            post.end_of_lost(Verdict::Cancelled);
-            return post.lost(Tenure::Productive);
+            context.end_of_lost(Verdict::Cancelled);
+            return context.lost(Tenure::Productive);
         }
         fates.note(job.0, Fate::Ran);
-        post.end(Verdict::Completed);
+        context.task_done(Verdict::Completed);
     }
     if lock(process).dead {
-        post.lost(Tenure::Productive)
+        context.lost(Tenure::Productive)
     } else {
-        Next::Leave
+        AfterLoss::Stop
     }
 }
 
@@ -196,7 +197,7 @@ fn a_kill_meets_the_end_of_its_task_and_the_beginning_of_the_next() {
         let scene = Scene::new(1, attend(&desk));
         assert!(scene.submit(1) && scene.submit(2));
         let killed = scene
-            .crew
+            .pool
             .mark_killed(FutureId::from_number(1), |_| Arc::clone(&lock(&desk)));
         if let Some(process) = &killed {
             let mut process = lock(process);
@@ -218,7 +219,7 @@ fn two_kills_meet_and_hit_one_task() {
         let desk = Desk::default();
         let scene = Scene::new(1, attend(&desk));
         assert!(scene.submit(1) && scene.submit(2));
-        let kill = |scene: &Scene| scene.crew.mark_killed(FutureId::from_number(1), |_| ());
+        let kill = |scene: &Scene| scene.pool.mark_killed(FutureId::from_number(1), |_| ());
         let its = scene.clone();
         let other = thread::spawn(move || kill(&its).is_some());
         let killed = kill(&scene).is_some() | other.join().unwrap();
@@ -235,11 +236,11 @@ fn a_process_dies_as_its_worker_falls_idle_and_is_not_kept() {
         assert!(scene.submit(1));
         let process = Arc::clone(&lock(&desk));
         lock(&process).dead = true;
-        scene.crew.bereave(0);
+        scene.pool.on_process_exit(0);
         let is_kept = || Arc::ptr_eq(&lock(&desk), &process);
-        let mut state = scene.crew.lock();
-        while state.roster.len() > 0 && is_kept() {
-            state = sleep(&scene.crew.change, state);
+        let mut state = scene.pool.lock();
+        while state.entries.len() > 0 && is_kept() {
+            state = sleep(&scene.pool.change, state);
         }
         drop(state);
         assert_eq!(scene.shut_down(), [(1, Fate::Ran)]);
@@ -255,7 +256,7 @@ fn a_process_dies_as_a_task_comes_and_it_runs() {
         let (its, process) = (scene.clone(), Arc::clone(&lock(&desk)));
         let reaper = thread::spawn(move || {
             lock(&process).dead = true;
-            its.crew.bereave(0);
+            its.pool.on_process_exit(0);
         });
         assert!(scene.submit(2));
         reaper.join().unwrap();
@@ -269,10 +270,10 @@ fn a_process_dies_as_a_task_comes_and_it_runs() {
 fn all_tasks_run(max_workers: usize, tasks: u64) {
     let ran = Arc::new((Mutex::new(0), Condvar::new()));
     let its_ran = Arc::clone(&ran);
-    let scene = Scene::new(max_workers, move |post, fates| {
-        post.ready(1);
-        while let Some(job) = post.take() {
-            run(post, &job, fates);
+    let scene = Scene::new(max_workers, move |context, fates| {
+        context.ready(1);
+        while let Some(job) = context.take() {
+            run(context, &job, fates);
             *lock(&its_ran.0) += 1;
             its_ran.1.notify_all();
         }
@@ -304,10 +305,10 @@ fn a_task_comes_as_two_workers_lie_down_and_runs() {
 fn shutdown_meets_submit_and_workers_that_leave() {
     explore(3, || {
         // Each leaves after one task: the next task starts the next worker.
-        let scene = Scene::new(1, |post, fates| {
-            post.ready(1);
-            if let Some(job) = post.take() {
-                run(post, &job, fates);
+        let scene = Scene::new(1, |context, fates| {
+            context.ready(1);
+            if let Some(job) = context.take() {
+                run(context, &job, fates);
             }
         });
         assert!(scene.submit(1));
@@ -323,15 +324,15 @@ fn shutdown_meets_submit_and_workers_that_leave() {
 #[test]
 fn shutdown_that_cancels_meets_the_beginning_of_a_task() {
     explore(3, || {
-        let scene = Scene::new(1, |post, fates| {
-            post.ready(1);
-            while let Some(job) = post.take() {
-                run(post, &job, fates);
+        let scene = Scene::new(1, |context, fates| {
+            context.ready(1);
+            while let Some(job) = context.take() {
+                run(context, &job, fates);
             }
         });
         assert!(scene.submit(1) && scene.submit(2));
         let how = Shutdown::wait().cancel_futures();
-        assert!(scene.crew.shutdown(how, None));
+        assert!(scene.pool.shutdown(how, None));
         let fates: Vec<_> = scene.shut_down().iter().map(|(_, fate)| *fate).collect();
         let (ran, failed) = (Fate::Ran, Fate::Failed);
         assert!([[ran, ran], [ran, failed], [failed, failed]].contains(&[fates[0], fates[1]]));
@@ -341,10 +342,10 @@ fn shutdown_that_cancels_meets_the_beginning_of_a_task() {
 #[test]
 fn two_shutdowns_meet_and_both_see_everybody_gone() {
     explore(3, || {
-        let scene = Scene::new(1, |post, fates| {
-            post.ready(1);
-            while let Some(job) = post.take() {
-                run(post, &job, fates);
+        let scene = Scene::new(1, |context, fates| {
+            context.ready(1);
+            while let Some(job) = context.take() {
+                run(context, &job, fates);
             }
         });
         assert!(scene.submit(1));
@@ -358,11 +359,11 @@ fn two_shutdowns_meet_and_both_see_everybody_gone() {
 #[test]
 fn workers_that_shut_down_do_not_wait_for_each_other() {
     explore(2, || {
-        let scene = Scene::new(2, |post, fates| {
-            post.ready(1);
-            while let Some(job) = post.take() {
-                assert!(post.crew().shutdown(Shutdown::wait(), None));
-                run(post, &job, fates);
+        let scene = Scene::new(2, |context, fates| {
+            context.ready(1);
+            while let Some(job) = context.take() {
+                assert!(context.worker_pool().shutdown(Shutdown::wait(), None));
+                run(context, &job, fates);
             }
         });
         assert!(scene.submit(1));
@@ -376,17 +377,17 @@ fn workers_that_shut_down_do_not_wait_for_each_other() {
 fn a_worker_that_leaves_without_a_successor_may_shut_down_in_a_callback() {
     explore(3, || {
         // Each leaves after one task, and while it lives there is no room for the next.
-        let scene = Scene::new(1, |post, fates| {
-            post.ready(1);
-            if let Some(job) = post.take() {
-                run(post, &job, fates);
+        let scene = Scene::new(1, |context, fates| {
+            context.ready(1);
+            if let Some(job) = context.take() {
+                run(context, &job, fates);
             }
         });
         ROOM.store(1, Ordering::SeqCst);
-        let crew = Arc::downgrade(&scene.crew);
+        let pool = Arc::downgrade(&scene.pool);
         let shut_down: Callback = Arc::new(move || {
-            let crew = crew.upgrade().unwrap();
-            assert!(crew.shutdown(Shutdown::wait(), None));
+            let pool = pool.upgrade().unwrap();
+            assert!(pool.shutdown(Shutdown::wait(), None));
         });
         *scene.fates.callback.lock().unwrap() = Some(shut_down);
         assert!(scene.submit(1));

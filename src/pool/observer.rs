@@ -178,7 +178,7 @@ pub enum TaskOutcome {
 }
 
 /// An observer that may not be there, of one worker.
-pub(crate) struct Watch {
+pub(crate) struct ObserverHandle {
     /// The user's.
     observer: Option<Arc<dyn Observer>>,
     /// The worker's index.
@@ -189,7 +189,7 @@ pub(crate) struct Watch {
     task: Option<TaskEvent>,
 }
 
-impl Watch {
+impl ObserverHandle {
     pub(crate) fn new(observer: Option<Arc<dyn Observer>>, index: usize) -> Self {
         Self {
             observer,

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use crate::executor::Stats;
 use crate::future::id::FutureId;
-use crate::future::pool_handle::Recall;
-use crate::pool::backlog::{Backlog, Removed};
+use crate::future::pool_handle::Unqueue;
+use crate::pool::backlog::{Backlog, Withdrawn};
 use crate::pool::worker_state::Counts;
 
 /// Where workers take tasks by themselves, in order, before the backlog. Called under the crew's
 /// lock, unless it says otherwise, so that it must not call the crew.
-pub(crate) trait Shelf<W>: Send + Sync {
+pub(crate) trait PullQueue<W>: Send + Sync {
     /// Puts work that was just submitted behind all that is there.
     ///
     /// # Errors
@@ -27,14 +27,14 @@ pub(crate) trait Shelf<W>: Send + Sync {
     /// How many pieces of work there are at most that no worker has ended.
     fn occupied(&self) -> usize;
     /// What is there, and what came of the rest.
-    fn load(&self) -> Load;
+    fn load(&self) -> QueueLoad;
     /// Takes out all that no worker has begun.
-    fn clear(&self) -> Vec<Box<dyn Removed>>;
+    fn clear(&self) -> Vec<Box<dyn Withdrawn>>;
     /// Takes a task out, unless a worker has begun it.
-    fn recall(&self, id: FutureId) -> Recall;
+    fn recall(&self, id: FutureId) -> Unqueue;
     /// Takes out what no worker has begun of a map's items of these names, first and last, and has
     /// workers not begin the rest.
-    fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>>;
+    fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Withdrawn>>;
     /// Lets workers leave that find nothing there.
     fn close(&self);
     /// Has workers wait that find nothing there.
@@ -47,7 +47,7 @@ pub(crate) trait Shelf<W>: Send + Sync {
 
 /// What is on a shelf.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Load {
+pub(crate) struct QueueLoad {
     /// Pieces of work that no worker has taken.
     pub(crate) waiting: usize,
     /// Tasks in them, and in those that a worker is about to be told of.
@@ -60,7 +60,7 @@ pub(crate) struct Load {
     pub(crate) counts: Counts,
 }
 
-impl Load {
+impl QueueLoad {
     /// The public figures, these included.
     pub(crate) fn added_to(self, stats: Stats) -> Stats {
         Stats {

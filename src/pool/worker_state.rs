@@ -2,17 +2,17 @@
 
 use crate::future::Verdict;
 use crate::future::id::FutureId;
-use crate::pool::backlog::{Backlog, Work};
+use crate::pool::backlog::{Backlog, WorkItem};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// What a worker is doing, and what came of what it did.
-pub(crate) struct Duty(
+pub(crate) struct WorkerState(
     /// It. Nothing but the backlog's locks is taken under this one.
-    Mutex<Shift>,
+    Mutex<WorkerStateInner>,
 );
 
 /// What the lock guards.
-pub(crate) struct Shift {
+pub(crate) struct WorkerStateInner {
     /// What the worker is doing.
     pub(crate) status: Status,
     /// What came of the tasks that it ended.
@@ -27,7 +27,7 @@ pub(crate) enum Status {
     /// Waiting for a task.
     Idle,
     /// Waiting, but its process has died: it is to leave.
-    Bereft,
+    ProcessLost,
     /// At work on a chunk.
     Busy {
         /// What it runs now.
@@ -61,26 +61,26 @@ pub(crate) struct Counts {
     pub(crate) cancelled: u64,
 }
 
-/// The answer to [`Duty::take_from`].
+/// The answer to [`WorkerState::take_from`].
 #[must_use]
-pub(crate) enum Take<W> {
+pub(crate) enum Dequeued<W> {
     /// The worker is at work on this.
     Work(W),
     /// There is nothing: the worker is idle.
-    Nothing,
+    Empty,
     /// The worker is to leave.
-    Bereft,
+    ProcessLost,
 }
 
-impl Duty {
+impl WorkerState {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Shift {
+        Self(Mutex::new(WorkerStateInner {
             status: Status::Starting,
             counts: Counts::default(),
         }))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Shift> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, WorkerStateInner> {
         lock(&self.0)
     }
 
@@ -93,25 +93,25 @@ impl Duty {
     }
 
     /// Takes the oldest work that waits. Nobody finds it neither there nor here.
-    pub(crate) fn take_from<W: Work>(&self, backlog: &Backlog<W>) -> Take<W> {
-        let mut shift = self.lock();
-        if shift.status == Status::Bereft {
-            return Take::Bereft;
+    pub(crate) fn take_from<W: WorkItem>(&self, backlog: &Backlog<W>) -> Dequeued<W> {
+        let mut inner = self.lock();
+        if inner.status == Status::ProcessLost {
+            return Dequeued::ProcessLost;
         }
         match backlog.pop() {
             Some(work) => {
-                shift.status = Status::busy_with(&work);
-                Take::Work(work)
+                inner.status = Status::busy_with(&work);
+                Dequeued::Work(work)
             }
             None => {
-                shift.status = Status::Idle;
-                Take::Nothing
+                inner.status = Status::Idle;
+                Dequeued::Empty
             }
         }
     }
 }
 
-impl Shift {
+impl WorkerStateInner {
     /// Whether it runs this task.
     pub(crate) fn runs(&self, id: FutureId) -> bool {
         matches!(self.status, Status::Busy { task, .. } if task == Some(id))
@@ -125,7 +125,7 @@ impl Status {
     }
 
     /// At work on that.
-    pub(crate) fn busy_with<W: Work>(work: &W) -> Self {
+    pub(crate) fn busy_with<W: WorkItem>(work: &W) -> Self {
         Self::Busy {
             task: None,
             rest: i64::try_from(work.len()).unwrap_or(i64::MAX),

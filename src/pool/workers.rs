@@ -5,15 +5,15 @@ use std::sync::Arc;
 use crate::current_worker::Progress;
 use crate::executor::Stats;
 use crate::future::id::FutureId;
-use crate::pool::backlog::{Backlog, Work};
-use crate::pool::worker_state::{Counts, Duty, Shift, Status};
+use crate::pool::backlog::{Backlog, WorkItem};
+use crate::pool::worker_state::{Counts, Status, WorkerState, WorkerStateInner};
 use crate::sync::{JoinHandle, MutexGuard, ThreadId};
 
 /// The workers of one pool, and what they have done.
 #[derive(Default)]
-pub(crate) struct Roster {
+pub(crate) struct Workers {
     /// A worker's index is its place.
-    seats: Vec<Option<Worker>>,
+    seats: Vec<Option<WorkerEntry>>,
     /// What came of tasks that ended without a worker, or whose worker has left.
     counts: Counts,
     /// Workers replaced.
@@ -21,9 +21,9 @@ pub(crate) struct Roster {
 }
 
 /// One worker.
-pub(crate) struct Worker {
+pub(crate) struct WorkerEntry {
     /// What it is doing.
-    pub(crate) duty: Arc<Duty>,
+    pub(crate) worker_state: Arc<WorkerState>,
     /// Its thread.
     pub(crate) thread: JoinHandle<()>,
     /// Its thread waits, in a task or callback, for the others to be gone.
@@ -32,32 +32,32 @@ pub(crate) struct Worker {
     pub(crate) progress: Arc<Progress>,
 }
 
-impl Roster {
+impl Workers {
     /// The lowest index that is free.
-    pub(crate) fn vacancy(&self) -> usize {
+    pub(crate) fn free_index(&self) -> usize {
         let free = self.seats.iter().position(Option::is_none);
         free.unwrap_or(self.seats.len())
     }
 
-    pub(crate) fn seat(&mut self, index: usize, worker: Worker) {
+    pub(crate) fn insert(&mut self, index: usize, worker: WorkerEntry) {
         if self.seats.len() <= index {
             self.seats.resize_with(index + 1, || None);
         }
         self.seats[index] = Some(worker);
     }
 
-    pub(crate) fn unseat(&mut self, index: usize) -> Option<Worker> {
+    pub(crate) fn remove(&mut self, index: usize) -> Option<WorkerEntry> {
         let worker = self.seats.get_mut(index)?.take()?;
         self.counts
-            .add(std::mem::take(&mut worker.duty.lock().counts));
+            .add(std::mem::take(&mut worker.worker_state.lock().counts));
         Some(worker)
     }
 
-    pub(crate) fn worker(&mut self, index: usize) -> Option<&mut Worker> {
+    pub(crate) fn worker(&mut self, index: usize) -> Option<&mut WorkerEntry> {
         self.seats.get_mut(index)?.as_mut()
     }
 
-    pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerEntry> {
         self.seats.iter().flatten()
     }
 
@@ -66,7 +66,7 @@ impl Roster {
     }
 
     /// The worker whose thread this is.
-    pub(crate) fn by_thread(&mut self, id: ThreadId) -> Option<&mut Worker> {
+    pub(crate) fn by_thread(&mut self, id: ThreadId) -> Option<&mut WorkerEntry> {
         let mut workers = self.seats.iter_mut().flatten();
         workers.find(|worker| worker.thread.thread().id() == id)
     }
@@ -75,12 +75,12 @@ impl Roster {
     pub(crate) fn with_running<R>(
         &self,
         id: FutureId,
-        act: impl FnOnce(usize, &Worker, &mut Shift) -> R,
+        act: impl FnOnce(usize, &WorkerEntry, &mut WorkerStateInner) -> R,
     ) -> Option<R> {
         for (index, worker) in self.seats() {
-            let mut shift = worker.duty.lock();
-            if shift.runs(id) {
-                return Some(act(index, worker, &mut shift));
+            let mut inner = worker.worker_state.lock();
+            if inner.runs(id) {
+                return Some(act(index, worker, &mut inner));
             }
         }
         None
@@ -90,7 +90,7 @@ impl Roster {
     /// not begin it.
     pub(crate) fn withdraw(&self, id: FutureId) {
         for (_, worker) in self.seats() {
-            if let Status::Busy { rest, chunk, .. } = &mut worker.duty.lock().status {
+            if let Status::Busy { rest, chunk, .. } = &mut worker.worker_state.lock().status {
                 if (chunk.0..=chunk.1).contains(&id) {
                     *rest -= 1;
                 }
@@ -102,8 +102,8 @@ impl Roster {
     /// more. Acts on the index of each worker that is at work on some of them.
     pub(crate) fn abandon(&self, first: FutureId, last: FutureId, act: &mut dyn FnMut(usize)) {
         for (index, worker) in self.seats() {
-            let mut shift = worker.duty.lock();
-            if let Status::Busy { rest, chunk, .. } = &mut shift.status {
+            let mut inner = worker.worker_state.lock();
+            if let Status::Busy { rest, chunk, .. } = &mut inner.status {
                 if first <= chunk.1 && chunk.0 <= last {
                     *rest = 0;
                     act(index);
@@ -112,7 +112,7 @@ impl Roster {
         }
     }
 
-    fn seats(&self) -> impl Iterator<Item = (usize, &Worker)> {
+    fn seats(&self) -> impl Iterator<Item = (usize, &WorkerEntry)> {
         let seats = self.seats.iter().enumerate();
         seats.filter_map(|(index, seat)| Some((index, seat.as_ref()?)))
     }
@@ -124,11 +124,13 @@ impl Roster {
 
     /// Workers that will look for a task without being started, and tasks in the backlog, both of one
     /// moment.
-    pub(crate) fn free_and_waiting<W: Work>(&self, backlog: &Backlog<W>) -> (usize, usize) {
+    pub(crate) fn free_and_waiting<W: WorkItem>(&self, backlog: &Backlog<W>) -> (usize, usize) {
         // Nobody takes work from the backlog meanwhile.
-        let shifts: Vec<MutexGuard<'_, Shift>> =
-            self.workers().map(|worker| worker.duty.lock()).collect();
-        let free = shifts.iter().filter(|shift| shift.status.is_free());
+        let shifts: Vec<MutexGuard<'_, WorkerStateInner>> = self
+            .workers()
+            .map(|worker| worker.worker_state.lock())
+            .collect();
+        let free = shifts.iter().filter(|inner| inner.status.is_free());
         (free.count(), backlog.tasks())
     }
 
@@ -140,7 +142,7 @@ impl Roster {
     fn count_of(&self, is_one: impl Fn(Status) -> bool) -> usize {
         let workers = self.workers();
         workers
-            .filter(|worker| is_one(worker.duty.status()))
+            .filter(|worker| is_one(worker.worker_state.status()))
             .count()
     }
 
@@ -153,7 +155,7 @@ impl Roster {
     #[must_use]
     pub(crate) fn spoil(&mut self) -> bool {
         let mut workers = self.seats.iter().flatten();
-        self.counts.spoil() || workers.any(|worker| worker.duty.lock().counts.spoil())
+        self.counts.spoil() || workers.any(|worker| worker.worker_state.lock().counts.spoil())
     }
 
     pub(crate) fn count_restart(&mut self) {
@@ -161,10 +163,12 @@ impl Roster {
     }
 
     /// The public figures, all of one moment.
-    pub(crate) fn stats<W: Work>(&self, backlog: &Backlog<W>) -> Stats {
+    pub(crate) fn stats<W: WorkItem>(&self, backlog: &Backlog<W>) -> Stats {
         // Nobody takes work from the backlog meanwhile.
-        let shifts: Vec<MutexGuard<'_, Shift>> =
-            self.workers().map(|worker| worker.duty.lock()).collect();
+        let shifts: Vec<MutexGuard<'_, WorkerStateInner>> = self
+            .workers()
+            .map(|worker| worker.worker_state.lock())
+            .collect();
         let mut stats = Stats {
             workers: shifts.len(),
             pending: backlog.tasks(),
@@ -172,15 +176,15 @@ impl Roster {
             ..Stats::default()
         };
         let mut counts = self.counts;
-        for shift in shifts {
-            counts.add(shift.counts);
-            match shift.status {
+        for inner in shifts {
+            counts.add(inner.counts);
+            match inner.status {
                 Status::Idle => stats.idle += 1,
                 Status::Busy { task, rest, .. } => {
                     stats.running += usize::from(task.is_some());
                     stats.pending += usize::try_from(rest).unwrap_or(0);
                 }
-                Status::Starting | Status::Bereft => {}
+                Status::Starting | Status::ProcessLost => {}
             }
         }
         Stats {

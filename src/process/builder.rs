@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, PanicInfo};
 use crate::pool::Limits;
 use crate::pool::observer::Observer;
-use crate::process::host::handshake::Launch;
+use crate::process::host::handshake::WorkerConfig;
 use crate::process::host::stdio::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
 use crate::remote::codec;
@@ -50,7 +50,7 @@ pub struct ProcessPoolBuilder {
     /// Hears what workers do.
     observer: Option<Arc<dyn Observer>>,
     /// How they are started.
-    launch: Launch,
+    worker_config: WorkerConfig,
     /// The first thing that was wrong.
     fault: Option<Error>,
 }
@@ -63,7 +63,7 @@ impl ProcessPoolBuilder {
             idle_timeout: None,
             terminate_grace: Duration::from_secs(1),
             observer: None,
-            launch: Launch::new(),
+            worker_config: WorkerConfig::new(),
             fault: None,
         }
     }
@@ -80,13 +80,13 @@ impl ProcessPoolBuilder {
     /// The worker's process has one thread meanwhile, unless `f` starts some; while tasks run it has another,
     /// which waits for the end of the program. What needs a process of one thread belongs here.
     pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
-        let encoded = unwind::catch(|| codec::encode(&arg, self.launch.payload_limit))
+        let encoded = unwind::catch(|| codec::encode(&arg, self.worker_config.payload_limit))
             .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
         let initializer = function::export(f).and_then(|call| Ok((call, encoded?)));
         match initializer {
             Ok((call, mut argument)) => {
-                self.launch.given = argument.take_manifest();
-                self.launch.initializer = Some((call, argument.into()));
+                self.worker_config.given = argument.take_attachments();
+                self.worker_config.initializer = Some((call, argument.into()));
             }
             Err(error) => self.fault = self.fault.or(Some(error)),
         }
@@ -104,7 +104,7 @@ impl ProcessPoolBuilder {
             let words = format!("env: the value of {key:?} has a NUL character");
             self.fault = self.fault.or(Some(Error::InvalidConfig(words.into())));
         } else {
-            self.launch.env.insert(key, value);
+            self.worker_config.env.insert(key, value);
         }
         self
     }
@@ -127,33 +127,33 @@ impl ProcessPoolBuilder {
     /// # }
     /// ```
     pub fn launcher<S: Into<OsString>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
-        self.launch.launcher = command.into_iter().map(Into::into).collect();
+        self.worker_config.launcher = command.into_iter().map(Into::into).collect();
         self
     }
 
     /// Where the workers' standard output goes; where the program's goes if not given.
     /// [`WorkerStdio`] has an example.
     pub fn stdout(mut self, policy: WorkerStdio) -> Self {
-        self.launch.stdout = policy;
+        self.worker_config.stdout = policy;
         self
     }
 
     /// Where the workers' standard error goes; where the program's goes if not given. What a worker
     /// says before it is ready goes there in any case.
     pub fn stderr(mut self, policy: WorkerStdio) -> Self {
-        self.launch.stderr = policy;
+        self.worker_config.stderr = policy;
         self
     }
 
     /// Where workers start; where the program is if not given.
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.launch.current_dir = Some(dir.into());
+        self.worker_config.current_dir = Some(dir.into());
         self
     }
 
     /// How long a worker may take until it is ready, initializer included; 10 s if not given.
     pub fn start_timeout(mut self, limit: Duration) -> Self {
-        self.launch.start_timeout = limit;
+        self.worker_config.start_timeout = limit;
         self
     }
 
@@ -185,7 +185,7 @@ impl ProcessPoolBuilder {
     /// # }
     /// ```
     pub fn max_tasks_per_child(mut self, tasks: usize) -> Self {
-        self.launch.max_tasks_per_child = Some(tasks as u64);
+        self.worker_config.max_tasks_per_child = Some(tasks as u64);
         self
     }
 
@@ -205,7 +205,7 @@ impl ProcessPoolBuilder {
     /// # }
     /// ```
     pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.launch.memory_limit = Some(bytes);
+        self.worker_config.memory_limit = Some(bytes);
         self
     }
 
@@ -239,7 +239,7 @@ impl ProcessPoolBuilder {
     /// # }
     /// ```
     pub fn task_timeout(mut self, limit: Duration) -> Self {
-        self.launch.task_timeout = Some(limit);
+        self.worker_config.task_timeout = Some(limit);
         self
     }
 
@@ -264,7 +264,7 @@ impl ProcessPoolBuilder {
     /// # }
     /// ```
     pub fn payload_limit(mut self, bytes: u64) -> Self {
-        self.launch.payload_limit = bytes;
+        self.worker_config.payload_limit = bytes;
         self
     }
 
@@ -276,7 +276,7 @@ impl ProcessPoolBuilder {
     /// [`Error::InvalidConfig`] if a setting makes no sense; [`Error::Encode`] and the like if the
     /// initializer's argument cannot travel.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
-        self.launch.check()?;
+        self.worker_config.check()?;
         if let Some(fault) = self.fault {
             return Err(fault);
         }
@@ -284,13 +284,13 @@ impl ProcessPoolBuilder {
         if max_workers == 0 {
             return Err(Error::InvalidConfig("max_workers is 0".into()));
         }
-        if self.launch.start_timeout.is_zero() {
+        if self.worker_config.start_timeout.is_zero() {
             return Err(Error::InvalidConfig("start_timeout is 0".into()));
         }
-        if self.launch.max_tasks_per_child == Some(0) {
+        if self.worker_config.max_tasks_per_child == Some(0) {
             return Err(Error::InvalidConfig("max_tasks_per_child is 0".into()));
         }
-        if self.launch.memory_limit == Some(0) {
+        if self.worker_config.memory_limit == Some(0) {
             return Err(Error::InvalidConfig("memory_limit is 0".into()));
         }
         if self.max_pending == Some(0) {
@@ -302,7 +302,8 @@ impl ProcessPoolBuilder {
             idle_timeout: self.idle_timeout,
         };
         let grace = self.terminate_grace;
-        let pool = ProcessPoolExecutor::with_launch(limits, self.observer, self.launch, grace);
+        let pool =
+            ProcessPoolExecutor::with_launch(limits, self.observer, self.worker_config, grace);
         Ok(pool)
     }
 }
@@ -311,7 +312,7 @@ impl fmt::Debug for ProcessPoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessPoolBuilder")
             .field("max_workers", &self.max_workers)
-            .field("launch", &self.launch)
+            .field("launch", &self.worker_config)
             .finish_non_exhaustive()
     }
 }

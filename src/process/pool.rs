@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
 use crate::future::id::FutureId;
-use crate::future::pool_handle::{Help, Owner, Place, Recall, Wait};
-use crate::future::pool_registry::{self, Entry};
+use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Unqueue, Waiter};
+use crate::future::pool_registry::{self, Registration};
 use crate::options::Shutdown;
-use crate::pool::backlog::Work;
+use crate::pool::backlog::WorkItem;
 use crate::pool::observer::Observer;
-use crate::pool::{Admit, Crew, Limits, Patience, Shelf, Submit, Threads};
+use crate::pool::{Admit, Limits, OnFull, PullQueue, Submit, Threads, WorkerPool};
 use crate::process::builder::ProcessPoolBuilder;
-use crate::process::host::driver::{Bringer, Store};
-use crate::process::host::handshake::Launch;
-use crate::process::host::in_flight::Ledger;
-use crate::process::host::process_table::Desks;
+use crate::process::host::driver::{CollectedBy, CompletionSource};
+use crate::process::host::handshake::WorkerConfig;
+use crate::process::host::in_flight::InFlight;
+use crate::process::host::process_table::ProcessTable;
 use crate::process::host::supervisor::attend;
-use crate::process::shm::arena::Depot;
-use crate::remote::lease::{NoRoom, Room};
+use crate::process::shm::arena::Arena;
+use crate::remote::lease::{NoStore, PayloadStore};
 use crate::sys::fork;
 use crate::sys::stack;
-use crate::task::item_batch::Part;
-use crate::task::{Outgoing, Task};
-use crate::transport::work::Requests;
+use crate::task::item_batch::BatchPart;
+use crate::task::{RemoteForm, Task};
+use crate::transport::work::RemoteWork;
 
 /// Runs tasks in worker processes, which re-execute the program.
 /// (`concurrent.futures.ProcessPoolExecutor`)
@@ -56,19 +56,19 @@ use crate::transport::work::Requests;
 /// ```
 pub struct ProcessPoolExecutor {
     /// The attendants: one thread a worker process.
-    crew: Arc<Crew<Requests>>,
+    worker_pool: Arc<WorkerPool<RemoteWork>>,
     /// The processes.
-    desks: Arc<Desks>,
+    process_table: Arc<ProcessTable>,
     /// What futures turn to; kept alive by the pool alone.
-    _owner: Arc<dyn Owner>,
+    _owner: Arc<dyn PoolHandle>,
     /// How they know of it.
-    entry: Entry,
+    entry: Registration,
     /// Where workers take tasks by themselves, if they do.
-    ledger: Option<Arc<Ledger>>,
+    in_flight: Option<Arc<InFlight>>,
     /// Bytes that an encoded argument may have.
     payload_limit: u64,
     /// Where big ones are put, if there is such a place.
-    depot: Option<Arc<Depot>>,
+    arena: Option<Arc<Arena>>,
     /// How long workers have between SIGTERM and SIGKILL.
     terminate_grace: Duration,
 }
@@ -104,7 +104,7 @@ impl ProcessPoolExecutor {
     /// ```
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {
-        self.desks.pids()
+        self.process_table.pids()
     }
 
     /// Starts all workers now, and waits until they are ready; [`worker_pids`](Self::worker_pids) has
@@ -114,7 +114,7 @@ impl ProcessPoolExecutor {
     /// [`Error::BrokenPool`] if they cannot be started, [`Error::ShutDown`] after `shutdown`,
     /// [`Error::Spawn`] if the system gives no more threads.
     pub fn warm_up(&self) -> Result<(), Error> {
-        self.crew.warm_up()
+        self.worker_pool.warm_up()
     }
 
     /// Ends the pool and its workers: queued tasks are cancelled, running ones end as
@@ -135,9 +135,9 @@ impl ProcessPoolExecutor {
     /// # }
     /// ```
     pub fn terminate_workers(&self) {
-        self.crew.stop();
-        self.desks.terminate(self.terminate_grace);
-        self.crew.shutdown(Shutdown::wait(), None);
+        self.worker_pool.stop();
+        self.process_table.terminate(self.terminate_grace);
+        self.worker_pool.shutdown(Shutdown::wait(), None);
     }
 
     /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL at once, to each worker's
@@ -156,34 +156,34 @@ impl ProcessPoolExecutor {
     /// # }
     /// ```
     pub fn kill_workers(&self) {
-        self.crew.stop();
-        self.desks.kill();
-        self.crew.shutdown(Shutdown::wait(), None);
+        self.worker_pool.stop();
+        self.process_table.kill();
+        self.worker_pool.shutdown(Shutdown::wait(), None);
     }
 
     /// Encodes a task, and queues it.
     #[inline]
     fn submit_admitted(&self, task: Task) {
         task.attach(self.entry.number());
-        if let Some(ledger) = &self.ledger {
-            ledger.note_submission();
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.note_submission();
         }
-        let count = &mut |verdict| self.crew.count(verdict);
-        let room: &dyn Room = match &self.depot {
-            Some(depot) => depot,
-            None => &NoRoom,
+        let count = &mut |verdict| self.worker_pool.count(verdict);
+        let room: &dyn PayloadStore = match &self.arena {
+            Some(arena) => arena,
+            None => &NoStore,
         };
         match task.into_outgoing(self.payload_limit, room, count) {
-            Outgoing::Nothing => self.crew.withdraw_admission(),
-            Outgoing::One(task) => fail_refused(self.crew.submit(Requests::One(task))),
-            Outgoing::Many(parts) => {
-                self.crew.withdraw_admission();
+            RemoteForm::Nothing => self.worker_pool.withdraw_admission(),
+            RemoteForm::One(task) => fail_refused(self.worker_pool.submit(RemoteWork::One(task))),
+            RemoteForm::Many(parts) => {
+                self.worker_pool.withdraw_admission();
                 for part in parts {
                     let requests = match part {
-                        Part::Parcel(parcel) => Requests::Parcel(parcel),
-                        Part::Item(item) => Requests::One(item),
+                        BatchPart::Parcel(item_batch) => RemoteWork::Parcel(item_batch),
+                        BatchPart::Item(item) => RemoteWork::One(item),
                     };
-                    fail_refused(self.crew.submit_more(requests));
+                    fail_refused(self.worker_pool.submit_more(requests));
                 }
             }
         }
@@ -192,57 +192,61 @@ impl ProcessPoolExecutor {
     pub(super) fn with_launch(
         limits: Limits,
         observer: Option<Arc<dyn Observer>>,
-        mut launch: Launch,
+        mut worker_config: WorkerConfig,
         terminate_grace: Duration,
     ) -> Self {
-        let desks = Arc::new(Desks::new());
-        let payload_limit = launch.payload_limit;
+        let process_table = Arc::new(ProcessTable::new());
+        let payload_limit = worker_config.payload_limit;
         let hears_more = observer.is_some();
-        let ledger = (launch.suits_board(limits) && !hears_more)
-            .then(|| Ledger::new(limits.max_workers, payload_limit))
+        let in_flight = (worker_config.suits_queue(limits) && !hears_more)
+            .then(|| InFlight::new(limits.max_workers, payload_limit))
             .flatten();
-        launch.board = ledger.as_ref().map(|ledger| ledger.memory());
-        let depot = ledger.as_ref().and_then(|ledger| ledger.depot());
-        launch.depot.clone_from(&depot);
-        let launch = Arc::new(launch);
-        let (seats, books) = (Arc::clone(&desks), ledger.clone());
-        let career = move |post: &_| attend(post, &launch, &seats, books.as_deref());
-        let shelf = ledger.clone().map(|ledger| ledger as Arc<dyn Shelf<_>>);
+        worker_config.queue = in_flight.as_ref().map(|in_flight| in_flight.memory());
+        let arena = in_flight.as_ref().and_then(|in_flight| in_flight.arena());
+        worker_config.arena.clone_from(&arena);
+        let worker_config = Arc::new(worker_config);
+        let (seats, books) = (Arc::clone(&process_table), in_flight.clone());
+        let worker_main =
+            move |context: &_| attend(context, &worker_config, &seats, books.as_deref());
+        let pull_queue = in_flight
+            .clone()
+            .map(|in_flight| in_flight as Arc<dyn PullQueue<_>>);
         let threads = Threads {
             name_prefix: "process attendant".to_owned(),
             stack_size: Some(stack::size()),
         };
-        let crew = Crew::new(limits, threads, observer, shelf, Box::new(career));
-        if let Some(ledger) = &ledger {
-            ledger.serve(&crew);
-            let seats = Arc::clone(&desks);
-            ledger.kill_by(move |worker| {
+        let worker_pool =
+            WorkerPool::new(limits, threads, observer, pull_queue, Box::new(worker_main));
+        if let Some(in_flight) = &in_flight {
+            in_flight.serve(&worker_pool);
+            let seats = Arc::clone(&process_table);
+            in_flight.kill_by(move |worker| {
                 if let Some(process) = seats.at(worker) {
                     process.kill();
                 }
             });
         }
-        let owner: Arc<dyn Owner> = Arc::new(Tasks {
-            crew: Arc::downgrade(&crew),
-            desks: Arc::clone(&desks),
-            ledger: ledger.clone(),
-            origin: fork::Origin::here(),
+        let owner: Arc<dyn PoolHandle> = Arc::new(ProcessPoolHandle {
+            worker_pool: Arc::downgrade(&worker_pool),
+            process_table: Arc::clone(&process_table),
+            in_flight: in_flight.clone(),
+            fork_epoch: fork::ForkEpoch::here(),
         });
         Self {
-            crew,
-            desks,
+            worker_pool,
+            process_table,
             entry: pool_registry::enter(&owner),
             _owner: owner,
-            ledger,
+            in_flight,
             payload_limit,
-            depot,
+            arena,
             terminate_grace,
         }
     }
 }
 
 /// Settles what was refused.
-fn fail_refused(submit: Submit<Requests>) {
+fn fail_refused(submit: Submit<RemoteWork>) {
     if let Submit::Refused(requests, error) = submit {
         requests.fail(&error, &mut |_| ());
     }
@@ -250,30 +254,31 @@ fn fail_refused(submit: Submit<Requests>) {
 
 impl Executor for ProcessPoolExecutor {
     fn max_workers(&self) -> usize {
-        self.crew.max_workers()
+        self.worker_pool.max_workers()
     }
 
     fn shutdown(&self, how: Shutdown) {
-        self.crew.shutdown(how, None);
+        self.worker_pool.shutdown(how, None);
     }
 
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
-        self.crew.shutdown(how, Instant::now().checked_add(limit))
+        self.worker_pool
+            .shutdown(how, Instant::now().checked_add(limit))
     }
 
     fn stats(&self) -> Stats {
-        self.crew.stats()
+        self.worker_pool.stats()
     }
 
     fn execute(&self, task: Task) {
-        match self.crew.admit(Patience::Wait) {
+        match self.worker_pool.admit(OnFull::Block) {
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted | Admit::Full => self.submit_admitted(task),
         }
     }
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
-        match self.crew.admit(Patience::Refuse) {
+        match self.worker_pool.admit(OnFull::Reject) {
             Admit::Full => return Err(task),
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted => self.submit_admitted(task),
@@ -298,38 +303,38 @@ impl fmt::Debug for ProcessPoolExecutor {
 }
 
 /// What futures of a pool turn to.
-struct Tasks {
+struct ProcessPoolHandle {
     /// Gone once the pool and its threads are.
-    crew: Weak<Crew<Requests>>,
+    worker_pool: Weak<WorkerPool<RemoteWork>>,
     /// The processes.
-    desks: Arc<Desks>,
+    process_table: Arc<ProcessTable>,
     /// Where they take tasks by themselves, if they do.
-    ledger: Option<Arc<Ledger>>,
+    in_flight: Option<Arc<InFlight>>,
     /// The process whose children they are.
-    origin: fork::Origin,
+    fork_epoch: fork::ForkEpoch,
 }
 
-impl Tasks {
+impl ProcessPoolHandle {
     /// The ledger; none in a forked copy of the program, which does not have its memory.
-    fn ledger(&self) -> Option<&Ledger> {
-        let ledger = self.ledger.as_deref()?;
-        (!self.origin.is_elsewhere()).then_some(ledger)
+    fn in_flight(&self) -> Option<&InFlight> {
+        let in_flight = self.in_flight.as_deref()?;
+        (!self.fork_epoch.is_forked_copy()).then_some(in_flight)
     }
 }
 
-impl Owner for Tasks {
-    fn withdrawn(&self, id: FutureId) {
-        if let Some(crew) = self.crew.upgrade() {
-            crew.withdrawn(id);
+impl PoolHandle for ProcessPoolHandle {
+    fn on_cancelled(&self, id: FutureId) {
+        if let Some(worker_pool) = self.worker_pool.upgrade() {
+            worker_pool.withdrawn(id);
         }
     }
 
     /// The flag is raised under the crew's lock, while the chunk is the one at hand: the next one's
     /// attendant lowers it after that, before it sends anything.
-    fn abandon(&self, first: FutureId, last: FutureId) {
-        if let Some(crew) = self.crew.upgrade() {
-            crew.abandon(first, last, |index| {
-                let process = self.desks.at(index);
+    fn cancel_range(&self, first: FutureId, last: FutureId) {
+        if let Some(worker_pool) = self.worker_pool.upgrade() {
+            worker_pool.abandon(first, last, |index| {
+                let process = self.process_table.at(index);
                 if let Some(flag) = process.as_ref().and_then(|process| process.flag()) {
                     flag.raise();
                 }
@@ -339,20 +344,20 @@ impl Owner for Tasks {
 
     /// Marks first, then kills: by then the worker begins no other task.
     fn kill(&self, id: FutureId) -> bool {
-        if let Some(process) = self.ledger().and_then(|ledger| {
+        if let Some(process) = self.in_flight().and_then(|in_flight| {
             // Looked up while the mark is made, as below.
-            ledger.mark_killed(id, |index| self.desks.at(index))
+            in_flight.mark_killed(id, |index| self.process_table.at(index))
         }) {
             if let Some(process) = process {
                 process.kill();
             }
             return true;
         }
-        let Some(crew) = self.crew.upgrade() else {
+        let Some(worker_pool) = self.worker_pool.upgrade() else {
             return false;
         };
         // Looked up while the mark is made: a moment later another may sit there.
-        match crew.mark_killed(id, |index| self.desks.at(index)) {
+        match worker_pool.mark_killed(id, |index| self.process_table.at(index)) {
             Some(process) => {
                 if let Some(process) = process {
                     process.kill();
@@ -364,53 +369,56 @@ impl Owner for Tasks {
     }
 
     /// Never called: a process that overruns is killed by its attendant.
-    fn expired(&self, _: FutureId) {}
+    fn on_timeout(&self, _: FutureId) {}
 
     /// What processes run does not depend on threads of pools.
-    fn place(&self, _: FutureId) -> Place {
-        Place::Elsewhere
+    fn place(&self, _: FutureId) -> TaskLocation {
+        TaskLocation::Elsewhere
     }
 
     /// Never called, by the above.
-    fn refuse(&self, _: FutureId) {}
+    fn fail_deadlocked(&self, _: FutureId) {}
 
-    fn recall(&self, id: FutureId) -> Recall {
-        match self.crew.upgrade() {
-            _ if self.origin.is_elsewhere() => Recall::Begun, // or not: it is out of our reach
-            Some(crew) => crew.recall(id),
-            None => Recall::Elsewhere,
+    fn try_unqueue(&self, id: FutureId) -> Unqueue {
+        match self.worker_pool.upgrade() {
+            _ if self.fork_epoch.is_forked_copy() => Unqueue::Started, // or not: it is out of our reach
+            Some(worker_pool) => worker_pool.recall(id),
+            None => Unqueue::NotHere,
         }
     }
 
     fn runs(&self, id: FutureId) -> bool {
-        self.ledger().is_some_and(|ledger| ledger.runs(id))
+        self.in_flight().is_some_and(|in_flight| in_flight.runs(id))
     }
 
-    fn hook(&self, id: FutureId) {
-        if let Some(ledger) = self.ledger() {
-            ledger.hook(id);
+    fn notify_on_completion(&self, id: FutureId) {
+        if let Some(in_flight) = self.in_flight() {
+            in_flight.hook(id);
         }
     }
 
-    fn collect(&self) {
-        if let Some(ledger) = self.ledger() {
-            ledger.collect(Bringer::Users);
+    fn poll_completions(&self) {
+        if let Some(in_flight) = self.in_flight() {
+            in_flight.collect(CollectedBy::Users);
         }
     }
 
     /// Crew and ledger each count what comes their way, and are told to the user as one sum: it does not
     /// matter which of them has counted this value, as long as it has counted one.
-    fn spoilt(&self) {
-        let is_taken_back = self.crew.upgrade().is_some_and(|crew| crew.spoilt());
-        if let (false, Some(ledger)) = (is_taken_back, self.ledger()) {
-            ledger.spoilt();
+    fn on_decode_failed(&self) {
+        let is_taken_back = self
+            .worker_pool
+            .upgrade()
+            .is_some_and(|worker_pool| worker_pool.spoilt());
+        if let (false, Some(in_flight)) = (is_taken_back, self.in_flight()) {
+            in_flight.spoilt();
         }
     }
 
-    fn help(&self, wait: &dyn Wait, deadline: Option<Instant>) -> Help {
-        match self.ledger() {
-            Some(ledger) => ledger.tender().help(ledger, wait, deadline),
-            None => Help::Sleep,
+    fn drive_until(&self, wait: &dyn Waiter, deadline: Option<Instant>) -> Drive {
+        match self.in_flight() {
+            Some(in_flight) => in_flight.driver().drive_until(in_flight, wait, deadline),
+            None => Drive::Park,
         }
     }
 }

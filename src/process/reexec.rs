@@ -36,10 +36,10 @@ const OPTIONS: [&str; 4] = [
 ];
 
 /// The way back to `init`, noted by the first call.
-static WAY: OnceLock<Way> = OnceLock::new();
+static WAY: OnceLock<EntryPath> = OnceLock::new();
 
 /// The way from the start of the program to the call of `init`.
-enum Way {
+enum EntryPath {
     /// Through `main`.
     Main,
     /// Through libtest, to this test.
@@ -55,7 +55,7 @@ pub(crate) enum Role {
     /// A program.
     Program,
     /// A worker.
-    Worker(Mark),
+    Worker(WorkerMark),
     /// A process that its environment calls a worker, of somebody whom it must not obey: why. It goes on as
     /// a program, but starts no workers: those would go on as programs in their turn, without end.
     Mistrustful(&'static str),
@@ -64,7 +64,7 @@ pub(crate) enum Role {
 }
 
 /// What a worker finds in its environment.
-pub(crate) struct Mark {
+pub(crate) struct WorkerMark {
     /// The test that it was to re-enter, if one.
     test: Option<String>,
 }
@@ -82,41 +82,41 @@ pub(crate) fn is_known() -> bool {
 pub(crate) fn check() -> Result<(), Error> {
     match WAY.get() {
         None => Err(Error::NotInitialized),
-        Some(Way::Barred) => {
+        Some(EntryPath::Barred) => {
             let words = "a process that was to be a worker, and is none, starts no workers";
             Err(Error::Unsupported(words.into()))
         }
-        Some(Way::Foreign) => {
+        Some(EntryPath::Foreign) => {
             let words = "this is a library that the program has loaded; a worker would be the program, \
                          which knows nothing of it";
             Err(Error::Unsupported(words.into()))
         }
-        Some(Way::Main | Way::Test(_)) => Ok(()),
+        Some(EntryPath::Main | EntryPath::Test(_)) => Ok(()),
     }
 }
 
 /// Notes the way on which `init` was reached, from code at this address; the first call counts.
 pub(crate) fn note(caller: usize) {
     WAY.get_or_init(|| match image::is_foreign(caller) {
-        true => Way::Foreign,
-        false => Way::here(),
+        true => EntryPath::Foreign,
+        false => EntryPath::here(),
     });
 }
 
 /// Notes the way that the parent noted.
-pub(crate) fn note_mark(mark: &Mark) {
-    WAY.get_or_init(|| mark.test.clone().map_or(Way::Main, Way::Test));
+pub(crate) fn note_mark(mark: &WorkerMark) {
+    WAY.get_or_init(|| mark.test.clone().map_or(EntryPath::Main, EntryPath::Test));
 }
 
 /// Notes that this process must not be what it was started as.
 pub(crate) fn note_mistrust() {
-    WAY.get_or_init(|| Way::Barred);
+    WAY.get_or_init(|| EntryPath::Barred);
 }
 
 /// What a worker is to be started with: arguments, and its mark.
 pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
     let number = sys::socket_number(stdin).unwrap_or(0);
-    let test = WAY.get().and_then(Way::test).unwrap_or_default();
+    let test = WAY.get().and_then(EntryPath::test).unwrap_or_default();
     let arguments = match test {
         "" => vec![ARGUMENT],
         test => [&[test, ARGUMENT], &OPTIONS[..]].concat(),
@@ -133,7 +133,7 @@ impl Role {
             true => Self::Unfit(why),
             false => Self::Mistrustful(why),
         };
-        match Mark::take(stdin) {
+        match WorkerMark::take(stdin) {
             None if is_called_worker => Self::Unfit(
                 "has another environment or standard input than it was given, by a launcher perhaps",
             ),
@@ -167,7 +167,7 @@ fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {
     sys::peer_user(stdin).is_ok_and(|peer| trusted.contains(&peer))
 }
 
-impl Mark {
+impl WorkerMark {
     /// Reads the mark, and takes it out of the environment if nobody can read there meanwhile; `None`: this
     /// is no worker.
     fn take(stdin: BorrowedFd<'_>) -> Option<Self> {
@@ -186,7 +186,7 @@ impl Mark {
     }
 }
 
-impl Way {
+impl EntryPath {
     fn here() -> Self {
         match std::thread::current().name() {
             // libtest runs each test on a thread of its name. Where somebody else has made the thread,

@@ -11,17 +11,17 @@ use crate::error::{Error, ProcessEnd};
 use crate::future::Future;
 use crate::future::state::Start;
 use crate::options::TaskOptions;
-use crate::process::host::child::{Starter, Subprocess};
-use crate::process::host::connection::{Broken, Link, Reply};
-use crate::process::host::handshake::{Failure, Launch};
-use crate::process::host::pipeline::{Death, error_of};
+use crate::process::host::child::{ChildProcess, SpawnOn};
+use crate::process::host::connection::{Connection, Disconnect, Response};
+use crate::process::host::handshake::{StartError, WorkerConfig};
+use crate::process::host::pipeline::{WorkerExit, error_of};
 use crate::remote::codec::Source;
-use crate::remote::encoded::Bytes;
-use crate::remote::lease::NoRoom;
+use crate::remote::encoded::Encoded;
+use crate::remote::lease::NoStore;
 use crate::remote::payload::Payload;
 use crate::sys::stack;
 use crate::task::request::Request;
-use crate::task::{Outgoing, Task};
+use crate::task::{RemoteForm, Task};
 use crate::transport::wire::Fault;
 
 /// A function that is to run in a child process of its own. (`multiprocessing.Process`)
@@ -73,13 +73,13 @@ pub struct RunningProcess<R> {
     /// What the user calls it.
     name: String,
     /// The process.
-    process: Arc<Subprocess>,
+    process: Arc<ChildProcess>,
     /// The function's result; done once the process is reaped.
     future: Option<Future<R>>,
     /// What the child exits with, as far as what it has told says so.
     told: Arc<OnceLock<i32>>,
     /// Waits for the result; `None` once joined.
-    attendant: Option<JoinHandle<()>>,
+    supervisor: Option<JoinHandle<()>>,
 }
 
 impl<A: Payload, R: Payload> Process<A, R> {
@@ -109,8 +109,8 @@ impl<A: Payload, R: Payload> Process<A, R> {
     /// [`Error::InvalidConfig`] if the name has a NUL character; [`Error::Encode`], [`Error::TooLarge`] or [`Error::Panicked`] if the argument cannot be
     /// encoded; [`Error::Spawn`] if the child cannot be started.
     pub fn start(self) -> Result<RunningProcess<R>, Error> {
-        let launch = Launch::new();
-        launch.check()?;
+        let worker_config = WorkerConfig::new();
+        worker_config.check()?;
         if self.name.as_ref().is_some_and(|name| name.contains('\0')) {
             let words = "the name of a process has a NUL character";
             return Err(Error::InvalidConfig(words.into()));
@@ -118,18 +118,18 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let options = TaskOptions::new();
         let (task, future) =
             Task::portable_from(self.location, options, self.function, self.argument);
-        let outgoing = task.into_outgoing(launch.payload_limit, &NoRoom, &mut |_| ());
-        let Outgoing::One(task) = outgoing else {
+        let outgoing = task.into_outgoing(worker_config.payload_limit, &NoStore, &mut |_| ());
+        let RemoteForm::One(task) = outgoing else {
             return Err(future.exception().unwrap_or(Error::Cancelled));
         };
         let name = self.name.unwrap_or_else(next_name);
-        let link = launch
-            .start(0, Starter::Watcher, |_| (), |_| ())
+        let link = worker_config
+            .start(0, SpawnOn::Watcher, |_| (), |_| ())
             .map_err(|f| spawn_error(f, &name))?;
         let process = Arc::clone(link.process());
         let told = Arc::default();
         let tell = Arc::clone(&told);
-        let attendant = std::thread::Builder::new()
+        let supervisor = std::thread::Builder::new()
             .name(format!("attendant of {name}"))
             .stack_size(stack::size())
             .spawn(move || attend(link, Request::new(task), &tell))
@@ -139,7 +139,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
             process,
             future: Some(future),
             told,
-            attendant: Some(attendant),
+            supervisor: Some(supervisor),
         })
     }
 }
@@ -198,7 +198,7 @@ impl<R> RunningProcess<R> {
             Some(future) => future.result(),
             None => unreachable!("only `join`, which consumes, takes the future"),
         };
-        self.join_attendant();
+        self.join_supervisor();
         result
     }
 
@@ -214,10 +214,10 @@ impl<R> RunningProcess<R> {
         }
     }
 
-    fn join_attendant(&mut self) {
-        if let Some(attendant) = self.attendant.take() {
+    fn join_supervisor(&mut self) {
+        if let Some(supervisor) = self.supervisor.take() {
             // It runs no user code that is not caught.
-            let _ = attendant.join();
+            let _ = supervisor.join();
         }
     }
 }
@@ -226,10 +226,10 @@ impl<R> Drop for RunningProcess<R> {
     fn drop(&mut self) {
         if self.process.is_elsewhere() {
             // A forked copy: neither the child nor the thread is its own.
-            std::mem::forget(self.attendant.take());
-        } else if self.attendant.is_some() {
+            std::mem::forget(self.supervisor.take());
+        } else if self.supervisor.is_some() {
             self.process.kill();
-            self.join_attendant();
+            self.join_supervisor();
         }
     }
 }
@@ -258,9 +258,10 @@ fn next_name() -> String {
     format!("Process-{}", STARTED.fetch_add(1, Ordering::Relaxed))
 }
 
-fn spawn_error(failure: Failure, name: &str) -> Error {
-    let (Failure::Start(error) | Failure::Interrupted(error) | Failure::Initializer(error)) =
-        failure;
+fn spawn_error(failure: StartError, name: &str) -> Error {
+    let (StartError::Start(error)
+    | StartError::Interrupted(error)
+    | StartError::Initializer(error)) = failure;
     match error {
         Error::BrokenPool(reason) => Error::Spawn(format!("{name}: {reason}").into()),
         other => other,
@@ -268,7 +269,7 @@ fn spawn_error(failure: Failure, name: &str) -> Error {
 }
 
 /// Hands the child its task, and settles the outcome once the child is gone.
-fn attend(mut link: Link, request: Request, told: &OnceLock<i32>) {
+fn attend(mut link: Connection, request: Request, told: &OnceLock<i32>) {
     if request.reply.start() == Start::Cancelled {
         return;
     }
@@ -281,9 +282,9 @@ fn attend(mut link: Link, request: Request, told: &OnceLock<i32>) {
             outcome.map_err(|fault| error_of(fault, info, 0, None))
         }
         Err(broken) => {
-            let end = link.end_now();
+            let end = link.kill_and_reap();
             let pid = link.process().pid();
-            let death = Death {
+            let death = WorkerExit {
                 worker: 0,
                 pid,
                 end,
@@ -294,7 +295,7 @@ fn attend(mut link: Link, request: Request, told: &OnceLock<i32>) {
     };
     match outcome {
         Ok(value) => {
-            let news = request.reply.leave(Source::Given(value), &mut |_| ());
+            let news = request.reply.leave(Source::Owned(value), &mut |_| ());
             // Its future is nobody's but that of `join`, which has no callbacks.
             if let Some(news) = news {
                 news.deliver();
@@ -305,11 +306,18 @@ fn attend(mut link: Link, request: Request, told: &OnceLock<i32>) {
 }
 
 /// The child's answer to its task.
-fn converse(link: &mut Link, request: &Request) -> Result<Result<Bytes, Fault>, Broken> {
+fn converse(
+    link: &mut Connection,
+    request: &Request,
+) -> Result<Result<Encoded, Fault>, Disconnect> {
     link.send(&[request]);
     Ok(match link.receive(None)? {
-        Reply::Value(value) => Ok(value),
-        Reply::Stored(_) => return Err(Broken::Offence("there is no place for its result")),
-        Reply::Fault(fault) => Err(fault),
+        Response::Value(value) => Ok(value),
+        Response::Stored(_) => {
+            return Err(Disconnect::ProtocolViolation(
+                "there is no place for its result",
+            ));
+        }
+        Response::Fault(fault) => Err(fault),
     })
 }

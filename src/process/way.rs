@@ -8,26 +8,26 @@ use std::thread;
 
 use crate::error::Error;
 use crate::future::Future;
-use crate::future::dyn_promise::Pledge;
+use crate::future::dyn_promise::DynPromise;
 use crate::options::TaskOptions;
-use crate::process::host::item_outcomes::pieces_of;
-use crate::process::shm::item_results::Slip;
+use crate::process::host::item_outcomes::item_outcomes_of;
+use crate::process::shm::item_results::ItemWriter;
 use crate::process::shm::queue::heap::{Heap, View, immortal};
 use crate::process::shm::queue::{
-    Board, Claim, Finish, Form, ItemRun, Place, Publish, Reading, Step,
+    Claim, Finish, ItemRun, Publish, Reading, ShmQueue, SlotKind, SlotRef, Transition,
 };
 use crate::remote::codec::Source;
-use crate::remote::encoded::Bytes;
-use crate::remote::function::{self, Argument, Call};
-use crate::remote::item_cursor::Tray;
-use crate::remote::lease::NoRoom;
-use crate::remote::length_delimited::Items;
+use crate::remote::encoded::Encoded;
+use crate::remote::function::{self, Argument, FunctionRef};
+use crate::remote::item_cursor::ItemCursor;
+use crate::remote::lease::NoStore;
+use crate::remote::length_delimited::LengthDelimited;
 use crate::remote::payload::Payload;
-use crate::shared::attachments::Manifest;
-use crate::task::item_batch::Part;
-use crate::task::request::{Encoded, Reply};
-use crate::task::results::Pace;
-use crate::task::{ChunkPlan, Outgoing, Task};
+use crate::shared::attachments::Attachments;
+use crate::task::item_batch::BatchPart;
+use crate::task::request::{RemoteOutcome, RemoteTask};
+use crate::task::results::ItemTiming;
+use crate::task::{ChunkSpec, RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
 
 /// Bytes that a value may have.
@@ -35,30 +35,30 @@ const LIMIT: u64 = 1 << 20;
 
 /// A task on its way.
 struct Sent<R> {
-    place: Place,
-    reply: Pledge<dyn Reply>,
+    place: SlotRef,
+    reply: DynPromise<dyn RemoteTask>,
     future: Future<R>,
 }
 
 /// Puts a task into a slot, as the ledger does.
 fn send<A: Payload, R: Payload>(
-    board: &Board<View>,
+    queue: &ShmQueue<View>,
     slot: usize,
     function: fn(A) -> R,
     argument: A,
 ) -> Sent<R> {
     let (task, future) = Task::portable(TaskOptions::new(), function, argument);
-    let Outgoing::One(mut reply) = task.into_outgoing(LIMIT, &NoRoom, &mut |_| ()) else {
+    let RemoteForm::One(mut reply) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
         panic!("it can be encoded")
     };
     let publish = match reply.number() {
-        Some((call, number)) => board.publish(slot, Form::Argument, call, &number),
+        Some((call, number)) => queue.publish(slot, SlotKind::Argument, call, &number),
         None => {
             let (call, argument) = reply.take_message();
-            board.publish(slot, Form::Argument, call, &argument)
+            queue.publish(slot, SlotKind::Argument, call, &argument)
         }
     };
-    let place = published(board, publish);
+    let place = published(queue, publish);
     Sent {
         place,
         reply,
@@ -67,127 +67,141 @@ fn send<A: Payload, R: Payload>(
 }
 
 /// Where something was published; a worker hears of it.
-fn published(board: &Board<View>, publish: Publish) -> Place {
+fn published(queue: &ShmQueue<View>, publish: Publish) -> SlotRef {
     let Publish::Published(place) = publish else {
         panic!("there is room")
     };
-    board.wake_one();
+    queue.wake_one();
     place
 }
 
 /// Sleeps until the task there is done, as the collector does.
-fn await_done(board: &Board<View>, place: Place) {
-    let is_under_way = || board.is_ready(place) || board.is_running(place);
+fn await_done(queue: &ShmQueue<View>, place: SlotRef) {
+    let is_under_way = || queue.is_ready(place) || queue.is_running(place);
     while is_under_way() {
-        let ticket = board.lie_down();
-        if is_under_way() && !board.has_done() {
-            board.rest(ticket, None);
+        let ticket = queue.prepare_wait();
+        if is_under_way() && !queue.has_done() {
+            queue.wait(ticket, None);
         }
-        board.get_up();
+        queue.end_wait();
         // One bit may be that of another task, whose state tells as much.
-        board.take_done(|_| ());
+        queue.take_done(|_| ());
     }
 }
 
 impl<R: Payload> Sent<R> {
     /// What came of it, brought in and opened.
-    fn result(self, board: &Board<View>) -> Result<R, Error> {
-        await_done(board, self.place);
+    fn result(self, queue: &ShmQueue<View>) -> Result<R, Error> {
+        await_done(queue, self.place);
         let mut bytes = Vec::new();
-        let reading = board.outcome(self.place, &mut bytes);
-        assert_eq!(reading, Reading::Sound(Form::Value, 0));
-        let (_, news) = self.reply.arrive(Encoded::Value(Source::Lent(&bytes)));
+        let reading = queue.outcome(self.place, &mut bytes);
+        assert_eq!(reading, Reading::Sound(SlotKind::Value, 0));
+        let (_, news) = self
+            .reply
+            .arrive(RemoteOutcome::Value(Source::Borrowed(&bytes)));
         assert!(news.is_none(), "nobody listens");
         self.future.result()
     }
 }
 
 /// Runs all that comes, as a worker does, until the board is closed.
-fn work(board: &Board<View>) {
+fn work(queue: &ShmQueue<View>) {
     let mut argument = Vec::new();
     loop {
-        let is_closing = board.is_closing();
-        let finish = match board.claim(0, &mut argument) {
-            Claim::Task(place, call) => run(board, place, call, &mut argument),
-            Claim::Items(place, call, _) => run_items(board, place, call, &argument),
+        let is_closing = queue.is_closing();
+        let finish = match queue.claim(0, &mut argument) {
+            Claim::Task(place, call) => run(queue, place, call, &mut argument),
+            Claim::Items(place, call, _) => run_items(queue, place, call, &argument),
             Claim::Empty if is_closing => return,
             Claim::Empty => {
-                board.sleep(0, None, || false);
+                queue.sleep(0, None, || false);
                 continue;
             }
-            Claim::Stored(..) | Claim::Ticket(_) | Claim::Corrupt => panic!("it is none of these"),
+            Claim::Stored(..) | Claim::Rendezvous(_) | Claim::Corrupt => {
+                panic!("it is none of these")
+            }
         };
         assert_eq!(finish, Finish::Told);
     }
 }
 
-fn run(board: &Board<View>, place: Place, call: Call, argument: &mut Vec<u8>) -> Finish {
-    let result = function::invoke(call, Argument::Kept(argument), LIMIT, &NoRoom);
-    let Ok(Err(value)) = result.map(Bytes::into_lease) else {
+fn run(
+    queue: &ShmQueue<View>,
+    place: SlotRef,
+    call: FunctionRef,
+    argument: &mut Vec<u8>,
+) -> Finish {
+    let result = function::invoke(call, Argument::Kept(argument), LIMIT, &NoStore);
+    let Ok(Err(value)) = result.map(Encoded::into_lease) else {
         panic!("it has a result, which is small")
     };
-    board.finish(place, 0, Form::Value, &value)
+    queue.finish(place, 0, SlotKind::Value, &value)
 }
 
-fn run_items(board: &Board<View>, place: Place, call: Call, arguments: &[u8]) -> Finish {
-    let (Some(run), Ok(function)) = (board.begin_run(place, 0), function::find(call)) else {
+fn run_items(
+    queue: &ShmQueue<View>,
+    place: SlotRef,
+    call: FunctionRef,
+    arguments: &[u8],
+) -> Finish {
+    let (Some(run), Ok(function)) = (queue.begin_run(place, 0), function::resolve(call)) else {
         panic!("there is room, and such a function")
     };
     let mut at_hand = AtHand {
-        arguments: Items::new(arguments),
+        arguments: LengthDelimited::new(arguments),
         results: Vec::new(),
         run,
     };
     function.call_each(LIMIT, &mut at_hand);
-    at_hand.run.finish(Form::Items, 1)
+    at_hand.run.finish(SlotKind::Items, 1)
 }
 
 /// Items that the worker runs.
 struct AtHand<'a> {
-    arguments: Items<'a>,
+    arguments: LengthDelimited<'a>,
     results: Vec<u8>,
     run: ItemRun<'a, View>,
 }
 
-impl Tray for AtHand<'_> {
+impl ItemCursor for AtHand<'_> {
     fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
         let argument = self.arguments.next()?;
-        assert_eq!(self.run.begin(), Step::Taken);
-        Slip::begin(&mut self.results);
+        assert_eq!(self.run.begin(), Transition::Taken);
+        ItemWriter::begin(&mut self.results);
         Some((argument, &mut self.results))
     }
 
     fn end_well(&mut self) {
-        let mut slip = Slip::of(&mut self.results, self.run.filled());
-        slip.end();
-        match slip.fitting() {
+        let mut item_writer = ItemWriter::of(&mut self.results, self.run.filled());
+        item_writer.end();
+        match item_writer.fitting() {
             Some(results) => self.run.end(results),
             None => panic!("there is room"),
         }
     }
 
-    fn end(&mut self, outcome: Result<Manifest, Error>) {
+    fn end(&mut self, outcome: Result<Attachments, Error>) {
         panic!("it has a result, which names nothing: {:?}", outcome.err())
     }
 }
 
 /// Plays the program, beside a worker.
-fn with_worker(program: impl FnOnce(&Board<View>)) {
+fn with_worker(program: impl FnOnce(&ShmQueue<View>)) {
     let heap = Arc::new(Heap::new(4));
-    let (board, theirs) = (immortal(&heap), immortal(&heap));
+    let (queue, theirs) = (immortal(&heap), immortal(&heap));
     let worker = thread::spawn(move || work(&theirs));
-    program(&board);
-    board.close();
+    program(&queue);
+    queue.close();
     assert!(worker.join().is_ok(), "the worker has panicked");
 }
 
 #[test]
 fn tasks_go_and_their_results_come() {
-    with_worker(|board| {
-        let number = send(board, 0, |x: u64| x * 2, 21);
-        let text = send(board, 1, |words: String| words + "!", "short".to_owned());
+    with_worker(|queue| {
+        let number = send(queue, 0, |x: u64| x * 2, 21);
+        let text = send(queue, 1, |words: String| words + "!", "short".to_owned());
         let bytes = send(
-            board,
+            queue,
             2,
             |mut bytes: Vec<u8>| {
                 bytes.reverse();
@@ -195,58 +209,61 @@ fn tasks_go_and_their_results_come() {
             },
             (0..1000).map(|at| at as u8).collect(),
         );
-        assert_eq!(number.result(board).unwrap(), 42);
-        assert_eq!(text.result(board).unwrap(), "short!");
+        assert_eq!(number.result(queue).unwrap(), 42);
+        assert_eq!(text.result(queue).unwrap(), "short!");
         let expected: Vec<u8> = (0..1000).rev().map(|at| at as u8).collect();
-        assert_eq!(bytes.result(board).unwrap(), expected);
+        assert_eq!(bytes.result(queue).unwrap(), expected);
         // And once more where one was before.
-        let number = send(board, 0, |x: u64| x + 1, u64::MAX - 1);
-        assert_eq!(number.result(board).unwrap(), u64::MAX);
+        let number = send(queue, 0, |x: u64| x + 1, u64::MAX - 1);
+        assert_eq!(number.result(queue).unwrap(), u64::MAX);
     });
 }
 
 /// Maps these, and reads what is done before all are.
 fn map<A: Payload, R: Payload>(
-    board: &Board<View>,
+    queue: &ShmQueue<View>,
     function: fn(A) -> R,
     arguments: Vec<A>,
 ) -> Vec<R> {
-    let plan = ChunkPlan {
+    let plan = ChunkSpec {
         options: TaskOptions::new(),
         info: TaskInfo::new(None, Location::caller(), Function::Address(0)),
         arguments,
-        pace: &Arc::<Pace>::default(),
+        timing: &Arc::<ItemTiming>::default(),
         listener: None,
     };
-    let (task, batch) = Task::portable_chunk(plan, function);
-    let Outgoing::Many(parts) = task.into_outgoing(LIMIT, &NoRoom, &mut |_| ()) else {
+    let (task, chunk_results) = Task::portable_chunk(plan, function);
+    let RemoteForm::Many(parts) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
         panic!("it can be encoded")
     };
     for part in parts {
-        let Part::Parcel(mut parcel) = part else {
+        let BatchPart::Parcel(mut item_batch) = part else {
             panic!("they are small")
         };
-        let (call, count) = (parcel.call, parcel.len());
-        let publish = board.publish_items(3, Form::Items, call, &parcel.bytes, count);
-        let place = published(board, publish);
+        let (call, count) = (item_batch.call, item_batch.len());
+        let publish = queue.publish_items(3, SlotKind::Items, call, &item_batch.bytes, count);
+        let place = published(queue, publish);
         let mut bytes = Vec::new();
-        while board.is_running(place) || board.is_ready(place) {
+        while queue.is_running(place) || queue.is_ready(place) {
             // Nothing of it is used: it is read while the worker writes more.
-            let _ = board.item_results(place, 0, count, &mut bytes);
+            let _ = queue.item_results(place, 0, count, &mut bytes);
             thread::yield_now();
         }
-        await_done(board, place);
-        assert_eq!(board.items_outcome(place), Reading::Sound(Form::Items, 0));
-        let progress = board.item_results(place, 0, count, &mut bytes);
+        await_done(queue, place);
+        assert_eq!(
+            queue.items_outcome(place),
+            Reading::Sound(SlotKind::Items, 0)
+        );
+        let progress = queue.item_results(place, 0, count, &mut bytes);
         assert_eq!(progress.map(|progress| progress.done), Some(count));
-        let (first, answers) = (parcel.items().start, Arc::clone(&parcel.answers));
-        parcel.skip(count);
-        let found = pieces_of(&bytes, first, count, 0, &*answers);
-        for piece in found.pieces {
-            piece.arrive(&*answers);
+        let (first, sink) = (item_batch.items().start, Arc::clone(&item_batch.sink));
+        item_batch.skip(count);
+        let found = item_outcomes_of(&bytes, first, count, 0, &*sink);
+        for piece in found.item_outcomes {
+            piece.arrive(&*sink);
         }
     }
-    let mut came = batch.take_all().outcomes;
+    let mut came = chunk_results.take_all().outcomes;
     came.sort_by_key(|(index, _)| *index);
     came.into_iter()
         .filter_map(|(_, value)| value.ok())
@@ -255,11 +272,11 @@ fn map<A: Payload, R: Payload>(
 
 #[test]
 fn items_of_maps_go_and_their_results_come() {
-    with_worker(|board| {
-        let squares = map(board, |x: u32| x * x, (0..20).collect());
+    with_worker(|queue| {
+        let squares = map(queue, |x: u32| x * x, (0..20).collect());
         assert!(squares.into_iter().eq((0..20).map(|x| x * x)));
         let words = (0..9).map(|n| "x".repeat(n * 9)).collect();
-        let lengths = map(board, |word: String| vec![word.len(); 2], words);
+        let lengths = map(queue, |word: String| vec![word.len(); 2], words);
         assert!(lengths.into_iter().eq((0..9).map(|n| vec![n * 9; 2])));
     });
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::remote::codec;
 use crate::shared::Shared;
-use crate::shared::attachments::Manifest;
+use crate::shared::attachments::Attachments;
 
 /// What all items of a map are given.
 pub(crate) struct Context<C> {
@@ -22,7 +22,7 @@ struct Encoded {
     /// The bytes.
     bytes: Shared<u8>,
     /// The shared memory that they name.
-    named: Manifest,
+    named: Attachments,
 }
 
 /// A [`Context`], its type erased.
@@ -31,7 +31,7 @@ pub(crate) trait Prefix: Send + Sync {
     ///
     /// # Errors
     /// Why it cannot be encoded.
-    fn append(&self, limit: u64, to: &mut Vec<u8>) -> Result<Manifest, Error>;
+    fn append(&self, limit: u64, to: &mut Vec<u8>) -> Result<Attachments, Error>;
 }
 
 /// Bytes of the length that stands before it.
@@ -51,10 +51,10 @@ impl<C> Context<C> {
 }
 
 impl<C: Serialize + Send + Sync + 'static> Prefix for Context<C> {
-    fn append(&self, limit: u64, to: &mut Vec<u8>) -> Result<Manifest, Error> {
+    fn append(&self, limit: u64, to: &mut Vec<u8>) -> Result<Attachments, Error> {
         let encoded = self.encoded.get_or_init(|| {
             let mut bytes = codec::encode_context(&self.value, limit)?;
-            let named = bytes.take_manifest();
+            let named = bytes.take_attachments();
             let bytes = Shared::of_context(&bytes);
             Ok(Encoded { bytes, named })
         });

@@ -4,14 +4,14 @@ use std::ops::Deref;
 use std::sync::OnceLock;
 
 use crate::remote::lease::Lease;
-use crate::shared::attachments::Manifest;
+use crate::shared::attachments::Attachments;
 
 /// An encoded value.
-pub(crate) struct Bytes {
+pub(crate) struct Encoded {
     /// The bytes.
     kept: Kept,
     /// The shared memory that they name, or bring.
-    manifest: Manifest,
+    attachments: Attachments,
 }
 
 /// Where the bytes are.
@@ -37,9 +37,9 @@ const SHORT: usize = 22;
 
 // What waits in a queue has some.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Bytes>() == 32);
+const _: () = assert!(size_of::<Encoded>() == 32);
 
-impl Bytes {
+impl Encoded {
     /// What stands there, which is copied if it is short.
     pub(crate) fn take(from: &mut Vec<u8>) -> Self {
         match Self::short(from) {
@@ -86,47 +86,50 @@ impl Bytes {
         bytes.get_mut(..from.len())?.copy_from_slice(from);
         Some(Self {
             kept: Kept::Short(from.len() as u8, bytes),
-            manifest: Manifest::default(),
+            attachments: Attachments::default(),
         })
     }
 
     /// Keeps the shared memory that the bytes name.
-    pub(crate) fn naming(self, manifest: Manifest) -> Self {
-        Self { manifest, ..self }
+    pub(crate) fn naming(self, attachments: Attachments) -> Self {
+        Self {
+            attachments,
+            ..self
+        }
     }
 
     /// The shared memory that the bytes name.
-    pub(crate) fn manifest(&self) -> &Manifest {
-        &self.manifest
+    pub(crate) fn attachments(&self) -> &Attachments {
+        &self.attachments
     }
 
     /// Gives up the shared memory that the bytes name: somebody else keeps it from now on.
-    pub(crate) fn take_manifest(&mut self) -> Manifest {
-        std::mem::take(&mut self.manifest)
+    pub(crate) fn take_attachments(&mut self) -> Attachments {
+        std::mem::take(&mut self.attachments)
     }
 }
 
-impl From<Vec<u8>> for Bytes {
+impl From<Vec<u8>> for Encoded {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
             kept: Kept::Long(bytes.into_boxed_slice()),
-            manifest: Manifest::default(),
+            attachments: Attachments::default(),
         }
     }
 }
 
-impl From<Lease> for Bytes {
+impl From<Lease> for Encoded {
     fn from(lease: Lease) -> Self {
         let copy = OnceLock::new();
         Self {
             kept: Kept::Leased(Box::new(Leased { lease, copy })),
-            manifest: Manifest::default(),
+            attachments: Attachments::default(),
         }
     }
 }
 
-impl From<Bytes> for Vec<u8> {
-    fn from(bytes: Bytes) -> Self {
+impl From<Encoded> for Vec<u8> {
+    fn from(bytes: Encoded) -> Self {
         match bytes.kept {
             Kept::Short(..) | Kept::Leased(_) => bytes.to_vec(),
             Kept::Long(bytes) => bytes.into_vec(),
@@ -134,7 +137,7 @@ impl From<Bytes> for Vec<u8> {
     }
 }
 
-impl Deref for Bytes {
+impl Deref for Encoded {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -162,10 +165,10 @@ mod tests {
     fn bytes_come_back_whatever_their_number() {
         for length in [0, 1, SHORT, SHORT + 1, 1000] {
             let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
-            assert_eq!(*Bytes::copy(&bytes), bytes);
-            assert_eq!(*Bytes::take(&mut bytes.clone()), bytes);
-            assert_eq!(*Bytes::from(bytes.clone()), bytes);
-            assert_eq!(Vec::from(Bytes::copy(&bytes)), bytes);
+            assert_eq!(*Encoded::copy(&bytes), bytes);
+            assert_eq!(*Encoded::take(&mut bytes.clone()), bytes);
+            assert_eq!(*Encoded::from(bytes.clone()), bytes);
+            assert_eq!(Vec::from(Encoded::copy(&bytes)), bytes);
         }
     }
 }

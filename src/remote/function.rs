@@ -1,6 +1,6 @@
 //! Function ↔ offset in the program's image, checked.
 //!
-//! A `fn(A) -> R` travels as two distances in one image: that of a static [`Entry`], which knows
+//! A `fn(A) -> R` travels as two distances in one image: that of a static [`Stub`], which knows
 //! how to run functions of that type on bytes, and that of the function itself, both from a static
 //! anchor. Parent and worker run the same image (hello compares the build), so
 //! the distances hold in both, wherever each was loaded.
@@ -15,18 +15,18 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::remote::codec::{self, Source};
 use crate::remote::context;
-use crate::remote::encoded::Bytes;
-use crate::remote::item_cursor::Tray;
-use crate::remote::lease::{Lease, Room};
+use crate::remote::encoded::Encoded;
+use crate::remote::item_cursor::ItemCursor;
+use crate::remote::lease::{Lease, PayloadStore};
 use crate::remote::pod;
 use crate::shared::Shared;
-use crate::shared::attachments::Manifest;
+use crate::shared::attachments::Attachments;
 use crate::sys::image;
 
 /// What a task asks a worker to call, as it travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Call {
-    /// Distance of the [`Entry`] from [`ANCHOR`].
+pub(crate) struct FunctionRef {
+    /// Distance of the [`Stub`] from [`ANCHOR`].
     pub(crate) entry: i64,
     /// Distance of the function from [`ANCHOR`].
     pub(crate) function: i64,
@@ -34,7 +34,7 @@ pub(crate) struct Call {
     pub(crate) fingerprint: u64,
 }
 
-impl Call {
+impl FunctionRef {
     /// As it stands in memory that is shared.
     pub(crate) fn to_numbers(self) -> [u64; 3] {
         [self.entry as u64, self.function as u64, self.fingerprint]
@@ -51,7 +51,7 @@ impl Call {
 
 /// How to run functions of one type on bytes; one static of it per type.
 #[repr(C)]
-pub(crate) struct Entry {
+pub(crate) struct Stub {
     /// [`MAGIC`].
     magic: u64,
     /// Tells this type of function from others.
@@ -64,11 +64,11 @@ pub(crate) struct Entry {
 
 /// Function, limit of a result's bytes, arguments and results. After a panic of one item, it is called again
 /// for the rest.
-type RunItems = unsafe fn(*const (), u64, &mut dyn Tray);
+type RunItems = unsafe fn(*const (), u64, &mut dyn ItemCursor);
 
 /// Function, argument, limit of the result's bytes, and where they go if they are many; to the
 /// result.
-type Run = unsafe fn(*const (), Argument<'_>, u64, &dyn Room) -> Result<Bytes, Error>;
+type Run = unsafe fn(*const (), Argument<'_>, u64, &dyn PayloadStore) -> Result<Encoded, Error>;
 
 /// An encoded argument, in a worker.
 pub(crate) enum Argument<'a> {
@@ -78,7 +78,7 @@ pub(crate) enum Argument<'a> {
     Leased(Lease),
 }
 
-/// Marks an [`Entry`].
+/// Marks an [`Stub`].
 const MAGIC: u64 = u64::from_le_bytes(*b"cf-entry");
 
 /// Where distances are counted from. A static, since the address of a function need not be one.
@@ -92,7 +92,7 @@ where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    const ENTRY: &'static Entry = &Entry {
+    const ENTRY: &'static Stub = &Stub {
         magic: MAGIC,
         fingerprint: fingerprint::<A, R>,
         run: run::<A, R>,
@@ -109,7 +109,7 @@ where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    const ENTRY: &'static Entry = &Entry {
+    const ENTRY: &'static Stub = &Stub {
         magic: MAGIC,
         fingerprint: fingerprint::<(C, A), R>,
         run: run_in_context::<C, A, R>,
@@ -121,7 +121,7 @@ where
 ///
 /// # Errors
 /// As `export`.
-pub(crate) fn export_in_context<C, A, R>(function: fn(&C, A) -> R) -> Result<Call, Error>
+pub(crate) fn export_in_context<C, A, R>(function: fn(&C, A) -> R) -> Result<FunctionRef, Error>
 where
     C: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned + 'static,
@@ -135,7 +135,7 @@ where
 ///
 /// # Errors
 /// `Unsupported` if the function lies outside the program's own image, as one of a plugin does.
-pub(crate) fn export<A, R>(function: fn(A) -> R) -> Result<Call, Error>
+pub(crate) fn export<A, R>(function: fn(A) -> R) -> Result<FunctionRef, Error>
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
@@ -145,11 +145,11 @@ where
 }
 
 /// What travels in place of the function at that address, which the entry runs.
-fn export_as(entry: &'static Entry, address: usize) -> Result<Call, Error> {
+fn export_as(entry: &'static Stub, address: usize) -> Result<FunctionRef, Error> {
     let fingerprint = (entry.fingerprint)();
     let entry = ptr::from_ref(entry).expose_provenance();
     let image = image::current();
-    if !image.holds_code(address) || !image.holds_data(entry, size_of::<Entry>()) {
+    if !image.holds_code(address) || !image.holds_data(entry, size_of::<Stub>()) {
         return Err(Error::Unsupported(
             "the function is not part of the program's own image, but of a library that was \
              loaded into it; worker processes know only the former"
@@ -157,7 +157,7 @@ fn export_as(entry: &'static Entry, address: usize) -> Result<Call, Error> {
         ));
     }
     let anchor = ptr::from_ref(&ANCHOR).expose_provenance();
-    Ok(Call {
+    Ok(FunctionRef {
         entry: distance(entry, anchor),
         function: distance(address, anchor),
         fingerprint,
@@ -171,12 +171,12 @@ fn export_as(entry: &'static Entry, address: usize) -> Result<Call, Error> {
 /// `Decode`, `Encode`, `TooLarge` of argument and result; `Decode` also for a call that names no
 /// function of this program.
 pub(crate) fn invoke(
-    call: Call,
+    call: FunctionRef,
     argument: Argument<'_>,
     limit: u64,
-    room: &dyn Room,
-) -> Result<Bytes, Error> {
-    let Found { entry, function } = find(call)?;
+    room: &dyn PayloadStore,
+) -> Result<Encoded, Error> {
+    let ResolvedFunction { entry, function } = resolve(call)?;
     // SAFETY: the entry's fingerprint is the one that `export` took from the function's own type,
     // so `run` calls it as what it is.
     unsafe { (entry.run)(function, argument, limit, room) }
@@ -184,9 +184,9 @@ pub(crate) fn invoke(
 
 /// A function of this program that was found, to be called on many small arguments.
 #[derive(Clone, Copy)]
-pub(crate) struct Found {
+pub(crate) struct ResolvedFunction {
     /// How it is called.
-    entry: &'static Entry,
+    entry: &'static Stub,
     /// It.
     function: *const (),
 }
@@ -195,34 +195,34 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// `Decode` if it names none.
-pub(crate) fn find(call: Call) -> Result<Found, Error> {
-    let found = locate(call).map(|(entry, function)| Found { entry, function });
+pub(crate) fn resolve(call: FunctionRef) -> Result<ResolvedFunction, Error> {
+    let found = locate(call).map(|(entry, function)| ResolvedFunction { entry, function });
     found.ok_or_else(|| Error::Decode("the task names no function of this program".into()))
 }
 
-impl Found {
+impl ResolvedFunction {
     /// Calls it on each encoded argument; results have at most so many bytes. It panics where one of the
     /// calls does.
-    pub(crate) fn call_each(self, limit: u64, tray: &mut dyn Tray) {
+    pub(crate) fn call_each(self, limit: u64, item_cursor: &mut dyn ItemCursor) {
         // SAFETY: the entry's fingerprint is the one that `export` took from the function's own
         // type, so `run_items` calls it as what it is.
-        unsafe { (self.entry.run_items)(self.function, limit, tray) }
+        unsafe { (self.entry.run_items)(self.function, limit, item_cursor) }
     }
 }
 
 /// The entry and function that a call names, if it names any.
-fn locate(call: Call) -> Option<(&'static Entry, *const ())> {
+fn locate(call: FunctionRef) -> Option<(&'static Stub, *const ())> {
     let image = image::current();
     let anchor = ptr::from_ref(&ANCHOR).expose_provenance();
     let entry = at_distance(anchor, call.entry)?;
     let function = at_distance(anchor, call.function)?;
-    let sound = image.holds_data(entry, size_of::<Entry>())
-        && entry % align_of::<Entry>() == 0
+    let sound = image.holds_data(entry, size_of::<Stub>())
+        && entry % align_of::<Stub>() == 0
         && image.holds_code(function);
     if !sound {
         return None;
     }
-    let entry: *const Entry = ptr::with_exposed_provenance(entry);
+    let entry: *const Stub = ptr::with_exposed_provenance(entry);
     // The magic is the first field.
     let magic: *const u64 = entry.cast();
     // SAFETY: the address is aligned and inside the image's mapped, never unmapped data, whose
@@ -280,8 +280,8 @@ unsafe fn run<A, R>(
     function: *const (),
     argument: Argument<'_>,
     limit: u64,
-    room: &dyn Room,
-) -> Result<Bytes, Error>
+    room: &dyn PayloadStore,
+) -> Result<Encoded, Error>
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
@@ -298,11 +298,11 @@ fn source_of(argument: Argument<'_>) -> Source<'_> {
     const KEPT: usize = 1 << 20;
 
     match argument {
-        Argument::Leased(lease) => Source::Given(lease.into()),
+        Argument::Leased(lease) => Source::Owned(lease.into()),
         Argument::Kept(bytes) if bytes.capacity() > KEPT => {
-            Source::Given(std::mem::take(bytes).into())
+            Source::Owned(std::mem::take(bytes).into())
         }
-        Argument::Kept(bytes) => Source::Lent(bytes),
+        Argument::Kept(bytes) => Source::Borrowed(bytes),
     }
 }
 
@@ -310,18 +310,18 @@ fn source_of(argument: Argument<'_>) -> Source<'_> {
 ///
 /// # Safety
 /// `function` is the address of a `fn(A) -> R`.
-unsafe fn run_items<A, R>(function: *const (), limit: u64, tray: &mut dyn Tray)
+unsafe fn run_items<A, R>(function: *const (), limit: u64, item_cursor: &mut dyn ItemCursor)
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
     if pod::is_number::<A>() && pod::is_number::<R>() && size_of::<R>() as u64 <= limit {
         // SAFETY: the caller's promise.
-        return unsafe { run_numbers::<A, R>(function, tray) };
+        return unsafe { run_numbers::<A, R>(function, item_cursor) };
     }
-    run_each(limit, tray, |argument| {
+    run_each(limit, item_cursor, |argument| {
         // SAFETY: the caller's promise.
-        unsafe { call::<A, R>(function, Source::Lent(argument)) }
+        unsafe { call::<A, R>(function, Source::Borrowed(argument)) }
     });
 }
 
@@ -330,18 +330,18 @@ where
 ///
 /// # Safety
 /// `function` is the address of a `fn(A) -> R`.
-unsafe fn run_numbers<A, R>(function: *const (), tray: &mut dyn Tray)
+unsafe fn run_numbers<A, R>(function: *const (), item_cursor: &mut dyn ItemCursor)
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
     // SAFETY: the caller's promise; the pointer was made from the function's own address.
     let call = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
-    while let Some((argument, to)) = tray.begin() {
+    while let Some((argument, to)) = item_cursor.begin() {
         let Some(argument) = pod::number(argument) else {
             // In words of the codec's.
-            let refused = codec::unpack_argument::<A>(Source::Lent(argument)).map(|_| ());
-            tray.end(refused.map(|()| Manifest::default()));
+            let refused = codec::unpack_argument::<A>(Source::Borrowed(argument)).map(|_| ());
+            item_cursor.end(refused.map(|()| Attachments::default()));
             continue;
         };
         let result = call(argument);
@@ -349,22 +349,22 @@ where
             unreachable!("a number is its bytes")
         };
         to.extend_from_slice(bytes);
-        tray.end_well();
+        item_cursor.end_well();
     }
 }
 
 /// Calls this on each argument, and encodes the results.
 fn run_each<R: Serialize + 'static>(
     limit: u64,
-    tray: &mut dyn Tray,
-    call: impl Fn(&[u8]) -> Result<(R, Manifest), Error>,
+    item_cursor: &mut dyn ItemCursor,
+    call: impl Fn(&[u8]) -> Result<(R, Attachments), Error>,
 ) {
-    while let Some((argument, to)) = tray.begin() {
+    while let Some((argument, to)) = item_cursor.begin() {
         // The result is dropped in here, before anybody hears of the outcome.
         let encode = |(result, given)| codec::append_result::<R>(&result, limit, to, &given);
         match call(argument).and_then(encode) {
-            Ok(brought) if brought.is_empty() => tray.end_well(),
-            outcome => tray.end(outcome),
+            Ok(brought) if brought.is_empty() => item_cursor.end_well(),
+            outcome => item_cursor.end(outcome),
         }
     }
 }
@@ -374,7 +374,7 @@ fn run_each<R: Serialize + 'static>(
 /// # Safety
 /// As `run`.
 #[inline(always)]
-unsafe fn call<A, R>(function: *const (), argument: Source<'_>) -> Result<(R, Manifest), Error>
+unsafe fn call<A, R>(function: *const (), argument: Source<'_>) -> Result<(R, Attachments), Error>
 where
     A: DeserializeOwned + 'static,
 {
@@ -392,8 +392,8 @@ unsafe fn run_in_context<C, A, R>(
     function: *const (),
     argument: Argument<'_>,
     limit: u64,
-    room: &dyn Room,
-) -> Result<Bytes, Error>
+    room: &dyn PayloadStore,
+) -> Result<Encoded, Error>
 where
     C: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned + 'static,
@@ -417,13 +417,16 @@ where
 ///
 /// # Safety
 /// As `run_in_context`.
-unsafe fn run_items_in_context<C, A, R>(function: *const (), limit: u64, tray: &mut dyn Tray)
-where
+unsafe fn run_items_in_context<C, A, R>(
+    function: *const (),
+    limit: u64,
+    item_cursor: &mut dyn ItemCursor,
+) where
     C: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    run_each(limit, tray, |argument| {
+    run_each(limit, item_cursor, |argument| {
         // SAFETY: the caller's promise.
         unsafe { call_in_context::<C, A, R>(function, argument) }
     });
@@ -436,7 +439,7 @@ where
 unsafe fn call_in_context<C, A, R>(
     function: *const (),
     argument: &[u8],
-) -> Result<(R, Manifest), Error>
+) -> Result<(R, Attachments), Error>
 where
     C: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned + 'static,
@@ -444,8 +447,8 @@ where
     // SAFETY: the caller's promise; the pointer was made from the function's own address.
     let function = unsafe { std::mem::transmute::<*const (), fn(&C, A) -> R>(function) };
     let (context, argument) = context::split(argument)?;
-    let (argument, mut given) = codec::unpack_argument(Source::Lent(argument))?;
-    let (context, named) = codec::unpack_argument::<Shared<u8>>(Source::Lent(context))?;
+    let (argument, mut given) = codec::unpack_argument(Source::Borrowed(argument))?;
+    let (context, named) = codec::unpack_argument::<Shared<u8>>(Source::Borrowed(context))?;
     given.join(&named);
     let result = context.look_at(codec::unpack_context, |context: &C| {
         function(context, argument)
@@ -456,10 +459,10 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::lease::NoRoom;
+    use crate::remote::lease::NoStore;
 
-    fn invoke(call: Call, argument: &mut Vec<u8>, limit: u64) -> Result<Bytes, Error> {
-        super::invoke(call, Argument::Kept(argument), limit, &NoRoom)
+    fn invoke(call: FunctionRef, argument: &mut Vec<u8>, limit: u64) -> Result<Encoded, Error> {
+        super::invoke(call, Argument::Kept(argument), limit, &NoStore)
     }
 
     fn double(x: u32) -> u32 {
@@ -488,20 +491,20 @@ mod tests {
     fn what_names_no_function_is_refused() {
         let call = export(double as fn(u32) -> u32).unwrap();
         let wrong = [
-            Call { entry: 0, ..call },
-            Call {
+            FunctionRef { entry: 0, ..call },
+            FunctionRef {
                 entry: call.entry + 1,
                 ..call
             },
-            Call {
+            FunctionRef {
                 entry: i64::MAX,
                 ..call
             },
-            Call {
+            FunctionRef {
                 function: i64::MIN,
                 ..call
             },
-            Call {
+            FunctionRef {
                 fingerprint: call.fingerprint ^ 1,
                 ..call
             },

@@ -9,7 +9,7 @@ use crate::process::shm::arena::blocks::{Block, Blocks};
 /// Bytes in a block that is ours, to be given back when this is dropped.
 pub(crate) struct Lease {
     /// Whose block it is.
-    keeper: Arc<dyn Keeper>,
+    block_owner: Arc<dyn BlockOwner>,
     /// The block.
     block: Block,
     /// Bytes in it.
@@ -17,12 +17,12 @@ pub(crate) struct Lease {
     /// Bytes of it that had memory when they were written.
     resident: usize,
     /// Who gives it back.
-    turn: Turn,
+    released_by: ReleasedBy,
 }
 
 /// Who gives a block back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum ReleasedBy {
     /// We do.
     Ours,
     /// Whoever was told of it.
@@ -30,7 +30,7 @@ enum Turn {
 }
 
 /// Whose blocks they are.
-pub(crate) trait Keeper: Send + Sync {
+pub(crate) trait BlockOwner: Send + Sync {
     fn blocks(&self) -> &Blocks;
     /// Whether so many bytes of the block can be read without making up memory for them.
     fn has(&self, block: Block, bytes: usize) -> bool;
@@ -45,38 +45,38 @@ pub(crate) trait Keeper: Send + Sync {
 }
 
 /// Where large values are put on their way to another process.
-pub(crate) trait Room {
+pub(crate) trait PayloadStore {
     /// Copies the bytes to where the other process sees them; `None` if there is no place for them,
     /// or they are few.
     fn store(&self, bytes: &[u8]) -> Option<Lease>;
 }
 
 /// There is none.
-pub(crate) struct NoRoom;
+pub(crate) struct NoStore;
 
-impl Room for NoRoom {
+impl PayloadStore for NoStore {
     fn store(&self, _: &[u8]) -> Option<Lease> {
         None
     }
 }
 
 /// Values of at most so many bytes travel by themselves.
-pub(crate) const FEW: usize = 2048;
+pub(crate) const EAGER_LIMIT: usize = 2048;
 
 impl Lease {
     /// Of a block that is the caller's, and holds so many bytes.
     pub(crate) fn new(
-        keeper: Arc<dyn Keeper>,
+        block_owner: Arc<dyn BlockOwner>,
         block: Block,
         length: usize,
         resident: usize,
     ) -> Self {
         Self {
-            keeper,
+            block_owner,
             block,
             length,
             resident,
-            turn: Turn::Ours,
+            released_by: ReleasedBy::Ours,
         }
     }
 
@@ -99,20 +99,23 @@ impl Lease {
             let words = "bytes are no whole number of elements";
             return Err(format!("{} {words}", self.length));
         }
-        if self.keeper.blocks().is_elsewhere() {
+        if self.block_owner.blocks().is_elsewhere() {
             return Err("they are with the program that this one was forked from".to_owned());
         }
-        if !self.keeper.has(self.block, self.length) {
+        if !self.block_owner.has(self.block, self.length) {
             return Err("they were never written".to_owned());
         }
         let count = self.length / size_of::<N>();
         let mut numbers = Vec::new();
         if numbers.try_reserve_exact(count).is_err() {
-            return Err(self.keeper.lacks(self.length));
+            return Err(self.block_owner.lacks(self.length));
         }
-        let read = self.keeper.blocks().read(self.block, &mut numbers, count);
+        let read = self
+            .block_owner
+            .blocks()
+            .read(self.block, &mut numbers, count);
         match read {
-            Ok(()) if !self.keeper.has_kept(self.block) => {
+            Ok(()) if !self.block_owner.has_kept(self.block) => {
                 Err("they were taken back meanwhile".to_owned())
             }
             Ok(()) => Ok(numbers),
@@ -121,8 +124,8 @@ impl Lease {
     }
 
     /// Where the bytes are.
-    pub(crate) fn location(&self) -> Location {
-        Location {
+    pub(crate) fn location(&self) -> BlockRef {
+        BlockRef {
             block: self.block,
             length: self.length as u64,
             resident: self.resident as u64,
@@ -130,24 +133,24 @@ impl Lease {
     }
 
     /// Where the bytes are; whoever is told of it gives the block back.
-    pub(crate) fn hand_over(mut self) -> Location {
-        self.turn = Turn::Theirs;
-        self.keeper.hand_over(self.block);
+    pub(crate) fn hand_over(mut self) -> BlockRef {
+        self.released_by = ReleasedBy::Theirs;
+        self.block_owner.hand_over(self.block);
         self.location()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.turn == Turn::Ours {
-            self.keeper.give_back(self.block);
+        if self.released_by == ReleasedBy::Ours {
+            self.block_owner.give_back(self.block);
         }
     }
 }
 
 /// Where bytes are, as it travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Location {
+pub(crate) struct BlockRef {
     /// In which block.
     pub(crate) block: Block,
     /// How many.
@@ -156,7 +159,7 @@ pub(crate) struct Location {
     pub(crate) resident: u64,
 }
 
-impl Location {
+impl BlockRef {
     /// Bytes that it takes.
     pub(crate) const SIZE: usize = 20;
 
@@ -187,13 +190,13 @@ mod tests {
 
     #[test]
     fn locations_come_back() {
-        let location = Location {
+        let location = BlockRef {
             block: Block::from_number(7),
             length: 1 << 40,
             resident: 12,
         };
-        assert_eq!(Location::from_bytes(&location.to_bytes()), Some(location));
-        assert_eq!(Location::from_bytes(&[0; Location::SIZE + 1]), None);
-        assert_eq!(Location::from_bytes(&[]), None);
+        assert_eq!(BlockRef::from_bytes(&location.to_bytes()), Some(location));
+        assert_eq!(BlockRef::from_bytes(&[0; BlockRef::SIZE + 1]), None);
+        assert_eq!(BlockRef::from_bytes(&[]), None);
     }
 }

@@ -1,12 +1,12 @@
 //! Encoded values that lie one behind the other.
 
 /// Encoded values, each behind two bytes that tell its length.
-pub(crate) struct Items<'a>(
+pub(crate) struct LengthDelimited<'a>(
     /// Those that are to come.
     &'a [u8],
 );
 
-impl<'a> Items<'a> {
+impl<'a> LengthDelimited<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -17,7 +17,7 @@ impl<'a> Items<'a> {
     }
 }
 
-impl<'a> Iterator for Items<'a> {
+impl<'a> Iterator for LengthDelimited<'a> {
     type Item = &'a [u8];
 
     #[inline]

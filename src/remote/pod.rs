@@ -33,14 +33,14 @@ pub(crate) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
 
 /// The bytes of a number, or of `()`.
 #[derive(Clone, Copy)]
-pub(crate) struct Number {
+pub(crate) struct Scalar {
     /// The first so many.
     length: u8,
     /// As many as the largest number has.
     bytes: [u8; 16],
 }
 
-impl Number {
+impl Scalar {
     /// Those of a value, if it is one.
     #[inline]
     pub(crate) fn of<T: 'static>(value: &T) -> Option<Self> {
@@ -55,7 +55,7 @@ impl Number {
     }
 }
 
-impl Deref for Number {
+impl Deref for Scalar {
     type Target = [u8];
 
     #[inline]
@@ -75,7 +75,7 @@ pub(crate) fn take_bytes<T: 'static>(value: &mut T) -> Option<Vec<u8>> {
 }
 
 /// Where the bytes of a plain value are.
-pub(crate) trait Source {
+pub(crate) trait PodSource {
     /// Them, as numbers.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ pub(crate) fn is_plain<T: 'static>() -> bool {
 ///
 /// # Errors
 /// The bytes, for types that are more than bytes. Within, what is wrong with them.
-pub(crate) fn from_source<T: 'static, S: Source>(source: S) -> Result<Result<T, String>, S> {
+pub(crate) fn from_source<T: 'static, S: PodSource>(source: S) -> Result<Result<T, String>, S> {
     /// Tries one type after the other.
     macro_rules! first_of {
         ($source:expr, $($number:ty)*) => {
@@ -164,7 +164,7 @@ fn is<T: 'static, U: 'static>() -> bool {
     std::any::TypeId::of::<T>() == std::any::TypeId::of::<U>()
 }
 
-impl Source for &[u8] {
+impl PodSource for &[u8] {
     fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String> {
         if self.len() % size_of::<N>() != 0 {
             return Err(format!(
@@ -190,7 +190,7 @@ impl Source for &[u8] {
     }
 }
 
-impl Source for Vec<u8> {
+impl PodSource for Vec<u8> {
     fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String> {
         match is::<N, u8>() {
             true => same(self),
@@ -204,7 +204,7 @@ impl Source for Vec<u8> {
 }
 
 /// In memory that another process sees.
-impl Source for Lease {
+impl PodSource for Lease {
     fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String> {
         self.read()
     }

@@ -5,12 +5,12 @@ use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::shared::region::Name;
-use crate::shared::registry::{self, Resident};
+use crate::shared::region::RegionRef;
+use crate::shared::registry::{self, MappedRegion};
 
 /// What a message names. Takes no memory if that is nothing.
 #[derive(Clone, Default)]
-pub(crate) struct Manifest(
+pub(crate) struct Attachments(
     /// `None`: nothing.
     Option<Box<Notes>>,
 );
@@ -19,14 +19,14 @@ pub(crate) struct Manifest(
 #[derive(Clone, Default)]
 struct Notes {
     /// What it names; some of it more than once.
-    residents: Vec<Arc<Resident>>,
+    residents: Vec<Arc<MappedRegion>>,
     /// Why it cannot be decoded, where a format keeps no words.
     fault: Option<String>,
 }
 
 /// What is being done with a message, by a thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Task {
+enum Direction {
     /// None is at hand.
     Nothing,
     /// It is encoded.
@@ -39,7 +39,7 @@ enum Task {
 
 thread_local! {
     /// What the thread does with a message, and whether it has noted anything of it.
-    static DESK: Cell<(Task, bool)> = const { Cell::new((Task::Nothing, false)) };
+    static DESK: Cell<(Direction, bool)> = const { Cell::new((Direction::Nothing, false)) };
     /// What it has noted. Without a destructor, so that it is there as long as the thread: the destructor of
     /// another thread-local may submit a task. Nothing leaks by that, as `attend` takes out what it left.
     static NOTES: Cell<Option<ManuallyDrop<Box<Notes>>>> = const { Cell::new(None) };
@@ -47,29 +47,29 @@ thread_local! {
 
 /// Runs what encodes a message; what it names.
 #[inline]
-pub(crate) fn while_writing<R>(encode: impl FnOnce() -> R) -> (R, Manifest) {
-    attend(Task::Write, encode)
+pub(crate) fn while_writing<R>(encode: impl FnOnce() -> R) -> (R, Attachments) {
+    attend(Direction::Write, encode)
 }
 
 /// Runs what decodes a result; what it names.
 #[inline]
-pub(crate) fn while_finding<R>(decode: impl FnOnce() -> R) -> (R, Manifest) {
-    attend(Task::Find, decode)
+pub(crate) fn while_finding<R>(decode: impl FnOnce() -> R) -> (R, Attachments) {
+    attend(Direction::Find, decode)
 }
 
 /// Runs what decodes an argument in a worker; what it names.
 #[inline]
-pub(crate) fn while_fetching<R>(decode: impl FnOnce() -> R) -> (R, Manifest) {
-    attend(Task::Fetch, decode)
+pub(crate) fn while_fetching<R>(decode: impl FnOnce() -> R) -> (R, Attachments) {
+    attend(Direction::Fetch, decode)
 }
 
 /// Whether a message is being encoded.
 pub(crate) fn is_writing() -> bool {
-    DESK.get().0 == Task::Write
+    DESK.get().0 == Direction::Write
 }
 
 /// The name under which this travels in the message at hand; `None` if it is to travel whole.
-pub(crate) fn name(resident: &Arc<Resident>) -> Option<Name> {
+pub(crate) fn name(resident: &Arc<MappedRegion>) -> Option<RegionRef> {
     let name = resident.name()?;
     note(|notes| notes.add(resident));
     Some(name)
@@ -79,10 +79,10 @@ pub(crate) fn name(resident: &Arc<Resident>) -> Option<Name> {
 ///
 /// # Errors
 /// Why it cannot be had.
-pub(crate) fn resident(name: &Name) -> Result<Arc<Resident>, String> {
+pub(crate) fn resident(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
     let resident = match DESK.get().0 {
-        Task::Fetch => registry::fetch(name)?,
-        _ => registry::find(name.identity)
+        Direction::Fetch => registry::fetch(name)?,
+        _ => registry::find(name.region_id)
             .ok_or("it names shared memory that this process does not have")?,
     };
     note(|notes| notes.add(&resident));
@@ -91,12 +91,12 @@ pub(crate) fn resident(name: &Name) -> Result<Arc<Resident>, String> {
 
 /// Says why the message at hand cannot be decoded.
 pub(crate) fn blame(words: &str) {
-    if DESK.get().0 != Task::Nothing {
+    if DESK.get().0 != Direction::Nothing {
         note(|notes| notes.fault = Some(words.to_owned()));
     }
 }
 
-impl Manifest {
+impl Attachments {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none() || self.residents().is_empty()
@@ -108,7 +108,7 @@ impl Manifest {
     }
 
     /// Adds one.
-    pub(crate) fn add(&mut self, resident: &Arc<Resident>) {
+    pub(crate) fn add(&mut self, resident: &Arc<MappedRegion>) {
         self.0.get_or_insert_default().add(resident);
     }
 
@@ -126,9 +126,9 @@ impl Manifest {
         let Some(notes) = &mut self.0 else {
             return;
         };
-        let mut left: Vec<Arc<Resident>> = Vec::new();
+        let mut left: Vec<Arc<MappedRegion>> = Vec::new();
         for resident in notes.residents.drain(..) {
-            let is_same = |it: &Arc<Resident>| Arc::ptr_eq(it, &resident);
+            let is_same = |it: &Arc<MappedRegion>| Arc::ptr_eq(it, &resident);
             if !other.residents().iter().any(is_same) && !left.iter().any(is_same) {
                 left.push(resident);
             }
@@ -142,7 +142,7 @@ impl Manifest {
 
     /// What the makers call them, as it travels.
     pub(crate) fn ids(&self) -> Vec<u8> {
-        let ids = self.residents().iter().map(|it| it.region().identity().id);
+        let ids = self.residents().iter().map(|it| it.region().region_id().id);
         ids.flat_map(u64::to_le_bytes).collect()
     }
 
@@ -152,14 +152,14 @@ impl Manifest {
         all.filter_map(|it| it.region().descriptor()).collect()
     }
 
-    fn residents(&self) -> &[Arc<Resident>] {
+    fn residents(&self) -> &[Arc<MappedRegion>] {
         self.0.as_ref().map_or(&[], |notes| &notes.residents)
     }
 }
 
 impl Notes {
     /// Formats may encode twice, to know the size first: the same again is the same.
-    fn add(&mut self, resident: &Arc<Resident>) {
+    fn add(&mut self, resident: &Arc<MappedRegion>) {
         let last = self.residents.last();
         if !last.is_some_and(|last| Arc::ptr_eq(last, resident)) {
             self.residents.push(Arc::clone(resident));
@@ -167,7 +167,7 @@ impl Notes {
     }
 }
 
-impl std::fmt::Debug for Manifest {
+impl std::fmt::Debug for Attachments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Manifest").field(&self.len()).finish()
     }
@@ -176,13 +176,13 @@ impl std::fmt::Debug for Manifest {
 /// A thread's work on the message around this one, which goes on afterwards, also after a panic.
 struct Outer {
     /// What it does.
-    task: Task,
+    task: Direction,
     /// What it has noted.
     notes: Option<Box<Notes>>,
 }
 
 #[inline]
-fn attend<R>(task: Task, work: impl FnOnce() -> R) -> (R, Manifest) {
+fn attend<R>(task: Direction, work: impl FnOnce() -> R) -> (R, Attachments) {
     let outer = Outer {
         notes: take_notes(),
         task: DESK.replace((task, false)).0,
@@ -190,7 +190,7 @@ fn attend<R>(task: Task, work: impl FnOnce() -> R) -> (R, Manifest) {
     let outcome = work();
     let notes = take_notes();
     drop(outer);
-    (outcome, Manifest(notes))
+    (outcome, Attachments(notes))
 }
 
 impl Drop for Outer {
@@ -220,7 +220,7 @@ fn take_notes() -> Option<Box<Notes>> {
 
 fn note(write: impl FnOnce(&mut Notes)) {
     let (task, has_notes) = DESK.get();
-    if task == Task::Nothing {
+    if task == Direction::Nothing {
         return;
     }
     let mut notes = match has_notes {

@@ -12,7 +12,7 @@
 //!  the last owner is gone ───► Bells ══════════╛
 //! ```
 //!
-//! A [`Name`] says which process has the memory open, as which descriptor. Whoever
+//! A [`RegionRef`] says which process has the memory open, as which descriptor. Whoever
 //! encodes one keeps the memory until the message was answered, so that the name stays good. A worker
 //! keeps what it has mapped, for the next task that names it, until the program rings: then it lets go
 //! of what the program has closed. A worker that returns memory that the task was not given sends the
@@ -37,8 +37,8 @@ use serde::ser::{self, SerializeTuple};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Error;
-use crate::shared::region::{Identity, LEAST, Name};
-use crate::shared::registry::Resident;
+use crate::shared::region::{LEAST, RegionId, RegionRef};
+use crate::shared::registry::MappedRegion;
 
 /// A slice that many tasks read, in threads and in processes, without a copy for each.
 /// (`multiprocessing.shared_memory`)
@@ -119,13 +119,13 @@ pub struct Shared<T> {
     /// The elements, which `owner` keeps where they are.
     elements: NonNull<[T]>,
     /// Keeps them.
-    owner: Owner<T>,
+    owner: Storage<T>,
 }
 
 /// What keeps the elements.
-enum Owner<T> {
+enum Storage<T> {
     /// Sealed memory.
-    Sealed(Arc<Resident>),
+    Sealed(Arc<MappedRegion>),
     /// Memory of this process alone.
     Own(Arc<Vec<T>>),
 }
@@ -171,17 +171,17 @@ impl<T: Pod> Shared<T> {
         if bytes.len() < LEAST {
             return None;
         }
-        Self::sealed(Resident::copy_of(bytes)?).ok()
+        Self::sealed(MappedRegion::copy_of(bytes)?).ok()
     }
 
-    fn sealed(resident: Arc<Resident>) -> Result<Self, String> {
+    fn sealed(resident: Arc<MappedRegion>) -> Result<Self, String> {
         let elements = try_cast_slice(resident.region().bytes()).map_err(|error| {
             let (size, name) = (resident.region().bytes().len(), type_name::<T>());
             format!("{size} bytes of shared memory are no elements of type {name}: {error}")
         })?;
         Ok(Self {
             elements: NonNull::from(elements),
-            owner: Owner::Sealed(resident),
+            owner: Storage::Sealed(resident),
         })
     }
 
@@ -189,7 +189,7 @@ impl<T: Pod> Shared<T> {
         let owner = Arc::new(elements);
         Self {
             elements: NonNull::from(owner.as_slice()),
-            owner: Owner::Own(owner),
+            owner: Storage::Own(owner),
         }
     }
 
@@ -225,7 +225,7 @@ impl Shared<u8> {
 
     /// What all items of a map are given, encoded: shared however few bytes there are.
     pub(crate) fn of_context(bytes: &[u8]) -> Self {
-        let sealed = Resident::copy_of(bytes).and_then(|resident| Self::sealed(resident).ok());
+        let sealed = MappedRegion::copy_of(bytes).and_then(|resident| Self::sealed(resident).ok());
         sealed.unwrap_or_else(|| Self::own(bytes.to_vec()))
     }
 
@@ -239,8 +239,8 @@ impl Shared<u8> {
         look: impl FnOnce(&C) -> R,
     ) -> Result<R, Error> {
         match &self.owner {
-            Owner::Own(bytes) => decode(bytes).map(|it| look(&it)),
-            Owner::Sealed(resident) => match resident.view(decode)? {
+            Storage::Own(bytes) => decode(bytes).map(|it| look(&it)),
+            Storage::Sealed(resident) => match resident.view(decode)? {
                 Some(it) => Ok(look(it)),
                 None => Err(Error::Decode("the context is of another type".into())),
             },
@@ -269,8 +269,8 @@ impl<T> Clone for Shared<T> {
         Self {
             elements: self.elements,
             owner: match &self.owner {
-                Owner::Sealed(resident) => Owner::Sealed(Arc::clone(resident)),
-                Owner::Own(elements) => Owner::Own(Arc::clone(elements)),
+                Storage::Sealed(resident) => Storage::Sealed(Arc::clone(resident)),
+                Storage::Own(elements) => Storage::Own(Arc::clone(elements)),
             },
         }
     }
@@ -291,7 +291,7 @@ const PARTS: usize = 6;
 /// What travels.
 enum Travelled<'a> {
     /// The name of the memory.
-    Name(Name),
+    Name(RegionRef),
     /// All of it.
     Whole(&'a [u8]),
 }
@@ -307,8 +307,8 @@ impl<T: Pod> Serialize for Shared<T> {
             ));
         }
         let name = match &self.owner {
-            Owner::Sealed(resident) => attachments::name(resident),
-            Owner::Own(_) => None,
+            Storage::Sealed(resident) => attachments::name(resident),
+            Storage::Own(_) => None,
         };
         let bytes: &[u8] = if name.is_some() {
             &[]
@@ -317,7 +317,7 @@ impl<T: Pod> Serialize for Shared<T> {
         };
         // No process has the number 0.
         let (holder, descriptor) = name.map_or((0, 0), |it| (it.holder, it.descriptor));
-        let (inode, id) = name.map_or((0, 0), |it| (it.identity.inode, it.identity.id));
+        let (inode, id) = name.map_or((0, 0), |it| (it.region_id.inode, it.region_id.id));
         let mut parts = serializer.serialize_tuple(PARTS)?;
         parts.serialize_element(&holder)?;
         parts.serialize_element(&descriptor)?;
@@ -358,10 +358,10 @@ impl<'de, T: Pod> Visitor<'de> for Parts<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Shared<T>, A::Error> {
-        let name = Name {
+        let name = RegionRef {
             holder: next(&mut parts)?,
             descriptor: next(&mut parts)?,
-            identity: Identity {
+            region_id: RegionId {
                 inode: next(&mut parts)?,
                 id: next(&mut parts)?,
             },

@@ -20,14 +20,14 @@ pub(crate) struct Region {
     /// By which others map it; `None` where descriptors are short, or once closed.
     file: Option<File>,
     /// Which memory it is.
-    identity: Identity,
+    region_id: RegionId,
     /// By which number /proc lists this process; `None` where it does not.
     holder: Option<u32>,
 }
 
 /// Tells memory from all other, whoever has mapped it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Identity {
+pub(crate) struct RegionId {
     /// The kernel's number of it; another's once it is gone.
     pub(crate) inode: u64,
     /// What its maker called it.
@@ -36,13 +36,13 @@ pub(crate) struct Identity {
 
 /// What travels in place of the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Name {
+pub(crate) struct RegionRef {
     /// The process that has it open, as /proc lists it.
     pub(crate) holder: u32,
     /// As which descriptor.
     pub(crate) descriptor: u32,
     /// Which memory it is.
-    pub(crate) identity: Identity,
+    pub(crate) region_id: RegionId,
     /// Bytes of it.
     pub(crate) size: u64,
 }
@@ -75,7 +75,7 @@ impl Region {
     ///
     /// # Errors
     /// Where it is not, or not any more, what the name says.
-    pub(crate) fn open(name: &Name) -> io::Result<Self> {
+    pub(crate) fn open(name: &RegionRef) -> io::Result<Self> {
         // Looked at first: to open what is no file may have effects, or take for ever.
         if !name.is_held()? {
             return Err(io::Error::other("its holder has let go of it"));
@@ -84,8 +84,8 @@ impl Region {
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(name.path())?;
-        let region = Self::of_descriptor(sys::above_standard(file.into())?, name.identity.id)?;
-        if region.identity != name.identity || region.size as u64 != name.size {
+        let region = Self::of_descriptor(sys::above_standard(file.into())?, name.region_id.id)?;
+        if region.region_id != name.region_id || region.size as u64 != name.size {
             return Err(io::Error::other("it is not what its name says"));
         }
         Ok(region)
@@ -116,7 +116,7 @@ impl Region {
             memory,
             size,
             file: sys::leaves_room(file.as_fd()).then_some(file),
-            identity: Identity { inode, id },
+            region_id: RegionId { inode, id },
             holder: sys::number_in_proc(),
         })
     }
@@ -129,8 +129,8 @@ impl Region {
         unsafe { std::slice::from_raw_parts(self.memory.place().as_ptr(), self.size) }
     }
 
-    pub(crate) fn identity(&self) -> Identity {
-        self.identity
+    pub(crate) fn region_id(&self) -> RegionId {
+        self.region_id
     }
 
     /// The descriptor; `None` where it was not kept.
@@ -139,12 +139,12 @@ impl Region {
     }
 
     /// By what others find it here; `None` where they cannot.
-    pub(crate) fn name(&self) -> Option<Name> {
+    pub(crate) fn name(&self) -> Option<RegionRef> {
         use std::os::fd::AsRawFd;
-        Some(Name {
+        Some(RegionRef {
             holder: self.holder?,
             descriptor: self.descriptor()?.as_raw_fd().unsigned_abs(),
-            identity: self.identity,
+            region_id: self.region_id,
             size: self.size as u64,
         })
     }
@@ -155,7 +155,7 @@ impl Region {
     }
 }
 
-impl Name {
+impl RegionRef {
     /// Whether its holder is known to have that memory open.
     pub(crate) fn is_good(&self) -> bool {
         self.is_held().unwrap_or(false)
@@ -167,7 +167,7 @@ impl Name {
     /// Where this process may not look, having another user's rights, say.
     fn is_held(&self) -> io::Result<bool> {
         match fs::metadata(self.path()) {
-            Ok(facts) => Ok(facts.is_file() && facts.ino() == self.identity.inode),
+            Ok(facts) => Ok(facts.is_file() && facts.ino() == self.region_id.inode),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::shared::invalidation;
-use crate::shared::region::{Identity, Name, Region};
-use crate::sys::fork::Origin;
+use crate::shared::region::{Region, RegionId, RegionRef};
+use crate::sys::fork::ForkEpoch;
 use crate::unwind::discard;
 
 /// Sealed memory that is mapped in this process.
-pub(crate) struct Resident {
+pub(crate) struct MappedRegion {
     /// The memory.
     region: Region,
     /// What it holds, decoded, once somebody has looked at it as that.
@@ -20,24 +20,24 @@ pub(crate) struct Resident {
     /// Whether workers may know its name.
     is_named: AtomicBool,
     /// The process, and no forked copy of it.
-    origin: Origin,
+    fork_epoch: ForkEpoch,
 }
 
 /// What memory holds, decoded.
 type View = Box<dyn Any + Send + Sync>;
 
 /// A resident, as the registry knows it.
-struct Entry {
+struct RegistryEntry {
     /// It, as long as it has owners.
-    resident: Weak<Resident>,
+    resident: Weak<MappedRegion>,
     /// Owned by the registry itself, for the next who names it so.
-    kept: Option<(Name, Arc<Resident>)>,
+    kept: Option<(RegionRef, Arc<MappedRegion>)>,
 }
 
 /// Those that others may name to us.
-static REGISTRY: LazyLock<Mutex<HashMap<Identity, Entry>>> = LazyLock::new(Mutex::default);
+static REGISTRY: LazyLock<Mutex<HashMap<RegionId, RegistryEntry>>> = LazyLock::new(Mutex::default);
 
-impl Resident {
+impl MappedRegion {
     /// A copy of these bytes; `None` where it is better to keep them as they are.
     pub(crate) fn copy_of(bytes: &[u8]) -> Option<Arc<Self>> {
         if !invalidation::are_ours() {
@@ -51,7 +51,7 @@ impl Resident {
             region,
             view: OnceLock::new(),
             is_named: AtomicBool::new(false),
-            origin: Origin::here(),
+            fork_epoch: ForkEpoch::here(),
         })
     }
 
@@ -77,12 +77,12 @@ impl Resident {
     }
 
     /// Its name, which is about to travel; `None` where others cannot find it.
-    pub(crate) fn name(self: &Arc<Self>) -> Option<Name> {
+    pub(crate) fn name(self: &Arc<Self>) -> Option<RegionRef> {
         let name = self.region.name()?;
         let mut entries = lock()?;
         // ORDERING: Relaxed; the lock orders it, and the owners' count what the last one sees.
         if !self.is_named.swap(true, Ordering::Relaxed) {
-            let entry = entries.entry(name.identity).or_insert(Entry {
+            let entry = entries.entry(name.region_id).or_insert(RegistryEntry {
                 resident: Weak::new(),
                 kept: None,
             });
@@ -92,10 +92,10 @@ impl Resident {
     }
 }
 
-impl Drop for Resident {
+impl Drop for MappedRegion {
     /// Nobody in this process owns it any more: workers that look find it closed.
     fn drop(&mut self) {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             std::mem::forget(self.view.take());
             return; // a copy's memory and descriptor are its own, all else is the original's
         }
@@ -104,40 +104,40 @@ impl Drop for Resident {
         discard(self.view.take());
         // ORDERING: Relaxed; whoever named it was an owner, whose end is seen here.
         if self.is_named.load(Ordering::Relaxed) {
-            invalidation::ring_all();
+            invalidation::broadcast();
         }
     }
 }
 
 /// The resident of that identity, if it is here.
-pub(crate) fn find(identity: Identity) -> Option<Arc<Resident>> {
-    lock()?.get(&identity)?.resident.upgrade()
+pub(crate) fn find(region_id: RegionId) -> Option<Arc<MappedRegion>> {
+    lock()?.get(&region_id)?.resident.upgrade()
 }
 
 /// What the program that we are a worker of has named: found, or else mapped, and kept.
 ///
 /// # Errors
 /// Why it cannot be had.
-pub(crate) fn fetch(name: &Name) -> Result<Arc<Resident>, String> {
-    if let Some(resident) = find(name.identity) {
+pub(crate) fn fetch(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
+    if let Some(resident) = find(name.region_id) {
         return Ok(resident);
     }
     let region = Region::open(name).map_err(|error| {
         let holder = name.holder;
         format!("the shared memory that process {holder} has named cannot be mapped: {error}")
     })?;
-    let resident = enter(Resident::settle(region));
+    let resident = enter(MappedRegion::settle(region));
     let mut entries = lock().ok_or("a forked copy of the program maps no shared memory")?;
-    if let Some(entry) = entries.get_mut(&name.identity) {
+    if let Some(entry) = entries.get_mut(&name.region_id) {
         entry.kept = Some((*name, Arc::clone(&resident)));
     }
     Ok(resident)
 }
 
 /// Takes in what a worker has sent; `None` if it is not what it should be, or cannot be mapped.
-pub(crate) fn take_in(memory: OwnedFd, id: u64) -> Option<Arc<Resident>> {
+pub(crate) fn take_in(memory: OwnedFd, id: u64) -> Option<Arc<MappedRegion>> {
     let region = Region::of_descriptor(memory, id).ok()?;
-    Some(enter(Resident::settle(region)))
+    Some(enter(MappedRegion::settle(region)))
 }
 
 /// Lets go of what nobody but the registry owns here, and its holder has closed.
@@ -161,37 +161,37 @@ pub(crate) fn keeps_any() -> bool {
 }
 
 /// As the one of its identity, unless there is one already; that one.
-fn enter(resident: Arc<Resident>) -> Arc<Resident> {
+fn enter(resident: Arc<MappedRegion>) -> Arc<MappedRegion> {
     let Some(mut entries) = lock() else {
         return resident;
     };
-    let identity = resident.region.identity();
-    if let Some(earlier) = entries.get(&identity).and_then(|it| it.resident.upgrade()) {
+    let region_id = resident.region.region_id();
+    if let Some(earlier) = entries.get(&region_id).and_then(|it| it.resident.upgrade()) {
         drop(entries);
         return earlier; // and the other is unmapped, off the lock
     }
-    let entry = Entry {
+    let entry = RegistryEntry {
         resident: Arc::downgrade(&resident),
         kept: None,
     };
-    let gone = entries.insert(identity, entry);
+    let gone = entries.insert(region_id, entry);
     drop(entries);
     drop(gone);
     resident
 }
 
-fn leave(resident: &Resident) {
+fn leave(resident: &MappedRegion) {
     let Some(mut entries) = lock() else {
         return;
     };
-    let identity = resident.region.identity();
-    let is_its = |entry: &Entry| std::ptr::eq(entry.resident.as_ptr(), resident);
-    if entries.get(&identity).is_some_and(is_its) {
-        entries.remove(&identity);
+    let region_id = resident.region.region_id();
+    let is_its = |entry: &RegistryEntry| std::ptr::eq(entry.resident.as_ptr(), resident);
+    if entries.get(&region_id).is_some_and(is_its) {
+        entries.remove(&region_id);
     }
 }
 
-fn forget(which: impl Fn(&Name) -> bool) {
+fn forget(which: impl Fn(&RegionRef) -> bool) {
     let Some(mut entries) = lock() else {
         return;
     };
@@ -205,12 +205,14 @@ fn forget(which: impl Fn(&Name) -> bool) {
     drop(gone); // the last owners leave the registry
 }
 
-fn kept(entries: &HashMap<Identity, Entry>) -> impl Iterator<Item = &(Name, Arc<Resident>)> {
+fn kept(
+    entries: &HashMap<RegionId, RegistryEntry>,
+) -> impl Iterator<Item = &(RegionRef, Arc<MappedRegion>)> {
     entries.values().filter_map(|entry| entry.kept.as_ref())
 }
 
 /// `None` in a forked copy of the program, where the lock may be held for ever.
-fn lock() -> Option<MutexGuard<'static, HashMap<Identity, Entry>>> {
+fn lock() -> Option<MutexGuard<'static, HashMap<RegionId, RegistryEntry>>> {
     let entries = invalidation::are_ours().then(|| REGISTRY.lock())?;
     Some(entries.unwrap_or_else(PoisonError::into_inner))
 }

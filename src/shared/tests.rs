@@ -6,23 +6,23 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::error::Error;
 use crate::remote::codec::{Source, decode, encode, pack_result, unpack_argument};
-use crate::remote::encoded::Bytes;
-use crate::remote::lease::NoRoom;
-use crate::shared::attachments::Manifest;
+use crate::remote::encoded::Encoded;
+use crate::remote::lease::NoStore;
+use crate::shared::attachments::Attachments;
 use crate::unwind;
 
 /// Decodes an argument, as a worker does.
-fn fetch<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<(T, Manifest), Error> {
-    unpack_argument(Source::Lent(bytes))
+fn fetch<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<(T, Attachments), Error> {
+    unpack_argument(Source::Borrowed(bytes))
 }
 
 /// Encodes a result, as a worker does that was given this.
-fn bring<T: Serialize + 'static>(mut result: T, given: &Manifest) -> Result<Bytes, Error> {
-    pack_result(&mut result, 1000, &NoRoom, given)
+fn bring<T: Serialize + 'static>(mut result: T, given: &Attachments) -> Result<Encoded, Error> {
+    pack_result(&mut result, 1000, &NoStore, given)
 }
 
 /// What a program has shared, as an argument; it lives as long as what is returned.
-fn shared_argument() -> Bytes {
+fn shared_argument() -> Encoded {
     encode(&Shared::from_vec((0..1000_u64).collect()), 1000).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn shared_argument() -> Bytes {
 fn a_message_keeps_what_it_names() {
     let message = shared_argument();
     assert_eq!(
-        (message.manifest().is_empty(), message.len() < 40),
+        (message.attachments().is_empty(), message.len() < 40),
         (false, true)
     );
     let read = |bytes: &[u8]| decode::<Shared<u64>>(bytes).map(|it| it.iter().sum::<u64>());
@@ -51,13 +51,13 @@ fn a_message_keeps_what_it_names() {
 #[test]
 fn a_result_brings_what_was_not_given() {
     let message = shared_argument();
-    let (given, manifest) = fetch::<Shared<u64>>(&message).unwrap();
-    let same = bring(given.clone(), &manifest).unwrap();
-    assert!(same.manifest().is_empty());
+    let (given, attachments) = fetch::<Shared<u64>>(&message).unwrap();
+    let same = bring(given.clone(), &attachments).unwrap();
+    assert!(same.attachments().is_empty());
     let new = Shared::bytes([1; 5000]);
-    let both = bring((given, [new.clone(), new]), &manifest).unwrap();
-    assert_eq!(both.manifest().len(), 1);
-    assert_eq!(both.manifest().descriptors().len(), 1);
+    let both = bring((given, [new.clone(), new]), &attachments).unwrap();
+    assert_eq!(both.attachments().len(), 1);
+    assert_eq!(both.attachments().descriptors().len(), 1);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn after_a_message_that_panicked_nothing_is_shared() {
     assert!(panicked.is_err());
     assert!(!attachments::is_writing());
     let message = encode(&7_u64, 1000).unwrap();
-    assert!(message.manifest().is_empty());
+    assert!(message.attachments().is_empty());
 }
 
 /// A value whose encoding encodes another message.
@@ -171,7 +171,7 @@ struct Around(Shared<u8>);
 impl Serialize for Around {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let inner = encode(&Shared::bytes([2; 6000]), 1000).unwrap();
-        assert_eq!(inner.manifest().len(), 1);
+        assert_eq!(inner.attachments().len(), 1);
         self.0.serialize(serializer)
     }
 }
@@ -180,7 +180,7 @@ impl Serialize for Around {
 fn messages_are_encoded_inside_of_others() {
     let around = Around(Shared::bytes([1; 5000]));
     let message = encode(&(Shared::bytes([3; 7000]), around), 1000).unwrap();
-    let mut named = message.manifest().clone();
-    named.leave_out(&Manifest::default());
+    let mut named = message.attachments().clone();
+    named.leave_out(&Attachments::default());
     assert_eq!(named.len(), 2);
 }

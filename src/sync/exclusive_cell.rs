@@ -5,16 +5,16 @@ use crate::sync::UnsafeCell;
 /// What a task has with it: its argument, then what becomes of it. There is one promise of each task, so
 /// that who holds it needs no lock. What has arrived is reached by the one who opens it, later: the cell's
 /// lock tells which that is, and orders the two.
-pub(crate) struct Holding<T>(
+pub(crate) struct ExclusiveCell<T>(
     /// It.
     UnsafeCell<T>,
 );
 
 // SAFETY: it is reached by one thread at a time, as its methods demand: a value is only moved from
 // thread to thread.
-unsafe impl<T: Send> Sync for Holding<T> {}
+unsafe impl<T: Send> Sync for ExclusiveCell<T> {}
 
-impl<T> Holding<T> {
+impl<T> ExclusiveCell<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }

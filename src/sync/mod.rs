@@ -26,11 +26,11 @@ use std::time::Duration;
 /// Tells a thread from all others that live; cheaper to have than its name.
 #[cfg(not(loom))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ThreadMark(NonZero<usize>);
+pub(crate) struct ThreadToken(NonZero<usize>);
 
 /// Tells a thread from all others that live.
 #[cfg(loom)]
-pub(crate) type ThreadMark = ThreadId;
+pub(crate) type ThreadToken = ThreadId;
 
 /// A place whose users see to it that nobody writes while another is there. It is lent to a closure,
 /// as loom's is, which then knows who is there when.
@@ -59,21 +59,21 @@ impl<T> UnsafeCell<T> {
 
 /// The calling thread.
 #[cfg(not(loom))]
-pub(crate) fn mark_of_thread() -> ThreadMark {
+pub(crate) fn mark_of_thread() -> ThreadToken {
     thread_local! {
         /// Every thread has one of its own, at an address of its own.
         static PLACE: u8 = const { 0 };
     }
     let address = PLACE.with(|place| std::ptr::from_ref(place).addr());
     match NonZero::new(address) {
-        Some(address) => ThreadMark(address),
+        Some(address) => ThreadToken(address),
         None => unreachable!("nothing is at address 0"),
     }
 }
 
 /// The calling thread.
 #[cfg(loom)]
-pub(crate) fn mark_of_thread() -> ThreadMark {
+pub(crate) fn mark_of_thread() -> ThreadToken {
     this_thread()
 }
 
@@ -128,7 +128,7 @@ loom::lazy_static! {
 }
 
 // Two threads each store to one place and then load the other's (Dekker). One side, which is on a hot path,
-// stores by `store_in_order` or `set_in_order`, then loads by `load_in_order`. The other side stores, has a
+// stores by `store_seq_cst` or `fetch_or_seq_cst`, then loads by `load_seq_cst`. The other side stores, has a
 // SeqCst fence, then loads. At least one of the two sees what the other has stored.
 //
 // Why, by [atomics.order] of C++20, paragraph 4. Let X be the exchange and L the load of the one side, F the
@@ -142,45 +142,45 @@ loom::lazy_static! {
 // place of X and L, the same two steps give L < F < X as F2 < F < F2. And as the fence belongs to the load, a
 // load that is not in order has none, so that models fail where production code would.
 
-/// Stores, and orders that before each `load_in_order` that follows: as a store and a fence would, at half
+/// Stores, and orders that before each `load_seq_cst` that follows: as a store and a fence would, at half
 /// their price.
 #[cfg(not(loom))]
-pub(crate) fn store_in_order(place: &AtomicU64, value: u64) {
+pub(crate) fn store_seq_cst(place: &AtomicU64, value: u64) {
     // ORDERING: SeqCst, which is what it is for.
     place.swap(value, Ordering::SeqCst);
 }
 
-/// Stores, and orders that before each `load_in_order` that follows.
+/// Stores, and orders that before each `load_seq_cst` that follows.
 #[cfg(loom)]
-pub(crate) fn store_in_order(place: &AtomicU64, value: u64) {
+pub(crate) fn store_seq_cst(place: &AtomicU64, value: u64) {
     // ORDERING: Release; the fence comes with the load.
     place.store(value, Ordering::Release);
 }
 
-/// Sets bits, and orders that before each `load_in_order` that follows.
+/// Sets bits, and orders that before each `load_seq_cst` that follows.
 #[cfg(not(loom))]
-pub(crate) fn set_in_order(place: &AtomicU64, bits: u64) {
+pub(crate) fn fetch_or_seq_cst(place: &AtomicU64, bits: u64) {
     // ORDERING: SeqCst, which is what it is for.
     place.fetch_or(bits, Ordering::SeqCst);
 }
 
-/// Sets bits, and orders that before each `load_in_order` that follows.
+/// Sets bits, and orders that before each `load_seq_cst` that follows.
 #[cfg(loom)]
-pub(crate) fn set_in_order(place: &AtomicU64, bits: u64) {
+pub(crate) fn fetch_or_seq_cst(place: &AtomicU64, bits: u64) {
     // ORDERING: Release; the fence comes with the load.
     place.fetch_or(bits, Ordering::Release);
 }
 
 /// Loads after all that was stored in order.
 #[cfg(not(loom))]
-pub(crate) fn load_in_order(place: &AtomicU64) -> u64 {
+pub(crate) fn load_seq_cst(place: &AtomicU64) -> u64 {
     // ORDERING: SeqCst, which is what it is for.
     place.load(Ordering::SeqCst)
 }
 
 /// Loads after all that was stored in order.
 #[cfg(loom)]
-pub(crate) fn load_in_order(place: &AtomicU64) -> u64 {
+pub(crate) fn load_seq_cst(place: &AtomicU64) -> u64 {
     // ORDERING: SeqCst, which is what it is for; Acquire, as a SeqCst load has it.
     fence(Ordering::SeqCst);
     place.load(Ordering::Acquire)
@@ -214,25 +214,25 @@ pub(crate) fn park(_: Option<Duration>) {
 
 /// About as long as a sleeper takes to be woken: so long it pays to look rather than to sleep.
 #[cfg(not(loom))]
-pub(crate) const ABOUT_A_WAKE_UP: Duration = Duration::from_micros(50);
+pub(crate) const SPIN_BUDGET: Duration = Duration::from_micros(50);
 
 /// Models sleep at once.
 #[cfg(loom)]
-pub(crate) const ABOUT_A_WAKE_UP: Duration = Duration::ZERO;
+pub(crate) const SPIN_BUDGET: Duration = Duration::ZERO;
 
 /// Looks again and again, for about as long as a sleeper takes to be woken, whether there is reason not
 /// to sleep. Others get the core meanwhile.
 #[cfg(not(loom))]
-pub(crate) fn look_around(mut is_over: impl FnMut() -> bool) {
+pub(crate) fn spin_then_yield(mut is_over: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
-    while !is_over() && begun.elapsed() < ABOUT_A_WAKE_UP {
+    while !is_over() && begun.elapsed() < SPIN_BUDGET {
         std::thread::yield_now();
     }
 }
 
 /// Models sleep at once.
 #[cfg(loom)]
-pub(crate) fn look_around(_: impl FnMut() -> bool) {}
+pub(crate) fn spin_then_yield(_: impl FnMut() -> bool) {}
 
 #[cfg(all(test, loom))]
 mod models {
@@ -260,17 +260,17 @@ mod models {
     }
 
     fn in_order(places: &Places) -> u64 {
-        store_in_order(&places[0], 1);
-        load_in_order(&places[1])
+        store_seq_cst(&places[0], 1);
+        load_seq_cst(&places[1])
     }
 
     fn bits_in_order(places: &Places) -> u64 {
-        set_in_order(&places[0], 1);
-        load_in_order(&places[1])
+        fetch_or_seq_cst(&places[0], 1);
+        load_seq_cst(&places[1])
     }
 
     fn in_no_order(places: &Places) -> u64 {
-        store_in_order(&places[0], 1);
+        store_seq_cst(&places[0], 1);
         places[1].load(Ordering::SeqCst)
     }
 

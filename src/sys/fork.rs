@@ -7,9 +7,9 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// Remembers in which process something was made.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin(u64);
+pub(crate) struct ForkEpoch(u64);
 
-impl Origin {
+impl ForkEpoch {
     pub(crate) fn here() -> Self {
         watch_forks();
         // ORDERING: Relaxed; written by this thread alone, or before this process began.
@@ -18,7 +18,7 @@ impl Origin {
 
     /// Whether the caller runs in a forked copy of the process where this was made: threads and
     /// locks of the original are not to be relied on, its children are not the caller's.
-    pub(crate) fn is_elsewhere(self) -> bool {
+    pub(crate) fn is_forked_copy(self) -> bool {
         // ORDERING: Relaxed; as above.
         GENERATION.load(Ordering::Relaxed) != self.0
     }

@@ -86,7 +86,7 @@ fn program_under_emulator() -> Option<PathBuf> {
 /// than when `init` was called.
 fn started_file() -> Option<&'static Path> {
     let (path, then) = STARTED.get()?.as_ref()?;
-    let now = identity(path)?;
+    let now = region_id(path)?;
     (now == *then).then_some(path)
 }
 
@@ -104,12 +104,12 @@ pub(crate) fn note_file() {
             return None;
         }
         let path = std::path::absolute(sys::started_path()?).ok()?;
-        let identity = identity(&path)?;
-        Some((path, identity))
+        let region_id = region_id(&path)?;
+        Some((path, region_id))
     });
 }
 
-fn identity(file: &Path) -> Option<Identity> {
+fn region_id(file: &Path) -> Option<Identity> {
     let facts = std::fs::metadata(file).ok()?;
     Some([
         facts.dev(),
@@ -175,7 +175,7 @@ fn find(_: usize) -> Image {
 
 /// Device, inode, size and time of the executable: for builds without a name.
 fn file_stamp() -> Vec<u8> {
-    let numbers = identity(program()).unwrap_or_default();
+    let numbers = region_id(program()).unwrap_or_default();
     numbers.iter().flat_map(|it| it.to_le_bytes()).collect()
 }
 

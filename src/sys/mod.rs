@@ -1186,7 +1186,7 @@ pub(crate) fn flush_c_output() {
 }
 
 /// Waits for the signal that ends this process, for at most so long.
-pub(crate) fn await_death(limit: Duration) {
+pub(crate) fn park_until_killed(limit: Duration) {
     let end = Instant::now() + limit;
     loop {
         let left = end.saturating_duration_since(Instant::now());
@@ -1198,7 +1198,7 @@ pub(crate) fn await_death(limit: Duration) {
 }
 
 /// Ends a forked copy of a worker, without a trace.
-pub(crate) fn vanish() -> ! {
+pub(crate) fn exit_forked_copy() -> ! {
     // SAFETY: ends the process; nothing of it runs any more.
     unsafe { libc::_exit(0) }
 }
@@ -1221,7 +1221,7 @@ pub(crate) fn leave_core(core: u32) {
 
 /// Moves the calling thread off that core, and keeps it off until the answer is dropped, by the same thread;
 /// `None`: it may run nowhere else.
-pub(crate) fn stay_off(core: u32) -> Option<Away> {
+pub(crate) fn stay_off(core: u32) -> Option<AffinityGuard> {
     let core = core as usize;
     let before = allowed_cores().filter(|_| core < libc::CPU_SETSIZE as usize)?;
     let mut others = before;
@@ -1232,24 +1232,24 @@ pub(crate) fn stay_off(core: u32) -> Option<Away> {
         return None;
     }
     allow_cores(&others);
-    Some(Away { before, others })
+    Some(AffinityGuard { before, others })
 }
 
 /// A thread that is kept off a core.
-pub(crate) struct Away {
+pub(crate) struct AffinityGuard {
     /// Where it might run before.
     before: libc::cpu_set_t,
     /// Where it may meanwhile.
     others: libc::cpu_set_t,
 }
 
-impl std::fmt::Debug for Away {
+impl std::fmt::Debug for AffinityGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Away").finish_non_exhaustive()
     }
 }
 
-impl Drop for Away {
+impl Drop for AffinityGuard {
     fn drop(&mut self) {
         // If somebody else has said meanwhile where it may run, that stands.
         // SAFETY: both sets are ours.

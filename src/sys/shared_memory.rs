@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use crate::sys;
-use crate::sys::fork::Origin;
+use crate::sys::fork::ForkEpoch;
 
 pub(crate) use crate::sys::Access;
 
@@ -56,7 +56,7 @@ impl SharedFile {
     /// Maps a part, which begins at a page. Copies of the process that are forked without exec do not have the
     /// mapping.
     pub(crate) fn map(&self, from: u64, bytes: usize, access: Access) -> io::Result<Mapping> {
-        let mapping = Mapping::reserve(bytes, Some(Origin::here()))?;
+        let mapping = Mapping::reserve(bytes, Some(ForkEpoch::here()))?;
         sys::map_shared(mapping.place, self.0.as_fd(), from, bytes, access)?;
         sys::keep_from_forks(mapping.place, mapping.bytes);
         if bytes >= sys::HUGE {
@@ -94,7 +94,7 @@ pub(crate) struct Mapping {
     bytes: usize,
     /// The process that has the mapping, where forked copies of it do not: there the addresses may be in
     /// use for something else. `None` where they have it, too.
-    origin: Option<Origin>,
+    fork_epoch: Option<ForkEpoch>,
 }
 
 // SAFETY: the memory is not tied to a thread; users reach it as atomics, by raw copies, or read what is
@@ -113,7 +113,7 @@ impl Mapping {
     }
 
     /// Addresses for so many bytes, and guards around them; nothing is mapped there.
-    fn reserve(bytes: usize, origin: Option<Origin>) -> io::Result<Self> {
+    fn reserve(bytes: usize, fork_epoch: Option<ForkEpoch>) -> io::Result<Self> {
         let page = sys::page_size();
         let too_much = || io::Error::from(io::ErrorKind::OutOfMemory);
         let alignment = if bytes >= sys::HUGE { sys::HUGE } else { page };
@@ -131,7 +131,7 @@ impl Mapping {
             reserved_bytes,
             place,
             bytes,
-            origin,
+            fork_epoch,
         })
     }
 
@@ -147,7 +147,7 @@ impl Mapping {
 
     /// Whether this is a forked copy of the process, which does not have the mapping.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        self.origin.is_some_and(Origin::is_elsewhere)
+        self.fork_epoch.is_some_and(ForkEpoch::is_forked_copy)
     }
 }
 

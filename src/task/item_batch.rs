@@ -5,26 +5,26 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::future::dyn_promise::Pledge;
+use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::state::{Start, Wakeups};
-use crate::future::{News, Settle, Verdict};
+use crate::future::{Notifications, Settle, Verdict};
 use crate::options::TaskOptions;
 use crate::remote::codec::Source;
-use crate::remote::encoded::Bytes;
-use crate::remote::function::Call;
-use crate::remote::lease::Room;
-use crate::remote::length_delimited::Items;
-use crate::shared::attachments::Manifest;
-use crate::sync::exclusive_cell::Holding;
-use crate::task::request::{Encoded, Reply, Request};
-use crate::task::results::{Answers, Batch};
+use crate::remote::encoded::Encoded;
+use crate::remote::function::FunctionRef;
+use crate::remote::lease::PayloadStore;
+use crate::remote::length_delimited::LengthDelimited;
+use crate::shared::attachments::Attachments;
+use crate::sync::exclusive_cell::ExclusiveCell;
+use crate::task::request::{RemoteOutcome, RemoteTask, Request};
+use crate::task::results::{ChunkResults, ResultSink};
 use crate::task_info::TaskInfo;
 
 /// Some consecutive items of a map's chunk, encoded. Dropping it cancels them.
-pub(crate) struct Parcel {
+pub(crate) struct ItemBatch {
     /// What to call.
-    pub(crate) call: Call,
+    pub(crate) call: FunctionRef,
     /// What the user asked of each item.
     pub(crate) options: TaskOptions,
     /// Encoded arguments: each two bytes that tell its length, then itself.
@@ -32,13 +32,13 @@ pub(crate) struct Parcel {
     /// Which items they are.
     items: Range<usize>,
     /// Where their outcomes go.
-    pub(crate) answers: Arc<dyn Answers>,
+    pub(crate) sink: Arc<dyn ResultSink>,
 }
 
 /// Bytes that a parcel has room for: as many as a slot of the board.
 pub(crate) const ROOM: usize = 2048;
 
-impl Parcel {
+impl ItemBatch {
     /// The indexes of its items.
     pub(crate) fn items(&self) -> Range<usize> {
         self.items.clone()
@@ -50,12 +50,12 @@ impl Parcel {
 
     /// The name of its first item.
     pub(crate) fn id(&self) -> FutureId {
-        self.answers.id(self.items.start)
+        self.sink.id(self.items.start)
     }
 
     /// The name of its last item.
     pub(crate) fn last(&self) -> FutureId {
-        self.answers.id(self.items.end.saturating_sub(1))
+        self.sink.id(self.items.end.saturating_sub(1))
     }
 
     /// Leaves out its first items, which are seen to.
@@ -65,7 +65,7 @@ impl Parcel {
         if self.items.is_empty() {
             return;
         }
-        let mut items = Items::new(&self.bytes);
+        let mut items = LengthDelimited::new(&self.bytes);
         items.by_ref().take(count).for_each(drop);
         let read = self.bytes.len() - items.left();
         self.bytes.drain(..read);
@@ -73,7 +73,7 @@ impl Parcel {
 
     /// Takes out its first item, as a task of its own.
     pub(crate) fn pop(&mut self) -> Option<Request> {
-        let argument = Bytes::copy(Items::new(&self.bytes).next()?);
+        let argument = Encoded::copy(LengthDelimited::new(&self.bytes).next()?);
         let request = (self.len() > 0).then(|| self.request(self.items.start, argument));
         self.skip(1);
         request
@@ -82,7 +82,7 @@ impl Parcel {
     /// Its items, as tasks of their own.
     pub(crate) fn into_requests(mut self) -> VecDeque<Request> {
         let items = std::mem::take(&mut self.items);
-        let arguments = Items::new(&self.bytes).map(Bytes::copy);
+        let arguments = LengthDelimited::new(&self.bytes).map(Encoded::copy);
         let requests = items.zip(arguments);
         requests
             .map(|(index, argument)| self.request(index, argument))
@@ -92,14 +92,14 @@ impl Parcel {
     /// Settles every item with this error.
     pub(crate) fn fail(mut self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         for index in std::mem::take(&mut self.items) {
-            self.answers.fail(index, error.clone(), settled);
+            self.sink.fail(index, error.clone(), settled);
         }
     }
 
-    fn request(&self, index: usize, argument: Bytes) -> Request {
-        let answers = Arc::clone(&self.answers);
-        Request::new(ItemReply::pledge(
-            answers,
+    fn request(&self, index: usize, argument: Encoded) -> Request {
+        let sink = Arc::clone(&self.sink);
+        Request::new(ItemReply::dyn_promise(
+            sink,
             index,
             self.options,
             (self.call, argument),
@@ -107,24 +107,24 @@ impl Parcel {
     }
 }
 
-impl Drop for Parcel {
+impl Drop for ItemBatch {
     fn drop(&mut self) {
         for index in std::mem::take(&mut self.items) {
-            self.answers.fail(index, Error::Cancelled, &mut |_| ());
+            self.sink.fail(index, Error::Cancelled, &mut |_| ());
         }
     }
 }
 
 /// Packs the items of a chunk into parcels.
-pub(crate) struct Packer {
+pub(crate) struct BatchBuilder {
     /// Where outcomes go.
-    answers: Arc<dyn Answers>,
+    sink: Arc<dyn ResultSink>,
     /// What the user asked of each item.
     options: TaskOptions,
     /// What to call.
-    call: Call,
+    call: FunctionRef,
     /// What is packed.
-    parts: Vec<Part>,
+    parts: Vec<BatchPart>,
     /// What is being packed.
     bytes: Vec<u8>,
     /// How many of those bytes are whole items: what stands behind them is one whose encoding panicked.
@@ -136,22 +136,22 @@ pub(crate) struct Packer {
 }
 
 /// A part of a chunk.
-pub(crate) enum Part {
+pub(crate) enum BatchPart {
     /// Some items.
-    Parcel(Box<Parcel>),
+    Parcel(Box<ItemBatch>),
     /// An item that is too large for a parcel.
-    Item(Pledge<dyn Reply>),
+    Item(DynPromise<dyn RemoteTask>),
 }
 
-impl Packer {
+impl BatchBuilder {
     pub(crate) fn new<R: Send + 'static>(
-        batch: &Arc<Batch<R>>,
+        chunk_results: &Arc<ChunkResults<R>>,
         options: TaskOptions,
-        call: Call,
+        call: FunctionRef,
         expected: usize,
     ) -> Self {
         Self {
-            answers: Arc::clone(batch) as Arc<dyn Answers>,
+            sink: Arc::clone(chunk_results) as Arc<dyn ResultSink>,
             options,
             call,
             parts: Vec::new(),
@@ -171,15 +171,15 @@ impl Packer {
     pub(crate) fn add(
         &mut self,
         index: usize,
-        room: &dyn Room,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<Manifest, Error>,
+        room: &dyn PayloadStore,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Attachments, Error>,
     ) -> Result<usize, Error> {
         let before = self.whole;
         self.bytes.truncate(before);
         self.bytes.extend([0; 2]);
         match encode(&mut self.bytes) {
             Ok(named) if named.is_empty() => {}
-            Ok(named) => self.answers.keep(&named),
+            Ok(named) => self.sink.keep(&named),
             Err(error) => {
                 self.bytes.truncate(before);
                 return Err(error);
@@ -218,7 +218,7 @@ impl Packer {
     pub(crate) fn add_few(
         &mut self,
         index: usize,
-        room: &dyn Room,
+        room: &dyn PayloadStore,
         bytes: &[u8],
     ) -> Result<usize, Error> {
         let is_next = !self.items.is_empty() && self.items.end == index;
@@ -235,7 +235,7 @@ impl Packer {
             }
             _ => self.add(index, room, |to| {
                 to.extend_from_slice(bytes);
-                Ok(Manifest::default())
+                Ok(Attachments::default())
             }),
         }
     }
@@ -243,18 +243,18 @@ impl Packer {
     /// What is being packed is a parcel.
     fn close(&mut self) {
         let items = std::mem::take(&mut self.items);
-        let parcel = Parcel {
+        let item_batch = ItemBatch {
             call: self.call,
             options: self.options,
             bytes: std::mem::take(&mut self.bytes),
             items,
-            answers: Arc::clone(&self.answers),
+            sink: Arc::clone(&self.sink),
         };
-        self.parts.push(Part::Parcel(Box::new(parcel)));
+        self.parts.push(BatchPart::Parcel(Box::new(item_batch)));
     }
 
     /// What is being packed is one item that is too large for a parcel.
-    fn close_large(&mut self, index: usize, room: &dyn Room) {
+    fn close_large(&mut self, index: usize, room: &dyn PayloadStore) {
         self.items = 0..0;
         let mut bytes = std::mem::take(&mut self.bytes);
         let argument = match room.store(&bytes[2..]) {
@@ -264,12 +264,12 @@ impl Packer {
                 bytes.into()
             }
         };
-        let (answers, message) = (Arc::clone(&self.answers), (self.call, argument));
-        let item = ItemReply::pledge(answers, index, self.options, message);
-        self.parts.push(Part::Item(item));
+        let (sink, message) = (Arc::clone(&self.sink), (self.call, argument));
+        let item = ItemReply::dyn_promise(sink, index, self.options, message);
+        self.parts.push(BatchPart::Item(item));
     }
 
-    pub(crate) fn into_parts(mut self) -> Vec<Part> {
+    pub(crate) fn into_parts(mut self) -> Vec<BatchPart> {
         self.bytes.truncate(self.whole);
         if !self.items.is_empty() {
             self.close();
@@ -281,54 +281,54 @@ impl Packer {
 /// An item that travels alone, and where its outcome goes.
 struct ItemReply {
     /// Those of its batch.
-    answers: Arc<dyn Answers>,
+    sink: Arc<dyn ResultSink>,
     /// Which it is.
     index: usize,
     /// What the user asked of it.
     options: TaskOptions,
     /// What to call.
-    call: Call,
+    call: FunctionRef,
     /// With what; `None` once it was taken.
-    argument: Holding<Option<Bytes>>,
+    argument: ExclusiveCell<Option<Encoded>>,
 }
 
 impl ItemReply {
-    fn pledge(
-        answers: Arc<dyn Answers>,
+    fn dyn_promise(
+        sink: Arc<dyn ResultSink>,
         index: usize,
         options: TaskOptions,
-        (call, argument): (Call, Bytes),
-    ) -> Pledge<dyn Reply> {
-        Pledge::new(Arc::new(Self {
-            answers,
+        (call, argument): (FunctionRef, Encoded),
+    ) -> DynPromise<dyn RemoteTask> {
+        DynPromise::new(Arc::new(Self {
+            sink,
             index,
             options,
             call,
-            argument: Holding::new(Some(argument)),
+            argument: ExclusiveCell::new(Some(argument)),
         }))
     }
 }
 
 impl Settle for ItemReply {
     fn id(&self) -> FutureId {
-        self.answers.id(self.index)
+        self.sink.id(self.index)
     }
 
     unsafe fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
-        self.answers.fail(self.index, error, settled);
+        self.sink.fail(self.index, error, settled);
     }
 }
 
-impl Reply for ItemReply {
+impl RemoteTask for ItemReply {
     fn info(&self) -> TaskInfo {
-        self.answers.info()
+        self.sink.info()
     }
 
     fn options(&self) -> TaskOptions {
         self.options
     }
 
-    unsafe fn take_message(&self) -> (Call, Bytes) {
+    unsafe fn take_message(&self) -> (FunctionRef, Encoded) {
         // SAFETY: the caller's promise.
         match unsafe { self.argument.replace(None) } {
             Some(argument) => (self.call, argument),
@@ -336,7 +336,7 @@ impl Reply for ItemReply {
         }
     }
 
-    unsafe fn put_message(&self, argument: Bytes) {
+    unsafe fn put_message(&self, argument: Encoded) {
         // SAFETY: the caller's promise.
         let _ = unsafe { self.argument.replace(Some(argument)) };
     }
@@ -349,40 +349,43 @@ impl Reply for ItemReply {
     fn put_back(&self) {}
 
     unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
-        self.answers.deliver(self.index, value, settled);
+        self.sink.deliver(self.index, value, settled);
     }
 
     unsafe fn leave(
         self: Arc<Self>,
         value: Source<'_>,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Option<Box<News>> {
+    ) -> Option<Box<Notifications>> {
         let value = value.into_bytes();
-        self.answers.arrive_alone(self.index, value, settled);
+        self.sink.arrive_alone(self.index, value, settled);
         None
     }
 
     unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
-        self.answers.fail(self.index, Error::Cancelled, settled);
+        self.sink.fail(self.index, Error::Cancelled, settled);
     }
 
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>) {
+    unsafe fn arrive(
+        self: Arc<Self>,
+        outcome: RemoteOutcome<'_>,
+    ) -> (Verdict, Option<Box<Notifications>>) {
         let verdict = match outcome {
-            Encoded::Value(value) => {
+            RemoteOutcome::Value(value) => {
                 let value = value.into_bytes();
-                self.answers.arrive_alone(self.index, value, &mut |_| ());
+                self.sink.arrive_alone(self.index, value, &mut |_| ());
                 Verdict::Completed
             }
-            Encoded::Error(error) => {
-                self.answers.fail(self.index, error, &mut |_| ());
+            RemoteOutcome::Error(error) => {
+                self.sink.fail(self.index, error, &mut |_| ());
                 Verdict::Failed
             }
-            Encoded::Killed => {
-                self.answers.fail(self.index, Error::Cancelled, &mut |_| ());
+            RemoteOutcome::Killed => {
+                self.sink.fail(self.index, Error::Cancelled, &mut |_| ());
                 Verdict::Cancelled
             }
         };
-        let news = News {
+        let news = Notifications {
             wakeups: Wakeups::none(),
             opens: None,
             // The last to know of the batch, whose map is gone, drops what nobody has read of it.
@@ -391,12 +394,12 @@ impl Reply for ItemReply {
         (verdict, Some(Box::new(news)))
     }
 
-    fn is_hooked(&self) -> bool {
-        self.answers.is_hooked()
+    fn has_listeners(&self) -> bool {
+        self.sink.has_listeners()
     }
 
     fn is_abandoned(&self) -> bool {
-        self.answers.is_abandoned()
+        self.sink.is_abandoned()
     }
 }
 

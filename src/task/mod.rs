@@ -18,25 +18,25 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, Clock, Pauses};
 use crate::error::{Error, PanicInfo};
-use crate::future::dyn_promise::Pledge;
+use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
-use crate::future::pool_registry::PoolNumber;
+use crate::future::pool_registry::PoolId;
 use crate::future::state::{Outcome, Start};
-use crate::future::{Body, Contract, Expire, Future, Promise, Settle, Verdict, pair};
-use crate::options::{TaskOptions, Wishes};
-use crate::pool::backlog::Removed;
+use crate::future::{Body, Expire, Future, Promise, Settle, TaskCell, Verdict, pair};
+use crate::options::{PackedOptions, TaskOptions};
+use crate::pool::backlog::Withdrawn;
 use crate::remote::codec;
 use crate::remote::context::{Context, Prefix};
-use crate::remote::function::{self, Call};
-use crate::remote::lease::Room;
+use crate::remote::function::{self, FunctionRef};
+use crate::remote::lease::PayloadStore;
 use crate::remote::payload::Payload;
 use crate::remote::pod;
-use crate::sync::exclusive_cell::Holding;
-use crate::task::item_batch::{Packer, Part};
-use crate::task::portable::Errand;
-use crate::task::request::Reply;
-use crate::task::results::{Batch, Decode, Expiring, Listener, Pace};
-use crate::task::timeout::Watched;
+use crate::sync::exclusive_cell::ExclusiveCell;
+use crate::task::item_batch::{BatchBuilder, BatchPart};
+use crate::task::portable::PortableTask;
+use crate::task::request::RemoteTask;
+use crate::task::results::{ChunkResults, Decode, Expiring, ItemTiming, Listener};
+use crate::task::timeout::TimeoutGuard;
 use crate::task_info::{Function, TaskInfo};
 use crate::unwind::{self, Panic, discard};
 
@@ -72,16 +72,16 @@ pub struct Task(
 /// What is to be done by a [`Task`].
 enum Work {
     /// One task.
-    One(Pledge<dyn Job>),
+    One(DynPromise<dyn ErasedTask>),
     /// A chunk of a map.
-    Chunk(Box<dyn ChunkJob>),
+    Chunk(Box<dyn ErasedChunk>),
 }
 
 impl Task {
     /// Runs the task here and now, and settles its future. A panic of the function is caught.
     /// (`Future.set_running_or_notify_cancel()`, then `set_result()` or `set_exception()`)
     pub fn run(self) {
-        self.run_on(&NoHost);
+        self.run_on(&NoHooks);
     }
 
     /// Settles the task's future with an error instead of running it. (`Future.set_exception()`)
@@ -143,25 +143,25 @@ impl Task {
         function: fn(A) -> R,
         argument: A,
     ) -> (Self, Future<R>) {
-        let (future, promise) = pair(Errand::new(location, options, function, argument));
-        let job: Arc<dyn Job> = promise.into_contract();
-        (Self(Work::One(Pledge::new(job))), future)
+        let (future, promise) = pair(PortableTask::new(location, options, function, argument));
+        let job: Arc<dyn ErasedTask> = promise.into_task_cell();
+        (Self(Work::One(DynPromise::new(job))), future)
     }
 
     /// A chunk of a map that may travel to a process, and where its outcomes come.
     pub(crate) fn portable_chunk<A: Payload, R: Payload>(
-        chunk: ChunkPlan<'_, A>,
+        chunk: ChunkSpec<'_, A>,
         function: fn(A) -> R,
-    ) -> (Self, Arc<Batch<R>>) {
+    ) -> (Self, Arc<ChunkResults<R>>) {
         Self::chunk(chunk, function, Some(Portable::of(function)))
     }
 
     /// A chunk of a map that may travel to a process, whose items are all given the same.
     pub(crate) fn portable_chunk_in<C, A, R>(
-        chunk: ChunkPlan<'_, A>,
+        chunk: ChunkSpec<'_, A>,
         function: fn(&C, A) -> R,
         context: &Arc<Context<C>>,
-    ) -> (Self, Arc<Batch<R>>)
+    ) -> (Self, Arc<ChunkResults<R>>)
     where
         C: Payload + Sync,
         A: Payload,
@@ -185,17 +185,20 @@ impl Task {
         A: Send + 'static,
         R: Send + 'static,
     {
-        let (future, promise) = pair(Single {
+        let (future, promise) = pair(LocalTask {
             location: Location::caller(),
-            wishes: Wishes::new(options),
-            call: Holding::new(Some((f, argument))),
+            packed_options: PackedOptions::new(options),
+            call: ExclusiveCell::new(Some((f, argument))),
         });
-        let job: Arc<dyn Job> = promise.into_contract();
-        (Self(Work::One(Pledge::new(job))), future)
+        let job: Arc<dyn ErasedTask> = promise.into_task_cell();
+        (Self(Work::One(DynPromise::new(job))), future)
     }
 
     /// A chunk of a map, of this process alone, and where its outcomes come.
-    pub(crate) fn local_chunk<F, A, R>(chunk: ChunkPlan<'_, A>, f: &Arc<F>) -> (Self, Arc<Batch<R>>)
+    pub(crate) fn local_chunk<F, A, R>(
+        chunk: ChunkSpec<'_, A>,
+        f: &Arc<F>,
+    ) -> (Self, Arc<ChunkResults<R>>)
     where
         F: Fn(A) -> R + Send + Sync + 'static,
         A: Send + 'static,
@@ -206,33 +209,33 @@ impl Task {
     }
 
     fn chunk<F, A, R>(
-        chunk: ChunkPlan<'_, A>,
+        chunk: ChunkSpec<'_, A>,
         call: F,
         portable: Option<Portable<A, R>>,
-    ) -> (Self, Arc<Batch<R>>)
+    ) -> (Self, Arc<ChunkResults<R>>)
     where
         F: FnMut(A) -> R + Send + 'static,
         A: Send + 'static,
         R: Send + 'static,
     {
-        let ChunkPlan {
+        let ChunkSpec {
             options,
             info,
             arguments,
-            pace,
+            timing,
             listener,
         } = chunk;
         let decode = portable.as_ref().map(|portable| portable.decode);
-        let batch = Batch::new(arguments.len(), info, decode, pace, listener);
+        let chunk_results = ChunkResults::new(arguments.len(), info, decode, timing, listener);
         let job = Chunk {
             info,
             options,
             call,
             portable,
             items: (0..).zip(arguments).collect(),
-            batch: Arc::clone(&batch),
+            chunk_results: Arc::clone(&chunk_results),
         };
-        (Self(Work::Chunk(Box::new(job))), batch)
+        (Self(Work::Chunk(Box::new(job))), chunk_results)
     }
 
     // ---- for our own pools -------------------------------------------------------------------
@@ -254,7 +257,7 @@ impl Task {
     }
 
     /// Tells its futures which pool to turn to.
-    pub(crate) fn attach(&self, pool: PoolNumber) {
+    pub(crate) fn attach(&self, pool: PoolId) {
         match &self.0 {
             Work::One(job) => job.attach(pool),
             Work::Chunk(chunk) => chunk.attach(pool),
@@ -270,7 +273,7 @@ impl Task {
     }
 
     /// Takes out an item; its argument is for the caller to drop, off locks.
-    pub(crate) fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+    pub(crate) fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
         match &mut self.0 {
             Work::One(_) => None, // only whole
             Work::Chunk(chunk) => chunk.remove(id),
@@ -278,11 +281,11 @@ impl Task {
     }
 
     /// Runs the task, telling a host of each item.
-    pub(crate) fn run_on(self, host: &dyn Host) {
+    pub(crate) fn run_on(self, hooks: &dyn WorkerHooks) {
         match self.0 {
             // SAFETY: this was the pledge.
-            Work::One(job) => unsafe { job.redeem().run(host) },
-            Work::Chunk(chunk) => chunk.run(host),
+            Work::One(job) => unsafe { job.into_inner().run(hooks) },
+            Work::Chunk(chunk) => chunk.run(hooks),
         }
     }
 
@@ -300,14 +303,16 @@ impl Task {
     pub(crate) fn into_outgoing(
         self,
         limit: u64,
-        room: &dyn Room,
+        room: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Outgoing {
+    ) -> RemoteForm {
         match self.0 {
             Work::One(job) => {
                 // SAFETY: this was the pledge.
-                let encoded = unsafe { job.redeem().encode(limit, room, settled) };
-                encoded.map_or(Outgoing::Nothing, |task| Outgoing::One(Pledge::new(task)))
+                let encoded = unsafe { job.into_inner().encode(limit, room, settled) };
+                encoded.map_or(RemoteForm::Nothing, |task| {
+                    RemoteForm::One(DynPromise::new(task))
+                })
             }
             Work::Chunk(chunk) => chunk.encode(limit, room, settled),
         }
@@ -316,11 +321,11 @@ impl Task {
     /// The argument of a task that was made of this function.
     pub(crate) fn into_argument<A: Payload, R: Payload>(self, _function: fn(A) -> R) -> A {
         let argument = match self.0 {
-            Work::One(job) => job.redeem().into_any(),
+            Work::One(job) => job.into_inner().into_any(),
             Work::Chunk(_) => unreachable!("only single tasks are given back"),
         };
         match argument
-            .downcast::<Contract<R, Errand<A, R>>>()
+            .downcast::<TaskCell<R, PortableTask<A, R>>>()
             .map(Promise::of)
         {
             // The promise goes with its future, which nobody has seen.
@@ -332,7 +337,7 @@ impl Task {
 }
 
 /// A chunk of a map, before it is one.
-pub(crate) struct ChunkPlan<'a, A> {
+pub(crate) struct ChunkSpec<'a, A> {
     /// What the user asked of each item.
     pub(crate) options: TaskOptions,
     /// What errors say of each item.
@@ -340,19 +345,19 @@ pub(crate) struct ChunkPlan<'a, A> {
     /// What the function is called with.
     pub(crate) arguments: Vec<A>,
     /// What the map learns of its items.
-    pub(crate) pace: &'a Arc<Pace>,
+    pub(crate) timing: &'a Arc<ItemTiming>,
     /// Told whenever something has come.
     pub(crate) listener: Option<Listener>,
 }
 
 /// A task, encoded.
-pub(crate) enum Outgoing {
+pub(crate) enum RemoteForm {
     /// What could not be encoded, or was cancelled before, has settled.
     Nothing,
     /// A task.
-    One(Pledge<dyn Reply>),
+    One(DynPromise<dyn RemoteTask>),
     /// A chunk of a map.
-    Many(Vec<Part>),
+    Many(Vec<BatchPart>),
 }
 
 impl fmt::Debug for Task {
@@ -365,7 +370,7 @@ impl fmt::Debug for Task {
 }
 
 /// The worker that a task runs on.
-pub(crate) trait Host {
+pub(crate) trait WorkerHooks {
     /// It is about to begin this item.
     fn begin(&self, id: FutureId);
     /// It has truly begun the item.
@@ -379,7 +384,7 @@ pub(crate) trait Host {
     /// An item of that has settled.
     fn count(&self, verdict: Verdict);
     /// The item that it has begun may run for so long from now, while the answer lives.
-    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<Watched>;
+    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard>;
     /// The item's future is about to be done.
     fn end(&self, verdict: Verdict);
     /// Its index in its pool.
@@ -387,9 +392,9 @@ pub(crate) trait Host {
 }
 
 /// The host of a task that an implementor of `Executor` runs.
-struct NoHost;
+struct NoHooks;
 
-impl Host for NoHost {
+impl WorkerHooks for NoHooks {
     fn begin(&self, _: FutureId) {}
     fn begun(&self, _: FutureId) {}
     fn abandon(&self) {}
@@ -398,7 +403,7 @@ impl Host for NoHost {
     }
     fn forget(&self) {}
     fn count(&self, _: Verdict) {}
-    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<Watched> {
+    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
         None
     }
     fn end(&self, _: Verdict) {}
@@ -408,12 +413,12 @@ impl Host for NoHost {
 }
 
 /// A task's contract, its types erased.
-trait Job: Settle {
+trait ErasedTask: Settle {
     fn options(&self) -> TaskOptions;
-    fn attach(&self, pool: PoolNumber);
+    fn attach(&self, pool: PoolId);
     /// # Safety
     /// The caller had the task's one pledge, and has given it up for this.
-    unsafe fn run(self: Arc<Self>, host: &dyn Host);
+    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks);
     /// The task, encoded; `None`: it could not be, or was cancelled, and has settled.
     ///
     /// # Safety
@@ -421,23 +426,23 @@ trait Job: Settle {
     unsafe fn encode(
         self: Arc<Self>,
         limit: u64,
-        room: &dyn Room,
+        room: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Option<Arc<dyn Reply>>;
+    ) -> Option<Arc<dyn RemoteTask>>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// A function of this process alone, and what it is called with.
-struct Single<F, A> {
+struct LocalTask<F, A> {
     /// Where it was submitted.
     location: &'static Location<'static>,
     /// What the user asked of it.
-    wishes: Wishes,
+    packed_options: PackedOptions,
     /// Function and argument; `None` once it is called, or never will be.
-    call: Holding<Option<(F, A)>>,
+    call: ExclusiveCell<Option<(F, A)>>,
 }
 
-impl<F, A, R> Body<R> for Single<F, A>
+impl<F, A, R> Body<R> for LocalTask<F, A>
 where
     F: FnOnce(A) -> R + Send + 'static,
     A: Send + 'static,
@@ -453,29 +458,29 @@ where
     }
 }
 
-impl<F, A, R> Job for Contract<R, Single<F, A>>
+impl<F, A, R> ErasedTask for TaskCell<R, LocalTask<F, A>>
 where
     F: FnOnce(A) -> R + Send + 'static,
     A: Send + 'static,
     R: Send + 'static,
 {
     fn options(&self) -> TaskOptions {
-        self.body().wishes.options()
+        self.body().packed_options.options()
     }
 
-    fn attach(&self, pool: PoolNumber) {
+    fn attach(&self, pool: PoolId) {
         Self::attach(self, pool);
     }
 
-    unsafe fn run(self: Arc<Self>, host: &dyn Host) {
+    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
         let promise = Promise::of(self);
         let function = Function::Type(std::any::type_name::<F>());
         let info = TaskInfo::new(
-            promise.wishes.options().given_name(),
+            promise.packed_options.options().given_name(),
             promise.location,
             function,
         );
-        run_single(promise, info, host, |promise| {
+        run_single(promise, info, hooks, |promise| {
             // SAFETY: this is the promise.
             let taken = unsafe { promise.call.replace(None) };
             match taken {
@@ -488,9 +493,9 @@ where
     unsafe fn encode(
         self: Arc<Self>,
         _: u64,
-        _: &dyn Room,
+        _: &dyn PayloadStore,
         _: &mut dyn FnMut(Verdict),
-    ) -> Option<Arc<dyn Reply>> {
+    ) -> Option<Arc<dyn RemoteTask>> {
         unreachable!("only portable tasks reach a process pool")
     }
 
@@ -499,19 +504,19 @@ where
     }
 }
 
-impl<A: Payload, R: Payload> Job for Contract<R, Errand<A, R>> {
+impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
     fn options(&self) -> TaskOptions {
         self.body().options()
     }
 
-    fn attach(&self, pool: PoolNumber) {
+    fn attach(&self, pool: PoolId) {
         Self::attach(self, pool);
     }
 
-    unsafe fn run(self: Arc<Self>, host: &dyn Host) {
+    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
         let promise = Promise::of(self);
         let info = promise.info();
-        run_single(promise, info, host, |promise| {
+        run_single(promise, info, hooks, |promise| {
             // SAFETY: this is the promise.
             let argument = unsafe { promise.take_argument() };
             let function = promise.function();
@@ -522,9 +527,9 @@ impl<A: Payload, R: Payload> Job for Contract<R, Errand<A, R>> {
     unsafe fn encode(
         self: Arc<Self>,
         limit: u64,
-        room: &dyn Room,
+        room: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Option<Arc<dyn Reply>> {
+    ) -> Option<Arc<dyn RemoteTask>> {
         if self.is_cancelled() {
             drop(Promise::of(self));
             return None;
@@ -553,35 +558,35 @@ impl<A: Payload, R: Payload> Job for Contract<R, Errand<A, R>> {
 fn run_single<R, B, C>(
     promise: Promise<R, B>,
     info: TaskInfo,
-    host: &dyn Host,
+    hooks: &dyn WorkerHooks,
     take: impl FnOnce(&Promise<R, B>) -> C,
 ) where
     R: Send + 'static,
     B: Body<R> + 'static,
     C: FnOnce() -> R,
-    Contract<R, B>: Job,
+    TaskCell<R, B>: ErasedTask,
 {
-    if begin(&promise, host) == Start::Cancelled {
+    if begin(&promise, hooks) == Start::Cancelled {
         return;
     }
     let expiring = || promise.expiring();
-    let (options, call) = (promise.contract().options(), take(&promise));
-    let outcome = call_in_time(expiring, options, info, host, call);
-    promise.settle(outcome, |verdict| host.end(verdict));
+    let (options, call) = (promise.task_cell().options(), take(&promise));
+    let outcome = call_in_time(expiring, options, info, hooks, call);
+    promise.settle(outcome, |verdict| hooks.end(verdict));
 }
 
 /// Tells the host that an item begins, unless it was cancelled.
-fn begin<R, B>(promise: &Promise<R, B>, host: &dyn Host) -> Start
+fn begin<R, B>(promise: &Promise<R, B>, hooks: &dyn WorkerHooks) -> Start
 where
     R: Send + 'static,
     B: Body<R> + 'static,
 {
-    let id = promise.contract().id();
-    host.begin(id);
+    let id = promise.task_cell().id();
+    hooks.begin(id);
     let start = promise.start();
     match start {
-        Start::Begun => host.begun(id),
-        Start::Cancelled => host.abandon(),
+        Start::Begun => hooks.begun(id),
+        Start::Cancelled => hooks.abandon(),
     }
     start
 }
@@ -591,10 +596,10 @@ fn call_in_time<R: Send + 'static>(
     expiring: impl FnOnce() -> Arc<dyn Expire>,
     options: TaskOptions,
     info: TaskInfo,
-    host: &dyn Host,
+    hooks: &dyn WorkerHooks,
     call: impl FnOnce() -> R,
 ) -> Result<R, Error> {
-    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info, host.index()));
+    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info, hooks.index()));
     let Some(limit) = options.given_timeout() else {
         return run();
     };
@@ -602,7 +607,7 @@ fn call_in_time<R: Send + 'static>(
         begun: Instant::now(),
         limit,
         pauses: RefCell::default(),
-        watched: host.watch(expiring(), limit),
+        watched: hooks.watch(expiring(), limit),
     });
     let outcome = clock::measured(Rc::<Stopwatch>::clone(&clock), run);
     let took = clock.elapsed();
@@ -623,7 +628,7 @@ struct Stopwatch {
     /// What of its time does not count.
     pauses: RefCell<Pauses>,
     /// Has it expire; `None` where nobody does until it has returned.
-    watched: Option<Watched>,
+    watched: Option<TimeoutGuard>,
 }
 
 impl Stopwatch {
@@ -656,22 +661,22 @@ impl Clock for Stopwatch {
 }
 
 /// What a chunk of a map does, its types erased.
-trait ChunkJob: Send {
+trait ErasedChunk: Send {
     fn options(&self) -> TaskOptions;
     fn id(&self) -> FutureId;
     fn last(&self) -> FutureId;
     fn len(&self) -> usize;
-    fn attach(&self, pool: PoolNumber);
+    fn attach(&self, pool: PoolId);
     fn contains(&self, id: FutureId) -> bool;
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>>;
-    fn run(self: Box<Self>, host: &dyn Host);
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>>;
+    fn run(self: Box<Self>, hooks: &dyn WorkerHooks);
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
     fn encode(
         self: Box<Self>,
         limit: u64,
-        room: &dyn Room,
+        room: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Outgoing;
+    ) -> RemoteForm;
 }
 
 /// A function and the items that it is called with, one after the other.
@@ -687,10 +692,10 @@ struct Chunk<F, A, R> {
     /// Indexes, ascending, and arguments.
     items: VecDeque<(usize, A)>,
     /// Where outcomes go.
-    batch: Arc<Batch<R>>,
+    chunk_results: Arc<ChunkResults<R>>,
 }
 
-impl<F, A, R> ChunkJob for Chunk<F, A, R>
+impl<F, A, R> ErasedChunk for Chunk<F, A, R>
 where
     F: FnMut(A) -> R + Send + 'static,
     A: Send + 'static,
@@ -701,63 +706,66 @@ where
     }
 
     fn id(&self) -> FutureId {
-        self.batch
+        self.chunk_results
             .id(self.items.front().map_or(0, |(index, _)| *index))
     }
 
     fn last(&self) -> FutureId {
         let last = self.items.back();
-        last.map_or_else(|| self.id(), |(index, _)| self.batch.id(*index))
+        last.map_or_else(|| self.id(), |(index, _)| self.chunk_results.id(*index))
     }
 
     fn len(&self) -> usize {
         self.items.len()
     }
 
-    fn attach(&self, pool: PoolNumber) {
-        self.batch.attach(pool);
+    fn attach(&self, pool: PoolId) {
+        self.chunk_results.attach(pool);
     }
 
     fn contains(&self, id: FutureId) -> bool {
         self.at(id).is_some()
     }
 
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
         let (index, argument) = self.items.remove(self.at(id)?)?;
         Some(Box::new(Item {
-            batch: Arc::clone(&self.batch),
+            chunk_results: Arc::clone(&self.chunk_results),
             index,
             argument,
         }))
     }
 
-    fn run(mut self: Box<Self>, host: &dyn Host) {
+    fn run(mut self: Box<Self>, hooks: &dyn WorkerHooks) {
         let begun = Instant::now();
         let mut count = 0;
         while let Some((index, argument)) = self.items.pop_front() {
-            if self.batch.is_abandoned() || (count > 0 && host.cancels()) {
+            if self.chunk_results.is_abandoned() || (count > 0 && hooks.cancels()) {
                 self.items.push_front((index, argument));
-                host.forget();
+                hooks.forget();
                 break;
             }
-            let id = self.batch.id(index);
-            host.begin(id);
-            host.begun(id);
+            let id = self.chunk_results.id(index);
+            hooks.begin(id);
+            hooks.begun(id);
             count += 1;
-            let batch = &self.batch;
+            let chunk_results = &self.chunk_results;
             let expiring = || -> Arc<dyn Expire> {
-                let batch = Arc::clone(batch);
-                Arc::new(Expiring { batch, index })
+                let chunk_results = Arc::clone(chunk_results);
+                Arc::new(Expiring {
+                    chunk_results,
+                    index,
+                })
             };
             let call = &mut self.call;
-            let outcome = call_in_time(expiring, self.options, self.info, host, || call(argument));
+            let outcome = call_in_time(expiring, self.options, self.info, hooks, || call(argument));
             if self.items.is_empty() {
-                self.batch.pace().note(count, begun.elapsed());
+                self.chunk_results.timing().note(count, begun.elapsed());
             }
-            self.batch
-                .settle(index, outcome, |verdict| host.end(verdict));
+            self.chunk_results
+                .settle(index, outcome, |verdict| hooks.end(verdict));
         }
-        self.cancel_rest(&Error::Cancelled, &mut |verdict| host.count(verdict));
+        self.cancel_rest(&Error::Cancelled, &mut |verdict| hooks.count(verdict));
         // The function may be a closure, whose captures have a `Drop`.
         discard(self);
     }
@@ -770,9 +778,9 @@ where
     fn encode(
         mut self: Box<Self>,
         limit: u64,
-        room: &dyn Room,
+        room: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Outgoing {
+    ) -> RemoteForm {
         let Some(portable) = self.portable.take() else {
             unreachable!("only portable tasks reach a process pool")
         };
@@ -780,11 +788,16 @@ where
             Ok(call) => call,
             Err(error) => {
                 self.cancel_rest(&error, settled);
-                return Outgoing::Nothing;
+                return RemoteForm::Nothing;
             }
         };
         let mut packing = Packing {
-            packer: Packer::new(&self.batch, self.options, call, self.items.len()),
+            batch_builder: BatchBuilder::new(
+                &self.chunk_results,
+                self.options,
+                call,
+                self.items.len(),
+            ),
             prefix: portable.prefix.as_deref(),
             limit,
             room,
@@ -795,14 +808,19 @@ where
             let packed = unwind::catch(|| (portable.pack)(&mut self.items, &mut packing));
             let packed = packed.unwrap_or_else(|panic| Err(panicked(panic, self.info, None)));
             if let Err(error) = packed {
-                self.batch.settle(packing.at, Err(error), &mut *settled);
+                self.chunk_results
+                    .settle(packing.at, Err(error), &mut *settled);
             }
         }
-        let Packing { packer, bytes, .. } = packing;
-        self.batch.pace().note_bytes(bytes);
-        match packer.into_parts() {
-            parts if parts.is_empty() => Outgoing::Nothing,
-            parts => Outgoing::Many(parts),
+        let Packing {
+            batch_builder,
+            bytes,
+            ..
+        } = packing;
+        self.chunk_results.timing().note_bytes(bytes);
+        match batch_builder.into_parts() {
+            parts if parts.is_empty() => RemoteForm::Nothing,
+            parts => RemoteForm::Many(parts),
         }
     }
 }
@@ -810,7 +828,7 @@ where
 impl<F, A, R> Chunk<F, A, R> {
     /// Where the item of that name is.
     fn at(&self, id: FutureId) -> Option<usize> {
-        let index = self.batch.index_of(id)?;
+        let index = self.chunk_results.index_of(id)?;
         self.items.binary_search_by_key(&index, |(i, _)| *i).ok()
     }
 
@@ -818,7 +836,8 @@ impl<F, A, R> Chunk<F, A, R> {
     fn cancel_rest(&mut self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         while let Some((index, argument)) = self.items.pop_front() {
             discard(argument);
-            self.batch.settle(index, Err(error.clone()), &mut *settled);
+            self.chunk_results
+                .settle(index, Err(error.clone()), &mut *settled);
         }
     }
 }
@@ -833,17 +852,18 @@ impl<F, A, R> Drop for Chunk<F, A, R> {
 /// An item that was taken out of its chunk.
 struct Item<A, R> {
     /// Where its outcome goes.
-    batch: Arc<Batch<R>>,
+    chunk_results: Arc<ChunkResults<R>>,
     /// Which it is.
     index: usize,
     /// What its function would have been called with.
     argument: A,
 }
 
-impl<A: Send, R: Send> Removed for Item<A, R> {
+impl<A: Send, R: Send> Withdrawn for Item<A, R> {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         discard(self.argument);
-        self.batch.settle(self.index, Err(error.clone()), settled);
+        self.chunk_results
+            .settle(self.index, Err(error.clone()), settled);
     }
 }
 
@@ -854,7 +874,7 @@ fn panicked(panic: Panic, info: TaskInfo, worker: Option<usize>) -> Error {
 /// How a task travels: what needs the types' serde impls, as plain functions.
 struct Portable<A, R> {
     /// Names the function to a worker.
-    call: Result<Call, Error>,
+    call: Result<FunctionRef, Error>,
     /// What stands before each item of a map.
     prefix: Option<Arc<dyn Prefix>>,
     /// Packs items, up to the first that cannot be encoded.
@@ -868,7 +888,7 @@ impl<A: Payload, R: Payload> Portable<A, R> {
         Self::coded(function::export(function))
     }
 
-    fn coded(call: Result<Call, Error>) -> Self {
+    fn coded(call: Result<FunctionRef, Error>) -> Self {
         Self {
             call,
             prefix: None,
@@ -887,13 +907,13 @@ type Pack<A> = fn(&mut VecDeque<(usize, A)>, &mut Packing<'_>) -> Result<(), Err
 /// Items of a chunk on their way into parcels.
 struct Packing<'a> {
     /// Packs them.
-    packer: Packer,
+    batch_builder: BatchBuilder,
     /// What stands before each.
     prefix: Option<&'a dyn Prefix>,
     /// How many bytes each may have.
     limit: u64,
     /// Where a large one goes, if there is room.
-    room: &'a dyn Room,
+    room: &'a dyn PayloadStore,
     /// The index of the one at hand.
     at: usize,
     /// How many bytes were packed.
@@ -914,7 +934,7 @@ fn pack_items<A: Payload>(
         packing.at = index;
         packing.bytes += 2; // its length
         if let (true, None, Some(bytes)) = (is_number, prefix, pod::bytes_of(&argument)) {
-            packing.bytes += packing.packer.add_few(index, packing.room, bytes)?;
+            packing.bytes += packing.batch_builder.add_few(index, packing.room, bytes)?;
             continue;
         }
         let encode = |to: &mut Vec<u8>| {
@@ -926,7 +946,7 @@ fn pack_items<A: Payload>(
             }
             Ok(named)
         };
-        packing.bytes += packing.packer.add(index, packing.room, encode)?;
+        packing.bytes += packing.batch_builder.add(index, packing.room, encode)?;
     }
     Ok(())
 }

@@ -5,44 +5,44 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::error::{Error, PanicInfo};
-use crate::future::state::{Ending, Letter, Outcome, Start};
-use crate::future::{Body, Contract, News, Promise, Verdict};
-use crate::options::{TaskOptions, Wishes};
+use crate::future::state::{Delivery, Ending, Outcome, Start};
+use crate::future::{Body, Notifications, Promise, TaskCell, Verdict};
+use crate::options::{PackedOptions, TaskOptions};
 use crate::remote::codec::{self, Source};
-use crate::remote::encoded::Bytes;
-use crate::remote::function::{self, Call};
-use crate::remote::lease::Room;
+use crate::remote::encoded::Encoded;
+use crate::remote::function::{self, FunctionRef};
+use crate::remote::lease::PayloadStore;
 use crate::remote::payload::Payload;
-use crate::remote::pod::{self, Number};
-use crate::shared::attachments::Manifest;
-use crate::sync::exclusive_cell::Holding;
-use crate::task::request::{Encoded, Reply};
+use crate::remote::pod::{self, Scalar};
+use crate::shared::attachments::Attachments;
+use crate::sync::exclusive_cell::ExclusiveCell;
+use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::task_info::{Function, TaskInfo};
 use crate::unwind::{self, Panic, discard};
 
 /// What is to be done by a task that may travel.
-pub(crate) struct Errand<A, R> {
+pub(crate) struct PortableTask<A, R> {
     /// Where it was submitted.
     location: &'static Location<'static>,
     /// What the user asked of it.
-    wishes: Wishes,
+    packed_options: PackedOptions,
     /// The function.
     function: fn(A) -> R,
     /// What it is called with, or what comes of it.
-    luggage: Holding<Luggage<A>>,
+    payload_state: ExclusiveCell<PayloadState<A>>,
 }
 
 /// What an errand has with it.
-enum Luggage<A> {
+enum PayloadState<A> {
     /// What the function is called with; a number is that also while it is under way.
     Argument(A),
     /// That, encoded, before it is sent; or what the function gave, encoded, once it has arrived.
-    Packed(Bytes),
+    Encoded(Encoded),
     /// The argument is under way; the shared memory that it names, which the result may name again.
-    Sent(Manifest),
+    InFlight(Attachments),
 }
 
-impl<A: Payload, R: Payload> Errand<A, R> {
+impl<A: Payload, R: Payload> PortableTask<A, R> {
     #[inline]
     pub(crate) fn new(
         location: &'static Location<'static>,
@@ -52,14 +52,14 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     ) -> Self {
         Self {
             location,
-            wishes: Wishes::new(options),
+            packed_options: PackedOptions::new(options),
             function,
-            luggage: Holding::new(Luggage::Argument(argument)),
+            payload_state: ExclusiveCell::new(PayloadState::Argument(argument)),
         }
     }
 
     pub(crate) fn options(&self) -> TaskOptions {
-        self.wishes.options()
+        self.packed_options.options()
     }
 
     pub(crate) fn function(&self) -> fn(A) -> R {
@@ -80,7 +80,7 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     pub(crate) unsafe fn take_argument(&self) -> A {
         // SAFETY: the caller's promise.
         match unsafe { self.unload() } {
-            Luggage::Argument(argument) => argument,
+            PayloadState::Argument(argument) => argument,
             _ => unreachable!("an argument is taken once, to be called with or encoded"),
         }
     }
@@ -92,7 +92,7 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     ///
     /// # Safety
     /// The caller holds the task's one promise, or has given it up for this.
-    pub(crate) unsafe fn encode(&self, limit: u64, room: &dyn Room) -> Result<(), Error> {
+    pub(crate) unsafe fn encode(&self, limit: u64, room: &dyn PayloadStore) -> Result<(), Error> {
         if pod::is_number::<A>() {
             // It stays what it is until it is sent.
             codec::check_size(size_of::<A>(), limit)?;
@@ -107,7 +107,7 @@ impl<A: Payload, R: Payload> Errand<A, R> {
         }
         function::export(self.function)?;
         // SAFETY: the caller's promise.
-        unsafe { self.load(Luggage::Packed(bytes?)) };
+        unsafe { self.load(PayloadState::Encoded(bytes?)) };
         Ok(())
     }
 
@@ -122,44 +122,47 @@ impl<A: Payload, R: Payload> Errand<A, R> {
     /// Takes what it has with it.
     ///
     /// # Safety
-    /// As of [`Holding::replace`].
+    /// As of [`ExclusiveCell::replace`].
     #[inline]
-    unsafe fn unload(&self) -> Luggage<A> {
-        let nothing = Luggage::Sent(Manifest::default());
+    unsafe fn unload(&self) -> PayloadState<A> {
+        let nothing = PayloadState::InFlight(Attachments::default());
         // SAFETY: the caller's promise.
-        unsafe { self.luggage.replace(nothing) }
+        unsafe { self.payload_state.replace(nothing) }
     }
 
     /// Gives it its result to have with it.
     ///
     /// # Safety
-    /// As of [`Holding::replace`].
-    unsafe fn receive(&self, mut value: Bytes) {
+    /// As of [`ExclusiveCell::replace`].
+    unsafe fn receive(&self, mut value: Encoded) {
         // SAFETY: the caller's promise.
-        if let Luggage::Sent(given) = unsafe { self.unload() } {
+        if let PayloadState::InFlight(given) = unsafe { self.unload() } {
             if !given.is_empty() {
-                let mut named = value.take_manifest();
+                let mut named = value.take_attachments();
                 named.join(&given);
                 value = value.naming(named);
             }
         }
         // SAFETY: the caller's promise.
-        unsafe { self.load(Luggage::Packed(value)) };
+        unsafe { self.load(PayloadState::Encoded(value)) };
     }
 
     /// Gives it that to have with it, in place of what was taken.
     ///
     /// # Safety
-    /// As of [`Holding::replace`].
+    /// As of [`ExclusiveCell::replace`].
     #[inline]
-    unsafe fn load(&self, luggage: Luggage<A>) {
+    unsafe fn load(&self, payload_state: PayloadState<A>) {
         // SAFETY: the caller's promise.
-        let taken = unsafe { self.luggage.replace(luggage) };
-        debug_assert!(matches!(taken, Luggage::Sent(_)), "nothing is lost");
+        let taken = unsafe { self.payload_state.replace(payload_state) };
+        debug_assert!(
+            matches!(taken, PayloadState::InFlight(_)),
+            "nothing is lost"
+        );
     }
 }
 
-impl<A: Payload, R: Payload> Body<R> for Errand<A, R> {
+impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
     unsafe fn discard(&self) {
         // SAFETY: the caller's promise.
         discard(unsafe { self.unload() });
@@ -168,13 +171,13 @@ impl<A: Payload, R: Payload> Body<R> for Errand<A, R> {
     unsafe fn open(&self) -> Outcome<R> {
         // SAFETY: the caller's promise.
         match unsafe { self.unload() } {
-            Luggage::Packed(value) => self.decode(Source::Given(value)),
+            PayloadState::Encoded(value) => self.decode(Source::Owned(value)),
             _ => unreachable!("what has arrived was laid down"),
         }
     }
 }
 
-impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
+impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
     fn info(&self) -> TaskInfo {
         self.body().info()
     }
@@ -183,50 +186,50 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         self.body().options()
     }
 
-    unsafe fn number(&self) -> Option<(Call, Number)> {
+    unsafe fn number(&self) -> Option<(FunctionRef, Scalar)> {
         if !pod::is_number::<A>() {
             return None;
         }
         // SAFETY: the caller's promise.
-        let luggage = unsafe { self.body().luggage.look() };
-        let Luggage::Argument(argument) = luggage else {
+        let payload_state = unsafe { self.body().payload_state.look() };
+        let PayloadState::Argument(argument) = payload_state else {
             return None;
         };
         // It could be named before.
         let call = function::export(self.body().function).ok()?;
-        Some((call, Number::of(argument)?))
+        Some((call, Scalar::of(argument)?))
     }
 
-    unsafe fn take_message(&self) -> (Call, Bytes) {
+    unsafe fn take_message(&self) -> (FunctionRef, Encoded) {
         let body = self.body();
         // SAFETY: the caller's promise.
-        let luggage = unsafe { body.unload() };
-        match (function::export(body.function), luggage) {
-            (Ok(call), Luggage::Packed(mut argument)) => {
-                let given = argument.take_manifest();
+        let payload_state = unsafe { body.unload() };
+        match (function::export(body.function), payload_state) {
+            (Ok(call), PayloadState::Encoded(mut argument)) => {
+                let given = argument.take_attachments();
                 if !given.is_empty() {
                     // SAFETY: the caller's promise.
-                    unsafe { body.load(Luggage::Sent(given)) };
+                    unsafe { body.load(PayloadState::InFlight(given)) };
                 }
                 (call, argument)
             }
-            (Ok(call), Luggage::Argument(argument)) => match Number::of(&argument) {
-                Some(number) => (call, Bytes::copy(&number)),
+            (Ok(call), PayloadState::Argument(argument)) => match Scalar::of(&argument) {
+                Some(number) => (call, Encoded::copy(&number)),
                 None => unreachable!("all but numbers were encoded"),
             },
             _ => unreachable!("it was encoded and could be named, and has not been sent"),
         }
     }
 
-    unsafe fn put_message(&self, argument: Bytes) {
+    unsafe fn put_message(&self, argument: Encoded) {
         let body = self.body();
         // SAFETY: the caller's promise.
         let argument = match unsafe { body.unload() } {
-            Luggage::Sent(given) => argument.naming(given),
+            PayloadState::InFlight(given) => argument.naming(given),
             _ => unreachable!("its message was taken"),
         };
         // SAFETY: the caller's promise.
-        unsafe { body.load(Luggage::Packed(argument)) };
+        unsafe { body.load(PayloadState::Encoded(argument)) };
     }
 
     fn start(&self) -> Start {
@@ -249,7 +252,7 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         self: Arc<Self>,
         value: Source<'_>,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Option<Box<News>> {
+    ) -> Option<Box<Notifications>> {
         if pod::is_number::<R>() || self.has_callbacks() {
             // SAFETY: the caller's promise.
             unsafe { self.deliver(value, settled) };
@@ -259,7 +262,7 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         unsafe { self.body().receive(value.into_bytes()) };
         // Nobody else settles what a worker runs: it is not late.
         settled(Verdict::Completed);
-        Promise::of(self).arrive(Letter::Sealed)
+        Promise::of(self).arrive(Delivery::Encoded)
     }
 
     unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
@@ -268,17 +271,23 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
         Promise::of(self).settle_killed(settled);
     }
 
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>) {
+    unsafe fn arrive(
+        self: Arc<Self>,
+        outcome: RemoteOutcome<'_>,
+    ) -> (Verdict, Option<Box<Notifications>>) {
         let outcome = match outcome {
             // No user code decodes it.
-            Encoded::Value(value) if pod::is_number::<R>() => codec::unpack(value),
-            Encoded::Value(value) => {
+            RemoteOutcome::Value(value) if pod::is_number::<R>() => codec::unpack(value),
+            RemoteOutcome::Value(value) => {
                 // SAFETY: the caller's promise.
                 unsafe { self.body().receive(value.into_bytes()) };
-                return (Verdict::Completed, Promise::of(self).arrive(Letter::Sealed));
+                return (
+                    Verdict::Completed,
+                    Promise::of(self).arrive(Delivery::Encoded),
+                );
             }
-            Encoded::Error(error) => Err(error),
-            Encoded::Killed => Err(Error::Cancelled),
+            RemoteOutcome::Error(error) => Err(error),
+            RemoteOutcome::Killed => Err(Error::Cancelled),
         };
         let (verdict, ending) = match &outcome {
             Err(Error::Cancelled) => (Verdict::Cancelled, Ending::Killed),
@@ -288,11 +297,11 @@ impl<A: Payload, R: Payload> Reply for Contract<R, Errand<A, R>> {
             // SAFETY: the caller's promise.
             unsafe { self.body().discard() };
         }
-        let letter = Letter::Outcome(outcome, ending);
-        (verdict, Promise::of(self).arrive(letter))
+        let delivery = Delivery::Outcome(outcome, ending);
+        (verdict, Promise::of(self).arrive(delivery))
     }
 
-    fn is_hooked(&self) -> bool {
-        Self::is_hooked(self)
+    fn has_listeners(&self) -> bool {
+        Self::has_listeners(self)
     }
 }

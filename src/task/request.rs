@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::future::dyn_promise::Pledge;
+use crate::future::dyn_promise::DynPromise;
 use crate::future::state::Start;
-use crate::future::{News, Settle, Verdict};
+use crate::future::{Notifications, Settle, Verdict};
 use crate::options::TaskOptions;
 use crate::remote::codec::Source;
-use crate::remote::encoded::Bytes;
-use crate::remote::function::Call;
-use crate::remote::pod::Number;
+use crate::remote::encoded::Encoded;
+use crate::remote::function::FunctionRef;
+use crate::remote::pod::Scalar;
 use crate::task_info::TaskInfo;
 
 /// A task, encoded.
 pub(crate) struct Request {
     /// What to call.
-    pub(crate) call: Call,
+    pub(crate) call: FunctionRef,
     /// With what.
-    pub(crate) argument: Bytes,
+    pub(crate) argument: Encoded,
     /// What the user asked of it.
     pub(crate) options: TaskOptions,
     /// How often a worker has begun it.
@@ -26,12 +26,12 @@ pub(crate) struct Request {
     /// How often it returned, never having been read by a worker.
     pub(crate) returns: u32,
     /// Where the outcome goes.
-    pub(crate) reply: Pledge<dyn Reply>,
+    pub(crate) reply: DynPromise<dyn RemoteTask>,
 }
 
 impl Request {
     /// A task that no worker has begun.
-    pub(crate) fn new(mut reply: Pledge<dyn Reply>) -> Self {
+    pub(crate) fn new(mut reply: DynPromise<dyn RemoteTask>) -> Self {
         let (call, argument) = reply.take_message();
         Self {
             call,
@@ -45,26 +45,26 @@ impl Request {
 }
 
 /// A task on its way, its types erased: the one place where the outcome of a process's task settles.
-pub(crate) trait Reply: Settle {
+pub(crate) trait RemoteTask: Settle {
     fn info(&self) -> TaskInfo;
     fn options(&self) -> TaskOptions;
     /// What is sent, if it is a number: it may be asked for again, as long as the task has not ended.
     ///
     /// # Safety
     /// The caller has the task's one pledge.
-    unsafe fn number(&self) -> Option<(Call, Number)> {
+    unsafe fn number(&self) -> Option<(FunctionRef, Scalar)> {
         None
     }
     /// Takes out what is sent: what to call, and with what.
     ///
     /// # Safety
     /// The caller has the task's one pledge.
-    unsafe fn take_message(&self) -> (Call, Bytes);
+    unsafe fn take_message(&self) -> (FunctionRef, Encoded);
     /// Puts back what was to be sent.
     ///
     /// # Safety
     /// The caller has the task's one pledge.
-    unsafe fn put_message(&self, argument: Bytes);
+    unsafe fn put_message(&self, argument: Encoded);
     /// The worker begins it, unless it was cancelled.
     fn start(&self) -> Start;
     /// The worker was lost before it touched the task.
@@ -85,7 +85,7 @@ pub(crate) trait Reply: Settle {
         self: Arc<Self>,
         value: Source<'_>,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Option<Box<News>>;
+    ) -> Option<Box<Notifications>>;
     /// It was killed.
     ///
     /// # Safety
@@ -96,65 +96,71 @@ pub(crate) trait Reply: Settle {
     ///
     /// # Safety
     /// As `deliver`.
-    unsafe fn arrive(self: Arc<Self>, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>);
+    unsafe fn arrive(
+        self: Arc<Self>,
+        outcome: RemoteOutcome<'_>,
+    ) -> (Verdict, Option<Box<Notifications>>);
     /// Whether somebody is to hear at once when it is done.
-    fn is_hooked(&self) -> bool;
+    fn has_listeners(&self) -> bool;
     /// Whether it need not begin, as it belongs to a map that was dropped.
     fn is_abandoned(&self) -> bool {
         false
     }
 }
 
-impl Pledge<dyn Reply> {
-    /// As [`Reply::number`].
-    pub(crate) fn number(&mut self) -> Option<(Call, Number)> {
+impl DynPromise<dyn RemoteTask> {
+    /// As [`RemoteTask::number`].
+    pub(crate) fn number(&mut self) -> Option<(FunctionRef, Scalar)> {
         // SAFETY: this is the pledge.
         unsafe { (**self).number() }
     }
 
-    /// As [`Reply::take_message`].
-    pub(crate) fn take_message(&mut self) -> (Call, Bytes) {
+    /// As [`RemoteTask::take_message`].
+    pub(crate) fn take_message(&mut self) -> (FunctionRef, Encoded) {
         // SAFETY: this is the pledge.
         unsafe { (**self).take_message() }
     }
 
-    /// As [`Reply::put_message`].
-    pub(crate) fn put_message(&mut self, argument: Bytes) {
+    /// As [`RemoteTask::put_message`].
+    pub(crate) fn put_message(&mut self, argument: Encoded) {
         // SAFETY: this is the pledge.
         unsafe { (**self).put_message(argument) }
     }
 
-    /// As [`Reply::deliver`].
+    /// As [`RemoteTask::deliver`].
     pub(crate) fn deliver(self, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
         // SAFETY: this was the pledge.
-        unsafe { self.redeem().deliver(value, settled) }
+        unsafe { self.into_inner().deliver(value, settled) }
     }
 
-    /// As [`Reply::leave`].
+    /// As [`RemoteTask::leave`].
     pub(crate) fn leave(
         self,
         value: Source<'_>,
         settled: &mut dyn FnMut(Verdict),
-    ) -> Option<Box<News>> {
+    ) -> Option<Box<Notifications>> {
         // SAFETY: this was the pledge.
-        unsafe { self.redeem().leave(value, settled) }
+        unsafe { self.into_inner().leave(value, settled) }
     }
 
-    /// As [`Reply::killed`].
+    /// As [`RemoteTask::killed`].
     pub(crate) fn killed(self, settled: &mut dyn FnMut(Verdict)) {
         // SAFETY: this was the pledge.
-        unsafe { self.redeem().killed(settled) }
+        unsafe { self.into_inner().killed(settled) }
     }
 
-    /// As [`Reply::arrive`].
-    pub(crate) fn arrive(self, outcome: Encoded<'_>) -> (Verdict, Option<Box<News>>) {
+    /// As [`RemoteTask::arrive`].
+    pub(crate) fn arrive(
+        self,
+        outcome: RemoteOutcome<'_>,
+    ) -> (Verdict, Option<Box<Notifications>>) {
         // SAFETY: this was the pledge.
-        unsafe { self.redeem().arrive(outcome) }
+        unsafe { self.into_inner().arrive(outcome) }
     }
 }
 
 /// What came of a task, as it arrives.
-pub(crate) enum Encoded<'a> {
+pub(crate) enum RemoteOutcome<'a> {
     /// Its result.
     Value(Source<'a>),
     /// Why there is none.

@@ -12,21 +12,21 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, PanicInfo};
 use crate::future::deadlock::{self, Awaited};
 use crate::future::id::FutureId;
-use crate::future::pool_handle::{Help, Owner, Wait};
-use crate::future::pool_registry::{Belonging, PoolNumber};
+use crate::future::pool_handle::{Drive, PoolHandle, Waiter};
+use crate::future::pool_registry::{AtomicPoolId, PoolId};
 use crate::future::state::{Outcome, WatchKey, Watcher};
 use crate::future::{Expire, Verdict};
 use crate::remote::codec::Source;
-use crate::remote::encoded::Bytes;
-use crate::remote::length_delimited::Items;
-use crate::shared::attachments::Manifest;
-use crate::sync::look_around;
+use crate::remote::encoded::Encoded;
+use crate::remote::length_delimited::LengthDelimited;
+use crate::shared::attachments::Attachments;
+use crate::sync::spin_then_yield;
 use crate::task::bit_set::BitSet;
 use crate::task_info::TaskInfo;
 use crate::unwind::{self, Panic, discard};
 
 /// The outcomes of one chunk of a map.
-pub(crate) struct Batch<R> {
+pub(crate) struct ChunkResults<R> {
     /// The name of the first item; those of the others follow.
     first: FutureId,
     /// How many items there are.
@@ -36,9 +36,9 @@ pub(crate) struct Batch<R> {
     /// How results of other processes are decoded, if any may come.
     decode: Option<Decode<R>>,
     /// What the map learns of its items.
-    pace: Arc<Pace>,
+    timing: Arc<ItemTiming>,
     /// The pool that accepted the chunk.
-    owner: Belonging,
+    owner: AtomicPoolId,
     /// Whether nobody will read what has not begun: it need not begin.
     is_abandoned: AtomicBool,
     /// Told whenever something has come, if somebody waits for several batches.
@@ -66,7 +66,7 @@ impl<R> Clone for Decode<R> {
 impl<R> Copy for Decode<R> {}
 
 /// Decodes some results.
-pub(crate) type DecodeAll<R> = fn(&mut Items<'_>, &mut Vec<Result<R, Error>>);
+pub(crate) type DecodeAll<R> = fn(&mut LengthDelimited<'_>, &mut Vec<Result<R, Error>>);
 
 /// Told whenever something has come. Ours, never a user's.
 pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
@@ -77,9 +77,9 @@ struct Outcomes<R> {
     /// process that may be out of order: nothing is laid down that is not inserted here before.
     settled: BitSet,
     /// Those that came alone and were not taken, by index; empty until the first comes.
-    alone: Vec<Option<Came<R>>>,
+    alone: Vec<Option<Arrival<R>>>,
     /// Those that came together, and were not taken.
-    runs: Vec<Run>,
+    runs: Vec<EncodedRun>,
     /// How many bytes those that were decoded as they came were encoded in, since some were taken.
     opened: u64,
     /// Who is to hear when an item's outcome has come, each under the key that removes it.
@@ -87,15 +87,15 @@ struct Outcomes<R> {
     /// How many threads sleep until something comes.
     sleepers: usize,
     /// The shared memory that arguments name, which results may name again.
-    given: Manifest,
+    given: Attachments,
 }
 
 /// An outcome that came alone.
-enum Came<R> {
+enum Arrival<R> {
     /// As what it is.
     Outcome(Outcome<R>),
     /// As an encoded result.
-    Letter(Bytes),
+    Encoded(Encoded),
 }
 
 /// Outcomes that were taken out of a batch.
@@ -108,7 +108,7 @@ pub(crate) struct Taken<T> {
 
 /// Encoded results of consecutive items: each two bytes that tell its length, then itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct EncodedRun {
     /// The first item's index.
     pub(crate) first: usize,
     /// How many there are.
@@ -117,22 +117,22 @@ pub(crate) struct Run {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A [`Batch`], its type erased, as those who run its items in other processes see it.
-pub(crate) trait Answers: Send + Sync {
+/// A [`ChunkResults`], its type erased, as those who run its items in other processes see it.
+pub(crate) trait ResultSink: Send + Sync {
     /// The name of an item.
     fn id(&self, index: usize) -> FutureId;
     fn info(&self) -> TaskInfo;
-    fn pace(&self) -> &Arc<Pace>;
+    fn timing(&self) -> &Arc<ItemTiming>;
     /// Keeps shared memory that an argument names, until all is read.
-    fn keep(&self, named: &Manifest);
+    fn keep(&self, named: &Attachments);
     /// Whether what has not begun need not begin.
     fn is_abandoned(&self) -> bool;
     /// Whether somebody is to hear at once when something has come.
-    fn is_hooked(&self) -> bool;
+    fn has_listeners(&self) -> bool;
     /// Results have come. Those of items that have an outcome, or do not exist, are dropped.
-    fn arrive(&self, run: Run);
+    fn arrive(&self, run: EncodedRun);
     /// An item's result has come, alone, to be decoded by the reader. It is dropped as in `arrive`.
-    fn arrive_alone(&self, index: usize, value: Bytes, settled: &mut dyn FnMut(Verdict));
+    fn arrive_alone(&self, index: usize, value: Encoded, settled: &mut dyn FnMut(Verdict));
     /// An item's result has come, alone, and is decoded now.
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
     /// An item has no result.
@@ -141,7 +141,7 @@ pub(crate) trait Answers: Send + Sync {
 
 /// What a map learns from the executor that runs its chunks.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct ItemTiming {
     /// What an item took lately; 0: not known.
     nanos_per_item: AtomicU64,
     /// Bytes encoded so far.
@@ -155,13 +155,13 @@ pub(crate) struct Pace {
 /// Of big results so many bytes are taken out together: they are in memory until they are read.
 const TOGETHER: u64 = 1 << 20;
 
-impl<R> Batch<R> {
+impl<R> ChunkResults<R> {
     /// Outcomes of `len` items, with consecutive new names.
     pub(crate) fn new(
         len: usize,
         info: TaskInfo,
         decode: Option<Decode<R>>,
-        pace: &Arc<Pace>,
+        timing: &Arc<ItemTiming>,
         listener: Option<Listener>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -169,8 +169,8 @@ impl<R> Batch<R> {
             len,
             info,
             decode,
-            pace: Arc::clone(pace),
-            owner: Belonging::default(),
+            timing: Arc::clone(timing),
+            owner: AtomicPoolId::default(),
             is_abandoned: AtomicBool::new(false),
             listener,
             outcomes: Mutex::new(Outcomes {
@@ -180,7 +180,7 @@ impl<R> Batch<R> {
                 opened: 0,
                 watchers: Vec::new(),
                 sleepers: 0,
-                given: Manifest::default(),
+                given: Attachments::default(),
             }),
             change: Condvar::new(),
         })
@@ -190,8 +190,8 @@ impl<R> Batch<R> {
         self.len
     }
 
-    pub(crate) fn pace(&self) -> &Pace {
-        &self.pace
+    pub(crate) fn timing(&self) -> &ItemTiming {
+        &self.timing
     }
 
     /// The name of an item.
@@ -205,12 +205,12 @@ impl<R> Batch<R> {
     }
 
     /// Tells which pool to turn to.
-    pub(crate) fn attach(&self, pool: PoolNumber) {
+    pub(crate) fn attach(&self, pool: PoolId) {
         // A task forwarded from pool to pool keeps its first.
         self.owner.set(pool);
     }
 
-    fn owner(&self) -> Option<Arc<dyn Owner>> {
+    fn owner(&self) -> Option<Arc<dyn PoolHandle>> {
         self.owner.pool()
     }
 
@@ -223,10 +223,13 @@ impl<R> Batch<R> {
         }
         let looked_at = deadline.is_none() && deadlock::is_worker();
         let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited(index)]));
-        let wait = Waiting { batch: self, index };
-        let helped = self.owner().map(|owner| owner.help(&wait, deadline));
-        if helped != Some(Help::Look) {
-            look_around(|| self.has(index));
+        let wait = Waiting {
+            chunk_results: self,
+            index,
+        };
+        let helped = self.owner().map(|owner| owner.drive_until(&wait, deadline));
+        if helped != Some(Drive::Recheck) {
+            spin_then_yield(|| self.has(index));
         }
         let mut outcomes = self.lock();
         while !outcomes.have(index) {
@@ -244,7 +247,7 @@ impl<R> Batch<R> {
             return true;
         }
         if let Some(owner) = self.owner() {
-            owner.collect();
+            owner.poll_completions();
         }
         self.has(index)
     }
@@ -263,14 +266,17 @@ impl<R> Batch<R> {
         let places = outcomes.alone.iter_mut().skip(index);
         let mut letters = 0;
         let taken = places.map_while(|place| {
-            let came = (letters < TOGETHER).then(|| place.take())??;
-            letters += came.size();
-            Some(came)
+            let arrivals = (letters < TOGETHER).then(|| place.take())??;
+            letters += arrivals.size();
+            Some(arrivals)
         });
         let taken: Vec<_> = taken.collect();
         let bytes = letters + outcomes.take_opened(taken.len());
         drop(outcomes);
-        let outcomes = taken.into_iter().map(|came| self.open(came)).collect();
+        let outcomes = taken
+            .into_iter()
+            .map(|arrivals| self.open(arrivals))
+            .collect();
         Taken { outcomes, bytes }
     }
 
@@ -285,11 +291,14 @@ impl<R> Batch<R> {
         let opened = outcomes.take_opened(alone.len());
         drop(outcomes);
         let bytes = opened
-            + alone.iter().map(|(_, came)| came.size()).sum::<u64>()
-            + runs.iter().map(Run::size).sum::<u64>();
+            + alone
+                .iter()
+                .map(|(_, arrivals)| arrivals.size())
+                .sum::<u64>()
+            + runs.iter().map(EncodedRun::size).sum::<u64>();
         let alone = alone.into_iter();
         let mut outcomes: Vec<_> = alone
-            .map(|(index, came)| (index, self.open(came)))
+            .map(|(index, arrivals)| (index, self.open(arrivals)))
             .collect();
         for run in runs {
             outcomes.extend((run.first..).zip(self.open_run(&run)));
@@ -298,7 +307,7 @@ impl<R> Batch<R> {
     }
 
     /// Decodes a run, on this thread.
-    fn open_run(&self, run: &Run) -> Vec<Outcome<R>> {
+    fn open_run(&self, run: &EncodedRun) -> Vec<Outcome<R>> {
         let Some(decode) = self.decode else {
             unreachable!("only portable chunks reach other processes")
         };
@@ -317,16 +326,16 @@ impl<R> Batch<R> {
             outcomes
                 .iter()
                 .filter(|it| it.is_err())
-                .for_each(|_| owner.spoilt());
+                .for_each(|_| owner.on_decode_failed());
         }
         outcomes
     }
 
     /// What came alone, decoded on this thread.
-    fn open(&self, came: Came<R>) -> Outcome<R> {
-        match came {
-            Came::Outcome(outcome) => outcome,
-            Came::Letter(value) => self.read_value(Source::Given(value)),
+    fn open(&self, arrivals: Arrival<R>) -> Outcome<R> {
+        match arrivals {
+            Arrival::Outcome(outcome) => outcome,
+            Arrival::Encoded(value) => self.read_value(Source::Owned(value)),
         }
     }
 
@@ -334,7 +343,7 @@ impl<R> Batch<R> {
     fn read_value(&self, value: Source<'_>) -> Outcome<R> {
         let outcome = self.decode(value);
         if let (Err(_), Some(owner)) = (&outcome, self.owner()) {
-            owner.spoilt();
+            owner.on_decode_failed();
         }
         outcome
     }
@@ -356,12 +365,12 @@ impl<R> Batch<R> {
         // is found by the pool below.
         self.is_abandoned.store(true, Ordering::Relaxed);
         if let Some(owner) = self.owner() {
-            owner.abandon(self.id(0), self.id(self.len.saturating_sub(1)));
+            owner.cancel_range(self.id(0), self.id(self.len.saturating_sub(1)));
         }
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        // ORDERING: Relaxed; as in `abandon`.
+        // ORDERING: Relaxed; as in `cancel_range`.
         self.is_abandoned.load(Ordering::Relaxed)
     }
 
@@ -384,28 +393,28 @@ impl<R> Batch<R> {
             return discard(outcome);
         }
         before(Verdict::of(&outcome));
-        self.lay_down(index, Came::Outcome(outcome));
+        self.lay_down(index, Arrival::Outcome(outcome));
     }
 
     /// Lays down an encoded result that came alone, unless the item has an outcome or does not exist.
     /// `before` runs just before anybody sees it.
-    fn lay_down_letter(&self, index: usize, value: Bytes, before: impl FnOnce(Verdict)) {
+    fn store_encoded(&self, index: usize, value: Encoded, before: impl FnOnce(Verdict)) {
         if !self.claim(index) {
             return before(Verdict::Late);
         }
         before(Verdict::Completed);
-        self.pace.note_results(1, value.len() as u64);
-        self.lay_down(index, Came::Letter(value));
+        self.timing.note_results(1, value.len() as u64);
+        self.lay_down(index, Arrival::Encoded(value));
     }
 
     /// Lays down what was claimed.
-    fn lay_down(&self, index: usize, came: Came<R>) {
+    fn lay_down(&self, index: usize, arrivals: Arrival<R>) {
         let mut outcomes = self.lock();
         if outcomes.alone.is_empty() {
             outcomes.alone.resize_with(self.len, || None);
         }
         if let Some(place) = outcomes.alone.get_mut(index) {
-            *place = Some(came);
+            *place = Some(arrivals);
         }
         self.tell(outcomes);
     }
@@ -419,11 +428,11 @@ impl<R> Batch<R> {
 
     /// Takes from a run the results of items that have no outcome.
     #[cold]
-    fn pick_from(&self, run: &Run) {
+    fn pick_from(&self, run: &EncodedRun) {
         let mut values = run.values();
         for index in run.first..run.range().end.min(self.len) {
             match values.next() {
-                Some(value) => self.lay_down_letter(index, Bytes::copy(value), |_| ()),
+                Some(value) => self.store_encoded(index, Encoded::copy(value), |_| ()),
                 None => self.settle(index, Err(missing()), |_| ()),
             }
         }
@@ -471,7 +480,7 @@ impl<R> Batch<R> {
     }
 }
 
-impl<R: Send> Answers for Batch<R> {
+impl<R: Send> ResultSink for ChunkResults<R> {
     fn id(&self, index: usize) -> FutureId {
         Self::id(self, index)
     }
@@ -480,11 +489,11 @@ impl<R: Send> Answers for Batch<R> {
         self.info
     }
 
-    fn pace(&self) -> &Arc<Pace> {
-        &self.pace
+    fn timing(&self) -> &Arc<ItemTiming> {
+        &self.timing
     }
 
-    fn keep(&self, named: &Manifest) {
+    fn keep(&self, named: &Attachments) {
         self.lock().given.join(named);
     }
 
@@ -492,14 +501,14 @@ impl<R: Send> Answers for Batch<R> {
         Self::is_abandoned(self)
     }
 
-    fn is_hooked(&self) -> bool {
+    fn has_listeners(&self) -> bool {
         self.listener.is_some()
     }
 
-    fn arrive(&self, run: Run) {
+    fn arrive(&self, run: EncodedRun) {
         let mut outcomes = self.lock();
         if outcomes.settled.insert(run.range()) {
-            self.pace.note_results(run.count, run.size());
+            self.timing.note_results(run.count, run.size());
             outcomes.runs.push(run);
             return self.tell(outcomes);
         }
@@ -507,8 +516,8 @@ impl<R: Send> Answers for Batch<R> {
         self.pick_from(&run);
     }
 
-    fn arrive_alone(&self, index: usize, value: Bytes, settled: &mut dyn FnMut(Verdict)) {
-        self.lay_down_letter(index, value, settled);
+    fn arrive_alone(&self, index: usize, value: Encoded, settled: &mut dyn FnMut(Verdict)) {
+        self.store_encoded(index, value, settled);
     }
 
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
@@ -516,7 +525,7 @@ impl<R: Send> Answers for Batch<R> {
         let outcome = self.decode(value);
         self.settle(index, outcome, |verdict| {
             if verdict != Verdict::Late {
-                self.pace.note_results(1, bytes);
+                self.timing.note_results(1, bytes);
                 self.lock().opened += bytes;
             }
             settled(verdict);
@@ -528,12 +537,12 @@ impl<R: Send> Answers for Batch<R> {
     }
 }
 
-impl<R> Drop for Batch<R> {
+impl<R> Drop for ChunkResults<R> {
     fn drop(&mut self) {
         let outcomes = self.outcomes.get_mut();
         let outcomes = outcomes.unwrap_or_else(PoisonError::into_inner);
         for place in outcomes.alone.drain(..) {
-            if let Some(Came::Outcome(outcome)) = place {
+            if let Some(Arrival::Outcome(outcome)) = place {
                 discard(outcome);
             }
         }
@@ -569,17 +578,17 @@ impl<R> Outcomes<R> {
     }
 }
 
-impl<R> Came<R> {
+impl<R> Arrival<R> {
     /// How many bytes it is encoded in; 0: it is none any more.
     fn size(&self) -> u64 {
         match self {
             Self::Outcome(_) => 0,
-            Self::Letter(value) => value.len() as u64,
+            Self::Encoded(value) => value.len() as u64,
         }
     }
 }
 
-impl Run {
+impl EncodedRun {
     /// How many bytes the results are encoded in.
     fn size(&self) -> u64 {
         self.bytes.len() as u64
@@ -591,8 +600,8 @@ impl Run {
     }
 
     /// The bytes of each, up to the first whose length is wrong.
-    fn values(&self) -> Items<'_> {
-        Items::new(&self.bytes)
+    fn values(&self) -> LengthDelimited<'_> {
+        LengthDelimited::new(&self.bytes)
     }
 }
 
@@ -604,18 +613,18 @@ fn missing() -> Error {
 /// A wait for one item.
 struct Waiting<'a, R> {
     /// Of this batch.
-    batch: &'a Batch<R>,
+    chunk_results: &'a ChunkResults<R>,
     /// Which.
     index: usize,
 }
 
-impl<R> Wait for Waiting<'_, R> {
+impl<R> Waiter for Waiting<'_, R> {
     fn is_over(&self) -> bool {
-        self.batch.has(self.index)
+        self.chunk_results.has(self.index)
     }
 
     fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
-        let mut outcomes = self.batch.lock();
+        let mut outcomes = self.chunk_results.lock();
         let is_open = !outcomes.have(self.index);
         if is_open {
             outcomes.watchers.push((key, self.index, watcher));
@@ -624,7 +633,7 @@ impl<R> Wait for Waiting<'_, R> {
     }
 
     fn unwatch(&self, key: WatchKey) {
-        let mut outcomes = self.batch.lock();
+        let mut outcomes = self.chunk_results.lock();
         outcomes.watchers.retain(|(other, ..)| *other != key);
     }
 }
@@ -632,7 +641,7 @@ impl<R> Wait for Waiting<'_, R> {
 /// One item, for a timer.
 pub(crate) struct Expiring<R> {
     /// Of this batch.
-    pub(crate) batch: Arc<Batch<R>>,
+    pub(crate) chunk_results: Arc<ChunkResults<R>>,
     /// Which.
     pub(crate) index: usize,
 }
@@ -640,15 +649,16 @@ pub(crate) struct Expiring<R> {
 impl<R: Send> Expire for Expiring<R> {
     fn expire(&self, limit: Duration) {
         let error = Error::TaskTimeout { limit };
-        self.batch.settle(self.index, Err(error), |verdict| {
-            if let (Verdict::Failed, Some(owner)) = (verdict, self.batch.owner()) {
-                owner.expired(self.batch.id(self.index));
-            }
-        });
+        self.chunk_results
+            .settle(self.index, Err(error), |verdict| {
+                if let (Verdict::Failed, Some(owner)) = (verdict, self.chunk_results.owner()) {
+                    owner.on_timeout(self.chunk_results.id(self.index));
+                }
+            });
     }
 }
 
-impl Pace {
+impl ItemTiming {
     /// What an item took lately, if any did.
     pub(crate) fn per_item(&self) -> Option<Duration> {
         // ORDERING: Relaxed; an estimate.

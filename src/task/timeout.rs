@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::future::Expire;
-use crate::sys::fork::Origin;
+use crate::sys::fork::ForkEpoch;
 use crate::sys::stack;
 use crate::unwind::discard;
 
@@ -25,16 +25,16 @@ pub(crate) fn is_caller() -> bool {
 /// Expires tasks at their deadlines. Its thread starts with the first one.
 pub(crate) struct Timer {
     /// What is to expire, and when.
-    agenda: Arc<Agenda>,
+    timer_queue: Arc<TimerQueue>,
     /// `None` before the first deadline, and once joined.
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The process whose thread it is.
-    origin: Origin,
+    fork_epoch: ForkEpoch,
 }
 
 /// What is to expire, and when.
 #[derive(Default)]
-struct Agenda {
+struct TimerQueue {
     /// The entries.
     entries: Mutex<Entries>,
     /// Notified when there is an earlier entry, or the end has come.
@@ -47,7 +47,7 @@ struct Agenda {
 #[derive(Default)]
 struct Entries {
     /// By deadline.
-    due: BTreeMap<Key, Entry>,
+    due: BTreeMap<Key, TimerEntry>,
     /// How many there were.
     count: u64,
     /// How far the timer has come.
@@ -70,35 +70,35 @@ enum Stage {
 type Key = (Instant, u64);
 
 /// A task that is watched over. Dropping it takes it off the agenda.
-pub(crate) struct Watched {
+pub(crate) struct TimeoutGuard {
     /// Where it stands.
-    agenda: Arc<Agenda>,
+    timer_queue: Arc<TimerQueue>,
     /// Under what.
     key: Cell<Key>,
 }
 
-impl Watched {
+impl TimeoutGuard {
     /// Has the task expire at another moment, unless it has expired.
     pub(crate) fn expire_at(&self, deadline: Instant) {
-        let mut entries = self.agenda.lock();
+        let mut entries = self.timer_queue.lock();
         let (_, number) = self.key.get();
         if let Some(entry) = entries.due.remove(&self.key.get()) {
             self.key.set((deadline, number));
             entries.due.insert(self.key.get(), entry);
-            self.agenda.change.notify_one(); // it may be the next
+            self.timer_queue.change.notify_one(); // it may be the next
         }
     }
 }
 
-impl Drop for Watched {
+impl Drop for TimeoutGuard {
     fn drop(&mut self) {
-        let entry = self.agenda.lock().due.remove(&self.key.get());
+        let entry = self.timer_queue.lock().due.remove(&self.key.get());
         discard(entry); // off the lock: it may be the last to know of the task
     }
 }
 
 /// One task with a limit.
-struct Entry {
+struct TimerEntry {
     /// It.
     task: Arc<dyn Expire>,
     /// What its error says.
@@ -108,9 +108,9 @@ struct Entry {
 impl Timer {
     pub(crate) fn new() -> Self {
         Self {
-            agenda: Arc::default(),
+            timer_queue: Arc::default(),
             thread: Mutex::new(None),
-            origin: Origin::here(),
+            fork_epoch: ForkEpoch::here(),
         }
     }
 
@@ -120,38 +120,38 @@ impl Timer {
         &self,
         task: Arc<dyn Expire>,
         limit: Duration,
-    ) -> io::Result<Option<Watched>> {
+    ) -> io::Result<Option<TimeoutGuard>> {
         let Some(deadline) = Instant::now().checked_add(limit) else {
             return Ok(None);
         };
         self.start()?;
-        let mut entries = self.agenda.lock();
+        let mut entries = self.timer_queue.lock();
         entries.count += 1;
         let key = (deadline, entries.count);
-        entries.due.insert(key, Entry { task, limit });
+        entries.due.insert(key, TimerEntry { task, limit });
         if entries
             .due
             .first_key_value()
             .is_some_and(|(first, _)| *first == key)
         {
-            self.agenda.change.notify_one();
+            self.timer_queue.change.notify_one();
         }
-        let agenda = Arc::clone(&self.agenda);
+        let timer_queue = Arc::clone(&self.timer_queue);
         let key = Cell::new(key);
-        Ok(Some(Watched { agenda, key }))
+        Ok(Some(TimeoutGuard { timer_queue, key }))
     }
 
     fn start(&self) -> io::Result<()> {
         let mut thread = self.lock();
         if thread.is_none() {
-            self.agenda.lock().stage = Stage::Open;
-            let agenda = Arc::clone(&self.agenda);
+            self.timer_queue.lock().stage = Stage::Open;
+            let timer_queue = Arc::clone(&self.timer_queue);
             let name = "task timer".to_owned();
             *thread = Some(
                 thread::Builder::new()
                     .name(name)
                     .stack_size(stack::size())
-                    .spawn(move || agenda.keep())?,
+                    .spawn(move || timer_queue.keep())?,
             );
         }
         Ok(())
@@ -160,16 +160,16 @@ impl Timer {
     /// Ends the thread, and joins it, unless it is the caller. `false`: it still ran a callback at
     /// the deadline.
     pub(crate) fn stop(&self, deadline: Option<Instant>) -> bool {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return true; // a forked copy has no such thread
         }
-        self.agenda.close();
+        self.timer_queue.close();
         match self.lock().as_ref() {
             None => return true,
             Some(thread) if thread.thread().id() == thread::current().id() => return true,
             Some(_) => {}
         }
-        if !self.agenda.is_left_by(deadline) {
+        if !self.timer_queue.is_left_by(deadline) {
             return false;
         }
         let mut thread = self.lock();
@@ -191,7 +191,7 @@ impl Drop for Timer {
     }
 }
 
-impl Agenda {
+impl TimerQueue {
     /// The thread's life: sleeps until the next deadline, and expires what is due.
     fn keep(&self) {
         IS_TIMER.set(true);

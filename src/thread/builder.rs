@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
 use crate::pool::observer::Observer;
-use crate::pool::{Crew, Limits, Threads};
+use crate::pool::{Limits, Threads, WorkerPool};
 use crate::task::timeout::Timer;
 use crate::thread::{Initializer, ThreadPoolExecutor, serve};
 
@@ -118,7 +118,7 @@ impl ThreadPoolBuilder {
         let initializer = self.initializer;
         let timer = Arc::new(Timer::new());
         let watch = Arc::clone(&timer);
-        let career = move |post: &_| serve(post, initializer.as_ref(), &watch);
+        let worker_main = move |context: &_| serve(context, initializer.as_ref(), &watch);
         let limits = Limits {
             max_workers,
             max_pending: self.max_pending,
@@ -128,8 +128,9 @@ impl ThreadPoolBuilder {
             name_prefix: prefix,
             stack_size: None,
         };
-        let crew = Crew::new(limits, threads, self.observer, None, Box::new(career));
-        Ok(ThreadPoolExecutor::with_crew(crew, timer))
+        let worker_pool =
+            WorkerPool::new(limits, threads, self.observer, None, Box::new(worker_main));
+        Ok(ThreadPoolExecutor::with_worker_pool(worker_pool, timer))
     }
 }
 

@@ -13,15 +13,15 @@ use crate::executor::map::{Map, MapUnordered};
 use crate::executor::{Executor, Stats};
 use crate::future::deadlock::{self, Awaited};
 use crate::future::id::FutureId;
-use crate::future::pool_handle::{Help, Owner, Place, Wait};
-use crate::future::pool_registry::{self, Entry};
+use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Waiter};
+use crate::future::pool_registry::{self, Registration};
 use crate::future::{Expire, Future, Verdict};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
-use crate::pool::backlog::{Removed, Work};
-use crate::pool::{Admit, Crew, Patience, Post, Submit};
+use crate::pool::backlog::{Withdrawn, WorkItem};
+use crate::pool::{Admit, OnFull, Submit, WorkerContext, WorkerPool};
 use crate::sync::ThreadId;
-use crate::task::timeout::{Timer, Watched};
-use crate::task::{Host, Task};
+use crate::task::timeout::{TimeoutGuard, Timer};
+use crate::task::{Task, WorkerHooks};
 use crate::unwind;
 
 /// Runs tasks on threads. (`concurrent.futures.ThreadPoolExecutor`)
@@ -64,11 +64,11 @@ use crate::unwind;
 /// ```
 pub struct ThreadPoolExecutor {
     /// The threads.
-    crew: Arc<Crew<Task>>,
+    worker_pool: Arc<WorkerPool<Task>>,
     /// What futures turn to.
-    owner: Arc<dyn Owner>,
+    owner: Arc<dyn PoolHandle>,
     /// How they know of it.
-    entry: Entry,
+    entry: Registration,
     /// Watches over time limits.
     timer: Arc<Timer>,
 }
@@ -198,7 +198,7 @@ impl ThreadPoolExecutor {
 
     #[inline]
     fn submit_admitted(&self, task: Task) {
-        if let Submit::Refused(task, error) = self.crew.submit(task) {
+        if let Submit::Refused(task, error) = self.worker_pool.submit(task) {
             task.fail(error);
         }
     }
@@ -211,20 +211,20 @@ impl ThreadPoolExecutor {
                 waits: false,
                 ..how
             };
-            self.crew.shutdown(how, None);
+            self.worker_pool.shutdown(how, None);
             deadlock::wait_for(vec![Awaited::Pool(Arc::clone(&self.owner))])
         });
-        let gone = self.crew.shutdown(how, deadline);
-        if !gone || !how.waits || self.crew.includes_caller() {
+        let gone = self.worker_pool.shutdown(how, deadline);
+        if !gone || !how.waits || self.worker_pool.includes_caller() {
             return gone;
         }
         self.timer.stop(deadline)
     }
 
-    fn with_crew(crew: Arc<Crew<Task>>, timer: Arc<Timer>) -> Self {
-        let owner: Arc<dyn Owner> = Arc::new(Tasks(Arc::downgrade(&crew)));
+    fn with_worker_pool(worker_pool: Arc<WorkerPool<Task>>, timer: Arc<Timer>) -> Self {
+        let owner: Arc<dyn PoolHandle> = Arc::new(ThreadPoolHandle(Arc::downgrade(&worker_pool)));
         Self {
-            crew,
+            worker_pool,
             entry: pool_registry::enter(&owner),
             owner,
             timer,
@@ -234,7 +234,7 @@ impl ThreadPoolExecutor {
 
 impl Executor for ThreadPoolExecutor {
     fn max_workers(&self) -> usize {
-        self.crew.max_workers()
+        self.worker_pool.max_workers()
     }
 
     fn shutdown(&self, how: Shutdown) {
@@ -246,19 +246,19 @@ impl Executor for ThreadPoolExecutor {
     }
 
     fn stats(&self) -> Stats {
-        self.crew.stats()
+        self.worker_pool.stats()
     }
 
     fn execute(&self, task: Task) {
         task.attach(self.entry.number());
-        match self.crew.admit(Patience::Wait) {
+        match self.worker_pool.admit(OnFull::Block) {
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted | Admit::Full => self.submit_admitted(task),
         }
     }
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
-        match self.crew.admit(Patience::Refuse) {
+        match self.worker_pool.admit(OnFull::Reject) {
             Admit::Full => return Err(task),
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted => {
@@ -286,70 +286,70 @@ impl std::fmt::Debug for ThreadPoolExecutor {
 }
 
 /// What futures of a pool turn to.
-struct Tasks(
+struct ThreadPoolHandle(
     /// Gone once the pool and its threads are.
-    Weak<Crew<Task>>,
+    Weak<WorkerPool<Task>>,
 );
 
-impl Owner for Tasks {
-    fn withdrawn(&self, id: FutureId) {
-        if let Some(crew) = self.0.upgrade() {
-            crew.withdrawn(id);
+impl PoolHandle for ThreadPoolHandle {
+    fn on_cancelled(&self, id: FutureId) {
+        if let Some(worker_pool) = self.0.upgrade() {
+            worker_pool.withdrawn(id);
         }
     }
 
     /// What a thread has begun sees by itself that its map was dropped.
-    fn abandon(&self, first: FutureId, last: FutureId) {
-        if let Some(crew) = self.0.upgrade() {
-            crew.abandon(first, last, |_| ());
+    fn cancel_range(&self, first: FutureId, last: FutureId) {
+        if let Some(worker_pool) = self.0.upgrade() {
+            worker_pool.abandon(first, last, |_| ());
         }
     }
 
     /// A thread cannot be stopped: its task is asked to stop.
     fn kill(&self, id: FutureId) -> bool {
-        if let Some(crew) = self.0.upgrade() {
-            crew.request_cancel(id);
+        if let Some(worker_pool) = self.0.upgrade() {
+            worker_pool.request_cancel(id);
         }
         false
     }
 
-    fn expired(&self, id: FutureId) {
-        if let Some(crew) = self.0.upgrade() {
-            crew.expired(id);
+    fn on_timeout(&self, id: FutureId) {
+        if let Some(worker_pool) = self.0.upgrade() {
+            worker_pool.expired(id);
         }
     }
 
-    fn place(&self, id: FutureId) -> Place {
+    fn place(&self, id: FutureId) -> TaskLocation {
         match self.0.upgrade() {
-            Some(crew) => crew.place(id),
-            None => Place::Elsewhere,
+            Some(worker_pool) => worker_pool.place(id),
+            None => TaskLocation::Elsewhere,
         }
     }
 
     fn workers(&self) -> Vec<ThreadId> {
         self.0
             .upgrade()
-            .map_or_else(Vec::new, |crew| crew.workers())
+            .map_or_else(Vec::new, |worker_pool| worker_pool.workers())
     }
 
-    fn refuse(&self, id: FutureId) {
-        if let Some(crew) = self.0.upgrade() {
-            crew.refuse(id, &Error::Deadlock);
+    fn fail_deadlocked(&self, id: FutureId) {
+        if let Some(worker_pool) = self.0.upgrade() {
+            worker_pool.refuse(id, &Error::Deadlock);
         }
     }
 
-    fn help(&self, wait: &dyn Wait, _: Option<Instant>) -> Help {
+    fn drive_until(&self, wait: &dyn Waiter, _: Option<Instant>) -> Drive {
         match self.0.upgrade() {
-            Some(crew) => {
-                crew.look_for(wait);
-                Help::Look
+            Some(worker_pool) => {
+                worker_pool.look_for(wait);
+                Drive::Recheck
             }
-            None => Help::Sleep,
+            None => Drive::Park,
         }
     }
 }
 
-impl Work for Task {
+impl WorkItem for Task {
     fn id(&self) -> FutureId {
         Self::id(self)
     }
@@ -366,7 +366,7 @@ impl Work for Task {
         Self::contains(self, id)
     }
 
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
         Self::remove(self, id)
     }
 
@@ -379,21 +379,23 @@ impl Work for Task {
 type Initializer = Box<dyn Fn() + Send + Sync>;
 
 /// A worker thread's life.
-fn serve(post: &Post<Task>, initializer: Option<&Initializer>, timer: &Timer) {
+fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer: &Timer) {
     deadlock::join_workers();
-    let _seat = WorkerInfo::here(post.index(), Arc::clone(post.progress())).sit();
+    let _seat = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
     if let Some(initializer) = initializer {
         if let Err(panic) = unwind::catch(initializer) {
-            let info = PanicInfo::new(panic, None, Some(post.index()));
+            let info = PanicInfo::new(panic, None, Some(context.index()));
             let reason = format!("the initializer {info}");
-            post.crew().break_down(&Error::BrokenPool(reason.into()));
+            context
+                .worker_pool()
+                .break_down(&Error::BrokenPool(reason.into()));
             return;
         }
         unwind::chain_hook(); // it may have set one
     }
-    post.ready(std::process::id());
-    let worker = Worker { post, timer };
-    while let Some(task) = post.take() {
+    context.ready(std::process::id());
+    let worker = Worker { context, timer };
+    while let Some(task) = context.take() {
         task.run_on(&worker);
     }
 }
@@ -401,47 +403,47 @@ fn serve(post: &Post<Task>, initializer: Option<&Initializer>, timer: &Timer) {
 /// A worker thread, as its tasks' host.
 struct Worker<'a> {
     /// Its place in the crew.
-    post: &'a Post<Task>,
+    context: &'a WorkerContext<Task>,
     /// Watches over its tasks' time limits.
     timer: &'a Timer,
 }
 
-impl Host for Worker<'_> {
+impl WorkerHooks for Worker<'_> {
     fn begin(&self, id: FutureId) {
-        self.post.begin(id);
+        self.context.task_starting(id);
     }
 
     fn begun(&self, id: FutureId) {
-        self.post.begun(id);
+        self.context.task_started(id);
     }
 
     fn abandon(&self) {
-        self.post.abandon();
+        self.context.task_cancelled();
     }
 
     fn cancels(&self) -> bool {
-        self.post.cancels()
+        self.context.cancels()
     }
 
     fn forget(&self) {
-        self.post.forget();
+        self.context.drop_rest();
     }
 
     fn count(&self, verdict: Verdict) {
-        self.post.crew().count(verdict);
+        self.context.worker_pool().count(verdict);
     }
 
-    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<Watched> {
+    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard> {
         // Without a timer thread the limit is looked at when the function has returned.
         self.timer.watch(task, limit).ok()?
     }
 
     fn end(&self, verdict: Verdict) {
-        self.post.end(verdict);
+        self.context.task_done(verdict);
     }
 
     fn index(&self) -> Option<usize> {
-        Some(self.post.index())
+        Some(self.context.index())
     }
 }
 

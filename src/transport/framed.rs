@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::remote::encoded::Bytes;
+use crate::remote::encoded::Encoded;
 use crate::sys;
 use crate::transport::wire::{self, Header, Kind};
 
 /// One end of a link, which sends bytes and receives frames.
-pub(crate) struct Channel {
+pub(crate) struct FramedStream {
     /// The socket.
     stream: Arc<UnixStream>,
     /// Received and not consumed: `buffer[start..end]`.
@@ -27,7 +27,7 @@ pub(crate) struct Channel {
 }
 
 /// What a channel heard.
-pub(crate) enum Heard<T> {
+pub(crate) enum Received<T> {
     /// This.
     Some(T),
     /// The other side closed its end, between two frames.
@@ -37,7 +37,7 @@ pub(crate) enum Heard<T> {
 /// Small frames are received many at a time.
 const BUFFER: usize = 64 << 10;
 
-impl Channel {
+impl FramedStream {
     pub(crate) fn new(stream: Arc<UnixStream>) -> Self {
         Self {
             stream,
@@ -77,8 +77,8 @@ impl Channel {
     }
 
     /// Sends a frame whose body brings what shared memory it has in its manifest.
-    pub(crate) fn send_bringing(&self, header: Header, body: &Bytes) -> io::Result<()> {
-        let brought = body.manifest();
+    pub(crate) fn send_bringing(&self, header: Header, body: &Encoded) -> io::Result<()> {
+        let brought = body.attachments();
         if brought.is_empty() {
             return self.send(&[&header.to_bytes(), body]);
         }
@@ -101,11 +101,11 @@ impl Channel {
     ///
     /// # Errors
     /// Of the socket; `InvalidData` if what came is none; `UnexpectedEof` inside of one.
-    pub(crate) fn receive_header(&mut self) -> io::Result<Heard<Header>> {
+    pub(crate) fn receive_header(&mut self) -> io::Result<Received<Header>> {
         while self.end - self.start < Header::SIZE {
             if self.fill()? == 0 {
                 if self.start == self.end {
-                    return Ok(Heard::Closed);
+                    return Ok(Received::Closed);
                 }
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -116,7 +116,7 @@ impl Channel {
         let header = Header::from_bytes(bytes);
         self.start += Header::SIZE;
         match header {
-            Some(header) => Ok(Heard::Some(header)),
+            Some(header) => Ok(Received::Some(header)),
             None => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "no frame header",
@@ -227,7 +227,7 @@ fn make_room(body: &mut Vec<u8>, rest: u64) -> usize {
 }
 
 /// The bytes of a channel behind those that it has buffered.
-struct Awaited<'a>(&'a Channel);
+struct Awaited<'a>(&'a FramedStream);
 
 impl Read for Awaited<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -4,7 +4,7 @@
 //! payloads inside the bodies are serde's; the rest is encoded here by hand, so that no byte from
 //! the other side is trusted further than its own bounds check.
 
-use crate::remote::function::Call;
+use crate::remote::function::FunctionRef;
 use crate::unwind::Panic;
 
 /// Version of what this file describes.
@@ -36,11 +36,11 @@ pub(crate) struct Header {
 pub(crate) enum Kind {
     /// To the worker: a [`Welcome`].
     Welcome = 1,
-    /// To the worker: a [`Call`] and an encoded argument.
+    /// To the worker: a [`FunctionRef`] and an encoded argument.
     Task = 2,
     /// To the worker: it is told no more here, and goes back to the board.
     Resume = 3,
-    /// To the worker: a [`Call`], and where its encoded argument is in the depot.
+    /// To the worker: a [`FunctionRef`], and where its encoded argument is in the depot.
     StoredTask = 4,
     /// From the worker: a [`Hello`].
     Hello = 16,
@@ -135,7 +135,7 @@ pub(crate) fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
 
 /// Which program talks, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Dialect {
+pub(crate) struct ProtocolVersion {
     /// [`PROTOCOL`].
     pub(crate) protocol: u32,
     /// The codec's name.
@@ -149,7 +149,7 @@ pub(crate) struct Dialect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// Which program the parent is.
-    pub(crate) dialect: Dialect,
+    pub(crate) dialect: ProtocolVersion,
     /// The worker's index.
     pub(crate) index: u32,
     /// Bytes that an encoded result may have.
@@ -159,22 +159,22 @@ pub(crate) struct Welcome {
     /// Whether there is a flag.
     pub(crate) has_flag: bool,
     /// Slots and workers of the board; none: 0 and 0.
-    pub(crate) board: (u32, u32),
+    pub(crate) queue: (u32, u32),
     /// What checksums on the board depend on.
     pub(crate) key: (u64, u64),
     /// Whether there is a depot, for as many workers.
-    pub(crate) has_depot: bool,
+    pub(crate) has_arena: bool,
     /// What the process list calls the worker.
     pub(crate) title: Vec<u8>,
     /// What the worker runs before its first task, and on which encoded argument.
-    pub(crate) initializer: Option<(Call, Vec<u8>)>,
+    pub(crate) initializer: Option<(FunctionRef, Vec<u8>)>,
 }
 
 /// What a worker tells the parent first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hello {
     /// Which program the worker is.
-    pub(crate) dialect: Dialect,
+    pub(crate) dialect: ProtocolVersion,
     /// Its process.
     pub(crate) pid: u32,
 }
@@ -199,7 +199,7 @@ pub(crate) enum Fault {
     },
 }
 
-impl Dialect {
+impl ProtocolVersion {
     fn put(&self, body: &mut Vec<u8>) {
         body.extend(self.protocol.to_le_bytes());
         body.push(self.codec);
@@ -223,11 +223,11 @@ impl Welcome {
         body.extend(self.payload_limit.to_le_bytes());
         body.extend(self.memory_limit.to_le_bytes());
         body.push(u8::from(self.has_flag));
-        body.extend(self.board.0.to_le_bytes());
-        body.extend(self.board.1.to_le_bytes());
+        body.extend(self.queue.0.to_le_bytes());
+        body.extend(self.queue.1.to_le_bytes());
         body.extend(self.key.0.to_le_bytes());
         body.extend(self.key.1.to_le_bytes());
-        body.push(u8::from(self.has_depot));
+        body.push(u8::from(self.has_arena));
         put_bytes(&mut body, &self.title);
         if let Some((call, argument)) = &self.initializer {
             body.extend(call_to_bytes(*call));
@@ -239,14 +239,14 @@ impl Welcome {
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
         let mut reader = Reader(body);
         Some(Self {
-            dialect: Dialect::get(&mut reader)?,
+            dialect: ProtocolVersion::get(&mut reader)?,
             index: reader.u32()?,
             payload_limit: reader.u64()?,
             memory_limit: reader.u64()?,
             has_flag: reader.bool()?,
-            board: (reader.u32()?, reader.u32()?),
+            queue: (reader.u32()?, reader.u32()?),
             key: (reader.u64()?, reader.u64()?),
-            has_depot: reader.bool()?,
+            has_arena: reader.bool()?,
             title: reader.bytes()?.to_vec(),
             initializer: match reader.0 {
                 [] => None,
@@ -267,7 +267,7 @@ impl Hello {
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
         let mut reader = Reader(body);
         let hello = Self {
-            dialect: Dialect::get(&mut reader)?,
+            dialect: ProtocolVersion::get(&mut reader)?,
             pid: reader.u32()?,
         };
         reader.end(hello)
@@ -323,10 +323,10 @@ impl Fault {
     }
 }
 
-/// Bytes that a [`Call`] takes at the start of a task's body.
+/// Bytes that a [`FunctionRef`] takes at the start of a task's body.
 pub(crate) const CALL_SIZE: usize = 24;
 
-pub(crate) fn call_to_bytes(call: Call) -> [u8; CALL_SIZE] {
+pub(crate) fn call_to_bytes(call: FunctionRef) -> [u8; CALL_SIZE] {
     let mut bytes = [0; CALL_SIZE];
     bytes[0..8].copy_from_slice(&call.entry.to_le_bytes());
     bytes[8..16].copy_from_slice(&call.function.to_le_bytes());
@@ -334,7 +334,7 @@ pub(crate) fn call_to_bytes(call: Call) -> [u8; CALL_SIZE] {
     bytes
 }
 
-pub(crate) fn call_from_bytes(bytes: &[u8; CALL_SIZE]) -> Call {
+pub(crate) fn call_from_bytes(bytes: &[u8; CALL_SIZE]) -> FunctionRef {
     match Reader(bytes).call() {
         Some(call) => call,
         None => unreachable!("a call takes as many bytes as there are"),
@@ -389,8 +389,8 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn call(&mut self) -> Option<Call> {
-        Some(Call {
+    fn call(&mut self) -> Option<FunctionRef> {
+        Some(FunctionRef {
             entry: self.u64()? as i64,
             function: self.u64()? as i64,
             fingerprint: self.u64()?,

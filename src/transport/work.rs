@@ -5,30 +5,30 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::future::Verdict;
-use crate::future::dyn_promise::Pledge;
+use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::options::TaskOptions;
-use crate::pool::backlog::{Removed, Work};
+use crate::pool::backlog::{Withdrawn, WorkItem};
 use crate::process::shm::queue::layout::INLINE;
-use crate::remote::lease::FEW;
-use crate::task::item_batch::{self, Parcel};
-use crate::task::request::{Reply, Request};
-use crate::task::results::Pace;
+use crate::remote::lease::EAGER_LIMIT;
+use crate::task::item_batch::{self, ItemBatch};
+use crate::task::request::{RemoteTask, Request};
+use crate::task::results::ItemTiming;
 
 // What is longer than a slot has room for goes to the depot.
-const _: () = assert!(FEW == INLINE);
+const _: () = assert!(EAGER_LIMIT == INLINE);
 
 // A parcel fits into a slot.
 const _: () = assert!(item_batch::ROOM == INLINE);
 
 /// What waits for a worker process.
-pub(crate) enum Requests {
+pub(crate) enum RemoteWork {
     /// A task.
-    One(Pledge<dyn Reply>),
+    One(DynPromise<dyn RemoteTask>),
     /// A chunk of a map, or what is left of one.
     Chunk(Box<Chunk>),
     /// Items of a map, packed.
-    Parcel(Box<Parcel>),
+    Parcel(Box<ItemBatch>),
 }
 
 /// A chunk of a map, or what is left of one, as tasks of their own.
@@ -37,10 +37,10 @@ pub(crate) struct Chunk {
     /// The tasks, their names ascending.
     pub(crate) waiting: VecDeque<Request>,
     /// Who wants to know how long they take.
-    pub(crate) pace: Option<Arc<Pace>>,
+    pub(crate) timing: Option<Arc<ItemTiming>>,
 }
 
-impl Requests {
+impl RemoteWork {
     /// Whether it may go by the board, as far as its size allows: nobody wants to hear how it goes
     /// before it is done.
     pub(crate) fn is_plain(&self) -> bool {
@@ -50,7 +50,7 @@ impl Requests {
         match self {
             Self::One(task) => is_plain(task.options()),
             Self::Chunk(_) => false,
-            Self::Parcel(parcel) => is_plain(parcel.options),
+            Self::Parcel(item_batch) => is_plain(item_batch.options),
         }
     }
 
@@ -62,7 +62,7 @@ impl Requests {
                 let first = chunk.waiting.front();
                 first.is_some_and(|task| task.reply.is_abandoned())
             }
-            Self::Parcel(parcel) => parcel.answers.is_abandoned(),
+            Self::Parcel(item_batch) => item_batch.sink.is_abandoned(),
         }
     }
 
@@ -76,13 +76,13 @@ impl Requests {
     }
 
     /// The tasks, and who wants to know how long they take.
-    pub(crate) fn into_parts(self) -> (VecDeque<Request>, Option<Arc<Pace>>) {
+    pub(crate) fn into_parts(self) -> (VecDeque<Request>, Option<Arc<ItemTiming>>) {
         match self {
             Self::One(task) => (VecDeque::from([Request::new(task)]), None),
-            Self::Chunk(chunk) => (chunk.waiting, chunk.pace),
-            Self::Parcel(parcel) => {
-                let pace = Arc::clone(parcel.answers.pace());
-                (parcel.into_requests(), Some(pace))
+            Self::Chunk(chunk) => (chunk.waiting, chunk.timing),
+            Self::Parcel(item_batch) => {
+                let timing = Arc::clone(item_batch.sink.timing());
+                (item_batch.into_requests(), Some(timing))
             }
         }
     }
@@ -107,7 +107,7 @@ impl Requests {
     }
 }
 
-impl Work for Requests {
+impl WorkItem for RemoteWork {
     fn id(&self) -> FutureId {
         match self {
             Self::One(task) => task.id(),
@@ -115,7 +115,7 @@ impl Work for Requests {
                 Some(request) => request.reply.id(),
                 None => unreachable!("empty chunks are not queued"),
             },
-            Self::Parcel(parcel) => parcel.id(),
+            Self::Parcel(item_batch) => item_batch.id(),
         }
     }
 
@@ -124,7 +124,7 @@ impl Work for Requests {
             Self::Chunk(chunk) if !chunk.waiting.is_empty() => {
                 chunk.waiting[chunk.waiting.len() - 1].reply.id()
             }
-            Self::Parcel(parcel) => parcel.last(),
+            Self::Parcel(item_batch) => item_batch.last(),
             _ => self.id(),
         }
     }
@@ -133,7 +133,7 @@ impl Work for Requests {
         match self {
             Self::One(_) => 1,
             Self::Chunk(chunk) => chunk.waiting.len(),
-            Self::Parcel(parcel) => parcel.len(),
+            Self::Parcel(item_batch) => item_batch.len(),
         }
     }
 
@@ -144,18 +144,18 @@ impl Work for Requests {
                 let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
                 at.is_ok()
             }
-            Self::Parcel(parcel) => (parcel.id()..=parcel.last()).contains(&id),
+            Self::Parcel(item_batch) => (item_batch.id()..=item_batch.last()).contains(&id),
         }
     }
 
-    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Removed>> {
+    fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
         Some(Box::new(self.take(id)?))
     }
 
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         match self {
             Self::One(task) => task.fail(error.clone(), settled),
-            Self::Parcel(parcel) => parcel.fail(error, settled),
+            Self::Parcel(item_batch) => item_batch.fail(error, settled),
             Self::Chunk(chunk) => {
                 for request in chunk.waiting {
                     request.reply.fail(error.clone(), settled);
@@ -165,19 +165,19 @@ impl Work for Requests {
     }
 }
 
-impl Removed for Request {
+impl Withdrawn for Request {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         self.reply.fail(error.clone(), settled);
     }
 }
 
-impl Removed for Parcel {
+impl Withdrawn for ItemBatch {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         (*self).fail(error, settled);
     }
 }
 
-impl Removed for Pledge<dyn Reply> {
+impl Withdrawn for DynPromise<dyn RemoteTask> {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         (*self).fail(error.clone(), settled);
     }

@@ -2,7 +2,8 @@
 //! interleaving of those that meet.
 
 use super::{
-    Callback, Cell, Ending, Letter, Look, Publish, Register, Settling, Start, Waited, Withdraw,
+    Callback, Delivery, Ending, FutureState, Look, Publish, Register, Settling, Start, Waited,
+    Withdraw,
 };
 
 /// Takes a cell from SETTLING to DONE, as pools do.
@@ -21,7 +22,7 @@ fn complete<T>(mut settling: Settling<'_, T>) {
 }
 
 /// Settles a cell with a value, and publishes it; false: it was settled before.
-fn settle_and_complete(cell: &Cell<u32>, value: u32) -> bool {
+fn settle_and_complete(cell: &FutureState<u32>, value: u32) -> bool {
     match cell.settle(Ok(value), Ending::Finished) {
         Ok(settling) => {
             complete(settling);
@@ -35,7 +36,7 @@ fn settle_and_complete(cell: &Cell<u32>, value: u32) -> bool {
 }
 
 /// Turns what has arrived into this value; false: there is nothing, or somebody else does.
-fn look_and_complete(cell: &Cell<u32>, value: u32) -> bool {
+fn look_and_complete(cell: &FutureState<u32>, value: u32) -> bool {
     match cell.look() {
         Look::Open(opened) => complete(opened.lay_down(Ok(value))),
         Look::Publish(settling) => complete(settling),
@@ -45,7 +46,7 @@ fn look_and_complete(cell: &Cell<u32>, value: u32) -> bool {
 }
 
 /// The value of a cell that is done, and that nobody else looks at.
-fn value_of(cell: &Cell<u32>) -> Option<u32> {
+fn value_of(cell: &FutureState<u32>) -> Option<u32> {
     assert!(cell.ending().is_some());
     // SAFETY: the cell is done, and its test is its handle.
     let outcome = unsafe { cell.outcome() };
@@ -132,7 +133,11 @@ mod moves {
     }
 
     /// Makes a move; the proof of settling is kept for the publishing.
-    fn make<'a>(cell: &'a Cell<u32>, proof: &mut Option<Settling<'a, u32>>, step: Move) -> Answer {
+    fn make<'a>(
+        cell: &'a FutureState<u32>,
+        proof: &mut Option<Settling<'a, u32>>,
+        step: Move,
+    ) -> Answer {
         let mut settle = |outcome: Outcome<u32>, ending| match cell.settle(outcome, ending) {
             Ok(settling) => {
                 *proof = Some(settling);
@@ -169,7 +174,7 @@ mod moves {
     }
 
     /// What can be seen of a cell from the thread that makes all its moves.
-    fn assert_looks(cell: &Cell<u32>, place: Place) {
+    fn assert_looks(cell: &FutureState<u32>, place: Place) {
         assert_eq!(cell.is_running(), place == Place::Running);
         let (ending, waited) = match place {
             Place::Pending | Place::Running => (None, Waited::TimedOut),
@@ -185,7 +190,7 @@ mod moves {
     }
 
     fn assert_goes_like_the_model(steps: &[Move]) {
-        let cell = Cell::new();
+        let cell = FutureState::new();
         let (mut proof, mut place) = (None, Place::Pending);
         for step in steps {
             let (next, expected) = place.after(*step);
@@ -218,7 +223,7 @@ mod moves {
 
     #[test]
     fn callbacks_are_taken_in_order_before_it_is_done() {
-        let cell = Cell::new();
+        let cell = FutureState::new();
         let (sender, seen) = channel();
         for number in 0..3 {
             let sender = sender.clone();
@@ -246,7 +251,7 @@ mod moves {
 
     #[test]
     fn a_callback_added_while_settling_is_run_by_the_settler() {
-        let cell = Cell::new();
+        let cell = FutureState::new();
         let count = Arc::default();
         let settling = cell
             .settle(Ok(7), Ending::Finished)
@@ -275,7 +280,7 @@ mod moves {
 
     #[test]
     fn watchers_hear_of_the_end_unless_they_are_removed() {
-        let cell = Cell::new();
+        let cell = FutureState::new();
         let (sender, heard) = channel();
         let keys = [WatchKey::fresh(), WatchKey::fresh()];
         for (number, key) in [(0, keys[0]), (1, keys[1]), (2, keys[0])] {
@@ -303,7 +308,7 @@ mod moves {
 
     #[test]
     fn the_last_waker_is_woken_once() {
-        let cell = Cell::new();
+        let cell = FutureState::new();
         let wakes: [Arc<Wakes>; 2] = Default::default();
         let [first, second] = wakes.clone().map(Waker::from);
         for waker in [&first, &second, &second] {
@@ -316,7 +321,7 @@ mod moves {
 
     #[test]
     fn another_thread_waits_for_the_settler_and_is_no_deadlock() {
-        let cell = Cell::new();
+        let cell = FutureState::new();
         let settling = cell
             .settle(Ok(7), Ending::Finished)
             .unwrap_or_else(|_| panic!("first"));
@@ -332,7 +337,7 @@ mod moves {
     #[test]
     fn the_outcome_is_dropped_once() {
         let value = Arc::new(());
-        let cell = Cell::new();
+        let cell = FutureState::new();
         complete(
             cell.settle(Ok(Arc::clone(&value)), Ending::Finished)
                 .unwrap_or_else(|_| panic!("first")),
@@ -351,10 +356,10 @@ mod moves {
 
     #[test]
     fn what_arrives_is_opened_by_the_first_who_looks() {
-        let cell = Cell::new();
+        let cell = FutureState::new();
         assert!(!look_and_complete(&cell, 7), "there is nothing");
-        assert!(cell.arrive(Letter::Sealed).is_some());
-        assert!(cell.arrive(Letter::Sealed).is_none(), "it has arrived");
+        assert!(cell.arrive(Delivery::Encoded).is_some());
+        assert!(cell.arrive(Delivery::Encoded).is_none(), "it has arrived");
         assert!(cell.ending().is_none());
         assert!(look_and_complete(&cell, 7));
         assert!(!look_and_complete(&cell, 8), "it is done");
@@ -373,12 +378,12 @@ mod moves {
     #[test]
     fn an_outcome_that_arrives_is_there_at_once() {
         for (outcome, ending) in outcomes() {
-            let cell = Cell::new();
+            let cell = FutureState::new();
             let value = outcome.as_ref().ok().copied();
-            assert!(cell.arrive(Letter::Outcome(outcome, ending)).is_some());
+            assert!(cell.arrive(Delivery::Outcome(outcome, ending)).is_some());
             assert_eq!(cell.ending(), Some(ending));
             assert!(matches!(cell.settle(Ok(7), Ending::Finished), Err(Ok(7))));
-            assert!(cell.arrive(Letter::Sealed).is_none());
+            assert!(cell.arrive(Delivery::Encoded).is_none());
             assert!(!look_and_complete(&cell, 7));
             assert_eq!(value_of(&cell), value);
         }
@@ -387,12 +392,12 @@ mod moves {
     #[test]
     fn an_outcome_that_arrives_where_there_are_callbacks_is_published_by_who_looks() {
         for (outcome, ending) in outcomes() {
-            let cell = Cell::new();
+            let cell = FutureState::new();
             let value = outcome.as_ref().ok().copied();
             let called = Arc::new(AtomicUsize::new(0));
             let registered = cell.add_callback(counting(&called));
             assert!(matches!(registered, Register::Registered));
-            assert!(cell.arrive(Letter::Outcome(outcome, ending)).is_some());
+            assert!(cell.arrive(Delivery::Outcome(outcome, ending)).is_some());
             assert_eq!(cell.ending(), None, "its callbacks come first");
             assert!(matches!(cell.withdraw(), Withdraw::TooLate));
             assert!(look_and_complete(&cell, 7));
@@ -417,15 +422,15 @@ mod models {
 
     /// A thread of the model that looks at the same cell.
     fn spawn<R: 'static>(
-        cell: &Arc<Cell<u32>>,
-        f: impl FnOnce(&Cell<u32>) -> R + 'static,
+        cell: &Arc<FutureState<u32>>,
+        f: impl FnOnce(&FutureState<u32>) -> R + 'static,
     ) -> thread::JoinHandle<R> {
         let cell = Arc::clone(cell);
         thread::spawn(move || f(&cell))
     }
 
-    fn new() -> Arc<Cell<u32>> {
-        Arc::new(Cell::new())
+    fn new() -> Arc<FutureState<u32>> {
+        Arc::new(FutureState::new())
     }
 
     #[derive(Clone)]
@@ -526,7 +531,7 @@ mod models {
     fn two_withdraws_meet_and_both_say_yes() {
         loom::model(|| {
             let cell = new();
-            let withdraw = |cell: &Cell<u32>| match cell.withdraw() {
+            let withdraw = |cell: &FutureState<u32>| match cell.withdraw() {
                 Withdraw::Yours(settling) => {
                     complete(settling);
                     1
@@ -635,7 +640,7 @@ mod models {
         }
     }
 
-    fn bell() -> (Count, Waker) {
+    fn listener() -> (Count, Waker) {
         let count = Count::new();
         let waker = Waker::from(std::sync::Arc::new(Bell(count.clone())));
         (count, waker)
@@ -646,7 +651,7 @@ mod models {
         loom::model(|| {
             let cell = new();
             let settler = spawn(&cell, |cell| settle_and_complete(cell, 7));
-            let (wakes, waker) = bell();
+            let (wakes, waker) = listener();
             let registered = matches!(cell.set_waker(&waker), Register::Registered);
             settler.join().unwrap();
             assert_eq!(wakes.get(), usize::from(registered));
@@ -658,8 +663,8 @@ mod models {
     fn publish_meets_a_change_of_waker() {
         loom::model(|| {
             let cell = new();
-            let (first_wakes, first) = bell();
-            let (second_wakes, second) = bell();
+            let (first_wakes, first) = listener();
+            let (second_wakes, second) = listener();
             assert!(matches!(cell.set_waker(&first), Register::Registered));
             let settler = spawn(&cell, |cell| settle_and_complete(cell, 7));
             let registered = matches!(cell.set_waker(&second), Register::Registered);
@@ -674,7 +679,7 @@ mod models {
         loom::model(|| {
             let cell = new();
             let waiter = spawn(&cell, |cell| cell.wait());
-            let (wakes, waker) = bell();
+            let (wakes, waker) = listener();
             let registered = matches!(cell.set_waker(&waker), Register::Registered);
             assert!(registered && settle_and_complete(&cell, 7));
             assert_eq!((waiter.join().unwrap(), wakes.get()), (Waited::Done, 1));
@@ -685,7 +690,7 @@ mod models {
     fn two_who_look_meet_what_arrives_and_one_opens_it() {
         loom::model(|| {
             let cell = new();
-            let look = |cell: &Cell<u32>| loop {
+            let look = |cell: &FutureState<u32>| loop {
                 if look_and_complete(cell, 7) {
                     return 1;
                 }
@@ -696,7 +701,7 @@ mod models {
                 }
             };
             let other = spawn(&cell, look);
-            assert!(cell.arrive(Letter::Sealed).is_some());
+            assert!(cell.arrive(Delivery::Encoded).is_some());
             assert_eq!(look(&cell) + other.join().unwrap(), 1);
             assert_eq!(value_of(&cell), Some(7));
         });
@@ -707,7 +712,7 @@ mod models {
         loom::model(|| {
             let cell = new();
             let worker = spawn(&cell, |cell| {
-                let arrived = cell.arrive(Letter::Outcome(Ok(7), Ending::Finished));
+                let arrived = cell.arrive(Delivery::Outcome(Ok(7), Ending::Finished));
                 arrived.map(|arrived| arrived.has_callbacks)
             });
             let registered = match cell.add_callback(Box::new(|_| ())) {
@@ -726,7 +731,7 @@ mod models {
         loom::model(|| {
             let cell = new();
             let worker = spawn(&cell, |cell| {
-                let killed = Letter::Outcome(Err(Error::Cancelled), Ending::Killed);
+                let killed = Delivery::Outcome(Err(Error::Cancelled), Ending::Killed);
                 cell.arrive(killed).is_some()
             });
             let is_withdrawn = match cell.withdraw() {

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
 
-use crate::future::Open;
+use crate::future::DeferredCallbacks;
 use crate::sys::stack;
-use crate::task::results::Answers;
+use crate::task::results::ResultSink;
 use crate::unwind;
 
 /// A thread, from the first message on, on which user code runs: callbacks and wakers.
-pub(crate) struct Herald {
+pub(crate) struct CallbackThread {
     /// How far it has come.
     state: Mutex<State>,
     /// Notified when it has left.
@@ -37,16 +37,16 @@ struct State {
 /// What is to be done.
 enum Message {
     /// Look at this future.
-    Open(Arc<dyn Open>),
+    Open(Arc<dyn DeferredCallbacks>),
     /// Wake this task.
     Wake(Waker),
     /// Drop these.
     Discard(Arc<dyn Any + Send + Sync>),
     /// Drop these.
-    DiscardAnswers(Arc<dyn Answers>),
+    DiscardAnswers(Arc<dyn ResultSink>),
 }
 
-impl Herald {
+impl CallbackThread {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
@@ -55,7 +55,7 @@ impl Herald {
     }
 
     /// Has a future looked at, whose callbacks wait for that.
-    pub(crate) fn open(self: &Arc<Self>, future: Arc<dyn Open>) {
+    pub(crate) fn open(self: &Arc<Self>, future: Arc<dyn DeferredCallbacks>) {
         self.send(Message::Open(future));
     }
 
@@ -70,9 +70,9 @@ impl Herald {
 
     /// Lets go of outcomes; if nobody is to read them any more, not on the calling thread, which may be
     /// the last that has them.
-    pub(crate) fn discard_answers(self: &Arc<Self>, answers: Arc<dyn Answers>) {
-        if answers.is_abandoned() || Arc::strong_count(&answers) == 1 {
-            self.send(Message::DiscardAnswers(answers));
+    pub(crate) fn discard_sink(self: &Arc<Self>, sink: Arc<dyn ResultSink>) {
+        if sink.is_abandoned() || Arc::strong_count(&sink) == 1 {
+            self.send(Message::DiscardAnswers(sink));
         }
     }
 
@@ -151,7 +151,7 @@ impl Herald {
 /// The thread's stay. Dropping it, also in a panic, says that the thread has left: `join` waits for that.
 struct Leaving<'a>(
     /// The thread's herald.
-    &'a Herald,
+    &'a CallbackThread,
 );
 
 impl Drop for Leaving<'_> {
@@ -172,7 +172,7 @@ impl Message {
             }
             Self::Wake(waker) => unwind::call(|| waker.wake()),
             Self::Discard(values) => unwind::discard(values),
-            Self::DiscardAnswers(answers) => unwind::discard(answers),
+            Self::DiscardAnswers(sink) => unwind::discard(sink),
         }
     }
 }
@@ -187,7 +187,7 @@ mod tests {
     /// What fails to open, which no future does.
     struct Faulty(mpsc::Sender<()>);
 
-    impl Open for Faulty {
+    impl DeferredCallbacks for Faulty {
         fn open(&self) {
             let _ = self.0.send(());
             panic!("on purpose");
@@ -200,25 +200,25 @@ mod tests {
 
     #[test]
     fn it_has_left_also_by_a_panic() {
-        let herald = Herald::new();
-        herald.lock().id = Some(thread::spawn(|| ()).thread().id());
+        let callbacks = CallbackThread::new();
+        callbacks.lock().id = Some(thread::spawn(|| ()).thread().id());
         let left = unwind::catch(|| {
-            let _leaving = Leaving(&herald);
+            let _leaving = Leaving(&callbacks);
             panic!("on purpose");
         });
         assert!(left.is_err());
-        assert!(herald.join(soon()), "it has left");
+        assert!(callbacks.join(soon()), "it has left");
     }
 
     #[test]
     fn it_leaves_and_nothing_is_lost_whatever_a_future_does() {
-        let herald = Herald::new();
+        let callbacks = CallbackThread::new();
         let (tell, told) = mpsc::channel();
         for _ in 0..3 {
-            herald.open(Arc::new(Faulty(tell.clone())));
+            callbacks.open(Arc::new(Faulty(tell.clone())));
         }
-        herald.end();
-        assert!(herald.join(soon()), "it has left");
+        callbacks.end();
+        assert!(callbacks.join(soon()), "it has left");
         assert_eq!(told.try_iter().count(), 3);
     }
 }

@@ -14,14 +14,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::ProcessEnd;
-use crate::process::shm::signals::Flag;
-use crate::shared::invalidation::{self, Bell};
+use crate::process::shm::signals::SharedSignals;
+use crate::shared::invalidation::{self, InvalidationListener};
 use crate::sys;
-use crate::sys::fork::Origin;
+use crate::sys::fork::ForkEpoch;
 use crate::sys::handle::Handle;
 
 /// A child process.
-pub(crate) struct Subprocess {
+pub(crate) struct ChildProcess {
     /// Its number; its own until it is reaped.
     pid: u32,
     /// What it is waited for, signalled and reaped by, under `life`'s lock but for the wait.
@@ -31,11 +31,11 @@ pub(crate) struct Subprocess {
     /// Notified when it has been reaped.
     ended: Condvar,
     /// Whose child it is.
-    origin: Origin,
+    fork_epoch: ForkEpoch,
     /// Our end of the link to it, as long as anybody needs that.
     link: Weak<UnixStream>,
     /// Shared with it, from the welcome on.
-    flag: OnceLock<Flag>,
+    flag: OnceLock<SharedSignals>,
 }
 
 /// What became of a signal.
@@ -76,7 +76,7 @@ impl fmt::Display for Peak {
 }
 
 /// The thread that waits for a process.
-pub(crate) struct Watcher(
+pub(crate) struct WaitThread(
     /// Ends soon after the process.
     JoinHandle<()>,
 );
@@ -84,34 +84,34 @@ pub(crate) struct Watcher(
 /// What starting a process gives.
 pub(crate) struct Started {
     /// The process.
-    pub(crate) process: Arc<Subprocess>,
+    pub(crate) process: Arc<ChildProcess>,
     /// Its standard error.
     pub(crate) stderr: ChildStderr,
     /// The thread that waits for it.
-    pub(crate) watcher: Watcher,
+    pub(crate) watcher: WaitThread,
 }
 
 /// Which thread starts a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Starter {
+pub(crate) enum SpawnOn {
     /// The calling one, which lives longer than the child: that is quicker.
     Caller,
     /// The one that waits for the child.
     Watcher,
 }
 
-impl Subprocess {
+impl ChildProcess {
     /// Starts a child. When it has ended, `link` (our end) is shut down, it is reaped, and `then`
     /// is called with its number, all on the watching thread.
     pub(crate) fn start(
         command: Command,
         link: Arc<UnixStream>,
-        starter: Starter,
+        spawn_on: SpawnOn,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
-        match starter {
-            Starter::Caller => Self::start_here(command, link, then),
-            Starter::Watcher => Self::start_there(command, link, then),
+        match spawn_on {
+            SpawnOn::Caller => Self::start_here(command, link, then),
+            SpawnOn::Watcher => Self::start_there(command, link, then),
         }
     }
 
@@ -129,7 +129,7 @@ impl Subprocess {
                 then(process.pid);
             }
         };
-        match Watcher::start(watch) {
+        match WaitThread::start(watch) {
             Ok(watcher) => Ok(Started {
                 process,
                 stderr,
@@ -160,7 +160,7 @@ impl Subprocess {
             process.watch(&link, inherited);
             then(process.pid);
         };
-        let watcher = Watcher::start(watch)?;
+        let watcher = WaitThread::start(watch)?;
         match hear.recv() {
             Ok(Ok((process, stderr))) => Ok(Started {
                 process,
@@ -192,7 +192,7 @@ impl Subprocess {
             handle: Handle::of(child.id()),
             life: Mutex::new(Life::Unreaped),
             ended: Condvar::new(),
-            origin: Origin::here(),
+            fork_epoch: ForkEpoch::here(),
             link: Arc::downgrade(link),
             flag: OnceLock::new(),
         });
@@ -207,7 +207,7 @@ impl Subprocess {
             handle: Handle::Gone,
             life: Mutex::new(Life::Ended(ProcessEnd::Unknown, Peak::AtMost(0))),
             ended: Condvar::new(),
-            origin: Origin::here(),
+            fork_epoch: ForkEpoch::here(),
             link: Weak::new(),
             flag: OnceLock::new(),
         })
@@ -233,21 +233,21 @@ impl Subprocess {
     }
 
     /// Keeps our side of the flag that the process shares.
-    pub(crate) fn keep_flag(self: &Arc<Self>, flag: Flag) {
+    pub(crate) fn keep_flag(self: &Arc<Self>, flag: SharedSignals) {
         // Set once, by the welcome.
         let _ = self.flag.set(flag);
-        let bell: Weak<Self> = Arc::downgrade(self);
-        invalidation::hang(bell);
+        let listener: Weak<Self> = Arc::downgrade(self);
+        invalidation::subscribe(listener);
     }
 
     /// "Begin nothing more of this chunk", where the process has heard so much.
-    pub(crate) fn flag(&self) -> Option<&Flag> {
+    pub(crate) fn flag(&self) -> Option<&SharedSignals> {
         self.flag.get()
     }
 
     /// Whether the caller runs in a forked copy of the program.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        self.origin.is_elsewhere()
+        self.fork_epoch.is_forked_copy()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -256,7 +256,7 @@ impl Subprocess {
 
     /// How it ended, if it has.
     pub(crate) fn end(&self) -> Option<ProcessEnd> {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return Some(ProcessEnd::Unknown);
         }
         match *self.lock() {
@@ -306,7 +306,7 @@ impl Subprocess {
     /// Acts on it before we have reaped it: under the lock that its reaping takes, so that its number is its
     /// own. A forked copy of the program does not: the process is not its child.
     fn if_unreaped<R>(&self, act: impl FnOnce(&Handle) -> R) -> Option<R> {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return None;
         }
         let life = self.lock();
@@ -315,7 +315,7 @@ impl Subprocess {
 
     /// Blocks until it was reaped.
     pub(crate) fn wait(&self) -> ProcessEnd {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return ProcessEnd::Unknown;
         }
         let mut life = self.lock();
@@ -340,7 +340,7 @@ impl Subprocess {
 
     /// Blocks until it was reaped, for at most so long.
     pub(crate) fn wait_at_most(&self, limit: Duration) -> Option<ProcessEnd> {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return Some(ProcessEnd::Unknown);
         }
         let Some(deadline) = Instant::now().checked_add(limit) else {
@@ -365,7 +365,7 @@ impl Subprocess {
     }
 }
 
-impl Bell for Subprocess {
+impl InvalidationListener for ChildProcess {
     fn note(&self) {
         if let Some(flag) = self.flag() {
             flag.count_drop();
@@ -373,7 +373,7 @@ impl Bell for Subprocess {
     }
 }
 
-impl Watcher {
+impl WaitThread {
     fn start(watch: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let name = "process watcher".to_owned();
         Ok(Self(thread::Builder::new().name(name).spawn(watch)?))

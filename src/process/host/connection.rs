@@ -8,26 +8,26 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Pauses;
 use crate::error::ProcessEnd;
-use crate::process::host::child::{Signal, Subprocess, Watcher};
+use crate::process::host::child::{ChildProcess, Signal, WaitThread};
 use crate::process::host::stdio::Captured;
-use crate::process::shm::queue::Place;
-use crate::remote::encoded::Bytes;
-use crate::remote::lease::Location;
-use crate::shared::attachments::Manifest;
+use crate::process::shm::queue::SlotRef;
+use crate::remote::encoded::Encoded;
+use crate::remote::lease::BlockRef;
+use crate::shared::attachments::Attachments;
 use crate::shared::registry;
 use crate::sys;
 use crate::task::request::Request;
-use crate::transport::framed::{Channel, Heard};
+use crate::transport::framed::{FramedStream, Received};
 use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Kind};
 
 /// The parent's end of one worker. Dropping it ends the worker.
-pub(crate) struct Link {
+pub(crate) struct Connection {
     /// Frames to and from the worker.
-    channel: Channel,
+    stream: FramedStream,
     /// The worker.
-    process: Arc<Subprocess>,
+    child: Arc<ChildProcess>,
     /// Waits for it; `None` once it has ended and this was joined.
-    watcher: Option<Watcher>,
+    watcher: Option<WaitThread>,
     /// How many tasks were sent: names them on the wire.
     sent: u64,
     /// How many outcomes were received.
@@ -39,7 +39,7 @@ pub(crate) struct Link {
     /// What the last outcome's body was, if nobody has taken it; kept warm.
     body: Vec<u8>,
     /// The shared memory that came with the last outcome.
-    brought: Manifest,
+    brought: Attachments,
     /// What a result may have, in bytes.
     payload_limit: u64,
     /// What the worker prints, where that is captured.
@@ -47,9 +47,9 @@ pub(crate) struct Link {
 }
 
 /// What became of a task, as the worker tells it.
-pub(crate) enum Reply<'a> {
+pub(crate) enum Response<'a> {
     /// Its encoded result, which has the shared memory that came with it.
-    Value(Bytes),
+    Value(Encoded),
     /// Where that is, as the worker says.
     Stored(&'a [u8]),
     /// Why there is none.
@@ -57,18 +57,18 @@ pub(crate) enum Reply<'a> {
 }
 
 /// What a worker says that takes tasks by itself.
-pub(crate) enum Notice {
+pub(crate) enum WorkerMessage {
     /// It has claimed a ticket.
-    Claim(Place),
+    Claim(SlotRef),
     /// What came of the task there: its encoded result, or why there is none.
-    Outcome(Place, Result<Bytes, Fault>),
+    Outcome(SlotRef, Result<Encoded, Fault>),
     /// What it finds in shared memory makes no sense.
     Alarm,
 }
 
 /// Why a worker is not talked to any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub(crate) enum Disconnect {
     /// It, or its end of the link, is gone.
     Gone,
     /// It is gone, and never read the one task that was sent.
@@ -80,37 +80,37 @@ pub(crate) enum Broken {
     /// All workers are being ended.
     Stopped,
     /// It did something that it should not.
-    Offence(&'static str),
+    ProtocolViolation(&'static str),
 }
 
 /// How long a worker that was told to leave may take.
 pub(crate) const LEAVING: Duration = Duration::from_secs(10);
 
 /// So many bytes a socket takes without waiting for its reader.
-pub(crate) const ROOM: usize = 32 << 10;
+pub(crate) const SEND_BUFFER: usize = 32 << 10;
 
 /// A result's memory above this is not kept for the next.
 const KEPT: usize = 1 << 20;
 
-impl Link {
+impl Connection {
     /// Refuses results of more than `payload_limit` bytes. Without a watcher, the process has
     /// ended.
     pub(crate) fn new(
-        channel: Channel,
-        process: Arc<Subprocess>,
-        watcher: impl Into<Option<Watcher>>,
+        channel: FramedStream,
+        process: Arc<ChildProcess>,
+        watcher: impl Into<Option<WaitThread>>,
         payload_limit: u64,
     ) -> Self {
         Self {
-            channel,
-            process,
+            stream: channel,
+            child: process,
             watcher: watcher.into(),
             sent: 0,
             received: 0,
             undelivered: None,
             unread: false,
             body: Vec::new(),
-            brought: Manifest::default(),
+            brought: Attachments::default(),
             payload_limit,
             output: None,
         }
@@ -126,31 +126,31 @@ impl Link {
         self.output.as_ref()
     }
 
-    pub(crate) fn channel(&self) -> &Channel {
-        &self.channel
+    pub(crate) fn channel(&self) -> &FramedStream {
+        &self.stream
     }
 
-    pub(crate) fn channel_mut(&mut self) -> &mut Channel {
-        &mut self.channel
+    pub(crate) fn channel_mut(&mut self) -> &mut FramedStream {
+        &mut self.stream
     }
 
-    pub(crate) fn process(&self) -> &Arc<Subprocess> {
-        &self.process
+    pub(crate) fn process(&self) -> &Arc<ChildProcess> {
+        &self.child
     }
 
     /// As `send`, to a worker that may take nothing for so long, and no longer: then `receive` says
     /// that it is late.
     pub(crate) fn send_within(&mut self, limit: Option<Duration>, requests: &[&Request]) {
         let bytes: usize = requests.iter().map(|request| length(request)).sum();
-        let limit = limit.filter(|_| bytes > ROOM);
+        let limit = limit.filter(|_| bytes > SEND_BUFFER);
         if let Some(limit) = limit {
             // Zero would mean no limit.
             let limit = limit.max(Duration::from_micros(1));
-            let _ = self.channel.stream().set_write_timeout(Some(limit));
+            let _ = self.stream.stream().set_write_timeout(Some(limit));
         }
         self.send(requests);
         if limit.is_some() {
-            let _ = self.channel.stream().set_write_timeout(None);
+            let _ = self.stream.stream().set_write_timeout(None);
         }
     }
 
@@ -174,7 +174,7 @@ impl Link {
         let mut count = 0;
         let first = self.sent;
         self.sent += requests.len() as u64;
-        if let Err(error) = self.channel.send_counting(&parts, &[], &mut count) {
+        if let Err(error) = self.stream.send_counting(&parts, &[], &mut count) {
             self.unread = is_late(&error);
             // Whole frames may have been read; what was cut short was not.
             let mut whole = 0;
@@ -191,18 +191,18 @@ impl Link {
     }
 
     /// The worker is gone, and whether it can have begun the oldest task without an outcome.
-    fn gone(&self) -> Broken {
+    fn gone(&self) -> Disconnect {
         match self.undelivered {
-            Some(undelivered) if undelivered <= self.received => Broken::Unread,
-            _ => Broken::Gone,
+            Some(undelivered) if undelivered <= self.received => Disconnect::Unread,
+            _ => Disconnect::Gone,
         }
     }
 
     /// The worker is gone, and left unread what was sent last: a single task it never began; of
     /// several, it may have begun the first.
-    fn gone_unread(&self) -> Broken {
+    fn gone_unread(&self) -> Disconnect {
         if self.sent == self.received + 1 {
-            Broken::Unread
+            Disconnect::Unread
         } else {
             self.gone()
         }
@@ -210,49 +210,62 @@ impl Link {
 
     /// Blocks for the outcome of the oldest task sent, at most until the deadline, which is put off by as long as
     /// the worker stops the task's clock.
-    pub(crate) fn receive(&mut self, deadline: Option<Instant>) -> Result<Reply<'_>, Broken> {
+    pub(crate) fn receive(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Response<'_>, Disconnect> {
         if self.unread {
-            return Err(Broken::Late);
+            return Err(Disconnect::Late);
         }
         let header = self.receive_outcome_s(deadline)?;
         let limit = match header.kind {
             Kind::Value => self.payload_limit,
-            Kind::StoredValue => Location::SIZE as u64,
+            Kind::StoredValue => BlockRef::SIZE as u64,
             Kind::Fault => wire::MAX_CONTROL,
-            _ => return Err(Broken::Offence("it sent what only comes before tasks")),
+            _ => {
+                return Err(Disconnect::ProtocolViolation(
+                    "it sent what only comes before tasks",
+                ));
+            }
         };
         if header.length > limit {
-            return Err(Broken::Offence("it announced more bytes than it may send"));
+            return Err(Disconnect::ProtocolViolation(
+                "it announced more bytes than it may send",
+            ));
         }
         if self.body.capacity() > KEPT {
             self.body = Vec::new();
         }
-        if let Err(error) = self.channel.receive_body(header.length, &mut self.body) {
+        if let Err(error) = self.stream.receive_body(header.length, &mut self.body) {
             return Err(self.broken(&error));
         }
         self.received += 1;
         match header.kind {
             Kind::Value => {
-                let value = Bytes::take(&mut self.body);
-                Ok(Reply::Value(value.naming(self.take_brought())))
+                let value = Encoded::take(&mut self.body);
+                Ok(Response::Value(value.naming(self.take_brought())))
             }
-            Kind::StoredValue => Ok(Reply::Stored(&self.body)),
+            Kind::StoredValue => Ok(Response::Stored(&self.body)),
             _ => match Fault::from_body(&self.body) {
-                Some(fault) => Ok(Reply::Fault(fault)),
-                None => Err(Broken::Offence("its report on a task is garbled")),
+                Some(fault) => Ok(Response::Fault(fault)),
+                None => Err(Disconnect::ProtocolViolation(
+                    "its report on a task is garbled",
+                )),
             },
         }
     }
 
     /// The header of the outcome of the oldest task sent.
-    fn receive_outcome_s(&mut self, deadline: Option<Instant>) -> Result<Header, Broken> {
+    fn receive_outcome_s(&mut self, deadline: Option<Instant>) -> Result<Header, Disconnect> {
         let mut pauses = Pauses::default();
         loop {
             let end = deadline.and_then(|deadline| deadline.checked_add(pauses.delay()));
-            self.channel.give_up_at(end);
+            self.stream.give_up_at(end);
             let header = self.receive_header()?;
             if header.task != self.received {
-                return Err(Broken::Offence("it answered a task that it was not given"));
+                return Err(Disconnect::ProtocolViolation(
+                    "it answered a task that it was not given",
+                ));
             }
             match (header.kind, header.length) {
                 (Kind::Stop, 0) => pauses.begin(Instant::now()),
@@ -263,47 +276,55 @@ impl Link {
     }
 
     /// Blocks for what a worker says that takes tasks by itself.
-    pub(crate) fn hear(&mut self) -> Result<Notice, Broken> {
-        self.channel.give_up_at(None);
+    pub(crate) fn recv_message(&mut self) -> Result<WorkerMessage, Disconnect> {
+        self.stream.give_up_at(None);
         let header = self.receive_header()?;
-        let place = Place::from_number(header.task);
+        let place = SlotRef::from_number(header.task);
         let limit = match header.kind {
             Kind::Claim | Kind::Alarm => 0,
             Kind::LargeValue => self.payload_limit,
             Kind::LargeFault => wire::MAX_CONTROL,
-            _ => return Err(Broken::Offence("it sent what only comes when it is asked")),
+            _ => {
+                return Err(Disconnect::ProtocolViolation(
+                    "it sent what only comes when it is asked",
+                ));
+            }
         };
         if header.length > limit {
-            return Err(Broken::Offence("it announced more bytes than it may send"));
+            return Err(Disconnect::ProtocolViolation(
+                "it announced more bytes than it may send",
+            ));
         }
         let mut body = Vec::new();
-        if let Err(error) = self.channel.receive_body(header.length, &mut body) {
+        if let Err(error) = self.stream.receive_body(header.length, &mut body) {
             return Err(self.broken(&error));
         }
         match header.kind {
-            Kind::Claim => Ok(Notice::Claim(place)),
-            Kind::Alarm => Ok(Notice::Alarm),
+            Kind::Claim => Ok(WorkerMessage::Claim(place)),
+            Kind::Alarm => Ok(WorkerMessage::Alarm),
             Kind::LargeValue => {
-                let value = Bytes::from(body).naming(self.take_brought());
-                Ok(Notice::Outcome(place, Ok(value)))
+                let value = Encoded::from(body).naming(self.take_brought());
+                Ok(WorkerMessage::Outcome(place, Ok(value)))
             }
             _ => match Fault::from_body(&body) {
-                Some(fault) => Ok(Notice::Outcome(place, Err(fault))),
-                None => Err(Broken::Offence("its report on a task is garbled")),
+                Some(fault) => Ok(WorkerMessage::Outcome(place, Err(fault))),
+                None => Err(Disconnect::ProtocolViolation(
+                    "its report on a task is garbled",
+                )),
             },
         }
     }
 
     /// The next header that is not of shared memory, which is taken in.
-    fn receive_header(&mut self) -> Result<Header, Broken> {
-        self.brought = Manifest::default();
+    fn receive_header(&mut self) -> Result<Header, Disconnect> {
+        self.brought = Attachments::default();
         loop {
             if let Err(error) = self.read_output() {
                 return Err(self.broken(&error));
             }
-            let header = match self.channel.receive_header() {
-                Ok(Heard::Some(header)) => header,
-                Ok(Heard::Closed) => return Err(self.gone()),
+            let header = match self.stream.receive_header() {
+                Ok(Received::Some(header)) => header,
+                Ok(Received::Closed) => return Err(self.gone()),
                 Err(error) => return Err(self.broken(&error)),
             };
             if header.kind != Kind::Memory {
@@ -318,9 +339,9 @@ impl Link {
         let Some(pipe) = self.output().and_then(Captured::pipe) else {
             return Ok(());
         };
-        while !self.channel.has_buffered() {
-            let polled = [Some(self.channel.stream().as_fd()), pipe.readable()];
-            match sys::poll_readable(polled, self.channel.deadline())? {
+        while !self.stream.has_buffered() {
+            let polled = [Some(self.stream.stream().as_fd()), pipe.readable()];
+            match sys::poll_readable(polled, self.stream.deadline())? {
                 [true, _] => break,
                 [false, true] => drop(pipe.read()),
                 [false, false] => return Err(io::ErrorKind::TimedOut.into()),
@@ -331,16 +352,18 @@ impl Link {
 
     /// Takes in shared memory. What is not what it should be, or cannot be had here, is left out: who
     /// decodes its name is told that it is not there.
-    fn take_in(&mut self, header: Header) -> Result<(), Broken> {
+    fn take_in(&mut self, header: Header) -> Result<(), Disconnect> {
         /// Bytes of the longest body.
         const MOST: u64 = (sys::MAX_PASSED * size_of::<u64>()) as u64;
 
         if header.length > MOST || !self.brought.is_empty() {
-            return Err(Broken::Offence("it sent more shared memory than it may"));
+            return Err(Disconnect::ProtocolViolation(
+                "it sent more shared memory than it may",
+            ));
         }
-        let passed = self.channel.take_passed();
+        let passed = self.stream.take_passed();
         let mut ids = Vec::new();
-        if let Err(error) = self.channel.receive_body(header.length, &mut ids) {
+        if let Err(error) = self.stream.receive_body(header.length, &mut ids) {
             return Err(self.broken(&error));
         }
         let ids = ids.chunks_exact(size_of::<u64>());
@@ -353,21 +376,21 @@ impl Link {
     }
 
     /// Gives up the shared memory that came with the last outcome: somebody else keeps it.
-    pub(crate) fn take_brought(&mut self) -> Manifest {
+    pub(crate) fn take_brought(&mut self) -> Attachments {
         std::mem::take(&mut self.brought)
     }
 
-    /// Sends the worker back to taking tasks by itself. If it is gone, `hear` says so.
+    /// Sends the worker back to taking tasks by itself. If it is gone, `recv_message` says so.
     pub(crate) fn resume(&self) {
-        let _ = self.channel.send(&[&wire::frame(Kind::Resume, &[])]);
+        let _ = self.stream.send(&[&wire::frame(Kind::Resume, &[])]);
     }
 
-    fn broken(&self, error: &io::Error) -> Broken {
+    fn broken(&self, error: &io::Error) -> Disconnect {
         match error.kind() {
-            io::ErrorKind::InvalidData => Broken::Offence("it sent garbage"),
+            io::ErrorKind::InvalidData => Disconnect::ProtocolViolation("it sent garbage"),
             // Linux says so when the other side closed with bytes of ours unread.
             io::ErrorKind::ConnectionReset => self.gone_unread(),
-            _ if is_late(error) => Broken::Late,
+            _ if is_late(error) => Disconnect::Late,
             _ => self.gone(),
         }
     }
@@ -384,44 +407,44 @@ impl Link {
     }
 
     /// Lets the worker leave: it finishes nothing more, and exits by itself.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn half_close(&self) {
         // Fails only if the worker is gone already.
-        let _ = self.channel.stream().shutdown(Shutdown::Write);
+        let _ = self.stream.stream().shutdown(Shutdown::Write);
     }
 
     /// Lets the worker leave, and waits until it was reaped.
     pub(crate) fn close(mut self) -> ProcessEnd {
-        self.let_go();
+        self.half_close();
         // Nobody reads what it prints from now on: it must not wait for that.
         self.output = None;
-        let end = self.process.wait_or_kill(LEAVING);
+        let end = self.child.wait_or_kill(LEAVING);
         self.join_watcher();
         end
     }
 
     /// Kills the worker, unless it has ended, and waits until it was reaped.
-    pub(crate) fn end_now(&mut self) -> ProcessEnd {
-        self.process.kill();
-        let end = self.process.wait();
+    pub(crate) fn kill_and_reap(&mut self) -> ProcessEnd {
+        self.child.kill();
+        let end = self.child.wait();
         self.join_watcher();
         end
     }
 
-    /// As `end_now`, of a worker that is not ready. Where the signal is refused, nothing in the worker may see
+    /// As `kill_and_reap`, of a worker that is not ready. Where the signal is refused, nothing in the worker may see
     /// that the link was shut: it is waited for no longer than this, and then left to itself.
-    pub(crate) fn end_or_abandon(&mut self, patience: Duration) -> ProcessEnd {
-        let sent = self.process.kill();
-        if sent == Signal::Refused && self.process.wait_at_most(patience).is_none() {
+    pub(crate) fn end_or_abandon(&mut self, on_full: Duration) -> ProcessEnd {
+        let sent = self.child.kill();
+        if sent == Signal::Refused && self.child.wait_at_most(on_full).is_none() {
             // The watcher goes on alone: it reaps the process whenever that ends.
             self.watcher = None;
             return ProcessEnd::Unknown;
         }
-        self.end_now()
+        self.kill_and_reap()
     }
 
     /// Whether the worker ends by itself within this time.
     pub(crate) fn ends_within(&self, limit: Duration) -> bool {
-        self.process.wait_at_most(limit).is_some()
+        self.child.wait_at_most(limit).is_some()
     }
 
     fn join_watcher(&mut self) {
@@ -431,10 +454,10 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for Connection {
     fn drop(&mut self) {
         if self.watcher.is_some() {
-            self.end_now();
+            self.kill_and_reap();
         }
     }
 }
@@ -450,13 +473,13 @@ fn is_late(error: &io::Error) -> bool {
 /// Bytes that stand on the link for a task's argument.
 pub(crate) fn length(request: &Request) -> usize {
     match request.argument.lease() {
-        Some(_) => Location::SIZE,
+        Some(_) => BlockRef::SIZE,
         None => request.argument.len(),
     }
 }
 
 /// Where a task's argument is, if in the depot.
-fn location(request: &Request) -> Option<[u8; Location::SIZE]> {
+fn location(request: &Request) -> Option<[u8; BlockRef::SIZE]> {
     let lease = request.argument.lease()?;
     Some(lease.location().to_bytes())
 }

@@ -3,30 +3,30 @@
 use std::sync::{PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::future::pool_handle::{Help, Wait};
+use crate::future::pool_handle::{Drive, Waiter};
 use crate::future::state::WatchKey;
-use crate::idle::placement::Footing;
-use crate::process::shm::queue::Board;
+use crate::idle::placement::CorePlacement;
+use crate::process::shm::queue::ShmQueue;
 use crate::process::shm::queue::layout::Memory;
 use crate::sync::{
-    self, ABOUT_A_WAKE_UP, Condvar, JoinHandle, Mutex, MutexGuard, ThreadId, this_thread, yield_now,
+    self, Condvar, JoinHandle, Mutex, MutexGuard, SPIN_BUDGET, ThreadId, this_thread, yield_now,
 };
 use crate::sys;
 use crate::sys::stack;
 
 /// What the tender tends.
-pub(crate) trait Store: Send + Sync + Sized + 'static {
+pub(crate) trait CompletionSource: Send + Sync + Sized + 'static {
     /// The memory of its board.
     type Memory: Memory;
-    fn board(&self) -> &Board<Self::Memory>;
-    fn tender(&self) -> &Tender<Self>;
+    fn queue(&self) -> &ShmQueue<Self::Memory>;
+    fn driver(&self) -> &CompletionDriver<Self>;
     /// Brings in what is done; of how many slots something was.
-    fn collect(&self, by: Bringer) -> usize;
+    fn collect(&self, by: CollectedBy) -> usize;
     /// Brings in what nobody was told of, since nobody slept: items that are done of those that their
     /// workers are at; whether there was anything. To be called before a sleep.
     fn sweep(&self) -> bool;
     /// Whether somebody must bring outcomes in as they come, though nobody waits for them here.
-    fn need(&self) -> Need;
+    fn demand(&self) -> Demand;
     /// Gives memory back that nobody has used for a while; when to look again.
     fn reclaim(&self) -> Option<Instant>;
     /// When what stands in shared memory is to be looked through.
@@ -38,7 +38,7 @@ pub(crate) trait Store: Send + Sync + Sized + 'static {
 
 /// Who brings outcomes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bringer {
+pub(crate) enum CollectedBy {
     /// A thread of ours.
     Ours,
     /// A thread of the user's, which waits for a future, or asks whether it is done.
@@ -47,7 +47,7 @@ pub(crate) enum Bringer {
 
 /// Whether the tender is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum Demand {
     /// At once.
     Now,
     /// If those who wait bring nothing in; how often they have.
@@ -60,11 +60,11 @@ pub(crate) enum Need {
 ///
 /// Of all who bring outcomes in, one at a time may sleep on the board: who has the seat. A thread
 /// that finds it taken sleeps until its own future is there.
-pub(crate) struct Tender<S> {
+pub(crate) struct CompletionDriver<S> {
     /// What it tends.
     store: Weak<S>,
     /// Held by who sleeps on the board.
-    seat: Mutex<()>,
+    leader: Mutex<()>,
     /// Its orders.
     orders: Mutex<Orders>,
     /// Notified when they change.
@@ -89,7 +89,7 @@ struct Orders {
 }
 
 /// How long the tender leaves it to those who wait, at first: they are about to look, if at all.
-const FIRST_GRACE: Duration = ABOUT_A_WAKE_UP;
+const FIRST_GRACE: Duration = SPIN_BUDGET;
 /// How long it does so after they have looked.
 const GRACE: Duration = Duration::from_millis(1);
 
@@ -103,11 +103,11 @@ enum Stay {
     Leave,
 }
 
-impl<S: Store> Tender<S> {
+impl<S: CompletionSource> CompletionDriver<S> {
     pub(crate) fn new(store: Weak<S>) -> Self {
         Self {
             store,
-            seat: Mutex::new(()),
+            leader: Mutex::new(()),
             orders: Mutex::default(),
             change: Condvar::new(),
         }
@@ -116,51 +116,56 @@ impl<S: Store> Tender<S> {
     // ---- those who wait ----------------------------------------------------------------------
 
     /// Brings outcomes in until the wait is over or the deadline has passed.
-    pub(crate) fn help(&self, store: &S, wait: &dyn Wait, deadline: Option<Instant>) -> Help {
+    pub(crate) fn drive_until(
+        &self,
+        store: &S,
+        wait: &dyn Waiter,
+        deadline: Option<Instant>,
+    ) -> Drive {
         if look_for(store, wait, deadline) {
-            return Help::Look;
+            return Drive::Recheck;
         }
-        match self.take_seat() {
+        match self.try_lead() {
             Some(seat) => {
-                self.sleep_in_seat(store, wait, deadline);
+                self.wait_as_leader(store, wait, deadline);
                 drop(seat);
-                self.hand_over(store);
+                self.hand_over_lead(store);
             }
-            None => self.sleep_apart(wait, deadline),
+            None => self.wait_as_follower(wait, deadline),
         }
-        Help::Look
+        Drive::Recheck
     }
 
-    fn sleep_in_seat(&self, store: &S, wait: &dyn Wait, deadline: Option<Instant>) {
+    fn wait_as_leader(&self, store: &S, wait: &dyn Waiter, deadline: Option<Instant>) {
         let (key, me) = (WatchKey::fresh(), Weak::clone(&self.store));
         // What settles it otherwise (a death, a cancel) must wake us, too.
         let wake = move || {
             if let Some(store) = me.upgrade() {
-                store.board().wake_collector();
+                store.queue().wake_collector();
             }
         };
         if !wait.watch(key, Box::new(wake)) {
             return;
         }
-        let board = store.board();
+        let queue = store.queue();
         while !wait.is_over() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            let ticket = board.lie_down();
-            if !store.sweep() && !board.has_done() && !wait.is_over() {
+            let ticket = queue.prepare_wait();
+            if !store.sweep() && !queue.has_done() && !wait.is_over() {
                 let audit_at = store.audit_at();
-                board.rest(
+                queue.wait(
                     ticket,
                     Some(deadline.map_or(audit_at, |it| it.min(audit_at))),
                 );
             }
-            board.get_up();
-            store.collect(Bringer::Users);
+            queue.end_wait();
+            store.collect(CollectedBy::Users);
             store.audit_if_due();
         }
         wait.unwatch(key);
     }
 
     /// Sleeps while somebody else sits in the seat.
-    fn sleep_apart(&self, wait: &dyn Wait, deadline: Option<Instant>) {
+    fn wait_as_follower(&self, wait: &dyn Waiter, deadline: Option<Instant>) {
         let (key, me) = (WatchKey::fresh(), sync::current());
         if !wait.watch(key, Box::new(move || me.unpark())) {
             return;
@@ -178,9 +183,9 @@ impl<S: Store> Tender<S> {
     }
 
     /// The seat is free: if it is needed, somebody is to take it.
-    fn hand_over(&self, store: &S) {
+    fn hand_over_lead(&self, store: &S) {
         let waiting = self.lock().waiting;
-        if waiting > 0 || store.need() != Need::None {
+        if waiting > 0 || store.demand() != Demand::None {
             self.call();
         }
     }
@@ -206,8 +211,8 @@ impl<S: Store> Tender<S> {
             return;
         };
         let tend = move || {
-            let has_left = HasLeft(store.tender());
-            has_left.0.tend(&*store);
+            let has_left = HasLeft(store.driver());
+            has_left.0.run(&*store);
         };
         let name = "outcome tender".to_owned();
         // Without a thread, those who wait bring in what they can; the next call tries again.
@@ -218,17 +223,17 @@ impl<S: Store> Tender<S> {
     }
 
     /// The thread's life.
-    fn tend(&self, store: &S) {
-        let mut footing = Footing::new();
+    fn run(&self, store: &S) {
+        let mut placement = CorePlacement::new();
         while self.is_needed(store) {
-            let board = store.board();
-            footing.get_up(board.watched_from(), board.submitted_from());
+            let queue = store.queue();
+            placement.after_wake(queue.waiter_core(), queue.submitter_core());
             // Whoever sits there calls when he leaves.
-            if let Some(seat) = self.take_seat() {
-                self.sit(store, &mut footing);
+            if let Some(seat) = self.try_lead() {
+                self.lead(store, &mut placement);
                 drop(seat);
             }
-            footing.lie_down(store.board().submitted_from());
+            placement.before_sleep(store.queue().submitter_core());
         }
     }
 
@@ -242,16 +247,16 @@ impl<S: Store> Tender<S> {
             }
             let is_called = std::mem::take(&mut orders.is_called);
             orders = match self.need(store, &orders) {
-                Need::Now if is_called => return true,
-                Need::UnlessHelped(count) if helped == Some(count) => return true,
-                Need::UnlessHelped(count) => {
+                Demand::Now if is_called => return true,
+                Demand::UnlessHelped(count) if helped == Some(count) => return true,
+                Demand::UnlessHelped(count) => {
                     let grace = match helped.replace(count) {
                         None => FIRST_GRACE,
                         Some(_) => GRACE,
                     };
                     self.sleep(orders, Instant::now().checked_add(grace))
                 }
-                Need::Now | Need::None => {
+                Demand::Now | Demand::None => {
                     helped = None;
                     self.rest(orders, store)
                 }
@@ -270,18 +275,18 @@ impl<S: Store> Tender<S> {
         }
     }
 
-    fn need(&self, store: &S, orders: &Orders) -> Need {
+    fn need(&self, store: &S, orders: &Orders) -> Demand {
         if orders.waiting > 0 {
-            Need::Now
+            Demand::Now
         } else {
-            store.need()
+            store.demand()
         }
     }
 
     /// Brings in outcomes as long as it is needed. Where tasks come in bursts it is needed again within
     /// moments: it stays for as long as it would take to be woken.
-    fn sit(&self, store: &S, footing: &mut Footing) {
-        let board = store.board();
+    fn lead(&self, store: &S, placement: &mut CorePlacement) {
+        let queue = store.queue();
         let mut helped = None;
         let (mut unneeded, mut idle) = (Idle::new(), Idle::new());
         loop {
@@ -294,23 +299,23 @@ impl<S: Store> Tender<S> {
                 Stay::Idle => return,
                 Stay::Needed => unneeded = Idle::new(),
             }
-            let collected = store.collect(Bringer::Ours);
-            footing.step(collected);
+            let collected = store.collect(CollectedBy::Ours);
+            placement.record_tasks(collected);
             if collected > 0 {
                 idle = Idle::new();
             } else if idle.is_short() {
                 yield_now();
             } else {
                 let again = store.reclaim();
-                let ticket = board.lie_down();
+                let ticket = queue.prepare_wait();
                 let mut is_needed = || matches!(self.stays(store, &mut helped), Stay::Needed);
-                if !store.sweep() && !board.has_done() && is_needed() {
-                    footing.lie_down(board.submitted_from());
+                if !store.sweep() && !queue.has_done() && is_needed() {
+                    placement.before_sleep(queue.submitter_core());
                     let audit_at = store.audit_at();
-                    board.rest(ticket, Some(again.map_or(audit_at, |it| it.min(audit_at))));
-                    footing.get_up(board.watched_from(), board.submitted_from());
+                    queue.wait(ticket, Some(again.map_or(audit_at, |it| it.min(audit_at))));
+                    placement.after_wake(queue.waiter_core(), queue.submitter_core());
                 }
-                board.get_up();
+                queue.end_wait();
                 idle = Idle::new();
             }
             store.audit_if_due();
@@ -322,15 +327,15 @@ impl<S: Store> Tender<S> {
         let orders = self.lock();
         match self.need(store, &orders) {
             _ if orders.is_over => Stay::Leave,
-            Need::Now => Stay::Needed,
-            Need::UnlessHelped(count) if *helped.get_or_insert(count) == count => Stay::Needed,
-            Need::UnlessHelped(_) => Stay::Leave,
-            Need::None => Stay::Idle,
+            Demand::Now => Stay::Needed,
+            Demand::UnlessHelped(count) if *helped.get_or_insert(count) == count => Stay::Needed,
+            Demand::UnlessHelped(_) => Stay::Leave,
+            Demand::None => Stay::Idle,
         }
     }
 
-    fn take_seat(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.seat.try_lock() {
+    fn try_lead(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.leader.try_lock() {
             Ok(seat) => Some(seat),
             Err(TryLockError::Poisoned(seat)) => Some(seat.into_inner()),
             Err(TryLockError::WouldBlock) => None,
@@ -342,7 +347,7 @@ impl<S: Store> Tender<S> {
         self.lock().is_over = true;
         self.change.notify_all();
         if let Some(store) = self.store.upgrade() {
-            store.board().wake_collector();
+            store.queue().wake_collector();
         }
     }
 
@@ -385,12 +390,12 @@ impl<S: Store> Tender<S> {
 }
 
 /// Says that the thread has left, also in a panic: a shutdown waits for that.
-struct HasLeft<'a, S: Store>(
+struct HasLeft<'a, S: CompletionSource>(
     /// Whose thread it is.
-    &'a Tender<S>,
+    &'a CompletionDriver<S>,
 );
 
-impl<S: Store> Drop for HasLeft<'_, S> {
+impl<S: CompletionSource> Drop for HasLeft<'_, S> {
     fn drop(&mut self) {
         self.0.lock().has_left = true;
         self.0.change.notify_all();
@@ -398,21 +403,25 @@ impl<S: Store> Drop for HasLeft<'_, S> {
 }
 
 /// Looks for an outcome for a while; whether there is something to look at.
-fn look_for<S: Store>(store: &S, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
-    store.collect(Bringer::Users);
+fn look_for<S: CompletionSource>(store: &S, wait: &dyn Waiter, deadline: Option<Instant>) -> bool {
+    store.collect(CollectedBy::Users);
     if wait.is_over() {
         return true;
     }
-    store.board().watch_from(sys::current_core());
+    store.queue().set_waiter_core(sys::current_core());
     let is_over = look_on_for(store, wait, deadline);
-    store.board().watch_from(None);
+    store.queue().set_waiter_core(None);
     is_over
 }
 
-fn look_on_for<S: Store>(store: &S, wait: &dyn Wait, deadline: Option<Instant>) -> bool {
+fn look_on_for<S: CompletionSource>(
+    store: &S,
+    wait: &dyn Waiter,
+    deadline: Option<Instant>,
+) -> bool {
     let mut idle = Idle::new();
     loop {
-        let collected = store.collect(Bringer::Users);
+        let collected = store.collect(CollectedBy::Users);
         if wait.is_over() {
             return true;
         }
@@ -442,7 +451,7 @@ impl Idle {
 
     /// Whether looking on is cheaper than to sleep and be woken.
     fn is_short(&self) -> bool {
-        self.0.elapsed() < ABOUT_A_WAKE_UP
+        self.0.elapsed() < SPIN_BUDGET
     }
 }
 

@@ -12,25 +12,25 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, PanicInfo, ProcessEnd};
 use crate::pool::Limits;
-use crate::process::host::child::{Starter, Subprocess};
-use crate::process::host::connection::Link;
-use crate::process::host::stdio::{Captured, Output, Pipe, WorkerStdio};
+use crate::process::host::child::{ChildProcess, SpawnOn};
+use crate::process::host::connection::Connection;
+use crate::process::host::stdio::{Captured, Pipe, WorkerStdio, WorkerStreams};
 use crate::process::reexec;
-use crate::process::shm::arena::Depot;
+use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
-use crate::process::shm::queue::layout::{Handle, Plan};
-use crate::process::shm::signals::Flag;
+use crate::process::shm::queue::layout::{QueueFile, QueueGeometry};
+use crate::process::shm::signals::SharedSignals;
 use crate::remote::codec;
-use crate::remote::function::Call;
-use crate::shared::attachments::Manifest;
+use crate::remote::function::FunctionRef;
+use crate::shared::attachments::Attachments;
 use crate::sys;
 use crate::sys::image;
-use crate::transport::framed::{Channel, Heard};
-use crate::transport::wire::{self, Dialect, Fault, Header, Hello, Kind, Welcome};
+use crate::transport::framed::{FramedStream, Received};
+use crate::transport::wire::{self, Fault, Header, Hello, Kind, ProtocolVersion, Welcome};
 
 /// How the workers of a pool are started.
 #[derive(Debug, Clone)]
-pub(crate) struct Launch {
+pub(crate) struct WorkerConfig {
     /// Added to the environment.
     pub(crate) env: BTreeMap<OsString, OsString>,
     /// Where they start.
@@ -52,19 +52,19 @@ pub(crate) struct Launch {
     /// Where their standard error goes.
     pub(crate) stderr: WorkerStdio,
     /// What they run first, and on which encoded argument.
-    pub(crate) initializer: Option<(Call, Vec<u8>)>,
+    pub(crate) initializer: Option<(FunctionRef, Vec<u8>)>,
     /// The shared memory that this argument names.
-    pub(crate) given: Manifest,
+    pub(crate) given: Attachments,
     /// Where they take tasks by themselves, if they do: its memory, how large it is, and what its checksums
     /// depend on.
-    pub(crate) board: Option<(Arc<Handle>, Plan, Key)>,
+    pub(crate) queue: Option<(Arc<QueueFile>, QueueGeometry, Key)>,
     /// Where their big arguments and results are, if there is such a place.
-    pub(crate) depot: Option<Arc<Depot>>,
+    pub(crate) arena: Option<Arc<Arena>>,
 }
 
 /// Why a worker did not get ready.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum StartError {
     /// Something is wrong with the program or the system.
     Start(Error),
     /// Somebody killed it.
@@ -73,7 +73,7 @@ pub(crate) enum Failure {
     Initializer(Error),
 }
 
-impl Launch {
+impl WorkerConfig {
     pub(crate) fn new() -> Self {
         Self {
             env: BTreeMap::new(),
@@ -87,9 +87,9 @@ impl Launch {
             stdout: WorkerStdio::Inherit,
             stderr: WorkerStdio::Inherit,
             initializer: None,
-            given: Manifest::default(),
-            board: None,
-            depot: None,
+            given: Attachments::default(),
+            queue: None,
+            arena: None,
         }
     }
 
@@ -110,7 +110,7 @@ impl Launch {
 
     /// Whether workers may take tasks by themselves: nobody in the program then hears of a task as it
     /// begins, or has a hand in it before it ends.
-    pub(crate) fn suits_board(&self, limits: Limits) -> bool {
+    pub(crate) fn suits_queue(&self, limits: Limits) -> bool {
         let captures = [self.stdout, self.stderr].contains(&WorkerStdio::Capture);
         let is_bounded = limits.max_pending.is_some() || limits.idle_timeout.is_some();
         let counts = self.max_tasks_per_child.is_some() || self.task_timeout.is_some();
@@ -122,10 +122,10 @@ impl Launch {
     pub(crate) fn start(
         &self,
         index: usize,
-        starter: Starter,
-        spawned: impl FnOnce(&Arc<Subprocess>),
+        spawn_on: SpawnOn,
+        spawned: impl FnOnce(&Arc<ChildProcess>),
         then: impl FnOnce(u32) + Send + 'static,
-    ) -> Result<Link, Failure> {
+    ) -> Result<Connection, StartError> {
         // Rights may have changed since the pool was made.
         self.check()
             .map_err(|error| failed(index, &io::Error::other(error)))?;
@@ -134,28 +134,31 @@ impl Launch {
         let ours = Arc::new(ours);
         let started = self
             .command(index, theirs.into())
-            .and_then(|command| Subprocess::start(command, Arc::clone(&ours), starter, then))
+            .and_then(|command| ChildProcess::start(command, Arc::clone(&ours), spawn_on, then))
             .map_err(|error| failed(index, &error))?;
         spawned(&started.process);
-        let link = Link::new(
-            Channel::new(ours),
+        let link = Connection::new(
+            FramedStream::new(ours),
             started.process,
             started.watcher,
             self.payload_limit,
         );
-        Launching::new(self, index, link, Some(started.stderr), deadline).finish()
+        Handshake::new(self, index, link, Some(started.stderr), deadline).finish()
     }
 
     /// Goes on with what stands for a worker that was started, and is at the other end of `ours`.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn greet(&self, ours: std::os::unix::net::UnixStream) -> Result<Link, Failure> {
-        let link = Link::new(
-            Channel::new(Arc::new(ours)),
-            Subprocess::ended(),
+    pub(crate) fn greet(
+        &self,
+        ours: std::os::unix::net::UnixStream,
+    ) -> Result<Connection, StartError> {
+        let link = Connection::new(
+            FramedStream::new(Arc::new(ours)),
+            ChildProcess::ended(),
             None,
             self.payload_limit,
         );
-        Launching::new(self, 0, link, None, None).finish()
+        Handshake::new(self, 0, link, None, None).finish()
     }
 
     fn command(&self, index: usize, stdin: OwnedFd) -> io::Result<Command> {
@@ -215,7 +218,7 @@ impl Launch {
         Ok(command)
     }
 
-    fn welcome(&self, index: usize, flag: Option<&Flag>) -> Welcome {
+    fn welcome(&self, index: usize, flag: Option<&SharedSignals>) -> Welcome {
         Welcome {
             dialect: dialect(),
             index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -223,14 +226,14 @@ impl Launch {
             memory_limit: self.memory_limit.unwrap_or(0),
             has_flag: flag.is_some(),
             key: self
-                .board
+                .queue
                 .as_ref()
                 .map_or((0, 0), |(.., key)| key.to_numbers()),
-            board: self.board.as_ref().map_or((0, 0), |(_, plan, _)| {
+            queue: self.queue.as_ref().map_or((0, 0), |(_, plan, _)| {
                 // Both are bounded by `MAX_WORKERS`.
                 (plan.slots as u32, plan.workers as u32)
             }),
-            has_depot: self.depot.is_some(),
+            has_arena: self.arena.is_some(),
             title: title(index),
             initializer: self.initializer.clone(),
         }
@@ -244,8 +247,8 @@ pub(crate) const DEFAULT_PAYLOAD_LIMIT: u64 = 16 << 30;
 const LEAVING: Duration = Duration::from_millis(500);
 
 /// How this program talks.
-pub(crate) fn dialect() -> Dialect {
-    Dialect {
+pub(crate) fn dialect() -> ProtocolVersion {
+    ProtocolVersion {
         protocol: wire::PROTOCOL,
         codec: codec::ID,
         stamp: image::current().stamp(),
@@ -264,14 +267,14 @@ fn title(index: usize) -> Vec<u8> {
     title
 }
 
-fn failed(index: usize, error: &io::Error) -> Failure {
+fn failed(index: usize, error: &io::Error) -> StartError {
     let program = program_name();
     let missing = match error.kind() {
         io::ErrorKind::NotFound => what_is_missing(),
         _ => String::new(),
     };
     let reason = format!("cannot start worker {index} of {program}: {error}{missing}");
-    Failure::Start(Error::BrokenPool(reason.into()))
+    StartError::Start(Error::BrokenPool(reason.into()))
 }
 
 /// What is missing of the files that a start needs, in words to append.
@@ -291,13 +294,13 @@ fn program_name() -> String {
 }
 
 /// A worker between its start and its first task.
-struct Launching<'a> {
+struct Handshake<'a> {
     /// How it was started.
-    launch: &'a Launch,
+    worker_config: &'a WorkerConfig,
     /// Its index.
     index: usize,
     /// It.
-    link: Link,
+    link: Connection,
     /// Its standard error before the welcome, which explains a failure; `None` once closed.
     stderr: Option<ChildStderr>,
     /// The end of what it said there.
@@ -323,7 +326,7 @@ enum Stage {
 }
 
 /// Why a start goes no further.
-enum Stop {
+enum HandshakeError {
     /// The process, or its end of the link, is gone.
     Gone,
     /// The deadline has passed.
@@ -334,16 +337,16 @@ enum Stop {
     Initializer(Fault),
 }
 
-impl<'a> Launching<'a> {
+impl<'a> Handshake<'a> {
     fn new(
-        launch: &'a Launch,
+        worker_config: &'a WorkerConfig,
         index: usize,
-        link: Link,
+        link: Connection,
         stderr: Option<ChildStderr>,
         deadline: Option<Instant>,
     ) -> Self {
         Self {
-            launch,
+            worker_config,
             index,
             link,
             stderr,
@@ -354,15 +357,15 @@ impl<'a> Launching<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Link, Failure> {
+    fn finish(mut self) -> Result<Connection, StartError> {
         match self.get_ready() {
             Ok(()) => Ok(self.link),
             Err(stop) => Err(self.explain(stop)),
         }
     }
 
-    fn get_ready(&mut self) -> Result<(), Stop> {
-        self.limit_patience(Some(self.launch.start_timeout), self.deadline);
+    fn get_ready(&mut self) -> Result<(), HandshakeError> {
+        self.limit_patience(Some(self.worker_config.start_timeout), self.deadline);
         while self.stage != Stage::Ready {
             self.wait_for_news()?;
         }
@@ -381,28 +384,38 @@ impl<'a> Launching<'a> {
 
     /// Hands over what a worker needs. Only to a process that has said hello: another one, which a launcher
     /// has executed in the worker's place, would take it for its input.
-    fn say_welcome(&mut self) -> Result<(), Stop> {
-        let output = Output::new(self.launch.stdout, self.launch.stderr)
-            .map_err(|error| Stop::Wrong(format!("no descriptors for its output: {error}")))?;
+    fn say_welcome(&mut self) -> Result<(), HandshakeError> {
+        let output = WorkerStreams::new(self.worker_config.stdout, self.worker_config.stderr)
+            .map_err(|error| {
+                HandshakeError::Wrong(format!("no descriptors for its output: {error}"))
+            })?;
         // Without memory for it, what is sent ahead begins even if its map is dropped.
-        let (flag, flag_memory) = Flag::new().ok().unzip();
-        let board = self.launch.board.as_ref().map(|(board, ..)| board.copy());
-        let board = board
-            .transpose()
-            .map_err(|error| Stop::Wrong(format!("no board to share with it: {error}")))?;
-        let depot = self.launch.depot.as_ref().map(|depot| depot.descriptor());
-        let depot = depot
-            .transpose()
-            .map_err(|error| Stop::Wrong(format!("no depot to share with it: {error}")))?;
+        let (flag, flag_memory) = SharedSignals::new().ok().unzip();
+        let queue = self
+            .worker_config
+            .queue
+            .as_ref()
+            .map(|(queue, ..)| queue.copy());
+        let queue = queue.transpose().map_err(|error| {
+            HandshakeError::Wrong(format!("no queue to share with it: {error}"))
+        })?;
+        let arena = self
+            .worker_config
+            .arena
+            .as_ref()
+            .map(|arena| arena.descriptor());
+        let arena = arena.transpose().map_err(|error| {
+            HandshakeError::Wrong(format!("no arena to share with it: {error}"))
+        })?;
         let descriptors: Vec<_> = output
             .descriptors()
             .into_iter()
             .chain(&flag_memory)
-            .chain(&board)
-            .chain(&depot)
+            .chain(&queue)
+            .chain(&arena)
             .map(AsFd::as_fd)
             .collect();
-        let welcome = self.launch.welcome(self.index, flag.as_ref());
+        let welcome = self.worker_config.welcome(self.index, flag.as_ref());
         let frame = wire::frame(Kind::Welcome, &welcome.to_body());
         let channel = self.link.channel();
         channel
@@ -416,7 +429,7 @@ impl<'a> Launching<'a> {
     }
 
     /// Handles a frame, or what the worker says on standard error.
-    fn wait_for_news(&mut self) -> Result<(), Stop> {
+    fn wait_for_news(&mut self) -> Result<(), HandshakeError> {
         let link = self.link.channel().stream().as_fd();
         let stderr = self.stderr.as_ref().map(AsFd::as_fd);
         let stderr = stderr.filter(|_| self.unsaid.is_empty());
@@ -431,7 +444,7 @@ impl<'a> Launching<'a> {
             sys::poll_readable_or_writable([Some(link), stderr, output], ours, self.deadline)
         };
         match ready.map_err(stop_of)? {
-            [false, false, false, false] => Err(Stop::Late),
+            [false, false, false, false] => Err(HandshakeError::Late),
             [link, stderr, output, ours] => {
                 if let (true, Some(pipe)) = (output, pipe) {
                     pipe.read();
@@ -480,10 +493,10 @@ impl<'a> Launching<'a> {
         }
     }
 
-    fn hear_frame(&mut self) -> Result<(), Stop> {
+    fn hear_frame(&mut self) -> Result<(), HandshakeError> {
         let header = match self.link.channel_mut().receive_header().map_err(stop_of)? {
-            Heard::Some(header) => header,
-            Heard::Closed => return Err(Stop::Gone),
+            Received::Some(header) => header,
+            Received::Closed => return Err(HandshakeError::Gone),
         };
         let body = self.receive_control(header)?;
         match (header.kind, self.stage) {
@@ -493,18 +506,23 @@ impl<'a> Launching<'a> {
                 match body.as_slice() {
                     [] => Ok(()),
                     fault => Err(Fault::from_body(fault).map_or_else(
-                        || Stop::Wrong("its report on the initializer is garbled".into()),
-                        Stop::Initializer,
+                        || HandshakeError::Wrong("its report on the initializer is garbled".into()),
+                        HandshakeError::Initializer,
                     )),
                 }
             }
-            (kind, stage) => Err(Stop::Wrong(format!("it sent {kind:?} while {stage:?}"))),
+            (kind, stage) => Err(HandshakeError::Wrong(format!(
+                "it sent {kind:?} while {stage:?}"
+            ))),
         }
     }
 
-    fn receive_control(&mut self, header: Header) -> Result<Vec<u8>, Stop> {
+    fn receive_control(&mut self, header: Header) -> Result<Vec<u8>, HandshakeError> {
         if header.length > wire::MAX_CONTROL {
-            return Err(Stop::Wrong(format!("it announced {} bytes", header.length)));
+            return Err(HandshakeError::Wrong(format!(
+                "it announced {} bytes",
+                header.length
+            )));
         }
         let mut body = Vec::new();
         let channel = self.link.channel_mut();
@@ -514,9 +532,9 @@ impl<'a> Launching<'a> {
         Ok(body)
     }
 
-    fn hear_hello(&mut self, body: &[u8]) -> Result<(), Stop> {
+    fn hear_hello(&mut self, body: &[u8]) -> Result<(), HandshakeError> {
         let Some(hello) = Hello::from_body(body) else {
-            return Err(Stop::Wrong("its hello is garbled".into()));
+            return Err(HandshakeError::Wrong("its hello is garbled".into()));
         };
         let ours = dialect();
         let theirs = &hello.dialect;
@@ -532,43 +550,48 @@ impl<'a> Launching<'a> {
         if hello.pid != self.link.process().pid() {
             let words = "it said hello from another process than was started; a launcher must \
                          execute the program, not fork it";
-            return Err(Stop::Wrong(words.to_owned()));
+            return Err(HandshakeError::Wrong(words.to_owned()));
         }
         match difference {
             None => {
                 self.stage = Stage::Initializing;
                 self.say_welcome()
             }
-            Some(what) => Err(Stop::Wrong(format!(
+            Some(what) => Err(HandshakeError::Wrong(format!(
                 "its {what} is not this program's own; was the program rebuilt?"
             ))),
         }
     }
 
     /// Ends the worker, and says why it was not ready.
-    fn explain(mut self, stop: Stop) -> Failure {
+    fn explain(mut self, stop: HandshakeError) -> StartError {
         // A process that has just closed its end is about to end; one that lives on without is not.
-        let left_by_itself = matches!(stop, Stop::Gone) && self.link.ends_within(LEAVING);
+        let left_by_itself = matches!(stop, HandshakeError::Gone) && self.link.ends_within(LEAVING);
         let end = self.link.end_or_abandon(LEAVING);
         self.drain_stderr();
         let index = self.index;
         let what = match &stop {
-            Stop::Gone if !left_by_itself => {
+            HandshakeError::Gone if !left_by_itself => {
                 "it closed its end of the link and lived on".to_owned()
             }
-            Stop::Gone if self.is_in_initializer() => {
+            HandshakeError::Gone if self.is_in_initializer() => {
                 format!("its process {end} in the initializer")
             }
-            Stop::Gone if self.stage == Stage::Initializing => {
+            HandshakeError::Gone if self.stage == Stage::Initializing => {
                 format!("its process {end} before it was ready")
             }
-            Stop::Gone => format!(
+            HandshakeError::Gone => format!(
                 "its process {end} before it said hello (is `concurrent_futures::init()` the first \
                  statement of `main`?)"
             ),
-            Stop::Late => format!("it was not ready after {:?}", self.launch.start_timeout),
-            Stop::Wrong(words) => words.clone(),
-            Stop::Initializer(fault) => initializer_fault(fault),
+            HandshakeError::Late => {
+                format!(
+                    "it was not ready after {:?}",
+                    self.worker_config.start_timeout
+                )
+            }
+            HandshakeError::Wrong(words) => words.clone(),
+            HandshakeError::Initializer(fault) => initializer_fault(fault),
         };
         let program = program_name();
         let last_words = String::from_utf8_lossy(&self.last_words);
@@ -579,16 +602,18 @@ impl<'a> Launching<'a> {
         let reason = format!("worker {index} of {program} did not start: {what}{last_words}");
         let error = Error::BrokenPool(reason.into());
         match stop {
-            Stop::Initializer(_) => Failure::Initializer(error),
-            Stop::Gone if self.is_in_initializer() => Failure::Initializer(error),
-            Stop::Gone if left_by_itself && from_outside(end) => Failure::Interrupted(error),
-            _ => Failure::Start(error),
+            HandshakeError::Initializer(_) => StartError::Initializer(error),
+            HandshakeError::Gone if self.is_in_initializer() => StartError::Initializer(error),
+            HandshakeError::Gone if left_by_itself && from_outside(end) => {
+                StartError::Interrupted(error)
+            }
+            _ => StartError::Start(error),
         }
     }
 
     /// Whether user code may run in it.
     fn is_in_initializer(&self) -> bool {
-        self.stage == Stage::Initializing && self.launch.initializer.is_some()
+        self.stage == Stage::Initializing && self.worker_config.initializer.is_some()
     }
 
     /// Hears what was said on standard error so far. What our own has no room for by now is lost.
@@ -634,10 +659,10 @@ pub(crate) fn from_outside(end: ProcessEnd) -> bool {
     matches!(end, ProcessEnd::Signalled(signal) if OUTSIDE.contains(&signal))
 }
 
-fn stop_of(error: io::Error) -> Stop {
+fn stop_of(error: io::Error) -> HandshakeError {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Stop::Late,
-        io::ErrorKind::InvalidData => Stop::Wrong("it sent garbage".into()),
-        _ => Stop::Gone,
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HandshakeError::Late,
+        io::ErrorKind::InvalidData => HandshakeError::Wrong("it sent garbage".into()),
+        _ => HandshakeError::Gone,
     }
 }

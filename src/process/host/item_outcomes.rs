@@ -3,16 +3,16 @@
 use crate::error::Error;
 use crate::process::host::pipeline::error_of;
 use crate::process::shm::item_results::{Outcome, head};
-use crate::remote::encoded::Bytes;
-use crate::task::results::{Answers, Run};
+use crate::remote::encoded::Encoded;
+use crate::task::results::{EncodedRun, ResultSink};
 use crate::transport::wire::Fault;
 
 /// Outcomes of some items, in order.
 pub(crate) enum Piece {
     /// Results of neighbours.
-    Run(Run),
+    Run(EncodedRun),
     /// The result of the item of that index, alone.
-    Value(usize, Bytes),
+    Value(usize, Encoded),
     /// Why the item of that index has none.
     Error(usize, Error),
 }
@@ -20,7 +20,7 @@ pub(crate) enum Piece {
 /// What a worker has laid down for some items.
 pub(crate) struct Pieces {
     /// It.
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) item_outcomes: Vec<Piece>,
     /// For how many of the items there is something.
     pub(crate) items: usize,
     /// How many bytes that is.
@@ -29,29 +29,29 @@ pub(crate) struct Pieces {
 
 /// Takes apart what a worker has laid down for `count` items, the first of that index. `worker` is who
 /// reports.
-pub(crate) fn pieces_of(
+pub(crate) fn item_outcomes_of(
     bytes: &[u8],
     first: usize,
     count: usize,
     worker: usize,
-    answers: &dyn Answers,
+    sink: &dyn ResultSink,
 ) -> Pieces {
-    let mut pieces = Vec::with_capacity(1);
+    let mut item_outcomes = Vec::with_capacity(1);
     let mut run = Gathering::new(first);
     let mut read = 0;
     for at in 0..count {
         let Some((length, kind)) = head(bytes, read) else {
-            pieces.extend(run.end(bytes, read, first + at));
+            item_outcomes.extend(run.end(bytes, read, first + at));
             return Pieces {
-                pieces,
+                item_outcomes,
                 items: at,
                 bytes: read,
             };
         };
         if kind == Outcome::Fault {
-            pieces.extend(run.end(bytes, read, first + at));
+            item_outcomes.extend(run.end(bytes, read, first + at));
             let fault = &bytes[read + 2..read + 2 + length];
-            pieces.push(Piece::Error(first + at, error(fault, worker, answers)));
+            item_outcomes.push(Piece::Error(first + at, error(fault, worker, sink)));
             run = Gathering {
                 first: first + at + 1,
                 from: read + 2 + length,
@@ -59,17 +59,17 @@ pub(crate) fn pieces_of(
         }
         read += 2 + length;
     }
-    pieces.extend(run.end(bytes, read, first + count));
+    item_outcomes.extend(run.end(bytes, read, first + count));
     Pieces {
-        pieces,
+        item_outcomes,
         items: count,
         bytes: read,
     }
 }
 
-fn error(fault: &[u8], worker: usize, answers: &dyn Answers) -> Error {
+fn error(fault: &[u8], worker: usize, sink: &dyn ResultSink) -> Error {
     match Fault::from_body(fault) {
-        Some(fault) => error_of(fault, answers.info(), worker, None),
+        Some(fault) => error_of(fault, sink.info(), worker, None),
         None => Error::Decode("the worker's report on the task is garbled".into()),
     }
 }
@@ -90,7 +90,7 @@ impl Gathering {
     /// Those up to there.
     fn end(&self, bytes: &[u8], to: usize, end: usize) -> Option<Piece> {
         (end > self.first).then(|| {
-            Piece::Run(Run {
+            Piece::Run(EncodedRun {
                 first: self.first,
                 count: end - self.first,
                 bytes: bytes[self.from..to].to_vec(),
@@ -101,15 +101,15 @@ impl Gathering {
 
 impl Piece {
     /// What came over the link of the item of that index.
-    pub(crate) fn told(
+    pub(crate) fn out_of_band(
         index: usize,
-        outcome: Result<Bytes, Fault>,
+        outcome: Result<Encoded, Fault>,
         worker: usize,
-        answers: &dyn Answers,
+        sink: &dyn ResultSink,
     ) -> Self {
         match outcome {
             Ok(value) => Self::Value(index, value),
-            Err(fault) => Self::Error(index, error_of(fault, answers.info(), worker, None)),
+            Err(fault) => Self::Error(index, error_of(fault, sink.info(), worker, None)),
         }
     }
 
@@ -123,11 +123,11 @@ impl Piece {
     }
 
     /// Brings it to where it was asked for.
-    pub(crate) fn arrive(self, answers: &dyn Answers) {
+    pub(crate) fn arrive(self, sink: &dyn ResultSink) {
         match self {
-            Self::Run(run) => answers.arrive(run),
-            Self::Value(index, value) => answers.arrive_alone(index, value, &mut |_| ()),
-            Self::Error(index, error) => answers.fail(index, error, &mut |_| ()),
+            Self::Run(run) => sink.arrive(run),
+            Self::Value(index, value) => sink.arrive_alone(index, value, &mut |_| ()),
+            Self::Error(index, error) => sink.fail(index, error, &mut |_| ()),
         }
     }
 }

@@ -7,35 +7,35 @@ use std::time::{Duration, Instant};
 
 use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
 use crate::future::Verdict;
-use crate::future::dyn_promise::Pledge;
+use crate::future::dyn_promise::DynPromise;
 use crate::future::state::Start;
-use crate::pool::backlog::Work;
-use crate::pool::{Conclude, Next, Post, Tenure};
+use crate::pool::backlog::WorkItem;
+use crate::pool::{AfterLoss, Conclusion, Tenure, WorkerContext};
 use crate::process::host::child::Peak;
-use crate::process::host::connection::{self, Broken, Link};
-use crate::process::host::handshake::Launch;
+use crate::process::host::connection::{self, Connection, Disconnect};
+use crate::process::host::handshake::WorkerConfig;
 use crate::process::host::stdio::Captured;
-use crate::process::shm::signals::Flag;
+use crate::process::shm::signals::SharedSignals;
 use crate::remote::codec::Source;
-use crate::remote::encoded::Bytes;
-use crate::remote::lease::Room;
-use crate::task::request::{Reply, Request};
-use crate::task::results::Pace;
+use crate::remote::encoded::Encoded;
+use crate::remote::lease::PayloadStore;
+use crate::task::request::{RemoteTask, Request};
+use crate::task::results::ItemTiming;
 use crate::task_info::TaskInfo;
 use crate::transport::wire::Fault;
-use crate::transport::work::{Chunk, Requests};
+use crate::transport::work::{Chunk, RemoteWork};
 use crate::unwind::discard;
 
 /// One chunk on its way through one worker.
-pub(crate) struct Conversation<'a> {
+pub(crate) struct Pipeline<'a> {
     /// The attendant.
-    post: &'a Post<Requests>,
+    context: &'a WorkerContext<RemoteWork>,
     /// To the worker.
-    link: &'a mut Link,
+    link: &'a mut Connection,
     /// Sent, without an outcome so far. The worker runs the first of them.
-    ahead: VecDeque<Request>,
+    in_flight: VecDeque<Request>,
     /// Not sent.
-    rest: VecDeque<Request>,
+    pending: VecDeque<Request>,
     /// How many more the worker may begin.
     allowance: u64,
     /// Whether a task of the chunk was begun.
@@ -43,7 +43,7 @@ pub(crate) struct Conversation<'a> {
     /// How many may be ahead.
     window: usize,
     /// What goes for all tasks and workers of the pool.
-    launch: &'a Launch,
+    worker_config: &'a WorkerConfig,
     /// When the worker began what it runs now.
     begun: Instant,
 }
@@ -54,34 +54,34 @@ const AHEAD: Duration = Duration::from_millis(5);
 const MAX_AHEAD: usize = 64;
 /// And no more bytes than a socket takes without waiting for its reader, who may himself wait for
 /// us to read.
-const MAX_AHEAD_BYTES: usize = connection::ROOM;
+const MAX_AHEAD_BYTES: usize = connection::SEND_BUFFER;
 
 /// How a conversation ended.
 #[must_use]
-pub(crate) enum Talked {
+pub(crate) enum PipelineEnd {
     /// Every task has settled.
-    Out,
+    Drained,
     /// The worker has run as many tasks as it may; these are left.
-    Spent(Requests),
+    Exhausted(RemoteWork),
     /// The worker was lost, and what it left behind has been seen to.
-    Lost(Next),
+    Lost(AfterLoss),
 }
 
-impl<'a> Conversation<'a> {
+impl<'a> Pipeline<'a> {
     /// With a worker that may run so many tasks.
     pub(crate) fn new(
-        post: &'a Post<Requests>,
-        launch: &'a Launch,
-        link: &'a mut Link,
+        context: &'a WorkerContext<RemoteWork>,
+        worker_config: &'a WorkerConfig,
+        link: &'a mut Connection,
         allowance: u64,
     ) -> Self {
         Self {
-            post,
+            context,
             link,
-            launch,
+            worker_config,
             allowance,
-            ahead: VecDeque::new(),
-            rest: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            pending: VecDeque::new(),
             has_begun: false,
             window: 1,
             begun: Instant::now(),
@@ -89,35 +89,35 @@ impl<'a> Conversation<'a> {
     }
 
     /// Has the worker run a chunk.
-    pub(crate) fn talk_over(mut self, requests: Requests) -> Talked {
+    pub(crate) fn run(mut self, requests: RemoteWork) -> PipelineEnd {
         // A map that is dropped from here on raises it for this chunk.
         if let Some(flag) = self.link.process().flag() {
             flag.lower();
         }
         let begun = Instant::now();
-        let (waiting, pace) = requests.into_parts();
+        let (waiting, timing) = requests.into_parts();
         let count = waiting.len();
-        self.rest = waiting;
+        self.pending = waiting;
         match self.carry_out() {
-            Ok(()) if self.rest.is_empty() => {
-                if let Some(pace) = &pace {
-                    pace.note(count, begun.elapsed());
+            Ok(()) if self.pending.is_empty() => {
+                if let Some(timing) = &timing {
+                    timing.note(count, begun.elapsed());
                 }
-                Talked::Out
+                PipelineEnd::Drained
             }
             Ok(()) => {
-                let waiting = self.rest;
-                Talked::Spent(Requests::Chunk(Box::new(Chunk { waiting, pace })))
+                let waiting = self.pending;
+                PipelineEnd::Exhausted(RemoteWork::Chunk(Box::new(Chunk { waiting, timing })))
             }
-            Err(broken) => Talked::Lost(self.break_off(broken, pace)),
+            Err(broken) => PipelineEnd::Lost(self.abort(broken, timing)),
         }
     }
 
     /// Sends every task and settles every outcome, as far as the worker's allowance goes.
-    fn carry_out(&mut self) -> Result<(), Broken> {
+    fn carry_out(&mut self) -> Result<(), Disconnect> {
         loop {
             self.send_ahead();
-            if self.ahead.is_empty() {
+            if self.in_flight.is_empty() {
                 return Ok(());
             }
             let begun = self.begun;
@@ -128,30 +128,30 @@ impl<'a> Conversation<'a> {
 
     /// Sends what the window has room for. Only here does a task of a process begin.
     fn send_ahead(&mut self) {
-        if self.ahead.len() > self.window / 2 {
+        if self.in_flight.len() > self.window / 2 {
             return;
         }
-        let first_new = self.ahead.len();
-        let mut bytes: usize = self.ahead.iter().map(connection::length).sum();
+        let first_new = self.in_flight.len();
+        let mut bytes: usize = self.in_flight.iter().map(connection::length).sum();
         self.drop_what_was_cancelled();
-        while let Some(request) = self.rest.front_mut() {
+        while let Some(request) = self.pending.front_mut() {
             if self.allowance == 0 {
                 break;
             }
-            store(self.launch, request);
-            let room = self.ahead.is_empty()
-                || (self.ahead.len() < self.window
+            store(self.worker_config, request);
+            let room = self.in_flight.is_empty()
+                || (self.in_flight.len() < self.window
                     && bytes + connection::length(request) <= MAX_AHEAD_BYTES);
             if !room {
                 break;
             }
-            let Some(request) = self.rest.pop_front() else {
+            let Some(request) = self.pending.pop_front() else {
                 break;
             };
             bytes += connection::length(&request);
             self.begin(request);
         }
-        let new: Vec<_> = self.ahead.iter().skip(first_new).collect();
+        let new: Vec<_> = self.in_flight.iter().skip(first_new).collect();
         if new.is_empty() {
             return;
         }
@@ -169,28 +169,28 @@ impl<'a> Conversation<'a> {
 
     /// How long the task that runs now may run.
     fn limit(&self) -> Option<Duration> {
-        let own = self.ahead.front()?.options.given_timeout();
-        own.or(self.launch.task_timeout)
+        let own = self.in_flight.front()?.options.given_timeout();
+        own.or(self.worker_config.task_timeout)
     }
 
     /// Puts a task ahead, unless it was cancelled.
     fn begin(&mut self, mut request: Request) {
         request.attempts += 1;
-        let is_next = self.ahead.is_empty();
+        let is_next = self.in_flight.is_empty();
         if is_next {
-            self.post.begin(request.reply.id());
+            self.context.task_starting(request.reply.id());
         }
         match (request.reply.start(), is_next) {
             (Start::Begun, _) => {
                 if is_next {
-                    self.post.begun(request.reply.id());
+                    self.context.task_started(request.reply.id());
                 }
                 self.allowance -= 1;
                 self.has_begun = true;
-                self.ahead.push_back(request);
+                self.in_flight.push_back(request);
             }
             (Start::Cancelled, true) => {
-                self.post.abandon();
+                self.context.task_cancelled();
                 discard(request);
             }
             (Start::Cancelled, false) => discard(request),
@@ -201,45 +201,47 @@ impl<'a> Conversation<'a> {
     /// does.
     fn drop_what_was_cancelled(&mut self) {
         let is_unwanted = |request: &Request| {
-            (self.has_begun && self.post.cancels()) || request.reply.is_abandoned()
+            (self.has_begun && self.context.cancels()) || request.reply.is_abandoned()
         };
-        if self.rest.front().is_some_and(is_unwanted) {
-            let waiting = std::mem::take(&mut self.rest);
-            self.post.forget();
-            let rest = Requests::Chunk(Box::new(Chunk {
+        if self.pending.front().is_some_and(is_unwanted) {
+            let waiting = std::mem::take(&mut self.pending);
+            self.context.drop_rest();
+            let rest = RemoteWork::Chunk(Box::new(Chunk {
                 waiting,
-                pace: None,
+                timing: None,
             }));
-            rest.fail(&Error::Cancelled, &mut |v| self.post.crew().count(v));
+            rest.fail(&Error::Cancelled, &mut |v| {
+                self.context.worker_pool().count(v)
+            });
         }
     }
 
     /// Receives the outcome of the first task ahead. The one place where outcomes that come over a
     /// link settle, but for deaths.
-    fn settle_next(&mut self) -> Result<(), Broken> {
+    fn settle_next(&mut self) -> Result<(), Disconnect> {
         let deadline = self.deadline();
         let reply = self.link.receive(deadline)?;
-        if self.post.conclude() == Conclude::Killed {
-            return Err(Broken::Killed);
+        if self.context.try_finish() == Conclusion::Killed {
+            return Err(Disconnect::Killed);
         }
         let outcome = match reply {
-            connection::Reply::Value(value) => Ok(value),
-            connection::Reply::Stored(location) => {
-                let value = arrived(self.launch, location, self.post.index())?;
+            connection::Response::Value(value) => Ok(value),
+            connection::Response::Stored(location) => {
+                let value = arrived(self.worker_config, location, self.context.index())?;
                 Ok(value.naming(self.link.take_brought()))
             }
-            connection::Reply::Fault(fault) => Err(fault),
+            connection::Response::Fault(fault) => Err(fault),
         };
-        let Some(request) = self.ahead.pop_front() else {
+        let Some(request) = self.in_flight.pop_front() else {
             unreachable!("there is something ahead")
         };
-        let mut settled = |verdict| self.post.end(verdict);
+        let mut settled = |verdict| self.context.task_done(verdict);
         match outcome {
             Ok(value) => self.settle_value(request.reply, value),
             Err(Fault::LeftAlone) => request.reply.killed(&mut settled),
             Err(fault) => {
                 let printed = self.link.output().and_then(Captured::take);
-                let error = error_of(fault, request.reply.info(), self.post.index(), printed);
+                let error = error_of(fault, request.reply.info(), self.context.index(), printed);
                 request.reply.fail(error, &mut settled);
             }
         }
@@ -247,23 +249,23 @@ impl<'a> Conversation<'a> {
             output.clear();
         }
         self.begun = Instant::now();
-        if let Some(next) = self.ahead.front() {
-            self.post.begin(next.reply.id());
-            self.post.begun(next.reply.id());
+        if let Some(next) = self.in_flight.front() {
+            self.context.task_starting(next.reply.id());
+            self.context.task_started(next.reply.id());
         }
         Ok(())
     }
 
     /// Leaves a result to the first thread that looks at it. An observer or a callback is told at once what
     /// came of the task: for these this thread decodes it.
-    fn settle_value(&self, reply: Pledge<dyn Reply>, value: Bytes) {
-        let (post, id, value) = (self.post, reply.id(), Source::Given(value));
-        let mut settled = |verdict| post.end(verdict);
-        if post.is_observed() {
+    fn settle_value(&self, reply: DynPromise<dyn RemoteTask>, value: Encoded) {
+        let (context, id, value) = (self.context, reply.id(), Source::Owned(value));
+        let mut settled = |verdict| context.task_done(verdict);
+        if context.is_observed() {
             return reply.deliver(value, &mut settled);
         }
         match reply.leave(value, &mut settled) {
-            Some(news) if news.opens.is_some() => post.stay_busy(id, || news.deliver()),
+            Some(news) if news.opens.is_some() => context.stay_busy(id, || news.deliver()),
             Some(news) => news.deliver(),
             None => {}
         }
@@ -283,21 +285,21 @@ impl<'a> Conversation<'a> {
 
     /// Sees to what a worker leaves behind that is lost: what it had not begun, and what is to be
     /// tried again, returns to the queue; what it ran settles once it was reaped.
-    fn break_off(mut self, broken: Broken, pace: Option<Arc<Pace>>) -> Next {
-        let broken = match self.post.conclude() {
-            Conclude::Killed => Broken::Killed,
-            Conclude::Counts if self.post.stopping() => Broken::Stopped,
-            Conclude::Counts => broken,
+    fn abort(mut self, broken: Disconnect, timing: Option<Arc<ItemTiming>>) -> AfterLoss {
+        let broken = match self.context.try_finish() {
+            Conclusion::Killed => Disconnect::Killed,
+            Conclusion::Accepted if self.context.stopping() => Disconnect::Stopped,
+            Conclusion::Accepted => broken,
         };
         let limit = self.limit();
-        let death = Death::of_worker(self.post.index(), self.link, self.launch);
-        let victim = self.ahead.pop_front();
-        for request in self.ahead.drain(..).rev() {
-            self.rest.push_front(untouched(request));
+        let death = WorkerExit::of_worker(self.context.index(), self.link, self.worker_config);
+        let victim = self.in_flight.pop_front();
+        for request in self.in_flight.drain(..).rev() {
+            self.pending.push_front(untouched(request));
         }
         let victim = victim.and_then(|request| {
             let again = match broken {
-                Broken::Unread if request.returns < MAX_RETURNS => {
+                Disconnect::Unread if request.returns < MAX_RETURNS => {
                     let mut request = untouched(request);
                     request.returns += 1;
                     request
@@ -308,17 +310,17 @@ impl<'a> Conversation<'a> {
                 }
                 _ => return Some(request),
             };
-            self.rest.push_front(again);
+            self.pending.push_front(again);
             None
         });
-        let waiting = std::mem::take(&mut self.rest);
-        self.hand_on(Requests::Chunk(Box::new(Chunk { waiting, pace })));
+        let waiting = std::mem::take(&mut self.pending);
+        self.requeue(RemoteWork::Chunk(Box::new(Chunk { waiting, timing })));
         if let Some(victim) = victim {
-            let mut settled = |verdict: Verdict| self.post.end_of_lost(verdict);
+            let mut settled = |verdict: Verdict| self.context.end_of_lost(verdict);
             match (broken, limit) {
-                (Broken::Killed, _) => victim.reply.killed(&mut settled),
-                (Broken::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),
-                (Broken::Late, Some(limit)) => {
+                (Disconnect::Killed, _) => victim.reply.killed(&mut settled),
+                (Disconnect::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),
+                (Disconnect::Late, Some(limit)) => {
                     victim
                         .reply
                         .fail(Error::TaskTimeout { limit }, &mut settled);
@@ -331,44 +333,55 @@ impl<'a> Conversation<'a> {
             }
         }
         // Callbacks of the task are through: the worker is free to be replaced.
-        self.post.lost(Tenure::Productive)
+        self.context.lost(Tenure::Productive)
     }
 
     /// Sees to what a lost worker had not begun: it returns to the queue, or is cancelled if its map
     /// was dropped.
-    fn hand_on(&self, unbegun: Requests) {
+    fn requeue(&self, unbegun: RemoteWork) {
         if unbegun.is_empty() {
             return;
         }
-        if !self.link.process().flag().is_some_and(Flag::is_raised) {
-            return self.post.give_back(unbegun);
+        if !self
+            .link
+            .process()
+            .flag()
+            .is_some_and(SharedSignals::is_raised)
+        {
+            return self.context.requeue(unbegun);
         }
-        self.post.forget();
-        unbegun.fail(&Error::Cancelled, &mut |v| self.post.crew().count(v));
+        self.context.drop_rest();
+        unbegun.fail(&Error::Cancelled, &mut |v| {
+            self.context.worker_pool().count(v)
+        });
     }
 }
 
 /// Puts a big argument where its worker sees it, if there is such a place, and room.
-fn store(launch: &Launch, request: &mut Request) {
+fn store(worker_config: &WorkerConfig, request: &mut Request) {
     if request.argument.lease().is_some() {
         return;
     }
-    let lease = launch
-        .depot
+    let lease = worker_config
+        .arena
         .as_ref()
-        .and_then(|depot| depot.store(&request.argument));
+        .and_then(|arena| arena.store(&request.argument));
     if let Some(lease) = lease {
         request.argument = lease.into();
     }
 }
 
 /// A result that is where its worker says.
-fn arrived(launch: &Launch, location: &[u8], worker: usize) -> Result<Bytes, Broken> {
-    let depot = launch.depot.as_ref().ok_or("there is no such place");
-    let lease = depot.and_then(|depot| depot.arrived(location, worker));
+fn arrived(
+    worker_config: &WorkerConfig,
+    location: &[u8],
+    worker: usize,
+) -> Result<Encoded, Disconnect> {
+    let arena = worker_config.arena.as_ref().ok_or("there is no such place");
+    let lease = arena.and_then(|arena| arena.arrived(location, worker));
     lease
-        .map(Bytes::from)
-        .map_err(|_| Broken::Offence("its result is not where it may be"))
+        .map(Encoded::from)
+        .map_err(|_| Disconnect::ProtocolViolation("its result is not where it may be"))
 }
 
 /// How often a task may return because its worker died before it had read all of it: one whose
@@ -383,13 +396,16 @@ fn untouched(mut request: Request) -> Request {
 }
 
 /// Whether a task that was begun, and whose worker was lost, runs again.
-fn is_tried_again(request: &Request, broken: Broken) -> bool {
-    let died = matches!(broken, Broken::Gone | Broken::Unread | Broken::Offence(_));
+fn is_tried_again(request: &Request, broken: Disconnect) -> bool {
+    let died = matches!(
+        broken,
+        Disconnect::Gone | Disconnect::Unread | Disconnect::ProtocolViolation(_)
+    );
     died && request.attempts <= request.options.given_retries()
 }
 
 /// The end of a worker.
-pub(crate) struct Death {
+pub(crate) struct WorkerExit {
     /// Its index.
     pub(crate) worker: usize,
     /// Its process.
@@ -400,14 +416,18 @@ pub(crate) struct Death {
     pub(crate) memory: Option<(u64, Peak)>,
 }
 
-impl Death {
+impl WorkerExit {
     /// Ends the worker behind a link, unless it has ended, and reaps it.
-    pub(crate) fn of_worker(worker: usize, link: &mut Link, launch: &Launch) -> Self {
+    pub(crate) fn of_worker(
+        worker: usize,
+        link: &mut Connection,
+        worker_config: &WorkerConfig,
+    ) -> Self {
         Self {
             worker,
             pid: link.process().pid(),
-            end: link.end_now(),
-            memory: launch.memory_limit.zip(link.process().peak_memory()),
+            end: link.kill_and_reap(),
+            memory: worker_config.memory_limit.zip(link.process().peak_memory()),
         }
     }
 
@@ -416,7 +436,7 @@ impl Death {
         &self,
         task: TaskInfo,
         attempts: u32,
-        broken: Broken,
+        broken: Disconnect,
         output: Option<String>,
     ) -> Error {
         Error::WorkerDied(WorkerDeath::new(DeathReport {
@@ -426,7 +446,7 @@ impl Death {
             task,
             attempts,
             note: match (broken, self.memory) {
-                (Broken::Offence(what), _) => Some(what.to_owned()),
+                (Disconnect::ProtocolViolation(what), _) => Some(what.to_owned()),
                 (_, Some((limit, peak))) => Some(format!(
                     "memory limit {} MiB, peak used {peak}",
                     limit >> 20

@@ -3,59 +3,61 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::process::host::child::Subprocess;
-use crate::sys::fork::Origin;
+use crate::process::host::child::ChildProcess;
+use crate::sys::fork::ForkEpoch;
 
 /// The worker processes of a pool, by index.
-pub(crate) struct Desks {
+pub(crate) struct ProcessTable {
     /// The places.
     state: Mutex<State>,
     /// The process whose children they are.
-    origin: Origin,
+    fork_epoch: ForkEpoch,
 }
 
 /// What the lock guards.
 #[derive(Default)]
 struct State {
     /// A worker's index is its place.
-    desks: Vec<Desk>,
+    process_table: Vec<ProcessEntry>,
     /// Whether whoever sits down is killed.
     closed: bool,
 }
 
 /// The processes of one worker.
 #[derive(Clone, Default)]
-struct Desk {
+struct ProcessEntry {
     /// Takes tasks.
-    ready: Option<Arc<Subprocess>>,
+    ready: Option<Arc<ChildProcess>>,
     /// Was started, and is not ready.
-    starting: Option<Arc<Subprocess>>,
+    starting: Option<Arc<ChildProcess>>,
 }
 
-impl Desks {
+impl ProcessTable {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::default(),
-            origin: Origin::here(),
+            fork_epoch: ForkEpoch::here(),
         }
     }
 
     /// A process was started, and is not ready.
-    pub(crate) fn occupy(&self, index: usize, process: &Arc<Subprocess>) {
+    pub(crate) fn occupy(&self, index: usize, process: &Arc<ChildProcess>) {
         let mut state = self.lock();
         if state.closed {
             process.kill();
         }
-        if state.desks.len() <= index {
-            state.desks.resize(index + 1, Desk::default());
+        if state.process_table.len() <= index {
+            state
+                .process_table
+                .resize(index + 1, ProcessEntry::default());
         }
-        state.desks[index].starting = Some(Arc::clone(process));
+        state.process_table[index].starting = Some(Arc::clone(process));
     }
 
     /// The process takes tasks from now on, in place of the one before it.
-    pub(crate) fn make_ready(&self, index: usize, process: &Arc<Subprocess>) {
-        if let Some(desk) = self.lock().desks.get_mut(index) {
-            *desk = Desk {
+    pub(crate) fn make_ready(&self, index: usize, process: &Arc<ChildProcess>) {
+        if let Some(desk) = self.lock().process_table.get_mut(index) {
+            *desk = ProcessEntry {
                 ready: Some(Arc::clone(process)),
                 starting: None,
             };
@@ -68,30 +70,33 @@ impl Desks {
     }
 
     /// Who took the worker's tasks does no more; who gets ready to, still does.
-    pub(crate) fn bereave(&self, index: usize) {
-        if let Some(desk) = self.lock().desks.get_mut(index) {
+    pub(crate) fn clear_ready(&self, index: usize) {
+        if let Some(desk) = self.lock().process_table.get_mut(index) {
             desk.ready = None;
         }
     }
 
     pub(crate) fn vacate(&self, index: usize) {
-        if let Some(desk) = self.lock().desks.get_mut(index) {
-            *desk = Desk::default();
+        if let Some(desk) = self.lock().process_table.get_mut(index) {
+            *desk = ProcessEntry::default();
         }
     }
 
     /// Who takes the worker's tasks.
-    pub(crate) fn at(&self, index: usize) -> Option<Arc<Subprocess>> {
-        self.lock().desks.get(index)?.ready.clone()
+    pub(crate) fn at(&self, index: usize) -> Option<Arc<ChildProcess>> {
+        self.lock().process_table.get(index)?.ready.clone()
     }
 
     /// The numbers of those that are ready, and live.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        if self.origin.is_elsewhere() {
+        if self.fork_epoch.is_forked_copy() {
             return Vec::new();
         }
         let state = self.lock();
-        let ready = state.desks.iter().filter_map(|desk| desk.ready.as_ref());
+        let ready = state
+            .process_table
+            .iter()
+            .filter_map(|desk| desk.ready.as_ref());
         ready
             .filter(|process| process.end().is_none())
             .map(|process| process.pid())
@@ -118,14 +123,14 @@ impl Desks {
         }
     }
 
-    fn close(&self) -> Vec<Arc<Subprocess>> {
-        if self.origin.is_elsewhere() {
+    fn close(&self) -> Vec<Arc<ChildProcess>> {
+        if self.fork_epoch.is_forked_copy() {
             return Vec::new();
         }
         let mut state = self.lock();
         state.closed = true;
-        let desks = state.desks.iter();
-        desks
+        let process_table = state.process_table.iter();
+        process_table
             .flat_map(|desk| [&desk.ready, &desk.starting])
             .flatten()
             .map(Arc::clone)

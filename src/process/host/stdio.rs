@@ -40,7 +40,7 @@ pub enum WorkerStdio {
 }
 
 /// Where the outputs of one worker go.
-pub(crate) struct Output {
+pub(crate) struct WorkerStreams {
     /// Its standard output.
     stdout: OwnedFd,
     /// Its standard error.
@@ -71,7 +71,7 @@ pub(crate) struct Pipe {
 /// No more of what a task printed is told than this many bytes, the last ones.
 const TOLD: u64 = 64 << 10;
 
-impl Output {
+impl WorkerStreams {
     pub(crate) fn new(stdout: WorkerStdio, stderr: WorkerStdio) -> io::Result<Self> {
         let captures = [stdout, stderr].contains(&WorkerStdio::Capture);
         let (captured, writer) = captures.then(Captured::new).transpose()?.unzip();

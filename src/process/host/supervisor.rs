@@ -5,54 +5,54 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::{Error, ProcessEnd};
-use crate::pool::backlog::Work;
-use crate::pool::{Next, Post, Tenure};
-use crate::process::host::child::Starter;
-use crate::process::host::connection::{Broken, Link, Notice};
-use crate::process::host::handshake::{Failure, Launch};
-use crate::process::host::in_flight::{Ledger, Legacy};
-use crate::process::host::pipeline::{Conversation, Death, Talked};
-use crate::process::host::process_table::Desks;
-use crate::task::request::Encoded;
-use crate::transport::work::Requests;
+use crate::pool::backlog::WorkItem;
+use crate::pool::{AfterLoss, Tenure, WorkerContext};
+use crate::process::host::child::SpawnOn;
+use crate::process::host::connection::{Connection, Disconnect, WorkerMessage};
+use crate::process::host::handshake::{StartError, WorkerConfig};
+use crate::process::host::in_flight::{InFlight, Orphan};
+use crate::process::host::pipeline::{Pipeline, PipelineEnd, WorkerExit};
+use crate::process::host::process_table::ProcessTable;
+use crate::task::request::RemoteOutcome;
+use crate::transport::work::RemoteWork;
 
 /// The attendant's life: one worker process after the other, as long as there is need.
 pub(crate) fn attend(
-    post: &Post<Requests>,
-    launch: &Arc<Launch>,
-    desks: &Arc<Desks>,
-    ledger: Option<&Ledger>,
+    context: &WorkerContext<RemoteWork>,
+    worker_config: &Arc<WorkerConfig>,
+    process_table: &Arc<ProcessTable>,
+    in_flight: Option<&InFlight>,
 ) {
-    let mut attendant = Attendant {
-        post,
-        launch,
-        desks,
+    let mut supervisor = Supervisor {
+        context,
+        worker_config,
+        process_table,
         standby: None,
         leaving: VecDeque::new(),
     };
     loop {
-        let next = match attendant.next_worker() {
-            Ok(link) => match ledger {
-                Some(ledger) => attendant.stand_by(link, ledger),
-                None => attendant.serve(link),
+        let next = match supervisor.next_worker() {
+            Ok(link) => match in_flight {
+                Some(in_flight) => supervisor.stand_by(link, in_flight),
+                None => supervisor.serve(link),
             },
-            Err(failure) => attendant.see_to_failure(failure),
+            Err(failure) => supervisor.see_to_failure(failure),
         };
-        if next == Next::Leave {
+        if next == AfterLoss::Stop {
             break;
         }
     }
-    attendant.leave();
+    supervisor.leave();
 }
 
 /// An attendant at work.
-struct Attendant<'a> {
+struct Supervisor<'a> {
     /// Its place in the crew.
-    post: &'a Post<Requests>,
+    context: &'a WorkerContext<RemoteWork>,
     /// How its workers are started.
-    launch: &'a Arc<Launch>,
+    worker_config: &'a Arc<WorkerConfig>,
     /// Where they sit.
-    desks: &'a Arc<Desks>,
+    process_table: &'a Arc<ProcessTable>,
     /// The next worker, where the current one is about to have run as many tasks as it may.
     standby: Option<Standby>,
     /// Workers that were told to leave, the oldest first.
@@ -62,167 +62,186 @@ struct Attendant<'a> {
 /// How many workers may be leaving at a time beside the one that serves: the next waits for the oldest.
 const MAX_LEAVING: usize = 8;
 
-impl Attendant<'_> {
+impl Supervisor<'_> {
     /// A worker that is ready: the one that stands by, or a new one.
-    fn next_worker(&mut self) -> Result<Link, Failure> {
-        let index = self.post.index();
+    fn next_worker(&mut self) -> Result<Connection, StartError> {
+        let index = self.context.index();
         let started = match self.standby.take() {
             Some(standby) => standby.step_in(),
             None => self.start(),
         };
         match started {
             Ok(link) => {
-                self.desks.make_ready(index, link.process());
+                self.process_table.make_ready(index, link.process());
                 Ok(link)
             }
             Err(failure) => {
-                self.desks.vacate(index);
+                self.process_table.vacate(index);
                 Err(failure)
             }
         }
     }
 
-    fn start(&self) -> Result<Link, Failure> {
+    fn start(&self) -> Result<Connection, StartError> {
         // This thread lives longer than the workers that it starts.
-        start(self.post, self.launch, self.desks, Starter::Caller)()
+        start(
+            self.context,
+            self.worker_config,
+            self.process_table,
+            SpawnOn::Caller,
+        )()
     }
 
     /// Hands tasks to one worker process, until it is lost, has run as many as it may, or there
     /// are no more.
-    fn serve(&mut self, mut link: Link) -> Next {
-        self.post.ready(link.process().pid());
+    fn serve(&mut self, mut link: Connection) -> AfterLoss {
+        self.context.ready(link.process().pid());
         while link.process().end().is_none() {
             let left = self.allowance(&link);
             if left == 0 {
                 return self.replace(link);
             }
-            let Some(requests) = self.post.take() else {
+            let Some(requests) = self.context.take() else {
                 break;
             };
             if requests.len() as u64 >= left {
                 self.have_standby();
             }
-            match Conversation::new(self.post, self.launch, &mut link, left).talk_over(requests) {
-                Talked::Out => {}
-                Talked::Spent(rest) => self.post.give_back(rest),
-                Talked::Lost(next) => {
-                    self.desks.bereave(self.post.index());
+            match Pipeline::new(self.context, self.worker_config, &mut link, left).run(requests) {
+                PipelineEnd::Drained => {}
+                PipelineEnd::Exhausted(rest) => self.context.requeue(rest),
+                PipelineEnd::Lost(next) => {
+                    self.process_table.clear_ready(self.context.index());
                     return next;
                 }
             }
         }
-        self.desks.bereave(self.post.index());
+        self.process_table.clear_ready(self.context.index());
         if link.process().end().is_some() {
-            link.end_now();
+            link.kill_and_reap();
             // What it had taken and not begun returns a few times at most.
-            self.post.lost(Tenure::Productive)
+            self.context.lost(Tenure::Productive)
         } else {
             link.close();
-            Next::Leave
+            AfterLoss::Stop
         }
     }
 
     /// Stands by a worker that takes tasks by itself, until it is lost or leaves: tells it what does
     /// not fit on the board, and hears of it.
-    fn stand_by(&mut self, mut link: Link, ledger: &Ledger) -> Next {
-        if let Err(error) = ledger.enlist(self.post.index()) {
-            link.end_now();
-            self.desks.vacate(self.post.index());
-            let words = format!("no shared memory for worker {}: {error}", self.post.index());
-            return self.post.start_failed(&Error::BrokenPool(words.into()));
+    fn stand_by(&mut self, mut link: Connection, in_flight: &InFlight) -> AfterLoss {
+        if let Err(error) = in_flight.enlist(self.context.index()) {
+            link.kill_and_reap();
+            self.process_table.vacate(self.context.index());
+            let words = format!(
+                "no shared memory for worker {}: {error}",
+                self.context.index()
+            );
+            return self.context.start_failed(&Error::BrokenPool(words.into()));
         }
-        self.post.ready(link.process().pid());
+        self.context.ready(link.process().pid());
         link.resume();
         let broken = loop {
-            match link.hear() {
-                Ok(Notice::Outcome(place, outcome)) => {
-                    ledger.tell(place, outcome, self.post.index());
+            match link.recv_message() {
+                Ok(WorkerMessage::Outcome(place, outcome)) => {
+                    in_flight.tell(place, outcome, self.context.index());
                 }
-                Ok(Notice::Claim(place)) => {
-                    let Some(requests) = ledger.redeem(place, self.post.index()) else {
-                        break Broken::Offence("it claimed what is not there");
+                Ok(WorkerMessage::Claim(place)) => {
+                    let Some(requests) = in_flight.take_rendezvous(place, self.context.index())
+                    else {
+                        break Disconnect::ProtocolViolation("it claimed what is not there");
                     };
                     match self.tell(&mut link, requests) {
-                        Talked::Lost(next) => {
+                        PipelineEnd::Lost(next) => {
                             // It ran what it was told: what it has left on the board besides, a stray
                             // write says, and that is seen to all the same.
-                            self.bury(&mut link, ledger, Broken::Gone);
+                            self.recover_worker(&mut link, in_flight, Disconnect::Gone);
                             return next;
                         }
-                        Talked::Out | Talked::Spent(_) => {
-                            ledger.resume(self.post.index());
+                        PipelineEnd::Drained | PipelineEnd::Exhausted(_) => {
+                            in_flight.resume(self.context.index());
                             link.resume();
                         }
                     }
                 }
-                Ok(Notice::Alarm) => ledger.alarm(),
+                Ok(WorkerMessage::Alarm) => in_flight.alarm(),
                 Err(broken) => break broken,
             }
         };
-        self.lose(link, ledger, broken)
+        self.lose(link, in_flight, broken)
     }
 
     /// Tells a worker what it has claimed.
-    fn tell(&self, link: &mut Link, requests: Requests) -> Talked {
+    fn tell(&self, link: &mut Connection, requests: RemoteWork) -> PipelineEnd {
         if requests.is_empty() {
-            return Talked::Out; // cancelled since
+            return PipelineEnd::Drained; // cancelled since
         }
-        self.post.accept(&requests);
-        let talked = Conversation::new(self.post, self.launch, link, u64::MAX).talk_over(requests);
-        if let Talked::Out = talked {
-            self.post.rest();
+        self.context.claimed(&requests);
+        let talked = Pipeline::new(self.context, self.worker_config, link, u64::MAX).run(requests);
+        if let PipelineEnd::Drained = talked {
+            self.context.idle();
         }
         talked
     }
 
     /// Sees to the end of a worker that took tasks by itself.
-    fn lose(&mut self, mut link: Link, ledger: &Ledger, broken: Broken) -> Next {
-        let tenure = match ledger.has_claimed(self.post.index()) {
+    fn lose(
+        &mut self,
+        mut link: Connection,
+        in_flight: &InFlight,
+        broken: Disconnect,
+    ) -> AfterLoss {
+        let tenure = match in_flight.has_claimed(self.context.index()) {
             true => Tenure::Productive,
             false => Tenure::Barren,
         };
-        let (death, legacies) = self.bury(&mut link, ledger, broken);
+        let (death, legacies) = self.recover_worker(&mut link, in_flight, broken);
         let may_have_left = matches!(death.end, ProcessEnd::Exited(0) | ProcessEnd::Unknown);
         match legacies {
-            Legacies::None if may_have_left && ledger.is_closing() => Next::Leave,
-            _ => self.post.lost(tenure),
+            Orphans::None if may_have_left && in_flight.is_closing() => AfterLoss::Stop,
+            _ => self.context.lost(tenure),
         }
     }
 
     /// Sees to what a worker leaves behind that was given up for this reason.
-    fn bury(&self, link: &mut Link, ledger: &Ledger, broken: Broken) -> (Death, Legacies) {
-        let index = self.post.index();
-        let death = Death::of_worker(index, link, self.launch);
-        self.desks.vacate(index);
-        let legacies = ledger.bury(index, death.pid, death.end);
+    fn recover_worker(
+        &self,
+        link: &mut Connection,
+        in_flight: &InFlight,
+        broken: Disconnect,
+    ) -> (WorkerExit, Orphans) {
+        let index = self.context.index();
+        let death = WorkerExit::of_worker(index, link, self.worker_config);
+        self.process_table.vacate(index);
+        let legacies = in_flight.recover_worker(index, death.pid, death.end);
         if legacies.is_empty() {
-            return (death, Legacies::None);
+            return (death, Orphans::None);
         }
-        let stopping = self.post.stopping();
-        for legacy in legacies {
-            match legacy {
-                Legacy::Untouched(requests) if requests.is_empty() => {}
-                Legacy::Untouched(requests) if requests.is_abandoned() => {
-                    let crew = self.post.crew();
-                    requests.fail(&Error::Cancelled, &mut |verdict| crew.count(verdict));
+        let stopping = self.context.stopping();
+        for orphan in legacies {
+            match orphan {
+                Orphan::Unstarted(requests) if requests.is_empty() => {}
+                Orphan::Unstarted(requests) if requests.is_abandoned() => {
+                    let worker_pool = self.context.worker_pool();
+                    requests.fail(&Error::Cancelled, &mut |verdict| worker_pool.count(verdict));
                 }
-                Legacy::Untouched(requests) => self.post.give_back(requests),
-                Legacy::Killed(reply) => ledger.hand_over(reply, Encoded::Killed),
-                Legacy::Ran(reply) => {
+                Orphan::Unstarted(requests) => self.context.requeue(requests),
+                Orphan::Killed(reply) => in_flight.hand_over(reply, RemoteOutcome::Killed),
+                Orphan::Ran(reply) => {
                     let error = match stopping {
                         true => Error::ShutDown,
                         false => death.of(reply.info(), 1, broken, None),
                     };
-                    ledger.hand_over(reply, Encoded::Error(error));
+                    in_flight.hand_over(reply, RemoteOutcome::Error(error));
                 }
             }
         }
-        (death, Legacies::Some)
+        (death, Orphans::Some)
     }
 
     /// How many more tasks a worker may run.
-    fn allowance(&self, link: &Link) -> u64 {
-        match self.launch.max_tasks_per_child {
+    fn allowance(&self, link: &Connection) -> u64 {
+        match self.worker_config.max_tasks_per_child {
             Some(limit) => limit.saturating_sub(link.received()),
             None => u64::MAX,
         }
@@ -232,16 +251,21 @@ impl Attendant<'_> {
     fn have_standby(&mut self) {
         if self.standby.is_none() {
             // Without a thread for it, it is started when its turn comes.
-            let start = start(self.post, self.launch, self.desks, Starter::Watcher);
+            let start = start(
+                self.context,
+                self.worker_config,
+                self.process_table,
+                SpawnOn::Watcher,
+            );
             self.standby = Standby::start(start);
         }
     }
 
     /// Lets a worker leave that has run as many tasks as it may. It is waited for beside the next one: what is
     /// queued does not wait for a worker that hangs in its exit.
-    fn replace(&mut self, link: Link) -> Next {
-        link.let_go();
-        self.post.let_go();
+    fn replace(&mut self, link: Connection) -> AfterLoss {
+        link.half_close();
+        self.context.retire();
         let (gone, there): (VecDeque<_>, _) = self.leaving.drain(..).partition(Leaver::is_gone);
         self.leaving = there;
         let is_full = self.leaving.len() >= MAX_LEAVING;
@@ -250,16 +274,16 @@ impl Attendant<'_> {
             leaver.join();
         }
         self.leaving.extend(Leaver::start(link));
-        Next::Restart
+        AfterLoss::Restart
     }
 
-    fn see_to_failure(&self, failure: Failure) -> Next {
+    fn see_to_failure(&self, failure: StartError) -> AfterLoss {
         match failure {
-            Failure::Start(error) => self.post.start_failed(&error),
-            Failure::Interrupted(error) => self.post.start_interrupted(&error),
-            Failure::Initializer(error) => {
-                self.post.crew().break_down(&error);
-                Next::Leave
+            StartError::Start(error) => self.context.start_failed(&error),
+            StartError::Interrupted(error) => self.context.start_interrupted(&error),
+            StartError::Initializer(error) => {
+                self.context.worker_pool().break_down(&error);
+                AfterLoss::Stop
             }
         }
     }
@@ -272,13 +296,13 @@ impl Attendant<'_> {
         for leaver in self.leaving {
             leaver.join();
         }
-        self.desks.vacate(self.post.index());
+        self.process_table.vacate(self.context.index());
     }
 }
 
 /// Whether a dead worker has left anything that was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Legacies {
+enum Orphans {
     /// It has not.
     None,
     /// It has, and that has been seen to.
@@ -288,20 +312,22 @@ enum Legacies {
 /// A worker that is getting ready on a thread of its own.
 struct Standby(
     /// Gives it.
-    JoinHandle<Result<Link, Failure>>,
+    JoinHandle<Result<Connection, StartError>>,
 );
 
 impl Standby {
-    fn start(start: impl FnOnce() -> Result<Link, Failure> + Send + 'static) -> Option<Self> {
+    fn start(
+        start: impl FnOnce() -> Result<Connection, StartError> + Send + 'static,
+    ) -> Option<Self> {
         let name = "process starter".to_owned();
         let thread = std::thread::Builder::new().name(name).spawn(start);
         thread.ok().map(Self)
     }
 
-    fn step_in(self) -> Result<Link, Failure> {
+    fn step_in(self) -> Result<Connection, StartError> {
         self.0.join().unwrap_or_else(|_| {
             let words = "the thread that started a worker has panicked";
-            Err(Failure::Start(Error::BrokenPool(words.into())))
+            Err(StartError::Start(Error::BrokenPool(words.into())))
         })
     }
 }
@@ -314,8 +340,8 @@ struct Leaver(
 
 impl Leaver {
     /// Waits for a worker; `None`: it is gone.
-    fn start(link: Link) -> Option<Self> {
-        let (hand_over, receive) = crossbeam_channel::bounded::<Link>(1);
+    fn start(link: Connection) -> Option<Self> {
+        let (hand_over, receive) = crossbeam_channel::bounded::<Connection>(1);
         let name = "process reaper".to_owned();
         let wait = move || {
             if let Ok(link) = receive.recv() {
@@ -350,20 +376,24 @@ impl Leaver {
 
 /// What starts a worker, on whatever thread.
 fn start(
-    post: &Post<Requests>,
-    launch: &Arc<Launch>,
-    desks: &Arc<Desks>,
-    starter: Starter,
-) -> impl FnOnce() -> Result<Link, Failure> + Send + 'static + use<> {
-    let (crew, index) = (Arc::downgrade(post.crew()), post.index());
-    let (launch, desks, seats) = (Arc::clone(launch), Arc::clone(desks), Arc::clone(desks));
+    context: &WorkerContext<RemoteWork>,
+    worker_config: &Arc<WorkerConfig>,
+    process_table: &Arc<ProcessTable>,
+    spawn_on: SpawnOn,
+) -> impl FnOnce() -> Result<Connection, StartError> + Send + 'static + use<> {
+    let (worker_pool, index) = (Arc::downgrade(context.worker_pool()), context.index());
+    let (worker_config, process_table, seats) = (
+        Arc::clone(worker_config),
+        Arc::clone(process_table),
+        Arc::clone(process_table),
+    );
     move || {
         let bereave = move |pid| {
-            if let (true, Some(crew)) = (seats.is_at(index, pid), crew.upgrade()) {
-                crew.bereave(index);
+            if let (true, Some(worker_pool)) = (seats.is_at(index, pid), worker_pool.upgrade()) {
+                worker_pool.on_process_exit(index);
             }
         };
-        let sit = |process: &_| desks.occupy(index, process);
-        launch.start(index, starter, sit, bereave)
+        let sit = |process: &_| process_table.occupy(index, process);
+        worker_config.start(index, spawn_on, sit, bereave)
     }
 }

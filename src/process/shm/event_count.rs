@@ -14,7 +14,7 @@ use crate::sys;
 /// that none between the look and the sleep is lost.
 #[derive(Default)]
 #[repr(C)]
-pub(crate) struct Bed {
+pub(crate) struct EventCount {
     /// How often it was rung.
     rung: AtomicU32,
     /// Where models sleep.
@@ -24,21 +24,21 @@ pub(crate) struct Bed {
 
 /// What one sleeps on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ticket(
+pub(crate) struct WaitKey(
     /// How often the bed had been rung.
     u32,
 );
 
-impl Bed {
-    pub(crate) fn ticket(&self) -> Ticket {
+impl EventCount {
+    pub(crate) fn prepare(&self) -> WaitKey {
         // ORDERING: Acquire, so that what the sleeper looks at next is no older than the ring that
         // this ticket has seen.
-        Ticket(self.rung.load(Ordering::Acquire))
+        WaitKey(self.rung.load(Ordering::Acquire))
     }
 
     /// Wakes its owner.
-    pub(crate) fn ring(&self) {
-        // ORDERING: Release, to the `ticket` that sees it.
+    pub(crate) fn notify(&self) {
+        // ORDERING: Release, to the `prepare` that sees it.
         self.rung.fetch_add(1, Ordering::Release);
         self.wake();
     }
@@ -51,7 +51,7 @@ impl Bed {
     /// Sleeps until it is rung, if it was not since the ticket, or until the deadline. May wake for
     /// nothing.
     #[cfg(not(loom))]
-    pub(crate) fn sleep(&self, ticket: Ticket, deadline: Option<Instant>) {
+    pub(crate) fn sleep(&self, ticket: WaitKey, deadline: Option<Instant>) {
         sys::futex_wait(&self.rung, ticket.0, deadline);
     }
 }
@@ -67,14 +67,14 @@ struct Model {
 }
 
 #[cfg(loom)]
-impl Bed {
+impl EventCount {
     fn wake(&self) {
         let guard = crate::sync::lock(&self.model.lock);
         self.model.event.notify_all();
         drop(guard);
     }
 
-    pub(crate) fn sleep(&self, ticket: Ticket, _deadline: Option<Instant>) {
+    pub(crate) fn sleep(&self, ticket: WaitKey, _deadline: Option<Instant>) {
         let guard = crate::sync::lock(&self.model.lock);
         // ORDERING: Relaxed; the lock orders it against the waker's.
         if self.rung.load(Ordering::Relaxed) == ticket.0 {

@@ -7,7 +7,7 @@ use crate::process::shm::queue::layout::INLINE;
 const IS_FAULT: u16 = 1 << 15;
 
 /// An outcome that is being laid down behind others.
-pub(crate) struct Slip<'a> {
+pub(crate) struct ItemWriter<'a> {
     /// The others, then two bytes for the length, then it.
     bytes: &'a mut Vec<u8>,
     /// How many bytes the others take.
@@ -16,7 +16,7 @@ pub(crate) struct Slip<'a> {
     kind: Outcome,
 }
 
-impl<'a> Slip<'a> {
+impl<'a> ItemWriter<'a> {
     /// Makes room for its length, behind which it is to be appended.
     pub(crate) fn begin(bytes: &mut Vec<u8>) {
         bytes.extend([0; 2]);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
 /// One side of the flag.
-pub(crate) struct Flag {
+pub(crate) struct SharedSignals {
     /// Holds the [`Words`]. Only the program may write there.
     memory: Mapping,
 }
@@ -27,7 +27,7 @@ struct Words {
     drops: AtomicU32,
 }
 
-impl Flag {
+impl SharedSignals {
     /// A lowered flag, and the descriptor by which the other side maps it.
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
         let bytes = size_of::<Words>();
@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn both_sides_see_the_flag() {
-        let (ours, memory) = Flag::new().unwrap();
-        let theirs = Flag::map(memory).unwrap();
+        let (ours, memory) = SharedSignals::new().unwrap();
+        let theirs = SharedSignals::map(memory).unwrap();
         assert!(!theirs.is_raised());
         ours.raise();
         assert!(theirs.is_raised());

@@ -13,27 +13,27 @@ use std::time::{Duration, Instant};
 use crate::clock::{self, Clock};
 use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
-use crate::idle::placement::Footing;
+use crate::idle::placement::CorePlacement;
 use crate::process::host::handshake::dialect;
 use crate::process::reexec::{self, Role};
-use crate::process::shm::arena::worker::{Berth, Stock};
+use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 use crate::process::shm::checksum::Key;
-use crate::process::shm::item_results::{Outcome, Slip};
-use crate::process::shm::queue::layout::{INLINE, Mapped, Plan};
-use crate::process::shm::queue::{Board, Claim, Finish, Form, ItemRun, Place, Step};
-use crate::process::shm::signals::Flag;
-use crate::remote::encoded::Bytes;
-use crate::remote::function::{self, Argument, Call};
-use crate::remote::item_cursor::Tray;
-use crate::remote::lease::{Lease, Location, NoRoom, Room};
-use crate::remote::length_delimited::Items;
-use crate::shared::attachments::Manifest;
+use crate::process::shm::item_results::{ItemWriter, Outcome};
+use crate::process::shm::queue::layout::{INLINE, MappedQueue, QueueGeometry};
+use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
+use crate::process::shm::signals::SharedSignals;
+use crate::remote::encoded::Encoded;
+use crate::remote::function::{self, Argument, FunctionRef};
+use crate::remote::item_cursor::ItemCursor;
+use crate::remote::lease::{BlockRef, Lease, NoStore, PayloadStore};
+use crate::remote::length_delimited::LengthDelimited;
+use crate::shared::attachments::Attachments;
 use crate::shared::registry;
-use crate::sync::look_around;
+use crate::sync::spin_then_yield;
 use crate::sys;
-use crate::sys::fork::Origin;
+use crate::sys::fork::ForkEpoch;
 use crate::sys::image;
-use crate::transport::framed::{self, Channel, Heard};
+use crate::transport::framed::{self, FramedStream, Received};
 use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
 use crate::unwind::{self, Panic};
 
@@ -117,7 +117,7 @@ fn init_from(caller: usize) {
         Role::Worker(mark) => {
             image::note_file();
             reexec::note_mark(&mark);
-            match Server::set_up() {
+            match Worker::set_up() {
                 Ok(mut server) => server.serve(),
                 Err(error) => {
                     eprintln!("concurrent-futures: this worker cannot serve: {error}");
@@ -129,33 +129,33 @@ fn init_from(caller: usize) {
 }
 
 /// A worker at work.
-struct Server {
+struct Worker {
     /// Frames to and from the parent.
-    channel: Channel,
+    stream: FramedStream,
     /// What the parent said first.
     welcome: Welcome,
     /// Raised: begin nothing more of this chunk.
-    flag: Option<Flag>,
+    signals: Option<SharedSignals>,
     /// Where it takes tasks by itself, if it does.
-    board: Option<Board>,
+    queue: Option<ShmQueue>,
     /// Where big arguments and results are, if there is such a place.
-    stock: Option<Arc<Stock>>,
+    worker_arena: Option<Arc<WorkerArena>>,
     /// How often the parent had let go of shared memory when we last looked.
     drops: Cell<u32>,
     /// What tasks can see of the worker.
     progress: Arc<Progress>,
     /// This process, and no forked copy of it.
-    origin: Origin,
+    fork_epoch: ForkEpoch,
     /// Where user code prints: asking for it anew takes a while.
     stdout: io::Stdout,
 }
 
-impl Server {
+impl Worker {
     /// Takes the link off stdin, makes the process a worker, and greets.
     fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
         let link = UnixStream::from(sys::copy_high(stdin.as_fd())?);
-        let mut channel = Channel::new(Arc::new(link));
+        let mut channel = FramedStream::new(Arc::new(link));
         // First of all: the parent says nothing before it, and we have enough to do until it is heard.
         say_hello(&channel);
         sys::redirect(File::open("/dev/null")?.as_fd(), libc::STDIN_FILENO)?;
@@ -176,21 +176,21 @@ impl Server {
             sys::redirect(next(&mut passed)?.as_fd(), number)?;
         }
         let flag = match welcome.has_flag {
-            true => Some(Flag::map(next(&mut passed)?)?),
+            true => Some(SharedSignals::map(next(&mut passed)?)?),
             false => None,
         };
-        let (workers, index) = (welcome.board.1 as usize, welcome.index as usize);
-        let board = match Plan::of_numbers(welcome.board) {
+        let (workers, index) = (welcome.queue.1 as usize, welcome.index as usize);
+        let queue = match QueueGeometry::of_numbers(welcome.queue) {
             Some(plan) => {
-                let memory = Mapped::map(next(&mut passed)?, plan, index)?;
-                let board = Board::new(memory, Key::from_numbers(welcome.key));
-                board.arrive(index);
-                Some(board)
+                let memory = MappedQueue::map(next(&mut passed)?, plan, index)?;
+                let queue = ShmQueue::new(memory, Key::from_numbers(welcome.key));
+                queue.arrive(index);
+                Some(queue)
             }
             None => None,
         };
-        let stock = match welcome.has_depot {
-            true => Some(Stock::map(next(&mut passed)?, workers, index)?),
+        let worker_arena = match welcome.has_arena {
+            true => Some(WorkerArena::map(next(&mut passed)?, workers, index)?),
             false => None,
         };
         if welcome.memory_limit > 0 {
@@ -200,30 +200,32 @@ impl Server {
             sys::set_title(&title);
         }
         Ok(Self {
-            channel,
+            stream: channel,
             welcome,
-            flag,
-            board,
-            stock,
+            signals: flag,
+            queue,
+            worker_arena,
             drops: Cell::new(0),
             progress: Arc::default(),
-            origin: Origin::here(),
+            fork_epoch: ForkEpoch::here(),
             stdout: io::stdout(),
         })
     }
 
     fn serve(&mut self) -> ! {
         let index = self.welcome.index as usize;
-        let _seat = WorkerInfo::here(index, Arc::clone(&self.progress)).sit();
+        let _seat = WorkerInfo::here(index, Arc::clone(&self.progress)).enter();
         // It goes to the board when it is sent there: by then the pool knows that it is ready.
         let outcome = self.initialize().and_then(|()| self.run_tasks());
-        let outcome = outcome.and_then(|told| match (told, self.board.take()) {
-            (Told::Resume, Some(board)) => Hand::new(&Arc::new(board), index, self).run_tasks(),
+        let outcome = outcome.and_then(|told| match (told, self.queue.take()) {
+            (Directive::Resume, Some(queue)) => {
+                QueueConsumer::new(&Arc::new(queue), index, self).run_tasks()
+            }
             (told, _) => Ok(told),
         });
         let code = outcome.map(|told| match told {
-            Told::Close(code) => code,
-            Told::Resume => 0,
+            Directive::Close(code) => code,
+            Directive::Resume => 0,
         });
         self.flush();
         match code {
@@ -237,7 +239,7 @@ impl Server {
         let mut report = Vec::new();
         if let Some((call, mut argument)) = self.welcome.initializer.take() {
             let argument = Argument::Kept(&mut argument);
-            if let Err(fault) = run(call, argument, u64::MAX, &NoRoom) {
+            if let Err(fault) = run(call, argument, u64::MAX, &NoStore) {
                 report = fault.to_body();
             }
             unwind::chain_hook(); // it may have set one
@@ -245,47 +247,52 @@ impl Server {
         self.flush();
         // After the initializer: what needs a process of one thread can be done there. Without a thread for
         // it, the signal for the parent's end has to do.
-        let _ = sys::end_when_hung_up(self.channel.stream().as_fd());
-        self.channel.send(&[&wire::frame(Kind::Ready, &report)])
+        let _ = sys::end_when_hung_up(self.stream.stream().as_fd());
+        self.stream.send(&[&wire::frame(Kind::Ready, &report)])
     }
 
     /// Runs what comes over the link, until the parent closes its end or sends us back to the board.
-    fn run_tasks(&mut self) -> io::Result<Told> {
+    fn run_tasks(&mut self) -> io::Result<Directive> {
         let mut code = 0;
         let mut body = Vec::new();
-        while let Heard::Some(header) = self.next_header()? {
+        while let Received::Some(header) = self.next_header()? {
             if header.kind == Kind::Resume {
-                return Ok(Told::Resume);
+                return Ok(Directive::Resume);
             }
             let call = self.receive_task(header, &mut body)?;
-            if self.flag.as_ref().is_some_and(Flag::is_raised) {
+            if self.signals.as_ref().is_some_and(SharedSignals::is_raised) {
                 self.tell(header.task, Err(Fault::LeftAlone))?;
                 continue;
             }
             let clock = ClockAfar {
-                link: Arc::clone(self.channel.stream()),
+                link: Arc::clone(self.stream.stream()),
                 task: header.task,
-                origin: self.origin,
+                fork_epoch: self.fork_epoch,
             };
             let outcome = clock::measured(Rc::new(clock), || match header.kind {
-                Kind::StoredTask => self.run_stored(call, &body, Stock::argument),
+                Kind::StoredTask => self.run_stored(call, &body, WorkerArena::argument),
                 _ => self.run(call, Argument::Kept(&mut body)),
             });
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
             self.tell(header.task, outcome)?;
         }
-        Ok(Told::Close(code))
+        Ok(Directive::Close(code))
     }
 
     /// Runs a task, and brings out what it has printed before anybody hears of it.
-    fn run(&self, call: Call, argument: Argument<'_>) -> Result<Bytes, Fault> {
-        self.tidy_up();
+    fn run(&self, call: FunctionRef, argument: Argument<'_>) -> Result<Encoded, Fault> {
+        self.release_stale();
         self.shield();
         self.progress.begin_task();
-        let stock = self.stock.as_ref();
-        let outcome = run(call, argument, self.welcome.payload_limit, &Berth { stock });
-        self.wind_up();
+        let worker_arena = self.worker_arena.as_ref();
+        let outcome = run(
+            call,
+            argument,
+            self.welcome.payload_limit,
+            &ResultPlacement { worker_arena },
+        );
+        self.finish_task();
         outcome
     }
 
@@ -297,9 +304,9 @@ impl Server {
     }
 
     /// A task has ended, and nobody has heard of it.
-    fn wind_up(&self) {
-        if self.origin.is_elsewhere() {
-            sys::vanish(); // a copy that the task forked: the outcome is the original's to tell
+    fn finish_task(&self) {
+        if self.fork_epoch.is_forked_copy() {
+            sys::exit_forked_copy(); // a copy that the task forked: the outcome is the original's to tell
         }
         self.flush();
     }
@@ -307,12 +314,15 @@ impl Server {
     /// Runs a task whose argument is in the depot, at that location, by a lease that is made so.
     fn run_stored(
         &self,
-        call: Call,
+        call: FunctionRef,
         location: &[u8],
-        lease: impl FnOnce(&Arc<Stock>, Location) -> Option<Lease>,
-    ) -> Result<Bytes, Fault> {
-        let place = self.stock.as_ref().zip(Location::from_bytes(location));
-        match place.and_then(|(stock, location)| lease(stock, location)) {
+        lease: impl FnOnce(&Arc<WorkerArena>, BlockRef) -> Option<Lease>,
+    ) -> Result<Encoded, Fault> {
+        let place = self
+            .worker_arena
+            .as_ref()
+            .zip(BlockRef::from_bytes(location));
+        match place.and_then(|(worker_arena, location)| lease(worker_arena, location)) {
             Some(lease) => self.run(call, Argument::Leased(lease)),
             None => Err(Fault::Decode("there is no such argument".to_owned())),
         }
@@ -320,13 +330,13 @@ impl Server {
 
     /// The next header. If it takes long to come, mapped shared memory is let go: here, nobody can
     /// wake us when the parent lets go of it. Memory for results is given back.
-    fn next_header(&mut self) -> io::Result<Heard<Header>> {
-        let is_warm = |stock: &Arc<Stock>| stock.is_warm();
-        if registry::keeps_any() || self.stock.as_ref().is_some_and(is_warm) {
-            self.channel
+    fn next_header(&mut self) -> io::Result<Received<Header>> {
+        let is_warm = |worker_arena: &Arc<WorkerArena>| worker_arena.is_warm();
+        if registry::keeps_any() || self.worker_arena.as_ref().is_some_and(is_warm) {
+            self.stream
                 .give_up_at(Instant::now().checked_add(KEPT_IDLE));
-            let heard = self.channel.receive_header();
-            self.channel.give_up_at(None);
+            let heard = self.stream.receive_header();
+            self.stream.give_up_at(None);
             match heard {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     registry::forget_all();
@@ -335,69 +345,73 @@ impl Server {
                 heard => return heard,
             }
         }
-        self.channel.receive_header()
+        self.stream.receive_header()
     }
 
     /// Results that the program has not read cannot be written any more.
     #[inline]
     fn shield(&self) {
-        if let Some(stock) = &self.stock {
-            stock.shield();
+        if let Some(worker_arena) = &self.worker_arena {
+            worker_arena.shield();
         }
     }
 
     /// Gives memory for results back to the system that was not used for a while.
     fn purge(&self) {
-        if let Some(stock) = &self.stock {
-            stock.purge();
+        if let Some(worker_arena) = &self.worker_arena {
+            worker_arena.purge();
         }
     }
 
     /// When memory for results is to be given back, if there is some.
     fn purge_at(&self) -> Option<Instant> {
-        let stock = self.stock.as_ref().filter(|stock| stock.is_warm());
-        stock.and_then(|_| Instant::now().checked_add(KEPT_IDLE))
+        let worker_arena = self
+            .worker_arena
+            .as_ref()
+            .filter(|worker_arena| worker_arena.is_warm());
+        worker_arena.and_then(|_| Instant::now().checked_add(KEPT_IDLE))
     }
 
     /// Whether the parent has let go of shared memory that may be mapped here.
-    fn is_untidy(&self) -> bool {
-        let drops = self.flag.as_ref().map_or(0, Flag::drops);
+    fn has_stale(&self) -> bool {
+        let drops = self.signals.as_ref().map_or(0, SharedSignals::drops);
         drops != self.drops.get()
     }
 
     /// Lets go of what the parent has let go of.
-    fn tidy_up(&self) {
-        if self.is_untidy() {
+    fn release_stale(&self) {
+        if self.has_stale() {
             // Read again before, and not after: what goes meanwhile is seen next time.
-            self.drops.set(self.flag.as_ref().map_or(0, Flag::drops));
+            self.drops
+                .set(self.signals.as_ref().map_or(0, SharedSignals::drops));
             registry::forget_closed();
         }
     }
 
-    fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<Call> {
+    fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<FunctionRef> {
         let size = header.length.checked_sub(CALL_SIZE as u64);
         let (Kind::Task | Kind::StoredTask, Some(size)) = (header.kind, size) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        self.channel.receive_body(CALL_SIZE as u64, argument)?;
+        self.stream.receive_body(CALL_SIZE as u64, argument)?;
         let Some(call) = argument.first_chunk() else {
             unreachable!("receive_body gives what was asked for")
         };
         let call = wire::call_from_bytes(call);
-        self.channel.receive_body(size, argument)?;
+        self.stream.receive_body(size, argument)?;
         Ok(call)
     }
 
     /// Says something of the task at a place of the board.
-    fn say(&self, kind: Kind, place: Place, body: &Bytes) -> io::Result<()> {
+    fn say(&self, kind: Kind, place: SlotRef, body: &Encoded) -> io::Result<()> {
         let (task, length) = (place.to_number(), body.len() as u64);
         let header = Header { kind, task, length };
-        self.channel.send_bringing(header, body)
+        self.stream.send_bringing(header, body)
     }
 
     /// Has the program look at what lies in shared memory.
     fn raise_alarm(&self) -> io::Result<()> {
-        self.channel.send(&[&wire::frame(Kind::Alarm, &[])])
+        self.stream.send(&[&wire::frame(Kind::Alarm, &[])])
     }
 
     /// Goes on after a task, or leaves, if the task was taken away from this worker.
@@ -405,7 +419,7 @@ impl Server {
         match finish {
             Finish::Told => Ok(()),
             Finish::Killed => {
-                sys::await_death(KILLED);
+                sys::park_until_killed(KILLED);
                 exit(UNFIT)
             }
             Finish::Displaced => {
@@ -417,29 +431,29 @@ impl Server {
         }
     }
 
-    fn tell(&self, task: u64, outcome: Result<Bytes, Fault>) -> io::Result<()> {
+    fn tell(&self, task: u64, outcome: Result<Encoded, Fault>) -> io::Result<()> {
         let (form, body) = body_of(outcome);
         let kind = match form {
-            Form::StoredValue => Kind::StoredValue,
-            Form::Fault => Kind::Fault,
+            SlotKind::StoredValue => Kind::StoredValue,
+            SlotKind::Fault => Kind::Fault,
             _ => Kind::Value,
         };
         let length = body.len() as u64;
         let header = Header { kind, task, length };
-        self.channel.send_bringing(header, &body)
+        self.stream.send_bringing(header, &body)
     }
 }
 
 /// What a worker says of a task's outcome: what kind of bytes, and these; of a result in the depot, where it is.
 #[inline]
-pub(crate) fn body_of(outcome: Result<Bytes, Fault>) -> (Form, Bytes) {
-    match outcome.map(Bytes::into_lease) {
+pub(crate) fn body_of(outcome: Result<Encoded, Fault>) -> (SlotKind, Encoded) {
+    match outcome.map(Encoded::into_lease) {
         Ok(Ok(lease)) => {
             let location = lease.hand_over().to_bytes();
-            (Form::StoredValue, Bytes::copy(&location))
+            (SlotKind::StoredValue, Encoded::copy(&location))
         }
-        Ok(Err(value)) => (Form::Value, value),
-        Err(fault) => (Form::Fault, fault.to_body().into()),
+        Ok(Err(value)) => (SlotKind::Value, value),
+        Err(fault) => (SlotKind::Fault, fault.to_body().into()),
     }
 }
 
@@ -450,12 +464,12 @@ struct ClockAfar {
     /// The task's number there.
     task: u64,
     /// The worker, and no forked copy of it.
-    origin: Origin,
+    fork_epoch: ForkEpoch,
 }
 
 impl ClockAfar {
     fn tell(&self, kind: Kind) {
-        if !self.origin.is_elsewhere() {
+        if !self.fork_epoch.is_forked_copy() {
             // Fails only if the program is gone.
             let _ = framed::send_signal(&self.link, &wire::signal(kind, self.task));
         }
@@ -473,7 +487,7 @@ impl Clock for ClockAfar {
 }
 
 /// What ends a talk.
-enum Told {
+enum Directive {
     /// There is no more; with what to exit.
     Close(i32),
     /// Take tasks from the board again.
@@ -481,13 +495,13 @@ enum Told {
 }
 
 /// A worker that takes tasks by itself.
-struct Hand<'a> {
+struct QueueConsumer<'a> {
     /// Where it takes them.
-    board: &'a Arc<Board>,
+    queue: &'a Arc<ShmQueue>,
     /// Its index.
     me: usize,
     /// The rest of it.
-    server: &'a mut Server,
+    server: &'a mut Worker,
     /// The argument of the task at hand; kept warm.
     argument: Vec<u8>,
     /// Outcomes of the items at hand, as they stand on the board.
@@ -495,47 +509,47 @@ struct Hand<'a> {
     /// Bytes that the last item's outcome took there: the next is taken to be as large.
     last_result: usize,
     /// On which core it stands.
-    footing: Footing,
+    placement: CorePlacement,
 }
 
-impl<'a> Hand<'a> {
-    fn new(board: &'a Arc<Board>, me: usize, server: &'a mut Server) -> Self {
+impl<'a> QueueConsumer<'a> {
+    fn new(queue: &'a Arc<ShmQueue>, me: usize, server: &'a mut Worker) -> Self {
         Self {
-            board,
+            queue,
             me,
             server,
             argument: Vec::new(),
             results: Vec::new(),
             last_result: 0,
-            footing: Footing::new(),
+            placement: CorePlacement::new(),
         }
     }
 
     /// Runs tasks until there are no more.
-    fn run_tasks(mut self) -> io::Result<Told> {
+    fn run_tasks(mut self) -> io::Result<Directive> {
         let mut has_waited = false;
         loop {
-            let is_closing = self.board.is_closing();
-            let claim = self.board.claim(self.me, &mut self.argument);
+            let is_closing = self.queue.is_closing();
+            let claim = self.queue.claim(self.me, &mut self.argument);
             if std::mem::take(&mut has_waited) {
                 // Publishers rely on us to see what they published while we looked.
-                self.board.pass_on();
+                self.queue.pass_on();
             }
             match claim {
                 Claim::Task(place, call) => self.run(place, call)?,
                 Claim::Items(place, call, count) => self.run_items(place, call, count)?,
                 Claim::Stored(place, call) => self.run_stored(place, call)?,
-                Claim::Ticket(place) => match self.ask_for(place)? {
-                    Told::Resume => {}
+                Claim::Rendezvous(place) => match self.ask_for(place)? {
+                    Directive::Resume => {}
                     close => return Ok(close),
                 },
                 Claim::Corrupt => {
                     self.server.raise_alarm()?;
                     // Until the program has put it right, unless there is something else to do.
-                    self.board.sleep(self.me, None, || false);
+                    self.queue.sleep(self.me, None, || false);
                     has_waited = true;
                 }
-                Claim::Empty if is_closing => return Ok(Told::Close(0)),
+                Claim::Empty if is_closing => return Ok(Directive::Close(0)),
                 Claim::Empty => {
                     self.wait();
                     has_waited = true;
@@ -544,118 +558,118 @@ impl<'a> Hand<'a> {
         }
     }
 
-    fn run(&mut self, place: Place, call: Call) -> io::Result<()> {
-        self.footing.step(1);
+    fn run(&mut self, place: SlotRef, call: FunctionRef) -> io::Result<()> {
+        self.placement.record_tasks(1);
         let outcome = self.server.run(call, Argument::Kept(&mut self.argument));
         self.finish(place, outcome)
     }
 
     /// Runs a task whose argument is in the depot.
-    fn run_stored(&mut self, place: Place, call: Call) -> io::Result<()> {
-        let (board, me) = (Arc::clone(self.board), self.me);
-        let lease = |stock: &Arc<Stock>, location| {
-            stock.claimed_argument(location, move || board.holds(place, me))
+    fn run_stored(&mut self, place: SlotRef, call: FunctionRef) -> io::Result<()> {
+        let (queue, me) = (Arc::clone(self.queue), self.me);
+        let lease = |worker_arena: &Arc<WorkerArena>, location| {
+            worker_arena.claimed_argument(location, move || queue.holds(place, me))
         };
         let outcome = self.server.run_stored(call, &self.argument, lease);
         self.finish(place, outcome)
     }
 
     /// Says what came of a task.
-    fn finish(&mut self, place: Place, outcome: Result<Bytes, Fault>) -> io::Result<()> {
+    fn finish(&mut self, place: SlotRef, outcome: Result<Encoded, Fault>) -> io::Result<()> {
         let (form, body) = body_of(outcome);
-        let finish = if body.len() <= INLINE && body.manifest().is_empty() {
-            self.board.finish(place, self.me, form, &body)
+        let finish = if body.len() <= INLINE && body.attachments().is_empty() {
+            self.queue.finish(place, self.me, form, &body)
         } else {
             let kind = match form {
-                Form::Fault => Kind::LargeFault,
+                SlotKind::Fault => Kind::LargeFault,
                 _ => Kind::LargeValue,
             };
             self.server.say(kind, place, &body)?;
-            self.board.finish(place, self.me, Form::Told, &[])
+            self.queue.finish(place, self.me, SlotKind::OutOfBand, &[])
         };
         self.server.go_on(finish)
     }
 
     /// Runs items of a map, one after the other, as long as they may begin, and their outcomes fit.
-    fn run_items(&mut self, place: Place, call: Call, count: usize) -> io::Result<()> {
+    fn run_items(&mut self, place: SlotRef, call: FunctionRef, count: usize) -> io::Result<()> {
         let begun = Instant::now();
-        self.server.tidy_up();
+        self.server.release_stale();
         self.server.shield();
         self.results.clear();
-        let Some(run) = self.board.begin_run(place, self.me) else {
+        let Some(run) = self.queue.begin_run(place, self.me) else {
             return self.server.go_on(Finish::Displaced);
         };
-        let mut items = ItemsAtHand {
+        let mut items = BatchRunner {
             server: &*self.server,
             place,
-            arguments: Items::new(&self.argument),
+            arguments: LengthDelimited::new(&self.argument),
             count,
             run,
             results: &mut self.results,
             last_result: self.last_result,
-            stand: Stand::Ready,
+            stand: BatchState::Ready,
         };
         items.run_all(call);
         self.last_result = items.last_result;
         let form = match items.stand {
-            Stand::Ready => Form::Items,
-            Stand::Told => Form::ItemsTold,
-            Stand::Broken(error) => return Err(error),
+            BatchState::Ready => SlotKind::Items,
+            BatchState::Told => SlotKind::ItemsOutOfBand,
+            BatchState::Broken(error) => return Err(error),
         };
         let (took, run) = (begun.elapsed(), items.run);
         let items = run.done();
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let finish = run.finish(form, nanos);
         self.server.go_on(finish)?;
-        self.footing.step(items);
+        self.placement.record_tasks(items);
         let each = took.checked_div(items as u32).unwrap_or(took);
-        let submitted_from = self.board.submitted_from();
-        self.footing.run_items(each, submitted_from);
+        let submitted_from = self.queue.submitter_core();
+        self.placement.run_items(each, submitted_from);
         Ok(())
     }
 
     /// Has the program say over the link what is to be done.
-    fn ask_for(&mut self, place: Place) -> io::Result<Told> {
-        self.server.say(Kind::Claim, place, &Bytes::copy(&[]))?;
+    fn ask_for(&mut self, place: SlotRef) -> io::Result<Directive> {
+        self.server.say(Kind::Claim, place, &Encoded::copy(&[]))?;
         self.server.run_tasks()
     }
 
     /// Waits until there may be something to do: looks for a while, unless somebody else does.
     fn wait(&mut self) {
-        let watched_from = self.board.watched_from();
-        let submitted_from = self.board.submitted_from();
-        let in_the_way = self.footing.in_the_way(watched_from, submitted_from);
-        if in_the_way.is_none() && self.board.begin_search(self.me) == Step::Taken {
-            self.footing.pause(watched_from);
-            look_around(|| self.board.has_ready() || self.board.is_closing());
-            self.board.end_search();
-            if self.board.has_ready() {
-                return self.server.tidy_up();
+        let watched_from = self.queue.waiter_core();
+        let submitted_from = self.queue.submitter_core();
+        let in_the_way = self.placement.contended_core(watched_from, submitted_from);
+        if in_the_way.is_none() && self.queue.begin_search(self.me) == Transition::Taken {
+            self.placement.on_idle(watched_from);
+            spin_then_yield(|| self.queue.has_ready() || self.queue.is_closing());
+            self.queue.end_search();
+            if self.queue.has_ready() {
+                return self.server.release_stale();
             }
         }
         self.server.shield();
-        self.footing.lie_down(submitted_from);
+        self.placement.before_sleep(submitted_from);
         let purge_at = self.server.purge_at();
-        self.board
-            .sleep(self.me, purge_at, || self.server.is_untidy());
+        self.queue
+            .sleep(self.me, purge_at, || self.server.has_stale());
         if purge_at.is_some_and(|due| due <= Instant::now()) {
             self.server.purge();
         }
-        let watched_from = self.board.watched_from();
-        self.footing
-            .get_up(watched_from, self.board.submitted_from());
-        self.server.tidy_up();
+        let watched_from = self.queue.waiter_core();
+        self.placement
+            .after_wake(watched_from, self.queue.submitter_core());
+        self.server.release_stale();
     }
 }
 
 /// Items of a map that a worker runs.
-struct ItemsAtHand<'a> {
+struct BatchRunner<'a> {
     /// The rest of the worker.
-    server: &'a Server,
+    server: &'a Worker,
     /// Where on the board they lie.
-    place: Place,
+    place: SlotRef,
     /// The arguments of those that have not begun.
-    arguments: Items<'a>,
+    arguments: LengthDelimited<'a>,
     /// How many items there are.
     count: usize,
     /// How far it is with them.
@@ -665,11 +679,11 @@ struct ItemsAtHand<'a> {
     /// Bytes that the last outcome took: the next is taken to be as large.
     last_result: usize,
     /// Whether another may begin.
-    stand: Stand,
+    stand: BatchState,
 }
 
 /// Whether another item may begin.
-enum Stand {
+enum BatchState {
     /// As far as there are some.
     Ready,
     /// No: the outcome of the last one was told over the link.
@@ -678,10 +692,10 @@ enum Stand {
     Broken(io::Error),
 }
 
-impl ItemsAtHand<'_> {
+impl BatchRunner<'_> {
     /// Runs them.
-    fn run_all(&mut self, call: Call) {
-        let function = match function::find(call) {
+    fn run_all(&mut self, call: FunctionRef) {
+        let function = match function::resolve(call) {
             Ok(function) => function,
             Err(error) => {
                 while self.begin().is_some() {
@@ -692,70 +706,70 @@ impl ItemsAtHand<'_> {
         };
         let limit = self.server.welcome.payload_limit;
         while let Err(panic) = unwind::catch(|| function.call_each(limit, self)) {
-            self.server.wind_up();
+            self.server.finish_task();
             self.lay_down(Err(Fault::Panicked(panic)));
         }
     }
 
     /// Lays the outcome of the item that has ended down on the board, or tells it over the link, where there
     /// is no room, or it brings shared memory.
-    fn lay_down(&mut self, outcome: Result<Manifest, Fault>) {
-        let mut slip = Slip::of(self.results, self.run.filled());
+    fn lay_down(&mut self, outcome: Result<Attachments, Fault>) {
+        let mut item_writer = ItemWriter::of(self.results, self.run.filled());
         let brought = outcome.unwrap_or_else(|fault| {
-            slip.replace(&fault.to_body());
-            slip.mark_as_fault();
-            Manifest::default()
+            item_writer.replace(&fault.to_body());
+            item_writer.mark_as_fault();
+            Attachments::default()
         });
-        slip.end();
-        self.last_result = slip.len().min(INLINE);
-        if let (Some(results), true) = (slip.fitting(), brought.is_empty()) {
+        item_writer.end();
+        self.last_result = item_writer.len().min(INLINE);
+        if let (Some(results), true) = (item_writer.fitting(), brought.is_empty()) {
             return self.run.end(results);
         }
-        let kind = match slip.kind() {
+        let kind = match item_writer.kind() {
             Outcome::Value => Kind::LargeValue,
             Outcome::Fault => Kind::LargeFault,
         };
-        let body = Bytes::copy(slip.body()).naming(brought);
+        let body = Encoded::copy(item_writer.body()).naming(brought);
         self.stand = match self.server.say(kind, self.place, &body) {
-            Ok(()) => Stand::Told,
-            Err(error) => Stand::Broken(error),
+            Ok(()) => BatchState::Told,
+            Err(error) => BatchState::Broken(error),
         };
     }
 }
 
-impl Tray for ItemsAtHand<'_> {
+impl ItemCursor for BatchRunner<'_> {
     fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
         let (index, filled) = (self.run.done(), self.run.filled());
         let is_roomy = filled + self.last_result <= INLINE;
-        let may_begin = is_roomy && index < self.count && matches!(self.stand, Stand::Ready);
+        let may_begin = is_roomy && index < self.count && matches!(self.stand, BatchState::Ready);
         if !may_begin {
             return None; // the rest goes back
         }
         let argument = self.arguments.next()?;
-        if self.run.begin() == Step::TooLate {
+        if self.run.begin() == Transition::TooLate {
             return None;
         }
         self.server.progress.begin_task();
-        Slip::begin(self.results);
+        ItemWriter::begin(self.results);
         Some((argument, self.results))
     }
 
     fn end_well(&mut self) {
-        self.server.wind_up();
-        let mut slip = Slip::of(self.results, self.run.filled());
-        slip.end();
-        let length = slip.len();
-        match slip.fitting() {
+        self.server.finish_task();
+        let mut item_writer = ItemWriter::of(self.results, self.run.filled());
+        item_writer.end();
+        let length = item_writer.len();
+        match item_writer.fitting() {
             Some(results) => {
                 self.last_result = length;
                 self.run.end(results);
             }
-            None => self.lay_down(Ok(Manifest::default())),
+            None => self.lay_down(Ok(Attachments::default())),
         }
     }
 
-    fn end(&mut self, outcome: Result<Manifest, Error>) {
-        self.server.wind_up();
+    fn end(&mut self, outcome: Result<Attachments, Error>) {
+        self.server.finish_task();
         self.lay_down(fault_of(Ok(outcome)));
     }
 }
@@ -768,7 +782,7 @@ fn next(passed: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
 }
 
 /// Tells the parent that this is a worker, and which program it is.
-fn say_hello(channel: &Channel) {
+fn say_hello(channel: &FramedStream) {
     let hello = Hello {
         dialect: dialect(),
         pid: std::process::id(),
@@ -779,14 +793,14 @@ fn say_hello(channel: &Channel) {
     }
 }
 
-fn hear_welcome(channel: &mut Channel) -> io::Result<Welcome> {
+fn hear_welcome(channel: &mut FramedStream) -> io::Result<Welcome> {
     let garbled = || {
         io::Error::new(
             io::ErrorKind::InvalidData,
             "the parent's welcome is garbled",
         )
     };
-    let Heard::Some(header) = channel.receive_header()? else {
+    let Received::Some(header) = channel.receive_header()? else {
         exit(0) // the parent has ended, or does not want us any more
     };
     if header.kind != Kind::Welcome {
@@ -798,7 +812,12 @@ fn hear_welcome(channel: &mut Channel) -> io::Result<Welcome> {
 }
 
 /// Runs user code; whatever it does short of ending the process becomes an outcome.
-fn run(call: Call, argument: Argument<'_>, limit: u64, room: &dyn Room) -> Result<Bytes, Fault> {
+fn run(
+    call: FunctionRef,
+    argument: Argument<'_>,
+    limit: u64,
+    room: &dyn PayloadStore,
+) -> Result<Encoded, Fault> {
     fault_of(unwind::catch(|| {
         function::invoke(call, argument, limit, room)
     }))

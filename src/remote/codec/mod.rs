@@ -17,11 +17,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::remote::encoded::Bytes;
-use crate::remote::lease::{NoRoom, Room};
-use crate::remote::length_delimited::Items;
+use crate::remote::encoded::Encoded;
+use crate::remote::lease::{NoStore, PayloadStore};
+use crate::remote::length_delimited::LengthDelimited;
 use crate::remote::pod;
-use crate::shared::attachments::{self, Manifest};
+use crate::shared::attachments::{self, Attachments};
 use crate::sys;
 use tally::Tally;
 
@@ -65,7 +65,7 @@ impl fmt::Display for Role {
 ///
 /// # Errors
 /// `TooLarge` with the true size, or `Encode`, which names the type.
-pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<Bytes, Error> {
+pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<Encoded, Error> {
     encode_as(Role::Argument, value, limit)
 }
 
@@ -73,20 +73,20 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<By
 ///
 /// # Errors
 /// As [`encode`].
-pub(crate) fn encode_context<T>(value: &T, limit: u64) -> Result<Bytes, Error>
+pub(crate) fn encode_context<T>(value: &T, limit: u64) -> Result<Encoded, Error>
 where
     T: Serialize + 'static,
 {
     encode_as(Role::Context, value, limit)
 }
 
-fn encode_as<T>(role: Role, value: &T, limit: u64) -> Result<Bytes, Error>
+fn encode_as<T>(role: Role, value: &T, limit: u64) -> Result<Encoded, Error>
 where
     T: Serialize + 'static,
 {
     match pod::bytes_of(value) {
-        Some(bytes) => limited(bytes, limit).map(Bytes::copy),
-        None => serialize(role, value, limit, &NoRoom),
+        Some(bytes) => limited(bytes, limit).map(Encoded::copy),
+        None => serialize(role, value, limit, &NoStore),
     }
 }
 
@@ -98,8 +98,8 @@ where
 pub(crate) fn pack<T: Serialize + 'static>(
     value: &mut T,
     limit: u64,
-    room: &dyn Room,
-) -> Result<Bytes, Error> {
+    room: &dyn PayloadStore,
+) -> Result<Encoded, Error> {
     pack_as(Role::Argument, value, limit, room)
 }
 
@@ -107,8 +107,8 @@ fn pack_as<T: Serialize + 'static>(
     role: Role,
     value: &mut T,
     limit: u64,
-    room: &dyn Room,
-) -> Result<Bytes, Error> {
+    room: &dyn PayloadStore,
+) -> Result<Encoded, Error> {
     let Some(bytes) = pod::bytes_of(value) else {
         return serialize(role, value, limit, room);
     };
@@ -116,7 +116,7 @@ fn pack_as<T: Serialize + 'static>(
     if let Some(lease) = room.store(bytes) {
         return Ok(lease.into());
     }
-    let copy = Bytes::copy;
+    let copy = Encoded::copy;
     if bytes.len() <= SMALL {
         return Ok(copy(bytes));
     }
@@ -148,8 +148,8 @@ fn serialize<T: Serialize>(
     role: Role,
     value: &T,
     limit: u64,
-    room: &dyn Room,
-) -> Result<Bytes, Error> {
+    room: &dyn PayloadStore,
+) -> Result<Encoded, Error> {
     // Taken, since a `Serialize` may encode another value meanwhile.
     let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     scratch.clear();
@@ -157,7 +157,7 @@ fn serialize<T: Serialize>(
     let bytes = outcome.map(|()| {
         let bytes = match room.store(&scratch) {
             Some(lease) => lease.into(),
-            None => Bytes::take(&mut scratch),
+            None => Encoded::take(&mut scratch),
         };
         match named.is_empty() {
             true => bytes,
@@ -211,23 +211,23 @@ fn told<T>(role: Role, words: &str) -> String {
 pub(crate) fn pack_result<T: Serialize + 'static>(
     value: &mut T,
     limit: u64,
-    room: &dyn Room,
-    given: &Manifest,
-) -> Result<Bytes, Error> {
+    room: &dyn PayloadStore,
+    given: &Attachments,
+) -> Result<Encoded, Error> {
     let mut bytes = pack_as(Role::Result, value, limit, room)?;
-    if bytes.manifest().is_empty() {
+    if bytes.attachments().is_empty() {
         return Ok(bytes);
     }
-    let brought = brought(bytes.take_manifest(), given)?;
+    let brought = brought(bytes.take_attachments(), given)?;
     if brought.is_empty() {
         return Ok(bytes);
     }
     // It goes over the link.
-    Ok(Bytes::from(Vec::from(bytes)).naming(brought))
+    Ok(Encoded::from(Vec::from(bytes)).naming(brought))
 }
 
 /// What a result brings that names this.
-fn brought(mut named: Manifest, given: &Manifest) -> Result<Manifest, Error> {
+fn brought(mut named: Attachments, given: &Attachments) -> Result<Attachments, Error> {
     named.leave_out(given);
     let (count, most) = (named.len(), sys::MAX_PASSED);
     if count > most {
@@ -247,7 +247,7 @@ pub(crate) fn append<T: Serialize + 'static>(
     value: &T,
     limit: u64,
     to: &mut Vec<u8>,
-) -> Result<Manifest, Error> {
+) -> Result<Attachments, Error> {
     append_as(Role::Argument, value, limit, to)
 }
 
@@ -257,10 +257,10 @@ fn append_as<T: Serialize + 'static>(
     value: &T,
     limit: u64,
     to: &mut Vec<u8>,
-) -> Result<Manifest, Error> {
+) -> Result<Attachments, Error> {
     if let Some(bytes) = pod::bytes_of(value) {
         to.extend_from_slice(limited(bytes, limit)?);
-        return Ok(Manifest::default());
+        return Ok(Attachments::default());
     }
     append_any(role, value, limit, to)
 }
@@ -270,7 +270,7 @@ fn append_any<T: Serialize + 'static>(
     value: &T,
     limit: u64,
     to: &mut Vec<u8>,
-) -> Result<Manifest, Error> {
+) -> Result<Attachments, Error> {
     let before = to.len();
     let (outcome, named) = attachments::while_writing(|| write(role, value, limit, to));
     if outcome.is_err() {
@@ -288,8 +288,8 @@ pub(crate) fn append_result<T: Serialize + 'static>(
     value: &T,
     limit: u64,
     to: &mut Vec<u8>,
-    given: &Manifest,
-) -> Result<Manifest, Error> {
+    given: &Attachments,
+) -> Result<Attachments, Error> {
     let before = to.len();
     let named = append_as(Role::Result, value, limit, to)?;
     if named.is_empty() {
@@ -304,14 +304,14 @@ pub(crate) fn append_result<T: Serialize + 'static>(
 /// `Decode`, which names the type.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
-    unpack(Source::Lent(bytes))
+    unpack(Source::Borrowed(bytes))
 }
 
 /// As `decode`; bytes that are the value themselves become it without a copy, or with one if they
 /// are in memory that another process sees.
 pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Error> {
     if pod::is_plain::<T>() {
-        let value = (value_of(source), Manifest::default());
+        let value = (value_of(source), Attachments::default());
         return decoded(Role::Result, value).map(|(value, _)| value);
     }
     let value = attachments::while_finding(|| value_of(source));
@@ -321,7 +321,7 @@ pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Resul
 /// Decodes some values, each from exactly one of these bytes, one after the other, behind those that
 /// are there: what has panicked is missing, and ends it.
 pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
-    values: &mut Items<'_>,
+    values: &mut LengthDelimited<'_>,
     to: &mut Vec<Result<T, Error>>,
 ) {
     if pod::is_number::<T>() {
@@ -329,7 +329,7 @@ pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
             // Each is pushed as what it is: one that is put together before is read before it is written.
             match pod::number(bytes) {
                 Some(number) => to.push(Ok(number)),
-                None => to.push(unpack(Source::Lent(bytes))),
+                None => to.push(unpack(Source::Borrowed(bytes))),
             }
         }
         return;
@@ -337,8 +337,8 @@ pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
     let (_, _) = attachments::while_finding(|| {
         for bytes in values {
             // Once more by itself where it cannot be decoded, to be told why.
-            let value = value_of(Source::Lent(bytes));
-            to.push(value.or_else(|_| unpack(Source::Lent(bytes))));
+            let value = value_of(Source::Borrowed(bytes));
+            to.push(value.or_else(|_| unpack(Source::Borrowed(bytes))));
         }
     });
 }
@@ -348,13 +348,13 @@ pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
 /// # Errors
 /// As `decode`.
 #[inline(always)]
-pub(crate) fn unpack_argument<T>(source: Source<'_>) -> Result<(T, Manifest), Error>
+pub(crate) fn unpack_argument<T>(source: Source<'_>) -> Result<(T, Attachments), Error>
 where
     T: DeserializeOwned + 'static,
 {
-    if let Source::Lent(bytes) = source {
+    if let Source::Borrowed(bytes) = source {
         if let Some(number) = pod::number(bytes) {
-            return Ok((number, Manifest::default()));
+            return Ok((number, Attachments::default()));
         }
     }
     fetch(Role::Argument, source)
@@ -365,32 +365,32 @@ where
 /// # Errors
 /// As `decode`.
 pub(crate) fn unpack_context<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
-    fetch(Role::Context, Source::Lent(bytes)).map(|(value, _)| value)
+    fetch(Role::Context, Source::Borrowed(bytes)).map(|(value, _)| value)
 }
 
-fn fetch<T>(role: Role, source: Source<'_>) -> Result<(T, Manifest), Error>
+fn fetch<T>(role: Role, source: Source<'_>) -> Result<(T, Attachments), Error>
 where
     T: DeserializeOwned + 'static,
 {
     if pod::is_plain::<T>() {
-        return decoded(role, (value_of(source), Manifest::default()));
+        return decoded(role, (value_of(source), Attachments::default()));
     }
     decoded(role, attachments::while_fetching(|| value_of(source)))
 }
 
 fn value_of<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, String> {
     let mut bytes = match source {
-        Source::Lent(bytes) => {
+        Source::Borrowed(bytes) => {
             return pod::from_source(bytes).unwrap_or_else(read);
         }
-        Source::Given(bytes) => bytes,
+        Source::Owned(bytes) => bytes,
     };
     // What the bytes name is there as long as it is looked up.
-    let _named = bytes.take_manifest();
+    let _named = bytes.take_attachments();
     match bytes.into_lease() {
         Ok(lease) => pod::from_source(lease)
             .unwrap_or_else(|lease| lease.read::<u8>().and_then(|bytes| read(&bytes))),
-        Err(bytes) if bytes.len() <= SMALL => value_of(Source::Lent(&bytes)),
+        Err(bytes) if bytes.len() <= SMALL => value_of(Source::Borrowed(&bytes)),
         Err(bytes) => pod::from_source(Vec::from(bytes)).unwrap_or_else(|bytes| read(&bytes)),
     }
 }
@@ -438,8 +438,8 @@ enum Failure {
 /// What was decoded, and the shared memory that it names.
 fn decoded<T>(
     role: Role,
-    (value, mut named): (Result<T, String>, Manifest),
-) -> Result<(T, Manifest), Error> {
+    (value, mut named): (Result<T, String>, Attachments),
+) -> Result<(T, Attachments), Error> {
     match value {
         Ok(value) => Ok((value, named)),
         Err(words) => {
@@ -453,25 +453,25 @@ fn decoded<T>(
 /// An encoded value on its way to whoever decodes it.
 pub(crate) enum Source<'a> {
     /// To look at.
-    Lent(&'a [u8]),
+    Borrowed(&'a [u8]),
     /// To keep.
-    Given(Bytes),
+    Owned(Encoded),
 }
 
 impl Source<'_> {
     /// How many bytes it has.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Lent(bytes) => bytes.len(),
-            Self::Given(bytes) => bytes.len(),
+            Self::Borrowed(bytes) => bytes.len(),
+            Self::Owned(bytes) => bytes.len(),
         }
     }
 
     /// To keep, a copy if need be.
-    pub(crate) fn into_bytes(self) -> Bytes {
+    pub(crate) fn into_bytes(self) -> Encoded {
         match self {
-            Self::Lent(bytes) => Bytes::copy(bytes),
-            Self::Given(bytes) => bytes,
+            Self::Borrowed(bytes) => Encoded::copy(bytes),
+            Self::Owned(bytes) => bytes,
         }
     }
 }
@@ -620,7 +620,7 @@ mod tests {
 
     #[test]
     fn the_limit_holds_and_both_sizes_are_told() {
-        let sizes = |outcome: Result<Bytes, Error>| match outcome {
+        let sizes = |outcome: Result<Encoded, Error>| match outcome {
             Err(Error::TooLarge { size, limit }) => (size, limit),
             _ => panic!("it fits into 64 bytes"),
         };
@@ -632,16 +632,16 @@ mod tests {
     fn what_is_given_becomes_the_value_without_a_copy() {
         let mut text = "x".repeat(1000);
         let address = text.as_ptr();
-        let bytes = pack(&mut text, 1000, &NoRoom).unwrap();
-        let back: String = unpack(Source::Given(bytes)).unwrap();
+        let bytes = pack(&mut text, 1000, &NoStore).unwrap();
+        let back: String = unpack(Source::Owned(bytes)).unwrap();
         assert_eq!((back.as_ptr(), back.len()), (address, 1000));
         let mut reserved = Vec::with_capacity(1 << 20);
         reserved.resize(1000, 7_u8);
-        let bytes = Vec::from(pack(&mut reserved, 1000, &NoRoom).unwrap());
+        let bytes = Vec::from(pack(&mut reserved, 1000, &NoStore).unwrap());
         assert!(bytes.capacity() < 2000);
-        let given = Source::Given(pack(&mut 7_u64, 100, &NoRoom).unwrap());
+        let given = Source::Owned(pack(&mut 7_u64, 100, &NoStore).unwrap());
         assert_eq!(unpack::<u64>(given).unwrap(), 7);
-        let given = Source::Given(pack(&mut vec![0.5_f64; 100], 800, &NoRoom).unwrap());
+        let given = Source::Owned(pack(&mut vec![0.5_f64; 100], 800, &NoStore).unwrap());
         assert_eq!(unpack::<Vec<f64>>(given).unwrap(), [0.5; 100]);
     }
 

@@ -12,22 +12,22 @@ fn region() -> Region {
 }
 
 /// Why a name is not good, if it is not.
-fn refusal(name: &Name) -> Option<String> {
+fn refusal(name: &RegionRef) -> Option<String> {
     Region::open(name).err().map(|error| error.to_string())
 }
 
 /// A name of this process, for a descriptor that is not what it should be.
-fn name_of(file: &(impl AsRawFd + ?Sized), size: u64) -> Name {
+fn name_of(file: &(impl AsRawFd + ?Sized), size: u64) -> RegionRef {
     let descriptor = file.as_raw_fd().unsigned_abs();
     let path = format!("/proc/self/fd/{descriptor}");
-    let identity = Identity {
+    let region_id = RegionId {
         inode: fs::metadata(path).unwrap().ino(),
         id: 1,
     };
-    Name {
+    RegionRef {
         holder: std::process::id(),
         descriptor,
-        identity,
+        region_id,
         size,
     }
 }
@@ -43,7 +43,7 @@ fn a_region_is_found_by_its_name() {
     let ours = region();
     let theirs = Region::open(&ours.name().unwrap()).unwrap();
     assert_eq!(theirs.bytes(), [7; SIZE]);
-    assert_eq!(theirs.identity(), ours.identity());
+    assert_eq!(theirs.region_id(), ours.region_id());
     assert_ne!(theirs.bytes().as_ptr(), ours.bytes().as_ptr());
 }
 
@@ -64,7 +64,7 @@ fn nobody_can_change_it() {
 #[test]
 fn each_has_an_id_of_its_own() {
     let (one, two) = (region(), region());
-    assert_ne!(one.identity().id, two.identity().id);
+    assert_ne!(one.region_id().id, two.region_id().id);
 }
 
 #[test]
@@ -77,13 +77,13 @@ fn nothing_makes_no_region() {
 fn what_is_not_as_its_name_says_is_refused() {
     let ours = region();
     let good = ours.name().unwrap();
-    let wrong = |change: fn(&mut Name)| {
+    let wrong = |change: fn(&mut RegionRef)| {
         let mut name = good;
         change(&mut name);
         refusal(&name).unwrap()
     };
     let gone = "its holder has let go of it";
-    assert_eq!(wrong(|name| name.identity.inode += 1), gone);
+    assert_eq!(wrong(|name| name.region_id.inode += 1), gone);
     assert_eq!(wrong(|name| name.descriptor = 1_000_000), gone);
     assert_eq!(wrong(|name| name.holder = u32::MAX), gone);
     let other = "it is not what its name says";

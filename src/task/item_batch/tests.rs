@@ -4,44 +4,44 @@ use std::panic::Location;
 
 use super::*;
 use crate::future::Verdict;
-use crate::remote::lease::NoRoom;
+use crate::remote::lease::NoStore;
 use crate::task_info::Function;
 
-fn batch(len: usize) -> Arc<Batch<u8>> {
+fn chunk_results(len: usize) -> Arc<ChunkResults<u8>> {
     let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
-    Batch::new(len, info, None, &Arc::default(), None)
+    ChunkResults::new(len, info, None, &Arc::default(), None)
 }
 
-const CALL: Call = Call {
+const CALL: FunctionRef = FunctionRef {
     entry: 1,
     function: 2,
     fingerprint: 3,
 };
 
 /// Items of these sizes; each but those of no size, which cannot be encoded.
-fn pack(batch: &Arc<Batch<u8>>, sizes: &[usize]) -> Vec<Part> {
-    let mut packer = Packer::new(batch, TaskOptions::new(), CALL, sizes.len());
+fn pack(chunk_results: &Arc<ChunkResults<u8>>, sizes: &[usize]) -> Vec<BatchPart> {
+    let mut batch_builder = BatchBuilder::new(chunk_results, TaskOptions::new(), CALL, sizes.len());
     for (index, &size) in sizes.iter().enumerate() {
         let encode = |to: &mut Vec<u8>| {
             to.extend(std::iter::repeat_n(index as u8, size));
             match size {
                 0 => Err(Error::Cancelled),
-                _ => Ok(Manifest::default()),
+                _ => Ok(Attachments::default()),
             }
         };
         assert_eq!(
-            packer.add(index, &NoRoom, encode).ok(),
+            batch_builder.add(index, &NoStore, encode).ok(),
             (size > 0).then_some(size)
         );
     }
-    packer.into_parts()
+    batch_builder.into_parts()
 }
 
 /// The first item of each part, and the one behind its last; large ones by themselves.
-fn items(parts: &mut [Part]) -> Vec<(usize, usize)> {
+fn items(parts: &mut [BatchPart]) -> Vec<(usize, usize)> {
     let each = parts.iter_mut().map(|part| match part {
-        Part::Parcel(parcel) => (parcel.items().start, parcel.items().end),
-        Part::Item(item) => {
+        BatchPart::Parcel(item_batch) => (item_batch.items().start, item_batch.items().end),
+        BatchPart::Item(item) => {
             let index = usize::from(item.take_message().1[0]);
             (index, index + 1)
         }
@@ -51,68 +51,71 @@ fn items(parts: &mut [Part]) -> Vec<(usize, usize)> {
 
 #[test]
 fn any_number_of_items_may_be_expected() {
-    let batch = batch(2);
-    let mut packer = Packer::new(&batch, TaskOptions::new(), CALL, usize::MAX);
+    let chunk_results = chunk_results(2);
+    let mut batch_builder = BatchBuilder::new(&chunk_results, TaskOptions::new(), CALL, usize::MAX);
     for index in 0..2 {
         let encode = |to: &mut Vec<u8>| {
             to.extend([7; 5]);
-            Ok(Manifest::default())
+            Ok(Attachments::default())
         };
-        packer.add(index, &NoRoom, encode).unwrap();
+        batch_builder.add(index, &NoStore, encode).unwrap();
     }
-    assert_eq!(items(&mut packer.into_parts()), [(0, 2)]);
+    assert_eq!(items(&mut batch_builder.into_parts()), [(0, 2)]);
 }
 
 #[test]
 fn items_are_packed_as_far_as_there_is_room() {
-    let batch = batch(99);
-    assert_eq!(items(&mut pack(&batch, &[5; 9])), [(0, 9)]);
+    let chunk_results = chunk_results(99);
+    assert_eq!(items(&mut pack(&chunk_results, &[5; 9])), [(0, 9)]);
     assert_eq!(
-        items(&mut pack(&batch, &[1000, 1000, 1000])),
+        items(&mut pack(&chunk_results, &[1000, 1000, 1000])),
         [(0, 2), (2, 3)]
     );
     assert_eq!(
-        items(&mut pack(&batch, &[9, ROOM - 2, 9])),
+        items(&mut pack(&chunk_results, &[9, ROOM - 2, 9])),
         [(0, 1), (1, 2), (2, 3)]
     );
     assert_eq!(
-        items(&mut pack(&batch, &[9, ROOM - 1, 9, 9])),
+        items(&mut pack(&chunk_results, &[9, ROOM - 1, 9, 9])),
         [(0, 1), (1, 2), (2, 4)]
     );
-    assert_eq!(items(&mut pack(&batch, &[9, 0, 9, 9])), [(0, 1), (2, 4)]);
-    assert_eq!(items(&mut pack(&batch, &[0, 70_000, 0])), [(1, 2)]);
-    assert!(pack(&batch, &[0, 0]).is_empty());
+    assert_eq!(
+        items(&mut pack(&chunk_results, &[9, 0, 9, 9])),
+        [(0, 1), (2, 4)]
+    );
+    assert_eq!(items(&mut pack(&chunk_results, &[0, 70_000, 0])), [(1, 2)]);
+    assert!(pack(&chunk_results, &[0, 0]).is_empty());
 }
 
 #[test]
 fn what_is_seen_to_is_left_out() {
-    let parts = pack(&batch(9), &[3, 4, 5, 6]);
-    let Some(Part::Parcel(mut parcel)) = parts.into_iter().next() else {
+    let parts = pack(&chunk_results(9), &[3, 4, 5, 6]);
+    let Some(BatchPart::Parcel(mut item_batch)) = parts.into_iter().next() else {
         panic!("they are few")
     };
-    parcel.skip(1);
-    let popped = parcel.pop().unwrap();
+    item_batch.skip(1);
+    let popped = item_batch.pop().unwrap();
     assert_eq!((*popped.argument).to_vec(), [1; 4]);
-    let rest = parcel.into_requests();
+    let rest = item_batch.into_requests();
     let rest: Vec<_> = rest.iter().map(|it| it.argument.to_vec()).collect();
     assert_eq!(rest, [vec![2; 5], vec![3; 6]]);
 }
 
 #[test]
 fn what_is_dropped_is_cancelled_once() {
-    let batch = batch(3);
-    let parts = pack(&batch, &[1, 1, 1]);
-    let Some(Part::Parcel(mut parcel)) = parts.into_iter().next() else {
+    let chunk_results = chunk_results(3);
+    let parts = pack(&chunk_results, &[1, 1, 1]);
+    let Some(BatchPart::Parcel(mut item_batch)) = parts.into_iter().next() else {
         panic!("they are few")
     };
-    let first = parcel.pop().unwrap();
-    drop(parcel);
+    let first = item_batch.pop().unwrap();
+    drop(item_batch);
     let mut verdicts = Vec::new();
     first
         .reply
         .fail(Error::ShutDown, &mut |it| verdicts.push(it));
     assert_eq!(verdicts, [Verdict::Failed]);
-    let outcomes = batch.take_all().outcomes;
+    let outcomes = chunk_results.take_all().outcomes;
     assert!(matches!(outcomes[0], (0, Err(Error::ShutDown))));
     assert!(matches!(
         outcomes[1..],
@@ -122,13 +125,13 @@ fn what_is_dropped_is_cancelled_once() {
 
 #[test]
 fn an_item_that_arrives_keeps_its_batch_until_that_was_told() {
-    let batch = batch(1);
-    let last = Arc::downgrade(&batch);
-    let Some(Part::Item(item)) = pack(&batch, &[ROOM + 1]).pop() else {
+    let chunk_results = chunk_results(1);
+    let last = Arc::downgrade(&chunk_results);
+    let Some(BatchPart::Item(item)) = pack(&chunk_results, &[ROOM + 1]).pop() else {
         panic!("it travels alone")
     };
-    let news = item.arrive(Encoded::Value(Source::Lent(&[7]))).1;
-    drop(batch);
+    let news = item.arrive(RemoteOutcome::Value(Source::Borrowed(&[7]))).1;
+    drop(chunk_results);
     assert!(news.is_some() && last.upgrade().is_some());
     drop(news);
     assert!(last.upgrade().is_none(), "nobody knows of it any more");

@@ -8,25 +8,25 @@ use crate::remote::codec;
 use crate::task_info::Function;
 
 /// Of items whose results are `u8`s, of which 9 panics.
-fn batch(len: usize, listener: Option<Listener>) -> Arc<Batch<u8>> {
+fn chunk_results(len: usize, listener: Option<Listener>) -> Arc<ChunkResults<u8>> {
     fn one(source: Source<'_>) -> Result<u8, Error> {
         codec::unpack(source)
     }
-    fn all(values: &mut Items<'_>, to: &mut Vec<Result<u8, Error>>) {
+    fn all(values: &mut LengthDelimited<'_>, to: &mut Vec<Result<u8, Error>>) {
         for value in values {
             assert_ne!(value, [9], "nine");
-            to.push(codec::unpack(Source::Lent(value)));
+            to.push(codec::unpack(Source::Borrowed(value)));
         }
     }
     let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
     let decode = Some(Decode { one, all });
-    Batch::new(len, info, decode, &Arc::default(), listener)
+    ChunkResults::new(len, info, decode, &Arc::default(), listener)
 }
 
 /// Some bytes, as encoded results of neighbours.
-fn run(first: usize, values: &[u8]) -> Run {
+fn run(first: usize, values: &[u8]) -> EncodedRun {
     let bytes = values.iter().flat_map(|value| [1, 0, *value]).collect();
-    Run {
+    EncodedRun {
         first,
         count: values.len(),
         bytes,
@@ -39,26 +39,31 @@ fn values(outcomes: impl IntoIterator<Item = Outcome<u8>>) -> Vec<u8> {
 
 #[test]
 fn outcomes_are_read_in_order_whatever_comes_first() {
-    let batch = batch(6, None);
-    batch.arrive(run(3, &[4, 5]));
-    assert!(!batch.has(0) && batch.has(3) && batch.has(4) && !batch.has(5));
-    assert!(values(batch.take_from(0).outcomes).is_empty());
-    batch.settle(0, Ok(1), |_| ());
-    batch.arrive_alone(1, codec::encode(&2_u8, 9).unwrap(), &mut completed);
-    assert_eq!(values(batch.take_from(0).outcomes), [1, 2]);
-    batch.fail(2, Error::Cancelled, &mut |_| ());
-    assert_eq!(values(batch.take_from(2).outcomes), [0]);
-    assert_eq!(values(batch.take_from(3).outcomes), [4, 5]);
-    batch.settle(5, Ok(6), |_| ());
-    assert_eq!(batch.take_all().outcomes.len(), 1);
+    let chunk_results = chunk_results(6, None);
+    chunk_results.arrive(run(3, &[4, 5]));
+    assert!(
+        !chunk_results.has(0)
+            && chunk_results.has(3)
+            && chunk_results.has(4)
+            && !chunk_results.has(5)
+    );
+    assert!(values(chunk_results.take_from(0).outcomes).is_empty());
+    chunk_results.settle(0, Ok(1), |_| ());
+    chunk_results.arrive_alone(1, codec::encode(&2_u8, 9).unwrap(), &mut completed);
+    assert_eq!(values(chunk_results.take_from(0).outcomes), [1, 2]);
+    chunk_results.fail(2, Error::Cancelled, &mut |_| ());
+    assert_eq!(values(chunk_results.take_from(2).outcomes), [0]);
+    assert_eq!(values(chunk_results.take_from(3).outcomes), [4, 5]);
+    chunk_results.settle(5, Ok(6), |_| ());
+    assert_eq!(chunk_results.take_all().outcomes.len(), 1);
 }
 
 #[test]
 fn who_watches_an_item_hears_of_it_after_all_others() {
-    let batch = batch(3, None);
+    let chunk_results = chunk_results(3, None);
     let heard = Arc::new(AtomicUsize::new(0));
     let wait = Waiting {
-        batch: &batch,
+        chunk_results: &chunk_results,
         index: 1,
     };
     let ear = Arc::clone(&heard);
@@ -66,19 +71,19 @@ fn who_watches_an_item_hears_of_it_after_all_others() {
         ear.fetch_add(1, Ordering::Relaxed);
     };
     assert!(wait.watch(WatchKey::fresh(), Box::new(watcher)));
-    batch.arrive(run(2, &[3]));
-    batch.settle(0, Ok(1), |_| ());
+    chunk_results.arrive(run(2, &[3]));
+    chunk_results.settle(0, Ok(1), |_| ());
     assert_eq!(heard.load(Ordering::Relaxed), 0);
-    batch.settle(1, Ok(2), |_| ());
-    batch.settle(1, Ok(7), |verdict| assert_eq!(verdict, Verdict::Late));
+    chunk_results.settle(1, Ok(2), |_| ());
+    chunk_results.settle(1, Ok(7), |verdict| assert_eq!(verdict, Verdict::Late));
     assert_eq!(heard.load(Ordering::Relaxed), 1);
 }
 
 #[test]
 fn a_result_that_panics_in_decoding_costs_itself() {
-    let batch = batch(4, None);
-    batch.arrive(run(0, &[1, 9, 9, 2]));
-    let outcomes = batch.take_from(0).outcomes;
+    let chunk_results = chunk_results(4, None);
+    chunk_results.arrive(run(0, &[1, 9, 9, 2]));
+    let outcomes = chunk_results.take_from(0).outcomes;
     let panics = outcomes
         .iter()
         .map(|it| matches!(it, Err(Error::Panicked(_))));
@@ -93,60 +98,69 @@ fn a_listener_hears_each_time() {
     let listener: Listener = Box::new(move || {
         ear.fetch_add(1, Ordering::Relaxed);
     });
-    let batch = batch(3, Some(listener));
-    assert!(batch.is_hooked());
-    batch.arrive(run(1, &[2, 3]));
-    batch.settle(0, Ok(1), |_| ());
+    let chunk_results = chunk_results(3, Some(listener));
+    assert!(chunk_results.has_listeners());
+    chunk_results.arrive(run(1, &[2, 3]));
+    chunk_results.settle(0, Ok(1), |_| ());
     assert_eq!(heard.load(Ordering::Relaxed), 2);
-    assert_eq!(batch.take_all().outcomes.len(), 3);
+    assert_eq!(chunk_results.take_all().outcomes.len(), 3);
 }
 
 /// Each batch of a map has its pace from it.
 #[test]
 fn results_are_counted_as_they_arrive_and_as_they_are_taken() {
-    let batch = batch(5, None);
+    let chunk_results = chunk_results(5, None);
     assert_eq!(
-        (batch.pace().arrived(), batch.pace().result_size()),
+        (
+            chunk_results.timing().arrived(),
+            chunk_results.timing().result_size()
+        ),
         (0, None)
     );
-    batch.arrive(run(0, &[1, 2]));
+    chunk_results.arrive(run(0, &[1, 2]));
     assert_eq!(
-        (batch.pace().arrived(), batch.pace().result_size()),
+        (
+            chunk_results.timing().arrived(),
+            chunk_results.timing().result_size()
+        ),
         (6, Some(3))
     );
-    let big = || Bytes::copy(&[7; TOGETHER as usize]);
-    batch.arrive_alone(2, big(), &mut completed);
-    batch.arrive_alone(2, big(), &mut late);
-    batch.arrive_alone(3, big(), &mut completed);
-    batch.fail(4, Error::Cancelled, &mut |_| ());
-    assert_eq!(batch.pace().arrived(), 6 + 2 * TOGETHER);
-    assert_eq!(batch.pace().result_size(), Some(TOGETHER));
-    batch.pace().note_results(8, 8);
-    assert_eq!(batch.pace().result_size(), Some(TOGETHER - TOGETHER / 8));
-    assert_eq!(batch.take_from(0).bytes, 6);
-    let one = batch.take_from(2);
+    let big = || Encoded::copy(&[7; TOGETHER as usize]);
+    chunk_results.arrive_alone(2, big(), &mut completed);
+    chunk_results.arrive_alone(2, big(), &mut late);
+    chunk_results.arrive_alone(3, big(), &mut completed);
+    chunk_results.fail(4, Error::Cancelled, &mut |_| ());
+    assert_eq!(chunk_results.timing().arrived(), 6 + 2 * TOGETHER);
+    assert_eq!(chunk_results.timing().result_size(), Some(TOGETHER));
+    chunk_results.timing().note_results(8, 8);
+    assert_eq!(
+        chunk_results.timing().result_size(),
+        Some(TOGETHER - TOGETHER / 8)
+    );
+    assert_eq!(chunk_results.take_from(0).bytes, 6);
+    let one = chunk_results.take_from(2);
     assert_eq!((one.outcomes.len(), one.bytes), (1, TOGETHER));
-    let rest = batch.take_all();
+    let rest = chunk_results.take_all();
     assert_eq!((rest.outcomes.len(), rest.bytes), (2, TOGETHER));
 }
 
 #[test]
 fn results_that_are_decoded_as_they_come_count_until_some_are_taken() {
-    let batch = batch(2, None);
-    batch.deliver(1, Source::Lent(&[2]), &mut |_| ());
-    batch.deliver(1, Source::Lent(&[2]), &mut |_| ()); // comes too late
-    assert_eq!(batch.pace().arrived(), 1);
-    assert_eq!(batch.take_from(0).bytes, 0);
-    batch.deliver(0, Source::Lent(&[1]), &mut |_| ());
-    let both = batch.take_from(0);
+    let chunk_results = chunk_results(2, None);
+    chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_| ());
+    chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_| ()); // comes too late
+    assert_eq!(chunk_results.timing().arrived(), 1);
+    assert_eq!(chunk_results.take_from(0).bytes, 0);
+    chunk_results.deliver(0, Source::Borrowed(&[1]), &mut |_| ());
+    let both = chunk_results.take_from(0);
     assert_eq!(both.bytes, 2);
     assert_eq!(values(both.outcomes), [1, 2]);
 }
 
 /// A run of results that are not there.
-fn hollow_run(first: usize, count: usize) -> Run {
+fn hollow_run(first: usize, count: usize) -> EncodedRun {
     let bytes = Vec::new();
-    Run {
+    EncodedRun {
         first,
         count,
         bytes,
@@ -163,19 +177,19 @@ fn late(verdict: Verdict) {
 
 #[test]
 fn an_index_behind_the_end_settles_nothing() {
-    let batch = batch(3, None);
+    let chunk_results = chunk_results(3, None);
     for index in [3, 4, 64, usize::MAX] {
-        batch.arrive_alone(index, codec::encode(&7_u8, 9).unwrap(), &mut late);
-        batch.settle(index, Ok(7), late);
-        batch.fail(index, Error::Cancelled, &mut late);
-        batch.arrive(run(index, &[7, 7]));
-        assert!(!batch.has(index));
+        chunk_results.arrive_alone(index, codec::encode(&7_u8, 9).unwrap(), &mut late);
+        chunk_results.settle(index, Ok(7), late);
+        chunk_results.fail(index, Error::Cancelled, &mut late);
+        chunk_results.arrive(run(index, &[7, 7]));
+        assert!(!chunk_results.has(index));
     }
-    assert!(batch.take_all().outcomes.is_empty());
-    batch.arrive(run(1, &[2, 3, 7]));
-    assert!(batch.has(1) && batch.has(2) && !batch.has(3));
-    batch.arrive(run(0, &[1]));
-    let mut taken = batch.take_all().outcomes;
+    assert!(chunk_results.take_all().outcomes.is_empty());
+    chunk_results.arrive(run(1, &[2, 3, 7]));
+    assert!(chunk_results.has(1) && chunk_results.has(2) && !chunk_results.has(3));
+    chunk_results.arrive(run(0, &[1]));
+    let mut taken = chunk_results.take_all().outcomes;
     taken.sort_by_key(|(index, _)| *index);
     assert!(taken.iter().map(|(index, _)| *index).eq(0..3));
     assert_eq!(values(taken.into_iter().map(|(_, it)| it)), [1, 2, 3]);
@@ -183,16 +197,16 @@ fn an_index_behind_the_end_settles_nothing() {
 
 #[test]
 fn an_item_settles_once_whichever_way_it_comes() {
-    let batch = batch(200, None);
-    batch.arrive(run(100, &[1, 2]));
-    batch.settle(102, Ok(3), |_| ());
+    let chunk_results = chunk_results(200, None);
+    chunk_results.arrive(run(100, &[1, 2]));
+    chunk_results.settle(102, Ok(3), |_| ());
     for _ in ["before it is taken", "afterwards"] {
-        batch.arrive_alone(100, codec::encode(&7_u8, 9).unwrap(), &mut late);
-        batch.settle(101, Ok(7), late);
-        batch.arrive(run(100, &[7, 7, 7]));
-        batch.arrive(run(102, &[7]));
-        batch.fail(102, Error::Cancelled, &mut late);
-        let mut taken = batch.take_all().outcomes;
+        chunk_results.arrive_alone(100, codec::encode(&7_u8, 9).unwrap(), &mut late);
+        chunk_results.settle(101, Ok(7), late);
+        chunk_results.arrive(run(100, &[7, 7, 7]));
+        chunk_results.arrive(run(102, &[7]));
+        chunk_results.fail(102, Error::Cancelled, &mut late);
+        let mut taken = chunk_results.take_all().outcomes;
         taken.sort_by_key(|(index, _)| *index);
         let expected = if taken.is_empty() { 0..0 } else { 100..103 };
         assert!(taken.iter().map(|(index, _)| *index).eq(expected));
@@ -202,15 +216,15 @@ fn an_item_settles_once_whichever_way_it_comes() {
                 .all(|it| *it < 7)
         );
     }
-    assert!(!batch.has(100));
+    assert!(!chunk_results.has(100));
 }
 
 #[test]
 fn what_overlaps_brings_the_items_that_had_not_come() {
-    let batch = batch(70, None);
-    batch.settle(63, Ok(1), |_| ());
-    batch.arrive(run(62, &[5, 7, 6]));
-    let taken = batch.take_all().outcomes;
+    let chunk_results = chunk_results(70, None);
+    chunk_results.settle(63, Ok(1), |_| ());
+    chunk_results.arrive(run(62, &[5, 7, 6]));
+    let taken = chunk_results.take_all().outcomes;
     let mut taken: Vec<_> = taken.into_iter().map(|(at, it)| (at, it.ok())).collect();
     taken.sort_unstable_by_key(|(index, _)| *index);
     assert_eq!(taken, [(62, Some(5)), (63, Some(1)), (64, Some(6))]);
@@ -218,11 +232,11 @@ fn what_overlaps_brings_the_items_that_had_not_come() {
 
 #[test]
 fn an_item_whose_result_is_missing_has_an_error() {
-    let batch = batch(4, None);
-    batch.arrive(hollow_run(0, 2));
-    batch.settle(3, Ok(4), |_| ());
-    batch.arrive(hollow_run(2, 2));
-    let mut taken = batch.take_all().outcomes;
+    let chunk_results = chunk_results(4, None);
+    chunk_results.arrive(hollow_run(0, 2));
+    chunk_results.settle(3, Ok(4), |_| ());
+    chunk_results.arrive(hollow_run(2, 2));
+    let mut taken = chunk_results.take_all().outcomes;
     taken.sort_by_key(|(index, _)| *index);
     assert!(taken.iter().map(|(index, _)| *index).eq(0..4));
     for (index, outcome) in taken {

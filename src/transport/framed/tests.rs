@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::transport::wire::{Kind, frame};
 
-fn channel() -> (Channel, UnixStream) {
+fn channel() -> (FramedStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (Channel::new(Arc::new(ours)), theirs)
+    (FramedStream::new(Arc::new(ours)), theirs)
 }
 
 /// The body of the next frame.
-fn receive(channel: &mut Channel) -> Vec<u8> {
-    let Heard::Some(header) = channel.receive_header().unwrap() else {
+fn receive(channel: &mut FramedStream) -> Vec<u8> {
+    let Received::Some(header) = channel.receive_header().unwrap() else {
         panic!("closed")
     };
     assert_eq!(header.kind, Kind::Value);
@@ -50,7 +50,7 @@ proptest! {
         for body in bodies {
             prop_assert!(receive(&mut channel) == body);
         }
-        prop_assert!(matches!(channel.receive_header(), Ok(Heard::Closed)));
+        prop_assert!(matches!(channel.receive_header(), Ok(Received::Closed)));
         prop_assert!(!channel.has_buffered());
     }
 
@@ -64,8 +64,8 @@ proptest! {
         theirs.write_all(&whole[..1 + cut.index(whole.len() - 1)]).unwrap();
         drop(theirs);
         let error = match channel.receive_header() {
-            Ok(Heard::Some(header)) => channel.receive_body(header.length, &mut Vec::new()).err(),
-            Ok(Heard::Closed) => None,
+            Ok(Received::Some(header)) => channel.receive_body(header.length, &mut Vec::new()).err(),
+            Ok(Received::Closed) => None,
             Err(error) => Some(error),
         };
         prop_assert_eq!(error.map(|e| e.kind()), Some(io::ErrorKind::UnexpectedEof));
@@ -86,7 +86,7 @@ fn what_was_announced_takes_no_memory_before_it_comes() {
 #[test]
 fn more_parts_than_a_call_takes_are_sent_in_order_and_counted() {
     let (channel, theirs) = channel();
-    let mut other = Channel::new(Arc::new(theirs));
+    let mut other = FramedStream::new(Arc::new(theirs));
     let whole = frame(Kind::Value, &[1, 2, 3, 4].repeat(1000));
     let mut parts: Vec<&[u8]> = whole.chunks(3).collect();
     parts.insert(7, b"");
@@ -99,7 +99,7 @@ fn more_parts_than_a_call_takes_are_sent_in_order_and_counted() {
 #[test]
 fn descriptors_come_along() {
     let (channel, theirs) = channel();
-    let mut other = Channel::new(Arc::new(theirs));
+    let mut other = FramedStream::new(Arc::new(theirs));
     let (carried, far) = UnixStream::pair().unwrap();
     let sent = [carried.as_fd(), channel.stream().as_fd()];
     channel
@@ -117,7 +117,7 @@ fn descriptors_come_along() {
 #[test]
 fn descriptors_that_nobody_asks_for_are_closed() {
     let (channel, theirs) = channel();
-    let mut other = Channel::new(Arc::new(theirs));
+    let mut other = FramedStream::new(Arc::new(theirs));
     let frame = frame(Kind::Value, b"abc");
     let mut earlier: Option<UnixStream> = None;
     for _ in 0..10 {
@@ -137,7 +137,7 @@ fn a_body_that_is_still_coming_at_the_deadline_is_late() {
     let whole = frame(Kind::Value, b"in two parts");
     let (head, body) = whole.split_at(Header::SIZE);
     theirs.write_all(head).unwrap();
-    assert!(matches!(channel.receive_header(), Ok(Heard::Some(_))));
+    assert!(matches!(channel.receive_header(), Ok(Received::Some(_))));
     theirs.write_all(body).unwrap();
     channel.give_up_at(Some(Instant::now()));
     let mut taken = Vec::new();

@@ -4,20 +4,22 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn dialect() -> impl Strategy<Value = Dialect> {
+fn dialect() -> impl Strategy<Value = ProtocolVersion> {
     let stamp = proptest::collection::vec(any::<u8>(), 0..64);
-    (any::<u32>(), any::<u8>(), stamp).prop_map(|(protocol, codec, stamp)| Dialect {
+    (any::<u32>(), any::<u8>(), stamp).prop_map(|(protocol, codec, stamp)| ProtocolVersion {
         protocol,
         codec,
         stamp,
     })
 }
 
-fn call() -> impl Strategy<Value = Call> {
-    (any::<i64>(), any::<i64>(), any::<u64>()).prop_map(|(entry, function, fingerprint)| Call {
-        entry,
-        function,
-        fingerprint,
+fn call() -> impl Strategy<Value = FunctionRef> {
+    (any::<i64>(), any::<i64>(), any::<u64>()).prop_map(|(entry, function, fingerprint)| {
+        FunctionRef {
+            entry,
+            function,
+            fingerprint,
+        }
     })
 }
 
@@ -26,21 +28,21 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     let argument = proptest::collection::vec(any::<u8>(), 0..64);
     let initializer = proptest::option::of((call(), argument));
     let limits = (any::<u64>(), any::<u64>());
-    let board = (any::<(u32, u32)>(), any::<(u64, u64)>());
-    let numbers = (any::<u32>(), any::<[bool; 2]>(), board);
+    let queue = (any::<(u32, u32)>(), any::<(u64, u64)>());
+    let numbers = (any::<u32>(), any::<[bool; 2]>(), queue);
     (dialect(), numbers, limits, title, initializer).prop_map(
         |(
             dialect,
-            (index, [has_flag, has_depot], (board, key)),
+            (index, [has_flag, has_arena], (queue, key)),
             (payload_limit, memory_limit),
             title,
             initializer,
         )| {
             Welcome {
                 has_flag,
-                board,
+                queue,
                 key,
-                has_depot,
+                has_arena,
                 dialect,
                 index,
                 payload_limit,

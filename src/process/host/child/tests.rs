@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A process that waits for a signal, and is no `Subprocess`.
+/// A process that waits for a signal, and is no `ChildProcess`.
 struct Stranger(libc::pid_t);
 
 impl Stranger {
@@ -50,7 +50,7 @@ fn reap(pid: libc::pid_t) -> i32 {
 fn a_stranger_with_the_number_of_a_child_is_left_alone() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let ours = Arc::new(ours);
-    let (process, ..) = Subprocess::spawn(Command::new("true"), &ours).unwrap();
+    let (process, ..) = ChildProcess::spawn(Command::new("true"), &ours).unwrap();
     reap(process.pid as libc::pid_t);
     let Some(stranger) = Stranger::numbered(process.pid) else {
         return; // choosing a number takes rights

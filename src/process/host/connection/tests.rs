@@ -11,11 +11,14 @@ use crate::shared::region::Region;
 const LIMIT: u64 = 100;
 
 /// A link to a worker that has sent this.
-fn link(sent: &[u8]) -> (Link, UnixStream) {
+fn link(sent: &[u8]) -> (Connection, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(sent).unwrap();
-    let channel = Channel::new(Arc::new(ours));
-    (Link::new(channel, Subprocess::ended(), None, LIMIT), theirs)
+    let channel = FramedStream::new(Arc::new(ours));
+    (
+        Connection::new(channel, ChildProcess::ended(), None, LIMIT),
+        theirs,
+    )
 }
 
 fn head_of(kind: Kind, task: u64, length: u64) -> [u8; Header::SIZE] {
@@ -27,7 +30,7 @@ fn answer(kind: Kind, task: u64, body: &[u8]) -> Vec<u8> {
 }
 
 /// What is said of a worker that has sent this, and then closed its end, in place of an answer.
-fn complaint(sent: &[u8]) -> Broken {
+fn complaint(sent: &[u8]) -> Disconnect {
     let (mut link, theirs) = link(sent);
     drop(theirs);
     match link.receive(None) {
@@ -36,9 +39,9 @@ fn complaint(sent: &[u8]) -> Broken {
     }
 }
 
-fn value_of(reply: Result<Reply<'_>, Broken>) -> Bytes {
+fn value_of(reply: Result<Response<'_>, Disconnect>) -> Encoded {
     match reply {
-        Ok(Reply::Value(value)) => value,
+        Ok(Response::Value(value)) => value,
         Ok(_) => panic!("it is no value"),
         Err(broken) => panic!("{broken:?}"),
     }
@@ -53,52 +56,52 @@ fn values_and_faults_come_in_the_order_of_their_tasks() {
         answer(Kind::Value, 2, b""),
     ];
     let (mut link, _theirs) = link(&sent.concat());
-    assert!(matches!(link.receive(None), Ok(Reply::Value(value)) if *value == *b"zero"));
-    assert!(matches!(link.receive(None), Ok(Reply::Fault(told)) if told == fault));
-    assert!(matches!(link.receive(None), Ok(Reply::Value(value)) if *value == *b""));
+    assert!(matches!(link.receive(None), Ok(Response::Value(value)) if *value == *b"zero"));
+    assert!(matches!(link.receive(None), Ok(Response::Fault(told)) if told == fault));
+    assert!(matches!(link.receive(None), Ok(Response::Value(value)) if *value == *b""));
     assert_eq!(link.received(), 3);
 }
 
 #[test]
 fn an_answer_to_a_task_that_is_not_its_turn_is_an_offence() {
-    let offence = Broken::Offence("it answered a task that it was not given");
+    let violation = Disconnect::ProtocolViolation("it answered a task that it was not given");
     for task in [1, 2, u64::MAX] {
-        assert_eq!(complaint(&answer(Kind::Value, task, b"x")), offence);
-        assert_eq!(complaint(&answer(Kind::Fault, task, &[4])), offence);
+        assert_eq!(complaint(&answer(Kind::Value, task, b"x")), violation);
+        assert_eq!(complaint(&answer(Kind::Fault, task, &[4])), violation);
     }
     // Nor is one task answered twice.
     let first = answer(Kind::Value, 0, b"x");
     let (mut link, _theirs) = link(&[&first[..], &first[..]].concat());
     assert!(link.receive(None).is_ok());
-    assert_eq!(link.receive(None).err(), Some(offence));
+    assert_eq!(link.receive(None).err(), Some(violation));
     assert_eq!(link.received(), 1);
 }
 
 #[test]
 fn what_only_comes_before_tasks_is_an_offence() {
     for kind in [Kind::Welcome, Kind::Task, Kind::Hello, Kind::Ready] {
-        let offence = Broken::Offence("it sent what only comes before tasks");
-        assert_eq!(complaint(&answer(kind, 0, b"")), offence);
+        let violation = Disconnect::ProtocolViolation("it sent what only comes before tasks");
+        assert_eq!(complaint(&answer(kind, 0, b"")), violation);
     }
 }
 
 #[test]
 fn an_answer_over_the_limit_is_refused_by_its_head() {
-    let offence = Broken::Offence("it announced more bytes than it may send");
-    assert_eq!(complaint(&head_of(Kind::Value, 0, LIMIT + 1)), offence);
+    let violation = Disconnect::ProtocolViolation("it announced more bytes than it may send");
+    assert_eq!(complaint(&head_of(Kind::Value, 0, LIMIT + 1)), violation);
     let control = wire::MAX_CONTROL;
-    assert_eq!(complaint(&head_of(Kind::Fault, 0, control + 1)), offence);
+    assert_eq!(complaint(&head_of(Kind::Fault, 0, control + 1)), violation);
     let longest = answer(Kind::Value, 0, &[7; LIMIT as usize]);
     let (mut link, _theirs) = link(&longest);
-    assert!(matches!(link.receive(None), Ok(Reply::Value(value)) if value.len() == 100));
+    assert!(matches!(link.receive(None), Ok(Response::Value(value)) if value.len() == 100));
 }
 
 #[test]
 fn garbage_is_an_offence() {
-    let garbled = Broken::Offence("its report on a task is garbled");
+    let garbled = Disconnect::ProtocolViolation("its report on a task is garbled");
     assert_eq!(complaint(&answer(Kind::Fault, 0, &[99])), garbled);
     assert_eq!(complaint(&answer(Kind::Fault, 0, &[])), garbled);
-    let garbage = Broken::Offence("it sent garbage");
+    let garbage = Disconnect::ProtocolViolation("it sent garbage");
     assert_eq!(complaint(&[0; Header::SIZE]), garbage);
 }
 
@@ -106,7 +109,7 @@ fn garbage_is_an_offence() {
 fn a_worker_that_stops_in_the_middle_is_gone() {
     let whole = answer(Kind::Value, 0, b"value");
     for cut in 0..whole.len() {
-        assert_eq!(complaint(&whole[..cut]), Broken::Gone, "{cut}");
+        assert_eq!(complaint(&whole[..cut]), Disconnect::Gone, "{cut}");
     }
 }
 
@@ -116,18 +119,18 @@ fn a_worker_that_says_nothing_is_late_at_the_deadline_and_what_came_before_count
     let (mut link, _theirs) = link(&sent.concat());
     assert!(link.receive(None).is_ok());
     let passed = Some(Instant::now());
-    assert!(matches!(link.receive(passed), Ok(Reply::Value(value)) if *value == *b"y"));
-    assert_eq!(link.receive(passed).err(), Some(Broken::Late));
+    assert!(matches!(link.receive(passed), Ok(Response::Value(value)) if *value == *b"y"));
+    assert_eq!(link.receive(passed).err(), Some(Disconnect::Late));
     let soon = Instant::now().checked_add(Duration::from_millis(1));
-    assert_eq!(link.receive(soon).err(), Some(Broken::Late));
+    assert_eq!(link.receive(soon).err(), Some(Disconnect::Late));
 }
 
 /// A link to a worker, and the worker's end of it.
-fn both_ends() -> (Link, Channel) {
+fn both_ends() -> (Connection, FramedStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let channel = Channel::new(Arc::new(ours));
-    let link = Link::new(channel, Subprocess::ended(), None, LIMIT);
-    (link, Channel::new(Arc::new(theirs)))
+    let channel = FramedStream::new(Arc::new(ours));
+    let link = Connection::new(channel, ChildProcess::ended(), None, LIMIT);
+    (link, FramedStream::new(Arc::new(theirs)))
 }
 
 /// The frame before an outcome that brings memory of these ids.
@@ -148,10 +151,10 @@ fn shared_memory_comes_with_the_next_outcome() {
     worker.send(&[&answer(Kind::Value, 1, b"y")]).unwrap();
     let value = value_of(link.receive(None));
     assert_eq!(*value, *b"x");
-    assert_eq!(value.manifest().ids(), 2_u64.to_le_bytes());
+    assert_eq!(value.attachments().ids(), 2_u64.to_le_bytes());
     let value = value_of(link.receive(None));
     assert_eq!(*value, *b"y");
-    assert!(value.manifest().is_empty());
+    assert!(value.attachments().is_empty());
 }
 
 #[test]
@@ -161,19 +164,19 @@ fn shared_memory_that_was_announced_and_did_not_come_is_left_out() {
     worker.send(&[&parts]).unwrap();
     let value = value_of(link.receive(None));
     assert_eq!(*value, *b"x");
-    assert!(value.manifest().is_empty());
+    assert!(value.attachments().is_empty());
 }
 
 #[test]
 fn more_shared_memory_than_a_result_may_bring_is_an_offence() {
-    let offence = Broken::Offence("it sent more shared memory than it may");
-    assert_eq!(complaint(&memory(&[0; sys::MAX_PASSED + 1])), offence);
-    assert_eq!(complaint(&head_of(Kind::Memory, 0, u64::MAX)), offence);
+    let violation = Disconnect::ProtocolViolation("it sent more shared memory than it may");
+    assert_eq!(complaint(&memory(&[0; sys::MAX_PASSED + 1])), violation);
+    assert_eq!(complaint(&head_of(Kind::Memory, 0, u64::MAX)), violation);
     let (mut link, worker) = both_ends();
     let region = Region::copy_of(&[7; 5000]).unwrap();
     let ours = [region.descriptor().unwrap()];
     for _ in 0..2 {
         worker.send_with(&[&memory(&[1])], &ours).unwrap();
     }
-    assert_eq!(link.receive(None).err(), Some(offence));
+    assert_eq!(link.receive(None).err(), Some(violation));
 }

@@ -1,4 +1,4 @@
-//! Models of the seat and of its hand-over, checked by loom: waiters, a worker, and the tender's thread, on a
+//! Models of the seat and of its hand-over, checked by loom: waiters, a worker, and the driver's thread, on a
 //! board on the heap.
 
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use loom::thread;
 use super::*;
 use crate::future::state::Watcher;
 use crate::process::shm::queue::heap::{Heap, View, immortal};
-use crate::process::shm::queue::{Claim, Finish, Form, Publish};
-use crate::remote::function::Call;
+use crate::process::shm::queue::{Claim, Finish, Publish, SlotKind};
+use crate::remote::function::FunctionRef;
 use crate::sync::lock;
 
 /// A pool with a task in each slot.
 struct Pool {
     /// Where they lie.
-    board: Board<View>,
+    queue: ShmQueue<View>,
     /// Under test.
-    tender: Tender<Pool>,
+    driver: CompletionDriver<Pool>,
     /// What is known of each.
     tasks: Mutex<[Task; 2]>,
 }
@@ -28,7 +28,7 @@ struct Task {
     /// Whether its outcome was brought in.
     is_over: bool,
     /// Whether a callback is to hear of it, though no thread waits.
-    is_hooked: bool,
+    has_listeners: bool,
     /// Those that hear of it.
     watchers: Vec<(WatchKey, Watcher)>,
 }
@@ -40,13 +40,13 @@ impl Pool {
     /// With so many tasks published.
     fn new(heap: &Arc<Heap>, tasks: usize) -> Arc<Self> {
         let pool = Arc::new_cyclic(|me| Self {
-            board: immortal(heap),
-            tender: Tender::new(me.clone()),
+            queue: immortal(heap),
+            driver: CompletionDriver::new(me.clone()),
             tasks: Mutex::new(Default::default()),
         });
-        let call = Call::from_numbers([1, 2, 3]);
+        let call = FunctionRef::from_numbers([1, 2, 3]);
         for slot in 0..tasks {
-            let published = pool.board.publish(slot, Form::Argument, call, &[1]);
+            let published = pool.queue.publish(slot, SlotKind::Argument, call, &[1]);
             assert!(matches!(published, Publish::Published(_)));
         }
         pool
@@ -54,8 +54,8 @@ impl Pool {
 
     /// A callback is to hear of a task's end.
     fn hook(&self, slot: usize) {
-        lock(&self.tasks)[slot].is_hooked = true;
-        self.tender.call();
+        lock(&self.tasks)[slot].has_listeners = true;
+        self.driver.call();
     }
 
     /// A task ends elsewhere than on the board.
@@ -70,14 +70,14 @@ impl Pool {
     fn wait(&self, slot: usize) {
         let wait = Awaited(self, slot);
         while !wait.is_over() {
-            assert_eq!(self.tender.help(self, &wait, None), Help::Look);
+            assert_eq!(self.driver.drive_until(self, &wait, None), Drive::Recheck);
         }
     }
 
-    /// No thread uses it any more but the tender.
+    /// No thread uses it any more but the driver.
     fn end(&self) {
-        self.tender.end();
-        assert!(self.tender.join(None));
+        self.driver.end();
+        assert!(self.driver.join(None));
     }
 }
 
@@ -95,22 +95,22 @@ fn tell(watchers: Vec<(WatchKey, Watcher)>) {
     }
 }
 
-impl Store for Pool {
+impl CompletionSource for Pool {
     type Memory = View;
 
-    fn board(&self) -> &Board<View> {
-        &self.board
+    fn queue(&self) -> &ShmQueue<View> {
+        &self.queue
     }
-    fn tender(&self) -> &Tender<Self> {
-        &self.tender
+    fn driver(&self) -> &CompletionDriver<Self> {
+        &self.driver
     }
-    fn collect(&self, _: Bringer) -> usize {
-        if !self.board.has_done() {
+    fn collect(&self, _: CollectedBy) -> usize {
+        if !self.queue.has_done() {
             return 0;
         }
         let (mut watchers, mut collected) = (Vec::new(), 0);
         let mut tasks = lock(&self.tasks);
-        self.board.take_done(|slot| {
+        self.queue.take_done(|slot| {
             collected += 1;
             watchers.extend(tasks[slot].end());
         });
@@ -121,11 +121,11 @@ impl Store for Pool {
     fn sweep(&self) -> bool {
         false
     }
-    fn need(&self) -> Need {
+    fn demand(&self) -> Demand {
         let tasks = lock(&self.tasks);
-        match tasks.iter().any(|task| task.is_hooked && !task.is_over) {
-            true => Need::Now,
-            false => Need::None,
+        match tasks.iter().any(|task| task.has_listeners && !task.is_over) {
+            true => Demand::Now,
+            false => Demand::None,
         }
     }
     fn reclaim(&self) -> Option<Instant> {
@@ -137,7 +137,7 @@ impl Store for Pool {
     fn audit_if_due(&self) {}
 }
 
-impl Wait for Awaited<'_> {
+impl Waiter for Awaited<'_> {
     fn is_over(&self) -> bool {
         lock(&self.0.tasks)[self.1].is_over
     }
@@ -156,14 +156,14 @@ impl Wait for Awaited<'_> {
 
 /// A worker that runs so many tasks, which are there already.
 fn worker(heap: &Arc<Heap>, tasks: usize) -> thread::JoinHandle<()> {
-    let board = immortal(heap);
+    let queue = immortal(heap);
     thread::spawn(move || {
         let mut argument = Vec::new();
         for _ in 0..tasks {
-            let Claim::Task(place, _) = board.claim(0, &mut argument) else {
+            let Claim::Task(place, _) = queue.claim(0, &mut argument) else {
                 panic!("there is a task")
             };
-            assert_eq!(board.finish(place, 0, Form::Value, &[2]), Finish::Told);
+            assert_eq!(queue.finish(place, 0, SlotKind::Value, &[2]), Finish::Told);
         }
     })
 }

@@ -17,15 +17,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::Ledger;
-use super::table::{Arrival, Books, Posted, Presence, Record, Taken};
+use super::InFlight;
+use super::table::{Completion, Presence, Published, SlotEntry, SlotTable, Taken};
 use crate::error::Error;
-use crate::pool::backlog::Work;
+use crate::pool::backlog::WorkItem;
 use crate::process::host::connection;
-use crate::process::host::driver::Bringer;
-use crate::process::shm::queue::{Current, Place, Publish, Standing, Step, Trace};
-use crate::task::request::Encoded;
-use crate::transport::work::Requests;
+use crate::process::host::driver::CollectedBy;
+use crate::process::shm::queue::{Current, Publish, SlotRef, Standing, Trace, Transition};
+use crate::task::request::RemoteOutcome;
+use crate::transport::work::RemoteWork;
 
 /// How long it takes at most until something is looked at, while a thread sleeps on the board.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -54,9 +54,9 @@ struct Times {
 #[derive(Default)]
 struct Findings {
     /// What was brought home.
-    arrivals: Vec<Arrival>,
+    arrivals: Vec<Completion>,
     /// What its worker has yet to ask for, to be queued again.
-    untouched: Vec<Requests>,
+    untouched: Vec<RemoteWork>,
     /// Whether tasks wait for a worker.
     is_any_waiting: bool,
     /// Whether something makes no sense, and is to be looked at again.
@@ -74,11 +74,11 @@ impl Watch {
 
     pub(super) fn due(&self) -> Instant {
         let times = self.lock();
-        let patience = match times.is_suspicious {
+        let on_full = match times.is_suspicious {
             true => times.confirmation,
             false => PERIOD,
         };
-        times.last + patience
+        times.last + on_full
     }
 
     /// How long what makes no sense is left alone before it is looked at again.
@@ -111,7 +111,7 @@ impl Watch {
     }
 }
 
-impl Ledger {
+impl InFlight {
     /// What makes no sense is looked at again after so long, and not after [`CONFIRMATION`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn confirm_after(&self, confirmation: Duration) {
@@ -121,7 +121,7 @@ impl Ledger {
     /// Something in shared memory makes no sense: the tender sees to it within a moment.
     pub(crate) fn suspect(&self) {
         self.watch.suspect();
-        self.tender.call();
+        self.driver.call();
     }
 
     /// A worker finds something in shared memory that makes no sense.
@@ -134,7 +134,7 @@ impl Ledger {
     pub(crate) fn audit(&self) {
         let mut findings = Findings::default();
         let mut books = self.lock();
-        self.board.mend_head();
+        self.queue.mend_head();
         for slot in 0..books.records.len() {
             if books.records[slot].is_some() {
                 self.audit_slot(&mut books, slot, &mut findings);
@@ -145,7 +145,7 @@ impl Ledger {
         self.watch.note(&findings);
         drop(books);
         if findings.is_any_suspect {
-            self.tender.call();
+            self.driver.call();
         }
         self.conclude(findings);
         for worker in overdue {
@@ -160,14 +160,14 @@ impl Ledger {
         if findings.is_any_waiting {
             // It waits for its turn, or for a worker that a stray write has put to sleep, or that has left, as
             // there was nothing that made sense.
-            self.board.rouse();
-            if let Some(crew) = self.crew.get().and_then(Weak::upgrade) {
-                crew.restaff();
+            self.queue.rouse();
+            if let Some(worker_pool) = self.worker_pool.get().and_then(Weak::upgrade) {
+                worker_pool.ensure_workers();
             }
         }
         self.fetch_more();
-        for arrival in findings.arrivals {
-            self.deliver(arrival, Bringer::Ours);
+        for completion in findings.arrivals {
+            self.deliver(completion, CollectedBy::Ours);
         }
         for requests in findings.untouched {
             self.queue_again(requests);
@@ -175,11 +175,14 @@ impl Ledger {
     }
 
     /// Looks at what is in flight in a slot.
-    fn audit_slot(&self, books: &mut Books, slot: usize, findings: &mut Findings) {
-        let Some(place) = books.records[slot].as_ref().map(|record| record.place) else {
+    fn audit_slot(&self, books: &mut SlotTable, slot: usize, findings: &mut Findings) {
+        let Some(place) = books.records[slot]
+            .as_ref()
+            .map(|slot_entry| slot_entry.place)
+        else {
             return;
         };
-        let standing = self.board.standing(place);
+        let standing = self.queue.standing(place);
         let is_sound = match standing {
             Standing::Waiting => {
                 findings.is_any_waiting = true;
@@ -187,9 +190,9 @@ impl Ledger {
             }
             Standing::Running(worker) => books.lives(worker),
             Standing::Done(worker) => match self.take_outcome(books, slot) {
-                Taken::Arrived(arrival) => return findings.arrivals.push(arrival),
+                Taken::Arrived(completion) => return findings.arrivals.push(completion),
                 // A ticket is never done here; what else is not there yet comes over the link.
-                Taken::Nothing => books.lives(worker) && !is_ticket(books, slot),
+                Taken::Nothing => books.lives(worker) && !is_rendezvous(books, slot),
                 Taken::Corrupt => false,
             },
             Standing::Passed | Standing::Claimed(_) | Standing::Garbled => false,
@@ -205,33 +208,42 @@ impl Ledger {
     }
 
     /// Sees to what made no sense twice.
-    fn recover(&self, books: &mut Books, slot: usize, standing: Standing, findings: &mut Findings) {
-        let Some(place) = books.records[slot].as_ref().map(|record| record.place) else {
+    fn recover(
+        &self,
+        books: &mut SlotTable,
+        slot: usize,
+        standing: Standing,
+        findings: &mut Findings,
+    ) {
+        let Some(place) = books.records[slot]
+            .as_ref()
+            .map(|slot_entry| slot_entry.place)
+        else {
             return;
         };
         let living: Vec<usize> = books.living().collect();
         for worker in &living {
             match self.take_outcome_of(books, slot, *worker) {
-                Taken::Arrived(arrival) => return findings.arrivals.push(arrival),
+                Taken::Arrived(completion) => return findings.arrivals.push(completion),
                 Taken::Nothing | Taken::Corrupt => {}
             }
         }
         // Where a worker has said that it is done, no worker is at it any more.
         let is_done = matches!(standing, Standing::Done(_));
-        let at_it = |worker: &usize| self.board.current(*worker) == Current::Place(place);
-        let is_ended = |worker| self.board.trace(place, worker) == Trace::Ended;
+        let at_it = |worker: &usize| self.queue.current(*worker) == Current::Place(place);
+        let is_ended = |worker| self.queue.trace(place, worker) == Trace::Ended;
         if let Some(worker) = living.iter().copied().find(at_it) {
             if !is_done && (!is_task(books, slot) || !is_ended(worker)) {
-                return self.board.restore_running(place, worker);
+                return self.queue.restore_running(place, worker);
             }
         }
-        if is_ticket(books, slot) {
+        if is_rendezvous(books, slot) {
             // What was not asked for has not begun; a worker that asks for it now is told that it is gone.
-            let (Step::Taken | Step::TooLate) = self.board.withdraw(place, standing);
-            let requests = self.remove(books, slot).and_then(Record::into_requests);
+            let (Transition::Taken | Transition::TooLate) = self.queue.withdraw(place, standing);
+            let requests = self.remove(books, slot).and_then(SlotEntry::into_requests);
             return findings.untouched.extend(requests);
         }
-        if self.board.withdraw(place, standing) == Step::TooLate {
+        if self.queue.withdraw(place, standing) == Transition::TooLate {
             findings.is_any_suspect = true; // a worker has claimed, or ended, it just now
             return;
         }
@@ -241,21 +253,26 @@ impl Ledger {
         };
         match begun {
             Some(worker) => {
-                let arrival = self.give_up(books, slot, worker);
-                findings.arrivals.extend(arrival);
+                let completion = self.give_up(books, slot, worker);
+                findings.arrivals.extend(completion);
             }
             None => self.publish_again(books, slot, findings),
         }
     }
 
     /// The worker that may have begun what is in a slot; the inner `None`: some worker. `None`: none has.
-    fn may_have_begun(&self, books: &Books, slot: usize, place: Place) -> Option<Option<usize>> {
-        let record = books.records[slot].as_ref()?;
-        if record.is_doubtful || record.is_partly_taken() {
+    fn may_have_begun(
+        &self,
+        books: &SlotTable,
+        slot: usize,
+        place: SlotRef,
+    ) -> Option<Option<usize>> {
+        let slot_entry = books.records[slot].as_ref()?;
+        if slot_entry.is_doubtful || slot_entry.is_partly_taken() {
             return Some(None);
         }
-        let has_left_a_trace = |worker: &usize| self.board.trace(place, *worker) != Trace::None;
-        let cannot_tell = |worker: &usize| self.board.current(*worker) == Current::Garbled;
+        let has_left_a_trace = |worker: &usize| self.queue.trace(place, *worker) != Trace::None;
+        let cannot_tell = |worker: &usize| self.queue.current(*worker) == Current::Garbled;
         (0..books.workers.len())
             .find(|worker| {
                 has_left_a_trace(worker) || (books.lives(*worker) && cannot_tell(worker))
@@ -266,32 +283,32 @@ impl Ledger {
     /// Ends what was hit by a stray write, of a worker that may have been this one.
     pub(super) fn give_up(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
         worker: Option<usize>,
-    ) -> Option<Arrival> {
+    ) -> Option<Completion> {
         match &books.records[slot].as_ref()?.work {
-            Posted::Task { reply, .. } => {
+            Published::Task { reply, .. } => {
                 let error = books.corruption(reply.info(), worker);
                 let reply = self.remove_begun(books, slot)?;
-                Some(books.arrival(reply, Encoded::Error(error)))
+                Some(books.completion(reply, RemoteOutcome::Error(error)))
             }
-            Posted::Parcel { .. } => self.give_up_items(books, slot, worker),
-            Posted::Ticket(_) => None,
+            Published::Items { .. } => self.give_up_items(books, slot, worker),
+            Published::Rendezvous(_) => None,
         }
     }
 
     /// Puts what nobody has begun, and was withdrawn, where workers find it.
-    fn publish_again(&self, books: &mut Books, slot: usize, findings: &mut Findings) {
+    fn publish_again(&self, books: &mut SlotTable, slot: usize, findings: &mut Findings) {
         if self.is_cleared() {
             return findings.arrivals.extend(self.cancel_unbegun(books, slot));
         }
-        let Some(record) = &mut books.records[slot] else {
+        let Some(slot_entry) = &mut books.records[slot] else {
             return;
         };
-        match self.board.republish(record.place) {
+        match self.queue.republish(slot_entry.place) {
             Publish::Published(place) => {
-                record.place = place;
+                slot_entry.place = place;
                 books.suspects.remove(&slot);
                 findings.is_any_waiting = true;
             }
@@ -301,43 +318,51 @@ impl Ledger {
     }
 
     /// Ends what nobody has begun, and nobody is to begin any more.
-    pub(super) fn cancel_unbegun(&self, books: &mut Books, slot: usize) -> Option<Arrival> {
+    pub(super) fn cancel_unbegun(&self, books: &mut SlotTable, slot: usize) -> Option<Completion> {
         match &books.records[slot].as_ref()?.work {
-            Posted::Task { .. } => {
+            Published::Task { .. } => {
                 let reply = self.remove_begun(books, slot)?;
-                Some(books.arrival(reply, Encoded::Killed))
+                Some(books.completion(reply, RemoteOutcome::Killed))
             }
-            Posted::Parcel { .. } => {
-                let Posted::Parcel { parcel, .. } = self.remove(books, slot)?.work else {
+            Published::Items { .. } => {
+                let Published::Items { item_batch, .. } = self.remove(books, slot)?.work else {
                     return None;
                 };
-                Some(Arrival::Items {
-                    answers: Arc::clone(&parcel.answers),
-                    pieces: Vec::new(),
+                Some(Completion::Items {
+                    sink: Arc::clone(&item_batch.sink),
+                    item_outcomes: Vec::new(),
                     // The crew cancels it.
-                    rest: Some(parcel),
+                    rest: Some(item_batch),
                 })
             }
-            Posted::Ticket(_) => None,
+            Published::Rendezvous(_) => None,
         }
     }
 
     /// Takes out what a worker says that it has ended, whatever the state says.
-    pub(super) fn take_outcome_of(&self, books: &mut Books, slot: usize, worker: usize) -> Taken {
-        match books.records[slot].as_ref().map(|record| &record.work) {
-            Some(Posted::Task { .. }) => self.take_task(books, slot, |place, bytes| {
-                self.board.outcome_of(place, worker, bytes)
+    pub(super) fn take_outcome_of(
+        &self,
+        books: &mut SlotTable,
+        slot: usize,
+        worker: usize,
+    ) -> Taken {
+        match books.records[slot]
+            .as_ref()
+            .map(|slot_entry| &slot_entry.work)
+        {
+            Some(Published::Task { .. }) => self.take_task(books, slot, |place, bytes| {
+                self.queue.outcome_of(place, worker, bytes)
             }),
-            Some(Posted::Parcel { .. }) => self.take_items_of(books, slot, |place| {
-                self.board.items_outcome_of(place, worker)
+            Some(Published::Items { .. }) => self.take_items_of(books, slot, |place| {
+                self.queue.items_outcome_of(place, worker)
             }),
-            Some(Posted::Ticket(_)) | None => Taken::Nothing,
+            Some(Published::Rendezvous(_)) | None => Taken::Nothing,
         }
     }
 
     /// Workers that were to leave, had nothing else to do, and are still there after a long time: one hangs
     /// in its exit, or was stopped.
-    fn find_overdue(&self, books: &mut Books) -> Vec<usize> {
+    fn find_overdue(&self, books: &mut SlotTable) -> Vec<usize> {
         if !self.is_closing() {
             return Vec::new();
         }
@@ -345,7 +370,7 @@ impl Ledger {
             .records
             .iter()
             .flatten()
-            .filter_map(|record| match self.board.standing(record.place) {
+            .filter_map(|slot_entry| match self.queue.standing(slot_entry.place) {
                 Standing::Running(worker) | Standing::Claimed(worker) => Some(worker),
                 _ => None,
             })
@@ -366,11 +391,11 @@ impl Ledger {
     }
 
     /// Queues again what no worker has begun, unless nobody wants it any more.
-    pub(super) fn queue_again(&self, requests: Requests) {
-        let crew = self.crew.get().and_then(Weak::upgrade);
-        match crew {
+    pub(super) fn queue_again(&self, requests: RemoteWork) {
+        let worker_pool = self.worker_pool.get().and_then(Weak::upgrade);
+        match worker_pool {
             _ if requests.is_empty() => {}
-            Some(crew) if !requests.is_abandoned() => crew.put_back(requests),
+            Some(worker_pool) if !requests.is_abandoned() => worker_pool.put_back(requests),
             _ => requests.fail(&Error::Cancelled, &mut |_| {
                 self.lock().counts.cancelled += 1;
             }),
@@ -378,12 +403,12 @@ impl Ledger {
     }
 }
 
-fn is_task(books: &Books, slot: usize) -> bool {
-    let record = books.records[slot].as_ref();
-    record.is_some_and(Record::is_task)
+fn is_task(books: &SlotTable, slot: usize) -> bool {
+    let slot_entry = books.records[slot].as_ref();
+    slot_entry.is_some_and(SlotEntry::is_task)
 }
 
-pub(super) fn is_ticket(books: &Books, slot: usize) -> bool {
-    let record = books.records[slot].as_ref();
-    record.is_some_and(|record| matches!(record.work, Posted::Ticket(_)))
+pub(super) fn is_rendezvous(books: &SlotTable, slot: usize) -> bool {
+    let slot_entry = books.records[slot].as_ref();
+    slot_entry.is_some_and(|slot_entry| matches!(slot_entry.work, Published::Rendezvous(_)))
 }

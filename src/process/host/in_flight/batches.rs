@@ -3,30 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::table::{Arrival, Books, Posted, Record, Taken};
-use super::{Ledger, Legacy};
+use super::table::{Completion, Published, SlotEntry, SlotTable, Taken};
+use super::{InFlight, Orphan};
 use crate::error::Error;
-use crate::process::host::item_outcomes::{Piece, Pieces, pieces_of};
-use crate::process::shm::queue::{Form, Place, Progress, Reading, Remains};
-use crate::remote::encoded::Bytes;
-use crate::task::item_batch::Parcel;
+use crate::process::host::item_outcomes::{Piece, Pieces, item_outcomes_of};
+use crate::process::shm::queue::{BatchProgress, Reading, SlotAfterDeath, SlotKind, SlotRef};
+use crate::remote::encoded::Encoded;
+use crate::task::item_batch::ItemBatch;
 use crate::transport::wire::Fault;
 
 /// Items that no worker is at any more.
 struct Closed {
     /// What has come of them, and those that are left.
-    arrival: Arrival,
+    completion: Completion,
     /// Whether the worker has begun the first of those that are left.
     has_begun: bool,
 }
 
-impl Ledger {
+impl InFlight {
     /// Takes out items that are done, and those that their worker has left alone.
-    pub(super) fn take_items(&self, books: &mut Books, slot: usize) -> Taken {
-        let Some(record) = &books.records[slot] else {
+    pub(super) fn take_items(&self, books: &mut SlotTable, slot: usize) -> Taken {
+        let Some(slot_entry) = &books.records[slot] else {
             return Taken::Nothing;
         };
-        match self.board.items_outcome(record.place) {
+        match self.queue.items_outcome(slot_entry.place) {
             Reading::NotDone => self.take_early(books, slot),
             reading => self.take_items_of(books, slot, |_| reading),
         }
@@ -35,59 +35,61 @@ impl Ledger {
     /// Takes out items of which this is read.
     pub(super) fn take_items_of(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
-        read: impl FnOnce(Place) -> Reading,
+        read: impl FnOnce(SlotRef) -> Reading,
     ) -> Taken {
-        let Some(Record {
+        let Some(SlotEntry {
             place,
-            work: Posted::Parcel { told, .. },
+            work: Published::Items { out_of_band, .. },
             ..
         }) = &mut books.records[slot]
         else {
             return Taken::Nothing;
         };
-        let (told, worker) = match read(*place) {
+        let (out_of_band, worker) = match read(*place) {
             Reading::NotDone => return Taken::Nothing,
             Reading::Corrupt => {
                 books.suspect(slot);
                 return Taken::Corrupt;
             }
             // If it has not come over the link so far, it is closed when it comes.
-            Reading::Sound(Form::ItemsTold, worker) => match told.take() {
-                Some(told) => (Some(*told), worker),
+            Reading::Sound(SlotKind::ItemsOutOfBand, worker) => match out_of_band.take() {
+                Some(out_of_band) => (Some(*out_of_band), worker),
                 None => return Taken::Nothing,
             },
             Reading::Sound(_, worker) => (None, worker),
         };
-        match self.close_items(books, slot, worker, told) {
-            Some(closed) => Taken::Arrived(closed.arrival),
+        match self.close_items(books, slot, worker, out_of_band) {
+            Some(closed) => Taken::Arrived(closed.completion),
             None => Taken::Nothing,
         }
     }
 
     /// Brings home what is done of items that their worker is at.
-    pub(super) fn take_early(&self, books: &mut Books, slot: usize) -> Taken {
-        let Books {
+    pub(super) fn take_early(&self, books: &mut SlotTable, slot: usize) -> Taken {
+        let SlotTable {
             records, scratch, ..
         } = books;
-        let Some(Record {
+        let Some(SlotEntry {
             place,
-            work: Posted::Parcel { parcel, taken, .. },
+            work: Published::Items {
+                item_batch, taken, ..
+            },
             ..
         }) = &mut records[slot]
         else {
             return Taken::Nothing;
         };
-        let Some(worker) = self.board.runner(*place) else {
+        let Some(worker) = self.queue.runner(*place) else {
             return Taken::Nothing;
         };
-        let Progress { done, .. } = self.board.progress(*place, worker, parcel.len());
+        let BatchProgress { done, .. } = self.queue.progress(*place, worker, item_batch.len());
         if done <= taken.0 {
             return Taken::Nothing;
         }
-        let count = parcel.len();
-        let Some(progress) = self.board.item_results(*place, worker, count, scratch) else {
+        let count = item_batch.len();
+        let Some(progress) = self.queue.item_results(*place, worker, count, scratch) else {
             books.suspect(slot);
             return Taken::Corrupt;
         };
@@ -95,17 +97,17 @@ impl Ledger {
         let Some(bytes) = bytes.filter(|_| done > taken.0) else {
             return Taken::Nothing;
         };
-        let answers = Arc::clone(&parcel.answers);
-        let (first, count) = (parcel.items().start + taken.0, done - taken.0);
-        let found = pieces_of(bytes, first, count, worker, &*answers);
+        let sink = Arc::clone(&item_batch.sink);
+        let (first, count) = (item_batch.items().start + taken.0, done - taken.0);
+        let found = item_outcomes_of(bytes, first, count, worker, &*sink);
         if found.items < count {
             return Taken::Nothing; // left to the end, which says what is wrong
         }
         *taken = (done, taken.1 + found.bytes);
-        books.count(&found.pieces);
-        Taken::Arrived(Arrival::Items {
-            answers,
-            pieces: found.pieces,
+        books.count(&found.item_outcomes);
+        Taken::Arrived(Completion::Items {
+            sink,
+            item_outcomes: found.item_outcomes,
             rest: None,
         })
     }
@@ -113,63 +115,70 @@ impl Ledger {
     /// Takes out items that no worker is at any more, what came over the link of one of them included.
     fn close_items(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
         worker: usize,
-        told: Option<Result<Bytes, Fault>>,
+        out_of_band: Option<Result<Encoded, Fault>>,
     ) -> Option<Closed> {
-        let record = self.remove(books, slot)?;
-        let place = record.place;
-        let Posted::Parcel {
-            mut parcel, taken, ..
-        } = record.work
+        let slot_entry = self.remove(books, slot)?;
+        let place = slot_entry.place;
+        let Published::Items {
+            mut item_batch,
+            taken,
+            ..
+        } = slot_entry.work
         else {
             return None;
         };
-        let count = parcel.len();
+        let count = item_batch.len();
         let results = self
-            .board
+            .queue
             .item_results(place, worker, count, &mut books.scratch);
-        let Some(Progress {
+        let Some(BatchProgress {
             done, has_begun, ..
         }) = results.filter(|progress| progress.done >= taken.0)
         else {
             return Some(Closed {
-                arrival: hit(books, *parcel, taken.0, Some(worker)),
+                completion: hit(books, *item_batch, taken.0, Some(worker)),
                 has_begun: false,
             });
         };
-        let answers = Arc::clone(&parcel.answers);
+        let sink = Arc::clone(&item_batch.sink);
         let bytes = books.scratch.get(taken.1..).unwrap_or(&[]);
-        let first = parcel.items().start;
+        let first = item_batch.items().start;
         let (from, new) = (first + taken.0, done - taken.0);
         let Pieces {
-            mut pieces, items, ..
-        } = pieces_of(bytes, from, new, worker, &*answers);
+            mut item_outcomes,
+            items,
+            ..
+        } = item_outcomes_of(bytes, from, new, worker, &*sink);
         // What a worker says it has done, and has not, it makes up.
-        pieces.extend((items..new).map(|at| {
+        item_outcomes.extend((items..new).map(|at| {
             let words = "the worker's report on the items is garbled";
             Piece::Error(from + at, Error::Decode(words.into()))
         }));
-        let nanos = self.board.item_nanos(place, worker);
+        let nanos = self.queue.item_nanos(place, worker);
         if nanos > 0 {
             let took = Duration::from_nanos(nanos);
-            answers.pace().note(done.max(1), took);
+            sink.timing().note(done.max(1), took);
         }
         // Of an item behind the last one nothing can be told.
-        let told = told.filter(|_| done < count);
-        let was_told = told.is_some();
-        pieces.extend(told.map(|told| Piece::told(first + done, told, worker, &*answers)));
-        books.count(&pieces);
-        parcel.skip(done + usize::from(was_told));
-        let rest = (parcel.len() > 0).then_some(parcel);
-        let arrival = Arrival::Items {
-            answers,
-            pieces,
+        let out_of_band = out_of_band.filter(|_| done < count);
+        let was_told = out_of_band.is_some();
+        item_outcomes.extend(
+            out_of_band
+                .map(|out_of_band| Piece::out_of_band(first + done, out_of_band, worker, &*sink)),
+        );
+        books.count(&item_outcomes);
+        item_batch.skip(done + usize::from(was_told));
+        let rest = (item_batch.len() > 0).then_some(item_batch);
+        let completion = Completion::Items {
+            sink,
+            item_outcomes,
             rest,
         };
         Some(Closed {
-            arrival,
+            completion,
             has_begun: has_begun && !was_told,
         })
     }
@@ -178,67 +187,74 @@ impl Ledger {
     /// before have arrived.
     pub(super) fn give_up_items(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
         worker: Option<usize>,
-    ) -> Option<Arrival> {
+    ) -> Option<Completion> {
         match self.remove(books, slot)?.work {
-            Posted::Parcel { parcel, taken, .. } => Some(hit(books, *parcel, taken.0, worker)),
-            Posted::Task { .. } | Posted::Ticket(_) => None,
+            Published::Items {
+                item_batch, taken, ..
+            } => Some(hit(books, *item_batch, taken.0, worker)),
+            Published::Task { .. } | Published::Rendezvous(_) => None,
         }
     }
 
     /// Takes out items of a dead worker: those that it had done have arrived, the one that it was at
     /// is left, and the rest goes back.
-    pub(super) fn bury_items(
+    pub(super) fn recover_items(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
         worker: usize,
-        remains: Remains,
-    ) -> (Option<Legacy>, Option<Arrival>) {
-        if remains == Remains::Done {
+        remains: SlotAfterDeath,
+    ) -> (Option<Orphan>, Option<Completion>) {
+        if remains == SlotAfterDeath::Done {
             match self.take_items(books, slot) {
-                Taken::Arrived(arrival) => return (None, Some(arrival)),
+                Taken::Arrived(completion) => return (None, Some(completion)),
                 Taken::Corrupt => return (None, self.give_up_items(books, slot, Some(worker))),
                 // What it had to tell over the link never came: the item that it was at is lost.
                 Taken::Nothing => {}
             }
         }
-        let told = match &mut books.records[slot] {
-            Some(Record {
-                work: Posted::Parcel { told, .. },
+        let out_of_band = match &mut books.records[slot] {
+            Some(SlotEntry {
+                work: Published::Items { out_of_band, .. },
                 ..
-            }) => told.take().map(|told| *told),
+            }) => out_of_band.take().map(|out_of_band| *out_of_band),
             _ => None,
         };
-        let Some(mut closed) = self.close_items(books, slot, worker, told) else {
+        let Some(mut closed) = self.close_items(books, slot, worker, out_of_band) else {
             return (None, None);
         };
         let mut lost = None;
-        if let (Arrival::Items { rest, .. }, true) = (&mut closed.arrival, closed.has_begun) {
+        if let (Completion::Items { rest, .. }, true) = (&mut closed.completion, closed.has_begun) {
             lost = rest.as_mut().and_then(|rest| rest.pop());
             // An empty one has nothing to return.
             rest.take_if(|rest| rest.len() == 0);
         }
-        let lost = lost.map(|lost| Legacy::Ran(lost.reply));
-        (lost, Some(closed.arrival))
+        let lost = lost.map(|lost| Orphan::Ran(lost.reply));
+        (lost, Some(closed.completion))
     }
 }
 
 /// Items, but for the first so many, that a stray write has hit.
-fn hit(books: &mut Books, mut parcel: Parcel, taken: usize, worker: Option<usize>) -> Arrival {
-    let answers = Arc::clone(&parcel.answers);
-    let error = books.corruption(answers.info(), worker);
-    let items = parcel.items().skip(taken);
-    let pieces: Vec<_> = items
+fn hit(
+    books: &mut SlotTable,
+    mut item_batch: ItemBatch,
+    taken: usize,
+    worker: Option<usize>,
+) -> Completion {
+    let sink = Arc::clone(&item_batch.sink);
+    let error = books.corruption(sink.info(), worker);
+    let items = item_batch.items().skip(taken);
+    let item_outcomes: Vec<_> = items
         .map(|index| Piece::Error(index, error.clone()))
         .collect();
-    parcel.skip(parcel.len());
-    books.count(&pieces);
-    Arrival::Items {
-        answers,
-        pieces,
+    item_batch.skip(item_batch.len());
+    books.count(&item_outcomes);
+    Completion::Items {
+        sink,
+        item_outcomes,
         rest: None,
     }
 }

@@ -12,56 +12,58 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::future::News;
-use crate::future::dyn_promise::Pledge;
+use crate::future::Notifications;
+use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
-use crate::future::pool_handle::Recall;
+use crate::future::pool_handle::Unqueue;
 use crate::future::state::Start;
-use crate::pool::backlog::{Backlog, Removed, Work};
+use crate::pool::backlog::{Backlog, Withdrawn, WorkItem};
 use crate::pool::worker_state::Counts;
-use crate::pool::{Crew, Load, Shelf};
-use crate::process::host::callback_thread::Herald;
-use crate::process::host::driver::{Bringer, Need, Store, Tender};
+use crate::pool::{PullQueue, QueueLoad, WorkerPool};
+use crate::process::host::callback_thread::CallbackThread;
+use crate::process::host::driver::{CollectedBy, CompletionDriver, CompletionSource, Demand};
 use crate::process::host::pipeline::error_of;
-use crate::process::shm::arena::Depot;
+use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
-use crate::process::shm::queue::layout::{Handle, INLINE, Mapped, Plan};
-use crate::process::shm::queue::{Board, Current, Form, Place, Publish, Reading, Step};
+use crate::process::shm::queue::layout::{INLINE, MappedQueue, QueueFile, QueueGeometry};
+use crate::process::shm::queue::{
+    Current, Publish, Reading, ShmQueue, SlotKind, SlotRef, Transition,
+};
 use crate::remote::codec::Source;
-use crate::remote::encoded::Bytes;
-use crate::remote::function::Call;
+use crate::remote::encoded::Encoded;
+use crate::remote::function::FunctionRef;
 use crate::remote::lease::Lease;
-use crate::shared::invalidation::{self, Bell};
+use crate::shared::invalidation::{self, InvalidationListener};
 use crate::sys;
-use crate::task::item_batch::Parcel;
-use crate::task::request::{Encoded, Reply};
+use crate::task::item_batch::ItemBatch;
+use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::transport::wire::Fault;
-use crate::transport::work::Requests;
+use crate::transport::work::RemoteWork;
 use crate::unwind;
 
-pub(crate) use recovery::Legacy;
+pub(crate) use recovery::Orphan;
 
 use audit::Watch;
-use table::{Arrival, Aside, Books, Posted, Presence, Record, Taken, Worker};
+use table::{Completion, Extra, Presence, Published, SlotEntry, SlotTable, Taken, Worker};
 
 /// The program's side of the board.
-pub(crate) struct Ledger {
+pub(crate) struct InFlight {
     /// The shared memory.
-    board: Board,
+    queue: ShmQueue,
     /// By which workers map it.
-    memory: Arc<Handle>,
+    memory: Arc<QueueFile>,
     /// How large it is.
-    plan: Plan,
+    plan: QueueGeometry,
     /// What checksums depend on.
     key: Key,
     /// Where big arguments and results are, if there is such a place.
-    depot: Option<Arc<Depot>>,
+    arena: Option<Arc<Arena>>,
     /// What lies there, and whose it is.
-    books: Mutex<Books>,
+    table: Mutex<SlotTable>,
     /// Whether the crew's backlog holds what had no room here.
     is_behind: AtomicBool,
     /// Futures on the board that somebody is to hear of at once.
-    hooked: AtomicUsize,
+    listening: AtomicUsize,
     /// How often outcomes were brought in by who waited for one.
     helped: AtomicU64,
     /// Whether workers that find nothing are to leave.
@@ -71,13 +73,13 @@ pub(crate) struct Ledger {
     /// When the shared memory is to be looked through.
     watch: Watch,
     /// Who is asked for more when there is room.
-    crew: OnceLock<Weak<Crew<Requests>>>,
+    worker_pool: OnceLock<Weak<WorkerPool<RemoteWork>>>,
     /// Kills the process of a worker.
     killer: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
     /// Brings outcomes in that nobody waits for.
-    tender: Tender<Ledger>,
+    driver: CompletionDriver<InFlight>,
     /// Runs callbacks.
-    herald: Arc<Herald>,
+    callbacks: Arc<CallbackThread>,
 }
 
 /// Whether somebody is to hear at once of what was put on the board.
@@ -90,20 +92,20 @@ enum Put {
 }
 
 /// A ticket calls nothing.
-const NO_CALL: Call = Call {
+const NO_CALL: FunctionRef = FunctionRef {
     entry: 0,
     function: 0,
     fingerprint: 0,
 };
 
-impl Ledger {
+impl InFlight {
     /// A board for so many workers, whose results may have so many bytes; `None` where there can be
     /// none.
     pub(crate) fn new(workers: usize, payload_limit: u64) -> Option<Arc<Self>> {
-        let plan = Plan::of(workers)?;
-        let (memory, handle) = Mapped::create(plan).ok()?;
+        let plan = QueueGeometry::of(workers)?;
+        let (memory, handle) = MappedQueue::create(plan).ok()?;
         let key = Key::fresh();
-        let books = Books {
+        let books = SlotTable {
             records: (0..plan.slots).map(|_| None).collect(),
             free: (0..plan.first_slots()).rev().collect(),
             backed: plan.first_slots(),
@@ -111,39 +113,39 @@ impl Ledger {
             counts: Counts::default(),
             parcels: 0,
             scratch: Vec::new(),
-            is_any_hooked: false,
+            has_any_listeners: false,
             workers: vec![Worker::default(); workers],
             suspects: BTreeMap::new(),
             suspect: None,
         };
-        let depot = Depot::new(workers, payload_limit).ok();
-        let ledger = Arc::new_cyclic(|me: &Weak<Self>| Self {
-            board: Board::new(memory, key.clone()),
+        let arena = Arena::new(workers, payload_limit).ok();
+        let in_flight = Arc::new_cyclic(|me: &Weak<Self>| Self {
+            queue: ShmQueue::new(memory, key.clone()),
             memory: Arc::new(handle),
             plan,
             key,
-            depot: depot.inspect(|depot| depot.when_warmed(call_tender(me.clone()))),
-            books: Mutex::new(books),
+            arena: arena.inspect(|arena| arena.when_warmed(call_driver(me.clone()))),
+            table: Mutex::new(books),
             is_behind: AtomicBool::new(false),
-            hooked: AtomicUsize::new(0),
+            listening: AtomicUsize::new(0),
             helped: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             is_cleared: AtomicBool::new(false),
             watch: Watch::new(),
-            crew: OnceLock::new(),
+            worker_pool: OnceLock::new(),
             killer: OnceLock::new(),
-            tender: Tender::new(me.clone()),
-            herald: Herald::new(),
+            driver: CompletionDriver::new(me.clone()),
+            callbacks: CallbackThread::new(),
         });
-        let bell: Weak<Self> = Arc::downgrade(&ledger);
-        invalidation::hang(bell);
-        Some(ledger)
+        let listener: Weak<Self> = Arc::downgrade(&in_flight);
+        invalidation::subscribe(listener);
+        Some(in_flight)
     }
 
     /// Whose overflow it serves.
-    pub(crate) fn serve(&self, crew: &Arc<Crew<Requests>>) {
+    pub(crate) fn serve(&self, worker_pool: &Arc<WorkerPool<RemoteWork>>) {
         // Set once, by the pool that made both.
-        let _ = self.crew.set(Arc::downgrade(crew));
+        let _ = self.worker_pool.set(Arc::downgrade(worker_pool));
     }
 
     /// What kills the process of a worker.
@@ -153,18 +155,18 @@ impl Ledger {
     }
 
     /// By which workers map it, how large it is, and what its checksums depend on.
-    pub(crate) fn memory(&self) -> (Arc<Handle>, Plan, Key) {
+    pub(crate) fn memory(&self) -> (Arc<QueueFile>, QueueGeometry, Key) {
         (Arc::clone(&self.memory), self.plan, self.key.clone())
     }
 
     /// Where big arguments and results are, if there is such a place.
-    pub(crate) fn depot(&self) -> Option<Arc<Depot>> {
-        self.depot.clone()
+    pub(crate) fn arena(&self) -> Option<Arc<Arena>> {
+        self.arena.clone()
     }
 
     /// A task is about to be submitted, by the calling thread.
     pub(crate) fn note_submission(&self) {
-        self.board.submit_from(sys::current_core());
+        self.queue.set_submitter_core(sys::current_core());
     }
 
     /// Whether workers that find nothing leave.
@@ -182,25 +184,25 @@ impl Ledger {
     // ---- outcomes ----------------------------------------------------------------------------
 
     /// Takes out the task of a slot that is done.
-    fn take_outcome(&self, books: &mut Books, slot: usize) -> Taken {
+    fn take_outcome(&self, books: &mut SlotTable, slot: usize) -> Taken {
         match books.records.get(slot).and_then(Option::as_ref) {
-            Some(record) => match record.work {
-                Posted::Task { .. } => {}
-                Posted::Parcel { .. } => return self.take_items(books, slot),
-                Posted::Ticket(_) => return Taken::Nothing,
+            Some(slot_entry) => match slot_entry.work {
+                Published::Task { .. } => {}
+                Published::Items { .. } => return self.take_items(books, slot),
+                Published::Rendezvous(_) => return Taken::Nothing,
             },
             None => return Taken::Nothing,
         }
-        self.take_task(books, slot, |place, bytes| self.board.outcome(place, bytes))
+        self.take_task(books, slot, |place, bytes| self.queue.outcome(place, bytes))
     }
 
     /// Takes out a task, by what is read of it.
     #[inline]
     fn take_task(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
-        read: impl FnOnce(Place, &mut Vec<u8>) -> Reading,
+        read: impl FnOnce(SlotRef, &mut Vec<u8>) -> Reading,
     ) -> Taken {
         // Taken, to be read while the books are written.
         let mut bytes = std::mem::take(&mut books.scratch);
@@ -213,31 +215,31 @@ impl Ledger {
     #[inline]
     fn take_task_by(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
         bytes: &mut Vec<u8>,
-        read: impl FnOnce(Place, &mut Vec<u8>) -> Reading,
+        read: impl FnOnce(SlotRef, &mut Vec<u8>) -> Reading,
     ) -> Taken {
-        let Some(record) = books.records.get_mut(slot).and_then(Option::as_mut) else {
+        let Some(slot_entry) = books.records.get_mut(slot).and_then(Option::as_mut) else {
             return Taken::Nothing;
         };
-        let place = record.place;
-        let Posted::Task { reply, aside, .. } = &mut record.work else {
+        let place = slot_entry.place;
+        let Published::Task { reply, aside, .. } = &mut slot_entry.work else {
             return Taken::Nothing;
         };
         let outcome = match read(place, bytes) {
-            Reading::Sound(Form::Value, _) => Encoded::Value(Source::Lent(bytes)),
-            Reading::Sound(Form::StoredValue, worker) => self.stored(bytes, worker),
-            Reading::Sound(Form::Fault, worker) => {
+            Reading::Sound(SlotKind::Value, _) => RemoteOutcome::Value(Source::Borrowed(bytes)),
+            Reading::Sound(SlotKind::StoredValue, worker) => self.stored(bytes, worker),
+            Reading::Sound(SlotKind::Fault, worker) => {
                 let error = match Fault::from_body(bytes) {
                     Some(fault) => error_of(fault, reply.info(), worker, None),
                     None => Error::Decode("the worker's report on the task is garbled".into()),
                 };
-                Encoded::Error(error)
+                RemoteOutcome::Error(error)
             }
             // If it has not come over the link so far, it is closed when it comes.
-            Reading::Sound(..) => match aside.as_mut().and_then(|aside| aside.told.take()) {
-                Some(told) => told,
+            Reading::Sound(..) => match aside.as_mut().and_then(|aside| aside.out_of_band.take()) {
+                Some(out_of_band) => out_of_band,
                 None => return Taken::Nothing,
             },
             Reading::NotDone => return Taken::Nothing,
@@ -247,22 +249,22 @@ impl Ledger {
             }
         };
         match self.remove_task(books, slot) {
-            Some(reply) => Taken::Arrived(books.arrival(reply, outcome)),
+            Some(reply) => Taken::Arrived(books.completion(reply, outcome)),
             None => Taken::Nothing,
         }
     }
 
     /// A result in the depot, where its worker says.
-    fn stored(&self, location: &[u8], worker: usize) -> Encoded<'static> {
-        let arrived = match &self.depot {
-            Some(depot) => depot.arrived(location, worker),
+    fn stored(&self, location: &[u8], worker: usize) -> RemoteOutcome<'static> {
+        let arrived = match &self.arena {
+            Some(arena) => arena.arrived(location, worker),
             None => Err("there is no such place"),
         };
         match arrived {
-            Ok(lease) => Encoded::Value(Source::Given(lease.into())),
+            Ok(lease) => RemoteOutcome::Value(Source::Owned(lease.into())),
             Err(what) => {
                 let words = format!("the worker's result cannot be found: {what}");
-                Encoded::Error(Error::Decode(words.into()))
+                RemoteOutcome::Error(Error::Decode(words.into()))
             }
         }
     }
@@ -270,15 +272,23 @@ impl Ledger {
     /// Takes out a task that has begun. Who leaves it unsettled as he gives up the lock says before
     /// that it runs: it cannot be cancelled any more.
     #[inline]
-    fn remove_task(&self, books: &mut Books, slot: usize) -> Option<Pledge<dyn Reply>> {
+    fn remove_task(
+        &self,
+        books: &mut SlotTable,
+        slot: usize,
+    ) -> Option<DynPromise<dyn RemoteTask>> {
         match self.remove(books, slot)?.work {
-            Posted::Task { reply, .. } => Some(reply),
-            Posted::Parcel { .. } | Posted::Ticket(_) => None,
+            Published::Task { reply, .. } => Some(reply),
+            Published::Items { .. } | Published::Rendezvous(_) => None,
         }
     }
 
     /// Takes out a task that has begun, and is settled later.
-    fn remove_begun(&self, books: &mut Books, slot: usize) -> Option<Pledge<dyn Reply>> {
+    fn remove_begun(
+        &self,
+        books: &mut SlotTable,
+        slot: usize,
+    ) -> Option<DynPromise<dyn RemoteTask>> {
         let reply = self.remove_task(books, slot)?;
         // Recalling is the one way to cancel it, and takes the record out.
         let (Start::Begun | Start::Cancelled) = reply.start();
@@ -286,81 +296,83 @@ impl Ledger {
     }
 
     #[inline]
-    fn remove(&self, books: &mut Books, slot: usize) -> Option<Record> {
-        let record = books.records[slot].take()?;
+    fn remove(&self, books: &mut SlotTable, slot: usize) -> Option<SlotEntry> {
+        let slot_entry = books.records[slot].take()?;
         books.free.push(slot);
         if !books.suspects.is_empty() {
             books.suspects.remove(&slot);
         }
-        books.parcels -= usize::from(matches!(record.work, Posted::Parcel { .. }));
-        if record.is_hooked {
+        books.parcels -= usize::from(matches!(slot_entry.work, Published::Items { .. }));
+        if slot_entry.has_listeners {
             // ORDERING: Relaxed; read by the tender, which looks again and again while it matters.
-            self.hooked.fetch_sub(1, Ordering::Relaxed);
+            self.listening.fetch_sub(1, Ordering::Relaxed);
         }
-        Some(record)
+        Some(slot_entry)
     }
 
     /// Brings home what came of a task that was taken out.
-    pub(crate) fn hand_over(&self, reply: Pledge<dyn Reply>, outcome: Encoded<'_>) {
-        let arrival = self.lock().arrival(reply, outcome);
-        self.deliver(arrival, Bringer::Ours);
+    pub(crate) fn hand_over(&self, reply: DynPromise<dyn RemoteTask>, outcome: RemoteOutcome<'_>) {
+        let completion = self.lock().completion(reply, outcome);
+        self.deliver(completion, CollectedBy::Ours);
     }
 
     /// Tells of an outcome. On a thread of a user's no user code runs: a `Drop` or a waker may wait for a
     /// future of this pool, whose outcome only this thread can bring in.
-    fn deliver(&self, arrival: Arrival, by: Bringer) {
-        let News {
+    fn deliver(&self, completion: Completion, by: CollectedBy) {
+        let Notifications {
             wakeups,
             opens,
             remains,
-        } = match arrival {
-            Arrival::Task(Some(news)) => *news,
-            Arrival::Task(None) => return,
-            Arrival::Items {
-                answers,
-                pieces,
+        } = match completion {
+            Completion::Task(Some(news)) => *news,
+            Completion::Task(None) => return,
+            Completion::Items {
+                sink,
+                item_outcomes,
                 rest,
             } => {
-                for piece in pieces {
-                    piece.arrive(&*answers);
+                for piece in item_outcomes {
+                    piece.arrive(&*sink);
                 }
                 if let Some(rest) = rest {
                     self.return_rest(rest);
                 }
                 // The last owner drops what nobody has read.
                 return match by {
-                    Bringer::Ours => unwind::discard(answers),
-                    Bringer::Users => self.herald.discard_answers(answers),
+                    CollectedBy::Ours => unwind::discard(sink),
+                    CollectedBy::Users => self.callbacks.discard_sink(sink),
                 };
             }
         };
         let waker = wakeups.deliver_to_watchers();
         if let Some(opens) = opens {
-            self.herald.open(opens);
+            self.callbacks.open(opens);
         }
         match by {
-            Bringer::Ours => {
+            CollectedBy::Ours => {
                 unwind::discard(remains);
                 if let Some(waker) = waker {
                     unwind::call(|| waker.wake());
                 }
             }
-            Bringer::Users => {
+            CollectedBy::Users => {
                 if let Some(remains) = remains {
-                    self.herald.discard(remains);
+                    self.callbacks.discard(remains);
                 }
                 if let Some(waker) = waker {
-                    self.herald.wake(waker);
+                    self.callbacks.wake(waker);
                 }
             }
         }
     }
 
     /// Items that their worker has left alone go to another, unless nobody wants them any more.
-    fn return_rest(&self, rest: Box<Parcel>) {
-        let crew = self.crew.get().and_then(Weak::upgrade);
-        match crew {
-            Some(crew) if !rest.answers.is_abandoned() => crew.put_back(Requests::Parcel(rest)),
+    fn return_rest(&self, rest: Box<ItemBatch>) {
+        let worker_pool = self.worker_pool.get().and_then(Weak::upgrade);
+        match worker_pool {
+            Some(worker_pool) if !rest.sink.is_abandoned() => {
+                worker_pool.put_back(RemoteWork::Parcel(rest))
+            }
             _ => rest.fail(&Error::Cancelled, &mut |_| {
                 self.lock().counts.cancelled += 1;
             }),
@@ -369,29 +381,30 @@ impl Ledger {
 
     /// An outcome came over the link, before or after its slot became done. It counts only if the worker may
     /// speak for the task: another worker's task is not ended by a frame that names its place.
-    pub(crate) fn tell(&self, place: Place, outcome: Result<Bytes, Fault>, worker: usize) {
+    pub(crate) fn tell(&self, place: SlotRef, outcome: Result<Encoded, Fault>, worker: usize) {
         let mut books = self.lock();
-        let record = books.records.get_mut(place.slot).and_then(Option::as_mut);
-        let is_its =
-            |record: &&mut Record| record.place == place && self.board.speaks_for(place, worker);
-        let Some(record) = record.filter(is_its) else {
+        let slot_entry = books.records.get_mut(place.slot).and_then(Option::as_mut);
+        let is_its = |slot_entry: &&mut SlotEntry| {
+            slot_entry.place == place && self.queue.speaks_for(place, worker)
+        };
+        let Some(slot_entry) = slot_entry.filter(is_its) else {
             return; // it was killed, or the worker makes things up
         };
-        match &mut record.work {
-            Posted::Task { reply, aside, .. } => {
-                aside.get_or_insert_default().told = Some(match outcome {
-                    Ok(value) => Encoded::Value(Source::Given(value)),
-                    Err(fault) => Encoded::Error(error_of(fault, reply.info(), worker, None)),
+        match &mut slot_entry.work {
+            Published::Task { reply, aside, .. } => {
+                aside.get_or_insert_default().out_of_band = Some(match outcome {
+                    Ok(value) => RemoteOutcome::Value(Source::Owned(value)),
+                    Err(fault) => RemoteOutcome::Error(error_of(fault, reply.info(), worker, None)),
                 });
             }
-            Posted::Parcel { told, .. } => *told = Some(Box::new(outcome)),
-            Posted::Ticket(_) => {}
+            Published::Items { out_of_band, .. } => *out_of_band = Some(Box::new(outcome)),
+            Published::Rendezvous(_) => {}
         }
         let taken = self.take_outcome(&mut books, place.slot);
         drop(books);
         self.fetch_more();
         match taken {
-            Taken::Arrived(arrival) => self.deliver(arrival, Bringer::Ours),
+            Taken::Arrived(completion) => self.deliver(completion, CollectedBy::Ours),
             Taken::Nothing => {}
             Taken::Corrupt => self.suspect(),
         }
@@ -399,11 +412,11 @@ impl Ledger {
 
     /// There is room: asks for what waits for it.
     fn fetch_more(&self) {
-        // ORDERING: Relaxed; written under the crew's lock, which `restock` takes. What is missed
+        // ORDERING: Relaxed; written under the crew's lock, which `refill` takes. What is missed
         // here was queued after the slot came free, by somebody who then looks himself.
         if self.is_behind.load(Ordering::Relaxed) {
-            if let Some(crew) = self.crew.get().and_then(Weak::upgrade) {
-                crew.restock();
+            if let Some(worker_pool) = self.worker_pool.get().and_then(Weak::upgrade) {
+                worker_pool.refill();
             }
         }
     }
@@ -414,19 +427,21 @@ impl Ledger {
     pub(crate) fn runs(&self, id: FutureId) -> bool {
         let mut books = self.lock();
         let found = books.find(id);
-        found.is_some_and(|(_, record)| record.is_task() && self.board.is_running(record.place))
+        found.is_some_and(|(_, slot_entry)| {
+            slot_entry.is_task() && self.queue.is_running(slot_entry.place)
+        })
     }
 
     /// Has the worker that runs the task begin nothing else; what is at that worker's index, looked
     /// up while nobody else can sit there.
     pub(crate) fn mark_killed<P>(&self, id: FutureId, at: impl FnOnce(usize) -> P) -> Option<P> {
         let mut books = self.lock();
-        let (_, record) = books.find(id)?;
-        if !record.is_task() {
+        let (_, slot_entry) = books.find(id)?;
+        if !slot_entry.is_task() {
             return None;
         }
-        let worker = self.board.kill(record.place)?;
-        record.is_killed = true;
+        let worker = self.queue.kill(slot_entry.place)?;
+        slot_entry.is_killed = true;
         Some(at(worker))
     }
 
@@ -434,16 +449,16 @@ impl Ledger {
     pub(crate) fn hook(&self, id: FutureId) {
         let mut books = self.lock();
         match books.find(id) {
-            Some((_, record)) if record.is_task() && !record.is_hooked => {
-                record.is_hooked = true;
+            Some((_, slot_entry)) if slot_entry.is_task() && !slot_entry.has_listeners => {
+                slot_entry.has_listeners = true;
                 // ORDERING: Relaxed; the tender is woken below.
-                self.hooked.fetch_add(1, Ordering::Relaxed);
+                self.listening.fetch_add(1, Ordering::Relaxed);
                 drop(books);
-                self.tender.call();
+                self.driver.call();
             }
             Some(_) => {}
             // It may be on its way here.
-            None => books.is_any_hooked = true,
+            None => books.has_any_listeners = true,
         }
     }
 
@@ -461,7 +476,7 @@ impl Ledger {
     /// # Errors
     /// Of the system, which does not let the program see what the worker writes.
     pub(crate) fn enlist(&self, worker: usize) -> io::Result<()> {
-        self.board.memory().see(&self.memory, worker)?;
+        self.queue.memory().see(&self.memory, worker)?;
         self.note_presence(worker, Presence::Here);
         Ok(())
     }
@@ -483,25 +498,25 @@ impl Ledger {
     /// Whether a worker, alive or dead, has claimed a task since it came. One whose own word of that was
     /// overwritten has run something.
     pub(crate) fn has_claimed(&self, worker: usize) -> bool {
-        self.board.current(worker) != Current::Nothing
+        self.queue.current(worker) != Current::Nothing
     }
 
     /// What a worker asks for over the link; `None`: it has no such place.
-    pub(crate) fn redeem(&self, place: Place, worker: usize) -> Option<Requests> {
+    pub(crate) fn take_rendezvous(&self, place: SlotRef, worker: usize) -> Option<RemoteWork> {
         let mut books = self.lock();
-        let record = books.records.get(place.slot)?.as_ref()?;
-        let is_its = record.place == place
-            && matches!(record.work, Posted::Ticket(_))
-            && self.board.current(worker) == Current::Place(place)
-            && !self.board.is_ready(place);
+        let slot_entry = books.records.get(place.slot)?.as_ref()?;
+        let is_its = slot_entry.place == place
+            && matches!(slot_entry.work, Published::Rendezvous(_))
+            && self.queue.current(worker) == Current::Place(place)
+            && !self.queue.is_ready(place);
         if !is_its {
             return None;
         }
-        let record = self.remove(&mut books, place.slot)?;
+        let slot_entry = self.remove(&mut books, place.slot)?;
         drop(books);
         self.note_presence(worker, Presence::Told);
         self.fetch_more();
-        record.into_requests()
+        slot_entry.into_requests()
     }
 
     /// Puts work into a free slot.
@@ -509,7 +524,7 @@ impl Ledger {
     /// # Errors
     /// The work, where there is none.
     #[inline]
-    fn put_in(&self, books: &mut Books, work: Requests) -> Result<Put, Requests> {
+    fn put_in(&self, books: &mut SlotTable, work: RemoteWork) -> Result<Put, RemoteWork> {
         if !self.make_room(books) {
             return Err(work);
         }
@@ -517,7 +532,7 @@ impl Ledger {
             return Err(work);
         };
         let is_abandoned = work.is_abandoned();
-        let (place, work) = match self.post(slot, work) {
+        let (place, work) = match self.publish_task(slot, work) {
             Ok(posted) => posted,
             Err(work) => {
                 books.free.push(slot);
@@ -525,27 +540,27 @@ impl Ledger {
             }
         };
         if is_abandoned {
-            self.board.stop(place); // its map was dropped on its way here
+            self.queue.stop(place); // its map was dropped on its way here
         }
-        let is_hooked = match &work {
-            Posted::Task { reply, .. } => books.is_any_hooked && reply.is_hooked(),
-            Posted::Parcel { parcel, .. } => parcel.answers.is_hooked(),
-            Posted::Ticket(_) => false, // it settles elsewhere
+        let has_listeners = match &work {
+            Published::Task { reply, .. } => books.has_any_listeners && reply.has_listeners(),
+            Published::Items { item_batch, .. } => item_batch.sink.has_listeners(),
+            Published::Rendezvous(_) => false, // it settles elsewhere
         };
-        if is_hooked {
+        if has_listeners {
             // ORDERING: Relaxed; the caller calls the tender.
-            self.hooked.fetch_add(1, Ordering::Relaxed);
+            self.listening.fetch_add(1, Ordering::Relaxed);
         }
-        books.parcels += usize::from(matches!(work, Posted::Parcel { .. }));
-        books.records[slot] = Some(Record::new(place, work, is_hooked));
-        Ok(match is_hooked {
+        books.parcels += usize::from(matches!(work, Published::Items { .. }));
+        books.records[slot] = Some(SlotEntry::new(place, work, has_listeners));
+        Ok(match has_listeners {
             true => Put::IsHooked,
             false => Put::IsQuiet,
         })
     }
 
     /// Whether a slot is free; if need be, gives memory to more of them.
-    fn make_room(&self, books: &mut Books) -> bool {
+    fn make_room(&self, books: &mut SlotTable) -> bool {
         if !books.free.is_empty() {
             return true;
         }
@@ -568,120 +583,128 @@ impl Ledger {
     /// # Errors
     /// The work, where the ring is full.
     #[inline]
-    fn post(&self, slot: usize, work: Requests) -> Result<(Place, Posted), Requests> {
-        let board = &self.board;
+    fn publish_task(
+        &self,
+        slot: usize,
+        work: RemoteWork,
+    ) -> Result<(SlotRef, Published), RemoteWork> {
+        let queue = &self.queue;
         let is_plain = work.is_plain();
         match work {
-            Requests::One(mut reply) if is_plain => {
+            RemoteWork::One(mut reply) if is_plain => {
                 if let Some((call, number)) = reply.number() {
-                    let published = board.publish(slot, Form::Argument, call, &number);
-                    return note_posted(published, reply, None);
+                    let published = queue.publish(slot, SlotKind::Argument, call, &number);
+                    return note_published(published, reply, None);
                 }
                 let (call, argument) = reply.take_message();
                 let published = match argument.lease() {
                     Some(lease) => {
                         let place = lease.location().to_bytes();
-                        board.publish(slot, Form::StoredArgument, call, &place)
+                        queue.publish(slot, SlotKind::StoredArgument, call, &place)
                     }
                     None if argument.len() <= INLINE => {
-                        board.publish(slot, Form::Argument, call, &argument)
+                        queue.publish(slot, SlotKind::Argument, call, &argument)
                     }
                     None => {
                         reply.put_message(argument);
-                        return self.post_ticket(slot, Requests::One(reply));
+                        return self.publish_rendezvous(slot, RemoteWork::One(reply));
                     }
                 };
                 if published == Publish::Full {
                     reply.put_message(argument);
-                    return Err(Requests::One(reply));
+                    return Err(RemoteWork::One(reply));
                 }
-                note_posted(published, reply, argument.into_lease().ok())
+                note_published(published, reply, argument.into_lease().ok())
             }
-            Requests::Parcel(parcel) if is_plain => {
-                let (call, count) = (parcel.call, parcel.len());
-                let bytes = &parcel.bytes;
-                match board.publish_items(slot, Form::Items, call, bytes, count) {
-                    Publish::Full => Err(Requests::Parcel(parcel)),
+            RemoteWork::Parcel(item_batch) if is_plain => {
+                let (call, count) = (item_batch.call, item_batch.len());
+                let bytes = &item_batch.bytes;
+                match queue.publish_items(slot, SlotKind::Items, call, bytes, count) {
+                    Publish::Full => Err(RemoteWork::Parcel(item_batch)),
                     Publish::Published(place) => {
-                        let (told, taken) = (None, (0, 0));
-                        let parcel = Posted::Parcel {
-                            parcel,
-                            told,
+                        let (out_of_band, taken) = (None, (0, 0));
+                        let item_batch = Published::Items {
+                            item_batch,
+                            out_of_band,
                             taken,
                         };
-                        Ok((place, parcel))
+                        Ok((place, item_batch))
                     }
                 }
             }
-            work => self.post_ticket(slot, work),
+            work => self.publish_rendezvous(slot, work),
         }
     }
 
     /// Publishes that there is work to be asked for.
-    fn post_ticket(&self, slot: usize, work: Requests) -> Result<(Place, Posted), Requests> {
-        match self.board.publish(slot, Form::Ticket, NO_CALL, &[]) {
+    fn publish_rendezvous(
+        &self,
+        slot: usize,
+        work: RemoteWork,
+    ) -> Result<(SlotRef, Published), RemoteWork> {
+        match self.queue.publish(slot, SlotKind::Rendezvous, NO_CALL, &[]) {
             Publish::Full => Err(work),
-            Publish::Published(place) => Ok((place, Posted::Ticket(work))),
+            Publish::Published(place) => Ok((place, Published::Rendezvous(work))),
         }
     }
 
     /// Takes out what no worker has begun in a slot, and has workers not begin the rest.
-    fn take_back(&self, books: &mut Books, slot: usize, taken: &mut Vec<Box<dyn Removed>>) {
-        let Some(record) = &mut books.records[slot] else {
+    fn take_back(&self, books: &mut SlotTable, slot: usize, taken: &mut Vec<Box<dyn Withdrawn>>) {
+        let Some(slot_entry) = &mut books.records[slot] else {
             return;
         };
-        if let Posted::Ticket(requests) = &mut record.work {
+        if let Published::Rendezvous(requests) = &mut slot_entry.work {
             // If its worker asks for it just now, it is told that there is nothing.
             let all = requests.take_all().into_iter();
             taken.extend(all.map(|request| Box::new(request) as _));
         }
-        if self.board.cancel(record.place) == Step::TooLate {
-            return self.board.stop(record.place);
+        if self.queue.cancel(slot_entry.place) == Transition::TooLate {
+            return self.queue.stop(slot_entry.place);
         }
-        match self.remove(books, slot).map(|record| record.work) {
-            Some(Posted::Task { reply, .. }) => taken.push(Box::new(reply)),
-            Some(Posted::Parcel { parcel, .. }) => taken.push(parcel),
-            Some(Posted::Ticket(_)) | None => {}
+        match self.remove(books, slot).map(|slot_entry| slot_entry.work) {
+            Some(Published::Task { reply, .. }) => taken.push(Box::new(reply)),
+            Some(Published::Items { item_batch, .. }) => taken.push(item_batch),
+            Some(Published::Rendezvous(_)) | None => {}
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SlotTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Bell for Ledger {
+impl InvalidationListener for InFlight {
     fn ring(&self) {
-        self.board.wake_all();
+        self.queue.wake_all();
     }
 }
 
-impl Store for Ledger {
-    type Memory = Mapped;
+impl CompletionSource for InFlight {
+    type Memory = MappedQueue;
 
-    fn board(&self) -> &Board {
-        &self.board
+    fn queue(&self) -> &ShmQueue {
+        &self.queue
     }
 
-    fn tender(&self) -> &Tender<Self> {
-        &self.tender
+    fn driver(&self) -> &CompletionDriver<Self> {
+        &self.driver
     }
 
-    fn collect(&self, by: Bringer) -> usize {
-        if !self.board.has_done() {
+    fn collect(&self, by: CollectedBy) -> usize {
+        if !self.queue.has_done() {
             return 0;
         }
-        if by == Bringer::Users {
+        if by == CollectedBy::Users {
             // ORDERING: Relaxed; tells the tender that it is not needed, sooner or later.
             self.helped.fetch_add(1, Ordering::Relaxed);
         }
         let (mut arrivals, mut collected, mut is_any_corrupt) = (Vec::new(), 0, false);
         let mut books = self.lock();
-        self.board.take_done(|slot| {
+        self.queue.take_done(|slot| {
             collected += 1;
             match self.take_outcome(&mut books, slot) {
-                Taken::Arrived(arrival) if arrival.is_over() => {}
-                Taken::Arrived(arrival) => arrivals.push(arrival),
+                Taken::Arrived(completion) if completion.is_over() => {}
+                Taken::Arrived(completion) => arrivals.push(completion),
                 Taken::Nothing => {}
                 Taken::Corrupt => is_any_corrupt = true,
             }
@@ -691,8 +714,8 @@ impl Store for Ledger {
             self.suspect();
         }
         self.fetch_more();
-        for arrival in arrivals {
-            self.deliver(arrival, by);
+        for completion in arrivals {
+            self.deliver(completion, by);
         }
         collected
     }
@@ -705,7 +728,7 @@ impl Store for Ledger {
         }
         for slot in 0..books.records.len() {
             match self.take_early(&mut books, slot) {
-                Taken::Arrived(arrival) => arrivals.push(arrival),
+                Taken::Arrived(completion) => arrivals.push(completion),
                 Taken::Nothing => {}
                 Taken::Corrupt => is_any_corrupt = true,
             }
@@ -715,28 +738,28 @@ impl Store for Ledger {
             self.suspect();
         }
         let any = !arrivals.is_empty();
-        for arrival in arrivals {
-            self.deliver(arrival, Bringer::Ours);
+        for completion in arrivals {
+            self.deliver(completion, CollectedBy::Ours);
         }
         any
     }
 
-    fn need(&self) -> Need {
+    fn demand(&self) -> Demand {
         // ORDERING: Relaxed, all; a thread that changes them calls the tender afterwards.
-        if self.hooked.load(Ordering::Relaxed) > 0
+        if self.listening.load(Ordering::Relaxed) > 0
             || self.is_closing.load(Ordering::Relaxed)
             || self.watch.is_suspicious()
         {
-            Need::Now
+            Demand::Now
         } else if self.is_behind.load(Ordering::Relaxed) {
-            Need::UnlessHelped(self.helped.load(Ordering::Relaxed))
+            Demand::UnlessHelped(self.helped.load(Ordering::Relaxed))
         } else {
-            Need::None
+            Demand::None
         }
     }
 
     fn reclaim(&self) -> Option<Instant> {
-        self.depot.as_ref()?.reclaim()
+        self.arena.as_ref()?.reclaim()
     }
 
     fn audit_at(&self) -> Instant {
@@ -755,21 +778,21 @@ impl Store for Ledger {
 /// # Errors
 /// The task, where there was none.
 #[inline]
-fn note_posted(
+fn note_published(
     published: Publish,
-    reply: Pledge<dyn Reply>,
+    reply: DynPromise<dyn RemoteTask>,
     argument: Option<Lease>,
-) -> Result<(Place, Posted), Requests> {
+) -> Result<(SlotRef, Published), RemoteWork> {
     let Publish::Published(place) = published else {
-        return Err(Requests::One(reply));
+        return Err(RemoteWork::One(reply));
     };
     let aside = argument.map(|lease| {
-        Box::new(Aside {
+        Box::new(Extra {
             _argument: Some(lease),
-            told: None,
+            out_of_band: None,
         })
     });
-    let task = Posted::Task {
+    let task = Published::Task {
         id: reply.id(),
         reply,
         aside,
@@ -778,29 +801,29 @@ fn note_posted(
 }
 
 /// What calls the tender of a ledger.
-fn call_tender(ledger: Weak<Ledger>) -> impl Fn() + Send + Sync + 'static {
+fn call_driver(in_flight: Weak<InFlight>) -> impl Fn() + Send + Sync + 'static {
     move || {
-        if let Some(ledger) = ledger.upgrade() {
-            ledger.tender.call();
+        if let Some(in_flight) = in_flight.upgrade() {
+            in_flight.driver.call();
         }
     }
 }
 
-impl Shelf<Requests> for Ledger {
-    fn put(&self, work: Requests) -> Result<(), Requests> {
+impl PullQueue<RemoteWork> for InFlight {
+    fn put(&self, work: RemoteWork) -> Result<(), RemoteWork> {
         let put = self.put_in(&mut self.lock(), work)?;
         if put == Put::IsHooked {
-            self.tender.call();
+            self.driver.call();
         }
         Ok(())
     }
 
-    fn refill(&self, backlog: &Backlog<Requests>) {
+    fn refill(&self, backlog: &Backlog<RemoteWork>) {
         let mut books = self.lock();
         let mut any = Put::IsQuiet;
         while self.make_room(&mut books) {
             let Some(work) = backlog.pop() else {
-                books.is_any_hooked = false;
+                books.has_any_listeners = false;
                 break;
             };
             match self.put_in(&mut books, work) {
@@ -814,12 +837,12 @@ impl Shelf<Requests> for Ledger {
         }
         drop(books);
         if any == Put::IsHooked {
-            self.tender.call();
+            self.driver.call();
         }
     }
 
     fn announce(&self) {
-        self.board.wake_one();
+        self.queue.wake_one();
     }
 
     fn occupied(&self) -> usize {
@@ -836,43 +859,45 @@ impl Shelf<Requests> for Ledger {
         // ORDERING: Relaxed; under the crew's lock, and the tender is told below.
         let was = self.is_behind.swap(is_behind, Ordering::Relaxed);
         if is_behind && !was {
-            self.tender.call();
+            self.driver.call();
         }
     }
 
-    fn load(&self) -> Load {
+    fn load(&self) -> QueueLoad {
         let books = self.lock();
-        let mut load = Load {
+        let mut load = QueueLoad {
             counts: books.counts,
-            ..Load::default()
+            ..QueueLoad::default()
         };
-        for (slot, record) in books.records.iter().enumerate() {
-            let Some(record) = record else {
+        for (slot, slot_entry) in books.records.iter().enumerate() {
+            let Some(slot_entry) = slot_entry else {
                 continue;
             };
-            let runner = self.board.runner(record.place);
-            let is_running = self.board.is_running(record.place);
+            let runner = self.queue.runner(slot_entry.place);
+            let is_running = self.queue.is_running(slot_entry.place);
             // What makes no sense now may have to be run once that has been seen to.
-            let is_ready = self.board.is_ready(record.place)
+            let is_ready = self.queue.is_ready(slot_entry.place)
                 || (!is_running && books.suspects.contains_key(&slot));
             load.waiting += usize::from(is_ready);
-            match &record.work {
-                Posted::Task { .. } => {
+            match &slot_entry.work {
+                Published::Task { .. } => {
                     load.running += usize::from(is_running);
                     load.tasks += usize::from(is_ready);
                 }
-                Posted::Parcel { parcel, .. } if is_running => {
+                Published::Items { item_batch, .. } if is_running => {
                     let worker = runner.unwrap_or(usize::MAX);
-                    let progress = self.board.progress(record.place, worker, parcel.len());
+                    let progress = self
+                        .queue
+                        .progress(slot_entry.place, worker, item_batch.len());
                     load.running += 1;
-                    if !parcel.answers.is_abandoned() {
-                        load.tasks += parcel.len().saturating_sub(progress.done + 1);
+                    if !item_batch.sink.is_abandoned() {
+                        load.tasks += item_batch.len().saturating_sub(progress.done + 1);
                     }
                 }
-                Posted::Parcel { parcel, .. } => {
-                    load.tasks += if is_ready { parcel.len() } else { 0 };
+                Published::Items { item_batch, .. } => {
+                    load.tasks += if is_ready { item_batch.len() } else { 0 };
                 }
-                Posted::Ticket(requests) => {
+                Published::Rendezvous(requests) => {
                     load.claimed += usize::from(is_running);
                     load.tasks += requests.len();
                 }
@@ -881,7 +906,7 @@ impl Shelf<Requests> for Ledger {
         load
     }
 
-    fn clear(&self) -> Vec<Box<dyn Removed>> {
+    fn clear(&self) -> Vec<Box<dyn Withdrawn>> {
         let mut books = self.lock();
         // ORDERING: Relaxed; read and written under the lock.
         self.is_cleared.store(true, Ordering::Relaxed);
@@ -892,39 +917,39 @@ impl Shelf<Requests> for Ledger {
         taken
     }
 
-    fn recall(&self, id: FutureId) -> Recall {
+    fn recall(&self, id: FutureId) -> Unqueue {
         let mut books = self.lock();
-        let Some((slot, record)) = books.find(id) else {
-            return Recall::Elsewhere;
+        let Some((slot, slot_entry)) = books.find(id) else {
+            return Unqueue::NotHere;
         };
-        let place = record.place;
-        match &mut record.work {
-            Posted::Task { .. } => {
-                if self.board.cancel(place) == Step::TooLate {
-                    return Recall::Begun;
+        let place = slot_entry.place;
+        match &mut slot_entry.work {
+            Published::Task { .. } => {
+                if self.queue.cancel(place) == Transition::TooLate {
+                    return Unqueue::Started;
                 }
-                let record = self.remove(&mut books, slot);
-                Recall::Recalled(Box::new(record.map(|record| record.work)))
+                let slot_entry = self.remove(&mut books, slot);
+                Unqueue::Removed(Box::new(slot_entry.map(|slot_entry| slot_entry.work)))
             }
             // Items of a map are cancelled all together.
-            Posted::Parcel { .. } => Recall::Begun,
-            Posted::Ticket(requests) => {
+            Published::Items { .. } => Unqueue::Started,
+            Published::Rendezvous(requests) => {
                 let request = requests.take(id);
                 // The last of them: unless its worker is asking for it, nobody need.
-                if requests.is_empty() && self.board.cancel(place) == Step::Taken {
+                if requests.is_empty() && self.queue.cancel(place) == Transition::Taken {
                     let _ = self.remove(&mut books, slot);
                 }
-                Recall::Recalled(Box::new(request))
+                Unqueue::Removed(Box::new(request))
             }
         }
     }
 
-    fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Removed>> {
+    fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Withdrawn>> {
         let mut books = self.lock();
         let mut taken = Vec::new();
         for slot in 0..books.records.len() {
-            let record = books.records[slot].as_ref();
-            if record.is_some_and(|record| record.is_one_of(first, last)) {
+            let slot_entry = books.records[slot].as_ref();
+            if slot_entry.is_some_and(|slot_entry| slot_entry.is_one_of(first, last)) {
                 self.take_back(&mut books, slot, &mut taken);
             }
         }
@@ -934,32 +959,32 @@ impl Shelf<Requests> for Ledger {
     fn close(&self) {
         // ORDERING: Relaxed; workers hear of it by the board.
         let was_closing = self.is_closing.swap(true, Ordering::Relaxed);
-        self.board.close();
+        self.queue.close();
         if !was_closing {
             // It sees to workers that do not leave.
-            self.tender.call();
+            self.driver.call();
         }
     }
 
     fn reopen(&self) {
         // ORDERING: Relaxed; as above.
         self.is_closing.store(false, Ordering::Relaxed);
-        self.board.reopen();
+        self.queue.reopen();
     }
 
     fn end(&self) {
-        self.collect(Bringer::Ours);
+        self.collect(CollectedBy::Ours);
         self.write_off();
         self.memory.close();
-        if let Some(depot) = &self.depot {
-            depot.close();
+        if let Some(arena) = &self.arena {
+            arena.close();
         }
-        self.tender.end();
-        self.herald.end();
+        self.driver.end();
+        self.callbacks.end();
     }
 
     fn join(&self, deadline: Option<Instant>) -> bool {
-        self.tender.join(deadline) && self.herald.join(deadline)
+        self.driver.join(deadline) && self.callbacks.join(deadline)
     }
 }
 

@@ -1,34 +1,36 @@
 //! What dead workers leave on the board.
 
-use super::Ledger;
-use super::audit::is_ticket;
-use super::table::{Arrival, Books, Posted, Record, Taken, Worker};
+use super::InFlight;
+use super::audit::is_rendezvous;
+use super::table::{Completion, Published, SlotEntry, SlotTable, Taken, Worker};
 use crate::error::{Error, ProcessEnd, Suspect};
-use crate::future::dyn_promise::Pledge;
-use crate::pool::backlog::Work;
-use crate::process::host::driver::Bringer;
+use crate::future::dyn_promise::DynPromise;
+use crate::pool::backlog::WorkItem;
+use crate::process::host::driver::CollectedBy;
 use crate::process::host::handshake::from_outside;
-use crate::process::shm::queue::{Current, Place, Publish, Remains, Standing, Step, Trace};
+use crate::process::shm::queue::{
+    Current, Publish, SlotAfterDeath, SlotRef, Standing, Trace, Transition,
+};
 use crate::process::worker::UNFIT;
-use crate::task::request::Reply;
-use crate::transport::work::Requests;
+use crate::task::request::RemoteTask;
+use crate::transport::work::RemoteWork;
 
 /// What a dead worker leaves behind.
-pub(crate) enum Legacy {
+pub(crate) enum Orphan {
     /// The task that it ran.
-    Ran(Pledge<dyn Reply>),
+    Ran(DynPromise<dyn RemoteTask>),
     /// The task that it ran, which was killed.
-    Killed(Pledge<dyn Reply>),
+    Killed(DynPromise<dyn RemoteTask>),
     /// What it had taken and not begun.
-    Untouched(Requests),
+    Unstarted(RemoteWork),
 }
 
 /// What a dead worker left of a task.
-enum Buried {
+enum Recovered {
     /// Its outcome.
-    Arrived(Arrival),
+    Arrived(Completion),
     /// None.
-    Left(Legacy),
+    Left(Orphan),
     /// Somebody else has seen to it.
     Nothing,
 }
@@ -43,9 +45,9 @@ fn is_suspicious(end: ProcessEnd) -> bool {
     }
 }
 
-impl Ledger {
+impl InFlight {
     /// A worker is dead, and ended so: brings in what it left finished; what it did not.
-    pub(crate) fn bury(&self, worker: usize, pid: u32, end: ProcessEnd) -> Vec<Legacy> {
+    pub(crate) fn recover_worker(&self, worker: usize, pid: u32, end: ProcessEnd) -> Vec<Orphan> {
         let mut legacies = Vec::new();
         let mut arrivals = Vec::new();
         let mut books = self.lock();
@@ -58,125 +60,138 @@ impl Ledger {
         }
         let mut is_any_suspect = false;
         for slot in 0..books.records.len() {
-            let Some(record) = &books.records[slot] else {
+            let Some(slot_entry) = &books.records[slot] else {
                 continue;
             };
-            let place = record.place;
-            let remains = match self.board.remains(place, worker) {
-                Remains::None => {
+            let place = slot_entry.place;
+            let remains = match self.queue.slot_after_death(place, worker) {
+                SlotAfterDeath::None => {
                     self.remains_of_garbled(&mut books, slot, worker, place, &mut arrivals)
                 }
                 // Its state was overwritten: the audit says again whose it is.
                 _ if self.is_with_another(&books, worker, place) => {
                     books.suspect(slot);
-                    Remains::None
+                    SlotAfterDeath::None
                 }
                 remains => remains,
             };
             match remains {
-                Remains::None => {
+                SlotAfterDeath::None => {
                     is_any_suspect |= books.suspects.contains_key(&slot);
                     continue;
                 }
                 // What it has told counts, though its state says that it has not begun.
-                Remains::Claimed if self.takes_told(&mut books, slot, worker, &mut arrivals) => {
+                SlotAfterDeath::Claimed
+                    if self.takes_told(&mut books, slot, worker, &mut arrivals) =>
+                {
                     continue;
                 }
-                Remains::Claimed if self.has_begun(&books, slot, worker) => {
-                    arrivals.extend(self.bury_overwritten(&mut books, slot, worker, &mut legacies));
+                SlotAfterDeath::Claimed if self.has_begun(&books, slot, worker) => {
+                    arrivals.extend(self.recover_overwritten(
+                        &mut books,
+                        slot,
+                        worker,
+                        &mut legacies,
+                    ));
                     continue;
                 }
-                Remains::Claimed if self.is_cleared() && !is_ticket(&books, slot) => {
+                SlotAfterDeath::Claimed if self.is_cleared() && !is_rendezvous(&books, slot) => {
                     arrivals.extend(self.cancel_unbegun(&mut books, slot));
                     continue;
                 }
-                Remains::Claimed if self.publish_unbegun(&mut books, slot, worker) => continue,
+                SlotAfterDeath::Claimed if self.publish_unbegun(&mut books, slot, worker) => {
+                    continue;
+                }
                 _ => {}
             }
-            match books.records[slot].as_ref().map(|record| &record.work) {
-                Some(Posted::Task { .. }) => {
-                    match self.bury_task(&mut books, slot, worker, remains) {
-                        Buried::Arrived(arrival) => arrivals.push(arrival),
-                        Buried::Left(legacy) => legacies.push(legacy),
-                        Buried::Nothing => {}
+            match books.records[slot]
+                .as_ref()
+                .map(|slot_entry| &slot_entry.work)
+            {
+                Some(Published::Task { .. }) => {
+                    match self.recover_task(&mut books, slot, worker, remains) {
+                        Recovered::Arrived(completion) => arrivals.push(completion),
+                        Recovered::Left(orphan) => legacies.push(orphan),
+                        Recovered::Nothing => {}
                     }
                 }
-                Some(Posted::Parcel { .. }) => {
-                    let (legacy, arrival) = self.bury_items(&mut books, slot, worker, remains);
-                    legacies.extend(legacy);
-                    arrivals.extend(arrival);
+                Some(Published::Items { .. }) => {
+                    let (orphan, completion) =
+                        self.recover_items(&mut books, slot, worker, remains);
+                    legacies.extend(orphan);
+                    arrivals.extend(completion);
                 }
-                Some(Posted::Ticket(_)) => {
+                Some(Published::Rendezvous(_)) => {
                     let requests = self.remove(&mut books, slot);
-                    let requests = requests.and_then(Record::into_requests);
-                    legacies.extend(requests.map(Legacy::Untouched));
+                    let requests = requests.and_then(SlotEntry::into_requests);
+                    legacies.extend(requests.map(Orphan::Unstarted));
                 }
                 None => {}
             }
         }
         drop(books);
-        if let Some(depot) = &self.depot {
-            depot.bury(worker);
+        if let Some(arena) = &self.arena {
+            arena.worker_died(worker);
         }
-        self.board.bury(worker);
+        self.queue.worker_died(worker);
         if is_any_suspect {
             self.suspect();
         }
         self.fetch_more();
-        for arrival in arrivals {
-            self.deliver(arrival, Bringer::Ours);
+        for completion in arrivals {
+            self.deliver(completion, CollectedBy::Ours);
         }
         legacies
     }
 
     /// Whether a living worker says in its own part that it is at the task, or was, which a dead worker is said
     /// to have left and does not say so.
-    fn is_with_another(&self, books: &Books, worker: usize, place: Place) -> bool {
+    fn is_with_another(&self, books: &SlotTable, worker: usize, place: SlotRef) -> bool {
         let here = Current::Place(place);
         let is_with = |other| {
-            self.board.current(other) == here || self.board.trace(place, other) == Trace::Ended
+            self.queue.current(other) == here || self.queue.trace(place, other) == Trace::Ended
         };
-        self.board.current(worker) != here && books.living().any(is_with)
+        self.queue.current(worker) != here && books.living().any(is_with)
     }
 
     /// What a dead worker left in a slot whose state names no worker that can be there: the rest is the
     /// audit's to see to.
     fn remains_of_garbled(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
         worker: usize,
-        place: Place,
-        arrivals: &mut Vec<Arrival>,
-    ) -> Remains {
-        let says_so = self.board.current(worker) == Current::Place(place);
-        let is_garbled = match self.board.standing(place) {
-            Standing::Waiting => return Remains::None,
+        place: SlotRef,
+        arrivals: &mut Vec<Completion>,
+    ) -> SlotAfterDeath {
+        let says_so = self.queue.current(worker) == Current::Place(place);
+        let is_garbled = match self.queue.standing(place) {
+            Standing::Waiting => return SlotAfterDeath::None,
             Standing::Running(other) => !books.lives(other),
             // The worker that died says that it was at the task, and the other one does not.
             Standing::Claimed(other) | Standing::Done(other) => says_so || !books.lives(other),
             Standing::Passed | Standing::Garbled => true,
         };
         if !is_garbled {
-            return Remains::None;
+            return SlotAfterDeath::None;
         }
         if self.takes_told(books, slot, worker, arrivals) {
-            return Remains::None;
+            return SlotAfterDeath::None;
         }
-        let Some(record) = &mut books.records[slot] else {
-            return Remains::None;
+        let Some(slot_entry) = &mut books.records[slot] else {
+            return SlotAfterDeath::None;
         };
-        match self.board.current(worker) {
-            Current::Place(current) if current == place => match record.is_killed {
-                true => Remains::Killed,
-                false => Remains::Running,
+        match self.queue.current(worker) {
+            Current::Place(current) if current == place => match slot_entry.is_killed {
+                true => SlotAfterDeath::Killed,
+                false => SlotAfterDeath::Running,
             },
             current => {
                 // Its successor does not know what zeros there stood for.
-                record.is_doubtful |= current == Current::Garbled
-                    || self.board.trace(place, worker) == Trace::Garbled;
+                slot_entry.is_doubtful |= current == Current::Garbled
+                    || self.queue.trace(place, worker) == Trace::Garbled;
                 books.suspect(slot);
-                Remains::None
+                SlotAfterDeath::None
             }
         }
     }
@@ -184,15 +199,15 @@ impl Ledger {
     /// Takes out what a dead worker has told of a task, though no state says that it has; whether it has.
     fn takes_told(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
         worker: usize,
-        arrivals: &mut Vec<Arrival>,
+        arrivals: &mut Vec<Completion>,
     ) -> bool {
         let taken = self.take_outcome_of(books, slot, worker);
         match taken {
-            Taken::Arrived(arrival) => {
-                arrivals.push(arrival);
+            Taken::Arrived(completion) => {
+                arrivals.push(completion);
                 true
             }
             Taken::Nothing | Taken::Corrupt => false,
@@ -200,57 +215,62 @@ impl Ledger {
     }
 
     /// Whether a dead worker has begun what it had claimed, as its own part tells, though its desk does not.
-    fn has_begun(&self, books: &Books, slot: usize, worker: usize) -> bool {
-        let Some(record) = &books.records[slot] else {
+    fn has_begun(&self, books: &SlotTable, slot: usize, worker: usize) -> bool {
+        let Some(slot_entry) = &books.records[slot] else {
             return false;
         };
-        if is_ticket(books, slot) {
+        if is_rendezvous(books, slot) {
             return false;
         }
-        let tells_so = match self.board.trace(record.place, worker) {
+        let tells_so = match self.queue.trace(slot_entry.place, worker) {
             Trace::None => false,
             // A worker says where items are before it begins the first.
-            Trace::Ended => record.is_task() || self.board.has_progress(record.place, worker),
+            Trace::Ended => {
+                slot_entry.is_task() || self.queue.has_progress(slot_entry.place, worker)
+            }
             Trace::Garbled => true,
         };
-        tells_so || record.is_partly_taken()
+        tells_so || slot_entry.is_partly_taken()
     }
 
     /// Ends what a dead worker has begun, and of which its part tells nothing that is sound; items as far as
     /// that tells nothing.
-    fn bury_overwritten(
+    fn recover_overwritten(
         &self,
-        books: &mut Books,
+        books: &mut SlotTable,
         slot: usize,
         worker: usize,
-        legacies: &mut Vec<Legacy>,
-    ) -> Option<Arrival> {
+        legacies: &mut Vec<Orphan>,
+    ) -> Option<Completion> {
         match &books.records[slot].as_ref()?.work {
-            Posted::Parcel { .. } => {
-                let (legacy, arrival) = self.bury_items(books, slot, worker, Remains::Running);
-                legacies.extend(legacy);
-                arrival
+            Published::Items { .. } => {
+                let (orphan, completion) =
+                    self.recover_items(books, slot, worker, SlotAfterDeath::Running);
+                legacies.extend(orphan);
+                completion
             }
-            Posted::Task { .. } | Posted::Ticket(_) => self.give_up(books, slot, Some(worker)),
+            Published::Task { .. } | Published::Rendezvous(_) => {
+                self.give_up(books, slot, Some(worker))
+            }
         }
     }
 
     /// Publishes again what a dead worker had claimed and not begun; whether there was room for it, and
     /// it lies there.
-    fn publish_unbegun(&self, books: &mut Books, slot: usize, worker: usize) -> bool {
-        let Some(record) = &mut books.records[slot] else {
+    fn publish_unbegun(&self, books: &mut SlotTable, slot: usize, worker: usize) -> bool {
+        let Some(slot_entry) = &mut books.records[slot] else {
             return true;
         };
-        if matches!(record.work, Posted::Ticket(_)) {
+        if matches!(slot_entry.work, Published::Rendezvous(_)) {
             return false; // it goes back to the queue
         }
         let claimed = Standing::Claimed(worker);
-        if self.board.withdraw(record.place, claimed) == Step::TooLate {
+        if self.queue.withdraw(slot_entry.place, claimed) == Transition::TooLate {
             return true; // it was overwritten meanwhile: the audit's to see to
         }
-        match self.board.republish(record.place) {
+        match self.queue.republish(slot_entry.place) {
             Publish::Published(place) => {
-                record.place = place;
+                slot_entry.place = place;
                 true
             }
             Publish::Full => false,
@@ -258,34 +278,42 @@ impl Ledger {
     }
 
     /// Takes out a task of a dead worker.
-    fn bury_task(&self, books: &mut Books, slot: usize, worker: usize, remains: Remains) -> Buried {
-        if remains == Remains::Done {
+    fn recover_task(
+        &self,
+        books: &mut SlotTable,
+        slot: usize,
+        worker: usize,
+        remains: SlotAfterDeath,
+    ) -> Recovered {
+        if remains == SlotAfterDeath::Done {
             match self.take_outcome(books, slot) {
-                Taken::Arrived(arrival) => return Buried::Arrived(arrival),
+                Taken::Arrived(completion) => return Recovered::Arrived(completion),
                 Taken::Corrupt => {
                     return match self.give_up(books, slot, Some(worker)) {
-                        Some(arrival) => Buried::Arrived(arrival),
-                        None => Buried::Nothing,
+                        Some(completion) => Recovered::Arrived(completion),
+                        None => Recovered::Nothing,
                     };
                 }
                 // What it had to tell over the link never came.
                 Taken::Nothing => {}
             }
         }
-        let told = match remains {
-            Remains::Running => books.take_told(slot),
+        let out_of_band = match remains {
+            SlotAfterDeath::Running => books.take_told(slot),
             _ => None,
         };
-        if let Some(outcome) = told {
+        if let Some(outcome) = out_of_band {
             return match self.remove_task(books, slot) {
-                Some(reply) => Buried::Arrived(books.arrival(reply, outcome)),
-                None => Buried::Nothing,
+                Some(reply) => Recovered::Arrived(books.completion(reply, outcome)),
+                None => Recovered::Nothing,
             };
         }
         match self.remove_begun(books, slot) {
-            Some(reply) if remains == Remains::Killed => Buried::Left(Legacy::Killed(reply)),
-            Some(reply) => Buried::Left(Legacy::Ran(reply)),
-            None => Buried::Nothing,
+            Some(reply) if remains == SlotAfterDeath::Killed => {
+                Recovered::Left(Orphan::Killed(reply))
+            }
+            Some(reply) => Recovered::Left(Orphan::Ran(reply)),
+            None => Recovered::Nothing,
         }
     }
 
@@ -296,17 +324,17 @@ impl Ledger {
         let (mut arrivals, mut tickets) = (Vec::new(), Vec::new());
         for slot in 0..books.records.len() {
             match &books.records[slot] {
-                Some(Record {
-                    work: Posted::Ticket(_),
+                Some(SlotEntry {
+                    work: Published::Rendezvous(_),
                     ..
-                }) => tickets.extend(self.remove(&mut books, slot).map(Record::into_requests)),
+                }) => tickets.extend(self.remove(&mut books, slot).map(SlotEntry::into_requests)),
                 Some(_) => arrivals.extend(self.give_up(&mut books, slot, None)),
                 None => {}
             }
         }
         drop(books);
-        for arrival in arrivals {
-            self.deliver(arrival, Bringer::Ours);
+        for completion in arrivals {
+            self.deliver(completion, CollectedBy::Ours);
         }
         let words = "a worker has overwritten memory that it shares with the program";
         let error = Error::BrokenPool(words.into());

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, MemoryCorruption, Suspect};
-use crate::future::News;
-use crate::future::dyn_promise::Pledge;
+use crate::future::Notifications;
+use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
-use crate::pool::backlog::Work;
+use crate::pool::backlog::WorkItem;
 use crate::pool::worker_state::Counts;
 use crate::process::host::item_outcomes::Piece;
-use crate::process::shm::queue::Place;
-use crate::remote::encoded::Bytes;
+use crate::process::shm::queue::SlotRef;
+use crate::remote::encoded::Encoded;
 use crate::remote::lease::Lease;
-use crate::task::item_batch::Parcel;
-use crate::task::request::{Encoded, Reply};
-use crate::task::results::Answers;
+use crate::task::item_batch::ItemBatch;
+use crate::task::request::{RemoteOutcome, RemoteTask};
+use crate::task::results::ResultSink;
 use crate::task_info::TaskInfo;
 use crate::transport::wire::Fault;
-use crate::transport::work::Requests;
+use crate::transport::work::RemoteWork;
 
 /// What the ledger's lock guards.
-pub(super) struct Books {
+pub(super) struct SlotTable {
     /// What lies in each slot.
-    pub(super) records: Vec<Option<Record>>,
+    pub(super) records: Vec<Option<SlotEntry>>,
     /// The slots where nothing does, of those that have memory.
     pub(super) free: Vec<usize>,
     /// The slots up to this one have memory.
@@ -38,7 +38,7 @@ pub(super) struct Books {
     /// Where outcomes are read.
     pub(super) scratch: Vec<u8>,
     /// Whether somebody may be to hear of a task that waits for a slot.
-    pub(super) is_any_hooked: bool,
+    pub(super) has_any_listeners: bool,
     /// Slots where the state makes no sense, or the outcome is not what its worker wrote; since when.
     pub(super) suspects: BTreeMap<usize, Instant>,
     /// The workers, by index.
@@ -69,13 +69,13 @@ pub(super) enum Presence {
 }
 
 /// What lies in a slot.
-pub(super) struct Record {
+pub(super) struct SlotEntry {
     /// The slot, and the position on the ring.
-    pub(super) place: Place,
+    pub(super) place: SlotRef,
     /// What it is.
-    pub(super) work: Posted,
+    pub(super) work: Published,
     /// Whether somebody is to hear of it at once.
-    pub(super) is_hooked: bool,
+    pub(super) has_listeners: bool,
     /// Whether a worker may have begun it that died without a sign of what it had begun.
     pub(super) is_doubtful: bool,
     /// Whether its worker was to be killed for it.
@@ -83,43 +83,43 @@ pub(super) struct Record {
 }
 
 /// What lies in a slot.
-pub(super) enum Posted {
+pub(super) enum Published {
     /// A small task.
     Task {
         /// Its future's name.
         id: FutureId,
         /// Where its outcome goes.
-        reply: Pledge<dyn Reply>,
+        reply: DynPromise<dyn RemoteTask>,
         /// What few have.
-        aside: Option<Box<Aside>>,
+        aside: Option<Box<Extra>>,
     },
     /// Items of a map.
-    Parcel {
+    Items {
         /// They.
-        parcel: Box<Parcel>,
+        item_batch: Box<ItemBatch>,
         /// The outcome of one of them, where it came over the link and the slot is not done.
-        told: Option<Box<Result<Bytes, Fault>>>,
+        out_of_band: Option<Box<Result<Encoded, Fault>>>,
         /// How many outcomes were brought home before the slot is done, and how many bytes they take.
         taken: (usize, usize),
     },
     /// What its worker is told over the link.
-    Ticket(Requests),
+    Rendezvous(RemoteWork),
 }
 
 /// What few tasks have.
 #[derive(Default)]
-pub(super) struct Aside {
+pub(super) struct Extra {
     /// Where the argument is, if not in the slot: it stays there until the task has ended.
     pub(super) _argument: Option<Lease>,
     /// The outcome, where it came over the link and the slot is not done.
-    pub(super) told: Option<Encoded<'static>>,
+    pub(super) out_of_band: Option<RemoteOutcome<'static>>,
 }
 
 /// Whether the outcome of a slot could be taken out.
 #[must_use]
 pub(super) enum Taken {
     /// It was, or a part of it.
-    Arrived(Arrival),
+    Arrived(Completion),
     /// Not yet.
     Nothing,
     /// What lies there is not what the worker has written.
@@ -127,43 +127,43 @@ pub(super) enum Taken {
 }
 
 /// What is on its way to where it was asked for.
-pub(super) enum Arrival {
+pub(super) enum Completion {
     /// The outcome of a task is there.
     Task(
         /// Who is to hear of it; `None`: nobody.
-        Option<Box<News>>,
+        Option<Box<Notifications>>,
     ),
     /// Outcomes of items of a map.
     Items {
         /// Where they go.
-        answers: Arc<dyn Answers>,
+        sink: Arc<dyn ResultSink>,
         /// They.
-        pieces: Vec<Piece>,
+        item_outcomes: Vec<Piece>,
         /// Items that their worker has not begun.
-        rest: Option<Box<Parcel>>,
+        rest: Option<Box<ItemBatch>>,
     },
 }
 
-impl Arrival {
+impl Completion {
     /// Whether there is nothing left to be done about it.
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Task(None))
     }
 }
 
-impl Record {
-    pub(super) fn new(place: Place, work: Posted, is_hooked: bool) -> Self {
+impl SlotEntry {
+    pub(super) fn new(place: SlotRef, work: Published, has_listeners: bool) -> Self {
         Self {
             place,
             work,
-            is_hooked,
+            has_listeners,
             is_doubtful: false,
             is_killed: false,
         }
     }
 }
 
-impl Books {
+impl SlotTable {
     /// What lies in a slot makes no sense, from now on unless it did before; since when.
     pub(super) fn suspect(&mut self, slot: usize) -> Instant {
         *self.suspects.entry(slot).or_insert_with(Instant::now)
@@ -191,19 +191,19 @@ impl Books {
     }
 
     /// The slot and record of the task of that name.
-    pub(super) fn find(&mut self, id: FutureId) -> Option<(usize, &mut Record)> {
+    pub(super) fn find(&mut self, id: FutureId) -> Option<(usize, &mut SlotEntry)> {
         let records = self.records.iter_mut().enumerate();
         records
-            .filter_map(|(slot, record)| Some((slot, record.as_mut()?)))
-            .find(|(_, record)| match &record.work {
-                Posted::Task { id: own, .. } => *own == id,
-                Posted::Parcel { .. } => false,
-                Posted::Ticket(requests) => requests.contains(id),
+            .filter_map(|(slot, slot_entry)| Some((slot, slot_entry.as_mut()?)))
+            .find(|(_, slot_entry)| match &slot_entry.work {
+                Published::Task { id: own, .. } => *own == id,
+                Published::Items { .. } => false,
+                Published::Rendezvous(requests) => requests.contains(id),
             })
     }
 
-    pub(super) fn count(&mut self, pieces: &[Piece]) {
-        for (values, errors) in pieces.iter().map(Piece::counts) {
+    pub(super) fn count(&mut self, item_outcomes: &[Piece]) {
+        for (values, errors) in item_outcomes.iter().map(Piece::counts) {
             self.counts.completed += values;
             self.counts.failed += errors;
         }
@@ -211,46 +211,50 @@ impl Books {
 
     /// Counts an outcome, and brings it to where it was asked for.
     #[inline]
-    pub(super) fn arrival(&mut self, reply: Pledge<dyn Reply>, outcome: Encoded<'_>) -> Arrival {
+    pub(super) fn completion(
+        &mut self,
+        reply: DynPromise<dyn RemoteTask>,
+        outcome: RemoteOutcome<'_>,
+    ) -> Completion {
         let (verdict, news) = reply.arrive(outcome);
         self.counts.count(verdict);
-        Arrival::Task(news)
+        Completion::Task(news)
     }
 
-    pub(super) fn take_told(&mut self, slot: usize) -> Option<Encoded<'static>> {
+    pub(super) fn take_told(&mut self, slot: usize) -> Option<RemoteOutcome<'static>> {
         match &mut self.records[slot].as_mut()?.work {
-            Posted::Task { aside, .. } => aside.as_mut()?.told.take(),
-            Posted::Parcel { .. } | Posted::Ticket(_) => None,
+            Published::Task { aside, .. } => aside.as_mut()?.out_of_band.take(),
+            Published::Items { .. } | Published::Rendezvous(_) => None,
         }
     }
 }
 
-impl Record {
+impl SlotEntry {
     pub(super) fn is_task(&self) -> bool {
-        matches!(self.work, Posted::Task { .. })
+        matches!(self.work, Published::Task { .. })
     }
 
     /// Whether items of it have arrived, and others have not.
     pub(super) fn is_partly_taken(&self) -> bool {
-        matches!(&self.work, Posted::Parcel { taken, .. } if taken.0 > 0)
+        matches!(&self.work, Published::Items { taken, .. } if taken.0 > 0)
     }
 
     /// What it is, unless it is a task, to be queued again.
-    pub(super) fn into_requests(self) -> Option<Requests> {
+    pub(super) fn into_requests(self) -> Option<RemoteWork> {
         match self.work {
-            Posted::Task { .. } => None,
-            Posted::Parcel { parcel, .. } => Some(Requests::Parcel(parcel)),
-            Posted::Ticket(requests) => Some(requests),
+            Published::Task { .. } => None,
+            Published::Items { item_batch, .. } => Some(RemoteWork::Parcel(item_batch)),
+            Published::Rendezvous(requests) => Some(requests),
         }
     }
 
     /// Whether it belongs to the chunk of a map whose items have these names.
     pub(super) fn is_one_of(&self, first: FutureId, last: FutureId) -> bool {
         let name = match &self.work {
-            Posted::Task { id, .. } => *id,
-            Posted::Parcel { parcel, .. } => parcel.id(),
-            Posted::Ticket(requests) if requests.is_empty() => return false,
-            Posted::Ticket(requests) => requests.id(),
+            Published::Task { id, .. } => *id,
+            Published::Items { item_batch, .. } => item_batch.id(),
+            Published::Rendezvous(requests) if requests.is_empty() => return false,
+            Published::Rendezvous(requests) => requests.id(),
         };
         (first..=last).contains(&name)
     }

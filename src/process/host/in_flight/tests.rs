@@ -6,68 +6,68 @@ use super::*;
 use crate::error::ProcessEnd;
 use crate::future::Future;
 use crate::options::TaskOptions;
-use crate::process::shm::arena::worker::{Berth, Stock};
-use crate::process::shm::queue::layout::{Mapped, Memory};
+use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
+use crate::process::shm::queue::layout::{MappedQueue, Memory};
 use crate::process::shm::queue::{Claim, Finish};
-use crate::remote::lease::Location;
-use crate::remote::lease::{NoRoom, Room};
-use crate::task::item_batch::Part;
-use crate::task::{ChunkPlan, Outgoing, Task};
+use crate::remote::lease::BlockRef;
+use crate::remote::lease::{NoStore, PayloadStore};
+use crate::task::item_batch::BatchPart;
+use crate::task::{ChunkSpec, RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
 
 const LIMIT: u64 = 1 << 20;
 
 /// A ledger, and what its one worker has.
 struct Scene {
-    ledger: Arc<Ledger>,
-    board: Board,
-    stock: Arc<Stock>,
+    in_flight: Arc<InFlight>,
+    queue: ShmQueue,
+    worker_arena: Arc<WorkerArena>,
 }
 
 impl Scene {
     fn new() -> Self {
-        let ledger = Ledger::new(1, LIMIT).unwrap();
-        let descriptor = ledger.depot().unwrap().descriptor().unwrap();
+        let in_flight = InFlight::new(1, LIMIT).unwrap();
+        let descriptor = in_flight.arena().unwrap().descriptor().unwrap();
         Self {
-            board: board_of(&ledger, 0),
-            stock: Stock::map(descriptor, 1, 0).unwrap(),
-            ledger,
+            queue: queue_of(&in_flight, 0),
+            worker_arena: WorkerArena::map(descriptor, 1, 0).unwrap(),
+            in_flight,
         }
     }
 
     /// Puts an echo on the board, of so many bytes.
-    fn post(&self, size: usize) -> Future<Vec<u8>> {
+    fn context(&self, size: usize) -> Future<Vec<u8>> {
         let echo: fn(Vec<u8>) -> Vec<u8> = |bytes| bytes;
         let (task, future) = Task::portable(TaskOptions::new(), echo, vec![7; size]);
-        let depot = self.ledger.depot().unwrap();
-        let Outgoing::One(request) = task.into_outgoing(LIMIT, &depot, &mut |_| ()) else {
+        let arena = self.in_flight.arena().unwrap();
+        let RemoteForm::One(request) = task.into_outgoing(LIMIT, &arena, &mut |_| ()) else {
             panic!("it can be encoded")
         };
-        assert!(self.ledger.put(Requests::One(request)).is_ok());
+        assert!(self.in_flight.put(RemoteWork::One(request)).is_ok());
         future
     }
 
     /// Claims a task as the worker does; where it is, and where its argument.
-    fn claim(&self) -> (Place, Location) {
+    fn claim(&self) -> (SlotRef, BlockRef) {
         let mut argument = Vec::new();
-        let Claim::Stored(place, _) = self.board.claim(0, &mut argument) else {
+        let Claim::Stored(place, _) = self.queue.claim(0, &mut argument) else {
             panic!("its argument is in the depot")
         };
-        let location = Location::from_bytes(&argument).unwrap();
-        assert!(self.stock.argument(location).is_some());
+        let location = BlockRef::from_bytes(&argument).unwrap();
+        assert!(self.worker_arena.argument(location).is_some());
         (place, location)
     }
 
     /// Ends a task as the worker does that says so.
-    fn say(&self, place: Place, location: &[u8]) {
-        let finish = self.board.finish(place, 0, Form::StoredValue, location);
+    fn say(&self, place: SlotRef, location: &[u8]) {
+        let finish = self.queue.finish(place, 0, SlotKind::StoredValue, location);
         assert_eq!(finish, Finish::Told);
     }
 
     /// Puts a result where a worker does; where it is.
-    fn store(&self, bytes: &[u8]) -> Location {
-        let stock = Some(&self.stock);
-        let lease = Berth { stock }.store(bytes).unwrap();
+    fn store(&self, bytes: &[u8]) -> BlockRef {
+        let worker_arena = Some(&self.worker_arena);
+        let lease = ResultPlacement { worker_arena }.store(bytes).unwrap();
         lease.hand_over()
     }
 }
@@ -75,21 +75,21 @@ impl Scene {
 #[test]
 fn a_result_is_found_where_its_worker_has_put_it() {
     let scene = Scene::new();
-    let future = scene.post(100_000);
+    let future = scene.context(100_000);
     let (place, _) = scene.claim();
     let location = scene.store(&[9; 100_000]);
     scene.say(place, &location.to_bytes());
-    assert_eq!(scene.ledger.collect(Bringer::Ours), 1);
+    assert_eq!(scene.in_flight.collect(CollectedBy::Ours), 1);
     assert_eq!(future.result().unwrap(), vec![9; 100_000]);
 }
 
 #[test]
 fn a_result_that_cannot_be_found_is_an_error() {
     let scene = Scene::new();
-    let future = scene.post(100_000);
+    let future = scene.context(100_000);
     let (place, argument) = scene.claim();
     scene.say(place, &argument.to_bytes());
-    assert_eq!(scene.ledger.collect(Bringer::Ours), 1);
+    assert_eq!(scene.in_flight.collect(CollectedBy::Ours), 1);
     let Err(Error::Decode(words)) = future.result() else {
         panic!("no worker may write there")
     };
@@ -103,40 +103,45 @@ fn a_result_that_cannot_be_found_is_an_error() {
 #[test]
 fn what_a_dead_worker_said_is_looked_up_too() {
     let scene = Scene::new();
-    let futures = [scene.post(100_000), scene.post(100_000)];
+    let futures = [scene.context(100_000), scene.context(100_000)];
     let (place, _) = scene.claim();
     let location = scene.store(&[9; 100_000]);
     scene.say(place, &location.to_bytes());
     let (place, _) = scene.claim();
-    scene.say(place, &[0xff; Location::SIZE]);
-    assert!(scene.ledger.bury(0, 1, ProcessEnd::Exited(3)).is_empty());
-    let [told, lied] = futures.map(Future::result);
-    assert_eq!(told.unwrap(), vec![9; 100_000]);
+    scene.say(place, &[0xff; BlockRef::SIZE]);
+    assert!(
+        scene
+            .in_flight
+            .recover_worker(0, 1, ProcessEnd::Exited(3))
+            .is_empty()
+    );
+    let [out_of_band, lied] = futures.map(Future::result);
+    assert_eq!(out_of_band.unwrap(), vec![9; 100_000]);
     assert!(matches!(lied, Err(Error::Decode(_))));
 }
 
 /// The side of a worker that takes tasks from now on.
-fn board_of(ledger: &Ledger, worker: usize) -> Board {
-    let (memory, plan, key) = ledger.memory();
-    let board = Mapped::map(memory.copy().unwrap(), plan, worker).unwrap();
-    let board = Board::new(board, key);
-    board.arrive(worker);
-    ledger.enlist(worker).unwrap();
-    board
+fn queue_of(in_flight: &InFlight, worker: usize) -> ShmQueue {
+    let (memory, plan, key) = in_flight.memory();
+    let queue = MappedQueue::map(memory.copy().unwrap(), plan, worker).unwrap();
+    let queue = ShmQueue::new(queue, key);
+    queue.arrive(worker);
+    in_flight.enlist(worker).unwrap();
+    queue
 }
 
 // ---- stray writes and frames that are out of turn ------------------------------------------------
 
 impl Scene {
     /// The memory that the worker writes.
-    fn outcome(&self, place: Place) -> &crate::process::shm::queue::layout::Outcome {
-        &self.board.memory().outcomes(0).unwrap()[place.slot]
+    fn outcome(&self, place: SlotRef) -> &crate::process::shm::queue::layout::Outcome {
+        &self.queue.memory().outcomes(0).unwrap()[place.slot]
     }
 
     /// Claims a task whose argument lies in its slot.
-    fn claim_short(&self) -> Place {
+    fn claim_short(&self) -> SlotRef {
         let mut argument = Vec::new();
-        let Claim::Task(place, _) = self.board.claim(0, &mut argument) else {
+        let Claim::Task(place, _) = self.queue.claim(0, &mut argument) else {
             panic!("there is one")
         };
         place
@@ -144,24 +149,24 @@ impl Scene {
 
     /// Looks through the board until what makes no sense has been seen to.
     fn audit(&self) {
-        self.ledger.confirm_after(Duration::ZERO);
-        self.ledger.audit();
+        self.in_flight.confirm_after(Duration::ZERO);
+        self.in_flight.audit();
     }
 
     /// Whether nobody can claim anything.
     fn is_empty(&self) -> bool {
-        matches!(self.board.claim(0, &mut Vec::new()), Claim::Empty)
+        matches!(self.queue.claim(0, &mut Vec::new()), Claim::Empty)
     }
 }
 
 #[test]
 fn what_another_worker_tells_of_a_task_does_not_count() {
     let scene = Scene::new();
-    let future = scene.post(10);
+    let future = scene.context(10);
     let place = scene.claim_short();
-    scene.ledger.tell(place, Ok(Bytes::copy(&[9; 10])), 1);
-    let legacies = scene.ledger.bury(0, 1, ProcessEnd::Exited(3));
-    assert!(matches!(legacies[..], [Legacy::Ran(_)]));
+    scene.in_flight.tell(place, Ok(Encoded::copy(&[9; 10])), 1);
+    let legacies = scene.in_flight.recover_worker(0, 1, ProcessEnd::Exited(3));
+    assert!(matches!(legacies[..], [Orphan::Ran(_)]));
     drop(legacies);
     assert!(matches!(future.result(), Err(Error::Cancelled)));
 }
@@ -169,12 +174,12 @@ fn what_another_worker_tells_of_a_task_does_not_count() {
 #[test]
 fn what_a_worker_tells_of_its_own_task_counts_whatever_the_state() {
     let scene = Scene::new();
-    let future = scene.post(10);
+    let future = scene.context(10);
     let place = scene.claim_short();
-    let state = &scene.board.memory().states()[place.slot].0;
+    let state = &scene.queue.memory().states()[place.slot].0;
     state.store(0x4141, Ordering::Relaxed);
-    scene.ledger.tell(place, Ok(Bytes::copy(&[9; 10])), 0);
-    let legacies = scene.ledger.bury(0, 1, ProcessEnd::Exited(3));
+    scene.in_flight.tell(place, Ok(Encoded::copy(&[9; 10])), 0);
+    let legacies = scene.in_flight.recover_worker(0, 1, ProcessEnd::Exited(3));
     assert!(legacies.is_empty());
     assert_eq!(future.result().unwrap(), [9; 10]);
 }
@@ -182,9 +187,9 @@ fn what_a_worker_tells_of_its_own_task_counts_whatever_the_state() {
 #[test]
 fn a_task_whose_outcome_was_overwritten_is_not_run_again() {
     let scene = Scene::new();
-    let (future, _next) = (scene.post(10), scene.post(10));
+    let (future, _next) = (scene.context(10), scene.context(10));
     let place = scene.claim_short();
-    let finish = scene.board.finish(place, 0, Form::Value, &[9; 10]);
+    let finish = scene.queue.finish(place, 0, SlotKind::Value, &[9; 10]);
     assert_eq!(finish, Finish::Told);
     let _ = scene.claim_short();
     scene.outcome(place).place.store(0, Ordering::Relaxed);
@@ -196,9 +201,9 @@ fn a_task_whose_outcome_was_overwritten_is_not_run_again() {
 #[test]
 fn a_task_is_not_run_again_whose_worker_has_a_bit_of_its_desk_flipped() {
     let scene = Scene::new();
-    let future = scene.post(10);
+    let future = scene.context(10);
     let _ = scene.claim_short();
-    let desk = scene.board.memory().desk(0).unwrap();
+    let desk = scene.queue.memory().worker_words(0).unwrap();
     desk.current.fetch_xor(1 << 63, Ordering::Relaxed);
     scene.audit();
     assert!(scene.is_empty());
@@ -208,48 +213,52 @@ fn a_task_is_not_run_again_whose_worker_has_a_bit_of_its_desk_flipped() {
 #[test]
 fn a_task_that_another_worker_runs_is_not_what_a_dead_one_has_left() {
     for bit in 8..24 {
-        let ledger = Ledger::new(2, LIMIT).unwrap();
-        let [dying, running] = [0, 1].map(|worker| board_of(&ledger, worker));
-        let depot = ledger.depot().unwrap();
+        let in_flight = InFlight::new(2, LIMIT).unwrap();
+        let [dying, running] = [0, 1].map(|worker| queue_of(&in_flight, worker));
+        let arena = in_flight.arena().unwrap();
         let (task, future) = Task::portable(TaskOptions::new(), |n: u64| n, 7);
-        let Outgoing::One(request) = task.into_outgoing(LIMIT, &depot, &mut |_| ()) else {
+        let RemoteForm::One(request) = task.into_outgoing(LIMIT, &arena, &mut |_| ()) else {
             panic!("it can be encoded")
         };
-        assert!(ledger.put(Requests::One(request)).is_ok());
+        assert!(in_flight.put(RemoteWork::One(request)).is_ok());
         let Claim::Task(place, _) = running.claim(1, &mut Vec::new()) else {
             panic!("there is one")
         };
         let state = &running.memory().states()[place.slot].0;
         state.fetch_xor(1 << bit, Ordering::Relaxed);
-        assert!(ledger.bury(0, 1, ProcessEnd::Exited(3)).is_empty());
+        assert!(
+            in_flight
+                .recover_worker(0, 1, ProcessEnd::Exited(3))
+                .is_empty()
+        );
         assert!(
             matches!(dying.claim(0, &mut Vec::new()), Claim::Empty),
             "bit {bit}"
         );
-        ledger.confirm_after(Duration::ZERO);
-        ledger.audit();
-        let finish = running.finish(place, 1, Form::Value, &9_u64.to_le_bytes());
+        in_flight.confirm_after(Duration::ZERO);
+        in_flight.audit();
+        let finish = running.finish(place, 1, SlotKind::Value, &9_u64.to_le_bytes());
         assert_eq!(finish, Finish::Told, "bit {bit}");
-        assert_eq!(ledger.collect(Bringer::Ours), 1);
+        assert_eq!(in_flight.collect(CollectedBy::Ours), 1);
         assert_eq!(future.result().unwrap(), 9);
     }
 }
 
 #[test]
 fn a_task_that_a_dead_worker_had_begun_is_not_left_to_one_that_knows_nothing_of_it() {
-    let ledger = Ledger::new(2, LIMIT).unwrap();
-    let [dying, other] = [0, 1].map(|worker| board_of(&ledger, worker));
-    let depot = ledger.depot().unwrap();
+    let in_flight = InFlight::new(2, LIMIT).unwrap();
+    let [dying, other] = [0, 1].map(|worker| queue_of(&in_flight, worker));
+    let arena = in_flight.arena().unwrap();
     let mut futures = Vec::new();
     for _ in 0..2 {
         let (task, future) = Task::portable(TaskOptions::new(), |n: u64| n, 7);
-        let Outgoing::One(request) = task.into_outgoing(LIMIT, &depot, &mut |_| ()) else {
+        let RemoteForm::One(request) = task.into_outgoing(LIMIT, &arena, &mut |_| ()) else {
             panic!("it can be encoded")
         };
-        assert!(ledger.put(Requests::One(request)).is_ok());
+        assert!(in_flight.put(RemoteWork::One(request)).is_ok());
         futures.push(future);
     }
-    let claims = [(&dying, 0), (&other, 1)].map(|(board, me)| board.claim(me, &mut Vec::new()));
+    let claims = [(&dying, 0), (&other, 1)].map(|(queue, me)| queue.claim(me, &mut Vec::new()));
     let [Claim::Task(first, _), Claim::Task(second, _)] = claims else {
         panic!("there are two")
     };
@@ -259,39 +268,39 @@ fn a_task_that_a_dead_worker_had_begun_is_not_left_to_one_that_knows_nothing_of_
     let worker_and_kind = second.load(Ordering::Relaxed) & 0xff_ffff;
     let position = first.load(Ordering::Relaxed) & !0xff_ffff;
     first.store(position | worker_and_kind, Ordering::Relaxed);
-    let legacies = ledger.bury(0, 1, ProcessEnd::Exited(3));
-    assert!(matches!(legacies[..], [Legacy::Ran(_)]));
+    let legacies = in_flight.recover_worker(0, 1, ProcessEnd::Exited(3));
+    assert!(matches!(legacies[..], [Orphan::Ran(_)]));
 }
 
 #[test]
 fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
     let scene = Scene::new();
     let double: fn(u64) -> u64 = |n| 2 * n;
-    let plan = ChunkPlan {
+    let plan = ChunkSpec {
         options: TaskOptions::new(),
         info: TaskInfo::new(None, std::panic::Location::caller(), Function::Address(0)),
         arguments: vec![1, 2, 3],
-        pace: &Arc::default(),
+        timing: &Arc::default(),
         listener: None,
     };
-    let (task, batch) = Task::portable_chunk(plan, double);
-    let Outgoing::Many(parts) = task.into_outgoing(LIMIT, &NoRoom, &mut |_| ()) else {
+    let (task, chunk_results) = Task::portable_chunk(plan, double);
+    let RemoteForm::Many(parts) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
         panic!("they can be encoded")
     };
-    let Some(Part::Parcel(parcel)) = parts.into_iter().next() else {
+    let Some(BatchPart::Parcel(item_batch)) = parts.into_iter().next() else {
         panic!("they are small")
     };
-    assert!(scene.ledger.put(Requests::Parcel(parcel)).is_ok());
-    let Claim::Items(place, ..) = scene.board.claim(0, &mut Vec::new()) else {
+    assert!(scene.in_flight.put(RemoteWork::Parcel(item_batch)).is_ok());
+    let Claim::Items(place, ..) = scene.queue.claim(0, &mut Vec::new()) else {
         panic!("there are some")
     };
-    let mut run = scene.board.begin_run(place, 0).unwrap();
-    assert_eq!(run.begin(), Step::Taken);
+    let mut run = scene.queue.begin_run(place, 0).unwrap();
+    assert_eq!(run.begin(), Transition::Taken);
     scene.outcome(place).place.store(0, Ordering::Relaxed);
     run.end(&[8, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(run.finish(Form::Items, 1), Finish::Told);
+    assert_eq!(run.finish(SlotKind::Items, 1), Finish::Told);
     scene.audit();
-    let outcomes = batch.take_all().outcomes;
+    let outcomes = chunk_results.take_all().outcomes;
     assert_eq!(outcomes.len(), 3);
     let is_hit = |(_, outcome): &(_, _)| matches!(outcome, Err(Error::MemoryCorrupted(_)));
     assert!(outcomes.iter().all(is_hit));
@@ -319,12 +328,12 @@ proptest! {
         said in proptest::collection::vec(location(), 1..10),
     ) {
         let scene = Scene::new();
-        let futures: Vec<_> = said.iter().map(|_| scene.post(5000)).collect();
+        let futures: Vec<_> = said.iter().map(|_| scene.context(5000)).collect();
         for location in &said {
             let (place, _) = scene.claim();
             scene.say(place, location);
         }
-        scene.ledger.collect(Bringer::Ours);
+        scene.in_flight.collect(CollectedBy::Ours);
         for future in futures {
             prop_assert!(future.done());
             match future.result() {
@@ -332,12 +341,12 @@ proptest! {
                 Err(error) => prop_assert!(matches!(error, Error::Decode(_))),
             }
         }
-        let sound = scene.post(5000);
+        let sound = scene.context(5000);
         let (place, _) = scene.claim();
-        if let Some(lease) = (Berth { stock: Some(&scene.stock) }).store(&[9; 5000]) {
+        if let Some(lease) = (ResultPlacement { worker_arena: Some(&scene.worker_arena) }).store(&[9; 5000]) {
             let location = lease.hand_over();
             scene.say(place, &location.to_bytes());
-            scene.ledger.collect(Bringer::Ours);
+            scene.in_flight.collect(CollectedBy::Ours);
             // What was said before may be that very block.
             if let Ok(bytes) = sound.result() {
                 prop_assert_eq!(bytes, vec![9; 5000]);

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::process::shm::item_results::Slip;
-use crate::task::results::Batch;
+use crate::process::shm::item_results::ItemWriter;
+use crate::task::results::ChunkResults;
 use crate::task_info::{Function, TaskInfo};
 
-fn answers(len: usize) -> Arc<Batch<u8>> {
+fn sink(len: usize) -> Arc<ChunkResults<u8>> {
     let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
-    Batch::new(len, info, None, &Arc::default(), None)
+    ChunkResults::new(len, info, None, &Arc::default(), None)
 }
 
 /// As a worker lays them down.
@@ -20,24 +20,24 @@ fn laid_down(outcomes: &[Result<Vec<u8>, Fault>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for outcome in outcomes {
         let start = bytes.len();
-        Slip::begin(&mut bytes);
-        let mut slip = Slip::of(&mut bytes, start);
+        ItemWriter::begin(&mut bytes);
+        let mut item_writer = ItemWriter::of(&mut bytes, start);
         match outcome {
-            Ok(value) => slip.replace(value),
+            Ok(value) => item_writer.replace(value),
             Err(fault) => {
-                slip.replace(&fault.to_body());
-                slip.mark_as_fault();
+                item_writer.replace(&fault.to_body());
+                item_writer.mark_as_fault();
             }
         }
-        slip.end();
-        assert!(slip.fitting().is_some());
+        item_writer.end();
+        assert!(item_writer.fitting().is_some());
     }
     bytes
 }
 
 /// The indexes that the pieces speak of, and of which of them they have a value.
-fn told(pieces: &[Piece]) -> Vec<(usize, bool)> {
-    let each = pieces.iter().flat_map(|piece| match piece {
+fn told(item_outcomes: &[Piece]) -> Vec<(usize, bool)> {
+    let each = item_outcomes.iter().flat_map(|piece| match piece {
         Piece::Run(run) => run.range().map(|index| (index, true)).collect(),
         Piece::Value(index, _) => vec![(*index, true)],
         Piece::Error(index, _) => vec![(*index, false)],
@@ -56,10 +56,10 @@ proptest! {
     #[test]
     fn what_is_laid_down_is_told(outcomes in prop::collection::vec(outcome(), 0..30), first in 0..9_usize) {
         let bytes = laid_down(&outcomes);
-        let found = pieces_of(&bytes, first, outcomes.len(), 0, &*answers(99));
+        let found = item_outcomes_of(&bytes, first, outcomes.len(), 0, &*sink(99));
         prop_assert_eq!((found.items, found.bytes), (outcomes.len(), bytes.len()));
         let expected = (first..).zip(outcomes.iter().map(Result::is_ok));
-        prop_assert!(told(&found.pieces).into_iter().eq(expected));
+        prop_assert!(told(&found.item_outcomes).into_iter().eq(expected));
     }
 
     #[test]
@@ -67,9 +67,9 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         count in 0..60_usize,
     ) {
-        let found = pieces_of(&bytes, 3, count, 0, &*answers(99));
+        let found = item_outcomes_of(&bytes, 3, count, 0, &*sink(99));
         prop_assert!(found.items <= count && found.bytes <= bytes.len());
-        let indexes = told(&found.pieces).into_iter().map(|(index, _)| index);
+        let indexes = told(&found.item_outcomes).into_iter().map(|(index, _)| index);
         prop_assert!(indexes.eq(3..3 + found.items));
     }
 }

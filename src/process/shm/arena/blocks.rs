@@ -16,7 +16,7 @@ use bytemuck::Pod;
 
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys;
-use crate::sys::fork::Origin;
+use crate::sys::fork::ForkEpoch;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
 /// Bytes of the smallest blocks, if that is a page at least; those of each further class have four times as many.
@@ -36,14 +36,14 @@ const ALIGNMENT: u64 = 2 << 20;
 
 /// How many stores there are: first one for each worker, then those of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct ArenaGeometry {
     /// Of workers.
     pub(crate) workers: usize,
     /// Of the program.
     pub(crate) own: usize,
 }
 
-impl Plan {
+impl ArenaGeometry {
     pub(crate) fn of(workers: usize) -> Self {
         let own = 1 + workers / 4;
         Self { workers, own }
@@ -54,7 +54,7 @@ impl Plan {
     }
 
     fn words_size(self) -> usize {
-        self.workers * size_of::<Words>()
+        self.workers * size_of::<ShardWords>()
     }
 
     fn start_of_stores(self) -> u64 {
@@ -151,7 +151,7 @@ pub(crate) fn suitable(bytes: usize) -> impl Iterator<Item = u64> {
 /// What the program tells a worker of the worker's store. The worker cannot write it.
 #[derive(Default)]
 #[repr(C, align(64))]
-pub(crate) struct Words {
+pub(crate) struct ShardWords {
     /// A bit a block: it changes each time that the program gives the block back.
     returns: AtomicU64,
     /// A bit a block: the program had it when the last worker of the store had died.
@@ -160,7 +160,7 @@ pub(crate) struct Words {
     returns_then: AtomicU64,
 }
 
-impl Words {
+impl ShardWords {
     /// The program gives these blocks back.
     pub(crate) fn give_back(&self, blocks: u64) {
         // ORDERING: Release, to the worker's `returns`: what it writes there comes after our reads.
@@ -212,15 +212,15 @@ pub(crate) struct Blocks {
     /// The file; `None` once closed.
     memory: Mutex<Option<Arc<SharedFile>>>,
     /// How much there is of it.
-    plan: Plan,
+    plan: ArenaGeometry,
     /// Which stores this process writes.
     side: Side,
-    /// Holds the [`Words`] of the workers' stores.
+    /// Holds the [`ShardWords`] of the workers' stores.
     words: Mapping,
     /// The stores, those of which were used.
     stores: Box<[OnceLock<Box<[BlockMapping; BLOCKS]>>]>,
     /// Where it is mapped; forked copies do not have it.
-    origin: Origin,
+    fork_epoch: ForkEpoch,
 }
 
 /// A block, as far as it is mapped.
@@ -237,21 +237,21 @@ struct BlockMapping {
 impl Blocks {
     /// Fresh memory, of which none is there but that of the words, and whose size no worker can
     /// change.
-    pub(crate) fn create(plan: Plan) -> io::Result<Self> {
+    pub(crate) fn create(plan: ArenaGeometry) -> io::Result<Self> {
         let name = c"concurrent-futures depot";
         let memory = SharedFile::create(name, plan.size(), plan.words_size())?;
         Self::of_file(memory, plan, Side::Program)
     }
 
     /// The same memory, in the worker of that index.
-    pub(crate) fn map(memory: OwnedFd, plan: Plan, worker: usize) -> io::Result<Self> {
+    pub(crate) fn map(memory: OwnedFd, plan: ArenaGeometry, worker: usize) -> io::Result<Self> {
         if worker >= plan.workers {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Self::of_file(SharedFile::received(memory), plan, Side::Worker(worker))
     }
 
-    fn of_file(memory: SharedFile, plan: Plan, side: Side) -> io::Result<Self> {
+    fn of_file(memory: SharedFile, plan: ArenaGeometry, side: Side) -> io::Result<Self> {
         let access = match side {
             Side::Program => Access::ReadWrite,
             Side::Worker(_) => Access::ReadOnly,
@@ -262,7 +262,7 @@ impl Blocks {
             plan,
             side,
             stores: (0..plan.stores()).map(|_| OnceLock::new()).collect(),
-            origin: Origin::here(),
+            fork_epoch: ForkEpoch::here(),
         })
     }
 
@@ -286,20 +286,20 @@ impl Blocks {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> ArenaGeometry {
         self.plan
     }
 
     /// Whether this is a forked copy of the process, which does not have the memory.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        self.origin.is_elsewhere()
+        self.fork_epoch.is_forked_copy()
     }
 
     /// The words of a worker's store.
-    pub(crate) fn words(&self, worker: usize) -> &Words {
+    pub(crate) fn words(&self, worker: usize) -> &ShardWords {
         assert!(worker < self.plan.workers && !self.is_elsewhere());
         // SAFETY: the mapping has words for each worker.
-        let place = unsafe { self.words.place().cast::<Words>().add(worker) };
+        let place = unsafe { self.words.place().cast::<ShardWords>().add(worker) };
         // SAFETY: the mapping begins at a page, lives as long as `self`, and any bytes are valid for
         // atomics.
         unsafe { place.as_ref() }
@@ -430,7 +430,7 @@ impl Blocks {
     }
 
     /// Gives the memory of a worker's whole store back; nobody uses any block of it.
-    pub(crate) fn cool_store(&self, store: usize) {
+    pub(crate) fn purge_shard(&self, store: usize) {
         if let Ok(memory) = self.memory() {
             let from = self.plan.start_of_stores() + store as u64 * store_size();
             let bytes = usize::try_from(store_size());
@@ -556,7 +556,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_until_the_block_cools() {
-        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let blocks = Blocks::create(ArenaGeometry::of(1)).unwrap();
         let block = Block::of_bit(1, 0);
         assert!(!blocks.has(block, 1));
         blocks.write(block, &[1, 2, 3, 4]).unwrap();
@@ -569,7 +569,7 @@ mod tests {
 
     #[test]
     fn what_was_mapped_is_there_when_the_file_is_closed() {
-        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let blocks = Blocks::create(ArenaGeometry::of(1)).unwrap();
         let [used, unused] = [0, 1].map(|bit| Block::of_bit(1, bit));
         blocks.write(used, &[7; 100]).unwrap();
         blocks.close();
@@ -579,7 +579,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_as_many_workers_as_a_board_has() {
-        let plan = Plan::of(1024);
+        let plan = ArenaGeometry::of(1024);
         let blocks = Blocks::create(plan).unwrap();
         let last = Block::of_bit(plan.stores() - 1, 0);
         blocks.write(last, &[7; 100]).unwrap();
@@ -588,7 +588,7 @@ mod tests {
 
     #[test]
     fn each_side_writes_its_own_stores() {
-        let plan = Plan::of(2);
+        let plan = ArenaGeometry::of(2);
         let program = Blocks::create(plan).unwrap();
         let worker = Blocks::map(program.descriptor().unwrap(), plan, 1).unwrap();
         let [others, own, program_s] = [0, 1, 2].map(|store| Block::of_bit(store, 0));
@@ -612,7 +612,7 @@ mod tests {
 
     #[test]
     fn blocks_that_do_not_exist_are_refused() {
-        let blocks = Blocks::create(Plan::of(1)).unwrap();
+        let blocks = Blocks::create(ArenaGeometry::of(1)).unwrap();
         let beyond = Block::from_number(u32::MAX);
         assert!(bytes(&blocks, beyond, 1).is_err());
         assert!(blocks.write(beyond, &[1]).is_err());

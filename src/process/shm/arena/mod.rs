@@ -10,13 +10,13 @@
 //!
 //! The memory is cut into *stores*: one for each worker, which takes blocks for results from it, and
 //! some that only the program takes from, for arguments. A slot of the board only says where the
-//! bytes are ([`Location`]). Memory is there for what was written and no more (the file is
+//! bytes are ([`BlockRef`]). Memory is there for what was written and no more (the file is
 //! sparse), and stays warm until its writer was idle for a while: the program for its own stores, a
 //! worker for its own.
 //!
 //! A [`Lease`] is a block that one side has to itself. The books of both sides are private: the program's say which
 //! blocks it has, a worker's which ones it has handed over; in shared memory there is only what the program
-//! gives back ([`blocks::Words`]), which workers cannot write. Arguments can be written by the program
+//! gives back ([`blocks::ShardWords`]), which workers cannot write. Arguments can be written by the program
 //! alone; a block of a worker by that worker, while it copies a result there. A location that a worker
 //! names is one of its own blocks, and not on loan, or it is refused.
 
@@ -29,15 +29,15 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::process::shm::arena::blocks::{Block, Blocks, Plan, Words};
-use crate::remote::lease::{FEW, Keeper, Lease, Location, Room};
+use crate::process::shm::arena::blocks::{ArenaGeometry, Block, Blocks, ShardWords};
+use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 
 /// The program's side.
-pub(crate) struct Depot {
+pub(crate) struct Arena {
     /// The memory.
     blocks: Blocks,
     /// Who has which block.
-    books: Mutex<Books>,
+    state: Mutex<ArenaState>,
     /// Bytes that a result may have.
     payload_limit: u64,
     /// Called off our lock when memory has become warm that is to be given back some day.
@@ -45,9 +45,9 @@ pub(crate) struct Depot {
 }
 
 /// What the lock guards.
-struct Books {
+struct ArenaState {
     /// The workers', then our own.
-    stores: Box<[Store]>,
+    shards: Box<[Shard]>,
     /// When a block was last taken or given back.
     used: Instant,
     /// Whether somebody will look whether memory can be given back.
@@ -58,7 +58,7 @@ struct Books {
 
 /// What is known of a store.
 #[derive(Debug, Clone, Copy, Default)]
-struct Store {
+struct Shard {
     /// A bit a block: it is on loan.
     leased: u64,
     /// A bit a block: it has memory. Of a worker's store, only that of blocks on loan is the program's
@@ -68,7 +68,7 @@ struct Store {
     orphaned: u64,
 }
 
-impl Store {
+impl Shard {
     /// Notes that a worker's block is on loan; `false`: it is already.
     fn lend(&mut self, block: u64) -> bool {
         let is_free = self.leased & block == 0;
@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// A block is not on loan any more; the worker whose it is sees its words.
-    fn give_back(&mut self, block: u64, words: Option<&Words>) {
+    fn give_back(&mut self, block: u64, words: Option<&ShardWords>) {
         self.leased &= !block;
         self.orphaned &= !block;
         if let Some(words) = words {
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Its worker is dead; the blocks that are on loan all the same.
-    fn bury(&mut self, words: &Words) -> u64 {
+    fn worker_died(&mut self, words: &ShardWords) -> u64 {
         self.orphaned = self.leased;
         words.bury(self.leased);
         self.leased
@@ -96,22 +96,22 @@ impl Store {
 /// Memory that was not used for so long is given back.
 const IDLE: Duration = Duration::from_secs(1);
 
-impl Depot {
+impl Arena {
     /// For so many workers, whose results may have so many bytes.
     ///
     /// # Errors
     /// Of the system, which refuses shared memory.
     pub(crate) fn new(workers: usize, payload_limit: u64) -> io::Result<Arc<Self>> {
-        let plan = Plan::of(workers);
-        let books = Books {
-            stores: vec![Store::default(); plan.stores()].into(),
+        let plan = ArenaGeometry::of(workers);
+        let books = ArenaState {
+            shards: vec![Shard::default(); plan.stores()].into(),
             used: Instant::now(),
             is_tended: false,
             is_over: false,
         };
         Ok(Arc::new(Self {
             blocks: Blocks::create(plan)?,
-            books: Mutex::new(books),
+            state: Mutex::new(books),
             payload_limit,
             warmed: OnceLock::new(),
         }))
@@ -137,7 +137,7 @@ impl Depot {
         location: &[u8],
         worker: usize,
     ) -> Result<Lease, &'static str> {
-        let location = Location::from_bytes(location).ok_or("it is garbled")?;
+        let location = BlockRef::from_bytes(location).ok_or("it is garbled")?;
         let block = location.block;
         let length = usize::try_from(location.length).map_err(|_| "it is too long")?;
         if location.length > self.payload_limit {
@@ -158,23 +158,23 @@ impl Depot {
 
     /// Notes that a worker's block is on loan; `false`: it is already.
     fn lend(&self, block: Block) -> bool {
-        self.lock().stores[block.store()].lend(block.bit())
+        self.lock().shards[block.store()].lend(block.bit())
     }
 
     /// A worker is dead, and has told all that it ever will: what nobody has on loan is free for its
     /// successor, and its memory is given back.
-    pub(crate) fn bury(&self, worker: usize) {
+    pub(crate) fn worker_died(&self, worker: usize) {
         if worker >= self.blocks.plan().workers {
             return;
         }
         let words = self.blocks.words(worker);
         let mut books = self.lock();
-        let leased = books.stores[worker].bury(words);
+        let leased = books.shards[worker].worker_died(words);
         // The successor is not started before this is done.
         drop(books);
         match leased {
-            0 => self.blocks.cool_store(worker),
-            leased => self.cool_blocks(worker, blocks::all() & !leased),
+            0 => self.blocks.purge_shard(worker),
+            leased => self.purge_blocks(worker, blocks::all() & !leased),
         }
     }
 
@@ -183,7 +183,7 @@ impl Depot {
         let first = self.blocks.plan().workers;
         let mut books = self.lock();
         for bits in blocks::suitable(bytes) {
-            for (number, store) in (first..).zip(&mut books.stores[first..]) {
+            for (number, store) in (first..).zip(&mut books.shards[first..]) {
                 // Warm ones before others.
                 let free = bits & !store.leased;
                 let best = match free & store.warm {
@@ -213,7 +213,7 @@ impl Depot {
         books.is_tended = false;
         let idle = self.take_warm(&mut books);
         drop(books);
-        self.cool(&idle);
+        self.purge(&idle);
         None
     }
 
@@ -221,14 +221,14 @@ impl Depot {
     /// descriptor once nobody reads any more.
     pub(crate) fn close(&self) {
         let idle = self.take_warm(&mut self.lock());
-        self.cool(&idle);
+        self.purge(&idle);
         let mut books = self.lock();
         books.is_over = true;
         self.close_unless_leased(books);
     }
 
-    fn close_unless_leased(&self, books: MutexGuard<'_, Books>) {
-        let is_read = books.stores.iter().any(|store| store.leased != 0);
+    fn close_unless_leased(&self, books: MutexGuard<'_, ArenaState>) {
+        let is_read = books.shards.iter().any(|store| store.leased != 0);
         drop(books);
         if !is_read {
             self.blocks.close();
@@ -236,9 +236,9 @@ impl Depot {
     }
 
     /// Takes all blocks of our own that have memory and are nobody's.
-    fn take_warm(&self, books: &mut Books) -> Vec<(usize, u64)> {
+    fn take_warm(&self, books: &mut ArenaState) -> Vec<(usize, u64)> {
         let first = self.blocks.plan().workers;
-        let own = (first..).zip(&mut books.stores[first..]);
+        let own = (first..).zip(&mut books.shards[first..]);
         own.filter_map(|(number, store)| {
             let free = store.warm & !store.leased;
             store.leased |= free;
@@ -248,17 +248,17 @@ impl Depot {
     }
 
     /// Gives the memory of blocks of our own back, and then them.
-    fn cool(&self, idle: &[(usize, u64)]) {
+    fn purge(&self, idle: &[(usize, u64)]) {
         for &(number, bits) in idle {
-            self.cool_blocks(number, bits);
+            self.purge_blocks(number, bits);
             let mut books = self.lock();
-            books.stores[number].warm &= !bits;
-            books.stores[number].leased &= !bits;
+            books.shards[number].warm &= !bits;
+            books.shards[number].leased &= !bits;
         }
     }
 
     /// Gives the memory of blocks back that nobody uses.
-    fn cool_blocks(&self, store: usize, blocks: u64) {
+    fn purge_blocks(&self, store: usize, blocks: u64) {
         let mut left = blocks;
         while left != 0 {
             self.blocks
@@ -268,7 +268,7 @@ impl Depot {
     }
 
     /// Notes that memory is in use, and has somebody look after it.
-    fn note_use(&self, mut books: MutexGuard<'_, Books>) {
+    fn note_use(&self, mut books: MutexGuard<'_, ArenaState>) {
         books.used = Instant::now();
         let was_tended = std::mem::replace(&mut books.is_tended, true);
         drop(books);
@@ -277,12 +277,12 @@ impl Depot {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ArenaState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Keeper for Depot {
+impl BlockOwner for Arena {
     fn blocks(&self) -> &Blocks {
         &self.blocks
     }
@@ -308,7 +308,7 @@ impl Keeper for Depot {
         }
         let number = block.store();
         let mut books = self.lock();
-        if books.stores[number].orphaned & block.bit() != 0 {
+        if books.shards[number].orphaned & block.bit() != 0 {
             // Its worker, which would give the memory back, is dead. Still on loan, it is nobody else's.
             drop(books);
             self.blocks.cool(block);
@@ -316,7 +316,7 @@ impl Keeper for Depot {
         }
         let is_a_worker_s = number < self.blocks.plan().workers;
         let words = is_a_worker_s.then(|| self.blocks.words(number));
-        books.stores[number].give_back(block.bit(), words);
+        books.shards[number].give_back(block.bit(), words);
         if books.is_over {
             self.close_unless_leased(books);
         } else if number >= self.blocks.plan().workers {
@@ -328,15 +328,15 @@ impl Keeper for Depot {
     fn hand_over(&self, _: Block) {}
 }
 
-impl fmt::Debug for Depot {
+impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Depot").finish_non_exhaustive()
     }
 }
 
-impl Room for Arc<Depot> {
+impl PayloadStore for Arc<Arena> {
     fn store(&self, bytes: &[u8]) -> Option<Lease> {
-        if bytes.len() <= FEW || self.blocks.is_elsewhere() {
+        if bytes.len() <= EAGER_LIMIT || self.blocks.is_elsewhere() {
             return None;
         }
         let block = self.take(bytes.len())?;

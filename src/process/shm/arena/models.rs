@@ -7,14 +7,14 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
-use super::Store;
-use super::blocks::Words;
-use super::worker::Books;
+use super::Shard;
+use super::blocks::ShardWords;
+use super::worker::WorkerArenaState;
 
 /// A store of which one block is used: there are no more of its size.
 #[derive(Default)]
 struct Shared {
-    words: Words,
+    words: ShardWords,
     /// What stands in the block. loom knows which thread reads and writes it.
     block: UnsafeCell<u64>,
     /// What the worker has told so far, as by the state of a slot.
@@ -36,7 +36,7 @@ impl Shared {
     }
 
     /// Puts this into the block and tells of it, as a worker does, if the block is the worker's.
-    fn put(&self, books: &mut Books, value: u64) {
+    fn put(&self, books: &mut WorkerArenaState, value: u64) {
         books.take_back(&self.words);
         if let Some((bit, _)) = books.take(LARGE) {
             self.write(value);
@@ -47,7 +47,7 @@ impl Shared {
     }
 
     /// Takes what the worker has told, if it is that, as the program does; whether it is.
-    fn arrive(&self, store: &mut Store, block: u64, value: u64) -> bool {
+    fn arrive(&self, store: &mut Shard, block: u64, value: u64) -> bool {
         // ORDERING: Acquire, from `put`.
         let is_there = self.told.load(Ordering::Acquire) == value;
         if is_there {
@@ -59,8 +59,8 @@ impl Shared {
 }
 
 /// The books of a worker to which one block of the largest is left, and the bit of that.
-fn books(words: &Words) -> (Books, u64) {
-    let mut books = Books::of(words);
+fn books(words: &ShardWords) -> (WorkerArenaState, u64) {
+    let mut books = WorkerArenaState::of(words);
     let all = std::iter::from_fn(|| books.take(LARGE));
     let Some((last, _)) = all.take(6).last() else {
         panic!("it takes six of seven")
@@ -74,7 +74,7 @@ fn a_block_is_one_sides_at_a_time() {
     loom::model(|| {
         let shared = Arc::new(Shared::default());
         let (mut books, block) = books(&shared.words);
-        let mut store = Store::default();
+        let mut store = Shard::default();
         let worker = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || (1..=3).for_each(|value| shared.put(&mut books, value)))
@@ -95,10 +95,10 @@ fn a_successor_meets_what_the_program_gives_back() {
     loom::model(|| {
         let shared = Arc::new(Shared::default());
         let (mut predecessor, block) = books(&shared.words);
-        let mut store = Store::default();
+        let mut store = Shard::default();
         shared.put(&mut predecessor, 1);
         assert!(shared.arrive(&mut store, block, 1));
-        assert_eq!(store.bury(&shared.words), block);
+        assert_eq!(store.worker_died(&shared.words), block);
         let successor = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {

@@ -4,19 +4,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::process::shm::arena::worker::{Berth, Stock};
+use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 
 const LIMIT: u64 = 1 << 20;
 
 /// A depot for two workers, and the side of the second.
-fn depot() -> (Arc<Depot>, Arc<Stock>) {
-    let depot = Depot::new(2, LIMIT).unwrap();
-    let stock = stock(&depot);
-    (depot, stock)
+fn arena() -> (Arc<Arena>, Arc<WorkerArena>) {
+    let arena = Arena::new(2, LIMIT).unwrap();
+    let worker_arena = worker_arena(&arena);
+    (arena, worker_arena)
 }
 
-fn stock(depot: &Arc<Depot>) -> Arc<Stock> {
-    Stock::map(depot.descriptor().unwrap(), 2, 1).unwrap()
+fn worker_arena(arena: &Arc<Arena>) -> Arc<WorkerArena> {
+    WorkerArena::map(arena.descriptor().unwrap(), 2, 1).unwrap()
 }
 
 fn pattern(size: usize) -> Vec<u8> {
@@ -24,100 +24,107 @@ fn pattern(size: usize) -> Vec<u8> {
 }
 
 /// As a worker does it.
-fn put_result(stock: &Arc<Stock>, bytes: &[u8]) -> Option<Location> {
-    berth(stock).store(bytes).map(Lease::hand_over)
+fn put_result(worker_arena: &Arc<WorkerArena>, bytes: &[u8]) -> Option<BlockRef> {
+    result_placement(worker_arena)
+        .store(bytes)
+        .map(Lease::hand_over)
 }
 
-fn berth(stock: &Arc<Stock>) -> Berth<'_> {
-    Berth { stock: Some(stock) }
+fn result_placement(worker_arena: &Arc<WorkerArena>) -> ResultPlacement<'_> {
+    ResultPlacement {
+        worker_arena: Some(worker_arena),
+    }
 }
 
-fn arrive(depot: &Arc<Depot>, location: Location) -> Result<Lease, &'static str> {
-    depot.arrived(&location.to_bytes(), 1)
+fn arrive(arena: &Arc<Arena>, location: BlockRef) -> Result<Lease, &'static str> {
+    arena.arrived(&location.to_bytes(), 1)
 }
 
 #[test]
 fn an_argument_goes_and_its_result_comes() {
-    let (depot, stock) = depot();
-    let argument = depot.store(&pattern(100_000)).unwrap();
-    let there = stock.argument(argument.location()).unwrap();
+    let (arena, worker_arena) = arena();
+    let argument = arena.store(&pattern(100_000)).unwrap();
+    let there = worker_arena.argument(argument.location()).unwrap();
     assert_eq!(there.read::<u8>().unwrap(), pattern(100_000));
     drop(there); // which leaves the block to the program
-    let location = put_result(&stock, &pattern(90_000)).unwrap();
+    let location = put_result(&worker_arena, &pattern(90_000)).unwrap();
     assert_eq!(location.block.store(), 1);
-    let result = arrive(&depot, location).unwrap();
+    let result = arrive(&arena, location).unwrap();
     assert_eq!(result.read::<u8>().unwrap(), pattern(90_000));
     assert_eq!(argument.read::<u8>().unwrap(), pattern(100_000));
 }
 
 #[test]
 fn a_result_tells_whether_its_memory_was_there() {
-    let (depot, stock) = depot();
-    let first = put_result(&stock, &pattern(5000)).unwrap();
+    let (arena, worker_arena) = arena();
+    let first = put_result(&worker_arena, &pattern(5000)).unwrap();
     assert_eq!(first.resident, 0);
-    drop(arrive(&depot, first).unwrap());
-    let second = put_result(&stock, &pattern(5000)).unwrap();
+    drop(arrive(&arena, first).unwrap());
+    let second = put_result(&worker_arena, &pattern(5000)).unwrap();
     assert_eq!((second.block, second.resident), (first.block, 5000));
 }
 
 #[test]
 fn few_bytes_travel_otherwise_and_so_do_too_many() {
-    let (depot, stock) = depot();
-    assert!(depot.store(&[0; FEW]).is_none());
-    assert!(put_result(&stock, &[0; FEW]).is_none());
-    assert!(depot.take((1 << 30) + 1).is_none());
+    let (arena, worker_arena) = arena();
+    assert!(arena.store(&[0; EAGER_LIMIT]).is_none());
+    assert!(put_result(&worker_arena, &[0; EAGER_LIMIT]).is_none());
+    assert!(arena.take((1 << 30) + 1).is_none());
 }
 
 #[test]
 fn each_block_is_one_argument_s_until_that_is_dropped() {
-    let (depot, _) = depot();
-    let leases: Vec<_> = std::iter::from_fn(|| depot.store(&pattern(5000))).collect();
+    let (arena, _) = arena();
+    let leases: Vec<_> = std::iter::from_fn(|| arena.store(&pattern(5000))).collect();
     let blocks: BTreeSet<_> = leases
         .iter()
         .map(|lease| lease.block().to_number())
         .collect();
     assert_eq!((leases.len(), blocks.len()), (14, 14));
     drop(leases);
-    let again = depot.store(&pattern(5000)).unwrap();
+    let again = arena.store(&pattern(5000)).unwrap();
     assert!(blocks.contains(&again.block().to_number()));
 }
 
 #[test]
 fn a_worker_s_block_is_its_own_again_once_the_result_was_dropped() {
-    let (depot, stock) = depot();
-    let locations: Vec<_> = std::iter::from_fn(|| put_result(&stock, &pattern(5000))).collect();
+    let (arena, worker_arena) = arena();
+    let locations: Vec<_> =
+        std::iter::from_fn(|| put_result(&worker_arena, &pattern(5000))).collect();
     assert_eq!(locations.len(), 14);
     let results: Vec<_> = locations
         .iter()
-        .map(|l| arrive(&depot, *l).unwrap())
+        .map(|l| arrive(&arena, *l).unwrap())
         .collect();
-    assert!(put_result(&stock, &pattern(5000)).is_none());
+    assert!(put_result(&worker_arena, &pattern(5000)).is_none());
     assert_eq!(results[13].read::<u8>().unwrap(), pattern(5000));
     drop(results);
-    assert!(put_result(&stock, &pattern(5000)).is_some());
+    assert!(put_result(&worker_arena, &pattern(5000)).is_some());
 }
 
 #[test]
 fn a_result_that_was_not_told_gives_its_block_and_memory_back() {
-    let (depot, stock) = depot();
+    let (arena, worker_arena) = arena();
     for _ in 0..100 {
-        let lease = berth(&stock).store(&pattern(5000)).unwrap();
+        let lease = result_placement(&worker_arena)
+            .store(&pattern(5000))
+            .unwrap();
         let block = lease.block();
-        assert!(has_memory(&depot, block));
+        assert!(has_memory(&arena, block));
         drop(lease);
-        assert!(!has_memory(&depot, block));
+        assert!(!has_memory(&arena, block));
     }
 }
 
 #[test]
 fn a_successor_has_the_blocks_of_the_dead_but_those_on_loan() {
-    let (depot, stock) = depot();
-    let told = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
+    let (arena, worker_arena) = arena();
+    let told = arrive(&arena, put_result(&worker_arena, &pattern(5000)).unwrap()).unwrap();
     // Never told of.
-    while put_result(&stock, &[1; 5000]).is_some() {}
-    drop(stock);
-    depot.bury(1);
-    let next = self::stock(&depot);
+    while put_result(&worker_arena, &[1; 5000]).is_some() {}
+    drop(worker_arena);
+    arena.worker_died(1);
+    let next = self::worker_arena(&arena);
     let locations: Vec<_> = std::iter::from_fn(|| put_result(&next, &[2; 5000])).collect();
     assert_eq!(locations.len(), 13);
     assert_eq!(told.read::<u8>().unwrap(), pattern(5000));
@@ -129,17 +136,17 @@ fn a_successor_has_the_blocks_of_the_dead_but_those_on_loan() {
 
 #[test]
 fn results_are_only_where_they_may_be() {
-    let (depot, stock) = depot();
-    let argument = depot.store(&pattern(5000)).unwrap();
-    let own = put_result(&stock, &pattern(5000)).unwrap();
-    let refused = |location: Location| depot.arrived(&location.to_bytes(), 1).is_err();
-    let foreign = Location {
+    let (arena, worker_arena) = arena();
+    let argument = arena.store(&pattern(5000)).unwrap();
+    let own = put_result(&worker_arena, &pattern(5000)).unwrap();
+    let refused = |location: BlockRef| arena.arrived(&location.to_bytes(), 1).is_err();
+    let foreign = BlockRef {
         block: Block::of_bit(0, 3),
         ..own
     };
     assert!(refused(foreign), "another worker's");
     assert!(refused(argument.location()), "the program's own");
-    let long = |block, length| Location {
+    let long = |block, length| BlockRef {
         block,
         length,
         resident: u64::MAX,
@@ -150,20 +157,20 @@ fn results_are_only_where_they_may_be() {
         refused(long(Block::of_bit(1, 62), LIMIT + 1)),
         "over the limit"
     );
-    let first = arrive(&depot, own).unwrap();
+    let first = arrive(&arena, own).unwrap();
     assert!(refused(own), "told of twice");
     assert_eq!(first.read::<u8>().unwrap(), pattern(5000));
 }
 
 #[test]
 fn what_was_never_written_is_not_read() {
-    let (depot, _) = depot();
-    let location = Location {
+    let (arena, _) = arena();
+    let location = BlockRef {
         block: Block::of_bit(1, 62),
         length: LIMIT,
         resident: 0,
     };
-    let lease = arrive(&depot, location).unwrap();
+    let lease = arrive(&arena, location).unwrap();
     assert!(lease.read::<u8>().is_err());
 }
 
@@ -172,7 +179,7 @@ fn location() -> impl Strategy<Value = Vec<u8>> {
     let numbers = (0..300_u32, 0..(2 * LIMIT), any::<u64>());
     let likely = numbers.prop_map(|(block, length, resident)| {
         let block = Block::from_number(block);
-        Location {
+        BlockRef {
             block,
             length,
             resident,
@@ -188,112 +195,112 @@ proptest! {
 
     #[test]
     fn whatever_workers_say_their_blocks_are_lent_once(said in proptest::collection::vec(location(), 1..20)) {
-        let (depot, stock) = depot();
-        drop(stock);
+        let (arena, worker_arena) = arena();
+        drop(worker_arena);
         let mut lent = BTreeSet::new();
         let mut leases = Vec::new();
         for location in &said {
-            if let Ok(lease) = depot.arrived(location, 1) {
+            if let Ok(lease) = arena.arrived(location, 1) {
                 prop_assert!(lent.insert(lease.block().to_number()));
                 prop_assert!(lease.len() as u64 <= LIMIT && lease.len() <= lease.block().size());
                 let _ = lease.read::<u8>();
                 leases.push(lease);
             }
         }
-        depot.bury(1);
+        arena.worker_died(1);
         drop(leases);
-        cool(&depot);
-        prop_assert!(put_result(&self::stock(&depot), &pattern(5000)).is_some());
+        cool(&arena);
+        prop_assert!(put_result(&self::worker_arena(&arena), &pattern(5000)).is_some());
     }
 }
 
 // ---- memory --------------------------------------------------------------------------------
 
 /// As if nobody had used it for a while.
-fn cool(depot: &Depot) {
-    let idle = depot.take_warm(&mut depot.lock());
-    depot.cool(&idle);
+fn cool(arena: &Arena) {
+    let idle = arena.take_warm(&mut arena.lock());
+    arena.purge(&idle);
 }
 
-fn has_memory(depot: &Depot, block: Block) -> bool {
-    depot.blocks.has(block, 1)
+fn has_memory(arena: &Arena, block: Block) -> bool {
+    arena.blocks.has(block, 1)
 }
 
 #[test]
 fn memory_goes_back_but_what_is_in_use() {
-    let (depot, stock) = depot();
-    let (kept, idle) = (depot.store(&pattern(5000)), depot.store(&pattern(5000)));
+    let (arena, worker_arena) = arena();
+    let (kept, idle) = (arena.store(&pattern(5000)), arena.store(&pattern(5000)));
     let (kept, idle) = (kept.unwrap(), idle.unwrap().block());
-    let held = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
-    let [told, under_way] = [(); 2].map(|()| put_result(&stock, &pattern(5000)).unwrap());
-    let told = arrive(&depot, told).unwrap().block();
-    cool(&depot);
-    assert!(!has_memory(&depot, idle) && has_memory(&depot, told));
-    assert!(stock.is_warm());
-    stock.purge();
-    assert!(!has_memory(&depot, told));
-    let under_way = arrive(&depot, under_way).unwrap();
+    let held = arrive(&arena, put_result(&worker_arena, &pattern(5000)).unwrap()).unwrap();
+    let [told, under_way] = [(); 2].map(|()| put_result(&worker_arena, &pattern(5000)).unwrap());
+    let told = arrive(&arena, told).unwrap().block();
+    cool(&arena);
+    assert!(!has_memory(&arena, idle) && has_memory(&arena, told));
+    assert!(worker_arena.is_warm());
+    worker_arena.purge();
+    assert!(!has_memory(&arena, told));
+    let under_way = arrive(&arena, under_way).unwrap();
     for lease in [kept, held, under_way] {
-        assert!(has_memory(&depot, lease.block()));
+        assert!(has_memory(&arena, lease.block()));
         assert_eq!(lease.read::<u8>().unwrap(), pattern(5000));
     }
     // The worker knows, and makes its memory anew.
-    let locations = std::iter::from_fn(|| put_result(&stock, &pattern(5000)));
-    let results: Vec<_> = locations.map(|l| arrive(&depot, l).unwrap()).collect();
+    let locations = std::iter::from_fn(|| put_result(&worker_arena, &pattern(5000)));
+    let results: Vec<_> = locations.map(|l| arrive(&arena, l).unwrap()).collect();
     assert_eq!(results.len(), 14);
     for result in results {
         assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
     }
-    stock.purge();
-    assert!(!stock.is_warm());
+    worker_arena.purge();
+    assert!(!worker_arena.is_warm());
 }
 
 #[test]
 fn what_a_dead_worker_had_is_given_back_once_it_was_read() {
-    let (depot, stock) = depot();
-    let read = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
-    let never_told = put_result(&stock, &pattern(5000)).unwrap().block;
-    drop(stock);
-    depot.bury(1);
-    assert!(!has_memory(&depot, never_told) && has_memory(&depot, read.block()));
+    let (arena, worker_arena) = arena();
+    let read = arrive(&arena, put_result(&worker_arena, &pattern(5000)).unwrap()).unwrap();
+    let never_told = put_result(&worker_arena, &pattern(5000)).unwrap().block;
+    drop(worker_arena);
+    arena.worker_died(1);
+    assert!(!has_memory(&arena, never_told) && has_memory(&arena, read.block()));
     assert_eq!(read.read::<u8>().unwrap(), pattern(5000));
     let block = read.block();
     drop(read);
-    assert!(!has_memory(&depot, block));
+    assert!(!has_memory(&arena, block));
 }
 
 #[test]
 fn memory_is_looked_after_from_its_first_use_until_it_is_gone() {
-    let (depot, _) = depot();
+    let (arena, _) = arena();
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
-    depot.when_warmed(move || {
+    arena.when_warmed(move || {
         counter.fetch_add(1, Ordering::Relaxed);
     });
-    assert_eq!(depot.reclaim(), None);
+    assert_eq!(arena.reclaim(), None);
     let begun = Instant::now();
-    let block = depot.store(&pattern(5000)).unwrap().block();
-    drop(depot.store(&pattern(5000)));
+    let block = arena.store(&pattern(5000)).unwrap().block();
+    drop(arena.store(&pattern(5000)));
     assert_eq!(calls.load(Ordering::Relaxed), 1);
-    let due = depot.reclaim().unwrap();
-    assert!(due >= begun + IDLE && has_memory(&depot, block));
+    let due = arena.reclaim().unwrap();
+    assert!(due >= begun + IDLE && has_memory(&arena, block));
     std::thread::sleep(due - Instant::now());
-    assert_eq!(depot.reclaim(), None);
-    assert!(!has_memory(&depot, block));
-    drop(depot.store(&pattern(5000)));
+    assert_eq!(arena.reclaim(), None);
+    assert!(!has_memory(&arena, block));
+    drop(arena.store(&pattern(5000)));
     assert_eq!(calls.load(Ordering::Relaxed), 2);
 }
 
 #[test]
 fn a_result_outlives_the_pool_and_the_descriptor_does_not_outlive_it() {
-    let (depot, stock) = depot();
-    let idle = depot.store(&pattern(5000)).unwrap().block();
-    let result = arrive(&depot, put_result(&stock, &pattern(5000)).unwrap()).unwrap();
-    drop(stock);
-    depot.close();
-    assert!(!has_memory(&depot, idle));
+    let (arena, worker_arena) = arena();
+    let idle = arena.store(&pattern(5000)).unwrap().block();
+    let result = arrive(&arena, put_result(&worker_arena, &pattern(5000)).unwrap()).unwrap();
+    drop(worker_arena);
+    arena.close();
+    assert!(!has_memory(&arena, idle));
     assert_eq!(result.read::<u8>().unwrap(), pattern(5000));
-    assert!(depot.descriptor().is_ok());
+    assert!(arena.descriptor().is_ok());
     drop(result);
-    assert!(depot.descriptor().is_err());
+    assert!(arena.descriptor().is_err());
 }

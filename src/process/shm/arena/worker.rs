@@ -7,36 +7,36 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::process::shm::arena::blocks::{self, Block, Blocks, Plan, Words};
-use crate::remote::lease::{FEW, Keeper, Lease, Location, Room};
+use crate::process::shm::arena::blocks::{self, ArenaGeometry, Block, Blocks, ShardWords};
+use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 
 /// A worker's side of the depot.
-pub(crate) struct Stock {
+pub(crate) struct WorkerArena {
     /// The memory.
     blocks: Blocks,
     /// The worker's index, which is that of its store.
     worker: usize,
     /// What the worker knows of its store.
-    books: Mutex<Books>,
+    state: Mutex<WorkerArenaState>,
     /// A bit a block: it was handed over, and can be written.
     exposed: AtomicU64,
 }
 
-impl Stock {
+impl WorkerArena {
     /// The depot of a pool with so many workers, in the worker of that index.
     pub(crate) fn map(memory: OwnedFd, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
-        let blocks = Blocks::map(memory, Plan::of(workers), worker)?;
-        let books = Books::of(blocks.words(worker));
+        let blocks = Blocks::map(memory, ArenaGeometry::of(workers), worker)?;
+        let books = WorkerArenaState::of(blocks.words(worker));
         Ok(Arc::new(Self {
             blocks,
             worker,
-            books: Mutex::new(books),
+            state: Mutex::new(books),
             exposed: AtomicU64::new(0),
         }))
     }
 
     /// What the program has put there, and keeps there until the worker has answered.
-    pub(crate) fn argument(self: &Arc<Self>, location: Location) -> Option<Lease> {
+    pub(crate) fn argument(self: &Arc<Self>, location: BlockRef) -> Option<Lease> {
         lease_of(Arc::clone(self) as _, location)
     }
 
@@ -44,11 +44,17 @@ impl Stock {
     /// does not hold any more, which happens after a stray write.
     pub(crate) fn claimed_argument(
         self: &Arc<Self>,
-        location: Location,
+        location: BlockRef,
         holds: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Option<Lease> {
-        let stock = Arc::clone(self);
-        lease_of(Arc::new(ClaimedArgument { stock, holds }), location)
+        let worker_arena = Arc::clone(self);
+        lease_of(
+            Arc::new(ClaimedArgument {
+                worker_arena,
+                holds,
+            }),
+            location,
+        )
     }
 
     /// A task is about to run: it must not reach results that the program has not read. Most are read by
@@ -104,32 +110,32 @@ impl Stock {
     }
 
     /// What the program says of the store.
-    fn words(&self) -> &Words {
+    fn words(&self) -> &ShardWords {
         self.blocks.words(self.worker)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, WorkerArenaState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A lease of what lies there; `None`: nothing can.
-fn lease_of(keeper: Arc<dyn Keeper>, location: Location) -> Option<Lease> {
+fn lease_of(block_owner: Arc<dyn BlockOwner>, location: BlockRef) -> Option<Lease> {
     let length = usize::try_from(location.length).ok()?;
     let is_sound = length <= location.block.size();
-    is_sound.then(|| Lease::new(keeper, location.block, length, 0))
+    is_sound.then(|| Lease::new(block_owner, location.block, length, 0))
 }
 
 /// Where the argument of a claimed task lies.
 struct ClaimedArgument<F> {
     /// The worker's side of the depot.
-    stock: Arc<Stock>,
+    worker_arena: Arc<WorkerArena>,
     /// Whether the claim holds.
     holds: F,
 }
 
 /// What a worker knows of its store: a bit a block.
-pub(super) struct Books {
+pub(super) struct WorkerArenaState {
     /// It is in use, by the worker or, once it was handed over, by the program.
     taken: u64,
     /// What the program said of returns when the block was taken: it is free again when that has changed.
@@ -140,9 +146,9 @@ pub(super) struct Books {
     warm: u64,
 }
 
-impl Books {
+impl WorkerArenaState {
     /// Of a worker that has just come: what the program has of a predecessor's is not its.
-    pub(super) fn of(words: &Words) -> Self {
+    pub(super) fn of(words: &ShardWords) -> Self {
         let (orphaned, returns) = words.orphans();
         Self {
             taken: orphaned,
@@ -180,7 +186,7 @@ impl Books {
     }
 
     /// Notes what the program has given back.
-    pub(super) fn take_back(&mut self, words: &Words) {
+    pub(super) fn take_back(&mut self, words: &ShardWords) {
         let returns = words.returns();
         let back = (returns ^ self.returns) & self.handed_over;
         self.taken &= !back;
@@ -198,7 +204,7 @@ pub(super) enum Warmth {
     Cold,
 }
 
-impl Keeper for Stock {
+impl BlockOwner for WorkerArena {
     fn blocks(&self) -> &Blocks {
         &self.blocks
     }
@@ -238,13 +244,13 @@ impl Keeper for Stock {
     }
 }
 
-impl<F: Fn() -> bool + Send + Sync> Keeper for ClaimedArgument<F> {
+impl<F: Fn() -> bool + Send + Sync> BlockOwner for ClaimedArgument<F> {
     fn blocks(&self) -> &Blocks {
-        self.stock.blocks()
+        self.worker_arena.blocks()
     }
 
     fn has(&self, block: Block, bytes: usize) -> bool {
-        self.stock.has(block, bytes)
+        self.worker_arena.has(block, bytes)
     }
 
     /// As long as the claim holds, the program does not use the block for another argument.
@@ -253,39 +259,39 @@ impl<F: Fn() -> bool + Send + Sync> Keeper for ClaimedArgument<F> {
     }
 
     fn lacks(&self, bytes: usize) -> String {
-        self.stock.lacks(bytes)
+        self.worker_arena.lacks(bytes)
     }
 
     fn give_back(&self, block: Block) {
-        self.stock.give_back(block);
+        self.worker_arena.give_back(block);
     }
 
     fn hand_over(&self, block: Block) {
-        self.stock.hand_over(block);
+        self.worker_arena.hand_over(block);
     }
 }
 
 /// Where a worker puts large results.
-pub(crate) struct Berth<'a> {
+pub(crate) struct ResultPlacement<'a> {
     /// Its side of the depot, if there is one.
-    pub(crate) stock: Option<&'a Arc<Stock>>,
+    pub(crate) worker_arena: Option<&'a Arc<WorkerArena>>,
 }
 
-impl Room for Berth<'_> {
+impl PayloadStore for ResultPlacement<'_> {
     fn store(&self, bytes: &[u8]) -> Option<Lease> {
-        let stock = self.stock?;
+        let worker_arena = self.worker_arena?;
         // In a copy that the task has forked there is nothing to write to.
-        if bytes.len() <= FEW || stock.blocks.is_elsewhere() {
+        if bytes.len() <= EAGER_LIMIT || worker_arena.blocks.is_elsewhere() {
             return None;
         }
-        let (block, warmth) = stock.take(bytes.len())?;
+        let (block, warmth) = worker_arena.take(bytes.len())?;
         let resident = match warmth {
             Warmth::Warm => bytes.len(),
             Warmth::Cold => 0,
         };
         // Gives the block back, unless it is handed over.
-        let lease = Lease::new(Arc::clone(stock) as _, block, bytes.len(), resident);
-        stock.blocks.write(block, bytes).ok()?;
+        let lease = Lease::new(Arc::clone(worker_arena) as _, block, bytes.len(), resident);
+        worker_arena.blocks.write(block, bytes).ok()?;
         Some(lease)
     }
 }

@@ -5,10 +5,12 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Counter, Ordering as CounterOrdering};
 
-use super::Board;
-use super::layout::{Bulletin, Control, Desk, INLINE, Line, Memory, Outcome, Published};
+use super::ShmQueue;
+use super::layout::{
+    Bulletin, CachePadded, Control, INLINE, Memory, Outcome, Publication, WorkerWords,
+};
 use crate::process::shm::checksum::Key;
-use crate::process::shm::event_count::Bed;
+use crate::process::shm::event_count::EventCount;
 use crate::sync::{AtomicU32, AtomicU64, UnsafeCell};
 
 /// A board's memory, for two workers.
@@ -16,12 +18,12 @@ pub(crate) struct Heap {
     control: Control,
     bulletin: Bulletin,
     ring: Vec<AtomicU32>,
-    states: Vec<Line<AtomicU64>>,
-    published: Vec<Published>,
+    states: Vec<CachePadded<AtomicU64>>,
+    published: Vec<Publication>,
     done: [AtomicU64; 1],
     asleep: [AtomicU64; 1],
-    beds: [Line<Bed>; 2],
-    desks: [Desk; 2],
+    beds: [CachePadded<EventCount>; 2],
+    process_table: [WorkerWords; 2],
     outcomes: [Vec<Outcome>; 2],
     arguments: Vec<Bytes>,
     results: [Vec<Bytes>; 2],
@@ -78,13 +80,13 @@ impl Heap {
             control: Control::default(),
             bulletin: Bulletin::default(),
             ring: some(slots, || AtomicU32::new(0)),
-            states: some(slots, Line::default),
-            published: some(slots, Published::default),
+            states: some(slots, CachePadded::default),
+            published: some(slots, Publication::default),
             done: [AtomicU64::new(0)],
             asleep: [AtomicU64::new(0)],
             beds: Default::default(),
             // As workers leave it when they come.
-            desks: [(); 2].map(|()| Desk {
+            process_table: [(); 2].map(|()| WorkerWords {
                 current: AtomicU64::new(key().mask(0)),
             }),
             outcomes: [(); 2].map(|()| (0..slots).map(untouched).collect()),
@@ -126,10 +128,10 @@ impl Memory for View {
     fn ring(&self) -> &[AtomicU32] {
         &self.step().ring
     }
-    fn states(&self) -> &[Line<AtomicU64>] {
+    fn states(&self) -> &[CachePadded<AtomicU64>] {
         &self.step().states
     }
-    fn published(&self) -> &[Published] {
+    fn published(&self) -> &[Publication] {
         &self.step().published
     }
     fn done(&self) -> &[AtomicU64] {
@@ -138,11 +140,11 @@ impl Memory for View {
     fn asleep(&self) -> &[AtomicU64] {
         &self.step().asleep
     }
-    fn beds(&self) -> &[Line<Bed>] {
+    fn event_counts(&self) -> &[CachePadded<EventCount>] {
         &self.step().beds
     }
-    fn desk(&self, worker: usize) -> Option<&Desk> {
-        self.step().desks.get(worker)
+    fn worker_words(&self, worker: usize) -> Option<&WorkerWords> {
+        self.step().process_table.get(worker)
     }
     fn outcomes(&self, worker: usize) -> Option<&[Outcome]> {
         self.step().outcomes.get(worker).map(Vec::as_slice)
@@ -173,20 +175,20 @@ fn key() -> Key {
 }
 
 /// A process that lives as long as it likes.
-pub(crate) fn immortal(heap: &Arc<Heap>) -> Board<View> {
+pub(crate) fn immortal(heap: &Arc<Heap>) -> ShmQueue<View> {
     let view = View {
         heap: Arc::clone(heap),
         steps_left: None,
     };
-    Board::new(view, key())
+    ShmQueue::new(view, key())
 }
 
 /// A worker that vanishes after so many looks at the memory.
 #[cfg(loom)]
-pub(crate) fn mortal(heap: &Arc<Heap>, steps: usize) -> Board<View> {
+pub(crate) fn mortal(heap: &Arc<Heap>, steps: usize) -> ShmQueue<View> {
     let view = View {
         heap: Arc::clone(heap),
         steps_left: Some(Counter::new(steps)),
     };
-    Board::new(view, key())
+    ShmQueue::new(view, key())
 }

@@ -3,8 +3,8 @@
 //! | part | the program | a worker | another worker |
 //! |---|---|---|---|
 //! | [`Control`], sleepers, states | writes | writes | writes |
-//! | [`Bulletin`], ring, [`Published`], arguments | writes | reads | reads |
-//! | [`Desk`], [`Outcome`]s, results: one part a worker | reads | writes its own | has not mapped it |
+//! | [`Bulletin`], ring, [`Publication`], arguments | writes | reads | reads |
+//! | [`WorkerWords`], [`Outcome`]s, results: one part a worker | reads | writes its own | has not mapped it |
 //!
 //! So a stray write of a worker reaches the few control words, all of which can be made anew from the rest,
 //! and outcomes of its own, which have checksums.
@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::idle::core_hint::CoreHint;
-use crate::process::shm::event_count::Bed;
+use crate::process::shm::event_count::EventCount;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
@@ -30,16 +30,16 @@ pub(crate) trait Memory {
     /// Slot numbers, in the order in which tasks begin.
     fn ring(&self) -> &[AtomicU32];
     /// Where the task of each slot stands: see `State`.
-    fn states(&self) -> &[Line<AtomicU64>];
-    fn published(&self) -> &[Published];
+    fn states(&self) -> &[CachePadded<AtomicU64>];
+    fn published(&self) -> &[Publication];
     /// A bit a slot: it is done, and was not collected.
     fn done(&self) -> &[AtomicU64];
     /// A bit a worker: it sleeps.
     fn asleep(&self) -> &[AtomicU64];
-    fn beds(&self) -> &[Line<Bed>];
+    fn event_counts(&self) -> &[CachePadded<EventCount>];
     /// `None`: there is no such worker, or this process does not see its part.
-    fn desk(&self, worker: usize) -> Option<&Desk>;
-    /// What the worker has done with each slot; `None` as of `desk`.
+    fn worker_words(&self, worker: usize) -> Option<&WorkerWords>;
+    /// What the worker has done with each slot; `None` as of `worker_words`.
     fn outcomes(&self, worker: usize) -> Option<&[Outcome]>;
     /// Copies an argument into a slot; at most [`INLINE`] bytes. The program does.
     fn write_argument(&self, slot: usize, bytes: &[u8]);
@@ -64,18 +64,18 @@ pub(crate) const INLINE: usize = 2048;
 /// Something in a cache line of its own.
 #[derive(Default)]
 #[repr(C, align(64))]
-pub(crate) struct Line<T>(pub(crate) T);
+pub(crate) struct CachePadded<T>(pub(crate) T);
 
 /// The control words of which there is one each. All processes write them.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Control {
     /// Where on the ring the next task is claimed.
-    pub(crate) head: Line<AtomicU64>,
+    pub(crate) head: CachePadded<AtomicU64>,
     /// The worker that looks for tasks before it sleeps, by index + 1; 0: none.
-    pub(crate) searcher: Line<AtomicU32>,
+    pub(crate) searcher: CachePadded<AtomicU32>,
     /// Where the one who collects sleeps.
-    pub(crate) collector: Line<Collector>,
+    pub(crate) collector: CachePadded<Collector>,
 }
 
 /// Where the collector sleeps.
@@ -85,7 +85,7 @@ pub(crate) struct Collector {
     /// Not 0: it is about to sleep, or does.
     pub(crate) asleep: AtomicU64,
     /// Its bed.
-    pub(crate) bed: Bed,
+    pub(crate) event_count: EventCount,
 }
 
 /// What the program tells all workers.
@@ -93,19 +93,19 @@ pub(crate) struct Collector {
 #[repr(C)]
 pub(crate) struct Bulletin {
     /// Where on the ring the next task is published.
-    pub(crate) tail: Line<AtomicU64>,
+    pub(crate) tail: CachePadded<AtomicU64>,
     /// Not 0: a worker that finds no task leaves.
-    pub(crate) closing: Line<AtomicU32>,
+    pub(crate) closing: CachePadded<AtomicU32>,
     /// The core on which a thread looks for outcomes; none: no thread does.
-    pub(crate) watched_from: Line<CoreHint>,
+    pub(crate) waiter_core: CachePadded<CoreHint>,
     /// The core on which a task was submitted last.
-    pub(crate) submitted_from: Line<CoreHint>,
+    pub(crate) submitter_core: CachePadded<CoreHint>,
 }
 
 /// A task, in a cache line, as the program publishes it.
 #[derive(Default)]
 #[repr(C, align(64))]
-pub(crate) struct Published {
+pub(crate) struct Publication {
     /// The slot and the position on the ring, as a number: written first, so that a reader that finds
     /// the same one after it has read the rest knows that this belongs to it.
     pub(crate) place: AtomicU64,
@@ -122,7 +122,7 @@ pub(crate) struct Published {
 /// What a worker says of itself.
 #[derive(Default)]
 #[repr(C, align(64))]
-pub(crate) struct Desk {
+pub(crate) struct WorkerWords {
     /// The place that it has claimed last, or that it has none; masked.
     pub(crate) current: AtomicU64,
 }
@@ -152,7 +152,7 @@ pub(crate) const FEW: usize = 16;
 
 /// How large a board is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct QueueGeometry {
     /// A power of two.
     pub(crate) slots: usize,
     /// Those that may claim.
@@ -191,7 +191,7 @@ impl<const N: usize> Offsets<N> {
     }
 }
 
-impl Plan {
+impl QueueGeometry {
     /// For so many workers; a board with room for a few tasks each.
     pub(crate) fn of(workers: usize) -> Option<Self> {
         if workers > MAX_WORKERS {
@@ -214,8 +214,8 @@ impl Plan {
             size_of::<Control>(),
             words(self.slots),
             words(self.workers),
-            self.workers * size_of::<Line<Bed>>(),
-            self.slots * size_of::<Line<AtomicU64>>(),
+            self.workers * size_of::<CachePadded<EventCount>>(),
+            self.slots * size_of::<CachePadded<AtomicU64>>(),
         ])
     }
 
@@ -224,7 +224,7 @@ impl Plan {
         Offsets::of([
             size_of::<Bulletin>(),
             self.slots * PLACES * size_of::<AtomicU32>(),
-            self.slots * size_of::<Published>(),
+            self.slots * size_of::<Publication>(),
             self.slots * INLINE,
         ])
     }
@@ -232,7 +232,7 @@ impl Plan {
     /// Desk, outcomes, results.
     fn results(self) -> Offsets<3> {
         Offsets::of([
-            size_of::<Desk>(),
+            size_of::<WorkerWords>(),
             self.slots * size_of::<Outcome>(),
             self.slots * INLINE,
         ])
@@ -263,12 +263,12 @@ impl Plan {
 
 /// The file by which workers map a board, until the pool has ended.
 #[derive(Debug)]
-pub(crate) struct Handle(
+pub(crate) struct QueueFile(
     /// `None` once closed.
     Mutex<Option<SharedFile>>,
 );
 
-impl Handle {
+impl QueueFile {
     fn new(memory: SharedFile) -> Self {
         Self(Mutex::new(Some(memory)))
     }
@@ -279,7 +279,7 @@ impl Handle {
     }
 
     /// Has memory there for the arguments of these slots.
-    pub(crate) fn back(&self, plan: Plan, slots: Range<usize>) -> io::Result<()> {
+    pub(crate) fn back(&self, plan: QueueGeometry, slots: Range<usize>) -> io::Result<()> {
         let from = plan.start_of_argument(slots.start);
         self.with(|memory| memory.allocate(from, slots.len() * INLINE))
     }
@@ -298,9 +298,9 @@ impl Handle {
 }
 
 /// A board's memory, mapped; unmapped when dropped.
-pub(crate) struct Mapped {
+pub(crate) struct MappedQueue {
     /// What lies where.
-    plan: Plan,
+    plan: QueueGeometry,
     /// What all processes write.
     control: Part<5>,
     /// What the program writes.
@@ -321,11 +321,11 @@ struct Part<const N: usize> {
     offsets: Offsets<N>,
 }
 
-impl Mapped {
+impl MappedQueue {
     /// Fresh memory, all zero, and the file by which workers map it. The arguments of all but the first
     /// slots are to be backed before they are used; of workers' parts, each worker provides the memory
     /// itself.
-    pub(crate) fn create(plan: Plan) -> io::Result<(Self, Handle)> {
+    pub(crate) fn create(plan: QueueGeometry) -> io::Result<(Self, QueueFile)> {
         let size = plan.start_of_results(plan.workers);
         let file = SharedFile::create(c"concurrent-futures board", size, plan.control().end)?;
         let [.., arguments] = plan.publications().starts;
@@ -340,11 +340,11 @@ impl Mapped {
             backed_outcomes: AtomicUsize::new(0),
             backed_results: AtomicUsize::new(0),
         };
-        Ok((memory, Handle::new(file)))
+        Ok((memory, QueueFile::new(file)))
     }
 
     /// The same memory, in the worker of that index.
-    pub(crate) fn map(memory: OwnedFd, plan: Plan, worker: usize) -> io::Result<Self> {
+    pub(crate) fn map(memory: OwnedFd, plan: QueueGeometry, worker: usize) -> io::Result<Self> {
         let file = SharedFile::received(memory);
         let publications = (plan.start_of_publications(), plan.publications());
         let results = (plan.start_of_results(worker), plan.results());
@@ -366,7 +366,7 @@ impl Mapped {
     ///
     /// # Errors
     /// Of the system, which cannot map it; where there is no such worker.
-    pub(crate) fn see(&self, handle: &Handle, worker: usize) -> io::Result<()> {
+    pub(crate) fn see(&self, handle: &QueueFile, worker: usize) -> io::Result<()> {
         let place = self.results.get(worker).ok_or(io::ErrorKind::NotFound)?;
         if place.get().is_none() {
             let results = (self.plan.start_of_results(worker), self.plan.results());
@@ -452,7 +452,7 @@ impl<const N: usize> Part<N> {
     }
 }
 
-impl Memory for Mapped {
+impl Memory for MappedQueue {
     #[inline]
     fn control(&self) -> &Control {
         // SAFETY: the part begins with it; all bytes are valid.
@@ -470,13 +470,13 @@ impl Memory for Mapped {
         unsafe { self.control.array(2, self.plan.workers.div_ceil(64)) }
     }
 
-    fn beds(&self) -> &[Line<Bed>] {
+    fn event_counts(&self) -> &[CachePadded<EventCount>] {
         // SAFETY: the fourth array.
         unsafe { self.control.array(3, self.plan.workers) }
     }
 
     #[inline]
-    fn states(&self) -> &[Line<AtomicU64>] {
+    fn states(&self) -> &[CachePadded<AtomicU64>] {
         // SAFETY: the fifth array.
         unsafe { self.control.array(4, self.plan.slots) }
     }
@@ -494,13 +494,13 @@ impl Memory for Mapped {
     }
 
     #[inline]
-    fn published(&self) -> &[Published] {
+    fn published(&self) -> &[Publication] {
         // SAFETY: the third array.
         unsafe { self.publications.array(2, self.plan.slots) }
     }
 
     #[inline]
-    fn desk(&self, worker: usize) -> Option<&Desk> {
+    fn worker_words(&self, worker: usize) -> Option<&WorkerWords> {
         let part = self.results(worker)?;
         // SAFETY: the part begins with it; all bytes are valid.
         Some(unsafe { part.memory.place().cast().as_ref() })

@@ -26,21 +26,21 @@
 //!   no outcome ([`Reading::Corrupt`]).
 //! - The words that all write (head, searcher, sleepers, states, bits) can be made anew from what the
 //!   program knows, and from what workers say at their own desks: which place they claimed last.
-//!   `InFlight`'s audit does so; here are its steps ([`Board::standing`], [`Board::republish`]…).
+//!   `InFlight`'s audit does so; here are its steps ([`ShmQueue::standing`], [`ShmQueue::republish`]…).
 //! - No loop here is longer than the ring, whatever stands in memory.
 
 pub(crate) mod layout;
 
 use crate::process::shm::checksum::{Key, PrefixSum, small};
-use crate::process::shm::event_count::Ticket;
-use crate::process::shm::queue::layout::{FEW, INLINE, Mapped, Memory, Outcome, Published};
-use crate::remote::function::Call;
+use crate::process::shm::event_count::WaitKey;
+use crate::process::shm::queue::layout::{FEW, INLINE, MappedQueue, Memory, Outcome, Publication};
+use crate::remote::function::FunctionRef;
 use crate::sync::{
-    AtomicU32, AtomicU64, Ordering, fence, load_in_order, set_in_order, store_in_order,
+    AtomicU32, AtomicU64, Ordering, fence, fetch_or_seq_cst, load_seq_cst, store_seq_cst,
 };
 
 /// A board in memory of that kind.
-pub(crate) struct Board<M = Mapped> {
+pub(crate) struct ShmQueue<M = MappedQueue> {
     /// The memory.
     memory: M,
     /// What checksums depend on.
@@ -51,7 +51,7 @@ pub(crate) struct Board<M = Mapped> {
 
 /// Where a task is published: its slot, and its position on the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SlotRef {
     /// The slot.
     pub(crate) slot: usize,
     /// The position, cut to [`POSITION_BITS`].
@@ -60,7 +60,7 @@ pub(crate) struct Place {
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SlotState {
     /// It can be claimed.
     Ready,
     /// The worker of that index runs it.
@@ -75,21 +75,21 @@ enum State {
 
 /// What a slot's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum SlotKind {
     /// An encoded argument.
     Argument,
     /// Nothing: what is to be done comes over the link, once asked for.
-    Ticket,
+    Rendezvous,
     /// An encoded result.
     Value,
     /// Why there is none.
     Fault,
     /// Nothing: the outcome came over the link.
-    Told,
+    OutOfBand,
     /// The encoded arguments of a map's items; then the results of those that are done.
     Items,
     /// The results of a map's items; of the one behind them, the outcome came over the link.
-    ItemsTold,
+    ItemsOutOfBand,
     /// Where an encoded argument is.
     StoredArgument,
     /// Where an encoded result is.
@@ -100,13 +100,13 @@ pub(crate) enum Form {
 #[must_use]
 pub(crate) enum Claim {
     /// A task to run; its argument was copied out.
-    Task(Place, Call),
+    Task(SlotRef, FunctionRef),
     /// A task to run; what was copied out says where its argument is.
-    Stored(Place, Call),
+    Stored(SlotRef, FunctionRef),
     /// A task to ask for over the link.
-    Ticket(Place),
+    Rendezvous(SlotRef),
     /// So many items of a map to run; their arguments were copied out.
-    Items(Place, Call, usize),
+    Items(SlotRef, FunctionRef, usize),
     /// Nothing.
     Empty,
     /// Nothing that makes sense: a stray write has hit the head, or what was claimed is not what was
@@ -116,7 +116,7 @@ pub(crate) enum Claim {
 
 /// How far a worker has come with the items of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct BatchProgress {
     /// Those that are done.
     pub(crate) done: usize,
     /// Bytes of their results.
@@ -130,7 +130,7 @@ pub(crate) struct Progress {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Publish {
     /// It is there.
-    Published(Place),
+    Published(SlotRef),
     /// The ring is full.
     Full,
 }
@@ -138,7 +138,7 @@ pub(crate) enum Publish {
 /// Whether a step was taken.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum Transition {
     /// By the caller.
     Taken,
     /// Another thread or process was first.
@@ -164,7 +164,7 @@ pub(crate) enum Reading {
     /// The task is not done.
     NotDone,
     /// An outcome of that form, told by the worker of that index.
-    Sound(Form, usize),
+    Sound(SlotKind, usize),
     /// The slot says that it is done, and there is no outcome that its worker has written.
     Corrupt,
 }
@@ -172,7 +172,7 @@ pub(crate) enum Reading {
 /// What a worker that vanished leaves in a slot.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remains {
+pub(crate) enum SlotAfterDeath {
     /// It had claimed the task, and not begun it.
     Claimed,
     /// It was at work on the task.
@@ -222,7 +222,7 @@ pub(crate) enum Current {
     /// It has claimed nothing since it came.
     Nothing,
     /// It has claimed the task there, and no other since.
-    Place(Place),
+    Place(SlotRef),
     /// Nothing that it can have said.
     Garbled,
 }
@@ -244,8 +244,8 @@ const NOTHING: u64 = 0;
 /// What is in memory that nobody has written.
 const FRESH: u64 = 0;
 
-impl State {
-    fn to_bits(self, place: Place) -> u64 {
+impl SlotState {
+    fn to_bits(self, place: SlotRef) -> u64 {
         // Any two kinds differ in four bits at least, and any two workers in two, as their numbers are
         // multiples of a factor that divides no power of two: no single flip makes one state of another.
         let (kind, worker) = match self {
@@ -260,7 +260,7 @@ impl State {
     }
 
     /// The state of the task published there; `None`: the slot holds another, or garbage.
-    fn from_bits(bits: u64, place: Place) -> Option<Self> {
+    fn from_bits(bits: u64, place: SlotRef) -> Option<Self> {
         let worker = ((bits >> WORKER_SHIFT & 0xffff) / WORKER_FACTOR) as usize;
         let state = match bits & 0xff {
             0x35 => Self::Ready,
@@ -274,7 +274,7 @@ impl State {
     }
 }
 
-impl Place {
+impl SlotRef {
     fn new(slot: usize, position: u64) -> Self {
         let position = position & POSITION_MASK;
         Self { slot, position }
@@ -302,16 +302,16 @@ impl Place {
     }
 }
 
-impl Form {
+impl SlotKind {
     fn from_bits(bits: u64) -> Option<Self> {
         let forms = [
             Self::Argument,
-            Self::Ticket,
+            Self::Rendezvous,
             Self::Value,
             Self::Fault,
-            Self::Told,
+            Self::OutOfBand,
             Self::Items,
-            Self::ItemsTold,
+            Self::ItemsOutOfBand,
             Self::StoredArgument,
             Self::StoredValue,
         ];
@@ -323,7 +323,7 @@ impl Form {
 #[derive(Debug, Clone, Copy)]
 struct Head {
     /// What they are.
-    form: Form,
+    form: SlotKind,
     /// How many there are.
     size: usize,
     /// How many items they are of, where they are of several.
@@ -338,7 +338,7 @@ impl Head {
     /// `None`: this is none. The size is at most [`INLINE`].
     fn from_bits(bits: u64) -> Option<Self> {
         Some(Self {
-            form: Form::from_bits(bits & 0xffff)?,
+            form: SlotKind::from_bits(bits & 0xffff)?,
             size: ((bits >> 16) & 0xffff) as usize,
             items: (bits >> 32) as usize,
         })
@@ -346,7 +346,7 @@ impl Head {
     }
 }
 
-impl Progress {
+impl BatchProgress {
     fn to_bits(self) -> u64 {
         let twice = 2 * self.done as u64 + u64::from(self.has_begun);
         twice | (self.filled as u64) << 32
@@ -378,7 +378,7 @@ fn words_of<const N: usize>(words: &[AtomicU64; N]) -> [u64; N] {
     words.each_ref().map(|word| word.load(Ordering::Relaxed))
 }
 
-impl<M: Memory> Board<M> {
+impl<M: Memory> ShmQueue<M> {
     pub(crate) fn new(memory: M, key: Key) -> Self {
         Self {
             memory,
@@ -395,7 +395,13 @@ impl<M: Memory> Board<M> {
 
     /// Puts a task into a free slot. One thread at a time.
     #[inline]
-    pub(crate) fn publish(&self, slot: usize, form: Form, call: Call, bytes: &[u8]) -> Publish {
+    pub(crate) fn publish(
+        &self,
+        slot: usize,
+        form: SlotKind,
+        call: FunctionRef,
+        bytes: &[u8],
+    ) -> Publish {
         self.publish_items(slot, form, call, bytes, 0)
     }
 
@@ -404,8 +410,8 @@ impl<M: Memory> Board<M> {
     pub(crate) fn publish_items(
         &self,
         slot: usize,
-        form: Form,
-        call: Call,
+        form: SlotKind,
+        call: FunctionRef,
         bytes: &[u8],
         items: usize,
     ) -> Publish {
@@ -418,11 +424,11 @@ impl<M: Memory> Board<M> {
         let head = Head { form, size, items };
         let words = match form {
             // The words are for stopping the items.
-            Form::Items => 0,
+            SlotKind::Items => 0,
             _ if size <= FEW => small(bytes),
             _ => 0,
         };
-        if size > FEW || form == Form::Items {
+        if size > FEW || form == SlotKind::Items {
             self.memory.write_argument(slot, bytes);
         }
         let words = [words as u64, (words >> 64) as u64];
@@ -442,7 +448,7 @@ impl<M: Memory> Board<M> {
 
     /// Puts what lies in a slot there once more, at a new place: nobody will claim it at the old one.
     /// One thread at a time.
-    pub(crate) fn republish(&self, old: Place) -> Publish {
+    pub(crate) fn republish(&self, old: SlotRef) -> Publish {
         let Some(place) = self.next_place(old.slot) else {
             return Publish::Full;
         };
@@ -454,7 +460,7 @@ impl<M: Memory> Board<M> {
         let Some(head) = head else {
             unreachable!("the program wrote it")
         };
-        let call = Call::from_numbers(call);
+        let call = FunctionRef::from_numbers(call);
         self.begin_publication(shared, place);
         let check = self.check_of_published(place, head, call, words);
         // ORDERING: Relaxed; as in `publish_items`.
@@ -465,7 +471,7 @@ impl<M: Memory> Board<M> {
 
     /// Where a task that is put into a slot stands; `None`: the ring is full.
     #[inline]
-    fn next_place(&self, slot: usize) -> Option<Place> {
+    fn next_place(&self, slot: usize) -> Option<SlotRef> {
         let length = self.memory.ring().len() as u64;
         // ORDERING: Relaxed; only the publisher, of which there is one at a time, moves the tail.
         let tail = self.tail.load(Ordering::Relaxed);
@@ -483,13 +489,13 @@ impl<M: Memory> Board<M> {
                 return None;
             }
         }
-        Some(Place::new(slot, tail))
+        Some(SlotRef::new(slot, tail))
     }
 
     /// A slot is about to be written. A worker that reads it late, for a task that was there before, finds
     /// the new place afterwards.
     #[inline]
-    fn begin_publication(&self, shared: &Published, place: Place) {
+    fn begin_publication(&self, shared: &Publication, place: SlotRef) {
         // ORDERING: Relaxed; the fence.
         shared.place.store(place.to_number(), Ordering::Relaxed);
         // ORDERING: Release; pairs with the acquire fence of `open`: a worker that sees anything that is
@@ -499,11 +505,11 @@ impl<M: Memory> Board<M> {
 
     /// A slot was written: workers may claim it.
     #[inline]
-    fn end_publication(&self, place: Place) {
+    fn end_publication(&self, place: SlotRef) {
         // ORDERING: Release, to the claim's compare-exchange.
         self.memory.states()[place.slot]
             .0
-            .store(State::Ready.to_bits(place), Ordering::Release);
+            .store(SlotState::Ready.to_bits(place), Ordering::Release);
         // ORDERING: Relaxed, both; only the publisher moves the tail, and its store releases the ring.
         let tail = self.tail.load(Ordering::Relaxed);
         let entry = self.ring_at(tail);
@@ -519,10 +525,16 @@ impl<M: Memory> Board<M> {
     /// The checksum of a published task. Arguments that do not lie in the words cannot be written by
     /// workers: their size is enough.
     #[inline]
-    fn check_of_published(&self, place: Place, head: Head, call: Call, words: [u64; 2]) -> u64 {
+    fn check_of_published(
+        &self,
+        place: SlotRef,
+        head: Head,
+        call: FunctionRef,
+        words: [u64; 2],
+    ) -> u64 {
         let [entry, function, fingerprint] = call.to_numbers();
         let words = match head.form {
-            Form::Items => [0; 2], // they change
+            SlotKind::Items => [0; 2], // they change
             _ => words,
         };
         self.key.of_words([
@@ -550,7 +562,7 @@ impl<M: Memory> Board<M> {
                 break; // or the head is garbage, which is not mended by moving it
             }
             let slot = self.ring_at(head).load(Ordering::Relaxed) as usize;
-            if self.is_ready(Place::new(slot, head)) {
+            if self.is_ready(SlotRef::new(slot, head)) {
                 break;
             }
             self.move_head(head);
@@ -591,13 +603,14 @@ impl<M: Memory> Board<M> {
             while bits != 0 {
                 let bit = bits.trailing_zeros();
                 bits &= bits - 1;
-                let Some(bed) = self.memory.beds().get(word * 64 + bit as usize) else {
+                let Some(event_count) = self.memory.event_counts().get(word * 64 + bit as usize)
+                else {
                     continue;
                 };
                 // ORDERING: Relaxed; of those who find the bit, one clears it, and rings.
                 let before = sleepers.fetch_and(!(1 << bit), Ordering::Relaxed);
                 if before & (1 << bit) != 0 {
-                    return bed.0.ring();
+                    return event_count.0.notify();
                 }
             }
         }
@@ -614,8 +627,8 @@ impl<M: Memory> Board<M> {
             // ORDERING: Relaxed; the rings release what they should see.
             word.store(0, Ordering::Relaxed);
         }
-        for bed in self.memory.beds() {
-            bed.0.ring();
+        for event_count in self.memory.event_counts() {
+            event_count.0.notify();
         }
     }
 
@@ -635,23 +648,27 @@ impl<M: Memory> Board<M> {
     }
 
     /// READY → CANCELLED.
-    pub(crate) fn cancel(&self, place: Place) -> Step {
-        self.step(place, State::Ready, State::Cancelled)
+    pub(crate) fn cancel(&self, place: SlotRef) -> Transition {
+        self.step(place, SlotState::Ready, SlotState::Cancelled)
     }
 
     /// RUNNING → KILLING; the worker that ran it then begins nothing else, and is to be killed.
-    pub(crate) fn kill(&self, place: Place) -> Option<usize> {
-        let State::Running(worker) = self.state(place)? else {
+    pub(crate) fn kill(&self, place: SlotRef) -> Option<usize> {
+        let SlotState::Running(worker) = self.state(place)? else {
             return None;
         };
-        match self.step(place, State::Running(worker), State::Killing(worker)) {
-            Step::Taken => Some(worker),
-            Step::TooLate => None,
+        match self.step(
+            place,
+            SlotState::Running(worker),
+            SlotState::Killing(worker),
+        ) {
+            Transition::Taken => Some(worker),
+            Transition::TooLate => None,
         }
     }
 
     /// Has no item begin any more there.
-    pub(crate) fn stop(&self, place: Place) {
+    pub(crate) fn stop(&self, place: SlotRef) {
         if let Some(slot) = self.memory.published().get(place.slot) {
             // ORDERING: Relaxed; a worker that sees it late has begun another item meanwhile. If
             // another task lies there by now, that is not stopped: `publish` follows a lock of the
@@ -661,12 +678,12 @@ impl<M: Memory> Board<M> {
     }
 
     /// How far that worker has come with the items there: at most so many. Nothing of it is checked.
-    pub(crate) fn progress(&self, place: Place, worker: usize, items: usize) -> Progress {
+    pub(crate) fn progress(&self, place: SlotRef, worker: usize, items: usize) -> BatchProgress {
         let outcome = self.outcome_at(place, worker);
         let bits = outcome.map_or(0, |outcome| load_acquire(&outcome.progress));
-        let progress = Progress::from_bits(bits);
+        let progress = BatchProgress::from_bits(bits);
         let done = progress.done.min(items);
-        Progress {
+        BatchProgress {
             done,
             has_begun: progress.has_begun && done < items,
             ..progress
@@ -674,7 +691,7 @@ impl<M: Memory> Board<M> {
     }
 
     /// What the worker says there of that place.
-    fn outcome_at(&self, place: Place, worker: usize) -> Option<&Outcome> {
+    fn outcome_at(&self, place: SlotRef, worker: usize) -> Option<&Outcome> {
         let outcome = self.memory.outcomes(worker)?.get(place.slot)?;
         // Acquired: what the worker wrote there for an earlier place is not seen any more.
         (load_acquire(&outcome.place) == self.masked(place)).then_some(outcome)
@@ -684,14 +701,14 @@ impl<M: Memory> Board<M> {
     /// it wrote.
     pub(crate) fn item_results(
         &self,
-        place: Place,
+        place: SlotRef,
         worker: usize,
         items: usize,
         bytes: &mut Vec<u8>,
-    ) -> Option<Progress> {
+    ) -> Option<BatchProgress> {
         bytes.clear();
         let outcome = self.outcome_at(place, worker)?;
-        let progress = Progress::from_bits(load_acquire(&outcome.progress));
+        let progress = BatchProgress::from_bits(load_acquire(&outcome.progress));
         if progress.done > items || progress.filled > INLINE {
             return None;
         }
@@ -712,37 +729,37 @@ impl<M: Memory> Board<M> {
         // worker has yet to count, those are one behind the progress that is loaded now: the caller hears of
         // them later.
         fence(Ordering::Acquire);
-        let now = Progress::from_bits(outcome.progress.load(Ordering::Relaxed));
+        let now = BatchProgress::from_bits(outcome.progress.load(Ordering::Relaxed));
         let is_late = (progress.done + 1..=items).contains(&now.done);
-        is_late.then_some(Progress::from_bits(0))
+        is_late.then_some(BatchProgress::from_bits(0))
     }
 
     /// How long the items took, in nanoseconds, once they are done.
-    pub(crate) fn item_nanos(&self, place: Place, worker: usize) -> u64 {
+    pub(crate) fn item_nanos(&self, place: SlotRef, worker: usize) -> u64 {
         // ORDERING: Relaxed; the state's load acquired it.
         let outcome = self.outcome_at(place, worker);
         outcome.map_or(0, |outcome| outcome.nanos.load(Ordering::Relaxed))
     }
 
     /// Whether a worker has begun it, and has not ended it.
-    pub(crate) fn is_running(&self, place: Place) -> bool {
+    pub(crate) fn is_running(&self, place: SlotRef) -> bool {
         matches!(
             self.state(place),
-            Some(State::Running(_) | State::Killing(_))
+            Some(SlotState::Running(_) | SlotState::Killing(_))
         )
     }
 
     /// The worker that is at it.
-    pub(crate) fn runner(&self, place: Place) -> Option<usize> {
+    pub(crate) fn runner(&self, place: SlotRef) -> Option<usize> {
         match self.state(place)? {
-            State::Running(worker) => Some(worker),
+            SlotState::Running(worker) => Some(worker),
             _ => None,
         }
     }
 
     /// Whether no worker has begun it.
-    pub(crate) fn is_ready(&self, place: Place) -> bool {
-        self.state(place) == Some(State::Ready)
+    pub(crate) fn is_ready(&self, place: SlotRef) -> bool {
+        self.state(place) == Some(SlotState::Ready)
     }
 
     // ---- the program: in ---------------------------------------------------------------------
@@ -771,24 +788,24 @@ impl<M: Memory> Board<M> {
     }
 
     /// What the outcome of items is, if they are done.
-    pub(crate) fn items_outcome(&self, place: Place) -> Reading {
-        let Some(State::Done(worker)) = self.state(place) else {
+    pub(crate) fn items_outcome(&self, place: SlotRef) -> Reading {
+        let Some(SlotState::Done(worker)) = self.state(place) else {
             return Reading::NotDone;
         };
         self.items_outcome_of(place, worker)
     }
 
     /// What the outcome of items is that the worker says it has ended.
-    pub(crate) fn items_outcome_of(&self, place: Place, worker: usize) -> Reading {
+    pub(crate) fn items_outcome_of(&self, place: SlotRef, worker: usize) -> Reading {
         let Some((head, check, outcome)) = self.head_of(place, worker) else {
             return Reading::Corrupt;
         };
         // ORDERING: Relaxed, both; the state's load acquired them, or else they are checked.
-        let progress = Progress::from_bits(outcome.progress.load(Ordering::Relaxed));
+        let progress = BatchProgress::from_bits(outcome.progress.load(Ordering::Relaxed));
         let nanos = outcome.nanos.load(Ordering::Relaxed);
-        let is_sound = matches!(head.form, Form::Items | Form::ItemsTold)
+        let is_sound = matches!(head.form, SlotKind::Items | SlotKind::ItemsOutOfBand)
             && (head.items, head.size) == (progress.done, progress.filled)
-            && !progress.has_begun | (head.form == Form::ItemsTold)
+            && !progress.has_begun | (head.form == SlotKind::ItemsOutOfBand)
             && self.check_of_outcome(place, head, [nanos, 0]) == check;
         match is_sound {
             true => Reading::Sound(head.form, worker),
@@ -798,8 +815,8 @@ impl<M: Memory> Board<M> {
 
     /// The outcome of a task, if it is done; and its bytes.
     #[inline]
-    pub(crate) fn outcome(&self, place: Place, bytes: &mut Vec<u8>) -> Reading {
-        let Some(State::Done(worker)) = self.state(place) else {
+    pub(crate) fn outcome(&self, place: SlotRef, bytes: &mut Vec<u8>) -> Reading {
+        let Some(SlotState::Done(worker)) = self.state(place) else {
             return Reading::NotDone;
         };
         self.outcome_of(place, worker, bytes)
@@ -807,7 +824,7 @@ impl<M: Memory> Board<M> {
 
     /// The outcome of a task that the worker says it has ended, and its bytes.
     #[inline]
-    pub(crate) fn outcome_of(&self, place: Place, worker: usize, bytes: &mut Vec<u8>) -> Reading {
+    pub(crate) fn outcome_of(&self, place: SlotRef, worker: usize, bytes: &mut Vec<u8>) -> Reading {
         bytes.clear();
         let Some((head, check, outcome)) = self.head_of(place, worker) else {
             return Reading::Corrupt;
@@ -824,7 +841,8 @@ impl<M: Memory> Board<M> {
             let sum = self.key.of_bytes(bytes);
             self.check_of_outcome(place, head, [sum, 0])
         };
-        match expected == check && !matches!(head.form, Form::Items | Form::ItemsTold) {
+        match expected == check && !matches!(head.form, SlotKind::Items | SlotKind::ItemsOutOfBand)
+        {
             true => Reading::Sound(head.form, worker),
             false => Reading::Corrupt,
         }
@@ -832,7 +850,7 @@ impl<M: Memory> Board<M> {
 
     /// What the worker says of that place's outcome, unless it makes no sense.
     #[inline]
-    fn head_of(&self, place: Place, worker: usize) -> Option<(Head, u64, &Outcome)> {
+    fn head_of(&self, place: SlotRef, worker: usize) -> Option<(Head, u64, &Outcome)> {
         let outcome = self.outcome_at(place, worker)?;
         // ORDERING: Relaxed, both; the state's load acquired them, or else they are checked.
         let head = Head::from_bits(outcome.head.load(Ordering::Relaxed))?;
@@ -842,7 +860,7 @@ impl<M: Memory> Board<M> {
 
     /// The checksum of an outcome, whose result is, or comes to, these words.
     #[inline]
-    fn check_of_outcome(&self, place: Place, head: Head, words: [u64; 2]) -> u64 {
+    fn check_of_outcome(&self, place: SlotRef, head: Head, words: [u64; 2]) -> u64 {
         let (place, head) = (place.to_number(), head.to_bits());
         self.key.of_words([place, head, words[0], words[1]])
     }
@@ -851,8 +869,8 @@ impl<M: Memory> Board<M> {
     #[inline]
     fn check_of_items(
         &self,
-        place: Place,
-        progress: Progress,
+        place: SlotRef,
+        progress: BatchProgress,
         sum: &PrefixSum,
         bytes: &[u8],
     ) -> u64 {
@@ -863,29 +881,29 @@ impl<M: Memory> Board<M> {
     }
 
     /// A thread looks for outcomes on that core, or, if that is `None`, does so no more.
-    pub(crate) fn watch_from(&self, core: Option<u32>) {
-        self.memory.bulletin().watched_from.0.set(core);
+    pub(crate) fn set_waiter_core(&self, core: Option<u32>) {
+        self.memory.bulletin().waiter_core.0.set(core);
     }
 
     /// The core on which a thread looks for outcomes, if one does.
-    pub(crate) fn watched_from(&self) -> Option<u32> {
-        self.memory.bulletin().watched_from.0.get()
+    pub(crate) fn waiter_core(&self) -> Option<u32> {
+        self.memory.bulletin().waiter_core.0.get()
     }
 
     /// A task was submitted on that core.
-    pub(crate) fn submit_from(&self, core: Option<u32>) {
-        self.memory.bulletin().submitted_from.0.set(core);
+    pub(crate) fn set_submitter_core(&self, core: Option<u32>) {
+        self.memory.bulletin().submitter_core.0.set(core);
     }
 
     /// The core on which a task was submitted last, if any was.
-    pub(crate) fn submitted_from(&self) -> Option<u32> {
-        self.memory.bulletin().submitted_from.0.get()
+    pub(crate) fn submitter_core(&self) -> Option<u32> {
+        self.memory.bulletin().submitter_core.0.get()
     }
 
-    /// Before the collector sleeps; it looks for work after this, and may then `rest`.
-    pub(crate) fn lie_down(&self) -> Ticket {
+    /// Before the collector sleeps; it looks for work after this, and may then `wait`.
+    pub(crate) fn prepare_wait(&self) -> WaitKey {
         let collector = &self.memory.control().collector.0;
-        let ticket = collector.bed.ticket();
+        let ticket = collector.event_count.prepare();
         // ORDERING: Relaxed; the fence. An exchange, as loom places a store beside the exchange of a worker that
         // has found the last sleeper up again, not behind it.
         collector.asleep.swap(1, Ordering::Relaxed);
@@ -896,17 +914,17 @@ impl<M: Memory> Board<M> {
     }
 
     /// The collector sleeps until there is something to collect, or the deadline has passed.
-    pub(crate) fn rest(&self, ticket: Ticket, deadline: Option<std::time::Instant>) {
+    pub(crate) fn wait(&self, ticket: WaitKey, deadline: Option<std::time::Instant>) {
         self.memory
             .control()
             .collector
             .0
-            .bed
+            .event_count
             .sleep(ticket, deadline);
     }
 
     /// The collector is up.
-    pub(crate) fn get_up(&self) {
+    pub(crate) fn end_wait(&self) {
         // ORDERING: Relaxed; at worst a worker rings for nothing.
         self.memory
             .control()
@@ -921,13 +939,13 @@ impl<M: Memory> Board<M> {
         let collector = &self.memory.control().collector.0;
         // ORDERING: Relaxed; a collector that is about to sleep holds a ticket that the ring makes void.
         collector.asleep.store(0, Ordering::Relaxed);
-        collector.bed.ring();
+        collector.event_count.notify();
     }
 
     // ---- the program: deaths and audits --------------------------------------------------------
 
     /// A worker is dead: nobody waits for what it was about to do.
-    pub(crate) fn bury(&self, worker: usize) {
+    pub(crate) fn worker_died(&self, worker: usize) {
         let searcher = &self.memory.control().searcher.0;
         // ORDERING: Relaxed; the rings below make everybody look again.
         let _ =
@@ -959,23 +977,23 @@ impl<M: Memory> Board<M> {
 
     /// Where a published task stands, as its state says and its worker, if that says so. By the thread
     /// that publishes.
-    pub(crate) fn standing(&self, place: Place) -> Standing {
+    pub(crate) fn standing(&self, place: SlotRef) -> Standing {
         match self.state(place) {
-            Some(State::Ready) if self.is_passed(place) => Standing::Passed,
-            Some(State::Ready) => Standing::Waiting,
-            Some(State::Running(worker) | State::Killing(worker)) => {
+            Some(SlotState::Ready) if self.is_passed(place) => Standing::Passed,
+            Some(SlotState::Ready) => Standing::Waiting,
+            Some(SlotState::Running(worker) | SlotState::Killing(worker)) => {
                 match self.current(worker) == Current::Place(place) {
                     true => Standing::Running(worker),
                     false => Standing::Claimed(worker),
                 }
             }
-            Some(State::Done(worker)) => Standing::Done(worker),
-            Some(State::Cancelled) | None => Standing::Garbled,
+            Some(SlotState::Done(worker)) => Standing::Done(worker),
+            Some(SlotState::Cancelled) | None => Standing::Garbled,
         }
     }
 
     /// Whether the head is behind a task that nobody has claimed.
-    fn is_passed(&self, place: Place) -> bool {
+    fn is_passed(&self, place: SlotRef) -> bool {
         // ORDERING: Relaxed; a task that is just being claimed has another state.
         let head = self.memory.control().head.0.load(Ordering::Relaxed);
         let ahead = place.position.wrapping_sub(head) & POSITION_MASK;
@@ -984,12 +1002,12 @@ impl<M: Memory> Board<M> {
 
     /// What a worker has claimed last, as it says.
     pub(crate) fn current(&self, worker: usize) -> Current {
-        let Some(desk) = self.memory.desk(worker) else {
+        let Some(desk) = self.memory.worker_words(worker) else {
             return Current::Garbled;
         };
         match self.key.unmask(load_acquire(&desk.current)) {
             NOTHING => Current::Nothing,
-            number => match Place::of_claim(number) {
+            number => match SlotRef::of_claim(number) {
                 Some(place) if self.was_published(place) => Current::Place(place),
                 _ => Current::Garbled,
             },
@@ -998,44 +1016,42 @@ impl<M: Memory> Board<M> {
 
     /// Whether a worker may tell what came of a task: the state names it, or, where that was overwritten, it
     /// says at its own desk that it has claimed the task.
-    pub(crate) fn speaks_for(&self, place: Place, worker: usize) -> bool {
+    pub(crate) fn speaks_for(&self, place: SlotRef, worker: usize) -> bool {
         match self.state(place) {
-            Some(State::Running(whose) | State::Killing(whose) | State::Done(whose))
-                if whose == worker =>
-            {
-                true
-            }
+            Some(
+                SlotState::Running(whose) | SlotState::Killing(whose) | SlotState::Done(whose),
+            ) if whose == worker => true,
             _ => self.current(worker) == Current::Place(place),
         }
     }
 
     /// Says again that a worker runs the task, as that itself says.
-    pub(crate) fn restore_running(&self, place: Place, worker: usize) {
+    pub(crate) fn restore_running(&self, place: SlotRef, worker: usize) {
         if let Some(state) = self.memory.states().get(place.slot) {
             // ORDERING: Release; as a claim's exchange.
             state
                 .0
-                .store(State::Running(worker).to_bits(place), Ordering::Release);
+                .store(SlotState::Running(worker).to_bits(place), Ordering::Release);
         }
     }
 
     /// Takes a task off the board that stands so: a claim, or an end, of it fails from now on. Too late: it
     /// does not stand so any more, and may have begun. By the thread that publishes.
-    pub(crate) fn withdraw(&self, place: Place, standing: Standing) -> Step {
+    pub(crate) fn withdraw(&self, place: SlotRef, standing: Standing) -> Transition {
         let from = match standing {
-            Standing::Waiting | Standing::Passed => State::Ready,
-            Standing::Running(worker) | Standing::Claimed(worker) => State::Running(worker),
+            Standing::Waiting | Standing::Passed => SlotState::Ready,
+            Standing::Running(worker) | Standing::Claimed(worker) => SlotState::Running(worker),
             Standing::Done(_) | Standing::Garbled => {
                 if let Some(state) = self.memory.states().get(place.slot) {
                     // ORDERING: Release; as a step. No process steps from what stands there.
-                    let cancelled = State::Cancelled.to_bits(place);
+                    let cancelled = SlotState::Cancelled.to_bits(place);
                     state.0.store(cancelled, Ordering::Release);
                 }
-                return Step::Taken;
+                return Transition::Taken;
             }
         };
-        match (self.step(place, from, State::Cancelled), standing) {
-            (Step::Taken, Standing::Claimed(worker)) => self.leave_to(worker, place),
+        match (self.step(place, from, SlotState::Cancelled), standing) {
+            (Transition::Taken, Standing::Claimed(worker)) => self.return_to(worker, place),
             (step, _) => step,
         }
     }
@@ -1043,21 +1059,21 @@ impl<M: Memory> Board<M> {
     /// Gives a task that was withdrawn back to the worker that had claimed it, if that has come to its desk
     /// meanwhile: it may have begun.
     ///
-    /// Pairs with `sit_down`: either the worker sees that the task was withdrawn, and does not begin it, or
+    /// Pairs with `announce_claim`: either the worker sees that the task was withdrawn, and does not begin it, or
     /// this thread sees the desk. If both see it, the worker leaves its desk again, and the next audit finds
     /// the task as it was.
-    fn leave_to(&self, worker: usize, place: Place) -> Step {
+    fn return_to(&self, worker: usize, place: SlotRef) -> Transition {
         // ORDERING: SeqCst; as said, between the withdrawal and the look at the desk.
         fence(Ordering::SeqCst);
         if self.current(worker) != Current::Place(place) {
-            return Step::Taken;
+            return Transition::Taken;
         }
         self.restore_running(place, worker);
-        Step::TooLate
+        Transition::TooLate
     }
 
     /// Whether a worker has begun to say, in its own part, what became of a task.
-    pub(crate) fn trace(&self, place: Place, worker: usize) -> Trace {
+    pub(crate) fn trace(&self, place: SlotRef, worker: usize) -> Trace {
         let outcomes = self.memory.outcomes(worker);
         let Some(outcome) = outcomes.and_then(|outcomes| outcomes.get(place.slot)) else {
             return Trace::None; // it was never there
@@ -1066,7 +1082,7 @@ impl<M: Memory> Board<M> {
         if number == self.key.nowhere(place.slot) {
             return Trace::None;
         }
-        match Place::of_claim(self.key.unmask(number)) {
+        match SlotRef::of_claim(self.key.unmask(number)) {
             Some(written) if written == place => Trace::Ended,
             Some(written) if written.slot == place.slot && self.was_published(written) => {
                 Trace::None
@@ -1077,12 +1093,12 @@ impl<M: Memory> Board<M> {
 
     /// A place as a worker writes it: a number that no accident makes of another one.
     #[inline]
-    fn masked(&self, place: Place) -> u64 {
+    fn masked(&self, place: SlotRef) -> u64 {
         self.key.mask(place.to_claim())
     }
 
     /// Whether a worker says in its own part that it has begun one of the items there.
-    pub(crate) fn has_progress(&self, place: Place, worker: usize) -> bool {
+    pub(crate) fn has_progress(&self, place: SlotRef, worker: usize) -> bool {
         // ORDERING: Relaxed; the worker is dead, which the program heard from the system.
         let progress = |outcome: &Outcome| outcome.progress.load(Ordering::Relaxed);
         self.outcome_at(place, worker)
@@ -1090,7 +1106,7 @@ impl<M: Memory> Board<M> {
     }
 
     /// Whether a task can have been published there, now or earlier.
-    fn was_published(&self, place: Place) -> bool {
+    fn was_published(&self, place: SlotRef) -> bool {
         // ORDERING: Relaxed; only the publisher moves the tail, and a place that a worker has read was
         // published before.
         let tail = self.tail.load(Ordering::Relaxed);
@@ -1099,17 +1115,17 @@ impl<M: Memory> Board<M> {
     }
 
     /// What a dead worker left in a slot.
-    pub(crate) fn remains(&self, place: Place, worker: usize) -> Remains {
+    pub(crate) fn slot_after_death(&self, place: SlotRef, worker: usize) -> SlotAfterDeath {
         match self.state(place) {
-            Some(State::Running(whose)) if whose == worker => match self.current(worker) {
+            Some(SlotState::Running(whose)) if whose == worker => match self.current(worker) {
                 // What it has written since, if that was garbage, it has written after the claim.
-                Current::Place(current) if current == place => Remains::Running,
-                Current::Garbled => Remains::Running,
-                Current::Place(_) | Current::Nothing => Remains::Claimed,
+                Current::Place(current) if current == place => SlotAfterDeath::Running,
+                Current::Garbled => SlotAfterDeath::Running,
+                Current::Place(_) | Current::Nothing => SlotAfterDeath::Claimed,
             },
-            Some(State::Killing(whose)) if whose == worker => Remains::Killed,
-            Some(State::Done(whose)) if whose == worker => Remains::Done,
-            _ => Remains::None,
+            Some(SlotState::Killing(whose)) if whose == worker => SlotAfterDeath::Killed,
+            Some(SlotState::Done(whose)) if whose == worker => SlotAfterDeath::Done,
+            _ => SlotAfterDeath::None,
         }
     }
 
@@ -1146,11 +1162,11 @@ impl<M: Memory> Board<M> {
             // ORDERING: Relaxed; the tail's load acquired it. If the ring has gone round meanwhile,
             // the slot's state tells.
             let slot = self.ring_at(head).load(Ordering::Relaxed) as usize;
-            let place = Place::new(slot, head);
-            let step = self.step(place, State::Ready, State::Running(me));
+            let place = SlotRef::new(slot, head);
+            let step = self.step(place, SlotState::Ready, SlotState::Running(me));
             // Ours, or taken: the head moves on, by the process that is first.
             self.move_head(head);
-            if step == Step::Taken {
+            if step == Transition::Taken {
                 return self.open(place, me, argument);
             }
         }
@@ -1159,7 +1175,7 @@ impl<M: Memory> Board<M> {
 
     /// What a claimed slot holds, unless it is not what was published there, or there is no memory for
     /// what comes of it.
-    fn open(&self, place: Place, me: usize, argument: &mut Vec<u8>) -> Claim {
+    fn open(&self, place: SlotRef, me: usize, argument: &mut Vec<u8>) -> Claim {
         let shared = &self.memory.published()[place.slot];
         // ORDERING: Relaxed, all; the claim's compare-exchange acquired them.
         let head = Head::from_bits(shared.head.load(Ordering::Relaxed));
@@ -1169,8 +1185,8 @@ impl<M: Memory> Board<M> {
         let (Some(head), Some(outcome)) = (head, self.own_outcome(place, me)) else {
             return Claim::Corrupt;
         };
-        let call = Call::from_numbers(call);
-        if head.size > FEW || head.form == Form::Items {
+        let call = FunctionRef::from_numbers(call);
+        if head.size > FEW || head.form == SlotKind::Items {
             self.memory.read_argument(place.slot, head.size, argument);
         } else {
             let both = u128::from(words[0]) | u128::from(words[1]) << 64;
@@ -1184,49 +1200,49 @@ impl<M: Memory> Board<M> {
         if !is_there || check != self.check_of_published(place, head, call, words) {
             return Claim::Corrupt;
         }
-        if head.form == Form::Items {
+        if head.form == SlotKind::Items {
             // ORDERING: Relaxed, then Release, to `outcome_at`: a collector that sees this place sees no
             // progress with items that were there before.
             outcome.progress.store(0, Ordering::Relaxed);
             outcome.place.store(self.masked(place), Ordering::Release);
         }
-        if !self.sit_down(place, me) {
+        if !self.announce_claim(place, me) {
             self.set_current(me, NOTHING);
             return Claim::Corrupt;
         }
         match head.form {
-            Form::Argument => Claim::Task(place, call),
-            Form::StoredArgument => Claim::Stored(place, call),
-            Form::Items => Claim::Items(place, call, head.items),
-            _ => Claim::Ticket(place),
+            SlotKind::Argument => Claim::Task(place, call),
+            SlotKind::StoredArgument => Claim::Stored(place, call),
+            SlotKind::Items => Claim::Items(place, call, head.items),
+            _ => Claim::Rendezvous(place),
         }
     }
 
     /// A worker says at its desk that it has claimed a task. Returns whether the task is still its.
     ///
-    /// Pairs with `leave_to`: either the audit, which has withdrawn the task, sees the desk, or this worker
+    /// Pairs with `return_to`: either the audit, which has withdrawn the task, sees the desk, or this worker
     /// sees another state.
-    fn sit_down(&self, place: Place, me: usize) -> bool {
-        if let Some(desk) = self.memory.desk(me) {
+    fn announce_claim(&self, place: SlotRef, me: usize) -> bool {
+        if let Some(desk) = self.memory.worker_words(me) {
             // In order against the state; and released to `current`: what the worker did before is seen.
-            store_in_order(&desk.current, self.masked(place));
+            store_seq_cst(&desk.current, self.masked(place));
         }
-        let running = State::Running(me).to_bits(place);
+        let running = SlotState::Running(me).to_bits(place);
         let state = self.memory.states().get(place.slot);
-        state.is_some_and(|state| load_in_order(&state.0) == running)
+        state.is_some_and(|state| load_seq_cst(&state.0) == running)
     }
 
     /// Whether a task that a worker has claimed is still its: if so, what it has read of the argument before
     /// is that.
-    pub(crate) fn holds(&self, place: Place, me: usize) -> bool {
+    pub(crate) fn holds(&self, place: SlotRef, me: usize) -> bool {
         // ORDERING: Acquire; pairs with the withdrawal, after which the argument's memory is used for another:
         // a worker that has read a byte of that sees another state.
         fence(Ordering::Acquire);
-        matches!(self.state(place), Some(State::Running(worker) | State::Killing(worker)) if worker == me)
+        matches!(self.state(place), Some(SlotState::Running(worker) | SlotState::Killing(worker)) if worker == me)
     }
 
     fn set_current(&self, me: usize, number: u64) {
-        if let Some(desk) = self.memory.desk(me) {
+        if let Some(desk) = self.memory.worker_words(me) {
             // ORDERING: Release, to `current`: what the worker did before it claimed this is seen.
             desk.current.store(self.key.mask(number), Ordering::Release);
         }
@@ -1234,23 +1250,23 @@ impl<M: Memory> Board<M> {
 
     /// Where this worker says what it has done with a slot, if there is memory for it.
     #[inline]
-    fn own_outcome(&self, place: Place, me: usize) -> Option<&Outcome> {
+    fn own_outcome(&self, place: SlotRef, me: usize) -> Option<&Outcome> {
         self.memory.own_outcome(me, place.slot)
     }
 
     /// A worker begins to run items that it has claimed; `None`: there is no memory for it.
-    pub(crate) fn begin_run(&self, place: Place, me: usize) -> Option<ItemRun<'_, M>> {
+    pub(crate) fn begin_run(&self, place: SlotRef, me: usize) -> Option<ItemRun<'_, M>> {
         if !self.memory.has_room(me, place.slot) {
             return None;
         }
         Some(ItemRun {
-            board: self,
+            queue: self,
             place,
             me,
             outcome: self.own_outcome(place, me)?,
             stop: &self.memory.published().get(place.slot)?.words[0],
             sum: PrefixSum::new(&self.key),
-            progress: Progress {
+            progress: BatchProgress {
                 done: 0,
                 filled: 0,
                 has_begun: false,
@@ -1260,7 +1276,7 @@ impl<M: Memory> Board<M> {
 
     /// RUNNING → DONE, with an outcome of at most [`INLINE`] bytes.
     #[inline]
-    pub(crate) fn finish(&self, place: Place, me: usize, form: Form, bytes: &[u8]) -> Finish {
+    pub(crate) fn finish(&self, place: SlotRef, me: usize, form: SlotKind, bytes: &[u8]) -> Finish {
         let size = bytes.len();
         let has_room = size <= FEW || self.memory.has_room(me, place.slot);
         let Some(outcome) = self.own_outcome(place, me).filter(|_| has_room) else {
@@ -1291,10 +1307,10 @@ impl<M: Memory> Board<M> {
 
     /// RUNNING → DONE, and the collector hears of it.
     #[inline]
-    fn end(&self, place: Place, me: usize) -> Finish {
-        if self.step(place, State::Running(me), State::Done(me)) == Step::TooLate {
+    fn end(&self, place: SlotRef, me: usize) -> Finish {
+        if self.step(place, SlotState::Running(me), SlotState::Done(me)) == Transition::TooLate {
             return match self.state(place) {
-                Some(State::Killing(worker)) if worker == me => Finish::Killed,
+                Some(SlotState::Killing(worker)) if worker == me => Finish::Killed,
                 _ => Finish::Displaced,
             };
         }
@@ -1303,15 +1319,15 @@ impl<M: Memory> Board<M> {
     }
 
     /// There is something to collect in a slot: says so, and wakes the collector if it sleeps.
-    fn mark_done(&self, place: Place) {
+    fn mark_done(&self, place: SlotRef) {
         let word = &self.memory.done()[place.slot / 64];
-        // In order against `lie_down`; and released to the collector's swap.
-        set_in_order(word, 1 << (place.slot % 64));
+        // In order against `prepare_wait`; and released to the collector's swap.
+        fetch_or_seq_cst(word, 1 << (place.slot % 64));
         let collector = &self.memory.control().collector.0;
         // ORDERING: Relaxed; of the workers that find it asleep, one wakes it.
-        if load_in_order(&collector.asleep) != 0 && collector.asleep.swap(0, Ordering::Relaxed) != 0
+        if load_seq_cst(&collector.asleep) != 0 && collector.asleep.swap(0, Ordering::Relaxed) != 0
         {
-            collector.bed.ring();
+            collector.event_count.notify();
         }
     }
 
@@ -1340,12 +1356,12 @@ impl<M: Memory> Board<M> {
     }
 
     /// Takes the searcher's seat, if it is free: publishers then wake nobody.
-    pub(crate) fn begin_search(&self, me: usize) -> Step {
+    pub(crate) fn begin_search(&self, me: usize) -> Transition {
         let searcher = &self.memory.control().searcher.0;
         // ORDERING: Relaxed; it orders nothing before the fence of `end_search`.
         match searcher.compare_exchange(0, me as u32 + 1, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => Step::Taken,
-            Err(_) => Step::TooLate,
+            Ok(_) => Transition::Taken,
+            Err(_) => Transition::TooLate,
         }
     }
 
@@ -1374,16 +1390,16 @@ impl<M: Memory> Board<M> {
         deadline: Option<std::time::Instant>,
         has_reason: impl Fn() -> bool,
     ) {
-        let bed = &self.memory.beds()[me].0;
+        let event_count = &self.memory.event_counts()[me].0;
         let (word, bit) = (&self.memory.asleep()[me / 64], 1_u64 << (me % 64));
-        let ticket = bed.ticket();
+        let ticket = event_count.prepare();
         // ORDERING: Relaxed; the fence.
         word.fetch_or(bit, Ordering::Relaxed);
         // ORDERING: SeqCst; pairs with `wake_one`: either the publisher sees the bit, or this worker the
         // tail.
         fence(Ordering::SeqCst);
         if !self.has_ready() && !self.is_closing() && !has_reason() {
-            bed.sleep(ticket, deadline);
+            event_count.sleep(ticket, deadline);
         }
         // ORDERING: Relaxed; a publisher that still finds the bit rings for nothing, and another
         // task's publisher, or `pass_on`, sees to the rest.
@@ -1392,15 +1408,15 @@ impl<M: Memory> Board<M> {
 
     // ---- states ------------------------------------------------------------------------------
 
-    fn state(&self, place: Place) -> Option<State> {
+    fn state(&self, place: SlotRef) -> Option<SlotState> {
         let slot = self.memory.states().get(place.slot)?;
         // ORDERING: Acquire, from the step into DONE.
-        State::from_bits(slot.0.load(Ordering::Acquire), place)
+        SlotState::from_bits(slot.0.load(Ordering::Acquire), place)
     }
 
-    fn step(&self, place: Place, from: State, to: State) -> Step {
+    fn step(&self, place: SlotRef, from: SlotState, to: SlotState) -> Transition {
         let Some(slot) = self.memory.states().get(place.slot) else {
-            return Step::TooLate;
+            return Transition::TooLate;
         };
         let (from, to) = (from.to_bits(place), to.to_bits(place));
         // ORDERING: AcqRel; the slot's other fields change hands by it.
@@ -1408,8 +1424,8 @@ impl<M: Memory> Board<M> {
             .0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
         match step {
-            Ok(_) => Step::Taken,
-            Err(_) => Step::TooLate,
+            Ok(_) => Transition::Taken,
+            Err(_) => Transition::TooLate,
         }
     }
 
@@ -1421,11 +1437,11 @@ impl<M: Memory> Board<M> {
 }
 
 /// Items that a worker runs, one after the other: it says how far it is, and lays results down.
-pub(crate) struct ItemRun<'a, M = Mapped> {
+pub(crate) struct ItemRun<'a, M = MappedQueue> {
     /// Where they lie.
-    board: &'a Board<M>,
+    queue: &'a ShmQueue<M>,
     /// Where on the board.
-    place: Place,
+    place: SlotRef,
     /// The worker.
     me: usize,
     /// Where it says how far it is.
@@ -1435,7 +1451,7 @@ pub(crate) struct ItemRun<'a, M = Mapped> {
     /// The results so far.
     sum: PrefixSum,
     /// How far it is.
-    progress: Progress,
+    progress: BatchProgress,
 }
 
 impl<M: Memory> ItemRun<'_, M> {
@@ -1453,13 +1469,13 @@ impl<M: Memory> ItemRun<'_, M> {
 
     /// Whether another item may begin; the worker says that it does.
     #[inline]
-    pub(crate) fn begin(&mut self) -> Step {
+    pub(crate) fn begin(&mut self) -> Transition {
         // ORDERING: Relaxed; as in `stop`.
         if self.stop.load(Ordering::Relaxed) != 0 {
-            return Step::TooLate;
+            return Transition::TooLate;
         }
         let has_begun = true;
-        let begun = Progress {
+        let begun = BatchProgress {
             has_begun,
             ..self.progress
         };
@@ -1467,36 +1483,36 @@ impl<M: Memory> ItemRun<'_, M> {
         self.outcome
             .progress
             .store(begun.to_bits(), Ordering::Release);
-        Step::Taken
+        Transition::Taken
     }
 
     /// An item is done. These are the results of all so far, that of this one behind the others, which are
     /// laid down already. A collector that sleeps until something comes hears of it.
     #[inline]
     pub(crate) fn end(&mut self, results: &[u8]) {
-        let (board, place) = (self.board, self.place);
+        let (queue, place) = (self.queue, self.place);
         let before = self.progress.filled;
-        board
+        queue
             .memory
             .write_result(self.me, place.slot, before, &results[before..]);
         self.progress.done += 1;
         self.progress.filled = results.len();
         self.sum.extend(results);
-        let check = board.check_of_items(place, self.progress, &self.sum, results);
+        let check = queue.check_of_items(place, self.progress, &self.sum, results);
         // ORDERING: Release, to the fence of `item_results`: a collector that takes this one for that of two
         // items less sees the progress of one less.
         self.outcome.words[self.progress.done % 2].store(check, Ordering::Release);
-        // In order against `lie_down`, after which the collector looks at the progress; and released
+        // In order against `prepare_wait`, after which the collector looks at the progress; and released
         // to `progress`.
-        store_in_order(&self.outcome.progress, self.progress.to_bits());
-        let collector = &board.memory.control().collector.0;
-        if load_in_order(&collector.asleep) != 0 {
-            board.mark_done(place);
+        store_seq_cst(&self.outcome.progress, self.progress.to_bits());
+        let collector = &queue.memory.control().collector.0;
+        if load_seq_cst(&collector.asleep) != 0 {
+            queue.mark_done(place);
         }
     }
 
     /// RUNNING → DONE; they took so long.
-    pub(crate) fn finish(self, form: Form, nanos: u64) -> Finish {
+    pub(crate) fn finish(self, form: SlotKind, nanos: u64) -> Finish {
         let head = Head {
             form,
             size: self.progress.filled,
@@ -1505,9 +1521,9 @@ impl<M: Memory> ItemRun<'_, M> {
         // ORDERING: Relaxed, all; the step releases them.
         self.outcome.nanos.store(nanos, Ordering::Relaxed);
         self.outcome.head.store(head.to_bits(), Ordering::Relaxed);
-        let check = self.board.check_of_outcome(self.place, head, [nanos, 0]);
+        let check = self.queue.check_of_outcome(self.place, head, [nanos, 0]);
         self.outcome.check.store(check, Ordering::Relaxed);
-        self.board.end(self.place, self.me)
+        self.queue.end(self.place, self.me)
     }
 }
 

@@ -7,50 +7,51 @@ use loom::thread;
 
 use super::heap::{Heap, View, immortal, mortal};
 use super::{
-    Board, Claim, Finish, Form, Place, Progress, Publish, Reading, Remains, Standing, Step,
+    BatchProgress, Claim, Finish, Publish, Reading, ShmQueue, SlotAfterDeath, SlotKind, SlotRef,
+    Standing, Transition,
 };
-use crate::remote::function::Call;
+use crate::remote::function::FunctionRef;
 use crate::unwind;
 
-const CALL: Call = Call {
+const CALL: FunctionRef = FunctionRef {
     entry: 1,
     function: 2,
     fingerprint: 3,
 };
 
 /// Puts a task with one byte into a slot.
-fn publish(board: &Board<View>, slot: usize, byte: u8) -> Place {
-    match board.publish(slot, Form::Argument, CALL, &[byte]) {
+fn publish(queue: &ShmQueue<View>, slot: usize, byte: u8) -> SlotRef {
+    match queue.publish(slot, SlotKind::Argument, CALL, &[byte]) {
         Publish::Published(place) => place,
         Publish::Full => panic!("there is room"),
     }
 }
 
 /// Runs all tasks until the board is closed; how many.
-fn work(board: &Board<View>, me: usize) -> usize {
+fn work(queue: &ShmQueue<View>, me: usize) -> usize {
     let (mut argument, mut count, mut has_waited) = (Vec::new(), 0, false);
     loop {
-        let is_closing = board.is_closing();
-        let claim = board.claim(me, &mut argument);
+        let is_closing = queue.is_closing();
+        let claim = queue.claim(me, &mut argument);
         if std::mem::take(&mut has_waited) {
-            board.pass_on();
+            queue.pass_on();
         }
         match claim {
             Claim::Task(place, call) => {
                 assert_eq!(call, CALL);
-                if board.finish(place, me, Form::Value, &[argument[0] + 1]) == Finish::Told {
+                if queue.finish(place, me, SlotKind::Value, &[argument[0] + 1]) == Finish::Told {
                     count += 1;
                 }
             }
-            Claim::Items(..) | Claim::Stored(..) | Claim::Ticket(_) | Claim::Corrupt => {
+            Claim::Items(..) | Claim::Stored(..) | Claim::Rendezvous(_) | Claim::Corrupt => {
                 panic!("there are only tasks")
             }
             Claim::Empty if is_closing => return count,
             Claim::Empty => {
-                if board.begin_search(me) == Step::Taken {
-                    board.end_search();
+                if queue.begin_search(me) == Transition::Taken {
+                    queue.end_search();
                 }
-                board.sleep(me, None, || false);
+                queue.sleep(me, None, || false);
                 has_waited = true;
             }
         }
@@ -58,26 +59,26 @@ fn work(board: &Board<View>, me: usize) -> usize {
 }
 
 /// Waits for the outcomes of all these, as who collects does; their bytes.
-fn collect(board: &Board<View>, places: &[Place]) -> Vec<u8> {
+fn collect(queue: &ShmQueue<View>, places: &[SlotRef]) -> Vec<u8> {
     let mut outcomes = vec![None; places.len()];
     loop {
-        board.take_done(|slot| {
+        queue.take_done(|slot| {
             let Some(at) = places.iter().position(|place| place.slot == slot) else {
                 panic!("nobody published there")
             };
             let mut bytes = Vec::new();
-            let outcome = board.outcome(places[at], &mut bytes);
-            assert!(matches!(outcome, Reading::Sound(Form::Value, _)));
+            let outcome = queue.outcome(places[at], &mut bytes);
+            assert!(matches!(outcome, Reading::Sound(SlotKind::Value, _)));
             assert!(outcomes[at].replace(bytes[0]).is_none(), "done twice");
         });
         if let Some(all) = outcomes.iter().copied().collect() {
             return all;
         }
-        let ticket = board.lie_down();
-        if !board.has_done() {
-            board.rest(ticket, None);
+        let ticket = queue.prepare_wait();
+        if !queue.has_done() {
+            queue.wait(ticket, None);
         }
-        board.get_up();
+        queue.end_wait();
     }
 }
 
@@ -91,18 +92,18 @@ fn model(f: impl Fn() + Send + Sync + 'static) {
 fn a_worker_that_sleeps_hears_of_each_task() {
     model(|| {
         let heap = Arc::new(Heap::new(2));
-        let board = immortal(&heap);
+        let queue = immortal(&heap);
         let worker = {
-            let board = immortal(&heap);
-            thread::spawn(move || work(&board, 0))
+            let queue = immortal(&heap);
+            thread::spawn(move || work(&queue, 0))
         };
         let places = [0, 1].map(|slot| {
-            let place = publish(&board, slot, slot as u8);
-            board.wake_one();
+            let place = publish(&queue, slot, slot as u8);
+            queue.wake_one();
             place
         });
-        assert_eq!(collect(&board, &places), [1, 2]);
-        board.close();
+        assert_eq!(collect(&queue, &places), [1, 2]);
+        queue.close();
         assert_eq!(worker.join().unwrap(), 2);
     });
 }
@@ -111,22 +112,22 @@ fn a_worker_that_sleeps_hears_of_each_task() {
 fn two_workers_run_each_task_once() {
     model(|| {
         let heap = Arc::new(Heap::new(2));
-        let board = immortal(&heap);
-        let places = [publish(&board, 0, 5), publish(&board, 1, 6)];
+        let queue = immortal(&heap);
+        let places = [publish(&queue, 0, 5), publish(&queue, 1, 6)];
         let workers = [0, 1].map(|me| {
-            let board = immortal(&heap);
+            let queue = immortal(&heap);
             thread::spawn(move || {
                 let mut argument = Vec::new();
                 let mut count = 0;
-                while let Claim::Task(place, _) = board.claim(me, &mut argument) {
-                    let finish = board.finish(place, me, Form::Value, &[argument[0] + 1]);
+                while let Claim::Task(place, _) = queue.claim(me, &mut argument) {
+                    let finish = queue.finish(place, me, SlotKind::Value, &[argument[0] + 1]);
                     assert_eq!(finish, Finish::Told);
                     count += 1;
                 }
                 count
             })
         });
-        assert_eq!(collect(&board, &places), [6, 7]);
+        assert_eq!(collect(&queue, &places), [6, 7]);
         assert_eq!(workers.map(|w| w.join().unwrap()).iter().sum::<usize>(), 2);
     });
 }
@@ -135,15 +136,15 @@ fn two_workers_run_each_task_once() {
 fn a_burst_wakes_who_is_needed() {
     model(|| {
         let heap = Arc::new(Heap::new(2));
-        let board = immortal(&heap);
+        let queue = immortal(&heap);
         let workers = [0, 1].map(|me| {
-            let board = immortal(&heap);
-            thread::spawn(move || work(&board, me))
+            let queue = immortal(&heap);
+            thread::spawn(move || work(&queue, me))
         });
-        let place = publish(&board, 0, 1);
-        board.wake_one();
-        assert_eq!(collect(&board, &[place]), [2]);
-        board.close();
+        let place = publish(&queue, 0, 1);
+        queue.wake_one();
+        assert_eq!(collect(&queue, &[place]), [2]);
+        queue.close();
         assert_eq!(workers.map(|w| w.join().unwrap()).iter().sum::<usize>(), 1);
     });
 }
@@ -152,22 +153,22 @@ fn a_burst_wakes_who_is_needed() {
 fn cancel_meets_claim() {
     model(|| {
         let heap = Arc::new(Heap::new(1));
-        let board = immortal(&heap);
-        let place = publish(&board, 0, 1);
+        let queue = immortal(&heap);
+        let place = publish(&queue, 0, 1);
         let worker = {
-            let board = immortal(&heap);
+            let queue = immortal(&heap);
             thread::spawn(move || {
                 let mut argument = Vec::new();
-                match board.claim(0, &mut argument) {
-                    Claim::Task(place, _) => match board.finish(place, 0, Form::Value, &[2]) {
-                        Finish::Told => Step::Taken,
+                match queue.claim(0, &mut argument) {
+                    Claim::Task(place, _) => match queue.finish(place, 0, SlotKind::Value, &[2]) {
+                        Finish::Told => Transition::Taken,
                         _ => panic!("nobody has killed it"),
                     },
-                    _ => Step::TooLate,
+                    _ => Transition::TooLate,
                 }
             })
         };
-        let cancelled = board.cancel(place);
+        let cancelled = queue.cancel(place);
         let ran = worker.join().unwrap();
         assert_ne!(cancelled, ran, "one of them got it");
     });
@@ -177,25 +178,25 @@ fn cancel_meets_claim() {
 fn a_cancelled_slot_is_used_again_while_a_worker_is_slow() {
     model(|| {
         let heap = Arc::new(Heap::new(1));
-        let board = immortal(&heap);
-        let first = publish(&board, 0, 1);
+        let queue = immortal(&heap);
+        let first = publish(&queue, 0, 1);
         let worker = {
-            let board = immortal(&heap);
+            let queue = immortal(&heap);
             thread::spawn(move || {
                 let (mut argument, mut seen) = (Vec::new(), Vec::new());
-                while let Claim::Task(place, _) = board.claim(0, &mut argument) {
+                while let Claim::Task(place, _) = queue.claim(0, &mut argument) {
                     seen.push(argument[0]);
-                    let _ = board.finish(place, 0, Form::Value, &[0]);
+                    let _ = queue.finish(place, 0, SlotKind::Value, &[0]);
                 }
                 seen
             })
         };
         let mut expected = Vec::new();
-        if board.cancel(first) == Step::Taken {
+        if queue.cancel(first) == Transition::Taken {
             // The ring's one entry is passed by the worker, or by the publisher.
-            let second = publish(&board, 0, 2);
+            let second = publish(&queue, 0, 2);
             let seen = worker.join().unwrap();
-            expected.extend((!board.is_ready(second)).then_some(2));
+            expected.extend((!queue.is_ready(second)).then_some(2));
             assert_eq!(seen, expected);
         } else {
             assert_eq!(worker.join().unwrap(), [1]);
@@ -207,28 +208,28 @@ fn a_cancelled_slot_is_used_again_while_a_worker_is_slow() {
 fn kill_meets_finish() {
     model(|| {
         let heap = Arc::new(Heap::new(2));
-        let board = immortal(&heap);
-        let (victim, next) = (publish(&board, 0, 1), publish(&board, 1, 2));
+        let queue = immortal(&heap);
+        let (victim, next) = (publish(&queue, 0, 1), publish(&queue, 1, 2));
         let worker = {
-            let board = immortal(&heap);
+            let queue = immortal(&heap);
             thread::spawn(move || {
                 let mut argument = Vec::new();
-                while let Claim::Task(place, _) = board.claim(0, &mut argument) {
-                    if board.finish(place, 0, Form::Value, &[9]) == Finish::Killed {
+                while let Claim::Task(place, _) = queue.claim(0, &mut argument) {
+                    if queue.finish(place, 0, SlotKind::Value, &[9]) == Finish::Killed {
                         return; // it waits for its death
                     }
                 }
             })
         };
-        let killed = board.kill(victim);
+        let killed = queue.kill(victim);
         worker.join().unwrap();
         match killed {
             Some(worker) => {
                 assert_eq!(worker, 0);
-                assert_eq!(board.remains(victim, 0), Remains::Killed);
-                assert!(board.is_ready(next), "the next one was not begun");
+                assert_eq!(queue.slot_after_death(victim, 0), SlotAfterDeath::Killed);
+                assert!(queue.is_ready(next), "the next one was not begun");
             }
-            None => assert_eq!(board.remains(next, 0), Remains::Done),
+            None => assert_eq!(queue.slot_after_death(next, 0), SlotAfterDeath::Done),
         }
     });
 }
@@ -240,7 +241,7 @@ fn a_worker_vanishes_between_any_two_steps() {
     for steps in 0..24 {
         model(move || {
             let heap = Arc::new(Heap::new(2));
-            let board = immortal(&heap);
+            let queue = immortal(&heap);
             let mortal = mortal(&heap, steps);
             let mortal = thread::spawn(move || {
                 // It may get through before it vanishes.
@@ -248,27 +249,27 @@ fn a_worker_vanishes_between_any_two_steps() {
             });
             let mut places = Vec::new();
             for slot in 0..2 {
-                places.push(publish(&board, slot, slot as u8));
-                board.wake_one();
+                places.push(publish(&queue, slot, slot as u8));
+                queue.wake_one();
             }
-            board.close();
+            queue.close();
             mortal.join().unwrap();
             // As its attendant does, who has seen it dead.
-            board.bury(0);
+            queue.worker_died(0);
             let mut moved = places.clone();
-            let left = |remains| -> Vec<Place> {
+            let left = |remains| -> Vec<SlotRef> {
                 let places = places.iter().copied();
-                let left = places.filter(|place| board.remains(*place, 0) == remains);
+                let left = places.filter(|place| queue.slot_after_death(*place, 0) == remains);
                 left.collect()
             };
-            let lost = left(Remains::Running).len();
+            let lost = left(SlotAfterDeath::Running).len();
             // What it had claimed and not begun is put there once more.
-            let claimed = left(Remains::Claimed);
+            let claimed = left(SlotAfterDeath::Claimed);
             for old in &claimed {
-                let standing = board.standing(*old);
+                let standing = queue.standing(*old);
                 assert_eq!(standing, Standing::Claimed(0));
-                assert_eq!(board.withdraw(*old, standing), Step::Taken);
-                let Publish::Published(new) = board.republish(*old) else {
+                assert_eq!(queue.withdraw(*old, standing), Transition::Taken);
+                let Publish::Published(new) = queue.republish(*old) else {
                     panic!("there is room")
                 };
                 let at = places.iter().position(|place| place == old).unwrap();
@@ -276,14 +277,16 @@ fn a_worker_vanishes_between_any_two_steps() {
             }
             let places = moved;
             // Another one sees to the rest.
-            work(&board, 1);
+            work(&queue, 1);
             let done = |worker| {
-                let remains = places.iter().map(|place| board.remains(*place, worker));
-                remains.filter(|r| *r == Remains::Done).count()
+                let remains = places
+                    .iter()
+                    .map(|place| queue.slot_after_death(*place, worker));
+                remains.filter(|r| *r == SlotAfterDeath::Done).count()
             };
             let waiting = places
                 .iter()
-                .filter(|place| board.is_ready(**place))
+                .filter(|place| queue.is_ready(**place))
                 .count();
             assert!(lost <= 1);
             assert_eq!(lost + done(0) + done(1) + waiting, 2);
@@ -293,16 +296,16 @@ fn a_worker_vanishes_between_any_two_steps() {
 }
 
 /// Puts items into a slot.
-fn publish_items(board: &Board<View>, slot: usize, items: usize) -> Place {
-    match board.publish_items(slot, Form::Items, CALL, &[0], items) {
+fn publish_items(queue: &ShmQueue<View>, slot: usize, items: usize) -> SlotRef {
+    match queue.publish_items(slot, SlotKind::Items, CALL, &[0], items) {
         Publish::Published(place) => place,
         Publish::Full => panic!("there is room"),
     }
 }
 
 /// How far a worker has come with items each of which comes to a byte.
-fn so_far(done: usize) -> Progress {
-    Progress {
+fn so_far(done: usize) -> BatchProgress {
+    BatchProgress {
         done,
         filled: done,
         has_begun: false,
@@ -310,21 +313,21 @@ fn so_far(done: usize) -> Progress {
 }
 
 /// Runs the items of the one slot, each of which comes to a byte.
-fn run_items(board: &Board<View>) {
-    let Claim::Items(place, call, items) = board.claim(0, &mut Vec::new()) else {
+fn run_items(queue: &ShmQueue<View>) {
+    let Claim::Items(place, call, items) = queue.claim(0, &mut Vec::new()) else {
         return; // they were cancelled
     };
     assert_eq!(call, CALL);
     let mut results = Vec::new();
-    let mut run = board.begin_run(place, 0).unwrap();
+    let mut run = queue.begin_run(place, 0).unwrap();
     for index in 0..items {
-        if run.begin() == Step::TooLate {
+        if run.begin() == Transition::TooLate {
             break;
         }
         results.push(index as u8 + 1);
         run.end(&results);
     }
-    let _ = run.finish(Form::Items, 1);
+    let _ = run.finish(SlotKind::Items, 1);
 }
 
 /// A worker vanishes after so many looks at the memory: the program knows which items are done, has
@@ -334,32 +337,34 @@ fn a_worker_vanishes_between_any_two_steps_of_its_items() {
     for steps in 0..30 {
         model(move || {
             let heap = Arc::new(Heap::new(1));
-            let board = immortal(&heap);
-            let place = publish_items(&board, 0, 2);
+            let queue = immortal(&heap);
+            let place = publish_items(&queue, 0, 2);
             let mortal = mortal(&heap, steps);
             let mortal = thread::spawn(move || {
                 // It may get through before it vanishes.
                 let _ = unwind::catch(|| run_items(&mortal));
             });
             mortal.join().unwrap();
-            board.bury(0);
+            queue.worker_died(0);
             let mut results = Vec::new();
-            let sound = board.item_results(place, 0, 2, &mut results);
-            match (board.remains(place, 0), sound) {
-                (Remains::None, _) => assert!(board.is_ready(place)),
+            let sound = queue.item_results(place, 0, 2, &mut results);
+            match (queue.slot_after_death(place, 0), sound) {
+                (SlotAfterDeath::None, _) => assert!(queue.is_ready(place)),
                 // None has begun: it may run elsewhere.
-                (Remains::Claimed, _) => {}
-                (Remains::Running | Remains::Done, None) => panic!("its own results are sound"),
-                (Remains::Running, Some(Progress { done, .. })) => {
+                (SlotAfterDeath::Claimed, _) => {}
+                (SlotAfterDeath::Running | SlotAfterDeath::Done, None) => {
+                    panic!("its own results are sound")
+                }
+                (SlotAfterDeath::Running, Some(BatchProgress { done, .. })) => {
                     assert_eq!(results, [1, 2][..done]);
                 }
-                (Remains::Done, Some(progress)) => {
+                (SlotAfterDeath::Done, Some(progress)) => {
                     assert_eq!(progress, so_far(2));
                     assert_eq!(results, [1, 2]);
-                    let reading = board.items_outcome(place);
-                    assert_eq!(reading, Reading::Sound(Form::Items, 0));
+                    let reading = queue.items_outcome(place);
+                    assert_eq!(reading, Reading::Sound(SlotKind::Items, 0));
                 }
-                (Remains::Killed, _) => panic!("nobody killed it"),
+                (SlotAfterDeath::Killed, _) => panic!("nobody killed it"),
             }
         });
     }
@@ -370,27 +375,27 @@ fn a_worker_vanishes_between_any_two_steps_of_its_items() {
 fn an_item_meets_who_lies_down() {
     model(|| {
         let heap = Arc::new(Heap::new(1));
-        let board = immortal(&heap);
-        let place = publish_items(&board, 0, 1);
+        let queue = immortal(&heap);
+        let place = publish_items(&queue, 0, 1);
         let worker = {
-            let board = immortal(&heap);
+            let queue = immortal(&heap);
             thread::spawn(move || {
-                let Claim::Items(place, ..) = board.claim(0, &mut Vec::new()) else {
+                let Claim::Items(place, ..) = queue.claim(0, &mut Vec::new()) else {
                     panic!("there are items")
                 };
-                let mut run = board.begin_run(place, 0).unwrap();
-                assert_eq!(run.begin(), Step::Taken);
+                let mut run = queue.begin_run(place, 0).unwrap();
+                assert_eq!(run.begin(), Transition::Taken);
                 // And is at the next one for ever.
                 run.end(&[1]);
             })
         };
-        while board.progress(place, 0, 1).done == 0 {
-            let ticket = board.lie_down();
-            if board.progress(place, 0, 1).done == 0 && !board.has_done() {
-                board.rest(ticket, None);
+        while queue.progress(place, 0, 1).done == 0 {
+            let ticket = queue.prepare_wait();
+            if queue.progress(place, 0, 1).done == 0 && !queue.has_done() {
+                queue.wait(ticket, None);
             }
-            board.get_up();
-            board.take_done(|_| ());
+            queue.end_wait();
+            queue.take_done(|_| ());
         }
         worker.join().unwrap();
     });
@@ -401,20 +406,20 @@ fn an_item_meets_who_lies_down() {
 fn stop_meets_the_next_item() {
     model(|| {
         let heap = Arc::new(Heap::new(1));
-        let board = immortal(&heap);
-        let place = publish_items(&board, 0, 2);
+        let queue = immortal(&heap);
+        let place = publish_items(&queue, 0, 2);
         let worker = {
-            let board = immortal(&heap);
-            thread::spawn(move || run_items(&board))
+            let queue = immortal(&heap);
+            thread::spawn(move || run_items(&queue))
         };
-        let cancelled = board.cancel(place);
-        if cancelled == Step::TooLate {
-            board.stop(place);
+        let cancelled = queue.cancel(place);
+        if cancelled == Transition::TooLate {
+            queue.stop(place);
         }
         worker.join().unwrap();
-        assert!(!board.is_running(place));
-        if cancelled == Step::Taken {
-            assert_eq!(board.progress(place, 0, 2).done, 0);
+        assert!(!queue.is_running(place));
+        if cancelled == Transition::Taken {
+            assert_eq!(queue.progress(place, 0, 2).done, 0);
         }
     });
 }
@@ -425,17 +430,17 @@ fn stop_meets_the_next_item() {
 fn a_claim_meets_the_audit() {
     model(|| {
         let heap = Arc::new(Heap::new(2));
-        let board = immortal(&heap);
-        let place = publish(&board, 0, 1);
+        let queue = immortal(&heap);
+        let place = publish(&queue, 0, 1);
         let worker = {
-            let board = immortal(&heap);
+            let queue = immortal(&heap);
             thread::spawn(move || {
                 let mut argument = Vec::new();
-                match board.claim(0, &mut argument) {
+                match queue.claim(0, &mut argument) {
                     // If the audit takes it away for a moment, the outcome is in the worker's own part.
                     Claim::Task(place, _) => {
                         let (Finish::Told | Finish::Displaced) =
-                            board.finish(place, 0, Form::Value, &[2])
+                            queue.finish(place, 0, SlotKind::Value, &[2])
                         else {
                             panic!("nobody has killed it")
                         };
@@ -445,12 +450,12 @@ fn a_claim_meets_the_audit() {
                 }
             })
         };
-        let again = audit(&board, place);
+        let again = audit(&queue, place);
         let mut runs = worker.join().unwrap();
-        if runs == 0 && again == Step::TooLate {
-            let _ = audit(&board, place);
+        if runs == 0 && again == Transition::TooLate {
+            let _ = audit(&queue, place);
         }
-        if let Claim::Task(..) = board.claim(1, &mut Vec::new()) {
+        if let Claim::Task(..) = queue.claim(1, &mut Vec::new()) {
             runs += 1;
         }
         assert_eq!(runs, 1);
@@ -458,14 +463,15 @@ fn a_claim_meets_the_audit() {
 }
 
 /// Publishes a task again that stands as if no worker had begun it, as the audit does.
-fn audit(board: &Board<View>, place: Place) -> Step {
-    let standing = board.standing(place);
-    if !matches!(standing, Standing::Claimed(_)) || board.withdraw(place, standing) == Step::TooLate
+fn audit(queue: &ShmQueue<View>, place: SlotRef) -> Transition {
+    let standing = queue.standing(place);
+    if !matches!(standing, Standing::Claimed(_))
+        || queue.withdraw(place, standing) == Transition::TooLate
     {
-        return Step::TooLate;
+        return Transition::TooLate;
     }
-    match board.republish(place) {
-        Publish::Published(_) => Step::Taken,
+    match queue.republish(place) {
+        Publish::Published(_) => Transition::Taken,
         Publish::Full => panic!("there is room"),
     }
 }
@@ -476,18 +482,18 @@ fn audit(board: &Board<View>, place: Place) -> Step {
 fn an_item_meets_who_reads_those_before_it() {
     model(|| {
         let heap = Arc::new(Heap::new(2));
-        let board = immortal(&heap);
-        let _ = publish_items(&board, 0, 1);
-        run_items(&board);
-        let place = publish_items(&board, 0, 3);
+        let queue = immortal(&heap);
+        let _ = publish_items(&queue, 0, 1);
+        run_items(&queue);
+        let place = publish_items(&queue, 0, 3);
         let worker = {
-            let board = immortal(&heap);
-            thread::spawn(move || run_items(&board))
+            let queue = immortal(&heap);
+            thread::spawn(move || run_items(&queue))
         };
         for _ in 0..2 {
-            if board.runner(place) == Some(0) && board.progress(place, 0, 3).done > 0 {
+            if queue.runner(place) == Some(0) && queue.progress(place, 0, 3).done > 0 {
                 let mut results = Vec::new();
-                let Some(progress) = board.item_results(place, 0, 3, &mut results) else {
+                let Some(progress) = queue.item_results(place, 0, 3, &mut results) else {
                     panic!("nobody has written there but the worker")
                 };
                 let filled = progress.filled;
@@ -497,6 +503,9 @@ fn an_item_meets_who_reads_those_before_it() {
             thread::yield_now();
         }
         worker.join().unwrap();
-        assert_eq!(board.items_outcome(place), Reading::Sound(Form::Items, 0));
+        assert_eq!(
+            queue.items_outcome(place),
+            Reading::Sound(SlotKind::Items, 0)
+        );
     });
 }
