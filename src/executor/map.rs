@@ -20,7 +20,7 @@ use crate::future::deadlock::{self, Awaited};
 use crate::options::{MapOptions, TaskOptions};
 use crate::remote::context::Context;
 use crate::remote::payload::Payload;
-use crate::task::results::{ChunkResults, ItemTiming, Listener, Taken};
+use crate::task::results::{ChunkResults, ItemTiming, Listener, TakenResults};
 use crate::task::{ChunkSpec, Task};
 use crate::task_info::{Function, TaskInfo};
 
@@ -673,7 +673,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     }
 
     /// What each of some outcomes that were taken counts for.
-    fn share<T>(&mut self, taken: &Taken<T>) -> u64 {
+    fn share<T>(&mut self, taken: &TakenResults<T>) -> u64 {
         if taken.bytes == 0 {
             return 0;
         }

@@ -32,7 +32,7 @@ pub(crate) enum Awaited {
 type Wait = Vec<Awaited>;
 
 /// While it lives, the calling worker waits.
-pub(crate) struct Waiting;
+pub(crate) struct WaitGuard;
 
 /// The calling thread is a worker of a thread pool from now on.
 pub(crate) fn join_workers() {
@@ -46,7 +46,7 @@ pub(crate) fn is_worker() -> bool {
 
 /// Notes that the calling worker is about to wait for any of these. If nobody is left to run them,
 /// or what they wait for in turn, one such task is refused, which ends a wait.
-pub(crate) fn wait_for(any: Vec<Awaited>) -> Waiting {
+pub(crate) fn wait_for(any: Vec<Awaited>) -> WaitGuard {
     let me = this_thread();
     let victim = {
         let mut waits = lock();
@@ -57,10 +57,10 @@ pub(crate) fn wait_for(any: Vec<Awaited>) -> Waiting {
     if let Some((owner, id)) = victim {
         owner.fail_deadlocked(id);
     }
-    Waiting
+    WaitGuard
 }
 
-impl Drop for Waiting {
+impl Drop for WaitGuard {
     fn drop(&mut self) {
         let wait = lock().as_mut().and_then(|w| w.remove(&this_thread()));
         drop(wait); // off the lock: it may be the last to know of the pool

@@ -23,7 +23,7 @@ use crate::future::pool_handle::{Drive, PoolHandle, Unqueue, Waiter};
 use crate::future::pool_registry::{AtomicPoolId, PoolId};
 use crate::future::state::{
     Arrived, Callback, Delivery, Ending, FutureState, Look, Outcome, Publish, Register, Settling,
-    Start, Waited, Wakeups, WatchKey, Watcher, Withdraw,
+    Start, WaitEnd, Wakeups, WatchKey, Watcher, Withdraw,
 };
 use crate::sync::spin_then_yield;
 use crate::unwind::{self, discard};
@@ -162,9 +162,11 @@ impl<T> Future<T> {
     /// `result_timeout` took it before; [`Error::Deadlock`] in a callback of this same future.
     pub fn result(mut self) -> Result<T, Error> {
         match self.wait_without_limit() {
-            Waited::Done => self.take(),
-            Waited::Deadlock => Err(Error::Deadlock),
-            Waited::TimedOut | Waited::Arrived => unreachable!("a wait without a limit ends done"),
+            WaitEnd::Done => self.take(),
+            WaitEnd::Deadlock => Err(Error::Deadlock),
+            WaitEnd::TimedOut | WaitEnd::Arrived => {
+                unreachable!("a wait without a limit ends done")
+            }
         }
     }
 
@@ -186,10 +188,10 @@ impl<T> Future<T> {
     /// ```
     pub fn result_timeout(&mut self, limit: Duration) -> Result<T, Error> {
         match self.wait_limited(limit) {
-            Waited::Done => self.take(),
-            Waited::Deadlock => Err(Error::Deadlock),
-            Waited::TimedOut => Err(Error::Timeout),
-            Waited::Arrived => unreachable!("what has arrived was opened"),
+            WaitEnd::Done => self.take(),
+            WaitEnd::Deadlock => Err(Error::Deadlock),
+            WaitEnd::TimedOut => Err(Error::Timeout),
+            WaitEnd::Arrived => unreachable!("what has arrived was opened"),
         }
     }
 
@@ -206,9 +208,11 @@ impl<T> Future<T> {
     #[must_use]
     pub fn exception(&self) -> Option<Error> {
         match self.wait_without_limit() {
-            Waited::Done => self.outcome().as_ref()?.as_ref().err().cloned(),
-            Waited::Deadlock => Some(Error::Deadlock),
-            Waited::TimedOut | Waited::Arrived => unreachable!("a wait without a limit ends done"),
+            WaitEnd::Done => self.outcome().as_ref()?.as_ref().err().cloned(),
+            WaitEnd::Deadlock => Some(Error::Deadlock),
+            WaitEnd::TimedOut | WaitEnd::Arrived => {
+                unreachable!("a wait without a limit ends done")
+            }
         }
     }
 
@@ -233,21 +237,21 @@ impl<T> Future<T> {
     /// ```
     #[must_use]
     pub fn wait_timeout(&self, limit: Duration) -> bool {
-        self.wait_limited(limit) == Waited::Done
+        self.wait_limited(limit) == WaitEnd::Done
     }
 
-    fn wait_limited(&self, limit: Duration) -> Waited {
+    fn wait_limited(&self, limit: Duration) -> WaitEnd {
         self.wait_to(Instant::now().checked_add(limit))
     }
 
-    fn wait_to(&self, deadline: Option<Instant>) -> Waited {
+    fn wait_to(&self, deadline: Option<Instant>) -> WaitEnd {
         match deadline {
             Some(_) => self.task_cell.wait(deadline),
             None => self.wait_without_limit(),
         }
     }
 
-    fn wait_without_limit(&self) -> Waited {
+    fn wait_without_limit(&self) -> WaitEnd {
         let looked_at = deadlock::is_worker() && !self.done();
         let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited()]));
         self.task_cell.wait(None)
@@ -472,7 +476,7 @@ impl<T> std::future::Future for Future<T> {
                     let _ = this.task_cell.look();
                 }
             }
-            if let Some(Waited::Deadlock) = this.task_cell.cell.end_of_wait() {
+            if let Some(WaitEnd::Deadlock) = this.task_cell.cell.end_of_wait() {
                 return Poll::Ready(Err(Error::Deadlock)); // polled while it is decoded
             }
         }
@@ -741,7 +745,7 @@ impl<T, B: ?Sized> TaskCell<T, B> {
 
 impl<T, B: ?Sized + Body<T>> TaskCell<T, B> {
     /// Turns what has arrived into the outcome, on this thread; how a wait would end then.
-    fn look(&self) -> Option<Waited> {
+    fn look(&self) -> Option<WaitEnd> {
         match self.cell.look() {
             Look::Stands(waited) => return waited,
             Look::Publish(settling) => complete(settling, || ()),
@@ -756,7 +760,7 @@ impl<T, B: ?Sized + Body<T>> TaskCell<T, B> {
                 });
             }
         }
-        Some(Waited::Done)
+        Some(WaitEnd::Done)
     }
 }
 
@@ -771,12 +775,12 @@ impl<T> TaskCell<T> {
     }
 
     /// Blocks until the cell is done or the deadline has passed.
-    fn wait(&self, deadline: Option<Instant>) -> Waited {
+    fn wait(&self, deadline: Option<Instant>) -> WaitEnd {
         loop {
             match self.look() {
                 Some(over) => return over,
                 None => match self.sleep(deadline) {
-                    Waited::Arrived => {}
+                    WaitEnd::Arrived => {}
                     over => return over,
                 },
             }
@@ -784,7 +788,7 @@ impl<T> TaskCell<T> {
     }
 
     /// Blocks until there is something to look at or the deadline has passed.
-    fn sleep(&self, deadline: Option<Instant>) -> Waited {
+    fn sleep(&self, deadline: Option<Instant>) -> WaitEnd {
         let wait = Waiting(self);
         let helped = self.owner().map(|owner| owner.drive_until(&wait, deadline));
         if helped != Some(Drive::Recheck) {

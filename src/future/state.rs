@@ -146,7 +146,7 @@ pub(crate) struct Opened<'a, T> {
 #[must_use]
 pub(crate) enum Look<'a, T> {
     /// There is nothing to be done about it, and a wait would end like this, or not.
-    Stands(Option<Waited>),
+    Stands(Option<WaitEnd>),
     /// The caller is the one who turns what has arrived into the outcome.
     Open(Opened<'a, T>),
     /// The caller is the one who publishes the outcome that has arrived.
@@ -204,7 +204,7 @@ pub(crate) struct Wakeups {
 /// The answer to a wait.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Waited {
+pub(crate) enum WaitEnd {
     /// The future is done.
     Done,
     /// The limit passed first.
@@ -399,7 +399,7 @@ impl<T> FutureState<T> {
     }
 
     /// Whether a wait would end now, and how.
-    pub(crate) fn end_of_wait(&self) -> Option<Waited> {
+    pub(crate) fn end_of_wait(&self) -> Option<WaitEnd> {
         lock(&self.inner).end_of_wait()
     }
 
@@ -443,7 +443,7 @@ impl<T> FutureState<T> {
     // ---- waiting ---------------------------------------------------------------------------
 
     /// Blocks until the cell is done.
-    pub(crate) fn wait(&self) -> Waited {
+    pub(crate) fn wait(&self) -> WaitEnd {
         let mut inner = lock(&self.inner);
         loop {
             if let Some(end) = inner.end_of_wait() {
@@ -470,7 +470,7 @@ impl<T> FutureState<T> {
     }
 
     /// Blocks until the cell is done or the deadline has passed.
-    pub(crate) fn wait_until(&self, deadline: Instant) -> Waited {
+    pub(crate) fn wait_until(&self, deadline: Instant) -> WaitEnd {
         let mut inner = lock(&self.inner);
         loop {
             if let Some(end) = inner.end_of_wait() {
@@ -478,7 +478,7 @@ impl<T> FutureState<T> {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Waited::TimedOut;
+                return WaitEnd::TimedOut;
             }
             inner.sleepers += 1;
             inner = match self.done.wait_timeout(inner, left) {
@@ -564,11 +564,11 @@ impl<T> Inner<T> {
     }
 
     /// What a waiter is told now, if its wait is over.
-    fn end_of_wait(&self) -> Option<Waited> {
+    fn end_of_wait(&self) -> Option<WaitEnd> {
         match self.phase {
-            Phase::Done(_) => Some(Waited::Done),
-            Phase::Received | Phase::Ready(_) => Some(Waited::Arrived),
-            Phase::Opening(_) | Phase::Settling(_) if self.is_mine() => Some(Waited::Deadlock),
+            Phase::Done(_) => Some(WaitEnd::Done),
+            Phase::Received | Phase::Ready(_) => Some(WaitEnd::Arrived),
+            Phase::Opening(_) | Phase::Settling(_) if self.is_mine() => Some(WaitEnd::Deadlock),
             _ => None,
         }
     }

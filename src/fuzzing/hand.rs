@@ -11,7 +11,7 @@ use crate::pool::PullQueue;
 use crate::pool::backlog::WorkItem;
 use crate::process::host::in_flight::{InFlight, Orphan};
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
-use crate::process::shm::item_results::{ItemWriter, Outcome};
+use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
 use crate::process::shm::queue::layout::INLINE;
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::worker::body_of;
@@ -279,7 +279,7 @@ impl<'a> FuzzedWorker<'a> {
             return;
         }
         let body = Encoded::copy(item_writer.body());
-        debug_assert!(item_writer.kind() == Outcome::Value);
+        debug_assert!(item_writer.kind() == ItemOutcome::Value);
         self.in_flight.tell(chunk.place, Ok(body), self.me);
         let finish = chunk.run.finish(SlotKind::ItemsOutOfBand, 1000);
         self.after(finish);

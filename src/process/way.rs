@@ -14,7 +14,7 @@ use crate::process::host::item_outcomes::item_outcomes_of;
 use crate::process::shm::item_results::ItemWriter;
 use crate::process::shm::queue::heap::{Heap, View, immortal};
 use crate::process::shm::queue::{
-    Claim, Finish, ItemRun, Publish, Reading, ShmQueue, SlotKind, SlotRef, Transition,
+    Claim, Finish, ItemRun, Reading, ShmQueue, SlotKind, SlotPublish, SlotRef, Transition,
 };
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
@@ -67,8 +67,8 @@ fn send<A: Payload, R: Payload>(
 }
 
 /// Where something was published; a worker hears of it.
-fn published(queue: &ShmQueue<View>, publish: Publish) -> SlotRef {
-    let Publish::Published(place) = publish else {
+fn published(queue: &ShmQueue<View>, publish: SlotPublish) -> SlotRef {
+    let SlotPublish::Published(place) = publish else {
         panic!("there is room")
     };
     queue.wake_one();

@@ -14,11 +14,11 @@ pub(crate) struct Context<C> {
     /// As tasks of this process see it.
     value: C,
     /// As others do, once one of them is to.
-    encoded: OnceLock<Result<Encoded, Error>>,
+    encoded: OnceLock<Result<EncodedContext, Error>>,
 }
 
 /// A context, encoded.
-struct Encoded {
+struct EncodedContext {
     /// The bytes.
     bytes: Shared<u8>,
     /// The shared memory that they name.
@@ -56,7 +56,7 @@ impl<C: Serialize + Send + Sync + 'static> Prefix for Context<C> {
             let mut bytes = codec::encode_context(&self.value, limit)?;
             let named = bytes.take_attachments();
             let bytes = Shared::of_context(&bytes);
-            Ok(Encoded { bytes, named })
+            Ok(EncodedContext { bytes, named })
         });
         let encoded = encoded.as_ref().map_err(Clone::clone)?;
         let before = to.len();

@@ -332,7 +332,7 @@ impl<T: Pod> Serialize for Shared<T> {
 impl<'de, T: Pod> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const { check_element::<T>() };
-        deserializer.deserialize_tuple(PARTS, Parts(PhantomData))
+        deserializer.deserialize_tuple(PARTS, SharedParts(PhantomData))
     }
 }
 
@@ -348,9 +348,9 @@ const fn check_element<T>() {
 }
 
 /// Puts the parts together.
-struct Parts<T>(PhantomData<T>);
+struct SharedParts<T>(PhantomData<T>);
 
-impl<'de, T: Pod> Visitor<'de> for Parts<T> {
+impl<'de, T: Pod> Visitor<'de> for SharedParts<T> {
     type Value = Shared<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -367,7 +367,7 @@ impl<'de, T: Pod> Visitor<'de> for Parts<T> {
             },
             size: next(&mut parts)?,
         };
-        let bytes: Received<'de> = next(&mut parts)?;
+        let bytes: ReceivedBytes<'de> = next(&mut parts)?;
         let travelled = match name.holder {
             0 => Travelled::Whole(bytes.as_ref()),
             _ => Travelled::Name(name),
@@ -391,14 +391,14 @@ impl Serialize for Raw<'_> {
 }
 
 /// Bytes, lent where the format has them.
-enum Received<'de> {
+enum ReceivedBytes<'de> {
     /// In what is decoded.
     Lent(&'de [u8]),
     /// By themselves.
     Given(Vec<u8>),
 }
 
-impl AsRef<[u8]> for Received<'_> {
+impl AsRef<[u8]> for ReceivedBytes<'_> {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Lent(bytes) => bytes,
@@ -407,11 +407,11 @@ impl AsRef<[u8]> for Received<'_> {
     }
 }
 
-impl<'de> Deserialize<'de> for Received<'de> {
+impl<'de> Deserialize<'de> for ReceivedBytes<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Whole;
         impl<'de> Visitor<'de> for Whole {
-            type Value = Received<'de>;
+            type Value = ReceivedBytes<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("bytes")
@@ -421,11 +421,11 @@ impl<'de> Deserialize<'de> for Received<'de> {
                 self,
                 bytes: &'de [u8],
             ) -> Result<Self::Value, E> {
-                Ok(Received::Lent(bytes))
+                Ok(ReceivedBytes::Lent(bytes))
             }
 
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-                Ok(Received::Given(bytes.to_vec()))
+                Ok(ReceivedBytes::Given(bytes.to_vec()))
             }
         }
         deserializer.deserialize_bytes(Whole)

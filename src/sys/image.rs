@@ -121,7 +121,7 @@ fn region_id(file: &Path) -> Option<Identity> {
 }
 
 /// What is mapped somewhere.
-struct Mapping {
+struct LoadedSegment {
     /// The file.
     path: PathBuf,
     /// Its number in its file system.
@@ -129,7 +129,7 @@ struct Mapping {
 }
 
 /// The file that is mapped at an address.
-fn file_at(address: usize) -> Option<Mapping> {
+fn file_at(address: usize) -> Option<LoadedSegment> {
     let maps = std::fs::read("/proc/self/maps").ok()?;
     maps.split(|byte| *byte == b'\n').find_map(|line| {
         // start-end perms offset device inode   path
@@ -141,7 +141,7 @@ fn file_at(address: usize) -> Option<Mapping> {
         let inode = std::str::from_utf8(fields.nth(3)?).ok()?.parse().ok()?;
         let path = line.iter().position(|byte| *byte == b'/')?;
         let found = (start..end).contains(&address);
-        found.then(|| Mapping {
+        found.then(|| LoadedSegment {
             path: PathBuf::from(OsStr::from_bytes(&line[path..])),
             inode,
         })

@@ -99,7 +99,7 @@ enum Arrival<R> {
 }
 
 /// Outcomes that were taken out of a batch.
-pub(crate) struct Taken<T> {
+pub(crate) struct TakenResults<T> {
     /// The outcomes, decoded.
     pub(crate) outcomes: Vec<T>,
     /// How many bytes they were encoded in, all together.
@@ -223,7 +223,7 @@ impl<R> ChunkResults<R> {
         }
         let looked_at = deadline.is_none() && deadlock::is_worker();
         let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited(index)]));
-        let wait = Waiting {
+        let wait = WaitingForItem {
             chunk_results: self,
             index,
         };
@@ -253,12 +253,12 @@ impl<R> ChunkResults<R> {
     }
 
     /// What has come from that item on, without a gap, decoded on this thread.
-    pub(crate) fn take_from(&self, index: usize) -> Taken<Outcome<R>> {
+    pub(crate) fn take_from(&self, index: usize) -> TakenResults<Outcome<R>> {
         let mut outcomes = self.lock();
         if let Some(at) = outcomes.runs.iter().position(|run| run.first == index) {
             let run = outcomes.runs.swap_remove(at);
             drop(outcomes);
-            return Taken {
+            return TakenResults {
                 outcomes: self.open_run(&run),
                 bytes: run.size(),
             };
@@ -277,11 +277,11 @@ impl<R> ChunkResults<R> {
             .into_iter()
             .map(|arrivals| self.open(arrivals))
             .collect();
-        Taken { outcomes, bytes }
+        TakenResults { outcomes, bytes }
     }
 
     /// All that has come and was not taken, with indexes.
-    pub(crate) fn take_all(&self) -> Taken<(usize, Outcome<R>)> {
+    pub(crate) fn take_all(&self) -> TakenResults<(usize, Outcome<R>)> {
         let mut outcomes = self.lock();
         let places = outcomes.alone.iter_mut().enumerate();
         let alone: Vec<_> = places
@@ -303,7 +303,7 @@ impl<R> ChunkResults<R> {
         for run in runs {
             outcomes.extend((run.first..).zip(self.open_run(&run)));
         }
-        Taken { outcomes, bytes }
+        TakenResults { outcomes, bytes }
     }
 
     /// Decodes a run, on this thread.
@@ -611,14 +611,14 @@ fn missing() -> Error {
 }
 
 /// A wait for one item.
-struct Waiting<'a, R> {
+struct WaitingForItem<'a, R> {
     /// Of this batch.
     chunk_results: &'a ChunkResults<R>,
     /// Which.
     index: usize,
 }
 
-impl<R> Waiter for Waiting<'_, R> {
+impl<R> Waiter for WaitingForItem<'_, R> {
     fn is_over(&self) -> bool {
         self.chunk_results.has(self.index)
     }

@@ -36,7 +36,7 @@ pub(crate) struct Timer {
 #[derive(Default)]
 struct TimerQueue {
     /// The entries.
-    entries: Mutex<Entries>,
+    entries: Mutex<TimerEntries>,
     /// Notified when there is an earlier entry, or the end has come.
     change: Condvar,
     /// Notified when the thread is about to end.
@@ -45,9 +45,9 @@ struct TimerQueue {
 
 /// What the lock guards.
 #[derive(Default)]
-struct Entries {
+struct TimerEntries {
     /// By deadline.
-    due: BTreeMap<Key, TimerEntry>,
+    due: BTreeMap<TimerKey, TimerEntry>,
     /// How many there were.
     count: u64,
     /// How far the timer has come.
@@ -67,14 +67,14 @@ enum Stage {
 }
 
 /// A deadline, and a number that tells entries of one instant apart.
-type Key = (Instant, u64);
+type TimerKey = (Instant, u64);
 
 /// A task that is watched over. Dropping it takes it off the agenda.
 pub(crate) struct TimeoutGuard {
     /// Where it stands.
     timer_queue: Arc<TimerQueue>,
     /// Under what.
-    key: Cell<Key>,
+    key: Cell<TimerKey>,
 }
 
 impl TimeoutGuard {
@@ -229,7 +229,10 @@ impl TimerQueue {
     }
 
     /// Expires the first entry, off the lock: callbacks run here.
-    fn expire_first<'a>(&'a self, mut entries: MutexGuard<'a, Entries>) -> MutexGuard<'a, Entries> {
+    fn expire_first<'a>(
+        &'a self,
+        mut entries: MutexGuard<'a, TimerEntries>,
+    ) -> MutexGuard<'a, TimerEntries> {
         let first = entries.due.pop_first();
         drop(entries);
         if let Some((_, entry)) = first {
@@ -239,7 +242,7 @@ impl TimerQueue {
         self.lock()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries> {
+    fn lock(&self) -> MutexGuard<'_, TimerEntries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

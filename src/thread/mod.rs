@@ -394,21 +394,21 @@ fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer
         unwind::chain_hook(); // it may have set one
     }
     context.ready(std::process::id());
-    let worker = Worker { context, timer };
+    let worker = ThreadHooks { context, timer };
     while let Some(task) = context.take() {
         task.run_on(&worker);
     }
 }
 
 /// A worker thread, as its tasks' host.
-struct Worker<'a> {
+struct ThreadHooks<'a> {
     /// Its place in the crew.
     context: &'a WorkerContext<Task>,
     /// Watches over its tasks' time limits.
     timer: &'a Timer,
 }
 
-impl WorkerHooks for Worker<'_> {
+impl WorkerHooks for ThreadHooks<'_> {
     fn begin(&self, id: FutureId) {
         self.context.task_starting(id);
     }

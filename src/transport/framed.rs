@@ -137,7 +137,7 @@ impl FramedStream {
             // std reads into memory that nobody has cleared.
             let read = match self.deadline {
                 None => (&*self.stream).take(part).read_to_end(body)?,
-                Some(_) => Awaited(self).take(part).read_to_end(body)?,
+                Some(_) => AwaitedBytes(self).take(part).read_to_end(body)?,
             };
             if read as u64 != part {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -227,9 +227,9 @@ fn make_room(body: &mut Vec<u8>, rest: u64) -> usize {
 }
 
 /// The bytes of a channel behind those that it has buffered.
-struct Awaited<'a>(&'a FramedStream);
+struct AwaitedBytes<'a>(&'a FramedStream);
 
-impl Read for Awaited<'_> {
+impl Read for AwaitedBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // Whoever sends without a pause is late, too.
         if self.0.deadline.is_some_and(|end| end <= Instant::now()) {

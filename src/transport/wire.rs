@@ -83,7 +83,7 @@ impl Header {
 
     /// `None`: this is no header.
     pub(crate) fn from_bytes(bytes: &[u8; Self::SIZE]) -> Option<Self> {
-        let mut reader = Reader(bytes);
+        let mut reader = FieldReader(bytes);
         let sound = reader.u32()? == MAGIC;
         let kind = Kind::from_byte(reader.u8()?)?;
         let padding = reader.take(3)?;
@@ -206,7 +206,7 @@ impl ProtocolVersion {
         put_bytes(body, &self.stamp);
     }
 
-    fn get(reader: &mut Reader<'_>) -> Option<Self> {
+    fn get(reader: &mut FieldReader<'_>) -> Option<Self> {
         Some(Self {
             protocol: reader.u32()?,
             codec: reader.u8()?,
@@ -237,7 +237,7 @@ impl Welcome {
     }
 
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader(body);
+        let mut reader = FieldReader(body);
         Some(Self {
             dialect: ProtocolVersion::get(&mut reader)?,
             index: reader.u32()?,
@@ -265,7 +265,7 @@ impl Hello {
     }
 
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader(body);
+        let mut reader = FieldReader(body);
         let hello = Self {
             dialect: ProtocolVersion::get(&mut reader)?,
             pid: reader.u32()?,
@@ -303,7 +303,7 @@ impl Fault {
     }
 
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader(body);
+        let mut reader = FieldReader(body);
         let fault = match reader.u8()? {
             0 => Self::Panicked(Panic {
                 message: reader.text()??,
@@ -335,7 +335,7 @@ pub(crate) fn call_to_bytes(call: FunctionRef) -> [u8; CALL_SIZE] {
 }
 
 pub(crate) fn call_from_bytes(bytes: &[u8; CALL_SIZE]) -> FunctionRef {
-    match Reader(bytes).call() {
+    match FieldReader(bytes).call() {
         Some(call) => call,
         None => unreachable!("a call takes as many bytes as there are"),
     }
@@ -356,9 +356,9 @@ fn put_text(body: &mut Vec<u8>, text: Option<&str>) {
 }
 
 /// Takes a body apart; `None` wherever it is too short.
-struct Reader<'a>(&'a [u8]);
+struct FieldReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> FieldReader<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;

@@ -26,14 +26,14 @@ pub(crate) enum RemoteWork {
     /// A task.
     One(DynPromise<dyn RemoteTask>),
     /// A chunk of a map, or what is left of one.
-    Chunk(Box<Chunk>),
+    Chunk(Box<RemoteChunk>),
     /// Items of a map, packed.
     Parcel(Box<ItemBatch>),
 }
 
 /// A chunk of a map, or what is left of one, as tasks of their own.
 #[derive(Default)]
-pub(crate) struct Chunk {
+pub(crate) struct RemoteChunk {
     /// The tasks, their names ascending.
     pub(crate) waiting: VecDeque<Request>,
     /// Who wants to know how long they take.

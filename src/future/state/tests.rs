@@ -2,7 +2,7 @@
 //! interleaving of those that meet.
 
 use super::{
-    Callback, Delivery, Ending, FutureState, Look, Publish, Register, Settling, Start, Waited,
+    Callback, Delivery, Ending, FutureState, Look, Publish, Register, Settling, Start, WaitEnd,
     Withdraw,
 };
 
@@ -177,14 +177,14 @@ mod moves {
     fn assert_looks(cell: &FutureState<u32>, place: Place) {
         assert_eq!(cell.is_running(), place == Place::Running);
         let (ending, waited) = match place {
-            Place::Pending | Place::Running => (None, Waited::TimedOut),
-            Place::Settling(_) => (None, Waited::Deadlock),
-            Place::Done(ending) => (Some(ending), Waited::Done),
+            Place::Pending | Place::Running => (None, WaitEnd::TimedOut),
+            Place::Settling(_) => (None, WaitEnd::Deadlock),
+            Place::Done(ending) => (Some(ending), WaitEnd::Done),
         };
         assert_eq!(cell.ending(), ending);
         assert_eq!(cell.wait_until(Instant::now()), waited);
         if let Some(ending) = ending {
-            assert_eq!(cell.wait(), Waited::Done);
+            assert_eq!(cell.wait(), WaitEnd::Done);
             assert_eq!(value_of(cell), (ending == Ending::Finished).then_some(7));
         }
     }
@@ -327,10 +327,10 @@ mod moves {
             .unwrap_or_else(|_| panic!("first"));
         std::thread::scope(|scope| {
             let elsewhere = scope.spawn(|| cell.wait_until(Instant::now()));
-            assert_eq!(elsewhere.join().unwrap(), Waited::TimedOut);
+            assert_eq!(elsewhere.join().unwrap(), WaitEnd::TimedOut);
             let waiter = scope.spawn(|| cell.wait());
             complete(settling);
-            assert_eq!(waiter.join().unwrap(), Waited::Done);
+            assert_eq!(waiter.join().unwrap(), WaitEnd::Done);
         });
     }
 
@@ -695,8 +695,8 @@ mod models {
                     return 1;
                 }
                 match cell.wait() {
-                    Waited::Done => return 0,
-                    Waited::Arrived => {}
+                    WaitEnd::Done => return 0,
+                    WaitEnd::Arrived => {}
                     other => panic!("{other:?}"),
                 }
             };

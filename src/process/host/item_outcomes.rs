@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::process::host::pipeline::error_of;
-use crate::process::shm::item_results::{Outcome, head};
+use crate::process::shm::item_results::{ItemOutcome, head};
 use crate::remote::encoded::Encoded;
 use crate::task::results::{EncodedRun, ResultSink};
 use crate::transport::wire::Fault;
@@ -48,7 +48,7 @@ pub(crate) fn item_outcomes_of(
                 bytes: read,
             };
         };
-        if kind == Outcome::Fault {
+        if kind == ItemOutcome::Fault {
             item_outcomes.extend(run.end(bytes, read, first + at));
             let fault = &bytes[read + 2..read + 2 + length];
             item_outcomes.push(Piece::Error(first + at, error(fault, worker, sink)));

@@ -23,7 +23,7 @@ use crate::task::request::{RemoteTask, Request};
 use crate::task::results::ItemTiming;
 use crate::task_info::TaskInfo;
 use crate::transport::wire::Fault;
-use crate::transport::work::{Chunk, RemoteWork};
+use crate::transport::work::{RemoteChunk, RemoteWork};
 use crate::unwind::discard;
 
 /// One chunk on its way through one worker.
@@ -107,7 +107,7 @@ impl<'a> Pipeline<'a> {
             }
             Ok(()) => {
                 let waiting = self.pending;
-                PipelineEnd::Exhausted(RemoteWork::Chunk(Box::new(Chunk { waiting, timing })))
+                PipelineEnd::Exhausted(RemoteWork::Chunk(Box::new(RemoteChunk { waiting, timing })))
             }
             Err(broken) => PipelineEnd::Lost(self.abort(broken, timing)),
         }
@@ -206,7 +206,7 @@ impl<'a> Pipeline<'a> {
         if self.pending.front().is_some_and(is_unwanted) {
             let waiting = std::mem::take(&mut self.pending);
             self.context.drop_rest();
-            let rest = RemoteWork::Chunk(Box::new(Chunk {
+            let rest = RemoteWork::Chunk(Box::new(RemoteChunk {
                 waiting,
                 timing: None,
             }));
@@ -314,7 +314,7 @@ impl<'a> Pipeline<'a> {
             None
         });
         let waiting = std::mem::take(&mut self.pending);
-        self.requeue(RemoteWork::Chunk(Box::new(Chunk { waiting, timing })));
+        self.requeue(RemoteWork::Chunk(Box::new(RemoteChunk { waiting, timing })));
         if let Some(victim) = victim {
             let mut settled = |verdict: Verdict| self.context.end_of_lost(verdict);
             match (broken, limit) {

@@ -13,7 +13,7 @@ pub(crate) struct ItemWriter<'a> {
     /// How many bytes the others take.
     start: usize,
     /// What it is.
-    kind: Outcome,
+    kind: ItemOutcome,
 }
 
 impl<'a> ItemWriter<'a> {
@@ -27,7 +27,7 @@ impl<'a> ItemWriter<'a> {
         Self {
             bytes,
             start,
-            kind: Outcome::Value,
+            kind: ItemOutcome::Value,
         }
     }
 
@@ -39,14 +39,14 @@ impl<'a> ItemWriter<'a> {
 
     /// It is a fault.
     pub(crate) fn mark_as_fault(&mut self) {
-        self.kind = Outcome::Fault;
+        self.kind = ItemOutcome::Fault;
     }
 
     /// It is whole.
     pub(crate) fn end(&mut self) {
         let mark = match self.kind {
-            Outcome::Value => 0,
-            Outcome::Fault => IS_FAULT,
+            ItemOutcome::Value => 0,
+            ItemOutcome::Fault => IS_FAULT,
         };
         // What fits has a length of 15 bits; the others' is not read.
         let length = (self.len() - 2) as u16 & !IS_FAULT;
@@ -59,7 +59,7 @@ impl<'a> ItemWriter<'a> {
         self.bytes.len() - self.start
     }
 
-    pub(crate) fn kind(&self) -> Outcome {
+    pub(crate) fn kind(&self) -> ItemOutcome {
         self.kind
     }
 
@@ -76,7 +76,7 @@ impl<'a> ItemWriter<'a> {
 
 /// What is laid down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ItemOutcome {
     /// An encoded result.
     Value,
     /// A report on why there is none.
@@ -84,13 +84,13 @@ pub(crate) enum Outcome {
 }
 
 /// The length of the outcome that stands there, all of which is there, and what it is.
-pub(crate) fn head(bytes: &[u8], at: usize) -> Option<(usize, Outcome)> {
+pub(crate) fn head(bytes: &[u8], at: usize) -> Option<(usize, ItemOutcome)> {
     let (head, rest) = bytes.get(at..)?.split_first_chunk::<2>()?;
     let head = u16::from_le_bytes(*head);
     let length = usize::from(head & !IS_FAULT);
     let kind = match head & IS_FAULT {
-        0 => Outcome::Value,
-        _ => Outcome::Fault,
+        0 => ItemOutcome::Value,
+        _ => ItemOutcome::Fault,
     };
     (length <= rest.len()).then_some((length, kind))
 }

@@ -18,7 +18,7 @@ use crate::process::host::handshake::dialect;
 use crate::process::reexec::{self, Role};
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 use crate::process::shm::checksum::Key;
-use crate::process::shm::item_results::{ItemWriter, Outcome};
+use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
 use crate::process::shm::queue::layout::{INLINE, MappedQueue, QueueGeometry};
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::shm::signals::SharedSignals;
@@ -726,8 +726,8 @@ impl BatchRunner<'_> {
             return self.run.end(results);
         }
         let kind = match item_writer.kind() {
-            Outcome::Value => Kind::LargeValue,
-            Outcome::Fault => Kind::LargeFault,
+            ItemOutcome::Value => Kind::LargeValue,
+            ItemOutcome::Fault => Kind::LargeFault,
         };
         let body = Encoded::copy(item_writer.body()).naming(brought);
         self.stand = match self.server.say(kind, self.place, &body) {

@@ -42,7 +42,7 @@ const SMALL: usize = 64;
 
 /// What a value is to its task: errors say so.
 #[derive(Clone, Copy)]
-enum Role {
+enum PayloadRole {
     /// The argument of a task, of an item, or of an initializer.
     Argument,
     /// What all items of a map are given.
@@ -51,7 +51,7 @@ enum Role {
     Result,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for PayloadRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Argument => "the argument",
@@ -66,7 +66,7 @@ impl fmt::Display for Role {
 /// # Errors
 /// `TooLarge` with the true size, or `Encode`, which names the type.
 pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<Encoded, Error> {
-    encode_as(Role::Argument, value, limit)
+    encode_as(PayloadRole::Argument, value, limit)
 }
 
 /// As `encode`, of what all items of a map are given.
@@ -77,10 +77,10 @@ pub(crate) fn encode_context<T>(value: &T, limit: u64) -> Result<Encoded, Error>
 where
     T: Serialize + 'static,
 {
-    encode_as(Role::Context, value, limit)
+    encode_as(PayloadRole::Context, value, limit)
 }
 
-fn encode_as<T>(role: Role, value: &T, limit: u64) -> Result<Encoded, Error>
+fn encode_as<T>(role: PayloadRole, value: &T, limit: u64) -> Result<Encoded, Error>
 where
     T: Serialize + 'static,
 {
@@ -100,11 +100,11 @@ pub(crate) fn pack<T: Serialize + 'static>(
     limit: u64,
     room: &dyn PayloadStore,
 ) -> Result<Encoded, Error> {
-    pack_as(Role::Argument, value, limit, room)
+    pack_as(PayloadRole::Argument, value, limit, room)
 }
 
 fn pack_as<T: Serialize + 'static>(
-    role: Role,
+    role: PayloadRole,
     value: &mut T,
     limit: u64,
     room: &dyn PayloadStore,
@@ -145,7 +145,7 @@ pub(crate) fn check_size(size: usize, limit: u64) -> Result<(), Error> {
 }
 
 fn serialize<T: Serialize>(
-    role: Role,
+    role: PayloadRole,
     value: &T,
     limit: u64,
     room: &dyn PayloadStore,
@@ -172,7 +172,12 @@ fn serialize<T: Serialize>(
 }
 
 /// Writes a value, and how many fields it has, behind what stands there.
-fn write<T: Serialize>(role: Role, value: &T, limit: u64, to: &mut Vec<u8>) -> Result<(), Error> {
+fn write<T: Serialize>(
+    role: PayloadRole,
+    value: &T,
+    limit: u64,
+    to: &mut Vec<u8>,
+) -> Result<(), Error> {
     const COUNT: u64 = Tally::SIZE as u64;
 
     let too_large = |size: u64| Error::TooLarge {
@@ -199,7 +204,7 @@ fn write<T: Serialize>(role: Role, value: &T, limit: u64, to: &mut Vec<u8>) -> R
 
 /// What is wrong, and with which value.
 #[cold]
-fn told<T>(role: Role, words: &str) -> String {
+fn told<T>(role: PayloadRole, words: &str) -> String {
     format!("{role}, of type `{}`: {words}", type_name::<T>())
 }
 
@@ -214,7 +219,7 @@ pub(crate) fn pack_result<T: Serialize + 'static>(
     room: &dyn PayloadStore,
     given: &Attachments,
 ) -> Result<Encoded, Error> {
-    let mut bytes = pack_as(Role::Result, value, limit, room)?;
+    let mut bytes = pack_as(PayloadRole::Result, value, limit, room)?;
     if bytes.attachments().is_empty() {
         return Ok(bytes);
     }
@@ -248,12 +253,12 @@ pub(crate) fn append<T: Serialize + 'static>(
     limit: u64,
     to: &mut Vec<u8>,
 ) -> Result<Attachments, Error> {
-    append_as(Role::Argument, value, limit, to)
+    append_as(PayloadRole::Argument, value, limit, to)
 }
 
 #[inline(always)]
 fn append_as<T: Serialize + 'static>(
-    role: Role,
+    role: PayloadRole,
     value: &T,
     limit: u64,
     to: &mut Vec<u8>,
@@ -266,7 +271,7 @@ fn append_as<T: Serialize + 'static>(
 }
 
 fn append_any<T: Serialize + 'static>(
-    role: Role,
+    role: PayloadRole,
     value: &T,
     limit: u64,
     to: &mut Vec<u8>,
@@ -291,7 +296,7 @@ pub(crate) fn append_result<T: Serialize + 'static>(
     given: &Attachments,
 ) -> Result<Attachments, Error> {
     let before = to.len();
-    let named = append_as(Role::Result, value, limit, to)?;
+    let named = append_as(PayloadRole::Result, value, limit, to)?;
     if named.is_empty() {
         return Ok(named);
     }
@@ -312,10 +317,10 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, E
 pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Error> {
     if pod::is_plain::<T>() {
         let value = (value_of(source), Attachments::default());
-        return decoded(Role::Result, value).map(|(value, _)| value);
+        return decoded(PayloadRole::Result, value).map(|(value, _)| value);
     }
     let value = attachments::while_finding(|| value_of(source));
-    decoded(Role::Result, value).map(|(value, _)| value)
+    decoded(PayloadRole::Result, value).map(|(value, _)| value)
 }
 
 /// Decodes some values, each from exactly one of these bytes, one after the other, behind those that
@@ -357,7 +362,7 @@ where
             return Ok((number, Attachments::default()));
         }
     }
-    fetch(Role::Argument, source)
+    fetch(PayloadRole::Argument, source)
 }
 
 /// As `unpack`, of what all items of a map are given.
@@ -365,10 +370,10 @@ where
 /// # Errors
 /// As `decode`.
 pub(crate) fn unpack_context<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
-    fetch(Role::Context, Source::Borrowed(bytes)).map(|(value, _)| value)
+    fetch(PayloadRole::Context, Source::Borrowed(bytes)).map(|(value, _)| value)
 }
 
-fn fetch<T>(role: Role, source: Source<'_>) -> Result<(T, Attachments), Error>
+fn fetch<T>(role: PayloadRole, source: Source<'_>) -> Result<(T, Attachments), Error>
 where
     T: DeserializeOwned + 'static,
 {
@@ -404,7 +409,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
         return Err("the message is cut short".to_owned());
     };
     let tally = Tally::default();
-    let value = format::decode(reader::Watched::new(&tally), bytes);
+    let value = format::decode(reader::WatchedReader::new(&tally), bytes);
     let (written, read) = (u16::from_le_bytes(*count), tally.count());
     match value {
         Ok(value) if written == read => Ok(value),
@@ -437,7 +442,7 @@ enum Failure {
 
 /// What was decoded, and the shared memory that it names.
 fn decoded<T>(
-    role: Role,
+    role: PayloadRole,
     (value, mut named): (Result<T, String>, Attachments),
 ) -> Result<(T, Attachments), Error> {
     match value {
@@ -485,7 +490,7 @@ mod format {
 
     use serde::de::DeserializeSeed;
 
-    use super::writer::Watched;
+    use super::writer::WatchedWriter;
     use super::{Error, Failure, Serialize, Tally};
 
     /// What hello calls the format.
@@ -498,7 +503,7 @@ mod format {
         into: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let words = |error: postcard::Error| Error::Encode(error.to_string().into());
-        let watched = Watched::new(value, tally);
+        let watched = WatchedWriter::new(value, tally);
         let size = postcard::experimental::serialized_size(&watched).map_err(words)?;
         super::check_size(size, limit)?;
         tally.reset();
@@ -555,7 +560,7 @@ mod format {
 
     use serde::de::DeserializeSeed;
 
-    use super::writer::Watched;
+    use super::writer::WatchedWriter;
     use super::{Error, Failure, Serialize, Tally};
 
     /// What hello calls the format.
@@ -568,7 +573,7 @@ mod format {
         into: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let options = DefaultOptions::new();
-        let watched = Watched::new(value, tally);
+        let watched = WatchedWriter::new(value, tally);
         let measured = options.with_limit(limit).serialized_size(&watched);
         let encoded = measured.and_then(|_| {
             tally.reset();

@@ -16,14 +16,14 @@ const LOOKS_AHEAD: &str = "`#[serde(untagged)]`, `tag`, `tag` with `content`, `f
     or send `serde_json::to_string(..)` of it";
 
 /// Decodes a value whose fields are counted.
-pub(super) struct Watched<'a, S> {
+pub(super) struct WatchedReader<'a, S> {
     /// What to decode.
     seed: S,
     /// Where its fields are counted.
     tally: &'a Tally,
 }
 
-impl<'a, T> Watched<'a, PhantomData<T>> {
+impl<'a, T> WatchedReader<'a, PhantomData<T>> {
     #[inline]
     pub(super) fn new(tally: &'a Tally) -> Self {
         let seed = PhantomData;
@@ -31,7 +31,7 @@ impl<'a, T> Watched<'a, PhantomData<T>> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Watched<'_, S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for WatchedReader<'_, S> {
     type Value = S::Value;
 
     #[inline]
@@ -232,7 +232,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watching<'_, V> {
             tally,
         } = self;
         let mut read = 0;
-        let value = visitor.visit_seq(Parts {
+        let value = visitor.visit_seq(ReadParts {
             parts,
             read: &mut read,
             tally,
@@ -244,7 +244,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watching<'_, V> {
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
         let tally = self.tally;
-        self.visitor.visit_map(Entries { entries, tally })
+        self.visitor.visit_map(MapEntries { entries, tally })
     }
 
     #[inline]
@@ -255,7 +255,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watching<'_, V> {
 }
 
 /// The parts of a struct, a tuple or a sequence.
-struct Parts<'a, A> {
+struct ReadParts<'a, A> {
     /// The format's own.
     parts: A,
     /// How many were read.
@@ -264,7 +264,7 @@ struct Parts<'a, A> {
     tally: &'a Tally,
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Parts<'_, A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for ReadParts<'_, A> {
     type Error = A::Error;
 
     #[inline]
@@ -273,7 +273,9 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Parts<'_, A> {
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
         let tally = self.tally;
-        let part = self.parts.next_element_seed(Watched { seed, tally })?;
+        let part = self
+            .parts
+            .next_element_seed(WatchedReader { seed, tally })?;
         *self.read += usize::from(part.is_some());
         Ok(part)
     }
@@ -285,14 +287,14 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Parts<'_, A> {
 }
 
 /// The entries of a map.
-struct Entries<'a, A> {
+struct MapEntries<'a, A> {
     /// The format's own.
     entries: A,
     /// Where the fields in them are counted.
     tally: &'a Tally,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for MapEntries<'_, A> {
     type Error = A::Error;
 
     #[inline]
@@ -301,13 +303,13 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
         let tally = self.tally;
-        self.entries.next_key_seed(Watched { seed, tally })
+        self.entries.next_key_seed(WatchedReader { seed, tally })
     }
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         let tally = self.tally;
-        self.entries.next_value_seed(Watched { seed, tally })
+        self.entries.next_value_seed(WatchedReader { seed, tally })
     }
 
     #[inline]
@@ -352,7 +354,8 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
         let tally = self.tally;
         tally.add(1);
-        self.variant.newtype_variant_seed(Watched { seed, tally })
+        self.variant
+            .newtype_variant_seed(WatchedReader { seed, tally })
     }
 
     #[inline]

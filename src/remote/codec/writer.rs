@@ -18,21 +18,21 @@ const WITHOUT_LENGTH: &str =
     "a sequence of unknown length cannot be written: collect it into a `Vec` before";
 
 /// A value whose fields are counted while it is encoded.
-pub(super) struct Watched<'a, T: ?Sized> {
+pub(super) struct WatchedWriter<'a, T: ?Sized> {
     /// The value.
     value: &'a T,
     /// Where its fields are counted.
     tally: &'a Tally,
 }
 
-impl<'a, T: ?Sized> Watched<'a, T> {
+impl<'a, T: ?Sized> WatchedWriter<'a, T> {
     #[inline]
     pub(super) fn new(value: &'a T, tally: &'a Tally) -> Self {
         Self { value, tally }
     }
 }
 
-impl<T: Serialize + ?Sized> Serialize for Watched<'_, T> {
+impl<T: Serialize + ?Sized> Serialize for WatchedWriter<'_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, format: S) -> Result<S::Ok, S::Error> {
         self.value.serialize(Writer {
@@ -63,13 +63,13 @@ macro_rules! pass_on {
 impl<'a, S: Serializer> Serializer for Writer<'a, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Parts<'a, S::SerializeSeq>;
-    type SerializeTuple = Parts<'a, S::SerializeTuple>;
-    type SerializeTupleStruct = Parts<'a, S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Parts<'a, S::SerializeTupleVariant>;
-    type SerializeMap = Parts<'a, S::SerializeMap>;
-    type SerializeStruct = Parts<'a, S::SerializeStruct>;
-    type SerializeStructVariant = Parts<'a, S::SerializeStructVariant>;
+    type SerializeSeq = WrittenParts<'a, S::SerializeSeq>;
+    type SerializeTuple = WrittenParts<'a, S::SerializeTuple>;
+    type SerializeTupleStruct = WrittenParts<'a, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = WrittenParts<'a, S::SerializeTupleVariant>;
+    type SerializeMap = WrittenParts<'a, S::SerializeMap>;
+    type SerializeStruct = WrittenParts<'a, S::SerializeStruct>;
+    type SerializeStructVariant = WrittenParts<'a, S::SerializeStructVariant>;
 
     pass_on! {
         serialize_bool(bool)
@@ -92,7 +92,8 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.format.serialize_some(&Watched::new(value, self.tally))
+        self.format
+            .serialize_some(&WatchedWriter::new(value, self.tally))
     }
 
     #[inline]
@@ -101,7 +102,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let value = Watched::new(value, self.tally);
+        let value = WatchedWriter::new(value, self.tally);
         self.format.serialize_newtype_struct(name, &value)
     }
 
@@ -124,7 +125,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         self.tally.add(1);
-        let value = Watched::new(value, self.tally);
+        let value = WatchedWriter::new(value, self.tally);
         self.format
             .serialize_newtype_variant(name, index, variant, &value)
     }
@@ -135,7 +136,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
             self.tally.blame(WITHOUT_LENGTH.to_owned());
         }
         let parts = self.format.serialize_seq(length)?;
-        Ok(Parts::new(parts, ("", ""), self.tally))
+        Ok(WrittenParts::new(parts, ("", ""), self.tally))
     }
 
     #[inline]
@@ -144,13 +145,13 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
             self.tally.blame(FLATTENED.to_owned());
         }
         let parts = self.format.serialize_map(length)?;
-        Ok(Parts::new(parts, ("", ""), self.tally))
+        Ok(WrittenParts::new(parts, ("", ""), self.tally))
     }
 
     #[inline]
     fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
         let parts = self.format.serialize_tuple(length)?;
-        Ok(Parts::new(parts, ("", ""), self.tally))
+        Ok(WrittenParts::new(parts, ("", ""), self.tally))
     }
 
     #[inline]
@@ -160,7 +161,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         length: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
         let parts = self.format.serialize_tuple_struct(name, length)?;
-        Ok(Parts::new(parts, (name, ""), self.tally))
+        Ok(WrittenParts::new(parts, (name, ""), self.tally))
     }
 
     #[inline]
@@ -173,7 +174,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
         let format = self.format;
         let parts = format.serialize_tuple_variant(name, index, variant, length)?;
-        Ok(Parts::new(parts, (name, variant), self.tally))
+        Ok(WrittenParts::new(parts, (name, variant), self.tally))
     }
 
     #[inline]
@@ -183,7 +184,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         length: usize,
     ) -> Result<Self::SerializeStruct, S::Error> {
         let parts = self.format.serialize_struct(name, length)?;
-        Ok(Parts::new(parts, (name, ""), self.tally))
+        Ok(WrittenParts::new(parts, (name, ""), self.tally))
     }
 
     #[inline]
@@ -196,7 +197,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
     ) -> Result<Self::SerializeStructVariant, S::Error> {
         let format = self.format;
         let parts = format.serialize_struct_variant(name, index, variant, length)?;
-        Ok(Parts::new(parts, (name, variant), self.tally))
+        Ok(WrittenParts::new(parts, (name, variant), self.tally))
     }
 
     #[inline]
@@ -211,7 +212,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
 }
 
 /// The serializer of a value that has several parts.
-struct Parts<'a, P> {
+struct WrittenParts<'a, P> {
     /// The format's own.
     parts: P,
     /// The names of the type and of its variant; empty where there is none.
@@ -222,7 +223,7 @@ struct Parts<'a, P> {
     tally: &'a Tally,
 }
 
-impl<'a, P> Parts<'a, P> {
+impl<'a, P> WrittenParts<'a, P> {
     #[inline]
     fn new(parts: P, owner: (&'static str, &'static str), tally: &'a Tally) -> Self {
         Self {
@@ -235,12 +236,12 @@ impl<'a, P> Parts<'a, P> {
 
     /// Counts a field, and watches over its value.
     #[inline]
-    fn field<'v, T: ?Sized>(&mut self, value: &'v T) -> Watched<'v, T>
+    fn field<'v, T: ?Sized>(&mut self, value: &'v T) -> WatchedWriter<'v, T>
     where
         'a: 'v,
     {
         self.fields += 1;
-        Watched::new(value, self.tally)
+        WatchedWriter::new(value, self.tally)
     }
 
     /// Adds the fields to the tally; the format's own, to be ended.
@@ -265,13 +266,13 @@ impl<'a, P> Parts<'a, P> {
 }
 
 /// Of sequences and maps: elements are not counted, since their number is encoded.
-impl<P: SerializeSeq> SerializeSeq for Parts<'_, P> {
+impl<P: SerializeSeq> SerializeSeq for WrittenParts<'_, P> {
     type Ok = P::Ok;
     type Error = P::Error;
 
     #[inline]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        let value = Watched::new(value, self.tally);
+        let value = WatchedWriter::new(value, self.tally);
         self.parts.serialize_element(&value)
     }
 
@@ -281,18 +282,20 @@ impl<P: SerializeSeq> SerializeSeq for Parts<'_, P> {
     }
 }
 
-impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
+impl<P: SerializeMap> SerializeMap for WrittenParts<'_, P> {
     type Ok = P::Ok;
     type Error = P::Error;
 
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), P::Error> {
-        self.parts.serialize_key(&Watched::new(key, self.tally))
+        self.parts
+            .serialize_key(&WatchedWriter::new(key, self.tally))
     }
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        self.parts.serialize_value(&Watched::new(value, self.tally))
+        self.parts
+            .serialize_value(&WatchedWriter::new(value, self.tally))
     }
 
     #[inline]
@@ -304,7 +307,7 @@ impl<P: SerializeMap> SerializeMap for Parts<'_, P> {
 /// Of values whose parts are fields, by their position; how the format calls one.
 macro_rules! count_positions {
     ($($kind:ident::$method:ident)*) => {
-        $(impl<P: $kind> $kind for Parts<'_, P> {
+        $(impl<P: $kind> $kind for WrittenParts<'_, P> {
             type Ok = P::Ok;
             type Error = P::Error;
 
@@ -331,7 +334,7 @@ count_positions! {
 /// Of values whose fields have names, of which one may be left out.
 macro_rules! count_names {
     ($($kind:ident)*) => {
-        $(impl<P: $kind> $kind for Parts<'_, P> {
+        $(impl<P: $kind> $kind for WrittenParts<'_, P> {
             type Ok = P::Ok;
             type Error = P::Error;
 

@@ -62,7 +62,7 @@ fn outcomes_are_read_in_order_whatever_comes_first() {
 fn who_watches_an_item_hears_of_it_after_all_others() {
     let chunk_results = chunk_results(3, None);
     let heard = Arc::new(AtomicUsize::new(0));
-    let wait = Waiting {
+    let wait = WaitingForItem {
         chunk_results: &chunk_results,
         index: 1,
     };

@@ -8,7 +8,7 @@ use loom::thread;
 use super::*;
 use crate::future::state::Watcher;
 use crate::process::shm::queue::heap::{Heap, View, immortal};
-use crate::process::shm::queue::{Claim, Finish, Publish, SlotKind};
+use crate::process::shm::queue::{Claim, Finish, SlotKind, SlotPublish};
 use crate::remote::function::FunctionRef;
 use crate::sync::lock;
 
@@ -47,7 +47,7 @@ impl Pool {
         let call = FunctionRef::from_numbers([1, 2, 3]);
         for slot in 0..tasks {
             let published = pool.queue.publish(slot, SlotKind::Argument, call, &[1]);
-            assert!(matches!(published, Publish::Published(_)));
+            assert!(matches!(published, SlotPublish::Published(_)));
         }
         pool
     }

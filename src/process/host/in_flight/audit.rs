@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::pool::backlog::WorkItem;
 use crate::process::host::connection;
 use crate::process::host::driver::CollectedBy;
-use crate::process::shm::queue::{Current, Publish, SlotRef, Standing, Trace, Transition};
+use crate::process::shm::queue::{Current, SlotPublish, SlotRef, Standing, Trace, Transition};
 use crate::task::request::RemoteOutcome;
 use crate::transport::work::RemoteWork;
 
@@ -307,13 +307,13 @@ impl InFlight {
             return;
         };
         match self.queue.republish(slot_entry.place) {
-            Publish::Published(place) => {
+            SlotPublish::Published(place) => {
                 slot_entry.place = place;
                 books.suspects.remove(&slot);
                 findings.is_any_waiting = true;
             }
             // It stays withdrawn, and is looked at again.
-            Publish::Full => findings.is_any_suspect = true,
+            SlotPublish::Full => findings.is_any_suspect = true,
         }
     }
 

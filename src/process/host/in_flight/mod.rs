@@ -27,7 +27,7 @@ use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
 use crate::process::shm::queue::layout::{INLINE, MappedQueue, QueueFile, QueueGeometry};
 use crate::process::shm::queue::{
-    Current, Publish, Reading, ShmQueue, SlotKind, SlotRef, Transition,
+    Current, Reading, ShmQueue, SlotKind, SlotPublish, SlotRef, Transition,
 };
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
@@ -44,7 +44,7 @@ use crate::unwind;
 pub(crate) use recovery::Orphan;
 
 use audit::Watch;
-use table::{Completion, Extra, Presence, Published, SlotEntry, SlotTable, Taken, Worker};
+use table::{Completion, Extra, Presence, Published, SlotEntry, SlotTable, Taken, WorkerRecord};
 
 /// The program's side of the board.
 pub(crate) struct InFlight {
@@ -114,7 +114,7 @@ impl InFlight {
             parcels: 0,
             scratch: Vec::new(),
             has_any_listeners: false,
-            workers: vec![Worker::default(); workers],
+            workers: vec![WorkerRecord::default(); workers],
             suspects: BTreeMap::new(),
             suspect: None,
         };
@@ -488,7 +488,7 @@ impl InFlight {
 
     fn note_presence(&self, worker: usize, presence: Presence) {
         if let Some(worker) = self.lock().workers.get_mut(worker) {
-            *worker = Worker {
+            *worker = WorkerRecord {
                 presence,
                 idle_since: None,
             };
@@ -610,7 +610,7 @@ impl InFlight {
                         return self.publish_rendezvous(slot, RemoteWork::One(reply));
                     }
                 };
-                if published == Publish::Full {
+                if published == SlotPublish::Full {
                     reply.put_message(argument);
                     return Err(RemoteWork::One(reply));
                 }
@@ -620,8 +620,8 @@ impl InFlight {
                 let (call, count) = (item_batch.call, item_batch.len());
                 let bytes = &item_batch.bytes;
                 match queue.publish_items(slot, SlotKind::Items, call, bytes, count) {
-                    Publish::Full => Err(RemoteWork::Parcel(item_batch)),
-                    Publish::Published(place) => {
+                    SlotPublish::Full => Err(RemoteWork::Parcel(item_batch)),
+                    SlotPublish::Published(place) => {
                         let (out_of_band, taken) = (None, (0, 0));
                         let item_batch = Published::Items {
                             item_batch,
@@ -643,8 +643,8 @@ impl InFlight {
         work: RemoteWork,
     ) -> Result<(SlotRef, Published), RemoteWork> {
         match self.queue.publish(slot, SlotKind::Rendezvous, NO_CALL, &[]) {
-            Publish::Full => Err(work),
-            Publish::Published(place) => Ok((place, Published::Rendezvous(work))),
+            SlotPublish::Full => Err(work),
+            SlotPublish::Published(place) => Ok((place, Published::Rendezvous(work))),
         }
     }
 
@@ -779,11 +779,11 @@ impl CompletionSource for InFlight {
 /// The task, where there was none.
 #[inline]
 fn note_published(
-    published: Publish,
+    published: SlotPublish,
     reply: DynPromise<dyn RemoteTask>,
     argument: Option<Lease>,
 ) -> Result<(SlotRef, Published), RemoteWork> {
-    let Publish::Published(place) = published else {
+    let SlotPublish::Published(place) = published else {
         return Err(RemoteWork::One(reply));
     };
     let aside = argument.map(|lease| {

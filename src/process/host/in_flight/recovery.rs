@@ -2,14 +2,14 @@
 
 use super::InFlight;
 use super::audit::is_rendezvous;
-use super::table::{Completion, Published, SlotEntry, SlotTable, Taken, Worker};
+use super::table::{Completion, Published, SlotEntry, SlotTable, Taken, WorkerRecord};
 use crate::error::{Error, ProcessEnd, Suspect};
 use crate::future::dyn_promise::DynPromise;
 use crate::pool::backlog::WorkItem;
 use crate::process::host::driver::CollectedBy;
 use crate::process::host::handshake::from_outside;
 use crate::process::shm::queue::{
-    Current, Publish, SlotAfterDeath, SlotRef, Standing, Trace, Transition,
+    Current, SlotAfterDeath, SlotPublish, SlotRef, Standing, Trace, Transition,
 };
 use crate::process::worker::UNFIT;
 use crate::task::request::RemoteTask;
@@ -56,7 +56,7 @@ impl InFlight {
             books.suspect = Some(Suspect { worker, death });
         }
         if let Some(worker) = books.workers.get_mut(worker) {
-            *worker = Worker::default();
+            *worker = WorkerRecord::default();
         }
         let mut is_any_suspect = false;
         for slot in 0..books.records.len() {
@@ -269,11 +269,11 @@ impl InFlight {
             return true; // it was overwritten meanwhile: the audit's to see to
         }
         match self.queue.republish(slot_entry.place) {
-            Publish::Published(place) => {
+            SlotPublish::Published(place) => {
                 slot_entry.place = place;
                 true
             }
-            Publish::Full => false,
+            SlotPublish::Full => false,
         }
     }
 

@@ -42,14 +42,14 @@ pub(super) struct SlotTable {
     /// Slots where the state makes no sense, or the outcome is not what its worker wrote; since when.
     pub(super) suspects: BTreeMap<usize, Instant>,
     /// The workers, by index.
-    pub(super) workers: Vec<Worker>,
+    pub(super) workers: Vec<WorkerRecord>,
     /// The worker that crashed last.
     pub(super) suspect: Option<Suspect>,
 }
 
 /// What is known of a worker.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Worker {
+pub(super) struct WorkerRecord {
     /// What it is about.
     pub(super) presence: Presence,
     /// Since when it has had nothing to do, while it was to leave.

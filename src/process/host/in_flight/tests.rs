@@ -134,7 +134,7 @@ fn queue_of(in_flight: &InFlight, worker: usize) -> ShmQueue {
 
 impl Scene {
     /// The memory that the worker writes.
-    fn outcome(&self, place: SlotRef) -> &crate::process::shm::queue::layout::Outcome {
+    fn outcome(&self, place: SlotRef) -> &crate::process::shm::queue::layout::SlotOutcome {
         &self.queue.memory().outcomes(0).unwrap()[place.slot]
     }
 

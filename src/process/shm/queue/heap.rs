@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize as Counter, Ordering as CounterOrdering};
 
 use super::ShmQueue;
 use super::layout::{
-    Bulletin, CachePadded, Control, INLINE, Memory, Outcome, Publication, WorkerWords,
+    Bulletin, CachePadded, Control, INLINE, Memory, Publication, SlotOutcome, WorkerWords,
 };
 use crate::process::shm::checksum::Key;
 use crate::process::shm::event_count::EventCount;
@@ -24,7 +24,7 @@ pub(crate) struct Heap {
     asleep: [AtomicU64; 1],
     beds: [CachePadded<EventCount>; 2],
     process_table: [WorkerWords; 2],
-    outcomes: [Vec<Outcome>; 2],
+    outcomes: [Vec<SlotOutcome>; 2],
     arguments: Vec<Bytes>,
     results: [Vec<Bytes>; 2],
 }
@@ -66,10 +66,10 @@ fn some<T>(count: usize, new: impl Fn() -> T) -> Vec<T> {
 }
 
 /// Of a slot in which a worker has ended nothing.
-fn untouched(slot: usize) -> Outcome {
-    Outcome {
+fn untouched(slot: usize) -> SlotOutcome {
+    SlotOutcome {
         place: AtomicU64::new(key().nowhere(slot)),
-        ..Outcome::default()
+        ..SlotOutcome::default()
     }
 }
 
@@ -146,7 +146,7 @@ impl Memory for View {
     fn worker_words(&self, worker: usize) -> Option<&WorkerWords> {
         self.step().process_table.get(worker)
     }
-    fn outcomes(&self, worker: usize) -> Option<&[Outcome]> {
+    fn outcomes(&self, worker: usize) -> Option<&[SlotOutcome]> {
         self.step().outcomes.get(worker).map(Vec::as_slice)
     }
     fn write_argument(&self, slot: usize, bytes: &[u8]) {
@@ -155,7 +155,7 @@ impl Memory for View {
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
         self.step().arguments[slot].read(size, into);
     }
-    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome> {
+    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&SlotOutcome> {
         self.step().outcomes.get(worker)?.get(slot)
     }
     fn has_room(&self, _: usize, _: usize) -> bool {

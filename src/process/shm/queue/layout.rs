@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`Control`], sleepers, states | writes | writes | writes |
 //! | [`Bulletin`], ring, [`Publication`], arguments | writes | reads | reads |
-//! | [`WorkerWords`], [`Outcome`]s, results: one part a worker | reads | writes its own | has not mapped it |
+//! | [`WorkerWords`], [`SlotOutcome`]s, results: one part a worker | reads | writes its own | has not mapped it |
 //!
 //! So a stray write of a worker reaches the few control words, all of which can be made anew from the rest,
 //! and outcomes of its own, which have checksums.
@@ -40,14 +40,14 @@ pub(crate) trait Memory {
     /// `None`: there is no such worker, or this process does not see its part.
     fn worker_words(&self, worker: usize) -> Option<&WorkerWords>;
     /// What the worker has done with each slot; `None` as of `worker_words`.
-    fn outcomes(&self, worker: usize) -> Option<&[Outcome]>;
+    fn outcomes(&self, worker: usize) -> Option<&[SlotOutcome]>;
     /// Copies an argument into a slot; at most [`INLINE`] bytes. The program does.
     fn write_argument(&self, slot: usize, bytes: &[u8]);
     /// Copies so many bytes of an argument out of a slot; at most [`INLINE`].
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>);
     /// Where the worker, which this process is, says what it has done with a slot; `None`: the system has no
     /// memory for that.
-    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome>;
+    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&SlotOutcome>;
     /// Whether the worker, which this process is, has memory for a result in a slot that is more than a few
     /// bytes.
     fn has_room(&self, worker: usize, slot: usize) -> bool;
@@ -130,7 +130,7 @@ pub(crate) struct WorkerWords {
 /// What a worker has done with a slot, in a cache line.
 #[derive(Default)]
 #[repr(C, align(64))]
-pub(crate) struct Outcome {
+pub(crate) struct SlotOutcome {
     /// The slot and the position on the ring, as a number, masked; or a number that says that there was none so
     /// far, which a worker writes as it comes.
     pub(crate) place: AtomicU64,
@@ -233,7 +233,7 @@ impl QueueGeometry {
     fn results(self) -> Offsets<3> {
         Offsets::of([
             size_of::<WorkerWords>(),
-            self.slots * size_of::<Outcome>(),
+            self.slots * size_of::<SlotOutcome>(),
             self.slots * INLINE,
         ])
     }
@@ -507,7 +507,7 @@ impl Memory for MappedQueue {
     }
 
     #[inline]
-    fn outcomes(&self, worker: usize) -> Option<&[Outcome]> {
+    fn outcomes(&self, worker: usize) -> Option<&[SlotOutcome]> {
         let part = self.results(worker)?;
         // SAFETY: the second array.
         Some(unsafe { part.array(1, self.plan.slots) })
@@ -528,10 +528,16 @@ impl Memory for MappedQueue {
     }
 
     #[inline]
-    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&Outcome> {
+    fn own_outcome(&self, worker: usize, slot: usize) -> Option<&SlotOutcome> {
         // ORDERING: Relaxed; a worker has one thread here.
         if slot >= self.backed_outcomes.load(Ordering::Relaxed) {
-            self.back(worker, slot, 1, size_of::<Outcome>(), &self.backed_outcomes)?;
+            self.back(
+                worker,
+                slot,
+                1,
+                size_of::<SlotOutcome>(),
+                &self.backed_outcomes,
+            )?;
         }
         self.outcomes(worker)?.get(slot)
     }

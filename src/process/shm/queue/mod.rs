@@ -33,7 +33,9 @@ pub(crate) mod layout;
 
 use crate::process::shm::checksum::{Key, PrefixSum, small};
 use crate::process::shm::event_count::WaitKey;
-use crate::process::shm::queue::layout::{FEW, INLINE, MappedQueue, Memory, Outcome, Publication};
+use crate::process::shm::queue::layout::{
+    FEW, INLINE, MappedQueue, Memory, Publication, SlotOutcome,
+};
 use crate::remote::function::FunctionRef;
 use crate::sync::{
     AtomicU32, AtomicU64, Ordering, fence, fetch_or_seq_cst, load_seq_cst, store_seq_cst,
@@ -128,7 +130,7 @@ pub(crate) struct BatchProgress {
 /// Whether there was room.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Publish {
+pub(crate) enum SlotPublish {
     /// It is there.
     Published(SlotRef),
     /// The ring is full.
@@ -401,7 +403,7 @@ impl<M: Memory> ShmQueue<M> {
         form: SlotKind,
         call: FunctionRef,
         bytes: &[u8],
-    ) -> Publish {
+    ) -> SlotPublish {
         self.publish_items(slot, form, call, bytes, 0)
     }
 
@@ -414,9 +416,9 @@ impl<M: Memory> ShmQueue<M> {
         call: FunctionRef,
         bytes: &[u8],
         items: usize,
-    ) -> Publish {
+    ) -> SlotPublish {
         let Some(place) = self.next_place(slot) else {
-            return Publish::Full;
+            return SlotPublish::Full;
         };
         let shared = &self.memory.published()[slot];
         self.begin_publication(shared, place);
@@ -443,14 +445,14 @@ impl<M: Memory> ShmQueue<M> {
         let check = self.check_of_published(place, head, call, words);
         shared.check.store(check, Ordering::Relaxed);
         self.end_publication(place);
-        Publish::Published(place)
+        SlotPublish::Published(place)
     }
 
     /// Puts what lies in a slot there once more, at a new place: nobody will claim it at the old one.
     /// One thread at a time.
-    pub(crate) fn republish(&self, old: SlotRef) -> Publish {
+    pub(crate) fn republish(&self, old: SlotRef) -> SlotPublish {
         let Some(place) = self.next_place(old.slot) else {
-            return Publish::Full;
+            return SlotPublish::Full;
         };
         let shared = &self.memory.published()[old.slot];
         // ORDERING: Relaxed, all; the program alone writes them, one thread at a time.
@@ -466,7 +468,7 @@ impl<M: Memory> ShmQueue<M> {
         // ORDERING: Relaxed; as in `publish_items`.
         shared.check.store(check, Ordering::Relaxed);
         self.end_publication(place);
-        Publish::Published(place)
+        SlotPublish::Published(place)
     }
 
     /// Where a task that is put into a slot stands; `None`: the ring is full.
@@ -691,7 +693,7 @@ impl<M: Memory> ShmQueue<M> {
     }
 
     /// What the worker says there of that place.
-    fn outcome_at(&self, place: SlotRef, worker: usize) -> Option<&Outcome> {
+    fn outcome_at(&self, place: SlotRef, worker: usize) -> Option<&SlotOutcome> {
         let outcome = self.memory.outcomes(worker)?.get(place.slot)?;
         // Acquired: what the worker wrote there for an earlier place is not seen any more.
         (load_acquire(&outcome.place) == self.masked(place)).then_some(outcome)
@@ -850,7 +852,7 @@ impl<M: Memory> ShmQueue<M> {
 
     /// What the worker says of that place's outcome, unless it makes no sense.
     #[inline]
-    fn head_of(&self, place: SlotRef, worker: usize) -> Option<(Head, u64, &Outcome)> {
+    fn head_of(&self, place: SlotRef, worker: usize) -> Option<(Head, u64, &SlotOutcome)> {
         let outcome = self.outcome_at(place, worker)?;
         // ORDERING: Relaxed, both; the state's load acquired them, or else they are checked.
         let head = Head::from_bits(outcome.head.load(Ordering::Relaxed))?;
@@ -1100,7 +1102,7 @@ impl<M: Memory> ShmQueue<M> {
     /// Whether a worker says in its own part that it has begun one of the items there.
     pub(crate) fn has_progress(&self, place: SlotRef, worker: usize) -> bool {
         // ORDERING: Relaxed; the worker is dead, which the program heard from the system.
-        let progress = |outcome: &Outcome| outcome.progress.load(Ordering::Relaxed);
+        let progress = |outcome: &SlotOutcome| outcome.progress.load(Ordering::Relaxed);
         self.outcome_at(place, worker)
             .is_some_and(|outcome| progress(outcome) != 0)
     }
@@ -1250,7 +1252,7 @@ impl<M: Memory> ShmQueue<M> {
 
     /// Where this worker says what it has done with a slot, if there is memory for it.
     #[inline]
-    fn own_outcome(&self, place: SlotRef, me: usize) -> Option<&Outcome> {
+    fn own_outcome(&self, place: SlotRef, me: usize) -> Option<&SlotOutcome> {
         self.memory.own_outcome(me, place.slot)
     }
 
@@ -1445,7 +1447,7 @@ pub(crate) struct ItemRun<'a, M = MappedQueue> {
     /// The worker.
     me: usize,
     /// Where it says how far it is.
-    outcome: &'a Outcome,
+    outcome: &'a SlotOutcome,
     /// Not 0: no item is to begin any more.
     stop: &'a AtomicU64,
     /// The results so far.

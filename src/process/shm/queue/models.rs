@@ -7,8 +7,8 @@ use loom::thread;
 
 use super::heap::{Heap, View, immortal, mortal};
 use super::{
-    BatchProgress, Claim, Finish, Publish, Reading, ShmQueue, SlotAfterDeath, SlotKind, SlotRef,
-    Standing, Transition,
+    BatchProgress, Claim, Finish, Reading, ShmQueue, SlotAfterDeath, SlotKind, SlotPublish,
+    SlotRef, Standing, Transition,
 };
 use crate::remote::function::FunctionRef;
 use crate::unwind;
@@ -22,8 +22,8 @@ const CALL: FunctionRef = FunctionRef {
 /// Puts a task with one byte into a slot.
 fn publish(queue: &ShmQueue<View>, slot: usize, byte: u8) -> SlotRef {
     match queue.publish(slot, SlotKind::Argument, CALL, &[byte]) {
-        Publish::Published(place) => place,
-        Publish::Full => panic!("there is room"),
+        SlotPublish::Published(place) => place,
+        SlotPublish::Full => panic!("there is room"),
     }
 }
 
@@ -269,7 +269,7 @@ fn a_worker_vanishes_between_any_two_steps() {
                 let standing = queue.standing(*old);
                 assert_eq!(standing, Standing::Claimed(0));
                 assert_eq!(queue.withdraw(*old, standing), Transition::Taken);
-                let Publish::Published(new) = queue.republish(*old) else {
+                let SlotPublish::Published(new) = queue.republish(*old) else {
                     panic!("there is room")
                 };
                 let at = places.iter().position(|place| place == old).unwrap();
@@ -298,8 +298,8 @@ fn a_worker_vanishes_between_any_two_steps() {
 /// Puts items into a slot.
 fn publish_items(queue: &ShmQueue<View>, slot: usize, items: usize) -> SlotRef {
     match queue.publish_items(slot, SlotKind::Items, CALL, &[0], items) {
-        Publish::Published(place) => place,
-        Publish::Full => panic!("there is room"),
+        SlotPublish::Published(place) => place,
+        SlotPublish::Full => panic!("there is room"),
     }
 }
 
@@ -471,8 +471,8 @@ fn audit(queue: &ShmQueue<View>, place: SlotRef) -> Transition {
         return Transition::TooLate;
     }
     match queue.republish(place) {
-        Publish::Published(_) => Transition::Taken,
-        Publish::Full => panic!("there is room"),
+        SlotPublish::Published(_) => Transition::Taken,
+        SlotPublish::Full => panic!("there is room"),
     }
 }
 
