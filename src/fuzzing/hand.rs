@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::script::Script;
 use super::tasks::{LIMIT, Tasks, id_of, last_run};
@@ -107,9 +108,16 @@ impl<'a> FuzzedWorker<'a> {
         match std::mem::replace(&mut self.at, At::Nothing) {
             At::Nothing => self.claim(),
             At::Task(place, call, argument, lies) => {
-                let outcome = self.call(call, argument, lies, place);
-                self.note(place, last_run());
-                self.at = At::Ran(place, outcome);
+                let claim = Arc::new(AtomicBool::new(true));
+                let outcome = self.call(call, argument, lies, place, &claim);
+                // ORDERING: Relaxed; there is one thread.
+                if claim.load(Ordering::Relaxed) {
+                    self.note(place, last_run());
+                    self.at = At::Ran(place, outcome);
+                } else {
+                    self.queue.leave_claim(self.me);
+                    self.in_flight.alarm();
+                }
             }
             At::Ran(place, outcome) => self.finish(place, outcome),
             At::Items(chunk) => self.go_on_with_items(chunk),
@@ -178,6 +186,7 @@ impl<'a> FuzzedWorker<'a> {
         mut argument: Vec<u8>,
         lies: Where,
         place: SlotRef,
+        claim: &Arc<AtomicBool>,
     ) -> Result<Encoded, Fault> {
         self.worker_arena.shield();
         let worker_arena = Some(&self.worker_arena);
@@ -185,9 +194,14 @@ impl<'a> FuzzedWorker<'a> {
             Where::Here => Argument::Kept(&mut argument),
             Where::Depot => {
                 let location = BlockRef::from_bytes(&argument);
-                let (queue, me) = (Arc::clone(self.queue), self.me);
+                let (queue, me, claim) = (Arc::clone(self.queue), self.me, Arc::clone(claim));
                 let lease = location.and_then(|location| {
-                    let holds = move || queue.holds(place, me);
+                    let holds = move || {
+                        let holds = queue.holds(place, me);
+                        // ORDERING: Relaxed; there is one thread.
+                        claim.fetch_and(holds, Ordering::Relaxed);
+                        holds
+                    };
                     self.worker_arena.claimed_argument(location, holds)
                 });
                 let missing = || Fault::Decode("there is no such argument".to_owned());
@@ -227,7 +241,8 @@ impl<'a> FuzzedWorker<'a> {
         for request in requests.into_parts().0 {
             if request.reply.start() == Start::Begun {
                 let argument = Vec::from(request.argument);
-                let outcome = match self.call(request.call, argument, Where::Here, place) {
+                let claim = Arc::default();
+                let outcome = match self.call(request.call, argument, Where::Here, place, &claim) {
                     Ok(value) => RemoteOutcome::Value(Source::Owned(Vec::from(value).into())),
                     Err(_) => RemoteOutcome::Error(Error::Cancelled),
                 };
@@ -319,7 +334,12 @@ impl<'a> FuzzedWorker<'a> {
         match std::mem::replace(&mut self.at, At::Nothing) {
             At::Task(place, call, argument, lies) => {
                 // So that it is known whose outcome this is.
-                let _ = self.call(call, argument, lies, place);
+                let claim = Arc::new(AtomicBool::new(true));
+                let _ = self.call(call, argument, lies, place, &claim);
+                if !claim.load(Ordering::Relaxed) {
+                    self.queue.leave_claim(self.me);
+                    return self.in_flight.alarm();
+                }
                 self.note(place, last_run());
                 self.finish_with(place, script, tasks);
             }

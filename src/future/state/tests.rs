@@ -455,7 +455,7 @@ mod models {
         loom::model(|| {
             let cell = new();
             let settler = spawn(&cell, |cell| settle_and_complete(cell, 7));
-            assert_eq!(cell.wait(), Waited::Done);
+            assert_eq!(cell.wait(), WaitEnd::Done);
             assert_eq!(value_of(&cell), Some(7));
             assert!(settler.join().unwrap());
         });
@@ -480,8 +480,8 @@ mod models {
             let cell = new();
             let waiter = spawn(&cell, |cell| cell.wait());
             let settler = spawn(&cell, |cell| settle_and_complete(cell, 7));
-            assert_eq!(cell.wait(), Waited::Done);
-            assert_eq!(waiter.join().unwrap(), Waited::Done);
+            assert_eq!(cell.wait(), WaitEnd::Done);
+            assert_eq!(waiter.join().unwrap(), WaitEnd::Done);
             assert!(settler.join().unwrap());
         });
     }
@@ -495,7 +495,7 @@ mod models {
                 Withdraw::Yours(settling) => complete(settling),
                 _ => panic!("nobody else is there"),
             }
-            assert_eq!(waiter.join().unwrap(), Waited::Done);
+            assert_eq!(waiter.join().unwrap(), WaitEnd::Done);
             assert_eq!(cell.ending(), Some(Ending::Withdrawn));
         });
     }
@@ -516,7 +516,7 @@ mod models {
                 Withdraw::TooLate => false,
                 Withdraw::Already => panic!("nobody else withdraws"),
             };
-            assert_eq!(cell.wait(), Waited::Done);
+            assert_eq!(cell.wait(), WaitEnd::Done);
             assert_ne!(worker.join().unwrap(), cancelled);
             let ending = if cancelled {
                 Ending::Withdrawn
@@ -593,7 +593,7 @@ mod models {
             if let Register::Done(callback) = cell.add_callback(callback) {
                 callback(Ok(&value_of(&cell).unwrap()));
             }
-            assert_eq!(cell.wait(), Waited::Done);
+            assert_eq!(cell.wait(), WaitEnd::Done);
             assert_eq!(calls.get(), 1, "before anybody sees it done");
             settler.join().unwrap();
             assert_eq!(calls.get(), 1);
@@ -682,7 +682,7 @@ mod models {
             let (wakes, waker) = listener();
             let registered = matches!(cell.set_waker(&waker), Register::Registered);
             assert!(registered && settle_and_complete(&cell, 7));
-            assert_eq!((waiter.join().unwrap(), wakes.get()), (Waited::Done, 1));
+            assert_eq!((waiter.join().unwrap(), wakes.get()), (WaitEnd::Done, 1));
         });
     }
 

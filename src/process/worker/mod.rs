@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock::{self, Clock};
@@ -494,6 +495,16 @@ enum Directive {
     Resume,
 }
 
+/// What a worker has called of what it has claimed.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Called {
+    /// The task, whose outcome was told.
+    Task,
+    /// Nothing, as it was not the worker's any more.
+    Nothing,
+}
+
 /// A worker that takes tasks by itself.
 struct QueueConsumer<'a> {
     /// Where it takes them.
@@ -538,15 +549,18 @@ impl<'a> QueueConsumer<'a> {
             match claim {
                 Claim::Task(place, call) => self.run(place, call)?,
                 Claim::Items(place, call, count) => self.run_items(place, call, count)?,
-                Claim::Stored(place, call) => self.run_stored(place, call)?,
+                Claim::Stored(place, call) => {
+                    if self.run_stored(place, call)? == Called::Nothing {
+                        self.wait_for_mending()?;
+                        has_waited = true;
+                    }
+                }
                 Claim::Rendezvous(place) => match self.ask_for(place)? {
                     Directive::Resume => {}
                     close => return Ok(close),
                 },
                 Claim::Corrupt => {
-                    self.server.raise_alarm()?;
-                    // Until the program has put it right, unless there is something else to do.
-                    self.queue.sleep(self.me, None, || false);
+                    self.wait_for_mending()?;
                     has_waited = true;
                 }
                 Claim::Empty if is_closing => return Ok(Directive::Close(0)),
@@ -564,14 +578,36 @@ impl<'a> QueueConsumer<'a> {
         self.finish(place, outcome)
     }
 
-    /// Runs a task whose argument is in the depot.
-    fn run_stored(&mut self, place: SlotRef, call: FunctionRef) -> io::Result<()> {
+    /// Something in shared memory makes no sense: sleeps until the program has put it right, unless there is
+    /// something else to do.
+    fn wait_for_mending(&mut self) -> io::Result<()> {
+        self.server.raise_alarm()?;
+        self.queue.sleep(self.me, None, || false);
+        Ok(())
+    }
+
+    /// Runs a task whose argument is in the depot, unless the claim does not hold any more once that was read.
+    fn run_stored(&mut self, place: SlotRef, call: FunctionRef) -> io::Result<Called> {
         let (queue, me) = (Arc::clone(self.queue), self.me);
-        let lease = |worker_arena: &Arc<WorkerArena>, location| {
-            worker_arena.claimed_argument(location, move || queue.holds(place, me))
+        let claim = Arc::new(AtomicBool::new(true));
+        let holds = {
+            let claim = Arc::clone(&claim);
+            move || {
+                let holds = queue.holds(place, me);
+                // ORDERING: Relaxed; this thread reads it.
+                claim.fetch_and(holds, Ordering::Relaxed);
+                holds
+            }
         };
+        let lease = |arena: &Arc<WorkerArena>, location| arena.claimed_argument(location, holds);
         let outcome = self.server.run_stored(call, &self.argument, lease);
-        self.finish(place, outcome)
+        // ORDERING: Relaxed; as above.
+        if !claim.load(Ordering::Relaxed) {
+            self.queue.leave_claim(me);
+            return Ok(Called::Nothing);
+        }
+        self.finish(place, outcome)?;
+        Ok(Called::Task)
     }
 
     /// Says what came of a task.

@@ -1243,6 +1243,11 @@ impl<M: Memory> ShmQueue<M> {
         matches!(self.state(place), Some(SlotState::Running(worker) | SlotState::Killing(worker)) if worker == me)
     }
 
+    /// A worker has called nothing of what it has claimed, as the claim did not hold: the task is not its.
+    pub(crate) fn leave_claim(&self, me: usize) {
+        self.set_current(me, NOTHING);
+    }
+
     fn set_current(&self, me: usize, number: u64) {
         if let Some(desk) = self.memory.worker_words(me) {
             // ORDERING: Release, to `current`: what the worker did before it claimed this is seen.
