@@ -10,9 +10,9 @@ pub enum Where {
     /// A thread
     Threads,
     /// A process, over memory that it shares with the program
-    Board,
+    SharedMemory,
     /// A process, over a socket
-    Link,
+    Socket,
 }
 
 /// What keeps a pool from sharing memory with its workers.
@@ -27,19 +27,19 @@ impl Where {
     pub fn name(self) -> &'static str {
         match self {
             Self::Threads => "threads",
-            Self::Board => "board",
-            Self::Link => "link",
+            Self::SharedMemory => "shared-memory",
+            Self::Socket => "socket",
         }
     }
 
     /// What must stand in the environment of the program, and does not yet.
     pub fn variable(self) -> Option<(&'static str, &'static str)> {
-        (self == Self::Link && !memory_is_refused()).then_some(VARIABLE)
+        (self == Self::Socket && !memory_is_refused()).then_some(VARIABLE)
     }
 
     /// Whether it cannot be had in this environment.
     pub fn is_ruled_out(self) -> bool {
-        self == Self::Board && memory_is_refused()
+        self == Self::SharedMemory && memory_is_refused()
     }
 
     /// Whether values are encoded on the way.
@@ -67,8 +67,8 @@ impl fmt::Display for Where {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Threads => "threads",
-            Self::Board => "processes (board)",
-            Self::Link => "processes (link)",
+            Self::SharedMemory => "processes (shared memory)",
+            Self::Socket => "processes (socket)",
         })
     }
 }

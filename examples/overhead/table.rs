@@ -26,13 +26,13 @@ pub fn print(rows: &[Row]) {
 fn print_table(mut rows: Vec<&Row>) {
     // Executors stand below each other: that is who is compared.
     rows.sort_by_key(|row| row.size.bytes());
-    print!("{:>8}  {:<17}", "size", "executor");
+    print!("{:>8}  {:<25}", "size", "executor");
     for name in NAMES {
         print!("  {:>width$}", name, width = width(name));
     }
     println!("  {:>9}", "must last");
     for row in rows {
-        print!("{:>8}  {:<17}", row.size, row.executor);
+        print!("{:>8}  {:<25}", row.size, row.executor);
         for (name, value) in NAMES.iter().zip(row.times.values()) {
             print!("  {:>width$}", show(value), width = width(name));
         }
