@@ -98,8 +98,13 @@ impl Terminal {
     }
 }
 
-/// Makes the terminal that is our stdin ours: of this process, and those that it starts.
+/// Makes the terminal that is our stdin ours: of this process, and those that it starts. The keys do what they do
+/// for a program that a shell starts, even if the suite itself was started with these signals ignored.
 fn own_terminal() -> std::io::Result<()> {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP] {
+        // SAFETY: SIG_DFL runs nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     // SAFETY: no memory is touched.
     let session = unsafe { libc::setsid() };
     // SAFETY: no memory is touched.
