@@ -4,7 +4,7 @@
 //! cargo run --release --example overhead                           # everything, in some minutes
 //! cargo run --release --example overhead -- --quick                # in seconds, less exact
 //! cargo run --release --example overhead -- --kind vec-string --executor board
-//! cargo run --release --example overhead -- --pause 1              # when everybody has fallen asleep
+//! cargo run --release --example overhead -- --pause 1              # when all threads have fallen asleep
 //! cargo run --release --example overhead -- --csv bincode.csv --plot charts
 //! ```
 //!
@@ -23,12 +23,12 @@
 //! - *encode*, *decode*: measured alone, by calling the same format on the same value
 //! - *wake*: until a task without any argument begins
 //! - *hand over*: what is left of the way there: the bytes, out of the value and into the worker. What
-//!   does not fit into a slot of the board is copied through memory that stays warm.
+//!   does not fit into a slot of the queue is copied through memory that stays resident.
 //! - *drop*: until the task has got rid of its argument
 //! - *result back*: from the end of the task until the program has the two numbers
 //! - *total*: from `submit` to the end of `result`; all of the above, where medians add up
 //! - *echo*: the same for a task that returns its argument
-//! - *must last*: a task that computes so long spends a tenth of it on the way, and nine on itself
+//! - *must last*: a task that computes for this time spends a tenth of it on the way, and nine on itself
 
 mod bench;
 mod chart;
