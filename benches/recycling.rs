@@ -59,7 +59,7 @@ fn compare(
     Ok(())
 }
 
-/// How long each task of a stream takes from its submission to its result, so many being under way
+/// How long each task of a stream takes from its submission to its result, with `ahead` tasks under way
 /// at a time.
 fn stream(pool: &ProcessPoolExecutor, task: fn(()), ahead: usize) -> Result<Vec<Duration>, Error> {
     pool.warm_up()?;

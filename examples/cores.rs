@@ -66,7 +66,7 @@ fn workers(pool: &impl Executor) -> String {
     format!("max_workers = {}", pool.max_workers())
 }
 
-/// Every core that is switched on, whoever may use it.
+/// Every core that is switched on, no matter which process may use it.
 fn machine_cores() -> Option<String> {
     read("/sys/devices/system/cpu/online").map(counted)
 }
@@ -118,7 +118,7 @@ fn quotas_above(line: &str) -> Vec<f64> {
         .collect()
 }
 
-/// CPU time in each period of real time, as that of so many cores.
+/// CPU time in each period of real time, as a number of cores.
 fn quota_of(group: &Path) -> Option<f64> {
     let (quota, period) = match read(group.join("cpu.max")) {
         Some(limit) => limit

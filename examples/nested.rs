@@ -8,7 +8,7 @@ use std::error::Error;
 
 use concurrent_futures::{Error as PoolError, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
 
-/// So many numbers in a block, cut into so many parts.
+/// How many numbers a block has; it is cut into [`PARTS`] parts.
 const BLOCK: u64 = 1_000_000;
 const PARTS: u64 = 4;
 
@@ -35,7 +35,7 @@ fn in_parts(number: u64) -> Result<u64, PoolError> {
     threads.map(move |first| primes(first, part), parts).sum()
 }
 
-/// How many primes there are among so many numbers.
+/// How many primes there are among `numbers` numbers from `first` on.
 fn primes(first: u64, numbers: u64) -> u64 {
     let prime = |&n: &u64| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
     (first..first + numbers).filter(prime).count() as u64

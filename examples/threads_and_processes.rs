@@ -42,7 +42,7 @@ fn a_thread() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// std cannot join a thread for so long and no longer. A future can be awaited so.
+/// std cannot join a thread with a time limit. A future can be awaited with one.
 fn a_thread_of_a_pool() -> Result<(), Box<dyn Error>> {
     let (wake, woken) = mpsc::channel::<()>();
     let builder = ThreadPoolExecutor::builder().thread_name_prefix("pool");

@@ -27,7 +27,7 @@ async fn async_main() -> Result<(), Box<dyn Error>> {
     );
     println!("primes below two million: {}", low? + high?);
 
-    // A computation does not end because nobody awaits it any more. Killed, it does.
+    // A computation does not end because no task awaits it any more. Killed, it does.
     let mut endless = pool.submit(primes, (0, u64::MAX));
     match timeout(Duration::from_millis(200), &mut endless).await {
         Ok(found) => println!("primes: {}", found?),

@@ -1,4 +1,4 @@
-//! Who runs a task? The same function on a pool of threads, on a pool of processes, and in child
+//! Which worker runs a task? The same function on a pool of threads, on a pool of processes, and in child
 //! processes of its own.
 //!
 //! ```sh
@@ -86,7 +86,7 @@ fn in_processes(tasks: usize) -> Result<Vec<Report>, Box<dyn Error>> {
     Ok(reports)
 }
 
-/// The task: sleeps for so many tenths of a second, then says where it ran.
+/// The task: sleeps for `number` tenths of a second, then says where it ran.
 fn worker(number: usize) -> Report {
     thread::sleep(Duration::from_millis(100) * u32::try_from(number).unwrap_or(u32::MAX));
     let me = current_worker().expect("this function runs as a task only");

@@ -1,29 +1,31 @@
-//! Time that counts against the limit of a task: all but what a panic hook takes. To print a stack, symbols are
-//! looked up, for hundreds of milliseconds; the task is over by then, and not late.
+//! The clock of a task: measures the time that counts against its time limit. The time of a panic hook does
+//! not count: to print a stack, the hook looks symbols up, which takes hundreds of milliseconds, and the task
+//! has ended by then. `unwind` stops the clocks around hooks; `task/` and `process/worker/` implement them,
+//! and `process/host/connection.rs` applies pauses that a worker reports.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The most time of one task that does not count: a hook may hang.
+/// The maximum of the time that does not count, per task: a hook may hang.
 pub(crate) const MOST: Duration = Duration::from_secs(10);
 
-/// Measures how long user code runs.
+/// Measures how long user code runs; can be stopped.
 pub(crate) trait Clock {
-    /// From now on, time does not count.
+    /// Stops the clock: from now on, time does not count.
     fn stop(&self);
-    /// From now on, it counts again.
+    /// Restarts the clock: from now on, time counts again.
     fn go_on(&self);
 }
 
 thread_local! {
-    /// The clocks of what this thread runs, the innermost last.
+    /// The clocks of the tasks that this thread runs, nested calls included, the innermost last.
     static CLOCKS: RefCell<Vec<Rc<dyn Clock>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls user code, measured by a clock.
+/// Calls user code; while it runs, `off_the_clock` stops `clock`.
 pub(crate) fn measured<R>(clock: Rc<dyn Clock>, f: impl FnOnce() -> R) -> R {
-    /// Takes the clock away, however the call ends.
+    /// Removes the clock from `CLOCKS` when the call ends, also by a panic.
     struct Running;
 
     impl Drop for Running {
@@ -32,7 +34,7 @@ pub(crate) fn measured<R>(clock: Rc<dyn Clock>, f: impl FnOnce() -> R) -> R {
         }
     }
 
-    // Without its locals a thread is about to end: then its clocks do not stop.
+    // A thread without its thread-locals is about to end: then its clocks do not stop.
     if CLOCKS
         .try_with(|clocks| clocks.borrow_mut().push(clock))
         .is_err()
@@ -43,7 +45,7 @@ pub(crate) fn measured<R>(clock: Rc<dyn Clock>, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Calls something that no clock of this thread measures.
+/// Calls `f` with all clocks of this thread stopped.
 pub(crate) fn off_the_clock<R>(f: impl FnOnce() -> R) -> R {
     let clocks = CLOCKS.try_with(|clocks| clocks.borrow().clone());
     let clocks = clocks.unwrap_or_default();
@@ -53,22 +55,22 @@ pub(crate) fn off_the_clock<R>(f: impl FnOnce() -> R) -> R {
     answer
 }
 
-/// The time of one task that does not count.
+/// Sums up the time of one task that does not count.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses {
-    /// When the clock was stopped; `None`: it goes.
+    /// When the clock was stopped; `None`: it runs.
     since: Option<Instant>,
-    /// How long it stood before that; [`MOST`] at most.
+    /// The total of earlier pauses; at most [`MOST`].
     stood: Duration,
 }
 
 impl Pauses {
-    /// The clock stops at this moment, if it goes.
+    /// Stops the clock at `now`, if it runs.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
-    /// The clock goes on at this moment, if it stands.
+    /// Restarts the clock at `now`, if it is stopped.
     pub(crate) fn end(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
             let stood = now.saturating_duration_since(since);
@@ -76,7 +78,7 @@ impl Pauses {
         }
     }
 
-    /// By how much a limit is put off; as long as the clock stands, by as much as it may be.
+    /// By how much a time limit is extended; while the clock is stopped, by the maximum, [`MOST`].
     pub(crate) fn delay(&self) -> Duration {
         match self.since {
             Some(_) => MOST,
@@ -96,9 +98,9 @@ mod tests {
         assert_eq!(pauses.delay(), Duration::ZERO);
         pauses.begin(start);
         assert_eq!(pauses.delay(), MOST);
-        pauses.begin(start + second); // it stands already
+        pauses.begin(start + second); // it is stopped already
         pauses.end(start + 2 * second);
-        pauses.end(start + 5 * second); // it goes already
+        pauses.end(start + 5 * second); // it runs already
         assert_eq!(pauses.delay(), 2 * second);
     }
 

@@ -1,17 +1,17 @@
-//! Who runs the current task.
+//! [`current_worker`]: the worker that runs the current task. `thread/`, `process/worker/` and
+//! `executor/serial.rs` register their worker here.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 thread_local! {
-    /// The worker that this thread is, while it is one.
+    /// The worker that this thread runs; `None`: this thread is no worker.
     static CURRENT: RefCell<Option<WorkerInfo>> = const { RefCell::new(None) };
 }
 
-/// The worker that runs the calling task; `None` outside tasks.
-///
-/// Plays the part of `threading.current_thread()` and `multiprocessing.current_process()`.
+/// The worker that runs the calling task; `None` outside tasks. (`threading.current_thread()`,
+/// `multiprocessing.current_process()`)
 ///
 /// ```
 /// use concurrent_futures::{Executor, ThreadPoolExecutor, current_worker};
@@ -27,7 +27,7 @@ pub fn current_worker() -> Option<WorkerInfo> {
     CURRENT.try_with(|current| current.borrow().clone()).ok()?
 }
 
-/// A worker of a pool, as its own task sees it.
+/// A worker of a pool, as seen by the task that it runs.
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, current_worker};
@@ -48,23 +48,23 @@ pub struct WorkerInfo {
     index: usize,
     /// Name of the thread that runs tasks.
     thread_name: Arc<str>,
-    /// The system's number of that thread.
+    /// The system's id of that thread (`gettid(2)`).
     native_id: u64,
-    /// What changes while it works.
+    /// The part that changes while the worker runs tasks.
     progress: Arc<Progress>,
 }
 
-/// What changes while a worker works.
+/// The part of a worker's data that changes while it runs tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Tasks begun, the current one included.
+    /// Number of tasks begun, the current one included.
     tasks_run: AtomicU64,
-    /// Somebody asked the current task to stop.
+    /// Whether the current task was asked to stop.
     cancel_requested: AtomicBool,
 }
 
 impl WorkerInfo {
-    /// Describes the calling thread.
+    /// Describes the calling thread as worker number `index`.
     pub(crate) fn here(index: usize, progress: Arc<Progress>) -> Self {
         let thread = std::thread::current();
         Self {
@@ -75,9 +75,9 @@ impl WorkerInfo {
         }
     }
 
-    /// Makes `self` the calling thread's worker until the seat is dropped.
+    /// Makes `self` the calling thread's worker until the guard is dropped.
     pub(crate) fn enter(self) -> EnterGuard {
-        // A thread whose locals are gone has no seat: its tasks see no worker.
+        // On a thread without thread-locals (it is about to end) this has no effect: its tasks see no worker.
         let before = CURRENT.try_with(|current| current.replace(Some(self)));
         EnterGuard(before.ok().flatten())
     }
@@ -89,7 +89,7 @@ impl WorkerInfo {
         self.index
     }
 
-    /// The process that the worker is, or is part of. (`os.getpid()`)
+    /// The id of the process that the worker is, or is part of. (`os.getpid()`)
     #[must_use]
     pub fn pid(&self) -> u32 {
         std::process::id()
@@ -101,7 +101,7 @@ impl WorkerInfo {
         &self.thread_name
     }
 
-    /// The system's number of that thread. (`threading.current_thread().native_id`)
+    /// The system's id of that thread. (`threading.current_thread().native_id`)
     #[must_use]
     pub fn native_id(&self) -> u64 {
         self.native_id
@@ -110,13 +110,13 @@ impl WorkerInfo {
     /// How many tasks this worker has begun, the current one included.
     #[must_use]
     pub fn tasks_run(&self) -> u64 {
-        // ORDERING: Relaxed; a counter that this worker alone moves.
+        // ORDERING: Relaxed; a counter that only this worker changes.
         self.progress.tasks_run.load(Ordering::Relaxed)
     }
 
-    /// Whether the current task was asked to stop, by [`Future::kill`](crate::Future::kill) or
-    /// its [time limit](crate::TaskOptions::timeout): a thread cannot be stopped from outside, so a long task looks here now and then. Always
-    /// `false` in a process, which is killed instead.
+    /// Whether the current task was asked to stop, by [`Future::kill`](crate::Future::kill) or its [time
+    /// limit](crate::TaskOptions::timeout). A thread cannot be stopped from outside, so a long task should
+    /// check this now and then. Always `false` in a process, which is killed instead.
     ///
     /// ```
     /// # use concurrent_futures::{ThreadPoolExecutor, current_worker};
@@ -146,11 +146,12 @@ impl WorkerInfo {
 impl Progress {
     /// Notes that the worker begins its next task.
     pub(crate) fn begin_task(&self) {
-        // ORDERING: Relaxed, both; moved by the worker itself, and read by it.
+        // ORDERING: Relaxed, both accesses; the counter is changed by the worker itself, and read by it.
         let tasks_run = self.tasks_run.load(Ordering::Relaxed);
         self.tasks_run
             .store(tasks_run.wrapping_add(1), Ordering::Relaxed);
-        // ORDERING: Relaxed; requests name a task under the pool's lock, which orders them.
+        // ORDERING: Relaxed; a cancel request is made for a certain task under the pool's lock, which orders
+        // it.
         self.cancel_requested.store(false, Ordering::Relaxed);
     }
 
@@ -161,17 +162,17 @@ impl Progress {
     }
 }
 
-/// While it lives, the thread is a worker; then it is again what it was before.
+/// While the guard lives, the thread is a worker. Dropping it restores the previous worker, or none.
 pub(crate) struct EnterGuard(Option<WorkerInfo>);
 
 impl Drop for EnterGuard {
     fn drop(&mut self) {
-        // A thread whose locals are gone has no seat to leave.
+        // On a thread without thread-locals there is nothing to restore.
         let _ = CURRENT.try_with(|current| current.replace(self.0.take()));
     }
 }
 
-/// The system's number of the calling thread.
+/// The system's id of the calling thread.
 fn native_thread_id() -> u64 {
     // SAFETY: gettid reads nothing and cannot fail.
     let id = unsafe { libc::gettid() };

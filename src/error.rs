@@ -1,4 +1,4 @@
-//! What can go wrong, and what is known when it has.
+//! [`Error`] and the data that its variants carry. All modules use it.
 
 use std::fmt;
 use std::io;
@@ -10,9 +10,9 @@ use crate::unwind::Panic;
 
 /// Why a task has no result, or why a pool or process could not be made.
 ///
-/// Mirrors the exceptions of `concurrent.futures`: `CancelledError`, `TimeoutError`,
-/// `BrokenExecutor`, and whatever the function raised. A function's own `Result` is no error of
-/// this kind but a value: `Ok(Err(e))`.
+/// Corresponds to the exceptions of `concurrent.futures` (`CancelledError`, `TimeoutError`, `BrokenExecutor`)
+/// and to the exception that the function raised. A `Result` that the function itself returns is not an error
+/// of this kind but a value: `Ok(Err(e))`.
 ///
 /// ```
 /// use concurrent_futures::{Error, ThreadPoolExecutor};
@@ -30,28 +30,28 @@ pub enum Error {
     /// The wait ended before the task did; the task goes on. (`TimeoutError`)
     #[error("the wait timed out")]
     Timeout,
-    /// The task ran longer than its limit: a process was killed, a thread goes on unheard.
+    /// The task ran longer than its limit. A process was killed; a thread goes on, and its result is ignored.
     #[error("the task ran longer than its limit of {limit:?}")]
     TaskTimeout {
-        /// The limit that it was given.
+        /// The limit that was set for the task.
         limit: Duration,
     },
-    /// The value was taken out of this future before.
+    /// The value was already taken out of this future.
     #[error("the result was taken already")]
     Taken,
-    /// The wait could never end: a callback waited for the future whose completion it is part of,
-    /// or a task of a thread pool for a queued one that no worker is free to run, each of them
-    /// waiting in the same way. (a hang)
+    /// The wait could never end. Either a callback waited for the future whose completion it is part of, or a
+    /// task of a thread pool waited for a queued task that no worker is free to run, since all workers wait
+    /// in this way. (a hang)
     #[error("waiting here would never end: what is awaited waits for what awaits it")]
     Deadlock,
-    /// The task, or serde code of its argument or result, panicked. (the exception raised)
+    /// The task, or the serde code of its argument or result, panicked. (the exception raised)
     #[error(transparent)]
     Panicked(PanicInfo),
     /// The worker process died while it ran the task. (`BrokenProcessPool`)
     #[error(transparent)]
     WorkerDied(WorkerDeath),
-    /// A task wrote where it should not, into memory that the pool's processes share, and hit this one: what
-    /// came of it is not known. (nothing in Python: a wrong value, or a hang)
+    /// A task wrote to the wrong address in memory that the pool's processes share, and hit the data of this
+    /// task: the outcome of this task is not known. (nothing in Python: a wrong value, or a hang)
     #[error(transparent)]
     MemoryCorrupted(MemoryCorruption),
     /// The pool can run no more tasks. (`BrokenExecutor`)
@@ -60,37 +60,37 @@ pub enum Error {
     /// The executor was shut down before the task was submitted. (`RuntimeError`)
     #[error("the executor was shut down")]
     ShutDown,
-    /// The argument or the result could not be encoded; the reason says which, and of what type it is.
+    /// The argument or the result could not be encoded; the reason says which of them, and its type.
     /// (`PicklingError`)
     #[error("cannot encode: {0}")]
     Encode(Reason),
-    /// The argument or the result could not be decoded; the reason says which, and of what type it is.
+    /// The argument or the result could not be decoded; the reason says which of them, and its type.
     /// (`UnpicklingError`)
     #[error("cannot decode: {0}")]
     Decode(Reason),
-    /// The encoded argument or result is over the pool's limit; both in bytes.
+    /// The encoded argument or result is larger than the pool's limit.
     #[error("a message of {size} bytes is over the limit of {limit} bytes")]
     TooLarge {
-        /// The size of the encoded value.
+        /// The size of the encoded value, in bytes.
         size: u64,
-        /// The limit that applied.
+        /// The limit that applied, in bytes.
         limit: u64,
     },
     /// The program did not call [`init`](crate::init) as the first statement of `main`.
     #[error("`concurrent_futures::init()` must be the first statement of `main`")]
     NotInitialized,
-    /// A builder or option was given a value that makes no sense. (`ValueError`)
+    /// A builder or option was given an invalid value. (`ValueError`)
     #[error("invalid configuration: {0}")]
     InvalidConfig(Reason),
     /// A process or thread could not be started. (`OSError`)
     #[error("cannot start {0}")]
     Spawn(Reason),
-    /// Not possible here: on this platform, or for this function.
+    /// Not supported on this platform, or for this function.
     #[error("not supported: {0}")]
     Unsupported(Reason),
 }
 
-/// A reason in words.
+/// The reason of an error, as text.
 ///
 /// ```
 /// use concurrent_futures::{Error, ProcessPoolExecutor};
@@ -103,7 +103,7 @@ pub enum Error {
 pub struct Reason(Arc<String>);
 
 impl Reason {
-    /// The words.
+    /// The text of the reason.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -141,16 +141,16 @@ impl fmt::Debug for Reason {
 #[derive(Debug, Clone)]
 pub struct PanicInfo(Arc<PanicReport>);
 
-/// What a [`PanicInfo`] points to.
+/// The data of a [`PanicInfo`].
 #[derive(Debug)]
 struct PanicReport {
-    /// Message, location, stack.
+    /// Message, location and stack.
     panic: Panic,
-    /// The task that panicked, where it was one.
+    /// The task that panicked; `None`: an initializer panicked.
     task: Option<TaskInfo>,
-    /// The index of the worker that ran it, where it was one.
+    /// The index of the worker that ran it; `None`: no worker ran it.
     worker: Option<usize>,
-    /// What it printed, where that was captured.
+    /// The end of the task's output; `None`: not captured.
     output: Option<String>,
 }
 
@@ -159,7 +159,7 @@ impl PanicInfo {
         Self::with_output(panic, task, worker, None)
     }
 
-    /// With what the task printed.
+    /// Makes a panic that carries the captured output of the task, if any.
     pub(crate) fn with_output(
         panic: Panic,
         task: Option<TaskInfo>,
@@ -174,7 +174,7 @@ impl PanicInfo {
         }))
     }
 
-    /// The end of what the task printed, where that is [captured](crate::WorkerStdio::Capture).
+    /// The end of the task's output, if output is [captured](crate::WorkerStdio::Capture).
     #[must_use]
     pub fn output(&self) -> Option<&str> {
         self.0.output.as_deref()
@@ -186,15 +186,15 @@ impl PanicInfo {
         &self.0.panic.message
     }
 
-    /// Where it panicked, as `file:line:col`. `None` if the panic was passed on by `resume_unwind`, or if the task
-    /// itself has set a panic hook. After a hook that keeps the one before it and does not call it, one panic has
-    /// no location.
+    /// The location of the panic, as `file:line:col`. `None` if the panic was passed on by `resume_unwind`,
+    /// or if the task itself has set a panic hook. After the program has set a hook that keeps the previous
+    /// hook and does not call it, one panic has no location.
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         self.0.panic.location.as_deref()
     }
 
-    /// The stack as text, where `RUST_BACKTRACE` asked for it.
+    /// The stack as text, if `RUST_BACKTRACE` asked for it.
     #[must_use]
     pub fn backtrace(&self) -> Option<&str> {
         self.0.panic.backtrace.as_deref()
@@ -206,7 +206,7 @@ impl PanicInfo {
         self.0.task.as_ref()
     }
 
-    /// The index of the worker that ran it; `None` if the panic was in the caller.
+    /// The index of the worker that ran the task; `None` if the panic was in the caller.
     #[must_use]
     pub fn worker(&self) -> Option<usize> {
         self.0.worker
@@ -231,7 +231,7 @@ impl fmt::Display for PanicInfo {
     }
 }
 
-/// The death of a worker process, and the task that it took along. (`BrokenProcessPool`)
+/// The death of a worker process, and the task that it ran. (`BrokenProcessPool`)
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
@@ -249,30 +249,31 @@ impl fmt::Display for PanicInfo {
 #[derive(Debug, Clone)]
 pub struct WorkerDeath(Arc<DeathReport>);
 
-/// What a [`WorkerDeath`] points to.
+/// The data of a [`WorkerDeath`].
 #[derive(Debug)]
 pub(crate) struct DeathReport {
-    /// Index of the worker in its pool.
+    /// The index of the worker in its pool.
     pub(crate) worker: usize,
-    /// Its process.
+    /// The id of its process.
     pub(crate) pid: u32,
-    /// How it ended.
+    /// How the process ended.
     pub(crate) end: ProcessEnd,
-    /// What it ran.
+    /// The task that it ran.
     pub(crate) task: TaskInfo,
-    /// How often that was begun.
+    /// How often the task was begun, this time included.
     pub(crate) attempts: u32,
-    /// What it did before, where that explains the end.
+    /// Explains the death, for example by a protocol violation or the memory limit; `None`: no explanation is
+    /// known.
     pub(crate) note: Option<String>,
-    /// What the task printed, where that was captured.
+    /// The end of the task's output; `None`: not captured.
     pub(crate) output: Option<String>,
 }
 
 /// A stray write into the memory that a pool's processes share, and the task that it hit.
 ///
-/// Workers find their tasks, and the program finds outcomes, in shared memory. A task that writes past
-/// the end of a buffer, or through a wild pointer, may hit what is there of other tasks before it crashes. What
-/// was hit is found out by checksums: such a task ends with this error, and never with another value.
+/// Workers find their tasks, and the program finds results, in shared memory. A task that writes past the end
+/// of a buffer, or through a wild pointer, may overwrite data of other tasks there before it crashes.
+/// Checksums detect that: a task that was hit ends with this error, and never with a wrong value.
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, TaskOptions};
@@ -292,21 +293,21 @@ pub(crate) struct DeathReport {
 #[derive(Debug, Clone)]
 pub struct MemoryCorruption(Arc<CorruptionReport>);
 
-/// What a [`MemoryCorruption`] points to.
+/// The data of a [`MemoryCorruption`].
 #[derive(Debug)]
 struct CorruptionReport {
-    /// The task that was hit.
+    /// The task that the stray write hit.
     task: TaskInfo,
-    /// The worker that is suspected, if one is.
+    /// The suspected worker; `None`: no worker is suspected.
     suspect: Option<Suspect>,
 }
 
-/// A worker that may have written where it should not.
+/// A worker that may have made a stray write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Suspect {
-    /// Its index in its pool.
+    /// The index of the worker in its pool.
     pub(crate) worker: usize,
-    /// Its process, and how that ended; `None`: it has not ended.
+    /// The id of its process, and how it ended; `None`: it has not ended.
     pub(crate) death: Option<(u32, ProcessEnd)>,
 }
 
@@ -315,20 +316,20 @@ impl MemoryCorruption {
         Self(Arc::new(CorruptionReport { task, suspect }))
     }
 
-    /// The task that was hit.
+    /// The task that the stray write hit.
     #[must_use]
     pub fn task(&self) -> &TaskInfo {
         &self.0.task
     }
 
-    /// The index of the worker that is suspected to have written there: the one that crashed last, or else
-    /// the one whose own outcome was hit; `None` if there is none.
+    /// The index of the worker that is suspected of the stray write: the worker that crashed last, or else
+    /// the worker whose own result was hit; `None` if there is no such worker.
     #[must_use]
     pub fn worker(&self) -> Option<usize> {
         self.0.suspect.map(|suspect| suspect.worker)
     }
 
-    /// The process of the worker that is suspected, if it has died.
+    /// The process id of the suspected worker, if it has died.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let death = self.0.suspect.and_then(|suspect| suspect.death);
@@ -362,11 +363,11 @@ impl fmt::Display for MemoryCorruption {
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProcessEnd {
-    /// It called `exit`, or returned from `main`.
+    /// The process called `exit`, or returned from `main`, with this exit code.
     Exited(i32),
-    /// A signal ended it.
+    /// The signal with this number ended the process.
     Signalled(i32),
-    /// It has ended, and nobody knows how: the system or another thread of the program has reaped it.
+    /// The process has ended in an unknown way: the system or another thread of the program has reaped it.
     Unknown,
 }
 
@@ -375,7 +376,7 @@ impl WorkerDeath {
         Self(Arc::new(report))
     }
 
-    /// The process that died.
+    /// The id of the process that died.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.0.pid
@@ -387,7 +388,7 @@ impl WorkerDeath {
         self.0.worker
     }
 
-    /// Its exit code, if it exited.
+    /// The exit code of the process, if it exited.
     ///
     /// Neither this nor [`signal`](Self::signal) is known in a program that ignores SIGCHLD, or that
     /// reaps all children itself.
@@ -399,7 +400,7 @@ impl WorkerDeath {
         }
     }
 
-    /// The signal that ended it, if one did.
+    /// The number of the signal that ended the process, if a signal did.
     #[must_use]
     pub fn signal(&self) -> Option<i32> {
         match self.0.end {
@@ -408,13 +409,13 @@ impl WorkerDeath {
         }
     }
 
-    /// The task that it ran.
+    /// The task that the worker ran.
     #[must_use]
     pub fn task(&self) -> &TaskInfo {
         &self.0.task
     }
 
-    /// The end of what the task printed, where that is [captured](crate::WorkerStdio::Capture).
+    /// The end of the task's output, if output is [captured](crate::WorkerStdio::Capture).
     #[must_use]
     pub fn output(&self) -> Option<&str> {
         self.0.output.as_deref()
@@ -491,7 +492,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 impl Error {
-    /// Why a process or thread named `what` could not be started.
+    /// The error of a process or thread, described by `what`, that could not be started.
     pub(crate) fn spawn(what: &str, cause: &io::Error) -> Self {
         Self::Spawn(format!("{what}: {cause}").into())
     }

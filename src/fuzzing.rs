@@ -1,6 +1,6 @@
-//! What the fuzzer feeds, and `cargo test` feeds with what the fuzzer found worth keeping
-//! (`tests/corpus/`): bytes as a worker might send them, or write them into shared memory. Each panics
-//! where the crate would be wrong.
+//! The fuzz targets. The fuzzer (`.ci/fuzz`) feeds them generated inputs, and `cargo test` the inputs that
+//! the fuzzer found and that are kept in `tests/corpus/`. An input is bytes as a worker might send them or
+//! write them into shared memory. A target panics if the crate does something wrong with them.
 
 mod script;
 mod tasks;
@@ -23,11 +23,11 @@ use crate::transport::wire::{
 
 pub use board::board;
 
-/// No more than this is looked at of one input: a socket takes it at once, and no text of it is
-/// cut, whatever it becomes in decoding.
+/// The most bytes of one input that are used: a socket takes them at once, and no text of that length is
+/// truncated, whatever it becomes in decoding.
 const MOST: usize = 16 << 10;
 
-/// What decodes as a part of a frame encodes to what it came from.
+/// Checks that whatever decodes as a part of a frame encodes to the same bytes again.
 pub fn frames(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(MOST)];
     if let Some(first) = bytes.first_chunk() {
@@ -47,14 +47,14 @@ pub fn frames(bytes: &[u8]) {
     if let Some(fault) = Fault::from_body(bytes) {
         let body = fault.to_body();
         assert_eq!(Fault::from_body(&body), Some(fault));
-        // Of what is no UTF-8, as much is kept as can be.
+        // Text that is not valid UTF-8 is kept except for its invalid parts.
         let mut threes = body.windows(3);
         assert!(body == bytes || threes.any(|three| three == "\u{FFFD}".as_bytes()));
     }
 }
 
-/// A worker's first words: what it says until it is ready, or is given up. The first byte of the
-/// input tells how much of what is right comes before the rest.
+/// Feeds what a worker sends until it is ready or is given up. The first byte of the input decides how much
+/// valid data (the hello) comes before the rest.
 pub fn greeting(bytes: &[u8]) {
     let Some((politeness, rest)) = bytes.split_first() else {
         return;
@@ -75,8 +75,8 @@ pub fn greeting(bytes: &[u8]) {
     }
 }
 
-/// A worker's answers to tasks, up to the one for which it is killed. The first byte of the input
-/// tells how much comes after the rest, so that short inputs have long bodies.
+/// Feeds a worker's answers to tasks, up to the one for which the worker is killed. The first byte of the
+/// input decides how many bytes are added at the end, so that short inputs can have long bodies.
 pub fn replies(bytes: &[u8]) {
     let Some((&more, rest)) = bytes.split_first() else {
         return;
@@ -94,7 +94,7 @@ pub fn replies(bytes: &[u8]) {
     loop {
         told += match link.receive(None) {
             Ok(Response::Value(value)) => {
-                // Any answer: what a value means is the user's affair.
+                // Any result is right: what a value means is the user's affair.
                 let _ = codec::decode::<(u8, Vec<String>, Option<u64>)>(&value);
                 Header::SIZE + value.len()
             }
@@ -108,7 +108,8 @@ pub fn replies(bytes: &[u8]) {
     assert!(link.kept() <= 2 * said.len() + 1024);
 }
 
-/// Our end of a link, and the worker's, which said this and says no more.
+/// Returns the program's end of a connection, and the worker's end, which has sent these bytes and sends no
+/// more.
 fn worker_that_says(bytes: &[u8]) -> (UnixStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a socketpair");
     theirs.set_nonblocking(true).expect("a mode");
@@ -122,7 +123,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// Feeds `target` all that is kept for it.
+    /// Feeds `target` with all inputs that are kept for it.
     fn replay(name: &str, target: fn(&[u8])) {
         let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
         let inputs = fs::read_dir(kept.join(name)).unwrap();

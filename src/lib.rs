@@ -25,8 +25,8 @@ mod process;
 #[doc(hidden)]
 pub mod fuzzing;
 
-/// Types of which any bytes are a value: what [`Shared`] can hold. For bounds, where one writes
-/// functions that take a `Shared<T>` of whatever type.
+/// Types for which any bytes are a valid value: the types that [`Shared`] can hold. Use it as a bound of
+/// functions that take a `Shared<T>` of any such type.
 pub use bytemuck::Pod;
 pub use current_worker::{WorkerInfo, current_worker};
 pub use error::{Error, MemoryCorruption, PanicInfo, Reason, WorkerDeath};

@@ -1,8 +1,9 @@
-//! What a user may ask of one task, of a map, of a shutdown.
+//! Options of one task, of a map, and of a shutdown. Users build them; `task/`, `executor/` and the pools
+//! read them.
 
 use std::time::Duration;
 
-/// What is asked of one task.
+/// Options of one task: name, time limit, retries.
 ///
 /// ```
 /// use concurrent_futures::TaskOptions;
@@ -10,7 +11,7 @@ use std::time::Duration;
 /// const RESIZE: TaskOptions = TaskOptions::new().name("resize");
 /// ```
 ///
-/// A time limit, here on a process, which is killed:
+/// A time limit, here of a task in a process, which is killed:
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,16 +29,16 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, Default)]
 #[must_use]
 pub struct TaskOptions {
-    /// What errors call the task.
+    /// The task's name in errors and events, if any.
     name: Option<&'static str>,
-    /// How long it may run.
+    /// How long the task may run; `None`: no limit of its own.
     timeout: Option<Duration>,
-    /// How often it is run again after its worker died.
+    /// How often the task is run again after its worker died.
     retries: u32,
 }
 
 impl TaskOptions {
-    /// No name, no limit, no retries.
+    /// The default options: no name, no time limit, no retries.
     pub const fn new() -> Self {
         Self {
             name: None,
@@ -46,7 +47,7 @@ impl TaskOptions {
         }
     }
 
-    /// What errors call the task.
+    /// The name of the task, shown in errors.
     pub const fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);
         self
@@ -55,20 +56,21 @@ impl TaskOptions {
     /// How long the task may run, counted on a monotonic clock from the moment that a worker
     /// begins it.
     ///
-    /// A process that overruns is killed and replaced, and the future gets
-    /// [`Error::TaskTimeout`](crate::Error::TaskTimeout). A thread cannot be stopped: its future
-    /// gets the error at the limit, and the worker is busy until the function returns; it can
-    /// look at [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
+    /// A process that overruns the limit is killed and replaced, and the future gets
+    /// [`Error::TaskTimeout`](crate::Error::TaskTimeout). A thread cannot be stopped: the future gets the
+    /// error at the limit, and the worker stays busy until the function returns; the function can check
+    /// [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
     ///
-    /// While the panic hook runs, which may print a backtrace and look symbols up for it, the clock stands, for
-    /// ten seconds of a task at most: a task that panics in time has panicked, and is not late.
+    /// The clock is stopped while a panic hook runs, for at most ten seconds per task: the hook may print a
+    /// backtrace, and look symbols up for it. So a task that panics within its limit ends as panicked, not as
+    /// timed out.
     pub const fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// How often the task is run again when its worker died while it ran; 0 if not given. Panics,
-    /// time limits and kills are not retried.
+    /// How often the task is run again if its worker died while it ran; 0 if not given. Tasks that panicked,
+    /// ran into their time limit or were killed are not run again.
     pub const fn retries(mut self, times: u32) -> Self {
         self.retries = times;
         self
@@ -87,9 +89,9 @@ impl TaskOptions {
     }
 }
 
-/// What a user asked of a task; takes little memory where that is nothing.
+/// The options of one task, stored compactly: without a heap allocation if they are the default.
 pub(crate) struct PackedOptions(
-    /// `None`: nothing.
+    /// The options; `None`: the default.
     Option<Box<TaskOptions>>,
 );
 
@@ -109,7 +111,7 @@ impl PackedOptions {
     }
 }
 
-/// What is asked of a [`map`](crate::Executor::map_with). (the keyword arguments of `Executor.map`)
+/// Options of a [`map`](crate::Executor::map_with). (the keyword arguments of `Executor.map`)
 ///
 /// ```
 /// use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
@@ -123,18 +125,19 @@ impl PackedOptions {
 #[derive(Debug, Clone, Copy, Default)]
 #[must_use]
 pub struct MapOptions {
-    /// Items a message; adaptive if not given.
+    /// Items per message; `None`: adaptive.
     pub(crate) chunksize: Option<usize>,
-    /// How many inputs are taken ahead of the result being read.
+    /// How many inputs are taken ahead of the result being read; `None`: the default of
+    /// `MapOptions::buffersize`.
     pub(crate) buffersize: Option<usize>,
-    /// Limit for the whole map.
+    /// Time limit of the whole map; `None`: without limit.
     pub(crate) timeout: Option<Duration>,
-    /// What is asked of each item's task.
+    /// Options of each item's task.
     pub(crate) task: TaskOptions,
 }
 
 impl MapOptions {
-    /// Adaptive chunks, 1024 inputs a worker and 64 MiB ahead, no time limit.
+    /// The default options: adaptive chunks, 1024 inputs per worker and 64 MiB ahead, no time limit.
     pub const fn new() -> Self {
         Self {
             chunksize: None,
@@ -144,10 +147,10 @@ impl MapOptions {
         }
     }
 
-    /// How many items travel in one message; never more than `buffersize`. An item's fate stays
-    /// its own. A chunk is sent once all of it was pulled, however slow the source is. Without this,
-    /// chunks grow from 1 as long as to run them, and to pull them, takes less than about 1 ms.
-    /// (`chunksize` of `Executor.map`)
+    /// How many items travel in one message (a chunk); never more than `buffersize`. Each item still has its
+    /// own outcome. A chunk is sent once all of its items were pulled, however slow the source is. If not
+    /// given, chunks grow from 1 item, as long as running a chunk and pulling it takes less than about 1 ms
+    /// each. (`chunksize` of `Executor.map`)
     pub const fn chunksize(mut self, items: usize) -> Self {
         self.chunksize = Some(items);
         self
@@ -155,13 +158,13 @@ impl MapOptions {
 
     /// How many inputs may be taken ahead of the result being read. (`buffersize` of `Executor.map`)
     ///
-    /// Without this, 1024 a worker, and in a process pool no more while encoded arguments under way and
-    /// encoded results that nobody has read are 64 MiB or more together; what is to come is taken to be
-    /// as big as what came of late, but each worker gets an item. Values on threads have no encoded size:
-    /// where they are big and the reader is slow, this bounds them.
+    /// If not given: 1024 per worker. A process pool also takes no more inputs while encoded arguments in
+    /// flight and encoded results not yet read are 64 MiB or more together. Results still to come are assumed
+    /// to be as big as recent ones; but each worker gets at least one item. Values on threads have no encoded
+    /// size: set this option to bound them if they are big and the reader is slow.
     ///
-    /// A source that waits for results of its own map, such as a queue that they feed, needs this: as
-    /// many items as it yields before it needs a result.
+    /// A source that waits for results of its own map, such as a queue filled from these results, needs this
+    /// option: set it to the number of items that the source yields before it needs a result.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
@@ -183,15 +186,15 @@ impl MapOptions {
         self
     }
 
-    /// The limit for the whole map, counted from the call. When it passes, `next` gives
-    /// `Err(Error::Timeout)` once, then `None`, and what has not started is cancelled.
+    /// The time limit of the whole map, counted from the call. When it has passed, `next` returns
+    /// `Err(Error::Timeout)` once, then `None`, and items that have not started are cancelled.
     /// (`timeout` of `Executor.map`)
     pub const fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// What is asked of each item's task.
+    /// Options of each item's task.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, MapOptions, SerialExecutor, TaskOptions};
@@ -221,14 +224,14 @@ impl MapOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Shutdown {
-    /// Whether the call returns only when the pool is gone.
+    /// Whether the call returns only after all work is done, and all threads and processes have ended.
     pub(crate) waits: bool,
     /// Whether queued tasks are cancelled.
     pub(crate) cancels: bool,
 }
 
 impl Shutdown {
-    /// Queued tasks run; the call returns when all work is done, every thread is joined and every
+    /// Queued tasks still run; the call returns when all work is done, every thread is joined and every
     /// child process reaped. (`wait=True`)
     pub const fn wait() -> Self {
         Self {
@@ -237,7 +240,7 @@ impl Shutdown {
         }
     }
 
-    /// Queued tasks run; the call returns at once. (`wait=False`)
+    /// Queued tasks still run; the call returns at once. (`wait=False`)
     pub const fn no_wait() -> Self {
         Self {
             waits: false,
@@ -245,7 +248,7 @@ impl Shutdown {
         }
     }
 
-    /// What dropping an executor does.
+    /// The shutdown when an executor is dropped: waits; during a panic, also cancels queued tasks.
     pub(crate) fn on_drop() -> Self {
         if std::thread::panicking() {
             Self::wait().cancel_futures()
@@ -254,7 +257,7 @@ impl Shutdown {
         }
     }
 
-    /// Queued tasks are cancelled instead; running ones finish. (`cancel_futures=True`)
+    /// Queued tasks are cancelled instead; running tasks finish. (`cancel_futures=True`)
     pub const fn cancel_futures(mut self) -> Self {
         self.cancels = true;
         self

@@ -1,9 +1,9 @@
-//! Which task: what errors say of it.
+//! [`TaskInfo`]: identifies a task in errors and events. `task/` makes it, `error` and observers carry it.
 
 use std::fmt;
 use std::panic::Location;
 
-/// Which task an error speaks of: the name given to it, its function, the place of the `submit`.
+/// Identifies a task in an error: the name given to it, its function, and where it was submitted.
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, SerialExecutor, TaskOptions};
@@ -16,20 +16,20 @@ use std::panic::Location;
 /// ```
 #[derive(Clone, Copy)]
 pub struct TaskInfo {
-    /// Given by [`TaskOptions::name`](crate::TaskOptions::name).
+    /// The name given by [`TaskOptions::name`](crate::TaskOptions::name), if any.
     name: Option<&'static str>,
-    /// Where the user called `submit`, `map` or `Process::new`.
+    /// Where the program called `submit`, `map` or `Process::new`.
     location: &'static Location<'static>,
-    /// What was submitted.
+    /// The submitted function.
     function: Function,
 }
 
-/// What was submitted, as far as it has a name.
+/// Identifies the submitted function, to look its name up.
 #[derive(Clone, Copy)]
 pub(crate) enum Function {
     /// The address of a plain function.
     Address(usize),
-    /// The type of a closure or function item.
+    /// The type name of a closure or function item.
     Type(&'static str),
 }
 
@@ -46,20 +46,20 @@ impl TaskInfo {
         }
     }
 
-    /// The name given by [`TaskOptions::name`](crate::TaskOptions::name).
+    /// The name given by [`TaskOptions::name`](crate::TaskOptions::name); `None` if none was given.
     #[must_use]
     pub const fn name(&self) -> Option<&'static str> {
         self.name
     }
 
-    /// Where the task was submitted.
+    /// The source location where the task was submitted.
     #[must_use]
     pub const fn location(&self) -> &'static Location<'static> {
         self.location
     }
 
-    /// The function's name, looked up in the program's symbols at each call; `None` where the
-    /// program was stripped of them or the feature `symbols` is off.
+    /// The function's name, looked up in the program's symbols at each call; `None` if the program was
+    /// stripped of them or the feature `symbols` is off.
     #[must_use]
     pub fn function(&self) -> Option<String> {
         match self.function {
@@ -72,11 +72,11 @@ impl TaskInfo {
 #[cfg(feature = "symbols")]
 fn symbol_at(address: usize) -> Option<String> {
     let mut found = None;
-    // `resolve` looks one byte before what it takes for a return address.
+    // `resolve` takes its argument for a return address, and looks up the byte before it.
     let inside = std::ptr::without_provenance_mut(address.wrapping_add(1));
     backtrace::resolve(inside, |symbol| {
-        // With inlined frames the last one is the function that stands at the address. The shim of
-        // a closure without captures has a name that says nothing.
+        // With inlined frames, the last one is the function at the address. The shim of a closure without
+        // captures has a name that tells nothing.
         let name = symbol.name().map(|name| format!("{name:#}"));
         found = name.filter(|name| name != "core::ops::function::FnOnce::call_once");
     });

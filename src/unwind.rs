@@ -1,4 +1,6 @@
-//! The only `catch_unwind` of the crate: a panic in user code becomes a value.
+//! The only `catch_unwind` of the crate: a panic in user code becomes a value. A panic hook, chained before
+//! the program's, notes location and backtrace. All modules that call user code call it through this one; it
+//! relies on `clock`, since a hook's time does not count as the task's.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -9,44 +11,44 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::clock;
 
-/// What is known of one panic.
+/// The description of one panic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Panic {
-    /// The text given to `panic!`, or a note that the payload was none.
+    /// The text given to `panic!`, or a note that the payload was no text.
     pub(crate) message: String,
-    /// `file:line:col`.
+    /// `file:line:col`; `None`: no hook of this crate saw the panic.
     pub(crate) location: Option<String>,
-    /// The stack as text, where `RUST_BACKTRACE` asks for it.
+    /// The stack as text, if `RUST_BACKTRACE` asks for it.
     pub(crate) backtrace: Option<String>,
 }
 
-/// What the hook notes of a panic.
+/// The data that the hook notes about a panic.
 #[derive(Default)]
 struct Note {
     /// `file:line:col`.
     location: Option<String>,
-    /// The stack, its symbols not looked up; `None`: it is not asked for.
+    /// The stack, its symbols not looked up; `None`: `RUST_BACKTRACE` does not ask for it.
     trace: Option<Backtrace>,
 }
 
 thread_local! {
-    /// What the hook has noted of the last panic in user code that this thread runs for us.
+    /// The hook's note about the last panic in user code that this thread called through [`catch`].
     static NOTED: RefCell<Option<Note>> = const { RefCell::new(None) };
-    /// How many calls of user code this thread is in.
+    /// The number of nested [`catch`] calls that this thread is in.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// Whether `NOTED` is `Some`; cheaper to ask.
+    /// Whether `NOTED` is `Some`; cheaper to read.
     static HAS_NOTED: Cell<bool> = const { Cell::new(false) };
-    /// Whether this thread runs a hook of ours.
+    /// Whether this thread runs this crate's hook.
     static IS_IN_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Calls user code.
 ///
 /// # Errors
-/// The panic, if it ended in one.
+/// The panic, if `f` panicked.
 #[inline]
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
-    // ORDERING: Relaxed; a thread that was given work after a `set_hook` sees what that did.
+    // ORDERING: Relaxed; a thread that was given work after a `set_hook` sees the effect of that call.
     if FRONT.load(Ordering::Relaxed) == NONE {
         chain_hook();
     }
@@ -60,7 +62,8 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     }
 }
 
-/// What it came to, where there was a panic, or is one around it.
+/// The slow path of [`catch`]: there was a panic in the call, or the call is inside the handling of another
+/// panic, whose note is restored.
 #[cold]
 fn outcome_of<R>(outcome: Result<R, Box<dyn Any + Send>>, outer: Option<Note>) -> Result<R, Panic> {
     let noted = exchange_note(outer);
@@ -72,63 +75,68 @@ fn outcome_of<R>(outcome: Result<R, Box<dyn Any + Send>>, outer: Option<Note>) -
         Panic {
             message: message_of(payload),
             location,
-            // Looks symbols up.
+            // `to_string` looks symbols up, which takes long.
             backtrace: trace.map(|trace| clock::off_the_clock(|| trace.to_string())),
         }
     })
 }
 
-/// The note that there is, in exchange for another.
+/// Replaces this thread's note, and returns the previous one.
 fn exchange_note(note: Option<Note>) -> Option<Note> {
     let has_note = note.is_some();
-    // A thread whose locals are gone has no note, and takes none.
+    // A thread that has lost its thread-locals (it is about to end) has no note, and stores none.
     let before = NOTED.try_with(|noted| noted.replace(note));
     HAS_NOTED.set(has_note && before.is_ok());
     before.ok().flatten()
 }
 
-/// Drops what may hold user values, whose `Drop` may panic. A collection of such is dropped item by
-/// item: two panics in one drop end the program.
+/// Drops a value that may contain user values, whose `Drop` may panic. Callers drop a collection of such
+/// values item by item: two panics in one drop abort the program.
 pub(crate) fn discard<T>(value: T) {
     call(|| drop(value));
 }
 
-/// Calls user code whose panic has no other place to go than stderr, where the hook prints it: a
-/// callback, a waker, an observer.
+/// Calls user code whose panic is reported only on stderr, where the hook prints it: a callback, a waker, an
+/// observer.
 pub(crate) fn call(f: impl FnOnce()) {
     let (Ok(()) | Err(_)) = catch(f);
 }
 
-/// The boundary itself.
+/// Calls `catch_unwind`; the only place.
 fn guard<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(f))
 }
 
-/// The address of our hook while that is the program's, as far as is known; [`NONE`] once it was dropped.
+/// The address of this crate's hook while it is the program's hook, as far as is known; [`NONE`] before the
+/// hook is set and after it was dropped.
 static FRONT: AtomicUsize = AtomicUsize::new(NONE);
 
-/// No address of a hook of ours.
+/// A value of [`FRONT`] that is not the address of a hook.
 const NONE: usize = 0;
 
-/// Makes our hook, which takes notes and then calls the one that the program has, the program's, unless it is.
+/// Sets this crate's hook as the program's panic hook, unless it is set already. The hook notes the panic,
+/// then calls the program's previous hook.
 ///
-/// A program that sets a hook removes ours. One that does not keep ours drops it, which resets `FRONT`: the next
-/// [`catch`] calls this. A program that keeps it, and does not call it, is noticed by a panic that left no note.
-/// So is `resume_unwind`, which runs no hook: then ours is found to be in place, and stays.
+/// A program that sets a hook removes this one. If the program does not keep this hook, it drops it, which
+/// resets `FRONT`: the next [`catch`] calls this function. If the program keeps this hook and does not call
+/// it, that is detected by a panic that left no note. A panic of `resume_unwind`, which runs no hook, leaves
+/// no note either: then this function finds the hook in place, and leaves it.
 ///
-/// For an instant the program has std's own hook, since std has no way to look at a hook in place: a panic of
-/// another thread may meet it, and a hook that another thread sets then is lost.
+/// For an instant the program has std's default hook, since std has no way to inspect a hook in place. A
+/// panic of another thread may run std's hook in that instant, and a hook that another thread sets then is
+/// lost.
 #[cold]
 pub(crate) fn chain_hook() {
-    /// Held by the one thread that exchanges hooks.
+    /// Locked by the thread that exchanges hooks.
     static CHAINING: Mutex<()> = Mutex::new(());
 
     if std::thread::panicking() {
-        return; // std refuses to change the hook now; the next call will
+        return; // std refuses to change the hook now; a later call sets it
     }
     let _chaining = CHAINING.lock().unwrap_or_else(PoisonError::into_inner);
     let previous = panic::take_hook();
-    // ORDERING: Relaxed, all of `FRONT`; the lock orders the threads that set it, and the one that resets it has the hook.
+    // ORDERING: Relaxed, all accesses to `FRONT`; the lock orders the threads that set it, and the thread
+    // that resets it owns the hook.
     if address(&previous) == FRONT.load(Ordering::Relaxed) {
         return panic::set_hook(previous);
     }
@@ -138,15 +146,16 @@ pub(crate) fn chain_hook() {
     panic::set_hook(hook);
 }
 
-/// A panic hook.
+/// A panic hook, as `std::panic::set_hook` takes it.
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
-/// Where a hook lies. No other has the address of ours while that exists, since ours has a size.
+/// The address of a hook. While this crate's hook exists, no other hook has its address, since its size is
+/// not zero.
 fn address(hook: &Hook) -> usize {
     std::ptr::from_ref(&**hook).cast::<()>().addr()
 }
 
-/// Our hook.
+/// This crate's hook, in front of the program's.
 struct Front {
     /// The hook that the program had before.
     previous: Hook,
@@ -154,7 +163,7 @@ struct Front {
 
 impl Front {
     fn run(&self, info: &PanicHookInfo<'_>) {
-        // A hook of the program may call an older one of ours. A panic in a hook ends the program.
+        // The program's hook may call an older hook of this crate. A panic in a hook aborts the program.
         if IS_IN_HOOK.replace(true) {
             return (self.previous)(info);
         }
@@ -166,15 +175,15 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        // If this is an older one, another is put in front of the one in place.
-        // ORDERING: Relaxed; as above.
+        // If this is an older hook, the next `catch` sets another one in front of the hook in place.
+        // ORDERING: Relaxed; as for all accesses to `FRONT`, see `chain_hook`.
         FRONT.store(NONE, Ordering::Relaxed);
     }
 }
 
-/// Remembers where a panic arose, if it arose in code that we called.
+/// Notes location and stack of a panic, if it was raised in code called through [`catch`].
 fn note(info: &PanicHookInfo<'_>) {
-    // The destructor of another thread-local may run a task when this one is gone: then nothing is noted.
+    // The destructor of another thread-local may run a task after `NOTED` is gone: then nothing is noted.
     let _ = NOTED.try_with(|noted| {
         if DEPTH.get() > 0 {
             let trace = Backtrace::capture();
@@ -198,7 +207,7 @@ fn message_of(payload: Box<dyn Any + Send>) -> String {
         _ => "a payload that is no text".to_owned(),
     };
     if !payload.is::<&'static str>() && !payload.is::<String>() {
-        // What the second panic would say is of no use; its own payload is let go.
+        // The payload of a second panic is of no use; it is leaked, since its `Drop` may panic again.
         if let Err(second) = guard(|| drop(payload)) {
             std::mem::forget(second);
         }

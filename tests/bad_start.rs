@@ -166,7 +166,7 @@ fn hangs_before_hello() {
     );
 }
 
-/// Without an initializer, no user code runs then: somebody killed it, and the next one is tried.
+/// Without an initializer, no user code runs then: another process killed it, and the next one is tried.
 fn is_killed_after_hello() {
     let mark = std::env::temp_dir().join(format!("killed-after-hello-{}", std::process::id()));
     let pool = bad_pool(mark.to_str().expect("it is text"));

@@ -40,7 +40,7 @@ const ROOMS: &[&str] = &[
     "fuzzing",
 ];
 
-/// Who looks upwards, at whom, and why that is no harm.
+/// The uses that go upwards: the room, the room that it uses, and why that is no harm.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("sys", "error", "how a child ended is part of an error"),
     ("shared", "remote", "its tests see how it travels"),
@@ -124,7 +124,7 @@ fn panics_are_caught_in_one_place() {
     assert!(path.ends_with("src/unwind.rs"));
 }
 
-/// Whoever sets the clock moves no deadline. The clock of a machine cannot be set in a test; but
+/// Setting the clock moves no deadline. The clock of a machine cannot be set in a test; but
 /// only these ask for it.
 #[test]
 fn nobody_asks_what_time_it_is() {

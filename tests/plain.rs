@@ -80,8 +80,8 @@ fn a_mark_that_stays_in_the_environment_is_harmless() {
     assert!(is_well && printed.contains("1 passed"));
 }
 
-/// Where the test below leaves a mark each time that it runs, if somebody asks. Tests that start this binary
-/// anew look at it, too: should a worker run all tests, that must not go on without end.
+/// Where the test below leaves a mark each time that it runs, if this variable is set. Tests that start this
+/// binary anew look at it, too: should a worker run all tests, that must not go on without end.
 const RUNS: &str = "CONCURRENT_FUTURES_PLAIN_RUNS";
 
 /// It stands for all that a worker must not run: what drops the tables of a data base, say.
@@ -122,7 +122,7 @@ impl Renamed {
 
 impl Drop for Renamed {
     fn drop(&mut self) {
-        // What is left is in the directory for what nobody needs.
+        // What is left is in the directory for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

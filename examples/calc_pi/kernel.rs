@@ -89,7 +89,7 @@ trait Throw {
     fn throw(&mut self, darts: u64) -> u64;
 }
 
-/// What anybody would write first.
+/// The obvious way to write it.
 struct Scalar(StdRng);
 
 impl Throw for Scalar {

@@ -14,10 +14,10 @@
 //! machine can do: threads started by hand, which take the next task by counting up. What a pool
 //! itself costs is what it lacks of 100 %, give or take the noise of the machine.
 //!
-//! The samples are cut into the same tasks, each with random numbers of its own, whoever runs
+//! The samples are cut into the same tasks, each with random numbers of its own, whatever runs
 //! them. So a seed gives the same π to the last digit, on any executor and any number of workers.
 //!
-//! With `--gil`, whoever throws darts holds a lock that the whole process shares, as Python's
+//! With `--gil`, a thread that throws darts holds a lock that the whole process shares, as Python's
 //! interpreter does. Threads take turns then; processes have a lock each. The ceiling goes without.
 
 mod kernel;
@@ -136,7 +136,7 @@ impl Kernels {
 /// Many more tasks than workers, so that none is idle for long while the last ones run.
 const TASKS: u64 = 128;
 
-/// Cuts the samples into tasks, the same whoever runs them. Few samples leave some tasks empty.
+/// Cuts the samples into tasks, the same for every runner. Few samples leave some tasks empty.
 fn tasks(samples: u64, kernel: Kernel, gil: Gil, seed: u64) -> Vec<Darts> {
     let task = |number| Darts {
         kernel,

@@ -1,4 +1,4 @@
-//! Who runs the tasks.
+//! What runs the tasks: an executor, or threads started by hand.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -89,7 +89,7 @@ impl Bench {
     }
 
     /// Brings the worker into the same state before each call: it has just been at work, or has
-    /// been idle for so long.
+    /// been idle for the pause.
     fn settle(&self) -> Result<(), Error> {
         if self.pause.is_zero() {
             self.pool.submit(swallow::<()>, ()).result()?;

@@ -28,7 +28,7 @@
 //! - *result back*: from the end of the task until the program has the two numbers
 //! - *total*: from `submit` to the end of `result`; all of the above, where medians add up
 //! - *echo*: the same for a task that returns its argument
-//! - *must last*: a task that computes so long spends a tenth of it on the way, and nine on itself
+//! - *must last*: a task that computes for this time spends a tenth of it on the way, and nine on itself
 
 mod bench;
 mod chart;

@@ -107,7 +107,7 @@ impl Sample for u64 {}
 impl Sample for Struct {}
 impl Sample for Vec<String> {}
 
-/// A name, which nobody outside of a pool can make or read.
+/// A reference to a region, which cannot be made or read outside of a pool.
 impl Sample for Shared<f64> {
     fn encode(&self, _: &mut Vec<u8>) -> Option<()> {
         None
@@ -174,7 +174,7 @@ impl Default for Struct {
     }
 }
 
-/// Texts of so many bytes in all, 16 each.
+/// Texts of `size` bytes in all, 16 bytes each.
 fn texts(size: Size) -> Vec<String> {
     let length = size.count(1).min(16);
     vec!["sixteen letters.".chars().take(length).collect(); size.count(16)]

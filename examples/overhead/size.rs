@@ -33,7 +33,7 @@ impl Size {
         self.0
     }
 
-    /// How many things of so many bytes it takes; at least one.
+    /// How many values of `each` bytes it takes; at least one.
     pub fn count(self, each: usize) -> usize {
         let bytes = usize::try_from(self.0).expect("it fits into memory");
         (bytes / each).max(1)

@@ -24,7 +24,7 @@ pub fn print(rows: &[Row]) {
 }
 
 fn print_table(mut rows: Vec<&Row>) {
-    // Executors stand below each other: that is who is compared.
+    // Executors stand below each other: they are what is compared.
     rows.sort_by_key(|row| row.size.bytes());
     print!("{:>8}  {:<25}", "size", "executor");
     for name in NAMES {

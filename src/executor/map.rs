@@ -1,9 +1,10 @@
-//! One function on many items, lazily.
+//! The lazy maps: one function applied to many items. Called by the methods of [`Executor`]; sends chunks as
+//! tasks and reads their results from [`ChunkResults`].
 //!
-//! The reader's thread pulls the source, so that a pull that takes long keeps results from it, and one
-//! that needs them waits for ever. Hence the source is pulled at the start of `next`, when all results
-//! that were handed out are seen to, at the call only as far as workers can begin, and as soon as pulls
-//! take long, only while the next result has not come.
+//! The reader's thread pulls the source. So a slow pull keeps results from the reader, and a pull that needs
+//! those results waits for ever. Therefore the source is pulled at the start of `next`, when the caller has
+//! seen all results that were returned before. At the call, it is pulled only as far as workers can begin;
+//! and once pulls are slow, only while the next result has not come.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,11 +25,10 @@ use crate::task::results::{ChunkResults, ItemTiming, Listener, TakenResults};
 use crate::task::{ChunkSpec, Task};
 use crate::task_info::{Function, TaskInfo};
 
-/// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map`
-/// returns)
+/// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map` returns)
 ///
-/// Dropping it cancels what has not started. Where the number of items is known, so is that of the
-/// results to come.
+/// Dropping it cancels what has not started. If the number of items is known, so is the number of results to
+/// come.
 ///
 /// ```
 /// use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -44,56 +44,55 @@ use crate::task_info::{Function, TaskInfo};
 /// ```
 #[must_use = "dropping a map cancels what has not started"]
 pub struct Map<'a, A, R, It: Iterator<Item = A>> {
-    /// Turns items into futures.
+    /// Pulls items and sends them in chunks.
     feed: Feed<'a, A, R, It>,
-    /// What was sent and not read, chunk by chunk.
+    /// Chunks that were sent and not fully read, oldest first.
     sent: VecDeque<Sent<R>>,
     /// The index, in the first chunk, of the item to be read next.
     at: usize,
-    /// What has come of the first chunk from there on.
+    /// Outcomes taken from the first chunk, from index `at` on.
     ready: std::vec::IntoIter<Result<R, Error>>,
-    /// How many encoded bytes each of those counts for.
+    /// The encoded bytes that each outcome in `ready` counts for in the memory budget.
     share: u64,
-    /// How many items were sent and not read.
+    /// Items that were sent and not read.
     ahead: usize,
     /// Whether results are still to be yielded.
     stage: Stage,
 }
 
-/// `(index, result)` as items finish: the iterator of [`Executor::map_unordered`], where there is
-/// an example. (what `multiprocessing.Pool.imap_unordered` returns)
+/// `(index, result)` as items finish: the iterator of [`Executor::map_unordered`], which has an example.
+/// (what `multiprocessing.Pool.imap_unordered` returns)
 ///
 /// Dropping it cancels what has not started.
 #[must_use = "dropping a map cancels what has not started"]
 pub struct MapUnordered<'a, A, R, It: Iterator<Item = A>> {
-    /// Turns items into futures.
+    /// Pulls items and sends them in chunks.
     feed: Feed<'a, A, R, It>,
-    /// What was sent and not read, chunk by chunk, in the order of sending; `None` once all of a chunk
-    /// was read.
+    /// Chunks that were sent, in the order of sending; `None` once all of a chunk was read.
     sent: VecDeque<Option<Sent<R>>>,
-    /// How many chunks are gone from the front.
+    /// How many chunks were removed from the front of `sent`.
     gone: usize,
-    /// How many items were sent and not read.
+    /// Items that were sent and not read.
     ahead: usize,
-    /// What has come, with its index among all items.
+    /// Outcomes that were taken and not yielded, each with its index among all items.
     ready: std::vec::IntoIter<(usize, Result<R, Error>)>,
-    /// The weight of the argument of each of those.
+    /// The weight of the argument of each outcome in `ready`; see [`Sent::weight`].
     weight: u64,
-    /// How many encoded bytes each of those counts for.
+    /// The encoded bytes that each outcome in `ready` counts for in the memory budget.
     share: u64,
-    /// Where chunks tell their number when something has come.
+    /// The channel on which a chunk sends its number when some of its outcomes have come.
     news: (Sender<usize>, Receiver<usize>),
     /// Whether results are still to be yielded.
     stage: Stage,
 }
 
-/// Whether a map goes on.
+/// The stage of a map: refused, open or ended.
 enum Stage {
-    /// The options made no sense: say so, and end.
+    /// The options are invalid: `next` returns this error once, then ends.
     Refused(Error),
-    /// Results are read.
+    /// Items are sent and results are read.
     Open,
-    /// Nothing more comes.
+    /// No more results come.
     Ended,
 }
 
@@ -155,7 +154,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         map
     }
 
-    /// Sends what there is room for, unless the next result is there and the source is slow.
+    /// Sends as many chunks as there is room for; stops if the source is slow and the next result has come.
     fn refill(&mut self, reach: Reach) {
         let Stage::Open = self.stage else {
             return;
@@ -173,13 +172,13 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         }
     }
 
-    /// Whether the next item's outcome is there.
+    /// Whether the next item's outcome has come.
     fn has_next(&self) -> bool {
         let front = self.sent.front();
         self.ready.len() > 0 || front.is_some_and(|front| front.chunk_results.look(self.at))
     }
 
-    /// The next item's outcome, which has come.
+    /// The next item's outcome; `None`: it has not come.
     fn take(&mut self) -> Option<Result<R, Error>> {
         let front = self.sent.front()?;
         let result = match self.ready.next() {
@@ -201,7 +200,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         Some(result)
     }
 
-    /// Whether the next item's outcome comes before the deadline.
+    /// Waits for the next item's outcome; `false`: it has not come by the deadline.
     fn await_next(&self) -> bool {
         let front = self.sent.front();
         front.is_some_and(|front| front.chunk_results.wait(self.at, self.feed.deadline))
@@ -209,7 +208,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
 }
 
 impl<A, R, It: Iterator<Item = A>> Map<'_, A, R, It> {
-    /// Cancels what has not started, and ends.
+    /// Cancels what has not started, and ends the map.
     fn end(&mut self) {
         self.stage = Stage::Ended;
         self.ahead = 0;
@@ -220,7 +219,7 @@ impl<A, R, It: Iterator<Item = A>> Map<'_, A, R, It> {
 }
 
 impl<A, R, It: ExactSizeIterator<Item = A>> Map<'_, A, R, It> {
-    /// How many results are still to come.
+    /// The number of results still to come.
     #[must_use]
     pub fn len(&self) -> usize {
         match self.stage {
@@ -263,7 +262,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match &self.stage {
             Stage::Refused(_) => (1, Some(1)),
-            // The limit may cut it short: down to the error that says so.
+            // The time limit may end the map early, but it still yields one result: that error.
             Stage::Open => self.feed.size_hint(self.ahead),
             Stage::Ended => (0, Some(0)),
         }
@@ -315,7 +314,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         map
     }
 
-    /// Sends what there is room for, unless a result is there and the source is slow.
+    /// Sends as many chunks as there is room for; stops if the source is slow and a result has come.
     fn refill(&mut self, reach: Reach) {
         let Stage::Open = self.stage else {
             return;
@@ -335,7 +334,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         }
     }
 
-    /// Whether a result is there, which is taken then.
+    /// Whether a result has come; takes it into `ready` then.
     fn has_next(&mut self) -> bool {
         while self.ready.len() == 0 {
             match self.news.1.try_recv() {
@@ -346,7 +345,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         true
     }
 
-    /// Waits until something has come, and takes it; `false`: nothing has by the deadline.
+    /// Waits until some outcomes have come, and takes them into `ready`; `false`: none has by the deadline.
     fn await_news(&mut self) -> bool {
         let number = self.next_number();
         number.is_some_and(|number| {
@@ -355,7 +354,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         })
     }
 
-    /// Takes what has come of the chunk of that number; nothing, if an earlier look found it.
+    /// Takes the outcomes that have come of the chunk with this number; there may be none, if an earlier call
+    /// took them.
     fn take_of(&mut self, number: usize) {
         let place = number.checked_sub(self.gone);
         let Some(place) = place.and_then(|at| self.sent.get_mut(at)) else {
@@ -381,7 +381,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         self.ready = taken.into_iter();
     }
 
-    /// Blocks for the number of a chunk of which something has come.
+    /// Blocks until some outcomes of a chunk have come, and returns its number; `None`: none has by the
+    /// deadline.
     fn next_number(&self) -> Option<usize> {
         match self.feed.deadline {
             Some(deadline) => self.news.1.recv_deadline(deadline).ok(),
@@ -393,7 +394,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         }
     }
 
-    /// The items that it waits for.
+    /// The items that the map waits for, for deadlock detection.
     fn awaited(&self) -> Vec<Awaited> {
         let sent = self.sent.iter().flatten();
         sent.flat_map(|sent| {
@@ -404,7 +405,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
 }
 
 impl<A, R, It: Iterator<Item = A>> MapUnordered<'_, A, R, It> {
-    /// Cancels what has not started, and ends.
+    /// Cancels what has not started, and ends the map.
     fn end(&mut self) {
         self.stage = Stage::Ended;
         self.ahead = 0;
@@ -458,10 +459,10 @@ impl<A, R, It: Iterator<Item = A>> Drop for MapUnordered<'_, A, R, It> {
     }
 }
 
-/// Tells a chunk's number.
+/// A listener that sends a chunk's number on the channel of its map.
 fn telling(number: usize, news: &Sender<usize>) -> Listener {
     let news = news.clone();
-    // The receiver may be gone by then; nobody waits any more.
+    // The receiver may be gone by then; no thread waits for the number any more.
     Box::new(move || {
         let _ = news.send(number);
     })
@@ -478,7 +479,7 @@ impl Stage {
         }
     }
 
-    /// The refusal, once.
+    /// The error of invalid options, the first time; `None` later, or if the options are valid.
     fn take_refusal(&mut self) -> Option<Error> {
         match std::mem::replace(self, Self::Ended) {
             Self::Refused(error) => Some(error),
@@ -490,78 +491,78 @@ impl Stage {
     }
 }
 
-/// A chunk on its way.
+/// A chunk that was sent.
 struct Sent<R> {
-    /// What has come of it.
+    /// The chunk's outcomes, those to come included.
     chunk_results: Arc<ChunkResults<R>>,
-    /// The index of its first item among all.
+    /// The index of the chunk's first item among all items.
     first: usize,
-    /// How many of its outcomes were not read.
+    /// How many of the chunk's outcomes were not taken; only `MapUnordered` counts them down.
     unread: usize,
     /// What an item's argument counts for in the memory budget, in bytes, at least 1.
     weight: u64,
 }
 
-/// Makes a task of a chunk of items.
+/// Makes a task, and the results to come, of a chunk of items.
 type Package<A, R> = Box<dyn Fn(ChunkSpec<'_, A>) -> (Task, Arc<ChunkResults<R>>) + Send>;
 
-/// Pulls items, and sends them in chunks as far as the buffer allows.
+/// Pulls items from the source, and sends them in chunks, as far as the buffer allows.
 struct Feed<'a, A, R, It: Iterator<Item = A>> {
-    /// Where chunks go.
+    /// The executor that gets the chunks.
     executor: &'a dyn Executor,
-    /// How many workers can be at work, 1 to 1024.
+    /// The number of workers that can run chunks at a time, 1 to 1024.
     workers: usize,
-    /// What is still to be sent.
+    /// The source of items.
     items: Fuse<It>,
-    /// Makes tasks of them.
+    /// Makes a task of each chunk.
     package: Package<A, R>,
-    /// What the user asked of each item.
+    /// The user's options for each item.
     options: TaskOptions,
     /// What errors say of each item.
     info: TaskInfo,
-    /// What the executor tells us.
+    /// What the executor reports: the time that an item takes, and the bytes of arguments and results.
     timing: Arc<ItemTiming>,
-    /// Asked for by the user; adaptive otherwise.
+    /// The chunk size that the user asked for; `None`: adaptive.
     chunksize: Option<usize>,
-    /// Size of the last chunk, if it was not one of those at the call.
+    /// The size of the last chunk that was not sent at the call; 0: none was.
     last_chunk: usize,
-    /// How long the last chunk took to pull and send.
+    /// How long it took to pull and send the last chunk.
     last_took: Duration,
-    /// Items that may be ahead of the reader.
+    /// The maximum number of items ahead of the reader.
     buffersize: usize,
-    /// Whether the memory budget applies too.
+    /// The memory budget in bytes, if the user gave no buffer size; `None`: no budget.
     budget: Option<u64>,
-    /// The weight of the arguments of items that are ahead of the reader.
+    /// The weight of the arguments of all items ahead of the reader, in bytes.
     weight: u64,
     /// Bytes of encoded results that were read so far.
     read: u64,
-    /// Items pulled so far.
+    /// The number of items pulled so far.
     pulled: usize,
-    /// When the map times out.
+    /// When the map times out; `None`: never.
     deadline: Option<Instant>,
 }
 
 /// How far a refill goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// A chunk for each worker.
+    /// One chunk for each worker: at the call.
     Workers,
-    /// As far as the buffer allows.
+    /// As far as the buffer allows: in `next`.
     Buffer,
 }
 
 /// One refill of the buffer.
 struct Round {
-    /// How far it goes.
+    /// How far this refill goes.
     reach: Reach,
-    /// How many chunks it has sent.
+    /// The number of chunks it has sent.
     sent: usize,
-    /// When its first pull began, and when its last chunk was sent; `None` before that.
+    /// When its first pull began, and when its last chunk was sent; `None` before the first pull.
     span: Option<(Instant, Instant)>,
 }
 
 impl Round {
-    /// One that has sent nothing.
+    /// A refill that has sent nothing yet.
     fn new(reach: Reach) -> Self {
         Self {
             reach,
@@ -571,19 +572,19 @@ impl Round {
     }
 }
 
-/// Inputs ahead of the reader, for each worker.
+/// The maximum number of items ahead of the reader, for each worker.
 const BUFFER_PER_WORKER: usize = 1024;
-/// Encoded inputs and results ahead of the reader, in bytes.
+/// The maximum of encoded arguments and results ahead of the reader, in bytes.
 const BUDGET: u64 = 64 << 20;
-/// Items ahead of the reader while it is not known how big an encoded result is.
+/// The maximum number of items ahead of the reader while the size of an encoded result is not known.
 const UNMEASURED: usize = 64;
-/// What an adaptive chunk should take, in nanoseconds.
+/// The time that an adaptive chunk should take, in nanoseconds.
 const CHUNK_NANOS: u64 = 1_000_000;
-/// The largest adaptive chunk.
+/// The largest adaptive chunk, in items.
 const MAX_CHUNK: usize = 4096;
-/// From then on pulls are slow: they keep results from the reader for longer than it notices.
+/// Pulls that take this long are slow: they keep results from the reader for longer than it would notice.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// How many items are pulled between two looks at the clock, at most.
+/// The maximum number of items pulled between two looks at the clock.
 const STRIDE: usize = 16;
 
 impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, A, R, It> {
@@ -639,8 +640,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         }
     }
 
-    /// How many items the next chunk may have where `ahead` were sent and not read; `None`: there is no
-    /// room for one.
+    /// The maximum size of the next chunk, where `ahead` items were sent and not read; `None`: there is no
+    /// room for a chunk.
     fn room(&self, ahead: usize, round: &Round) -> Option<usize> {
         if round.reach == Reach::Workers && round.sent == self.workers {
             return None;
@@ -653,8 +654,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         has_room.then_some(size)
     }
 
-    /// How many items, in chunks of so many, may be ahead of the reader: so many that the budget has
-    /// room for their results, but one chunk for each worker at least.
+    /// How many items may be ahead of the reader, in chunks of `size`: as many as the budget has room for, by
+    /// the size of their results, but at least one chunk for each worker.
     fn window(&self, size: usize) -> usize {
         let Some(budget) = self.budget else {
             return self.buffersize;
@@ -672,30 +673,31 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             .min(self.buffersize)
     }
 
-    /// What each of some outcomes that were taken counts for.
+    /// The encoded bytes that each of these outcomes counts for in the memory budget.
     fn share<T>(&mut self, taken: &TakenResults<T>) -> u64 {
         if taken.bytes == 0 {
             return 0;
         }
         let count = taken.outcomes.len().max(1) as u64;
-        // What is left over counts no more.
+        // The remainder of the division counts as read at once.
         self.read += taken.bytes % count;
         taken.bytes / count
     }
 
-    /// An item was read.
+    /// Takes an item that was read out of the memory budget.
     fn forget(&mut self, weight: u64, share: u64) {
         self.weight -= weight;
         self.read += share;
     }
 
-    /// Whether a result that is there is to be handed out before the source is pulled again.
+    /// Whether the source is slow, so that a result that has come is returned before the source is pulled
+    /// again.
     fn is_slow(&self, round: &Round) -> bool {
         let so_far = round.span.map(|(begun, last)| last - begun);
         self.last_took.max(so_far.unwrap_or_default()) >= PATIENCE
     }
 
-    /// Sends a chunk of that size; `None`: there are no more items.
+    /// Pulls and sends a chunk of at most `size` items; `None`: there are no more items.
     fn next_chunk(
         &mut self,
         size: usize,
@@ -721,7 +723,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         Some(sent)
     }
 
-    /// At most so many items; fewer where there are no more, or where they take long and the user has not
+    /// Pulls at most `size` items: fewer at the end of the source, or if pulling is slow and the user has not
     /// asked for a chunk size.
     fn pull(&mut self, size: usize, begun: Instant) -> Vec<A> {
         let mut chunk = Vec::with_capacity(size.min(self.items.size_hint().0));
@@ -764,8 +766,9 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         }
     }
 
-    /// How many items the next chunk has: as asked for, or one at the call, or so many that it takes
-    /// about [`CHUNK_NANOS`], growing at most twofold, and leaving work for every worker.
+    /// The size of the next chunk: the one that the user asked for; else 1 at the call; else as many items as
+    /// take about [`CHUNK_NANOS`], at most twice the last chunk, and few enough to leave work for every
+    /// worker.
     fn next_size(&self, reach: Reach) -> usize {
         if let Some(size) = self.chunksize {
             return size.min(self.buffersize);

@@ -1,4 +1,5 @@
-//! The trait that threads, processes and the caller's own stack have in common.
+//! The trait [`Executor`], which thread pools, process pools and [`SerialExecutor`](serial::SerialExecutor)
+//! implement, and its statistics.
 
 pub(crate) mod map;
 pub(crate) mod serial;
@@ -13,12 +14,11 @@ use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::remote::payload::Payload;
 use crate::task::Task;
 
-/// Runs functions somewhere else, and hands out futures of their results.
-/// (`concurrent.futures.Executor`)
+/// Runs functions on workers, and returns futures of their results. (`concurrent.futures.Executor`)
 ///
-/// Any function, generic function, method path or closure without captures goes; what a closure
-/// would capture travels in the argument. Take `&impl Executor`, `Arc<dyn Executor>` or
-/// `&Box<dyn Executor>`:
+/// `submit` takes any function, generic function, method path or closure without captures; what a closure
+/// would capture travels in the argument. A function that works with any executor takes `&impl Executor`,
+/// `Arc<dyn Executor>` or `&Box<dyn Executor>`:
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
@@ -41,7 +41,7 @@ use crate::task::Task;
 /// # }
 /// ```
 ///
-/// On a bare `&dyn Executor` borrow once more:
+/// For a bare `&dyn Executor`, borrow once more:
 ///
 /// ```
 /// # use concurrent_futures::{Executor, SerialExecutor};
@@ -56,8 +56,8 @@ use crate::task::Task;
 /// executor.submit(|x: i32| x + 1, 1); // the `submit` method cannot be invoked on a trait object
 /// ```
 ///
-/// A closure that never returns, as `|()| panic!()`, needs a result type: `|()| -> u8 { panic!() }`.
-/// A closure that captures is refused by the compiler:
+/// A closure that never returns, such as `|()| panic!()`, needs a result type: `|()| -> u8 { panic!() }`. The
+/// compiler rejects a closure that captures:
 ///
 /// ```compile_fail,E0308
 /// # use concurrent_futures::{Executor, SerialExecutor};
@@ -67,7 +67,7 @@ use crate::task::Task;
 pub trait Executor: Send + Sync {
     /// Runs `f(arg)` and returns the future of its result. (`Executor.submit`)
     ///
-    /// Never fails, and never blocks on a worker: what goes wrong is the future's error.
+    /// Never fails, and never blocks on a worker: an error becomes the future's error.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -84,7 +84,7 @@ pub trait Executor: Send + Sync {
         self.submit_with(TaskOptions::new(), f, arg)
     }
 
-    /// As [`submit`](Self::submit), with options.
+    /// Like [`submit`](Self::submit), with options.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, SerialExecutor, TaskOptions};
@@ -108,15 +108,14 @@ pub trait Executor: Send + Sync {
         future
     }
 
-    /// As [`submit`](Self::submit), but where `max_pending` tasks wait already that no idle worker is
-    /// about to begin, it gives the argument back.
+    /// Like [`submit`](Self::submit), but gives the argument back if `max_pending` tasks are already waiting
+    /// that no idle worker is about to begin.
     ///
     /// # Errors
-    /// The argument. What else goes wrong is the future's error.
+    /// The argument, if there is no room. Any other error becomes the future's error.
     ///
     /// # Panics
-    /// If the implementor's [`try_execute`](Self::try_execute) gives back another task than it was
-    /// given.
+    /// If the implementor's [`try_execute`](Self::try_execute) gives back another task than it was given.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -147,10 +146,10 @@ pub trait Executor: Send + Sync {
     /// Runs `f` on every item, and yields the results in the order of the items.
     /// (`Executor.map`)
     ///
-    /// Work starts at the call, with one item, or chunk, a worker. All others are pulled by `next`, on
-    /// the thread that reads, as far ahead as [`buffersize`](MapOptions::buffersize) says: input
-    /// without end works. Where pulls take long, a result that has come is handed out first, so that it
-    /// waits for one pull at most. An item's error does not end the map.
+    /// Work starts at the call, with one item (or chunk) for each worker. `next` pulls all other items, on
+    /// the thread that reads, as far ahead as [`buffersize`](MapOptions::buffersize) says, so the input may
+    /// be endless. If pulling items is slow, a result that has come is returned first; it waits for one pull
+    /// at most. An item's error does not end the map.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -171,7 +170,7 @@ pub trait Executor: Send + Sync {
         self.map_with(MapOptions::new(), f, items)
     }
 
-    /// As [`map`](Self::map), with options.
+    /// Like [`map`](Self::map), with options.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
@@ -194,13 +193,13 @@ pub trait Executor: Send + Sync {
         Map::portable(self, options, f, items.into_iter())
     }
 
-    /// As [`map`](Self::map), of a function that is also lent something that all items have in common:
-    /// it is encoded once, and each worker process has it once, decoded, whatever the number of items.
-    /// (`initializer` and a global, in Python)
+    /// Like [`map`](Self::map), for a function that also gets a reference to a value that all items share,
+    /// the context. The context is encoded once, and each worker process decodes it once, whatever the number
+    /// of items. (`initializer` and a global, in Python)
     ///
-    /// On threads, and in the caller, it is the value itself. For slices of numbers, and for tasks that
-    /// are submitted one by one, there is [`Shared`](crate::Shared). Where the system gives no memory to
-    /// share, it travels with each item.
+    /// On threads, and in the caller, the function gets the value itself. For slices of numbers, and for
+    /// tasks that are submitted one by one, use [`Shared`](crate::Shared). If the system gives no shared
+    /// memory, the context travels with each item.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
@@ -232,7 +231,7 @@ pub trait Executor: Send + Sync {
         Map::in_context(self, MapOptions::new(), f, context, items.into_iter())
     }
 
-    /// As [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    /// Like [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
     /// (`multiprocessing.Pool.imap_unordered`)
     ///
     /// ```
@@ -258,7 +257,7 @@ pub trait Executor: Send + Sync {
         MapUnordered::portable(self, options, f, items.into_iter())
     }
 
-    /// How many tasks can run at a time.
+    /// The number of tasks that can run at a time.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -268,11 +267,10 @@ pub trait Executor: Send + Sync {
     /// ```
     fn max_workers(&self) -> usize;
 
-    /// Accepts no more tasks; see [`Shutdown`] for what becomes of those accepted.
-    /// (`Executor.shutdown`)
+    /// Accepts no more tasks; see [`Shutdown`] for what happens to the accepted ones. (`Executor.shutdown`)
     ///
-    /// Idempotent; a later call may wait or cancel where an earlier one did not. From a thread of
-    /// the pool itself (in a task, in a callback), it waits for everything but that thread.
+    /// Idempotent; a later call may wait or cancel where an earlier one did not. If it is called on a thread
+    /// of the pool itself (in a task, in a callback), it waits for everything but that thread.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, Shutdown, ThreadPoolExecutor};
@@ -285,8 +283,8 @@ pub trait Executor: Send + Sync {
     /// ```
     fn shutdown(&self, how: Shutdown);
 
-    /// As [`shutdown`](Self::shutdown), but waits no longer than `limit`; `false`: it is still
-    /// winding down. An implementor whose `shutdown` does not wait long need not write it.
+    /// Like [`shutdown`](Self::shutdown), but waits no longer than `limit`; `false`: the pool is still
+    /// shutting down. An implementor needs to write it only if its `shutdown` may wait long.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor};
@@ -306,25 +304,25 @@ pub trait Executor: Send + Sync {
         true
     }
 
-    /// What the executor is doing now, and has done.
+    /// What the executor is doing now, and how many tasks have ended.
     fn stats(&self) -> Stats;
 
-    /// Queues one erased task: what an implementor writes. Its future settles when the task is
-    /// run, failed or dropped.
+    /// Queues one type-erased task: the method that an implementor writes. The task's future settles when the
+    /// task is run, failed or dropped.
     fn execute(&self, task: Task);
 
-    /// As [`execute`](Self::execute), but gives the task back where there is no room for it. An
-    /// implementor whose queue has no limit need not write it.
+    /// Like [`execute`](Self::execute), but gives the task back if there is no room for it. An implementor
+    /// needs to write it only if its queue has a limit.
     ///
     /// # Errors
-    /// The task.
+    /// The task, if there is no room for it.
     fn try_execute(&self, task: Task) -> Result<(), Task> {
         self.execute(task);
         Ok(())
     }
 }
 
-/// What an executor is doing now, and has done.
+/// What an executor is doing now, and how many tasks have ended.
 ///
 /// ```
 /// use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -338,19 +336,19 @@ pub trait Executor: Send + Sync {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Workers that are there, starting ones included.
+    /// Workers that exist, including those that are starting.
     pub workers: usize,
     /// Workers that wait for a task.
     pub idle: usize,
-    /// Tasks accepted and not begun.
+    /// Tasks that were accepted and have not begun.
     pub pending: usize,
-    /// Tasks that a worker has begun.
+    /// Tasks that have begun and have not ended.
     pub running: usize,
     /// Tasks that returned a value.
     pub completed: u64,
     /// Tasks that ended with an error other than [`Error::Cancelled`](crate::Error::Cancelled).
     pub failed: u64,
-    /// Tasks cancelled or killed.
+    /// Tasks that were cancelled or killed.
     pub cancelled: u64,
     /// Workers started in place of one that was lost.
     pub worker_restarts: u64,

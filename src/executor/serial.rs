@@ -1,4 +1,5 @@
-//! [`SerialExecutor`]: tasks in the caller.
+//! [`SerialExecutor`]: runs tasks in the caller. Implements the same traits as the pools: [`Executor`], and
+//! [`WorkerHooks`] for its tasks.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +14,8 @@ use crate::options::Shutdown;
 use crate::task::timeout::TimeoutGuard;
 use crate::task::{Task, WorkerHooks};
 
-/// Runs each task inside `submit`, in the caller: for tests, for debugging, and for the serial
-/// row of a comparison.
+/// Runs each task inside `submit`, in the caller: for tests, for debugging, and for the serial row of a
+/// comparison.
 ///
 /// ```
 /// use concurrent_futures::{Executor, SerialExecutor};
@@ -26,23 +27,23 @@ use crate::task::{Task, WorkerHooks};
 /// ```
 #[derive(Default)]
 pub struct SerialExecutor {
-    /// Whether tasks are accepted, and what came of them.
+    /// Whether tasks are accepted, and the figures of those that ended.
     state: Mutex<State>,
-    /// What tasks can see.
+    /// What tasks can see of the executor, through `current_worker`.
     progress: Arc<Progress>,
 }
 
-/// What the lock guards.
+/// What the executor's lock guards.
 #[derive(Default)]
 struct State {
-    /// Set by `shutdown`.
+    /// Whether `shutdown` was called: no task is accepted any more.
     closed: bool,
-    /// Figures; `pending` and `idle` stay 0.
+    /// The statistics; `pending` and `idle` stay 0.
     stats: Stats,
 }
 
 impl SerialExecutor {
-    /// An executor without workers.
+    /// An executor that runs tasks in the caller.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -95,7 +96,8 @@ impl WorkerHooks for SerialExecutor {
 
     fn count(&self, _: Verdict) {}
 
-    /// In the caller nobody is there to watch: the limit is looked at afterwards.
+    /// Returns `None`: no other thread can watch the caller, so the limit is checked after the task has
+    /// returned.
     fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
         None
     }

@@ -1,8 +1,8 @@
-//! Finding workers of thread pools that wait for each other, and ending the wait.
+//! Detects workers of thread pools that wait for each other, and ends such a wait.
 //!
-//! A worker that blocks without limit on a future, or in `shutdown`, is an edge of a wait-for graph
-//! (Coffman, Elphick & Shoshani, *System Deadlocks*, 1971). Each new edge is the only thing that
-//! can close a cycle, so the graph is looked at when a worker is about to block, and never again.
+//! A worker that blocks without limit on a future, or in `shutdown`, is an edge of a wait-for graph (Coffman,
+//! Elphick & Shoshani, *System Deadlocks*, 1971). Only a new edge can close a cycle, so the graph is searched
+//! when a worker is about to block, and at no other time.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -17,35 +17,36 @@ thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Who waits for what, among the workers of all thread pools.
+/// The wait-for graph: what each blocked worker waits for, among the workers of all thread pools.
 static WAITS: Mutex<Option<HashMap<ThreadId, Wait>>> = Mutex::new(None);
 
-/// What a worker may wait for.
+/// One thing that a worker waits for.
 pub(crate) enum Awaited {
     /// The end of this task; the pool that accepted it, if one did.
     Task(Option<Arc<dyn PoolHandle>>, FutureId),
-    /// The end of a pool, which was shut down.
+    /// The end of a pool that was shut down.
     Pool(Arc<dyn PoolHandle>),
 }
 
-/// What a worker waits for: any of these.
+/// What a worker waits for: the wait ends with any one of these.
 type Wait = Vec<Awaited>;
 
-/// While it lives, the calling worker waits.
+/// The calling worker's edge in the graph; dropping it removes the edge.
 pub(crate) struct WaitGuard;
 
-/// The calling thread is a worker of a thread pool from now on.
+/// Registers the calling thread as a worker of a thread pool: its waits are checked.
 pub(crate) fn join_workers() {
     IS_WORKER.set(true);
 }
 
-/// Whether the calling thread's waits are looked at.
+/// Whether the calling thread is a worker of a thread pool, so that its waits are checked.
 pub(crate) fn is_worker() -> bool {
     IS_WORKER.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Notes that the calling worker is about to wait for any of these. If nobody is left to run them,
-/// or what they wait for in turn, one such task is refused, which ends a wait.
+/// Enters that the calling worker is about to wait for any one of these. If no worker is left to run them, or
+/// what they wait for in turn, one such task ends as [`Error::Deadlock`](crate::Error::Deadlock), which ends
+/// a wait.
 pub(crate) fn wait_for(any: Vec<Awaited>) -> WaitGuard {
     let me = this_thread();
     let victim = {
@@ -63,11 +64,11 @@ pub(crate) fn wait_for(any: Vec<Awaited>) -> WaitGuard {
 impl Drop for WaitGuard {
     fn drop(&mut self) {
         let wait = lock().as_mut().and_then(|w| w.remove(&this_thread()));
-        drop(wait); // off the lock: it may be the last to know of the pool
+        drop(wait); // without the lock: it may be the last owner of the pool
     }
 }
 
-/// A queued task that a worker waits for in vain: the caller's own, if that is one.
+/// A queued task that a stuck worker waits for, the caller's own first; `None`: the caller is not stuck.
 fn find_victim(
     waits: &HashMap<ThreadId, Wait>,
     me: ThreadId,
@@ -95,8 +96,8 @@ fn find_victim(
     })
 }
 
-/// The workers that must leave before a shutdown of their pool returns to this thread. A worker of
-/// the pool does not wait for those that wait for the same, itself among them.
+/// The workers that must end before a shutdown of their pool, called by `thread`, returns. A worker of the
+/// pool does not wait for those that wait for the end of the same pool, itself among them.
 fn others(
     waits: &HashMap<ThreadId, Wait>,
     pool: &Arc<dyn PoolHandle>,
@@ -110,7 +111,7 @@ fn others(
     workers
 }
 
-/// Those whose wait can never end, by what each waits for.
+/// The workers that can never stop waiting, given where each awaited task is.
 fn stuck(places: &HashMap<ThreadId, Vec<TaskLocation>>) -> HashSet<ThreadId> {
     let mut stuck: HashSet<ThreadId> = places.keys().copied().collect();
     loop {
@@ -128,7 +129,7 @@ fn stuck(places: &HashMap<ThreadId, Vec<TaskLocation>>) -> HashSet<ThreadId> {
     }
 }
 
-/// Whether what is at that place will come to its end, if all but those stuck go on.
+/// Whether what is at this place will end, provided that all threads but the `stuck` ones go on.
 fn may_end(place: &TaskLocation, stuck: &HashSet<ThreadId>) -> bool {
     match place {
         TaskLocation::Elsewhere => true,
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
     use crate::future::pool_handle::FullPool;
 
-    /// Names of threads that once were.
+    /// Ids of threads that have ended.
     fn threads<const N: usize>() -> [ThreadId; N] {
         std::array::from_fn(|_| {
             let thread = thread::spawn(|| thread::current().id());
@@ -222,13 +223,14 @@ mod tests {
             };
             find_victim(&who.iter().map(wait).collect(), me).map(|(_, id)| id)
         };
-        // The pool's workers end, and another does what `d` waits for, or the last of them.
+        // The pool's workers end, and a worker that does not wait, or the last of them, runs what `d` waits
+        // for.
         assert_eq!(victim(&[a, b], &[a, b, d], d), None);
         assert_eq!(victim(&[a, b, c], &[a, b, d], d), None);
         // A worker of the pool cannot end.
         assert_eq!(victim(&[a, b, d], &[a, b, d], d), Some(task));
         assert_eq!(victim(&[a, b, d], &[a, b, d], a), Some(task));
-        // Who is none of them waits for all.
+        // A thread that is not a worker of the pool waits for all of its workers.
         assert_eq!(victim(&[b, d], &[a, b, d], a), Some(task));
         assert_eq!(victim(&[b], &[a, b, d], a), None);
     }

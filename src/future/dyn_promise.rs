@@ -1,4 +1,4 @@
-//! The promise's end of a task whose types are erased.
+//! A promise with its types erased: queues and in-flight tables hold tasks of all types by it.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -6,21 +6,21 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::future::{Settle, Verdict};
 
-/// The one handle of a task, apart from its future. Dropping it settles the task as cancelled.
+/// The one owner of a task, apart from its future. Dropping it settles the task as cancelled.
 #[must_use = "dropping it cancels the task"]
 pub(crate) struct DynPromise<P: ?Sized + Settle>(
-    /// The task; `None` once it is given up.
+    /// The task; `None` once the promise is given up.
     Option<Arc<P>>,
 );
 
 impl<P: ?Sized + Settle> DynPromise<P> {
-    /// Of a task that has none.
+    /// The promise of a task, after the typed promise was given up for this call.
     #[inline]
     pub(crate) fn new(task: Arc<P>) -> Self {
         Self(Some(task))
     }
 
-    /// The task, to be settled.
+    /// Gives the promise up for the task, which the caller settles.
     #[inline]
     pub(crate) fn into_inner(mut self) -> Arc<P> {
         match self.0.take() {
@@ -29,9 +29,9 @@ impl<P: ?Sized + Settle> DynPromise<P> {
         }
     }
 
-    /// Settles it with this error.
+    /// Settles the task with this error; `settled` is called with how it counts.
     pub(crate) fn fail(self, error: Error, settled: &mut dyn FnMut(Verdict)) {
-        // SAFETY: this was the promise's one handle.
+        // SAFETY: this was the task's one promise, and it is given up.
         unsafe { self.into_inner().fail(error, settled) };
     }
 }
@@ -50,7 +50,7 @@ impl<P: ?Sized + Settle> Deref for DynPromise<P> {
 impl<P: ?Sized + Settle> Drop for DynPromise<P> {
     fn drop(&mut self) {
         if let Some(task) = self.0.take() {
-            // SAFETY: this was the promise's one handle.
+            // SAFETY: this was the task's one promise, and it is given up.
             unsafe { task.fail(Error::Cancelled, &mut |_| ()) };
         }
     }

@@ -1,9 +1,9 @@
-//! The names of futures.
+//! Ids of futures, unique in this process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Names a future: the key of a map of futures, where Python has a dict of them. Never used twice
-/// in a process.
+/// The id of a future: the key of a map of futures, where Python has a dict of them. Never used twice in a
+/// process.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -26,24 +26,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct FutureId(u64);
 
 impl FutureId {
-    /// The first of `count` consecutive new names.
+    /// The first of `count` consecutive new ids.
     pub(crate) fn first_of(count: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // ORDERING: Relaxed; only the uniqueness of the numbers matters.
         Self(NEXT.fetch_add(count as u64, Ordering::Relaxed))
     }
 
-    /// The name so many names later.
+    /// The id that is `names` ids later.
     pub(crate) const fn plus(self, names: usize) -> Self {
         Self(self.0 + names as u64)
     }
 
-    /// How many names later than the other it is; `None`: it is earlier.
+    /// How many ids later than `other` this one is; `None`: it is earlier.
     pub(crate) fn since(self, other: Self) -> Option<usize> {
         usize::try_from(self.0.checked_sub(other.0)?).ok()
     }
 
-    /// It, as users see it.
+    /// The number of the id, as users see it in `Debug` output.
     pub(crate) const fn number(self) -> u64 {
         self.0
     }

@@ -1,4 +1,8 @@
-//! The two ends of a task: the user's [`Future`] and the pool's [`Promise`].
+//! The two ends of a task: the user's [`Future`] and the pool's [`Promise`], which share one [`TaskCell`].
+//!
+//! Called by users and by all pools; `task/` makes the pairs and fills in the body. The transitions and their
+//! lock are in `state.rs`. The pool that accepted a task is reached through `pool_registry.rs` and the trait
+//! of `pool_handle.rs`.
 
 pub(crate) mod id;
 pub(crate) mod pool_handle;
@@ -28,11 +32,11 @@ use crate::future::state::{
 use crate::sync::spin_then_yield;
 use crate::unwind::{self, discard};
 
-/// The result, to come, of a task. (`concurrent.futures.Future`)
+/// The future result of a task. (`concurrent.futures.Future`)
 ///
-/// Blocks with [`result`](Self::result), is awaited in any async runtime, calls back with
-/// [`add_done_callback`](Self::add_done_callback). Dropping it detaches the task, which goes on;
-/// [`cancel_on_drop`](Self::cancel_on_drop) changes that.
+/// [`result`](Self::result) blocks for it; it can be awaited in any async runtime; and
+/// [`add_done_callback`](Self::add_done_callback) calls a function with it. Dropping the future detaches the
+/// task, which goes on; [`cancel_on_drop`](Self::cancel_on_drop) changes that.
 ///
 /// `Send` if `T: Send`, `Sync` if `T: Send + Sync`.
 ///
@@ -46,96 +50,95 @@ use crate::unwind::{self, discard};
 /// ```
 #[must_use = "dropping a future detaches its task; call `result`, `.await` it, or keep it"]
 pub struct Future<T> {
-    /// What it shares with the promise.
+    /// The task cell, shared with the promise.
     task_cell: Arc<TaskCell<T>>,
-    /// `&Future` lends `&T` to late callbacks: `Sync` asks for `T: Sync`.
+    /// `&Future` lends `&T` to late callbacks, so `Sync` requires `T: Sync`.
     lends: PhantomData<T>,
 }
 
-/// The value is behind a pointer, never pinned in place.
+/// The value is behind a pointer and never pinned in place.
 impl<T> Unpin for Future<T> {}
 
-/// The pool's end. Dropping it settles the future as cancelled.
+/// The pool's end of a task. Dropping it settles the future as cancelled.
 pub(crate) struct Promise<T, B: Body<T>> {
-    /// What it shares with the future; `None` once settled.
+    /// The task cell, shared with the future; `None` once settled or given up.
     task_cell: Option<Arc<TaskCell<T, B>>>,
 }
 
-/// What both ends point to, all of a task in one piece of memory: what is to be done, and what comes of
-/// it.
+/// What future and promise share, all of a task in one allocation: what is to be done, and the outcome.
 pub(crate) struct TaskCell<T, B: ?Sized = dyn Body<T>> {
-    /// Names the task.
+    /// The id of the future, unique in this process.
     id: FutureId,
-    /// Where the task stands, and its outcome.
+    /// The phase of the task, its listeners, and its outcome.
     cell: FutureState<T>,
     /// The pool that accepted the task.
     owner: AtomicPoolId,
-    /// What is to be done.
+    /// What is to be done: function and argument, later the encoded result.
     body: B,
 }
 
-/// What is to be done by a task that gives a `T`.
+/// What is to be done by a task that returns a `T`.
 pub(crate) trait Body<T>: Send + Sync {
-    /// Drops what has not been called, which may be user values.
+    /// Drops what the function was not called with, which may be user values.
     ///
     /// # Safety
-    /// The caller holds the task's one promise, or has given it up for this.
+    /// The caller holds the task's one promise, or has given it up for this call.
     unsafe fn discard(&self);
-    /// Turns what has arrived into the outcome.
+    /// Decodes what has been received into the outcome.
     ///
     /// # Safety
-    /// The caller is the one who opens it.
+    /// The caller is the one thread that won the transition to `Opening`.
     unsafe fn open(&self) -> Outcome<T>;
 }
 
-/// What can be done to a task whoever has it, its types erased.
+/// What any holder of a task can do to it, with its types erased.
 pub(crate) trait Settle: Send + Sync {
-    /// The name of its future.
+    /// The id of its future.
     fn id(&self) -> FutureId;
-    /// Settles it with this error, in place of running it.
+    /// Settles the task with this error, in place of running it.
     ///
     /// # Safety
-    /// The caller held the task's one promise, and has given it up for this.
+    /// The caller held the task's one promise, and has given it up for this call.
     unsafe fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict));
 }
 
-/// A future with an outcome that nobody has looked at, and callbacks that wait for that.
+/// A future with an outcome that no thread has inspected, and with callbacks that wait for that.
 pub(crate) trait DeferredCallbacks: Send + Sync {
-    /// Looks.
+    /// Inspects the future: decodes or publishes the outcome, and runs the callbacks.
     fn open(&self);
 }
 
-/// The listeners of an outcome that has arrived; `deliver` tells them.
+/// The listeners of an outcome that has arrived; `deliver` notifies them.
 #[must_use]
 pub(crate) struct Notifications {
-    /// Those who wait for it.
+    /// The watchers and the waker of the future.
     pub(crate) wakeups: Wakeups,
-    /// A future with callbacks.
+    /// The future, if it has callbacks, which are to be run.
     pub(crate) opens: Option<Arc<dyn DeferredCallbacks>>,
-    /// What may hold user values, to be dropped off locks.
+    /// What may hold user values, to be dropped without locks; `None`: nothing.
     pub(crate) remains: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// A task whose limit may pass while it runs.
+/// A task with a time limit that may pass while it runs.
 pub(crate) trait Expire: Send + Sync {
-    /// Settles it as timed out, unless it has settled.
+    /// Settles the task as timed out, unless it has an outcome.
     fn expire(&self, limit: Duration);
 }
 
-/// How an outcome counts.
+/// How a pool's statistics count an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// A value.
     Completed,
     /// An error other than cancellation.
     Failed,
-    /// Cancelled.
+    /// The task was cancelled or killed.
     Cancelled,
-    /// Not at all: the task had been settled, and counted, elsewhere.
+    /// Not counted: the task had been settled, and counted, elsewhere.
     Late,
 }
 
-/// Both ends of a new task.
+/// The future and the promise of a new task.
 #[inline]
 pub(crate) fn pair<T, B: Body<T> + 'static>(body: B) -> (Future<T>, Promise<T, B>) {
     let task_cell = Arc::new(TaskCell {
@@ -158,8 +161,8 @@ impl<T> Future<T> {
     /// Blocks until the task is done, and takes its value. (`Future.result()`)
     ///
     /// # Errors
-    /// What became of the task instead of a value; [`Error::Taken`] if `poll` or
-    /// `result_timeout` took it before; [`Error::Deadlock`] in a callback of this same future.
+    /// The reason why the task has no value; [`Error::Taken`] if `poll` or `result_timeout` took the value
+    /// before; [`Error::Deadlock`] in a callback of this same future.
     pub fn result(mut self) -> Result<T, Error> {
         match self.wait_without_limit() {
             WaitEnd::Done => self.take(),
@@ -170,11 +173,11 @@ impl<T> Future<T> {
         }
     }
 
-    /// Like [`result`](Self::result), for at most `limit`. (`Future.result(timeout)`)
+    /// Like [`result`](Self::result), but waits for at most `limit`. (`Future.result(timeout)`)
     ///
     /// # Errors
-    /// [`Error::Timeout`] if the task was not done in time: it goes on, and this can be asked
-    /// again. Otherwise as `result`.
+    /// [`Error::Timeout`] if the task was not done in time: it goes on, and this can be called again.
+    /// Otherwise the same as [`result`](Self::result).
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
@@ -195,8 +198,7 @@ impl<T> Future<T> {
         }
     }
 
-    /// Blocks until the task is done; its error, or `None` after success.
-    /// (`Future.exception()`)
+    /// Blocks until the task is done, and returns its error, or `None` after success. (`Future.exception()`)
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
@@ -217,12 +219,12 @@ impl<T> Future<T> {
     }
 
     /// Blocks until the task is done. In a callback of this same future it returns at once.
-    /// (`concurrent.futures.wait`, of one)
+    /// (`concurrent.futures.wait`, of one future)
     pub fn wait(&self) {
         let _ = self.wait_without_limit();
     }
 
-    /// Blocks until the task is done, for at most `limit`; whether it is.
+    /// Blocks until the task is done, for at most `limit`. Returns whether it is done.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -259,7 +261,7 @@ impl<T> Future<T> {
 
     /// Cancels the task if it has not begun. (`Future.cancel()`)
     ///
-    /// `true`: it never ran and never will, also when asked again. `false`: it runs or is over.
+    /// `true`: the task never ran and never will; another call returns the same. `false`: it runs or is over.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
@@ -282,8 +284,8 @@ impl<T> Future<T> {
         let remains = match self.task_cell.recall() {
             Unqueue::Removed(remains) => Some(remains),
             Unqueue::NotHere => {
-                // An executor that holds it back may hand it to a process pool later, where nobody looks at
-                // the cell before it runs.
+                // An executor that holds the task back may hand it to a process pool later, where no thread
+                // reads the future's state before a worker runs the task.
                 self.task_cell.owner.cancel();
                 None
             }
@@ -305,12 +307,12 @@ impl<T> Future<T> {
         cancelled
     }
 
-    /// Cancels the task even if it runs, by killing the worker process that runs it; the worker
-    /// is replaced, and no other task is hit.
+    /// Cancels the task even if it runs, by killing the worker process that runs it. The worker is replaced,
+    /// and no other task is affected.
     ///
-    /// `true`: the future is cancelled, or will be once the process is gone. On threads, which
-    /// cannot be stopped, it is [`cancel`](Self::cancel), and a running task can see that it was
-    /// asked to stop by [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
+    /// `true`: the future is cancelled, or will be once the process is gone. A thread cannot be stopped:
+    /// there it does the same as [`cancel`](Self::cancel), and a running task can see that it was asked to
+    /// stop by [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
@@ -338,7 +340,7 @@ impl<T> Future<T> {
             || self.cancelled()
     }
 
-    /// Makes dropping the future cancel the task, if it has not begun.
+    /// Returns a future that cancels the task when it is dropped, if the task has not begun.
     pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
         CancelOnDrop(Some(self))
     }
@@ -364,13 +366,13 @@ impl<T> Future<T> {
                     .is_some_and(|o| o.runs(self.task_cell.id)))
     }
 
-    /// Whether the task is over, in whatever way. (`Future.done()`)
+    /// Whether the task is over, in whichever way. (`Future.done()`)
     #[must_use]
     pub fn done(&self) -> bool {
         self.task_cell.ending().is_some()
     }
 
-    /// The future's name; [`FutureId`] has an example.
+    /// The id of the future; [`FutureId`] has an example.
     #[must_use]
     pub fn id(&self) -> FutureId {
         self.task_cell.id
@@ -378,12 +380,11 @@ impl<T> Future<T> {
 
     /// Calls `f` with the outcome. (`Future.add_done_callback()`)
     ///
-    /// Registered before the task is done, it runs on the thread that completes the task, in the
-    /// order of registration, before the future is done for anyone else; registered afterwards,
-    /// at once in the caller. Once the value was taken, late callbacks see [`Error::Taken`]. A
-    /// callback that panics is reported on stderr and harms nothing. It may submit to the same
-    /// executor, cancel, and shut it down; waiting in it for this same future is
-    /// [`Error::Deadlock`].
+    /// A callback registered before the task is done runs on the thread that completes the task, in the order
+    /// of registration, before any other thread sees the future done. One registered afterwards runs at once
+    /// in the caller. Once the value was taken, late callbacks see [`Error::Taken`]. A callback that panics
+    /// is reported on stderr and harms nothing else. A callback may submit to the same executor, cancel, and
+    /// shut it down; waiting in it for this same future is [`Error::Deadlock`].
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -412,12 +413,13 @@ impl<T> Future<T> {
         unwind::call(|| f(outcome));
     }
 
-    /// What a worker that waits for this future waits for.
+    /// A wait for this future, as the detection of deadlocks sees it.
     pub(crate) fn awaited(&self) -> deadlock::Awaited {
         deadlock::Awaited::Task(self.task_cell.owner(), self.task_cell.id)
     }
 
-    /// Calls `watcher` once a look would find the future done; `false`: now.
+    /// Calls `watcher` once the future can be inspected. `false`: it can be already, and `watcher` is not
+    /// called.
     pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
         let is_watched = Waiting(&self.task_cell).watch(key, watcher);
         if is_watched {
@@ -430,7 +432,7 @@ impl<T> Future<T> {
         self.task_cell.cell.unwatch(key);
     }
 
-    /// Whether it is done with an error; `false` while it is not done, or cancelled.
+    /// Whether the future is done with an error; `false` while it is not done, or if it was cancelled.
     pub(crate) fn failed(&self) -> bool {
         self.done() && !self.cancelled() && matches!(self.outcome(), Some(Err(_)))
     }
@@ -438,16 +440,16 @@ impl<T> Future<T> {
     /// The outcome of a future that is done; `None` once the value was taken.
     fn outcome(&self) -> &Option<Outcome<T>> {
         debug_assert!(self.done());
-        // SAFETY: callers have seen the cell done, and the borrow of `self`, the one handle,
-        // keeps `take` away.
+        // SAFETY: callers have seen the state done, and the borrow of `self`, the one handle, excludes
+        // `take`.
         unsafe { self.task_cell.cell.outcome() }
     }
 
-    /// Takes the value of a future that is done, or copies its error.
+    /// Takes the value of a future that is done, or clones its error.
     fn take(&mut self) -> Result<T, Error> {
         debug_assert!(self.done());
-        // SAFETY: callers have seen the cell done, and `&mut self`, the one handle, lends to
-        // nobody else meanwhile.
+        // SAFETY: callers have seen the state done, and `&mut self`, the one handle, lends the outcome to no
+        // other caller meanwhile.
         let outcome = unsafe { self.task_cell.cell.outcome_mut() };
         match outcome.take() {
             Some(Err(error)) => {
@@ -477,7 +479,7 @@ impl<T> std::future::Future for Future<T> {
                 }
             }
             if let Some(WaitEnd::Deadlock) = this.task_cell.cell.end_of_wait() {
-                return Poll::Ready(Err(Error::Deadlock)); // polled while it is decoded
+                return Poll::Ready(Err(Error::Deadlock)); // polled in the thread that decodes it
             }
         }
     }
@@ -499,7 +501,8 @@ impl<T> fmt::Debug for Future<T> {
     }
 }
 
-/// A future that cancels its task when dropped; otherwise a [`Future`], by `Deref`.
+/// A [`Future`] that cancels its task when it is dropped, if the task has not begun. Derefs to the
+/// [`Future`].
 ///
 /// ```
 /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -511,15 +514,15 @@ impl<T> fmt::Debug for Future<T> {
 #[derive(Debug)]
 #[must_use = "dropping it cancels the task"]
 pub struct CancelOnDrop<T>(
-    /// `None` only once `result` has taken it.
+    /// The future; `None` only once `result` has taken it.
     Option<Future<T>>,
 );
 
 impl<T> CancelOnDrop<T> {
-    /// As [`Future::result`].
+    /// Blocks until the task is done, and takes its value, like [`Future::result`].
     ///
     /// # Errors
-    /// As [`Future::result`].
+    /// The same as [`Future::result`].
     pub fn result(mut self) -> Result<T, Error> {
         match self.0.take() {
             Some(future) => future.result(),
@@ -565,13 +568,13 @@ impl<T> std::future::Future for CancelOnDrop<T> {
 }
 
 impl<T, B: Body<T>> Promise<T, B> {
-    /// The one that was given up for this.
+    /// The promise of a task, made again after it was given up for this call.
     pub(crate) fn of(task_cell: Arc<TaskCell<T, B>>) -> Self {
         let task_cell = Some(task_cell);
         Self { task_cell }
     }
 
-    /// Gives it up for what its types can be erased of.
+    /// Gives the promise up for its task cell, of which the types can then be erased.
     pub(crate) fn into_task_cell(mut self) -> Arc<TaskCell<T, B>> {
         match self.task_cell.take() {
             Some(task_cell) => task_cell,
@@ -579,12 +582,12 @@ impl<T, B: Body<T>> Promise<T, B> {
         }
     }
 
-    /// The worker begins; false: it was cancelled, leave it.
+    /// A worker begins the task. [`Start::Cancelled`]: the worker leaves it.
     pub(crate) fn start(&self) -> Start {
         self.task_cell().start()
     }
 
-    /// The task, for a timer.
+    /// The task, for the timer that ends it at its time limit.
     pub(crate) fn expiring(&self) -> Arc<dyn Expire>
     where
         T: Send + 'static,
@@ -596,8 +599,8 @@ impl<T, B: Body<T>> Promise<T, B> {
         }
     }
 
-    /// Leaves what came of the task to whoever looks at its future; who is to hear of that, if anybody
-    /// is. Runs no user code.
+    /// Stores the outcome without running user code; the first thread that inspects the future decodes it.
+    /// Returns the listeners to notify, if there are any.
     pub(crate) fn arrive(self, delivery: Delivery<T>) -> Option<Box<Notifications>>
     where
         T: Send + 'static,
@@ -618,8 +621,8 @@ impl<T, B: Body<T>> Promise<T, B> {
         })
     }
 
-    /// Settles the future with what the function came to. `before` runs once callbacks are
-    /// through, just before anybody else sees the future done.
+    /// Settles the future with the outcome of the function. `before` is called once callbacks have run, just
+    /// before any other thread sees the future done.
     pub(crate) fn settle(self, outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
         let ending = match outcome {
             Err(Error::Cancelled) => self.task_cell().ending_if_cancelled(),
@@ -628,7 +631,7 @@ impl<T, B: Body<T>> Promise<T, B> {
         self.settle_as(outcome, ending, before);
     }
 
-    /// Settles the future as cancelled, its worker having been killed.
+    /// Settles the future as cancelled because its worker was killed.
     pub(crate) fn settle_killed(self, before: impl FnOnce(Verdict)) {
         self.settle_as(Err(Error::Cancelled), Ending::Killed, before);
     }
@@ -639,7 +642,7 @@ impl<T, B: Body<T>> Promise<T, B> {
         release(task_cell);
     }
 
-    /// What it shares with the future.
+    /// The task cell, shared with the future.
     pub(crate) fn task_cell(&self) -> &TaskCell<T, B> {
         match &self.task_cell {
             Some(task_cell) => task_cell,
@@ -660,7 +663,7 @@ impl<T, B: Body<T>> Deref for Promise<T, B> {
 impl<T, B: Body<T>> Drop for Promise<T, B> {
     fn drop(&mut self) {
         if let Some(task_cell) = self.task_cell.take() {
-            // SAFETY: this was the promise.
+            // SAFETY: this was the task's one promise, and it is given up.
             unsafe { task_cell.body.discard() };
             let ending = task_cell.ending_if_cancelled();
             task_cell.settle(Err(Error::Cancelled), ending, |_| ());
@@ -675,50 +678,50 @@ impl<T: Send + 'static, B: Body<T> + 'static> Settle for TaskCell<T, B> {
     }
 
     unsafe fn fail(self: Arc<Self>, error: Error, settled: &mut dyn FnMut(Verdict)) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller has given up the task's one promise, by this function's contract.
         unsafe { self.body.discard() };
         Promise::of(self).settle(Err(error), settled);
     }
 }
 
 impl<T, B: ?Sized> TaskCell<T, B> {
-    /// What is to be done.
+    /// What is to be done: function and argument, later the encoded result.
     pub(crate) fn body(&self) -> &B {
         &self.body
     }
 
-    /// Tells the future which pool to turn to.
+    /// Sets the pool that the future asks, to cancel, to wait, or for the state of the task.
     pub(crate) fn attach(&self, pool: PoolId) {
-        // A task forwarded from pool to pool keeps its first.
+        // A task that is forwarded from pool to pool keeps its first pool.
         self.owner.set(pool);
     }
 
-    /// The worker begins; false: it was cancelled, leave it.
+    /// A worker begins the task. [`Start::Cancelled`]: the worker leaves it.
     pub(crate) fn start(&self) -> Start {
         self.cell.start()
     }
 
-    /// The worker was lost before it touched the task.
+    /// Makes the task pending again: its worker was lost before it touched the task.
     pub(crate) fn put_back(&self) {
         self.cell.put_back();
     }
 
-    /// Whether somebody is to hear at once when it is done.
+    /// Whether a callback, watcher or waker is to be called as soon as the task is done.
     pub(crate) fn has_listeners(&self) -> bool {
         self.cell.has_listeners()
     }
 
-    /// Whether callbacks wait for its end.
+    /// Whether callbacks wait for the end of the task.
     pub(crate) fn has_callbacks(&self) -> bool {
         self.cell.has_callbacks()
     }
 
-    /// Whether it was cancelled, or is about to be, before it got to where workers take it by themselves.
+    /// Whether the task was cancelled, or is about to be, before it reached the pull queue.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.owner.is_cancelled()
     }
 
-    /// How the task ends if it ends now, cancelled.
+    /// How the task ends if it is cancelled now: killed if it runs, else withdrawn.
     fn ending_if_cancelled(&self) -> Ending {
         if self.cell.is_running() {
             Ending::Killed
@@ -744,13 +747,14 @@ impl<T, B: ?Sized> TaskCell<T, B> {
 }
 
 impl<T, B: ?Sized + Body<T>> TaskCell<T, B> {
-    /// Turns what has arrived into the outcome, on this thread; how a wait would end then.
+    /// Decodes what has been received, or publishes what is stored, on this thread. Returns how a wait ends
+    /// afterwards; `None`: it goes on.
     fn look(&self) -> Option<WaitEnd> {
         match self.cell.look() {
             Look::Stands(waited) => return waited,
             Look::Publish(settling) => complete(settling, || ()),
             Look::Open(opened) => {
-                // SAFETY: `look` says so to one, after the promise was given up.
+                // SAFETY: `look` returns `Open` to one thread only, after the promise was given up.
                 let outcome = unsafe { self.body.open() };
                 let is_spoilt = outcome.is_err();
                 complete(opened.lay_down(outcome), || {
@@ -765,7 +769,8 @@ impl<T, B: ?Sized + Body<T>> TaskCell<T, B> {
 }
 
 impl<T> TaskCell<T> {
-    /// How it ended, if it has: collects, and opens what has arrived.
+    /// How the task ended; `None` while it has not. Collects outcomes from the pool first, and decodes what
+    /// has been received.
     fn ending(&self) -> Option<Ending> {
         if self.cell.is_open() {
             self.owner()?.poll_completions();
@@ -774,7 +779,7 @@ impl<T> TaskCell<T> {
         self.cell.ending()
     }
 
-    /// Blocks until the cell is done or the deadline has passed.
+    /// Blocks until the future is done or the deadline has passed.
     fn wait(&self, deadline: Option<Instant>) -> WaitEnd {
         loop {
             match self.look() {
@@ -787,7 +792,7 @@ impl<T> TaskCell<T> {
         }
     }
 
-    /// Blocks until there is something to look at or the deadline has passed.
+    /// Blocks until the future can be inspected or the deadline has passed.
     fn sleep(&self, deadline: Option<Instant>) -> WaitEnd {
         let wait = Waiting(self);
         let helped = self.owner().map(|owner| owner.drive_until(&wait, deadline));
@@ -803,7 +808,7 @@ impl<T> TaskCell<T> {
         }
     }
 
-    /// Takes the task back from where workers take it by themselves.
+    /// Takes the task back from the pull queue, where workers take tasks by themselves.
     fn recall(&self) -> Unqueue {
         if !self.cell.is_open() {
             return Unqueue::NotHere;
@@ -812,7 +817,7 @@ impl<T> TaskCell<T> {
         owner.map_or(Unqueue::NotHere, |owner| owner.try_unqueue(self.id))
     }
 
-    /// Somebody is to hear at once when it is done.
+    /// Tells the pool that a listener is to be called as soon as the task is done.
     fn hook(&self) {
         if let Some(owner) = self.owner() {
             owner.notify_on_completion(self.id);
@@ -820,9 +825,9 @@ impl<T> TaskCell<T> {
     }
 }
 
-/// A wait for one future.
+/// A wait for one future, as the pool that accepted its task sees it.
 struct Waiting<'a, T>(
-    /// What it shares with its promise.
+    /// The task cell of the future.
     &'a TaskCell<T>,
 );
 
@@ -862,13 +867,13 @@ impl<T: Send, B: Body<T>> Expire for TaskCell<T, B> {
 }
 
 impl Notifications {
-    /// Notifies the listeners on this thread: runs user code.
+    /// Calls the listeners on this thread: runs user code.
     pub(crate) fn deliver(self) {
         unwind::call(|| self.wakeups.deliver());
         discard(self.remains);
         if let Some(future) = self.opens {
             future.open();
-            discard(future); // it may be the last to know of the value
+            discard(future); // may be the last owner of the value, whose drop is user code
         }
     }
 }
@@ -883,7 +888,7 @@ impl Verdict {
     }
 }
 
-/// Takes a cell from SETTLING to DONE.
+/// Runs the callbacks, then `before`, and publishes: Settling or Opening → Done.
 fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
     if !settling.has_no_callbacks() {
         run_callbacks(&settling);
@@ -906,7 +911,7 @@ fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
     }
 }
 
-/// Runs callbacks, and those that they register, in order.
+/// Runs the registered callbacks, and those that are registered meanwhile, in order.
 fn run_callbacks<T>(settling: &Settling<'_, T>) {
     loop {
         let callbacks = settling.take_callbacks();
@@ -919,7 +924,7 @@ fn run_callbacks<T>(settling: &Settling<'_, T>) {
     }
 }
 
-/// Lets go of a cell; a detached value is dropped here, and its `Drop` is user code.
+/// Drops a task cell. The value of a detached future is dropped here, and its `Drop` is user code.
 fn release<T, B: Body<T>>(task_cell: Arc<TaskCell<T, B>>) {
     discard(task_cell);
 }

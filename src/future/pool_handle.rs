@@ -1,4 +1,8 @@
-//! What a pool is to the tasks that it accepted.
+//! The interface of a pool to the tasks that it accepted.
+//!
+//! Futures (`mod.rs`) and the results of maps (`task/results.rs`) call it, to cancel, to kill and to wait; so
+//! does the detection of deadlocks. Thread pools (`thread/mod.rs`) and process pools (`process/pool.rs`)
+//! implement it.
 
 use std::time::Instant;
 
@@ -6,44 +10,47 @@ use crate::future::id::FutureId;
 use crate::future::state::{WatchKey, Watcher};
 use crate::sync::ThreadId;
 
-/// What a pool hears of the tasks that it accepted.
+/// What a future asks the pool that accepted its task. Ids of tasks that the pool does not have are ignored.
 pub(crate) trait PoolHandle: Send + Sync {
-    /// The task was cancelled before it began: forget it.
+    /// The task was cancelled before it began: the pool removes it from its queues and counts it.
     fn on_cancelled(&self, id: FutureId);
-    /// Nobody wants the outcomes of a map's items of these names, first and last: those that have
+    /// The outcomes of the items of a map with ids `first..=last` are not wanted any more: items that have
     /// not begun need not begin.
     fn cancel_range(&self, first: FutureId, last: FutureId);
-    /// Stop the task if it runs; whether it will end as cancelled.
+    /// Stops the task if it runs. Returns whether it will end as cancelled.
     fn kill(&self, id: FutureId) -> bool;
-    /// The task ran into its limit, and is settled without its worker.
+    /// The task passed its time limit, and was settled without its worker.
     fn on_timeout(&self, id: FutureId);
-    /// Where the task is.
+    /// Where the task is, for the detection of deadlocks.
     fn place(&self, id: FutureId) -> TaskLocation;
-    /// The threads that must end before the pool does, of those that wait for others.
+    /// The worker threads that must end before a shutdown of the pool returns, and that may wait for tasks.
     fn workers(&self) -> Vec<ThreadId> {
         Vec::new()
     }
-    /// Nobody will ever run the task: settle it as [`Error::Deadlock`](crate::Error::Deadlock), if it is still queued.
+    /// No worker will ever run the task: the pool settles it as [`Error::Deadlock`](crate::Error::Deadlock),
+    /// if it is still queued.
     fn fail_deadlocked(&self, id: FutureId);
-    /// Takes the task back from where workers take it by themselves, unless one has.
+    /// Takes the task back from the pull queue, where workers take tasks by themselves, unless a worker has
+    /// claimed it.
     fn try_unqueue(&self, id: FutureId) -> Unqueue {
         let _ = id;
         Unqueue::NotHere
     }
-    /// Whether a worker that took the task by itself runs it.
+    /// Whether a worker that took the task from the pull queue runs it.
     fn runs(&self, id: FutureId) -> bool {
         let _ = id;
         false
     }
-    /// Somebody is to hear at once when the task is done.
+    /// A listener is to be called as soon as the task is done: outcomes must not wait for a thread that asks
+    /// for them.
     fn notify_on_completion(&self, id: FutureId) {
         let _ = id;
     }
-    /// Brings in outcomes that wait to be collected.
+    /// Collects outcomes that workers have left in shared memory, without blocking.
     fn poll_completions(&self) {}
-    /// What was counted as a value cannot be decoded.
+    /// An outcome that was counted as a value cannot be decoded: the pool corrects its count.
     fn on_decode_failed(&self) {}
-    /// Brings in outcomes until the wait is over or the deadline has passed.
+    /// Collects outcomes until the wait is over or the deadline has passed, or spins for a moment.
     fn drive_until(&self, wait: &dyn Waiter, deadline: Option<Instant>) -> Drive {
         let _ = (wait, deadline);
         Drive::Park
@@ -53,11 +60,12 @@ pub(crate) trait PoolHandle: Send + Sync {
 /// The answer to [`PoolHandle::try_unqueue`].
 #[must_use]
 pub(crate) enum Unqueue {
-    /// No worker will take it; its remains are for the caller to drop, once it has settled it.
+    /// No worker will take the task. The caller settles it, and then drops what is returned, which may hold
+    /// user values.
     Removed(Box<dyn Send>),
-    /// A worker has begun it.
+    /// A worker has begun the task.
     Started,
-    /// It is nowhere where workers take tasks by themselves.
+    /// The task is not in the pull queue, or there is no such queue.
     NotHere,
 }
 
@@ -65,40 +73,41 @@ pub(crate) enum Unqueue {
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Drive {
-    /// The wait is over, or its deadline has passed: look.
+    /// The pool has waited: the caller checks its future again, and sleeps without spinning if there is no
+    /// outcome.
     Recheck,
-    /// Sleep until somebody else brings the outcome.
+    /// The pool has not waited: the caller sleeps until another thread brings the outcome.
     Park,
 }
 
-/// A wait for one future, as pools see it.
+/// A wait for one outcome, as pools see it.
 pub(crate) trait Waiter {
-    /// Whether an outcome is there, be it that somebody else looks at it just now.
+    /// Whether there is an outcome, also one that another thread is just decoding.
     fn is_over(&self) -> bool;
-    /// Calls `watcher` once there is; `false`: there is already.
+    /// Calls `watcher` once there is an outcome. `false`: there is one already, and `watcher` is not called.
     fn watch(&self, key: WatchKey, watcher: Watcher) -> bool;
     fn unwatch(&self, key: WatchKey);
 }
 
-/// Where a task is, for who waits for it on a worker thread.
+/// Where a task is, for the detection of deadlocks: which threads its end depends on.
 #[derive(Debug)]
 pub(crate) enum TaskLocation {
-    /// It waits for one of these threads, or one that is still to be started.
+    /// In a queue, for one of these threads or one that is still to be started.
     Queued {
-        /// Those that there are.
+        /// The worker threads that exist.
         workers: Vec<ThreadId>,
-        /// Whether there may be more.
+        /// Whether the pool may start more.
         may_grow: bool,
     },
-    /// On this thread.
+    /// Running on this thread.
     Running(ThreadId),
-    /// On all of these threads.
+    /// Over once all of these threads have ended: what is awaited is the end of a pool.
     All(Vec<ThreadId>),
-    /// Where its end does not depend on threads of pools, or at its end.
+    /// Where its end does not depend on threads of pools; or it is over.
     Elsewhere,
 }
 
-/// A full pool of these workers, in which whatever is asked for is queued.
+/// A full pool of these workers, in which every task is queued.
 #[cfg(test)]
 pub(crate) struct FullPool(pub(crate) Vec<ThreadId>);
 

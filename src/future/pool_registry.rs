@@ -1,53 +1,58 @@
-//! The pools of this program, by number: what a task keeps of its pool, for nothing but a word.
+//! The registry of this program's pools: a task stores the [`PoolId`] of its pool, one word, not a pointer.
 //!
-//! A pointer that counts would be changed once when a task is submitted and once when its future goes, by
-//! all threads that do so. A number is looked up by who needs the pool, to wait or to cancel.
+//! An `Arc` would have its count changed once when a task is submitted and once when its future is dropped,
+//! by all threads that do so. An id costs nothing until a thread needs the pool, to wait or to cancel, and
+//! looks it up. Pools enter themselves; futures (`mod.rs`) and the results of maps (`task/results.rs`) look
+//! them up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use crate::future::pool_handle::PoolHandle;
 
-/// A pool, or one that is gone: no two have the same.
+/// The id of a pool: a slot of the registry and its generation, so that the id of a pool that is gone finds
+/// no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PoolId {
-    /// Its place.
+    /// The index of the slot.
     place: u32,
-    /// How often that was given away when it was given to this pool, from 1 on.
+    /// The generation: how often the slot was taken, with this pool; from 1 to [`MOST_USES`].
     uses: u32,
 }
 
-/// A pool's entry; it is gone once this is dropped.
+/// A pool's entry in the registry; dropping it removes the entry.
 #[derive(Debug)]
 pub(crate) struct Registration(
-    /// The pool.
+    /// The id of the pool.
     PoolId,
 );
 
-/// Which pool something belongs to, once it belongs to one, and whether it is still to begin there.
+/// The pool of a task or chunk, once one has accepted it, and whether the task was cancelled on its way
+/// there.
 #[derive(Debug, Default)]
 pub(crate) struct AtomicPoolId(
-    /// 0: to none; or else the place, and the uses above it. Beside them the bit [`CANCELLED`].
+    /// The generation in the upper half, the slot in the lower; 0: no pool. Beside them the bit
+    /// [`CANCELLED`].
     AtomicU64,
 );
 
-/// The bit that says that a task was cancelled. No number of a pool has it.
+/// The bit that says that the task was cancelled. No generation has it.
 const CANCELLED: u64 = 1 << 63;
-/// The most uses of a place.
+/// The greatest generation of a slot; the next one is 1 again.
 const MOST_USES: u32 = u32::MAX >> 1;
 
-/// A place for a pool.
+/// A slot of the registry.
 struct RegistrySlot {
-    /// How often it was given away.
+    /// How often the slot was taken: its generation; 0: never.
     uses: u32,
-    /// The pool that has it.
+    /// The pool in the slot; `None`: the slot is free.
     owner: Option<Weak<dyn PoolHandle>>,
 }
 
-/// All of them.
+/// The slots. They are reused, and never removed.
 static PLACES: RwLock<Vec<RegistrySlot>> = RwLock::new(Vec::new());
 
-/// Enters a pool.
+/// Enters a pool, in a free slot if there is one.
 pub(crate) fn enter(owner: &Arc<dyn PoolHandle>) -> Registration {
     let owner = Some(Arc::downgrade(owner));
     let mut places = PLACES.write().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +72,7 @@ pub(crate) fn enter(owner: &Arc<dyn PoolHandle>) -> Registration {
     Registration(PoolId { place, uses })
 }
 
-/// The pool of that number, if it is still there.
+/// The pool of this id, if it still exists.
 fn find(number: PoolId) -> Option<Arc<dyn PoolHandle>> {
     let places = PLACES.read().unwrap_or_else(PoisonError::into_inner);
     let place = places.get(number.place as usize)?;
@@ -91,11 +96,10 @@ impl Drop for Registration {
 }
 
 impl AtomicPoolId {
-    /// From now on it belongs to that pool, unless it does to another. By one thread at a time, whose task
-    /// it is.
+    /// Sets the pool, unless one is set already. Called by one thread at a time: the one that has the task.
     pub(crate) fn set(&self, pool: PoolId) {
-        // ORDERING: Relaxed, both; the number is looked up under a lock. Nobody else writes, but for
-        // `cancel`: one on another thread, between the two, is missed, as it would be a moment later.
+        // ORDERING: Relaxed, both; the id is looked up under a lock. No other thread writes, except in
+        // `cancel`: a cancel by another thread between the two is missed, as it would be a moment later.
         let word = self.0.load(Ordering::Relaxed);
         if word & !CANCELLED == 0 {
             let number = u64::from(pool.uses) << 32 | u64::from(pool.place);
@@ -103,22 +107,22 @@ impl AtomicPoolId {
         }
     }
 
-    /// The task is about to be settled as cancelled, and is not found on its pool's board: if it has not
-    /// got there, it need not.
+    /// The task is about to be settled as cancelled, and was not found in its pool's pull queue: if it has
+    /// not reached the queue, it need not go there.
     pub(crate) fn cancel(&self) {
         // ORDERING: Relaxed; whatever hands the task to the pool's thread afterwards orders the two.
         self.0.fetch_or(CANCELLED, Ordering::Relaxed);
     }
 
-    /// Whether `cancel` was called.
+    /// Whether `cancel` was called, unless `set` has missed it.
     pub(crate) fn is_cancelled(&self) -> bool {
         // ORDERING: Relaxed; as in `cancel`.
         self.0.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
-    /// The pool, if it belongs to one that is still there.
+    /// The pool; `None` if none is set, or if it does not exist any more.
     pub(crate) fn pool(&self) -> Option<Arc<dyn PoolHandle>> {
-        // ORDERING: Relaxed; as in `set`.
+        // ORDERING: Relaxed; as in `set`: the id is looked up under a lock.
         match self.0.load(Ordering::Relaxed) & !CANCELLED {
             0 => None,
             word => find(PoolId {

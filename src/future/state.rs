@@ -1,28 +1,29 @@
-//! The cell that a future and its promise share, and every move that it can make.
+//! The shared state of a future and its promise, and all transitions of it.
 //!
 //! ```text
 //!            start             settle            publish
-//!  PENDING ────────► RUNNING ────────► SETTLING ────────► DONE
+//!  Pending ────────► Running ────────► Settling ────────► Done
 //!     │  ▲              │                  ▲
 //!     │  └──────────────┘ put back         │
 //!     └────────────────────────────────────┘
 //!                withdraw, settle
 //! ```
 //!
-//! What another process has run arrives as bytes, by whichever thread finds them. They become a value
-//! on the first thread that looks at this very future:
+//! A result from another process arrives as bytes, stored by whichever thread receives them. The first thread
+//! that inspects this very future (the result, a wait, a poll) decodes them to a value:
 //!
 //! ```text
-//!                  arrive             look            publish
-//!  PENDING, RUNNING ────► ARRIVED ──────► OPENING ─────────► DONE
-//!                                           └► SETTLING ─────┘
+//!                  arrive              look            publish
+//!  Pending, Running ────► Received ──────► Opening ─────────► Done
+//!                                            └► Settling ─────┘
 //! ```
-//! It is SETTLING where there are callbacks. What arrives as the outcome itself, an error say, is laid down
-//! at once, and the cell is DONE; or, where there are callbacks, LAID, and published by who looks.
+//! With callbacks the state is `Settling` while they run. An outcome that needs no decoding, such as an
+//! error, is stored at once: the state becomes `Done`, or `Ready` if callbacks are registered, in which case
+//! the next thread that inspects the future runs them and publishes.
 //!
-//! Whoever makes the move into SETTLING owns the outcome until it publishes; from then on the
-//! future's handle owns it. Nothing here calls user code: callbacks and wakers are handed to the
-//! caller, to be run off the lock.
+//! The thread that makes the transition into `Settling` (the settler) owns the outcome until it publishes;
+//! from then on the `Future` handle owns it. No user code is called here: callbacks and wakers are handed to
+//! the caller, which runs them without the lock.
 
 use std::task::Waker;
 use std::time::Instant;
@@ -32,79 +33,82 @@ use crate::sync::{
     Condvar, Mutex, MutexGuard, ThreadToken, UnsafeCell, lock, mark_of_thread, sleep,
 };
 
-/// What a task came to.
+/// The result of a task: its value, or the error that it ended with.
 pub(crate) type Outcome<T> = Result<T, Error>;
 
-/// Run once the outcome is there, before the future is done for anyone else.
+/// A user's callback; run once the outcome is there, before the future is done for any other thread.
 pub(crate) type Callback<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
 
-/// What came of a task in another process, as it arrives.
+/// What came of a task in another process, as it is received.
 pub(crate) enum Delivery<T> {
-    /// What becomes the value, or the error that it cannot, once somebody looks.
+    /// An encoded result: the first thread that inspects the future decodes it to the value, or to the error
+    /// that it cannot be decoded.
     Encoded,
-    /// The outcome itself.
+    /// The outcome itself, which needs no decoding, and how the task ended.
     Outcome(Outcome<T>, Ending),
 }
 
-/// Run once the outcome is there. Ours, never a user's.
+/// Run once the outcome is there. Always code of this crate, never a user's.
 pub(crate) type Watcher = Box<dyn FnOnce() + Send>;
 
-/// The shared cell of one task.
+/// The state that a future and its promise share; one for each task.
 pub(crate) struct FutureState<T> {
-    /// Where the task stands, and who wants to hear of it.
+    /// The phase of the task, and its listeners.
     inner: Mutex<Inner<T>>,
-    /// Notified when the phase becomes `Done`.
+    /// Notified when the phase becomes `Done`, when an outcome arrives, and when callbacks begin during
+    /// `Opening`.
     done: Condvar,
-    /// The outcome. Written and read by the settler while SETTLING, afterwards by the one
-    /// `Future` handle alone; `None` before, and once the handle has taken the value.
+    /// The outcome. `None` before there is one, and once the handle has taken the value. Written and read by
+    /// the settler during `Settling` (or stored under the lock as it arrives), afterwards only by the one
+    /// `Future` handle.
     outcome: UnsafeCell<Option<Outcome<T>>>,
 }
 
-// SAFETY: `outcome` is the one field that is not Sync by itself. It is reached by one thread at a
-// time as its documentation says (the lock orders settler before handle), or by shared reference
-// through a `Future` that is Sync only if `T: Send + Sync`; so the value is only moved between
-// threads.
+// SAFETY: `outcome` is the one field that is not Sync by itself. One thread at a time reaches it, as its
+// documentation says (the lock orders the settler before the handle), or threads reach it by shared reference
+// through a `Future`, which is Sync only if `T: Send + Sync`. So the value is only moved between threads.
 unsafe impl<T: Send> Sync for FutureState<T> {}
 
-/// What the lock guards.
+/// The fields that the lock guards.
 struct Inner<T> {
-    /// Where the task stands.
+    /// Where the task is in its life.
     phase: Phase,
-    /// Who opens or settles it, while it is OPENING or SETTLING.
+    /// The thread that decodes or settles it, during `Opening` or `Settling`.
     by: Option<ThreadToken>,
-    /// Who wants to hear; `None`: nobody.
+    /// Callbacks, watchers and waker; `None`: nothing was registered.
     listeners: Option<Box<Listeners<T>>>,
-    /// How many threads sleep until it is done: without any, nobody is notified, which costs a
-    /// system call.
+    /// The number of threads that sleep until the state is done. If it is 0, the condition variable is not
+    /// notified, which saves a system call.
     sleepers: u32,
 }
 
-/// Who wants to hear what comes of a task.
+/// What is to be called when there is an outcome.
 struct Listeners<T> {
-    /// To be run by the settler, in this order.
+    /// Users' callbacks, run by the settler in this order.
     callbacks: Vec<Callback<T>>,
-    /// To be run after publishing, each under the key that removes it.
+    /// Watchers, run after publishing or as the outcome arrives, each under the key that removes it.
     watchers: Vec<(WatchKey, Watcher)>,
-    /// The async task that polls the future.
+    /// The waker of the async task that polls the future; `None`: it is not polled.
     waker: Option<Waker>,
 }
 
-/// Where a task stands.
+/// Where a task is in its life.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Accepted, and not begun.
     Pending,
     /// A worker has begun it.
     Running,
-    /// Something is there that becomes its value, and nobody has looked at it.
+    /// A result has been received, and no thread has inspected the future: the first one decodes the result.
     Received,
-    /// Its outcome is there, and its callbacks wait for somebody to look at it.
+    /// The outcome is stored, and callbacks wait for the first thread that inspects the future, which runs
+    /// them.
     Ready(Ending),
-    /// Somebody looks at it: it becomes a value, on a thread.
+    /// A thread (`Inner::by`) decodes the result, or is about to publish the outcome of `Ready`.
     Opening(Ending),
-    /// The outcome is there and its callbacks run, on a thread.
+    /// The outcome is stored, and a thread (`Inner::by`) runs the callbacks.
     Settling(Ending),
-    /// The outcome is the handle's.
+    /// The outcome belongs to the `Future` handle.
     Done(Ending),
 }
 
@@ -119,46 +123,47 @@ pub(crate) enum Ending {
     Killed,
 }
 
-/// Names one watcher of one cell.
+/// The key of a watch, by which its watchers are removed; unique among all watches of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WatchKey(usize);
 
-/// Possession proves that the cell is SETTLING and that this is its settler.
+/// Proof that the phase is `Settling` or `Opening`, that the holder is the settler, and that the outcome is
+/// stored.
 #[must_use = "a cell that is never published hangs its waiters"]
 pub(crate) struct Settling<'a, T> {
-    /// The cell.
+    /// The state that is being settled.
     cell: &'a FutureState<T>,
-    /// Whether it had no callbacks when it was made.
+    /// Whether no callbacks were registered when this was made.
     has_no_callbacks: bool,
 }
 
-/// Possession proves that the cell is OPENING, that this is who opens it, and that the outcome is
-/// still to be laid down.
+/// Proof that the phase is `Opening`, that the holder is the thread that decodes the result, and that the
+/// outcome is still to be stored.
 #[must_use = "a cell that is never published hangs its waiters"]
 pub(crate) struct Opened<'a, T> {
-    /// The cell.
+    /// The state that is being opened.
     cell: &'a FutureState<T>,
-    /// Whether it had no callbacks when it was opened.
+    /// Whether no callbacks were registered when it was opened.
     has_no_callbacks: bool,
 }
 
 /// The answer to [`FutureState::look`].
 #[must_use]
 pub(crate) enum Look<'a, T> {
-    /// There is nothing to be done about it, and a wait would end like this, or not.
+    /// The caller has nothing to do. How a wait would end now; `None`: it would go on.
     Stands(Option<WaitEnd>),
-    /// The caller is the one who turns what has arrived into the outcome.
+    /// The caller decodes what has been received into the outcome.
     Open(Opened<'a, T>),
-    /// The caller is the one who publishes the outcome that has arrived.
+    /// The caller publishes the outcome that is stored.
     Publish(Settling<'a, T>),
 }
 
 /// The answer to [`FutureState::arrive`].
 #[must_use]
 pub(crate) struct Arrived {
-    /// Who is to hear that there is something to look at.
+    /// The listeners to notify that the future can be inspected.
     pub(crate) wakeups: Wakeups,
-    /// Whether callbacks wait for somebody to look.
+    /// Whether callbacks wait for a thread to inspect the future.
     pub(crate) has_callbacks: bool,
 }
 
@@ -168,61 +173,61 @@ pub(crate) struct Arrived {
 pub(crate) enum Start {
     /// The caller runs the task.
     Begun,
-    /// It was cancelled: leave it.
+    /// The task is not to be run: it was cancelled, or has an outcome.
     Cancelled,
 }
 
 /// The answer to [`FutureState::withdraw`].
 #[must_use]
 pub(crate) enum Withdraw<'a, T> {
-    /// The caller has cancelled it, and settles it.
+    /// The caller has cancelled the task, and settles it.
     Yours(Settling<'a, T>),
     /// It had been cancelled before it began.
     Already,
-    /// It runs, or has ended otherwise.
+    /// It runs, or has ended in another way.
     TooLate,
 }
 
 /// The answer to [`Settling::publish`].
 #[must_use]
 pub(crate) enum Publish<'a, T> {
-    /// Done; these are to be called now.
+    /// The future is done; the caller delivers these.
     Done(Wakeups),
-    /// Callbacks were registered meanwhile: run them and publish again.
+    /// Callbacks were registered meanwhile: the caller runs them and publishes again.
     More(Settling<'a, T>, Vec<Callback<T>>),
 }
 
-/// Who is to hear that a future is done.
+/// Watchers and waker, taken out to be called without the lock.
 #[must_use]
 pub(crate) struct Wakeups {
-    /// Waiters over many futures.
+    /// Waits for one or many futures, each under its key.
     watchers: Vec<(WatchKey, Watcher)>,
-    /// The async task.
+    /// The waker of the async task that polls the future.
     waker: Option<Waker>,
 }
 
-/// The answer to a wait.
+/// How a wait for a future ends.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WaitEnd {
     /// The future is done.
     Done,
-    /// The limit passed first.
+    /// The limit passed before the future was done.
     TimedOut,
-    /// The calling thread runs this future's callbacks: it would wait for itself.
+    /// The calling thread decodes this future's result or runs its callbacks: it would wait for itself.
     Deadlock,
-    /// The outcome is there, to be opened by whoever looks.
+    /// The outcome is there; the first thread that inspects the future decodes or publishes it.
     Arrived,
 }
 
-/// The answer to a registration.
+/// The answer to the registration of a listener.
 #[must_use]
 pub(crate) enum Register<R> {
-    /// It will be called.
+    /// The listener will be called.
     Registered,
-    /// The future is done already: here it is back.
+    /// The future is done already: the listener is handed back.
     Done(R),
-    /// The outcome is there, to be opened first: here it is back.
+    /// An outcome is there, and the future is to be inspected first: the listener is handed back.
     Arrived(R),
 }
 
@@ -240,9 +245,9 @@ impl<T> FutureState<T> {
         }
     }
 
-    // ---- moves -----------------------------------------------------------------------------
+    // ---- transitions ------------------------------------------------------------------------
 
-    /// PENDING → RUNNING.
+    /// Pending → Running.
     pub(crate) fn start(&self) -> Start {
         let mut inner = lock(&self.inner);
         match inner.phase {
@@ -254,7 +259,7 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// RUNNING → PENDING: the worker that had begun it was lost before the task was touched.
+    /// Running → Pending: the worker that had begun it was lost before the task was touched.
     pub(crate) fn put_back(&self) {
         let mut inner = lock(&self.inner);
         if inner.phase == Phase::Running {
@@ -262,7 +267,7 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// PENDING → SETTLING, as cancelled.
+    /// Pending → Settling, as cancelled.
     pub(crate) fn withdraw(&self) -> Withdraw<'_, T> {
         let mut inner = lock(&self.inner);
         match inner.phase {
@@ -279,10 +284,10 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// PENDING or RUNNING → SETTLING, with the outcome.
+    /// Pending or Running → Settling, with the outcome.
     ///
     /// # Errors
-    /// The outcome back, if the cell was settled before.
+    /// The outcome is handed back if there was one before.
     pub(crate) fn settle(
         &self,
         outcome: Outcome<T>,
@@ -304,7 +309,7 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// PENDING or RUNNING → ARRIVED, LAID or DONE; `None`: it was settled before.
+    /// Pending or Running → Received, Ready or Done. `None`: there was an outcome before.
     pub(crate) fn arrive(&self, delivery: Delivery<T>) -> Option<Arrived> {
         let mut inner = lock(&self.inner);
         let (Phase::Pending | Phase::Running) = inner.phase else {
@@ -329,17 +334,17 @@ impl<T> FutureState<T> {
         Some(arrived)
     }
 
-    /// Lays down the outcome; the caller is about to make the move out of PENDING or RUNNING, under the
-    /// lock.
+    /// Stores the outcome. The caller holds the lock, and is about to make the transition out of `Pending` or
+    /// `Running`.
     fn lay_down(&self, outcome: Outcome<T>) {
         self.outcome.with_mut(|place| {
-            // SAFETY: until it has arrived nobody reads or writes the outcome, and the lock, which is
-            // held, keeps all others from moving the cell.
+            // SAFETY: before the transition that makes the outcome available no thread reads or writes it,
+            // and the lock, which is held, keeps all other threads from making a transition.
             unsafe { *place = Some(outcome) };
         });
     }
 
-    /// ARRIVED → OPENING, to the one who is first; to all others, how it stands.
+    /// Received or Ready → Opening, for the first caller; all others learn how a wait would end now.
     pub(crate) fn look(&self) -> Look<'_, T> {
         let mut inner = lock(&self.inner);
         let has_no_callbacks = inner.has_no_callbacks();
@@ -363,11 +368,11 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// Lays the outcome down; the caller has just made the move into SETTLING.
+    /// Stores the outcome. The caller has just made the transition into `Settling`, or has opened the state.
     fn settling(&self, outcome: Outcome<T>, has_no_callbacks: bool) -> Settling<'_, T> {
         self.outcome.with_mut(|place| {
-            // SAFETY: the move into SETTLING is made once and by the caller, so nobody else reads
-            // or writes the outcome until it publishes.
+            // SAFETY: the transition into `Settling` or `Opening` is made once and by the caller, so no other
+            // thread reads or writes the outcome until the caller publishes.
             unsafe { *place = Some(outcome) };
         });
         let cell = self;
@@ -377,34 +382,34 @@ impl<T> FutureState<T> {
         }
     }
 
-    // ---- looks -----------------------------------------------------------------------------
+    // ---- queries ----------------------------------------------------------------------------
 
     pub(crate) fn is_running(&self) -> bool {
         lock(&self.inner).phase == Phase::Running
     }
 
-    /// Whether no outcome is there.
+    /// Whether there is no outcome yet, not even an encoded one.
     pub(crate) fn is_open(&self) -> bool {
         matches!(lock(&self.inner).phase, Phase::Pending | Phase::Running)
     }
 
-    /// Whether somebody is to hear when it is done.
+    /// Whether a callback, watcher or waker is registered.
     pub(crate) fn has_listeners(&self) -> bool {
         lock(&self.inner).has_listeners()
     }
 
-    /// Whether there are callbacks to run when it is done.
+    /// Whether callbacks are registered that are still to run.
     pub(crate) fn has_callbacks(&self) -> bool {
         !lock(&self.inner).has_no_callbacks()
     }
 
-    /// Whether a wait would end now, and how.
+    /// How a wait would end now; `None`: it would go on.
     pub(crate) fn end_of_wait(&self) -> Option<WaitEnd> {
         lock(&self.inner).end_of_wait()
     }
 
-    /// How it ended; `None` while it has not. Waits while another thread opens it, which is about to
-    /// end it.
+    /// How the task ended; `None` while it has not. Blocks while another thread decodes the result
+    /// (`Opening`), since that is about to end.
     pub(crate) fn ending(&self) -> Option<Ending> {
         let mut inner = lock(&self.inner);
         loop {
@@ -416,33 +421,34 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// The outcome.
+    /// The outcome; `None` once the value was taken.
     ///
     /// # Safety
-    /// The cell is done, and the caller is the future's handle, by a shared borrow of which it is
-    /// lent out.
+    /// The state is done, and the caller is the future's handle, which lends the outcome out by a shared
+    /// borrow of itself.
     pub(crate) unsafe fn outcome(&self) -> &Option<Outcome<T>> {
-        // SAFETY: the settler wrote before it published, which the lock orders; nobody but the
-        // handle, borrowed here, writes afterwards.
+        // SAFETY: the settler, or `arrive`, wrote before the state was done, and the lock orders the write
+        // before this read; afterwards only the handle writes, which is borrowed here.
         self.outcome.with(|place| unsafe { &*place })
     }
 
-    /// The outcome's place.
+    /// The outcome, for writing.
     ///
     /// # Safety
-    /// As `outcome`, by an exclusive borrow.
+    /// The state is done, and the caller is the future's handle, which lends the outcome out by an exclusive
+    /// borrow of itself.
     #[allow(
         clippy::mut_from_ref,
         reason = "the borrow that counts is the handle's"
     )]
     pub(crate) unsafe fn outcome_mut(&self) -> &mut Option<Outcome<T>> {
-        // SAFETY: as `outcome`, and the handle lends to nobody else.
+        // SAFETY: as in `outcome`, and the handle lends the outcome to no other caller meanwhile.
         self.outcome.with_mut(|place| unsafe { &mut *place })
     }
 
     // ---- waiting ---------------------------------------------------------------------------
 
-    /// Blocks until the cell is done.
+    /// Blocks until the future is done or can be inspected.
     pub(crate) fn wait(&self) -> WaitEnd {
         let mut inner = lock(&self.inner);
         loop {
@@ -460,7 +466,7 @@ impl<T> FutureState<T> {
         inner
     }
 
-    /// Wakes those that sleep, off the lock.
+    /// Releases the lock, then wakes the threads that sleep, if there are any.
     fn notify(&self, inner: MutexGuard<'_, Inner<T>>) {
         let any = inner.sleepers > 0;
         drop(inner);
@@ -469,7 +475,7 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// Blocks until the cell is done or the deadline has passed.
+    /// Blocks until the future is done or can be inspected, or the deadline has passed.
     pub(crate) fn wait_until(&self, deadline: Instant) -> WaitEnd {
         let mut inner = lock(&self.inner);
         loop {
@@ -489,9 +495,9 @@ impl<T> FutureState<T> {
         }
     }
 
-    // ---- hooks -----------------------------------------------------------------------------
+    // ---- listeners --------------------------------------------------------------------------
 
-    /// Adds a callback; back it comes where the cell is done already.
+    /// Adds a callback; it is handed back if there is an outcome already.
     pub(crate) fn add_callback(&self, callback: Callback<T>) -> Register<Callback<T>> {
         let mut inner = lock(&self.inner);
         match inner.phase {
@@ -504,7 +510,7 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// Adds a watcher under a key that is unique among those that watch.
+    /// Adds a watcher. The caller's key is unique among all watches.
     pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> Register<()> {
         let mut inner = lock(&self.inner);
         match inner.phase {
@@ -517,14 +523,14 @@ impl<T> FutureState<T> {
         }
     }
 
-    /// Removes the watchers of a key.
+    /// Removes the watchers of this key.
     pub(crate) fn unwatch(&self, key: WatchKey) {
         if let Some(listeners) = &mut lock(&self.inner).listeners {
             listeners.watchers.retain(|(other, _)| *other != key);
         }
     }
 
-    /// Makes `waker` the one that is woken.
+    /// Makes `waker` the one waker that is woken, in place of an earlier one.
     pub(crate) fn set_waker(&self, waker: &Waker) -> Register<()> {
         let inner = lock(&self.inner);
         if let Some(over) = inner.end_of_polls() {
@@ -552,18 +558,18 @@ impl<T> FutureState<T> {
 }
 
 impl<T> Inner<T> {
-    /// The calling thread opens or settles it from now on.
+    /// Enters this phase, with the calling thread as the one that decodes or settles.
     fn take_over(&mut self, phase: Phase) {
         self.phase = phase;
         self.by = Some(mark_of_thread());
     }
 
-    /// Whether it is the calling thread that opens or settles it.
+    /// Whether the calling thread is the one that decodes or settles.
     fn is_mine(&self) -> bool {
         self.by == Some(mark_of_thread())
     }
 
-    /// What a waiter is told now, if its wait is over.
+    /// How a wait ends now; `None`: it goes on.
     fn end_of_wait(&self) -> Option<WaitEnd> {
         match self.phase {
             Phase::Done(_) => Some(WaitEnd::Done),
@@ -573,7 +579,7 @@ impl<T> Inner<T> {
         }
     }
 
-    /// What an async task is told now, if it need not be woken any more.
+    /// The answer to an async task that need not be woken any more; `None`: the task is to be woken.
     fn end_of_polls(&self) -> Option<Register<()>> {
         match self.phase {
             Phase::Done(_) => Some(Register::Done(())),
@@ -582,7 +588,7 @@ impl<T> Inner<T> {
         }
     }
 
-    /// Where those stand who want to hear.
+    /// The registered listeners, for adding to them.
     fn listeners(&mut self) -> &mut Listeners<T> {
         self.listeners.get_or_insert_with(|| {
             Box::new(Listeners {
@@ -593,7 +599,7 @@ impl<T> Inner<T> {
         })
     }
 
-    /// Whether somebody wants to hear.
+    /// Whether a callback, watcher or waker is registered.
     fn has_listeners(&self) -> bool {
         self.listeners.as_ref().is_some_and(|listeners| {
             !listeners.callbacks.is_empty()
@@ -602,13 +608,13 @@ impl<T> Inner<T> {
         })
     }
 
-    /// Whether there are no callbacks.
+    /// Whether no callback is registered.
     fn has_no_callbacks(&self) -> bool {
         let listeners = self.listeners.as_ref();
         listeners.is_none_or(|listeners| listeners.callbacks.is_empty())
     }
 
-    /// Those who are to hear of the outcome.
+    /// Takes out the watchers and the waker.
     fn wakeups(&mut self) -> Wakeups {
         let Some(listeners) = &mut self.listeners else {
             return Wakeups::none();
@@ -621,7 +627,7 @@ impl<T> Inner<T> {
 }
 
 impl<'a, T> Opened<'a, T> {
-    /// Lays the outcome down.
+    /// Stores the decoded outcome; the state is then to be published.
     pub(crate) fn lay_down(self, outcome: Outcome<T>) -> Settling<'a, T> {
         self.cell.settling(outcome, self.has_no_callbacks)
     }
@@ -630,7 +636,7 @@ impl<'a, T> Opened<'a, T> {
 impl<'a, T> Settling<'a, T> {
     /// The outcome, as callbacks see it.
     pub(crate) fn outcome(&self) -> Result<&T, &Error> {
-        // SAFETY: while SETTLING only the settler, whose proof is `self`, reaches the outcome, and
+        // SAFETY: until it publishes, only the settler reaches the outcome, of which `self` is the proof, and
         // it no longer writes.
         let outcome = self.cell.outcome.with(|place| unsafe { &*place });
         match outcome {
@@ -639,7 +645,7 @@ impl<'a, T> Settling<'a, T> {
         }
     }
 
-    /// SETTLING → DONE, unless there are callbacks to run first.
+    /// Settling or Opening → Done, unless there are callbacks to run first.
     pub(crate) fn publish(self) -> Publish<'a, T> {
         let mut inner = lock(&self.cell.inner);
         if !inner.has_no_callbacks() {
@@ -657,20 +663,20 @@ impl<'a, T> Settling<'a, T> {
         Publish::Done(wakeups)
     }
 
-    /// Whether it had no callbacks when it was made.
+    /// Whether no callbacks were registered when this was made.
     pub(crate) fn has_no_callbacks(&self) -> bool {
         self.has_no_callbacks
     }
 
-    /// The callbacks registered so far.
+    /// Takes out the callbacks registered so far.
     pub(crate) fn take_callbacks(&self) -> Vec<Callback<T>> {
         self.cell.begin_callbacks(&mut lock(&self.cell.inner))
     }
 }
 
 impl<T> FutureState<T> {
-    /// OPENING → SETTLING, if there are callbacks: who asks meanwhile is told that it is not done,
-    /// rather than kept waiting.
+    /// Takes out the callbacks. Opening → Settling if there are any: a thread that calls `ending` meanwhile
+    /// learns that the future is not done, rather than waiting for user code.
     fn begin_callbacks(&self, inner: &mut Inner<T>) -> Vec<Callback<T>> {
         let Some(listeners) = &mut inner.listeners else {
             return Vec::new();
@@ -685,7 +691,7 @@ impl<T> FutureState<T> {
 }
 
 impl Wakeups {
-    /// Nobody.
+    /// No listeners.
     pub(crate) const fn none() -> Self {
         Self {
             watchers: Vec::new(),
@@ -693,19 +699,20 @@ impl Wakeups {
         }
     }
 
-    /// Whether that is nobody.
+    /// Whether there are no listeners.
     pub(crate) fn is_none(&self) -> bool {
         self.watchers.is_empty() && self.waker.is_none()
     }
 
-    /// Tells them.
+    /// Calls the watchers, then wakes the waker, which is foreign code.
     pub(crate) fn deliver(self) {
         if let Some(waker) = self.deliver_to_watchers() {
             waker.wake();
         }
     }
 
-    /// Tells those that are ours; the waker, which runs foreign code, is the caller's to wake.
+    /// Calls the watchers, which are code of this crate. The caller wakes the returned waker, which is
+    /// foreign code.
     pub(crate) fn deliver_to_watchers(self) -> Option<Waker> {
         for (_, watcher) in self.watchers {
             watcher();
@@ -715,7 +722,7 @@ impl Wakeups {
 }
 
 impl WatchKey {
-    /// A key that no other live watch has.
+    /// A key that no other watch has.
     pub(crate) fn fresh() -> Self {
         use std::sync::atomic::{AtomicUsize, Ordering};
         static NEXT: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,7 @@
-//! Waiting for many futures, of whatever executors.
+//! Waiting for many futures, of any executors: [`as_completed`] and [`wait`].
+//!
+//! Both are built on [`Completions`], which relies only on the watchers of the futures' states (`state.rs`):
+//! each watcher sends the number of its future over a channel.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,9 +13,9 @@ use crate::future::Future;
 use crate::future::deadlock;
 use crate::future::state::WatchKey;
 
-/// Yields futures as they are done. (`concurrent.futures.as_completed`)
+/// Yields futures as they become done. (`concurrent.futures.as_completed`)
 ///
-/// Those done already come first, in the given order; the others in the order of completion.
+/// Futures that are done already come first, in the given order; the others in the order of completion.
 ///
 /// ```
 /// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
@@ -34,16 +37,16 @@ pub fn as_completed<T>(futures: impl IntoIterator<Item = Future<T>>) -> AsComple
 #[derive(Debug)]
 #[must_use = "iterators are lazy"]
 pub struct AsCompleted<T>(
-    /// What is watched.
+    /// The futures, and which of them are done.
     Completions<T>,
 );
 
 impl<T> AsCompleted<T> {
-    /// The next future that is done, if one is within `limit`; `Ok(None)` when all were yielded.
-    /// (`timeout` of `as_completed`, but for each future anew)
+    /// The next future that is done, if one is within `limit`; `Ok(None)` when all were yielded. (`timeout`
+    /// of `as_completed`, but for each future anew)
     ///
     /// # Errors
-    /// [`Error::Timeout`] if none was done in time; this can be asked again.
+    /// [`Error::Timeout`] if none was done in time; this can be called again.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
@@ -68,13 +71,13 @@ impl<T> AsCompleted<T> {
         }
     }
 
-    /// How many futures are still to come.
+    /// The number of futures still to be yielded.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.0.remaining
     }
 
-    /// The futures not yielded so far, in the given order.
+    /// The futures that were not yielded, in the given order.
     ///
     /// ```
     /// # use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
@@ -127,18 +130,17 @@ pub enum ReturnWhen {
     AllCompleted,
 }
 
-/// The answer of [`wait`], each list in the order given; [`wait`] has an example.
-/// (`DoneAndNotDoneFutures`)
+/// The result of [`wait`], each list in the order given; [`wait`] has an example. (`DoneAndNotDoneFutures`)
 #[derive(Debug)]
 #[must_use = "it holds the futures"]
 pub struct Waited<T> {
     /// Futures that are done.
     pub done: Vec<Future<T>>,
-    /// Futures that are not.
+    /// Futures that are not done.
     pub not_done: Vec<Future<T>>,
 }
 
-/// Blocks until `until` holds, or for at most `timeout`. (`concurrent.futures.wait`)
+/// Blocks until the condition `until` holds, or for at most `timeout`. (`concurrent.futures.wait`)
 ///
 /// ```
 /// use concurrent_futures::{Executor, ReturnWhen, ThreadPoolExecutor, wait};
@@ -176,20 +178,20 @@ pub fn wait<T>(
     Waited { done, not_done }
 }
 
-/// Futures, and the order in which they become done.
+/// Futures, and the order in which they become done. A future's number is its position in the order given.
 #[derive(Debug)]
 pub(crate) struct Completions<T> {
-    /// What is watched, by order of arrival; yielded ones leave `None`.
+    /// The watched futures, in the order given, without the first `removed`; yielded ones leave `None`.
     futures: VecDeque<Option<Future<T>>>,
-    /// How many were yielded and removed from the front.
+    /// The number of futures that were yielded and removed from the front.
     removed: usize,
-    /// How many are still to be yielded.
+    /// The number of futures still to be yielded.
     remaining: usize,
     /// Where watchers send the number of a future that is done.
     sender: Sender<usize>,
-    /// Where they arrive.
+    /// Where the numbers sent by watchers are received.
     receiver: Receiver<usize>,
-    /// What our watchers are registered under.
+    /// The key under which the watchers are registered.
     key: WatchKey,
 }
 
@@ -206,7 +208,7 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Watches all of these; what is done already comes first.
+    /// Watches all of these futures; those that are done already come first.
     fn of(futures: impl IntoIterator<Item = Future<T>>) -> Self {
         let mut completions = Self::new();
         completions.futures = futures.into_iter().map(Some).collect();
@@ -221,7 +223,7 @@ impl<T> Completions<T> {
 
     fn watch(&self, number: usize, future: &Future<T>) {
         let sender = self.sender.clone();
-        // The receiver may be gone by then; nobody waits any more.
+        // The receiver may be dropped by then: no thread waits any more.
         let tell = move || {
             let _ = sender.send(number);
         };
@@ -230,7 +232,7 @@ impl<T> Completions<T> {
         }
     }
 
-    /// The next one that is done; `None` if there is none before the deadline.
+    /// The next future that is done, with its number; `None` if there is none before the deadline.
     pub(crate) fn next_until(&mut self, deadline: Option<Instant>) -> Option<(usize, Future<T>)> {
         if self.remaining == 0 {
             return None;
@@ -245,7 +247,7 @@ impl<T> Completions<T> {
         Some((number, future))
     }
 
-    /// Those not yielded, no longer watched.
+    /// Takes out the futures that were not yielded, and removes their watchers.
     pub(crate) fn take_all(&mut self) -> VecDeque<Option<Future<T>>> {
         for future in self.futures.iter().flatten() {
             future.unwatch(self.key);
@@ -254,13 +256,13 @@ impl<T> Completions<T> {
         std::mem::take(&mut self.futures)
     }
 
-    /// Those not yielded, with their numbers, no longer watched.
+    /// Takes out the futures that were not yielded, with their numbers, and removes their watchers.
     fn take_numbered(&mut self) -> impl Iterator<Item = (usize, Future<T>)> + use<T> {
         let numbered = (self.removed..).zip(self.take_all());
         numbered.filter_map(|(number, future)| Some((number, future?)))
     }
 
-    /// Blocks for the number of the next one that is done.
+    /// Blocks for the number of the next future that is done; `None`: the deadline has passed.
     fn next_index_until(&self, deadline: Option<Instant>) -> Option<usize> {
         match deadline {
             Some(deadline) => self.receiver.recv_deadline(deadline).ok(),

@@ -1,5 +1,5 @@
-//! The memory that a program shares with its workers, while a script says what they do, and overwrites all
-//! that a worker can write, between any two steps.
+//! Fuzz target of the shared memory: a script decides what the program and its workers do, and overwrites
+//! anything that a worker can write, between any two steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,27 +16,28 @@ use crate::process::host::in_flight::InFlight;
 use crate::process::shm::queue::layout::{MappedQueue, Memory};
 use crate::process::shm::queue::{ShmQueue, SlotRef};
 
-/// How many workers there are.
+/// The number of workers.
 pub(super) const WORKERS: usize = 2;
 
-/// Slots that the script overwrites: those that are used first.
+/// The number of slots that the script overwrites: those that are used first.
 const SLOTS: usize = 12;
 
-/// How often workers look for more at the end, and the program looks through what they have left.
+/// How many times, at the end, workers look for more tasks and the program audits what they have left.
 const ROUNDS: usize = 8;
 
-/// No more of an input than this is looked at.
+/// The most bytes of one input that are used.
 const MOST: usize = 2048;
 
-/// Tasks on a board, two workers, and stray writes, as the bytes say. Then the workers are dead, and every
-/// task has ended: with its own value, or one that its worker has told, or an error; and none ran twice.
+/// Runs tasks on a shared-memory queue with two workers and stray writes, as the bytes say. Then kills the
+/// workers, and checks that every task has ended with its own value, a value that its worker made up, or an
+/// error, and that none ran twice.
 pub fn board(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(MOST)];
     tasks::forget_runs();
     let Some(in_flight) = InFlight::new(WORKERS, LIMIT) else {
         return; // the system has no memory
     };
-    // All happens on this thread.
+    // Everything happens on this thread: no thread of the driver runs.
     in_flight.driver().end();
     let boards: Vec<_> = (0..WORKERS)
         .map(|worker| queue_of(&in_flight, worker))
@@ -70,15 +71,15 @@ fn queue_of(in_flight: &InFlight, worker: usize) -> Arc<ShmQueue> {
     Arc::new(ShmQueue::new(memory, key))
 }
 
-/// All that a script acts on.
+/// Everything that a script acts on.
 struct Scene<'a> {
     /// The program's side.
     in_flight: &'a Arc<InFlight>,
     /// The workers.
     hands: Vec<FuzzedWorker<'a>>,
-    /// What was submitted.
+    /// The tasks that were submitted.
     tasks: Tasks,
-    /// What is to happen.
+    /// The steps that are left.
     script: Script<'a>,
 }
 
@@ -150,7 +151,7 @@ impl Scene<'_> {
             (0, Some(id), _) => drop(self.in_flight.recall(id)),
             (1, Some(id), _) => {
                 if let Some(worker) = self.in_flight.mark_killed(id, |worker| worker) {
-                    // It names a worker that can be there, whatever stands in memory.
+                    // The index is in range and belongs to a worker, whatever the memory says.
                     if let Some(hand) = self.hands.get_mut(worker) {
                         hand.die();
                     }
@@ -236,7 +237,8 @@ impl Scene<'_> {
 
     // ---- the end -----------------------------------------------------------------------------
 
-    /// Workers run what is left, and die; what a stray write has left over is taken back, and the pool ends.
+    /// Ends the scene: the workers run what is left and die; the program recovers what stray writes have left
+    /// behind; then the pool ends.
     fn end(mut self) -> Tasks {
         self.in_flight.confirm_after(Duration::ZERO);
         for _ in 0..ROUNDS {
@@ -263,7 +265,7 @@ impl Scene<'_> {
     }
 }
 
-/// Overwrites a word with what the script says, which may be what stands in a neighbour.
+/// Overwrites a word with a value that the script chooses; it may be the value of a neighbour.
 fn overwrite(word: &AtomicU64, neighbour: Option<&AtomicU64>, script: &mut Script<'_>) {
     // ORDERING: Relaxed, all; there is one thread.
     let before = word.load(Ordering::Relaxed);
@@ -288,7 +290,7 @@ fn overwrite_half(word: &AtomicU32, script: &mut Script<'_>) {
     word.store(whole.load(Ordering::Relaxed) as u32, Ordering::Relaxed);
 }
 
-/// Overwrites a state, which may become exactly another one that makes sense; whether it may have.
+/// Overwrites a slot's state. Returns whether it may have become exactly another valid state.
 fn overwrite_state(state: &AtomicU64, neighbour: &AtomicU64, script: &mut Script<'_>) -> bool {
     const KINDS: [u64; 5] = [0x35, 0x5a, 0xa6, 0xc9, 0x0f];
     // ORDERING: Relaxed, all; there is one thread.
@@ -296,7 +298,7 @@ fn overwrite_state(state: &AtomicU64, neighbour: &AtomicU64, script: &mut Script
     if script.below(4) == 0 {
         let kind = KINDS[script.below(KINDS.len())];
         let worker = script.below(3) as u64;
-        // As a state has a worker's index.
+        // In a state, a worker's index is stored in this form.
         let after = before & !0xff_ffff | (63 * worker) << 8 | kind;
         state.store(after, Ordering::Relaxed);
         return after != before;

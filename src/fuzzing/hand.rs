@@ -1,4 +1,5 @@
-//! A worker that takes one step after the other, as a script says: on the same board, in the same process.
+//! A worker that takes one step after the other as a script says, on the same queue and in the same process
+//! as the program.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,68 +28,68 @@ use crate::task::request::RemoteOutcome;
 use crate::transport::wire::Fault;
 use crate::transport::work::RemoteWork;
 
-/// More steps than there can be left.
+/// More steps than a worker can have left.
 const MOST: usize = 10_000;
 
-/// A worker.
+/// A worker of the fuzz target, between two of its steps.
 pub(super) struct FuzzedWorker<'a> {
     /// The program's side.
     in_flight: &'a InFlight,
-    /// Its side of the board.
+    /// The worker's side of the queue.
     pub(super) queue: &'a Arc<ShmQueue>,
-    /// Its index.
+    /// The worker's index.
     pub(super) me: usize,
-    /// Its side of the depot.
+    /// The worker's side of the arena.
     worker_arena: Arc<WorkerArena>,
-    /// What it is at.
+    /// What the worker does at present.
     at: At<'a>,
-    /// The place of what it is at, or was at last, and the id of a task there.
+    /// The slot of the current or, if there is none, the last claim, and the id of a task in it.
     last: Option<(SlotRef, u64)>,
 }
 
-/// What a worker is at.
+/// What a worker does at present.
 enum At<'a> {
-    /// Nothing.
+    /// It has claimed nothing.
     Nothing,
-    /// A task that it has claimed: what to call, with what; the argument may be in the depot.
+    /// It has claimed a task: the slot, the function, and the argument or its block reference.
     Task(SlotRef, FunctionRef, Vec<u8>, Where),
-    /// A task whose function has returned.
+    /// It has run the function of a task, and has not published the outcome yet.
     Ran(SlotRef, Result<Encoded, Fault>),
-    /// Items.
+    /// It runs the items of a batch.
     Items(Box<Chunk<'a>>),
-    /// What it is to ask for.
+    /// It has claimed a rendezvous, and has not asked for the task yet.
     Ticket(SlotRef),
 }
 
-/// Where the argument is.
+/// Where the argument of a claimed task lies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Where {
     /// In the slot.
     Here,
-    /// In the depot.
+    /// In a block of the arena.
     Depot,
 }
 
-/// Items that a worker is at.
+/// The items of a batch that a worker runs.
 struct Chunk<'a> {
-    /// Where they lie.
+    /// The slot that holds the items.
     place: SlotRef,
-    /// What to call.
+    /// The function of the items.
     call: FunctionRef,
-    /// Arguments of those that are not done.
+    /// Arguments of the items that are not done.
     arguments: VecDeque<Vec<u8>>,
-    /// How far it is.
+    /// The published progress of this run.
     run: ItemRun<'a>,
-    /// Outcomes of those that are done, as they stand on the board.
+    /// Encoded outcomes of the finished items, as they lie in the queue.
     results: Vec<u8>,
-    /// Bytes of the last outcome.
+    /// Length of the last outcome in bytes.
     last_result: usize,
     /// Whether the first of `arguments` has begun.
     has_begun: bool,
 }
 
 impl<'a> FuzzedWorker<'a> {
-    /// A worker that has just come.
+    /// Makes a worker that has just started.
     pub(super) fn new(in_flight: &'a InFlight, queue: &'a Arc<ShmQueue>, me: usize) -> Self {
         queue.arrive(me);
         let worker_arena = worker_arena_of(in_flight, me);
@@ -103,7 +104,7 @@ impl<'a> FuzzedWorker<'a> {
         }
     }
 
-    /// Takes the next step of what it is at, as a worker does.
+    /// Takes the worker's next step, as a real worker does.
     pub(super) fn go_on(&mut self) {
         match std::mem::replace(&mut self.at, At::Nothing) {
             At::Nothing => self.claim(),
@@ -125,7 +126,7 @@ impl<'a> FuzzedWorker<'a> {
         }
     }
 
-    /// Goes on until it finds nothing more.
+    /// Takes steps until the worker finds no more tasks.
     pub(super) fn drain(&mut self) {
         for _ in 0..MOST {
             self.go_on();
@@ -211,7 +212,7 @@ impl<'a> FuzzedWorker<'a> {
         function::invoke(call, argument, LIMIT, &ResultPlacement { worker_arena }).map_err(fault_of)
     }
 
-    /// Says what came of a task, as a worker does.
+    /// Publishes a task's outcome, as a real worker does.
     fn finish(&mut self, place: SlotRef, outcome: Result<Encoded, Fault>) {
         let (form, body) = body_of(outcome);
         let finish = if body.len() <= INLINE {
@@ -236,7 +237,7 @@ impl<'a> FuzzedWorker<'a> {
 
     fn ask_for(&mut self, place: SlotRef) {
         let Some(requests) = self.in_flight.take_rendezvous(place, self.me) else {
-            return self.die(); // it claimed what is not there
+            return self.die(); // there is no such task
         };
         for request in requests.into_parts().0 {
             if request.reply.start() == Start::Begun {
@@ -302,7 +303,7 @@ impl<'a> FuzzedWorker<'a> {
 
     // ---- deaths ------------------------------------------------------------------------------
 
-    /// Dies, and another worker takes its index.
+    /// The worker dies, and another worker takes its index.
     pub(super) fn die(&mut self) {
         self.exit_forked_copy();
         self.queue.arrive(self.me);
@@ -310,7 +311,7 @@ impl<'a> FuzzedWorker<'a> {
         self.in_flight.enlist(self.me).expect("its part is mapped");
     }
 
-    /// Dies; the program sees to what it leaves.
+    /// The worker dies; the program recovers what it leaves behind.
     pub(super) fn exit_forked_copy(&mut self) {
         self.at = At::Nothing;
         let end = ProcessEnd::Signalled(11);
@@ -328,12 +329,12 @@ impl<'a> FuzzedWorker<'a> {
 
     // ---- lies --------------------------------------------------------------------------------
 
-    /// Ends what it is at with what the script says, whatever it should be.
+    /// Ends the current claim with an outcome that the script chooses, whatever it should be.
     pub(super) fn end_with(&mut self, script: &mut Script<'_>, tasks: &mut Tasks) {
         tasks.hit();
         match std::mem::replace(&mut self.at, At::Nothing) {
             At::Task(place, call, argument, lies) => {
-                // So that it is known whose outcome this is.
+                // The task is run so that its id is known.
                 let claim = Arc::new(AtomicBool::new(true));
                 let _ = self.call(call, argument, lies, place, &claim);
                 if !claim.load(Ordering::Relaxed) {
@@ -346,7 +347,7 @@ impl<'a> FuzzedWorker<'a> {
             At::Ran(place, _) => self.finish_with(place, script, tasks),
             At::Items(chunk) => self.end_items_with(chunk, script, tasks),
             at @ (At::Nothing | At::Ticket(_)) => {
-                // A place of an earlier task, or of none that it has told of.
+                // The slot of an earlier task, or of one for which it has not published an outcome.
                 if let Some((place, id)) = self.last {
                     tasks.make_up(id);
                     let (Finish::Told | Finish::Killed | Finish::Displaced) =
@@ -389,7 +390,7 @@ impl<'a> FuzzedWorker<'a> {
         self.at = At::Items(chunk);
     }
 
-    /// Tells an outcome over the link, of any place.
+    /// Sends an outcome over the connection, for any slot.
     pub(super) fn tell(&self, place: SlotRef, script: &mut Script<'_>, tasks: &mut Tasks) {
         tasks.hit();
         if let Some((own, id)) = self.last {
@@ -404,25 +405,25 @@ impl<'a> FuzzedWorker<'a> {
         self.in_flight.tell(place, outcome, self.me);
     }
 
-    /// Asks for what lies at a place.
+    /// Asks for the task in a slot over the connection.
     pub(super) fn redeem(&mut self, place: SlotRef) {
         match self.at {
             At::Nothing | At::Ticket(_) => {
                 self.at = At::Nothing;
                 self.ask_for(place);
             }
-            // It is killed for it.
+            // The program kills the worker for it.
             At::Task(..) | At::Ran(..) | At::Items(_) => self.die(),
         }
     }
 
-    /// The place that it is at, or was at last.
+    /// The slot of the current or the last claim; `None` if the worker has claimed nothing so far.
     pub(super) fn place(&self) -> Option<SlotRef> {
         self.last.map(|(place, _)| place)
     }
 }
 
-/// Puts work on the board; where there is no room, it is cancelled.
+/// Publishes work in the queue; if there is no room, the work is cancelled.
 pub(super) fn put(in_flight: &InFlight, requests: RemoteWork) {
     if requests.is_empty() {
         return;
@@ -442,7 +443,7 @@ fn fault_of(error: Error) -> Fault {
     Fault::Encode(error.to_string())
 }
 
-/// A form that the script chooses.
+/// A slot kind that the script chooses.
 fn form(script: &mut Script<'_>) -> SlotKind {
     let forms = [
         SlotKind::Value,
@@ -458,12 +459,12 @@ fn form(script: &mut Script<'_>) -> SlotKind {
     forms[script.below(forms.len())]
 }
 
-/// Bytes that the script chooses: few from the script itself, or many that are alike.
+/// Bytes that the script chooses: a few from the script itself, many equal ones, or a block reference.
 fn bytes(script: &mut Script<'_>) -> Vec<u8> {
     match script.below(3) {
         0 => vec![script.byte(); script.below(INLINE + 1)],
         1 => {
-            // A location, plausible in every field.
+            // A block reference, plausible in every field.
             let block = script.below(400) as u32;
             let length = script.below(1 << 16) as u64;
             [&block.to_le_bytes()[..], &length.to_le_bytes(), &[0; 8]].concat()
@@ -472,15 +473,15 @@ fn bytes(script: &mut Script<'_>) -> Vec<u8> {
     }
 }
 
-/// One item of a chunk.
+/// One item of a batch.
 struct OneItem<'a> {
-    /// Its argument, until it begins.
+    /// The item's argument; `None` once it has begun.
     argument: Option<Vec<u8>>,
-    /// Its argument, once it has begun.
+    /// The item's argument, once it has begun.
     current: Vec<u8>,
-    /// The outcomes so far; then its own.
+    /// Encoded outcomes of earlier items; behind them that of this item.
     results: &'a mut Vec<u8>,
-    /// Why it has no result.
+    /// Why the item has no result; `None` if it has one.
     fault: Option<Fault>,
 }
 

@@ -1,8 +1,8 @@
-//! Bytes as decisions: a script that a fuzzer changes bit by bit.
+//! Turns bytes into decisions: a script that a fuzzer mutates bit by bit.
 
-/// The decisions that are left.
+/// The decisions that are not taken yet.
 pub(super) struct Script<'a>(
-    /// The bytes that they are made of.
+    /// The bytes from which the decisions are made.
     &'a [u8],
 );
 
@@ -11,12 +11,12 @@ impl<'a> Script<'a> {
         Self(bytes)
     }
 
-    /// Whether no decision is left.
+    /// Whether no byte is left.
     pub(super) fn is_over(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The next byte; 0 behind the end.
+    /// Takes the next byte; 0 after the end.
     pub(super) fn byte(&mut self) -> u8 {
         match self.0.split_first() {
             Some((first, rest)) => {
@@ -27,7 +27,8 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// A number below `end`, which is at most 65536.
+    /// Takes a number below `end`, which is at most 65536, from one byte, or from two if `end` is more than
+    /// 256.
     pub(super) fn below(&mut self, end: usize) -> usize {
         let mut number = usize::from(self.byte());
         if end > 256 {
@@ -36,7 +37,7 @@ impl<'a> Script<'a> {
         number % end
     }
 
-    /// Any number.
+    /// Takes any number, from eight bytes.
     pub(super) fn number(&mut self) -> u64 {
         u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
     }

@@ -1,4 +1,4 @@
-//! The tasks of a script, and whether what came of them is what may come.
+//! The tasks of a script, and the check that each ended in a way that is allowed.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,11 +18,11 @@ use crate::task::{ChunkSpec, RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
 use crate::transport::work::RemoteWork;
 
-/// Bytes that an argument or a result may have.
+/// The most bytes that an encoded argument or result may have.
 pub(super) const LIMIT: u64 = 1 << 20;
 
 thread_local! {
-    /// The tasks that ran on this thread, in order.
+    /// The ids of the tasks that ran on this thread, in order.
     static RUNS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -31,66 +31,66 @@ pub(super) fn forget_runs() {
     RUNS.with_borrow_mut(Vec::clear);
 }
 
-/// The task that ran last.
+/// The id of the task that ran last; `None`: none ran yet.
 pub(super) fn last_run() -> Option<u64> {
     RUNS.with_borrow(|runs| runs.last().copied())
 }
 
-/// Result of the number task of that id.
+/// The right result of the number task of this id.
 fn answer(id: u64) -> u64 {
     id.wrapping_mul(3) + 1
 }
 
-/// The task of a number.
+/// The function of number tasks.
 fn compute(id: u64) -> u64 {
     RUNS.with_borrow_mut(|runs| runs.push(id));
     answer(id)
 }
 
-/// Argument of the text task of that id: the id, then bytes that depend on it.
+/// The argument of the text task of this id: the id, then bytes that depend on it.
 fn text(id: u64, size: usize) -> Vec<u8> {
     let tail = (8..size).map(|at| (at as u64 * 7 + id) as u8);
     id.to_le_bytes().into_iter().chain(tail).collect()
 }
 
-/// The id that an encoded argument begins with.
+/// The id with which an encoded argument begins; `None` if it is shorter than an id.
 pub(super) fn id_of(argument: &[u8]) -> Option<u64> {
     argument.first_chunk().map(|id| u64::from_le_bytes(*id))
 }
 
-/// The task of a text.
+/// The function of text tasks.
 fn invert(bytes: Vec<u8>) -> Vec<u8> {
     RUNS.with_borrow_mut(|runs| runs.extend(id_of(&bytes)));
     bytes.iter().map(|byte| !byte).collect()
 }
 
-/// What came of the task of that id: whether a value is the right one, or the error.
+/// The id of a task and its outcome: whether its value is the right one, or its error.
 type Came = (u64, Result<bool, Error>);
 
 /// The tasks of a script.
 #[derive(Default)]
 pub(super) struct Tasks {
-    /// Give what came of each submission once all is over.
+    /// For each submission, a closure that takes the outcomes of its tasks once everything is over.
     submissions: Vec<Box<dyn FnOnce() -> Vec<Came>>>,
     /// The ids of tasks that were submitted together.
     groups: Vec<Range<u64>>,
-    /// The futures of single tasks, by name.
+    /// The ids of the futures of single tasks.
     futures: Vec<FutureId>,
-    /// First and last name of each map's items.
+    /// The ids of the first and last item of each map.
     maps: Vec<(FutureId, FutureId)>,
-    /// Tasks whose worker has told what their function did not return, and those of the same map.
+    /// Tasks for which a worker made up an outcome, and all other tasks of the same map.
     made_up: BTreeSet<u64>,
-    /// Whether a worker has written, or said, what it should not.
+    /// Whether a worker has written what it must not write, or sent what is not true.
     is_hit: bool,
-    /// Whether a state may have become exactly another that makes sense, which no accident does: then a task may
-    /// run twice, or be told of by a worker that it is not with.
+    /// Whether a slot's state may have become exactly another valid state, which no accident does: then a
+    /// task may run twice, or a worker that does not have it may report its outcome.
     is_forged: bool,
 }
 
 impl Tasks {
     // ---- submissions -------------------------------------------------------------------------
 
-    /// A number task. A ticket if it has a time limit.
+    /// Makes a number task; it becomes a rendezvous if `options` have a time limit.
     pub(super) fn number(&mut self, options: TaskOptions, arena: &Arc<Arena>) -> Vec<RemoteWork> {
         let id = self.name(1);
         self.single(options, compute, id, arena, id, move |value| {
@@ -98,7 +98,7 @@ impl Tasks {
         })
     }
 
-    /// A text task of so many bytes, 8 at least.
+    /// Makes a text task with an argument of `size` bytes, at least 8.
     pub(super) fn text(
         &mut self,
         options: TaskOptions,
@@ -112,7 +112,7 @@ impl Tasks {
         })
     }
 
-    /// A map over so many numbers.
+    /// Makes a map over `count` numbers.
     pub(super) fn numbers(&mut self, count: usize, arena: &Arc<Arena>) -> Vec<RemoteWork> {
         let first = self.name(count);
         let arguments = (first..).take(count).collect();
@@ -121,7 +121,7 @@ impl Tasks {
         })
     }
 
-    /// A map over so many texts of so many bytes, 8 at least.
+    /// Makes a map over `count` texts of `size` bytes each, at least 8.
     pub(super) fn texts(
         &mut self,
         count: usize,
@@ -135,7 +135,7 @@ impl Tasks {
         })
     }
 
-    /// Gives ids to so many tasks of one group; the first.
+    /// Gives ids to the `count` tasks of one group, and returns the first id.
     fn name(&mut self, count: usize) -> u64 {
         let first = self.groups.last().map_or(1, |group| group.end);
         self.groups.push(first..first + count as u64);
@@ -198,43 +198,45 @@ impl Tasks {
 
     // ---- what is done to them ----------------------------------------------------------------
 
-    /// A name of a future, if there is one.
+    /// The id of a future; `None` if there are no futures.
     pub(super) fn future(&self, choice: usize) -> Option<FutureId> {
         self.futures
             .get(choice % self.futures.len().max(1))
             .copied()
     }
 
-    /// First and last name of a map's items, if there is one.
+    /// The ids of the first and last item of a map; `None` if there are no maps.
     pub(super) fn items(&self, choice: usize) -> Option<(FutureId, FutureId)> {
         self.maps.get(choice % self.maps.len().max(1)).copied()
     }
 
-    /// The worker that runs the task of that id is about to tell what the function has not returned.
+    /// Notes that the worker that runs the task of this id is about to report an outcome that the function
+    /// did not have.
     pub(super) fn make_up(&mut self, id: u64) {
         self.is_hit = true;
         let group = self.groups.iter().find(|group| group.contains(&id));
         self.made_up.extend(group.cloned().into_iter().flatten());
     }
 
-    /// A worker has written where it should not, or said what is not so.
+    /// Notes that a worker has written what it must not write, or sent what is not true.
     pub(super) fn hit(&mut self) {
         self.is_hit = true;
     }
 
-    /// A state may have become exactly another that makes sense.
+    /// Notes that a slot's state may have become exactly another valid state.
     pub(super) fn forge(&mut self) {
         self.is_forged = true;
     }
 
     // ---- the end -----------------------------------------------------------------------------
 
-    /// Workers have had the time to run all, and so many pieces of work are left.
+    /// Called when workers have had the time to run everything, and `left` slots are still occupied.
     pub(super) fn assert_all_ran(&self, left: usize) {
         assert!(self.is_hit || left == 0, "{left} tasks were left over");
     }
 
-    /// All workers are dead, and the pool has ended: every task has, and as it may.
+    /// Called when all workers are dead and the pool has ended: checks that every task has ended in a way
+    /// that is allowed.
     pub(super) fn judge(self) {
         for (id, came) in self.submissions.into_iter().flat_map(|came| came()) {
             let is_made_up = self.is_forged || self.made_up.contains(&id);
@@ -256,12 +258,12 @@ impl Tasks {
     }
 }
 
-/// Result of the text task of that id and size.
+/// The right result of the text task of this id and size.
 fn inverted(id: u64, size: usize) -> Vec<u8> {
     text(id, size).iter().map(|byte| !byte).collect()
 }
 
-/// A task as it goes to a process.
+/// Encodes a task as work for a worker process.
 fn requests_of(task: Task, arena: &Arc<Arena>) -> Vec<RemoteWork> {
     let of_part = |part| match part {
         BatchPart::Parcel(item_batch) => RemoteWork::Parcel(item_batch),
@@ -274,7 +276,7 @@ fn requests_of(task: Task, arena: &Arc<Arena>) -> Vec<RemoteWork> {
     }
 }
 
-/// Options that send a task over the link.
+/// Options with a time limit, which make a task a rendezvous.
 pub(super) fn with_ticket() -> TaskOptions {
     TaskOptions::new().timeout(Duration::from_secs(3600))
 }

@@ -1,22 +1,23 @@
-//! How hastily a worker looks for the next task once it has run out of them.
+//! Coalescing: a short pause of a worker that has run out of tasks, before it checks the queue again (compare
+//! interrupt coalescing, `ethtool rx-usecs`).
 //!
-//! Where tasks come one after the other and are shorter than it takes to submit one, a worker that looks at
-//! once finds one task each time, and gets into the way of who submits the next. A short pause lets some
-//! gather. Where somebody waits for each task before he submits the next, a pause would only delay him. So
-//! it pauses only after several tasks, and the longer the more they were.
+//! If tasks come one after the other and are shorter than submitting one takes, a worker that checks at once
+//! finds one task each time, and hinders the submitter of the next one. A short pause lets several tasks
+//! gather. If the submitter waits for each task before it submits the next, a pause would only delay it. So
+//! the worker pauses only after several tasks in a row, and longer after more tasks.
 
 use std::time::{Duration, Instant};
 
-/// The pause of one worker, and what it depends on.
+/// Computes and executes the pauses of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Coalescing {
-    /// Tasks taken since the last one.
+    /// Number of tasks taken since the last call of `pause`.
     steps: u32,
 }
 
-/// A pause is that long for each task beyond the first: about as long as it takes to submit one.
+/// The pause per task beyond the first: about the time that submitting one task takes.
 const A_TASK: Duration = Duration::from_nanos(250);
-/// The longest: a fraction of what it takes to wake somebody.
+/// The longest pause: a fraction of the time that waking a thread takes.
 const LONGEST: Duration = Duration::from_micros(4);
 
 impl Coalescing {
@@ -25,8 +26,8 @@ impl Coalescing {
         self.steps = self.steps.saturating_add(1);
     }
 
-    /// The worker has run out of tasks: waits until some may have gathered, if several did lately.
-    /// Whether it has waited.
+    /// The worker has run out of tasks: if it took several since the last call, spins until new ones may have
+    /// gathered. Returns whether it paused.
     pub(crate) fn pause(&mut self) -> bool {
         let beyond = std::mem::take(&mut self.steps).saturating_sub(1);
         let pause = A_TASK.saturating_mul(beyond).min(LONGEST);

@@ -1,12 +1,13 @@
-//! On which core somebody is, or was a moment ago.
+//! A hint on which core a submitter or a waiter runs, or ran a moment ago. `pool/` and `process/shm/queue/`
+//! keep such hints; [`placement`](super::placement) uses them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A core, as a hint; in memory that processes share, too.
+/// A core, as a hint. May lie in shared memory: any bit pattern is valid.
 #[derive(Default)]
 #[repr(transparent)]
 pub(crate) struct CoreHint(
-    /// Its number + 1; 0: none, or it is not known.
+    /// The core's number + 1; 0: no such thread, or its core is not known.
     AtomicU32,
 );
 

@@ -1,18 +1,20 @@
-//! When to leave a core that somebody else needs: not at once, and less readily where it did not help.
+//! Hysteresis for leaving a core that another thread needs: not at once, and less readily if leaving did not
+//! help the last time. [`placement`](super::placement) uses it.
 
-/// How often in a row one finds oneself on a core that somebody else needs, before one leaves it.
+/// Counts rounds, and decides when the worker leaves a core that another thread needs. A round is one check
+/// of the core that the worker runs on.
 #[derive(Debug)]
 pub(crate) struct Hysteresis {
-    /// How often in a row one was there.
+    /// Number of consecutive rounds on that core.
     rounds: u32,
-    /// How often that has to be: more if little was gained by leaving the last time, which costs as much as
-    /// some rounds.
+    /// The threshold for `rounds`. It grows if leaving gained little the last time, since leaving costs as
+    /// much as some rounds.
     on_full: u32,
-    /// How many rounds there were elsewhere since one has left last.
+    /// Number of rounds on other cores since the worker last left.
     gained: u32,
 }
 
-/// That many rounds are no accident.
+/// The smallest threshold: this number of consecutive rounds is no accident.
 const SOME_ROUNDS: u32 = 32;
 
 impl Hysteresis {
@@ -24,18 +26,18 @@ impl Hysteresis {
         }
     }
 
-    /// There was a round that does not count: it begins anew.
+    /// Records a round that does not count; the count of consecutive rounds starts anew.
     pub(crate) fn forget(&mut self) {
         self.rounds = 0;
     }
 
-    /// There was a round elsewhere.
+    /// Records a round on another core.
     pub(crate) fn gain(&mut self) {
         self.rounds = 0;
         self.gained = self.gained.saturating_add(1);
     }
 
-    /// There was a round on that core: whether to leave it.
+    /// Records a round on that core; returns whether to leave it now.
     pub(crate) fn is_over(&mut self) -> bool {
         self.rounds += 1;
         if self.rounds < self.on_full {
@@ -54,7 +56,7 @@ impl Hysteresis {
 mod tests {
     use super::*;
 
-    /// How many rounds it takes until it is over.
+    /// Number of rounds until `is_over` returns true.
     fn rounds_until_it_is_over(hysteresis: &mut Hysteresis) -> u32 {
         (1..).find(|_| hysteresis.is_over()).unwrap()
     }

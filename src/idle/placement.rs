@@ -1,57 +1,61 @@
-//! On which core workers stand: on another than who waits for them, or floods them.
+//! Core placement (CPU affinity, `sched_setaffinity(2)`): keeps workers off the core of a thread that waits
+//! for them or floods them with tasks. Workers of `pool/`, worker processes and the completion driver call
+//! it.
 //!
-//! Kernels, virtual machines' above all, may leave two threads on one core that take turns at looking for
-//! each other's doings, since each is never seen to wait; the other core is idle, and a round trip takes
-//! three times as long. Who waits says where he looks for outcomes. A worker that has answered it many
-//! times in a row from that same core moves to another, and is free to be moved back.
+//! *Waiter.* Kernels, above all those of virtual machines, may leave two threads on one core that spin in
+//! turn for each other's results, since neither is ever seen to sleep. Another core is idle meanwhile, and a
+//! round trip takes three times as long. A waiter publishes its core (`waiter_core`). A worker that has
+//! answered it many times in a row from that same core moves to another; the kernel may move it back.
 //!
-//! Who is woken for a flood of tasks on the core of who submits them waits there for some milliseconds, and
-//! then finds little to do. So he goes elsewhere, and from then on sleeps, and is woken, elsewhere. A worker
-//! does so only where tasks are so short that it takes as long to submit them: others are worth a core each.
-//! For items of a map the same is true while it runs them.
+//! *Submitter.* A worker woken on the submitter's core for a flood of tasks has to wait for a time slice
+//! there (milliseconds), and by then most tasks are gone. So it moves to another core, and from then on
+//! sleeps with the submitter's core excluded from its affinity mask, so that it is woken elsewhere. A worker
+//! does so only if tasks are so short that submitting one takes as long; longer tasks are worth a core each.
+//! While it runs items of a map, the same applies to the thread that sends them.
 
 use std::time::{Duration, Instant};
 
 use crate::idle::hysteresis::Hysteresis;
 use crate::sys::{self, AffinityGuard};
 
-/// What a worker knows of where it stands.
+/// The placement state of one worker thread; only that thread uses it.
 #[derive(Debug)]
 pub(crate) struct CorePlacement {
-    /// When it had run out of tasks last.
+    /// When the worker last ran out of tasks; `None`: never.
     last: Option<Instant>,
-    /// Whether it leaves the core of who waits.
+    /// Decides when to leave the waiter's core.
     from_waiter: Hysteresis,
-    /// Whether it leaves the core of who sends items of maps.
+    /// Decides when to leave the core of the thread that sends items of maps.
     from_sender: Hysteresis,
-    /// Since when it is awake; `None`: it is not.
+    /// When the worker woke; `None`: it sleeps.
     awake_since: Option<Instant>,
-    /// How many tasks it has run since it was judged last.
+    /// Number of tasks run since `is_hasty` was last computed.
     steps: u32,
-    /// How long it was awake for those, without the time since then.
+    /// How long the worker was awake for those tasks, without the time since `awake_since`.
     awake: Duration,
-    /// Whether those that it was judged by were short.
+    /// Whether the tasks of the last measurement were short.
     is_hasty: bool,
-    /// For how many times it is to be kept off the submitter's core while it sleeps.
+    /// For how many more sleeps the worker excludes the submitter's core.
     keep_off: u32,
-    /// Kept while it sleeps, if it is.
+    /// Excludes the submitter's core while the worker sleeps; `None`: nothing is excluded.
     away: Option<AffinityGuard>,
 }
 
-/// Rounds that take longer than this gain nothing by it.
+/// The longest round trip that counts: longer ones gain nothing from another core.
 const QUICK: Duration = Duration::from_micros(30);
 
-/// Tasks that take less than this are short.
+/// Tasks that take less time than this are short.
 const SHORT: Duration = Duration::from_micros(2);
 
-/// Items that take less than this are short: who sends them, and reads what comes of them, needs a core for
-/// about a quarter of the time.
+/// Items that take less time than this are short: the thread that sends them and reads their results needs a
+/// core for about a quarter of the time.
 const SHORT_ITEM: Duration = Duration::from_nanos(150);
 
-/// Staying off a core takes some system calls each time: it ends after so many, until it is needed again.
+/// Number of sleeps for which the submitter's core is excluded: each costs some system calls, so the
+/// exclusion ends after this number, until it is needed again.
 const MANY_SLEEPS: u32 = 256;
 
-/// Fewer tasks than this tell little.
+/// The smallest number of tasks from which `is_hasty` is computed; fewer tell little.
 const SEVERAL: u32 = 64;
 
 impl CorePlacement {
@@ -69,14 +73,15 @@ impl CorePlacement {
         }
     }
 
-    /// The worker is through with so many tasks.
+    /// The worker has finished the given number of tasks.
     pub(crate) fn record_tasks(&mut self, tasks: usize) {
         let tasks = u32::try_from(tasks).unwrap_or(u32::MAX);
         self.steps = self.steps.saturating_add(tasks);
     }
 
-    /// The worker is about to sleep; a task was submitted last on that core, if any was. If it was woken there
-    /// lately, for short tasks, it sleeps elsewhere, where it is woken, too.
+    /// The worker is about to sleep. `submitted_from`: the core on which a task was last submitted; `None`:
+    /// not known. If the worker was recently woken there for short tasks, this excludes that core until
+    /// [`after_wake`](Self::after_wake): the worker sleeps, and is woken, on another core.
     pub(crate) fn before_sleep(&mut self, submitted_from: Option<u32>) {
         if let Some(since) = self.awake_since.take() {
             self.awake += since.elapsed();
@@ -91,8 +96,8 @@ impl CorePlacement {
         }
     }
 
-    /// The worker's own core, if to look for short tasks there would keep who submits them from it, and he the
-    /// worker: he is on the same, and does not wait.
+    /// Returns the current core if spinning there would compete with the submitter: both run on it, tasks are
+    /// short, and no thread is blocked waiting for a result (`watched_from` is `None`).
     pub(crate) fn contended_core(
         &self,
         watched_from: Option<u32>,
@@ -102,8 +107,9 @@ impl CorePlacement {
         (sys::current_core() == Some(core)).then_some(core)
     }
 
-    /// The worker is up, whether it has slept or not; somebody looks for outcomes, and a task was submitted
-    /// last, on these cores, if any was. From now on it may be moved anywhere.
+    /// The worker goes on, whether it has slept or not. `watched_from`: the core of a waiter; `None`: no
+    /// thread waits. `submitted_from`: the core on which a task was last submitted. From now on the kernel
+    /// may move the worker to any core that it was allowed before.
     pub(crate) fn after_wake(&mut self, watched_from: Option<u32>, submitted_from: Option<u32>) {
         if self.awake_since.is_some() {
             return;
@@ -116,14 +122,15 @@ impl CorePlacement {
         self.awake_since = Some(Instant::now());
     }
 
-    /// The worker has run items of a map, which took so long, each; they were submitted on that core.
+    /// The worker has run items of a map; `each`: the average time per item, `submitted_from`: the core of
+    /// the thread that sent them, if known.
     pub(crate) fn run_items(&mut self, each: Duration, submitted_from: Option<u32>) {
         if let Some(core) = submitted_from.filter(|_| each < SHORT_ITEM) {
             yield_core(&mut self.from_sender, core);
         }
     }
 
-    /// The worker has run out of tasks; somebody looks for outcomes on that core, if anybody does.
+    /// The worker has run out of tasks. `watched_from`: the core of a waiter; `None`: no thread waits.
     pub(crate) fn on_idle(&mut self, watched_from: Option<u32>) {
         match (self.is_quick(), watched_from) {
             (true, Some(core)) => yield_core(&mut self.from_waiter, core),
@@ -131,7 +138,7 @@ impl CorePlacement {
         }
     }
 
-    /// Whether it had run out of tasks a moment ago, too.
+    /// Whether the worker ran out of tasks at most [`QUICK`] ago, too.
     fn is_quick(&mut self) -> bool {
         let now = Instant::now();
         let last = self.last.replace(now);
@@ -139,8 +146,8 @@ impl CorePlacement {
     }
 }
 
-/// There was a round, while somebody else needed that core: leaves it, if it is the caller's own, and restraint
-/// is over.
+/// Records a round while another thread needs `core`. Leaves `core` if the caller runs on it and `hysteresis`
+/// allows it.
 fn yield_core(hysteresis: &mut Hysteresis, core: u32) {
     if sys::current_core() != Some(core) {
         hysteresis.gain();

@@ -1,4 +1,6 @@
-//! What was accepted and not begun, in order.
+//! The backlog: work that was accepted and has not begun, in the order of ids. Used by the worker pool, which
+//! takes the backlog's locks last; it calls no user code. [`WorkItem`] is implemented by `task/` (threads)
+//! and `transport/work.rs` (processes).
 
 use std::collections::VecDeque;
 
@@ -7,29 +9,30 @@ use crate::future::Verdict;
 use crate::future::id::FutureId;
 use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock};
 
-/// What waits in a backlog: a task, or a chunk of them with ascending names.
+/// An element of the backlog: a task, or a chunk of tasks with ascending ids.
 pub(crate) trait WorkItem: Send + 'static {
-    /// The first name.
+    /// The id of the first task.
     fn id(&self) -> FutureId;
-    /// The last name.
+    /// The id of the last task.
     fn last(&self) -> FutureId;
-    /// How many tasks it is.
+    /// The number of tasks; 0 only for work that is not queued.
     fn len(&self) -> usize;
-    /// Whether the task of this name is one of them.
+    /// Whether the task with this id is in it.
     fn contains(&self, id: FutureId) -> bool;
-    /// Takes out the task of this name.
+    /// Takes out the task with this id; `None`: it is not in it.
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>>;
-    /// Settles all of it with this error.
+    /// Settles all its tasks with this error; calls `settled` for each.
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict));
 }
 
-/// A task that was taken out of a backlog. It holds user values: to be dropped off locks.
+/// A task that was taken out of the backlog. It holds user values, so it must be dropped without any lock
+/// held.
 pub(crate) trait Withdrawn: Send {
-    /// Settles it with this error, unless it has settled.
+    /// Settles the task with this error, unless it has settled.
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict));
 }
 
-/// All of a piece of work.
+/// A whole work item, as a [`Withdrawn`].
 struct Whole<W>(W);
 
 impl<W: WorkItem> Withdrawn for Whole<W> {
@@ -38,41 +41,41 @@ impl<W: WorkItem> Withdrawn for Whole<W> {
     }
 }
 
-/// A queue, first in first out by name, out of which tasks can be withdrawn. What returns to it
-/// (its worker was lost before it began) is older than what came later, and goes to the front.
+/// A queue of work items, first in first out by id, from which tasks can be withdrawn. Work that returns (its
+/// worker was lost before the work began) is older than what came later, so it goes to the front.
 ///
-/// It is made of two halves, so that those who add and those who take do not wait for each other.
+/// The queue has two halves, so that submitters and workers do not wait for each other.
 pub(crate) struct Backlog<W> {
-    /// The older half, which is taken from; locked before the other.
+    /// The older half, from which workers take. Its lock is taken before the lock of `back`.
     front: Mutex<Half<W>>,
-    /// The newer half, which is added to; it becomes the front once that is empty.
+    /// The newer half, to which submitters add. It becomes the front when the front is empty.
     back: Mutex<Half<W>>,
-    /// How often something was added.
+    /// How often work was added; wraps around.
     pushes: AtomicU32,
 }
 
-/// A half of a backlog.
+/// One half of a backlog.
 struct Half<W> {
-    /// What waits, names ascending; withdrawn ones leave their places, though never at the front.
+    /// The entries, ids ascending. A withdrawn work item leaves a tombstone, but never at the front.
     waiting: VecDeque<QueueEntry<W>>,
-    /// The name of the one at the back.
+    /// The id of the entry at the back; kept when that entry is gone.
     last: Option<FutureId>,
-    /// How many of those there are.
+    /// The number of work items that wait, tombstones not counted.
     item_outcomes: usize,
-    /// How many tasks that is.
+    /// The number of tasks in those work items.
     tasks: usize,
 }
 
-/// A place in a queue.
+/// An entry of the queue.
 enum QueueEntry<W> {
-    /// It waits.
+    /// A work item that waits.
     Waits(W),
-    /// What waited here was withdrawn; its first name.
+    /// The place of a withdrawn work item, with its first id.
     Tombstone(FutureId),
 }
 
 impl<W: WorkItem> QueueEntry<W> {
-    /// The first name.
+    /// The first id of the work item that waits, or waited, here.
     fn id(&self) -> FutureId {
         match self {
             Self::Waits(work) => work.id(),
@@ -80,7 +83,7 @@ impl<W: WorkItem> QueueEntry<W> {
         }
     }
 
-    /// What waits.
+    /// The work item that waits here; `None`: it was withdrawn.
     fn work(&self) -> Option<&W> {
         match self {
             Self::Waits(work) => Some(work),
@@ -88,7 +91,7 @@ impl<W: WorkItem> QueueEntry<W> {
         }
     }
 
-    /// Takes out what waits.
+    /// Takes the work item out, and leaves a tombstone.
     fn take(&mut self) -> Option<W> {
         let left = Self::Tombstone(self.id());
         std::mem::replace(self, left).into_work()
@@ -112,29 +115,29 @@ impl<W: WorkItem> Backlog<W> {
         }
     }
 
-    /// Adds new work.
+    /// Adds new work at the back.
     #[inline(always)]
     pub(crate) fn push(&self, work: W) {
         let mut back = lock(&self.back);
         back.push(work);
-        // ORDERING: Relaxed; a hint for who looks, who then takes the lock.
+        // ORDERING: Relaxed; a hint for a thread that spins, which then takes the lock.
         let pushes = self.pushes.load(Ordering::Relaxed);
-        // ORDERING: Relaxed; as above, and the lock keeps others from counting.
+        // ORDERING: Relaxed; a hint, too, and the lock keeps other threads from writing the counter.
         self.pushes.store(pushes.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// How often something was added so far, as a hint.
+    /// How often work was added so far, as a hint.
     pub(crate) fn pushes(&self) -> u32 {
-        // ORDERING: Relaxed; as in `push`.
+        // ORDERING: Relaxed; a hint, after which the caller takes the lock.
         self.pushes.load(Ordering::Relaxed)
     }
 
-    /// Takes back what was taken.
+    /// Puts work back that was taken; it goes to its old place by id.
     pub(crate) fn put_back(&self, work: W) {
         lock(&self.front).push(work);
     }
 
-    /// The oldest.
+    /// Takes the oldest work item.
     #[inline]
     pub(crate) fn pop(&self) -> Option<W> {
         let mut front = lock(&self.front);
@@ -144,19 +147,19 @@ impl<W: WorkItem> Backlog<W> {
         front.pop()
     }
 
-    /// Takes out one task; the caller drops what is left of it, off locks.
+    /// Takes out one task. The caller drops the rest of it without any lock held.
     pub(crate) fn withdraw(&self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
         let (mut front, mut back) = self.lock();
         front.withdraw(id).or_else(|| back.withdraw(id))
     }
 
-    /// Takes out what was added last under this first name, if nobody has.
+    /// Takes out the work item with this first id, which was added last, if it is still there.
     pub(crate) fn recall(&self, id: FutureId) -> Option<W> {
         let (mut front, mut back) = self.lock();
         back.recall(id).or_else(|| front.recall(id))
     }
 
-    /// Takes out the pieces whose first names are among these, first and last.
+    /// Takes out the work items with first ids in `first..=last`.
     pub(crate) fn take_between(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Withdrawn>> {
         let (mut front, mut back) = self.lock();
         let mut taken = front.take_between(first, last);
@@ -164,19 +167,19 @@ impl<W: WorkItem> Backlog<W> {
         taken
     }
 
-    /// Whether the task waits.
+    /// Whether the task with this id waits.
     pub(crate) fn holds(&self, id: FutureId) -> bool {
         let (front, back) = self.lock();
         front.holds(id) || back.holds(id)
     }
 
-    /// How many tasks wait.
+    /// The number of tasks that wait.
     pub(crate) fn tasks(&self) -> usize {
         let (front, back) = self.lock();
         front.tasks + back.tasks
     }
 
-    /// How many workers could begin something.
+    /// The number of work items that wait: each gives one worker something to do.
     pub(crate) fn len(&self) -> usize {
         let (front, back) = self.lock();
         front.item_outcomes + back.item_outcomes
@@ -186,7 +189,7 @@ impl<W: WorkItem> Backlog<W> {
         self.len() == 0
     }
 
-    /// Everything.
+    /// Takes out all work items.
     pub(crate) fn take_all(&self) -> Vec<Box<dyn Withdrawn>> {
         let (mut front, mut back) = self.lock();
         let mut all = front.take_all();
@@ -277,21 +280,21 @@ impl<W: WorkItem> Half<W> {
         taken
     }
 
-    /// So many tasks, one piece of work, are gone.
+    /// Counts one work item, of the given number of tasks, as gone.
     fn forget(&mut self, tasks: usize) {
         self.tasks -= tasks;
         self.item_outcomes -= 1;
         self.trim();
     }
 
-    /// Leaves nothing at the front that was withdrawn.
+    /// Removes tombstones from the front.
     fn trim(&mut self) {
         while let Some(QueueEntry::Tombstone(_)) = self.waiting.front() {
             self.waiting.pop_front();
         }
     }
 
-    /// Where the task would be, if it waits.
+    /// The index of the entry that would hold this task; `None`: the id is less than all here.
     fn at(&self, id: FutureId) -> Option<usize> {
         let behind = self.waiting.partition_point(|place| place.id() <= id);
         behind.checked_sub(1)

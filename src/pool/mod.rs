@@ -1,13 +1,15 @@
-//! Threads that serve one backlog: what thread pools and process pools have in common.
+//! The worker pool: worker threads over one queue, what thread pools and process pools share. Called by
+//! `thread/` and `process/`; workers call it through [`WorkerContext`].
 //!
-//! A worker is a thread. It looks for work with [`WorkerContext::take`], says what it begins and ends, and
-//! leaves when there is none and the crew closes. One lock guards stage and roster, those of the
-//! workers' duties and of the backlog come after it, in this order; no user code runs under any of
-//! them, and no cell's lock is taken under them.
+//! A worker is a thread. It takes work with [`WorkerContext::take`], reports the start and the end of each
+//! task, and leaves when no work is left and the pool closes. Lock order: the pool's lock (stage, workers),
+//! then the lock of a worker's state, then the backlog's locks. No user code runs under any of them, and no
+//! future's lock is taken under them.
 //!
-//! A task goes from who submits it to its worker without the crew's lock, as long as nobody has to
-//! be started or woken for it: `needs_wakeup` says so. Who submits adds to the backlog and then looks
-//! at it; who makes it true does so and then looks into the backlog. One of them sees the other.
+//! Fast path, for work that goes to the backlog: submitting takes only the backlog's lock unless
+//! `needs_wakeup` is set (a worker must be started or woken). The submitter pushes, *then* reads
+//! `needs_wakeup`; a thread that sets `needs_wakeup` sets it, *then* checks the backlog. Both go through the
+//! backlog's lock, so at least one of them sees the other: no lost wake-up.
 
 pub(crate) mod backlog;
 pub(crate) mod observer;
@@ -47,96 +49,96 @@ use crate::unwind::discard;
 pub(crate) use pull_queue::{PullQueue, QueueLoad};
 pub(crate) use worker::{AfterLoss, Conclusion, Tenure, WorkerContext};
 
-/// Starts in a row that may fail while no worker is ready.
+/// Worker starts in a row that may fail while no worker is ready; then the pool breaks.
 const MAX_START_FAILURES: u32 = 3;
 
-/// The threads of one pool, and what they are to do.
+/// The worker threads of one pool, their queue, and the pool's limits.
 pub(crate) struct WorkerPool<W: WorkItem> {
-    /// Roster, stage.
+    /// The stage and the workers.
     state: Mutex<State>,
-    /// Accepted, and not begun.
+    /// Work that was accepted and has not begun.
     backlog: Backlog<W>,
-    /// Whether who adds to the backlog is to look, under the lock, who is there: 0 or 1.
+    /// 0 or 1. 1: after adding to the backlog, a submitter must take the lock and start or wake a worker.
     needs_wakeup: AtomicU32,
-    /// Notified when there is work, or none any more: idle workers wait here.
+    /// Notified when there is work, or when no more will come: idle workers wait here.
     work: Condvar,
     /// Notified when a worker is ready or has left, or the stage changes.
     change: Condvar,
     /// Notified when the backlog has become shorter: callers of `admit` wait here.
     room: Condvar,
-    /// How many threads, and waiting tasks, there may be.
+    /// The maximum number of threads and of waiting tasks, and the idle timeout.
     limits: Limits,
-    /// How its threads are made.
+    /// Name prefix and stack size of the threads.
     threads: Threads,
-    /// What a worker does from its first moment to its last.
+    /// The main loop of a worker thread.
     worker_main: WorkerMain<W>,
-    /// Hears what workers do.
+    /// The user's observer of workers and tasks; `None`: there is none.
     observer: Option<Arc<dyn Observer>>,
-    /// Where workers take tasks by themselves, if they do.
+    /// The queue outside the pool that workers take tasks from by themselves; `None`: there is none.
     pull_queue: Option<Arc<dyn PullQueue<W>>>,
-    /// How often there was something new for workers, other than work.
+    /// Event counter: how often something other than work changed for the workers. Wraps around.
     news: AtomicU32,
-    /// Whether tasks are refused: what the stage says, for who asks without the lock.
+    /// Whether tasks are refused. A copy of what `stage` says, to be read without the lock.
     is_refusing: AtomicBool,
-    /// How many workers may look for work at a time, where others would sleep.
+    /// How many workers may spin for work at a time instead of going to sleep: the number of cores.
     max_searchers: usize,
-    /// On which core somebody looks for an outcome; none: nobody does.
+    /// The core on which a waiter spins for an outcome; `None`: no waiter spins.
     watched_from: CoreHint,
-    /// On which core work was added a moment ago.
+    /// The core on which work was submitted a moment ago.
     submitted_from: CoreHint,
-    /// The process whose threads these are.
+    /// The process that the threads belong to; a forked copy of it has none of them.
     fork_epoch: fork::ForkEpoch,
 }
 
-/// How large a crew may become.
+/// The limits of a worker pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Threads.
+    /// The maximum number of threads.
     pub(crate) max_workers: usize,
-    /// Tasks that wait.
+    /// The maximum number of waiting tasks; `None`: no limit.
     pub(crate) max_pending: Option<usize>,
-    /// How long a worker waits for a task before it leaves.
+    /// How long a worker waits for a task before it leaves; `None`: for ever.
     pub(crate) idle_timeout: Option<Duration>,
 }
 
-/// How the threads of a crew are made.
+/// How the threads of a worker pool are made.
 pub(crate) struct Threads {
-    /// A thread is called this, and its index.
+    /// The first part of a thread's name; `_` and the worker's index follow.
     pub(crate) name_prefix: String,
-    /// How many bytes of stack a thread has; `None`: as many as std gives it.
+    /// The size of a thread's stack, in bytes; `None`: std's default.
     pub(crate) stack_size: Option<usize>,
 }
 
-/// What a worker does from its first moment to its last.
+/// The main loop of a worker: all that its thread runs.
 pub(crate) type WorkerMain<W> = Box<dyn Fn(&WorkerContext<W>) + Send + Sync>;
 
-/// What the lock guards.
+/// What the pool's lock guards.
 struct State {
     /// Whether tasks are accepted.
     stage: Stage,
-    /// Tasks that were admitted, and are about to be submitted.
+    /// Tasks that were admitted and are still to be submitted; counted only where `max_pending` is set.
     admitted: usize,
-    /// Whether workers are being ended from outside.
+    /// Whether workers are being ended from outside; a lost worker is not replaced then.
     stopping: bool,
-    /// Who is there.
+    /// The workers that exist.
     entries: Workers,
-    /// Threads that are ending, to be joined.
+    /// Handles of threads that are ending, to be joined.
     left: Vec<JoinHandle<()>>,
     /// How many callers of `shutdown` are joining threads.
     joining: usize,
-    /// Starts that failed since the last that did not.
+    /// Failed starts since the last worker became ready.
     failures: u32,
-    /// Starts that were interrupted since the last that was not.
+    /// Interrupted starts since the last worker became ready.
     interruptions: u32,
-    /// Workers lost in a row that had begun nothing, while no other worker ended a task either.
+    /// Workers lost in a row that had begun no task, while no other worker ended a task either.
     barren: u32,
-    /// How many tasks had ended when the last of them was lost.
+    /// How many tasks had ended when the last worker of that row was lost.
     ended_at_barren: u64,
-    /// Workers lost and not replaced so far.
+    /// Lost workers that have not been replaced so far.
     lost: usize,
-    /// How many callers of `warm_up` wait for all workers.
+    /// How many callers of `warm_up` wait for all workers to be ready.
     warming: usize,
-    /// How many workers look for work: while there are any, nobody is woken for it.
+    /// How many workers spin for work. While there are any, no sleeping worker is woken for new work.
     searchers: usize,
     /// How many workers sleep until there is work.
     sleepers: usize,
@@ -145,23 +147,23 @@ struct State {
 /// Whether tasks are accepted.
 #[derive(Debug, Clone)]
 enum Stage {
-    /// They are.
+    /// Tasks are accepted.
     Open,
-    /// Those accepted are still served.
+    /// No task is accepted; all accepted ones still run.
     Closing,
-    /// Those begun are still served.
+    /// No task is accepted; only those that have begun still run.
     Cancelling,
-    /// None is served any more, for this reason.
+    /// No task is accepted, and none begins any more, for this reason.
     Broken(Error),
 }
 
-/// What to do while there is no room.
+/// Backpressure policy: what `admit` does while there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnFull {
-    /// Wait for room; a worker does not, since it is what makes room, nor does a timer, which others
-    /// wait for.
+    /// Wait for room. A worker does not wait, since it is the one that makes room; nor does the timer thread,
+    /// since others wait for it.
     Block,
-    /// Answer.
+    /// Return [`Admit::Full`] at once.
     Reject,
 }
 
@@ -169,25 +171,25 @@ pub(crate) enum OnFull {
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Admit {
-    /// There is room for one, kept for the caller's `submit`.
+    /// There was room for one work item; it is reserved for the caller's `submit`.
     Admitted,
-    /// There is none.
+    /// There is no room.
     Full,
-    /// Nothing is accepted any more, for this reason.
+    /// The pool accepts nothing any more, for this reason.
     Refused(Error),
 }
 
 /// The answer to [`WorkerPool::submit`].
 #[must_use]
 pub(crate) enum Submit<W> {
-    /// It will be served.
+    /// The work will be run.
     Accepted,
-    /// It will not, for this reason: here it is back.
+    /// The work is not accepted, for this reason; it is given back.
     Refused(W, Error),
 }
 
 impl Stage {
-    /// Why nothing is accepted any more, if so.
+    /// Why the pool accepts nothing any more; `None`: it accepts tasks.
     fn refusal(&self) -> Option<Error> {
         match self {
             Self::Open => None,
@@ -198,8 +200,8 @@ impl Stage {
 }
 
 impl State {
-    /// Whether workers may be started: where that has failed again and again, those that are ready
-    /// go on alone.
+    /// Whether workers may be started. After `MAX_START_FAILURES` failed starts in a row none is started any
+    /// more as long as some workers are ready: those go on alone.
     fn may_start(&self) -> bool {
         self.failures < MAX_START_FAILURES || self.entries.ready() == 0
     }
@@ -249,16 +251,16 @@ impl<W: WorkItem> WorkerPool<W> {
         })
     }
 
-    // ---- what the executor asks --------------------------------------------------------------
+    // ---- called by the executor ----------------------------------------------------------------
 
-    /// Keeps room for one piece of work; `submit` or `withdraw_admission` uses it up.
+    /// Reserves room for one work item; `submit` or `withdraw_admission` uses it up.
     #[inline]
     pub(crate) fn admit(&self, on_full: OnFull) -> Admit {
         if self.fork_epoch.is_forked_copy() {
             return Admit::Refused(forked());
         }
         if self.limits.max_pending.is_none() && !self.is_refusing.load(Ordering::Relaxed) {
-            // ORDERING: Relaxed; `submit` looks again, under the lock.
+            // ORDERING: Relaxed; `submit` checks again, under the lock.
             return Admit::Admitted;
         }
         let mut state = self.lock();
@@ -282,9 +284,9 @@ impl<W: WorkItem> WorkerPool<W> {
         Admit::Admitted
     }
 
-    /// Whether one more task may wait: beside `max_pending` of them, one for each worker that is idle
-    /// or may still be started, since those begin at once. Sleepers on `room` need no notice of a
-    /// worker that becomes idle: while they sleep something waits, and that worker takes it.
+    /// Whether one more task may wait. Beside `max_pending` tasks there is room for one for each worker that
+    /// is idle or may still be started, since those tasks begin at once. Threads that sleep on `room` need no
+    /// notification when a worker becomes idle: while they sleep some task waits, and that worker takes it.
     fn has_room(&self, state: &State) -> bool {
         let Some(limit) = self.limits.max_pending else {
             return true;
@@ -300,7 +302,7 @@ impl<W: WorkItem> WorkerPool<W> {
         waiting + state.admitted < limit.saturating_add(free + to_start)
     }
 
-    /// What was admitted is not submitted after all.
+    /// Gives an admission back: the work that was admitted is not submitted after all.
     #[inline]
     pub(crate) fn withdraw_admission(&self) {
         if self.limits.max_pending.is_some() {
@@ -309,7 +311,7 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Queues work that was admitted for the next free worker, starting one where there is room.
+    /// Queues admitted work for the next free worker; starts a worker if one is needed and allowed.
     #[inline(always)]
     pub(crate) fn submit(self: &Arc<Self>, work: W) -> Submit<W> {
         let submit = self.submit_more(work);
@@ -317,7 +319,7 @@ impl<W: WorkItem> WorkerPool<W> {
         submit
     }
 
-    /// Queues work whose admission is used up by another part of it.
+    /// Queues work whose admission is used up by another part of the same work.
     #[inline(always)]
     pub(crate) fn submit_more(self: &Arc<Self>, work: W) -> Submit<W> {
         if self.fork_epoch.is_forked_copy() {
@@ -330,8 +332,9 @@ impl<W: WorkItem> WorkerPool<W> {
         let id = work.id();
         self.note_submission(id);
         self.backlog.push(work);
-        // Against `update_needs_wakeup` and `refill_locked`: either we see that we are to look, or that nobody
-        // restocks, or who made it so sees the work. Both sides take the backlog's lock in between.
+        // Pairs with `update_needs_wakeup` and `refill_locked`: either this thread sees the new value
+        // (`needs_wakeup` is set, or `is_behind` is cleared, so that no other thread refills), or the thread
+        // that wrote it sees this work. The backlog's lock, taken by both in between, orders them.
         if self
             .pull_queue
             .as_ref()
@@ -339,7 +342,7 @@ impl<W: WorkItem> WorkerPool<W> {
         {
             self.refill();
         }
-        // ORDERING: Relaxed; the backlog's lock.
+        // ORDERING: Relaxed; the backlog's lock orders it.
         if self.needs_wakeup.load(Ordering::Relaxed) == 0 {
             return Submit::Accepted;
         }
@@ -347,7 +350,7 @@ impl<W: WorkItem> WorkerPool<W> {
         if let Some(error) = state.stage.refusal() {
             return match self.backlog.recall(id) {
                 Some(work) => Submit::Refused(work, error),
-                None => Submit::Accepted, // a worker has it, or whoever ended the crew
+                None => Submit::Accepted, // taken by a worker, or by the thread that ended the pool
             };
         }
         let staffed = self.ensure_worker(&mut state);
@@ -356,9 +359,9 @@ impl<W: WorkItem> WorkerPool<W> {
         Submit::Accepted
     }
 
-    /// Work of that name is submitted by the calling thread.
+    /// Notes the core of the calling thread, which submits work of this id, as `submitted_from`.
     fn note_submission(&self, id: FutureId) {
-        /// To know of some is enough.
+        /// One submission in this many is noted: a sample is enough.
         const SOME: u64 = 8;
 
         if id.number() % SOME == 0 {
@@ -366,7 +369,7 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Looks for an outcome for about as long as a sleeper takes to be woken.
+    /// Spins for an outcome for about as long as it takes to wake a sleeping thread.
     pub(crate) fn look_for(&self, wait: &dyn Waiter) {
         if wait.is_over() {
             return;
@@ -387,7 +390,8 @@ impl<W: WorkItem> WorkerPool<W> {
         };
         if let Err(work) = overflow {
             self.backlog.push(work);
-            // Who makes room asks for more only if he knew before that there is more.
+            // A thread that frees a slot calls `refill` only if `is_behind` was set before. `refill_locked`
+            // sets it, then looks for room once more.
             self.refill_locked(&mut state);
         }
         let staffed = self.ensure_worker(&mut state);
@@ -397,18 +401,19 @@ impl<W: WorkItem> WorkerPool<W> {
         Submit::Accepted
     }
 
-    /// Whether who adds to the backlog is to look who is there. To be called after each change of what
-    /// it depends on; who does so to have others look must look into the backlog afterwards.
+    /// Recomputes `needs_wakeup`. To be called after each change of the stage, the number of workers,
+    /// `sleepers` or `searchers`. A caller that sets it so that submitters take the lock must check the
+    /// backlog afterwards.
     fn update_needs_wakeup(&self, state: &State) {
         let needs_wakeup = !matches!(state.stage, Stage::Open)
             || state.entries.len() < self.limits.max_workers
             || (state.sleepers > 0 && state.searchers == 0);
-        // ORDERING: Relaxed; the backlog's lock, which is taken by who looks into it.
+        // ORDERING: Relaxed; the backlog's lock, which a thread takes to check the backlog, orders it.
         self.needs_wakeup
             .store(u32::from(needs_wakeup), Ordering::Relaxed);
     }
 
-    /// Moves work from the backlog to where workers take it by themselves.
+    /// Moves work from the backlog to the pull queue, as far as there is room.
     pub(crate) fn refill(&self) {
         let mut state = self.lock();
         self.refill_locked(&mut state);
@@ -420,7 +425,8 @@ impl<W: WorkItem> WorkerPool<W> {
         let Some(pull_queue) = &self.pull_queue else {
             return;
         };
-        // Said before there is found to be no room: who makes some from then on asks for more.
+        // Set before the pull queue is found full: a thread that frees a slot from then on sees it and calls
+        // `refill`.
         pull_queue.set_behind(!self.backlog.is_empty());
         let is_behind = loop {
             pull_queue.refill(&self.backlog);
@@ -428,7 +434,8 @@ impl<W: WorkItem> WorkerPool<W> {
                 break true;
             }
             pull_queue.set_behind(false);
-            // Others add to the backlog without the crew's lock, and look at that afterwards.
+            // Pairs with `submit_more`, which pushes without the pool's lock and then reads `is_behind`:
+            // either the submitter sees that it is cleared and refills, or this thread sees the work.
             if self.backlog.is_empty() {
                 break false;
             }
@@ -441,14 +448,14 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Wakes a worker for what was put where it takes it by itself.
+    /// Wakes a worker that waits at the pull queue, for work that was put there.
     fn announce(&self) {
         if let Some(pull_queue) = &self.pull_queue {
             pull_queue.announce();
         }
     }
 
-    /// Whether tasks wait for a worker.
+    /// Whether some work waits for a worker, in the backlog or in the pull queue.
     fn has_waiting(&self) -> bool {
         let waits = |pull_queue: &Arc<dyn PullQueue<W>>| pull_queue.load().waiting > 0;
         !self.backlog.is_empty() || self.pull_queue.as_ref().is_some_and(waits)
@@ -473,13 +480,14 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// How many tasks have ended so far, with a value or an error.
+    /// How many tasks have ended so far with a value or an error; cancelled ones are not counted.
     fn ended(&self, state: &State) -> u64 {
         let stats = self.stats_in(state);
         stats.completed + stats.failed
     }
 
-    /// A task was cancelled before it began.
+    /// Counts a task that was cancelled before it began, and takes it out of the backlog or off its worker's
+    /// chunk.
     pub(crate) fn withdrawn(&self, id: FutureId) {
         if self.fork_epoch.is_forked_copy() {
             return;
@@ -495,8 +503,8 @@ impl<W: WorkItem> WorkerPool<W> {
         discard(rest);
     }
 
-    /// Takes a task back from where workers take tasks by themselves, or would soon: under the lock,
-    /// so that it does not get from the one place to the other meanwhile.
+    /// Takes a task back from the pull queue, or from the backlog on its way there. Under the lock, so that
+    /// the task does not move from the backlog to the pull queue meanwhile.
     pub(crate) fn recall(&self, id: FutureId) -> Unqueue {
         let Some(pull_queue) = &self.pull_queue else {
             return Unqueue::NotHere;
@@ -508,7 +516,7 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Where a task is.
+    /// Where a task is: in the backlog, running on one of the threads, or elsewhere.
     pub(crate) fn place(&self, id: FutureId) -> TaskLocation {
         if self.fork_epoch.is_forked_copy() {
             return TaskLocation::Elsewhere;
@@ -527,7 +535,7 @@ impl<W: WorkItem> WorkerPool<W> {
         running.map_or(TaskLocation::Elsewhere, TaskLocation::Running)
     }
 
-    /// The threads that there are.
+    /// The ids of the worker threads that exist.
     pub(crate) fn workers(&self) -> Vec<ThreadId> {
         if self.fork_epoch.is_forked_copy() {
             return Vec::new();
@@ -537,7 +545,7 @@ impl<W: WorkItem> WorkerPool<W> {
         workers.map(|worker| worker.thread.thread().id()).collect()
     }
 
-    /// Settles a queued task with this error, and takes it out.
+    /// Takes a task out of the backlog, if it is there, and settles it with this error.
     pub(crate) fn refuse(&self, id: FutureId, error: &Error) {
         if self.fork_epoch.is_forked_copy() {
             return;
@@ -557,30 +565,31 @@ impl<W: WorkItem> WorkerPool<W> {
         self.lock().entries.counts().count(verdict);
     }
 
-    /// What was counted as a value cannot be decoded; `false`: none was counted by the crew.
+    /// Counts one value as an error, because it cannot be decoded; `false`: this pool has counted no value.
     #[must_use]
     pub(crate) fn spoilt(&self) -> bool {
         !self.fork_epoch.is_forked_copy() && self.lock().entries.spoil()
     }
 
-    /// A task was settled as timed out, while its thread goes on.
+    /// Counts a task that was settled as timed out while its thread goes on, and asks that thread to stop it.
     pub(crate) fn expired(&self, id: FutureId) {
         self.count(Verdict::Failed);
         self.request_cancel(id);
     }
 
-    /// Asks the thread that runs this task to stop it, if one does.
+    /// Asks the worker thread that runs this task to stop it; does nothing if none does.
     pub(crate) fn request_cancel(&self, id: FutureId) {
         if self.fork_epoch.is_forked_copy() {
             return;
         }
-        // The worker begins nothing else meanwhile.
+        // The worker's state is locked: the worker begins no other task meanwhile.
         let ask = |_, worker: &WorkerEntry, _: &mut _| worker.progress.request_cancel();
         self.lock().entries.with_running(id, ask);
     }
 
-    /// Marks the task as killed if a worker runs it; what is at that worker's index, looked up under
-    /// the lock. From then on its outcome does not count, and the worker begins nothing else.
+    /// Marks the task as killed if a worker runs it, and returns what `at` says of that worker's index,
+    /// called under the lock; `None`: no worker runs it. From then on the task's outcome does not count, and
+    /// the worker begins no other task.
     pub(crate) fn mark_killed<P>(&self, id: FutureId, at: impl FnOnce(usize) -> P) -> Option<P> {
         if self.fork_epoch.is_forked_copy() {
             return None;
@@ -593,8 +602,8 @@ impl<W: WorkItem> WorkerPool<W> {
         })
     }
 
-    /// Nobody wants what has not begun of a map's items of these names, first and last: cancels it.
-    /// Acts, under the lock, on the index of each worker that was told of some of them.
+    /// Cancels the items of a map with ids `first..=last` that have not begun: their map was dropped. Calls
+    /// `act`, under the lock, with the index of each worker whose chunk has some of them.
     pub(crate) fn abandon(&self, first: FutureId, last: FutureId, mut act: impl FnMut(usize)) {
         if self.fork_epoch.is_forked_copy() {
             return;
@@ -612,7 +621,7 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Queues again, in its old place, what a worker has not begun.
+    /// Queues again, in its old place, work that a worker has not begun.
     pub(crate) fn put_back(self: &Arc<Self>, work: W) {
         let mut state = self.lock();
         let error = match state.stage.clone() {
@@ -631,7 +640,7 @@ impl<W: WorkItem> WorkerPool<W> {
         work.fail(&error, &mut |verdict| self.count(verdict));
     }
 
-    /// There may be more on the shelf than there was: starts a worker for it, where there is room.
+    /// Starts a worker if one is needed and allowed: the pull queue may have more work than before.
     pub(crate) fn ensure_workers(self: &Arc<Self>) {
         let mut state = self.lock();
         let staffed = self.ensure_worker(&mut state);
@@ -639,7 +648,8 @@ impl<W: WorkItem> WorkerPool<W> {
         self.break_unless(staffed);
     }
 
-    /// The process of an idle worker has died.
+    /// Handles the death of a worker's process: if the worker is idle, marks it as `ProcessLost` and wakes
+    /// it, so that it leaves or restarts.
     pub(crate) fn on_process_exit(&self, index: usize) {
         let mut state = self.lock();
         if let Some(worker) = state.entries.worker(index) {
@@ -651,7 +661,7 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Starts all workers and waits until they are ready.
+    /// Starts all workers, and waits until they are ready.
     pub(crate) fn warm_up(self: &Arc<Self>) -> Result<(), Error> {
         if self.fork_epoch.is_forked_copy() {
             return Err(forked());
@@ -668,7 +678,8 @@ impl<W: WorkItem> WorkerPool<W> {
         outcome
     }
 
-    /// Whether all workers are ready, or never will be; starts those that are missing.
+    /// Starts the missing workers. `Some(Ok)`: all are ready; `Some(Err)`: they never will be; `None`: not
+    /// yet.
     fn warmth(self: &Arc<Self>, state: &mut State) -> Option<Result<(), Error>> {
         if let Some(error) = state.stage.refusal() {
             return Some(Err(error));
@@ -684,7 +695,7 @@ impl<W: WorkItem> WorkerPool<W> {
         None
     }
 
-    /// Fails what is queued and what comes, for this reason.
+    /// Breaks the pool: fails all queued work, and all work that is submitted later, with this error.
     pub(crate) fn break_down(&self, error: &Error) {
         if self.fork_epoch.is_forked_copy() {
             return;
@@ -704,7 +715,7 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Everything that no worker has taken.
+    /// Takes out all work that no worker has taken, first from the pull queue, then from the backlog.
     fn take_queued(&self) -> Vec<Box<dyn Withdrawn>> {
         let mut queued = self.backlog.take_all();
         if let Some(pull_queue) = &self.pull_queue {
@@ -715,11 +726,11 @@ impl<W: WorkItem> WorkerPool<W> {
         queued
     }
 
-    /// Shuts down; whether every worker has left, which is not looked at if the caller does not
-    /// wait. It waits no longer than the deadline.
+    /// Shuts the pool down. Returns whether every worker has left; `true`, unchecked, if the caller does not
+    /// wait. Waits no longer than `deadline`.
     pub(crate) fn shutdown(&self, how: Shutdown, deadline: Option<Instant>) -> bool {
         if self.fork_epoch.is_forked_copy() {
-            return true; // the original's threads are not here: nothing to wait for, or to touch
+            return true; // the original's threads are not in this process: nothing to wait for, or to touch
         }
         let mut state = self.lock();
         if let Stage::Open = state.stage {
@@ -741,12 +752,12 @@ impl<W: WorkItem> WorkerPool<W> {
     }
 
     fn refuse_more(&self, state: &State) {
-        // ORDERING: Relaxed; a hint, of which the stage is the truth.
+        // ORDERING: Relaxed; a hint: `submit` checks the stage under the lock.
         self.is_refusing.store(true, Ordering::Relaxed);
         self.update_needs_wakeup(state);
     }
 
-    /// Cancels what is queued, and has lost workers not replaced: they are about to be ended.
+    /// Cancels queued work, and stops the replacement of lost workers: the workers are about to be ended.
     pub(crate) fn stop(&self) {
         if self.fork_epoch.is_forked_copy() {
             return;
@@ -755,30 +766,31 @@ impl<W: WorkItem> WorkerPool<W> {
         self.shutdown(Shutdown::no_wait().cancel_futures(), None);
     }
 
-    /// The backlog has become shorter: wakes who waits for that, where anybody may.
+    /// Wakes callers of `admit`: the backlog has become shorter. Only where `max_pending` is set.
     fn make_room(&self) {
         if self.limits.max_pending.is_some() {
-            // Nobody is between his look and his sleep.
+            // Taking the lock once ensures that no waiter is between its check and its wait.
             drop(self.lock());
             self.room.notify_all();
         }
     }
 
     fn notify_all(&self) {
-        // ORDERING: Relaxed; a hint for who looks, who then takes the lock.
+        // ORDERING: Relaxed; a hint for a thread that spins, which then takes the lock.
         self.news.fetch_add(1, Ordering::Relaxed);
         self.work.notify_all();
         self.change.notify_all();
         self.room.notify_all();
     }
 
-    /// Whether the calling thread is one of the workers.
+    /// Whether the calling thread is one of the pool's workers.
     pub(crate) fn includes_caller(&self) -> bool {
         !self.fork_epoch.is_forked_copy() && self.lock().entries.by_thread(this_thread()).is_some()
     }
 
-    /// Waits until every worker has left, and joins their threads. A worker itself waits for the
-    /// others, but not for those that wait for it. Whether they are gone; `false` at the deadline.
+    /// Waits until every worker has left, and joins their threads; `false`: the deadline has passed before. A
+    /// worker that calls this waits for all workers but itself and those that wait here too: otherwise they
+    /// would wait for each other.
     fn wait_until_gone(&self, deadline: Option<Instant>) -> bool {
         let me = this_thread();
         let mut state = self.lock();
@@ -810,7 +822,8 @@ impl<W: WorkItem> WorkerPool<W> {
         state.joining += 1;
         drop(state);
         for thread in left {
-            // A worker's panics are caught; what a thread-local's `Drop` does is its own.
+            // A panic of the worker is caught inside the thread; one of a thread-local's `Drop` is the user's
+            // own.
             let _ = thread.join();
         }
         let has_ended = is_worker || self.end_queue(deadline);
@@ -823,7 +836,8 @@ impl<W: WorkItem> WorkerPool<W> {
         has_ended
     }
 
-    /// Waits until what the workers have left is brought in, and heard of; `false` at the deadline.
+    /// Ends the pull queue: waits until the outcomes that the workers have left are collected and reported;
+    /// `false`: the deadline has passed before.
     fn end_queue(&self, deadline: Option<Instant>) -> bool {
         let Some(pull_queue) = &self.pull_queue else {
             return true;
@@ -832,14 +846,14 @@ impl<W: WorkItem> WorkerPool<W> {
         pull_queue.join(deadline)
     }
 
-    // ---- staffing ----------------------------------------------------------------------------
+    // ---- starting workers ----------------------------------------------------------------------
 
-    /// Wakes an idle worker for what was queued, or starts one.
+    /// Wakes an idle worker for queued work, or starts one if the idle ones are too few.
     fn ensure_worker(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
         if self.pull_queue.is_some() && state.entries.len() == self.limits.max_workers {
-            return Ok(()); // those who are there look by themselves, and are enough
+            return Ok(()); // all possible workers exist; they check the queue by themselves, and are enough
         }
-        // Counted before what waits: who takes something of that meanwhile is not missed.
+        // Counted before the waiting work: a worker that takes some of it in between is still counted.
         let free = state.entries.free();
         if let Some(pull_queue) = &self.pull_queue {
             let most = self.backlog.len() + pull_queue.occupied();
@@ -874,7 +888,8 @@ impl<W: WorkItem> WorkerPool<W> {
         let name = format!("{}_{index}", self.threads.name_prefix);
         let (its_worker_state, its_progress) = (Arc::clone(&worker_state), Arc::clone(&progress));
         let worker_pool = Arc::clone(self);
-        // The new thread looks at the roster only under the lock that we hold: it is seated then.
+        // The new thread looks into `entries` only under the lock that is held here: its entry is inserted by
+        // then.
         let thread = spawn(name, self.threads.stack_size, move || {
             WorkerContext::new(worker_pool, index, its_worker_state, its_progress).serve();
         })?;
@@ -893,7 +908,7 @@ impl<W: WorkItem> WorkerPool<W> {
         Ok(())
     }
 
-    /// Breaks down where no worker could be started.
+    /// Breaks the pool if no worker could be started.
     fn break_unless(&self, staffed: Result<(), Error>) {
         if let Err(error) = staffed {
             self.break_down(&error);
@@ -910,7 +925,7 @@ impl<W: WorkItem> WorkerPool<W> {
         sleep(event, state)
     }
 
-    /// Sleeps until somebody notifies `event`, or the deadline has passed.
+    /// Sleeps until `event` is notified or the deadline has passed; `None`: no deadline.
     fn sleep_until<'a>(
         &self,
         event: &Condvar,
@@ -926,7 +941,8 @@ impl<W: WorkItem> WorkerPool<W> {
     }
 }
 
-/// How many cores the program may use. Asking takes as long as twenty system calls, so it is asked once.
+/// The number of cores that the program may use. Asking for it takes as long as twenty system calls, so it is
+/// asked once.
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))

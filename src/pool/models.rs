@@ -1,5 +1,5 @@
-//! Kills, deaths, ends and shutdowns that meet, in every order in which threads may be interrupted
-//! a few times each: only with `--cfg loom`.
+//! Loom models of the worker pool: kills, deaths, ends and shutdowns that meet, in every order in which
+//! threads may be interrupted a few times each. Compiled only with `--cfg loom`.
 
 use std::sync::{Arc, Mutex as Plain};
 
@@ -12,12 +12,12 @@ use crate::sync::{LIVING, ROOM};
 
 // ---- tasks -------------------------------------------------------------------------------------
 
-/// What came of each task, in the order in which it did.
+/// The outcome of each task, in the order in which they came.
 #[derive(Default)]
 struct Fates {
-    /// Never locked across a step of the model.
+    /// Task id and outcome; never locked across a step of the model.
     so_far: Plain<Vec<(u64, Fate)>>,
-    /// What the callback of a task that has failed does.
+    /// Run when a task fails; `None`: nothing is.
     callback: Plain<Option<Callback>>,
 }
 
@@ -35,7 +35,7 @@ impl Fates {
         self.so_far.lock().unwrap().push((task, fate));
     }
 
-    /// Sorted by task.
+    /// The outcomes so far, sorted by task id.
     fn so_far(&self) -> Vec<(u64, Fate)> {
         let mut fates = self.so_far.lock().unwrap().clone();
         fates.sort_by_key(|(task, _)| *task);
@@ -43,7 +43,7 @@ impl Fates {
     }
 }
 
-/// A task that is nothing but its number.
+/// A task that is nothing but its id and the record of outcomes.
 struct Job(u64, Arc<Fates>);
 
 impl WorkItem for Job {
@@ -74,7 +74,7 @@ impl WorkItem for Job {
 
 // ---- worker threads ----------------------------------------------------------------------------
 
-/// A pool, and what its tasks have come to.
+/// A pool, and the outcomes of its tasks.
 #[derive(Clone)]
 struct Scene {
     pool: Arc<WorkerPool<Job>>,
@@ -103,7 +103,7 @@ impl Scene {
         Self { pool, fates }
     }
 
-    /// Whether the task was accepted.
+    /// Submits a task; whether it was accepted.
     fn submit(&self, task: u64) -> bool {
         match self.pool.admit(OnFull::Block) {
             Admit::Admitted => {}
@@ -114,7 +114,7 @@ impl Scene {
         matches!(self.pool.submit(job), Submit::Accepted)
     }
 
-    /// Shuts down; what every task had come to then.
+    /// Shuts the pool down, and returns the outcome of every task.
     fn shut_down(&self) -> Vec<(u64, Fate)> {
         assert!(self.pool.shutdown(Shutdown::wait(), None));
         assert_eq!(LIVING.load(Ordering::SeqCst), 0, "threads are joined");
@@ -123,7 +123,7 @@ impl Scene {
     }
 }
 
-/// Runs what was taken, as a thread does.
+/// Runs the task that was taken, as a worker thread does.
 fn run(context: &WorkerContext<Job>, job: &Job, fates: &Fates) {
     context.task_starting(job.id());
     assert_eq!(context.try_finish(), Conclusion::Accepted);
@@ -131,7 +131,8 @@ fn run(context: &WorkerContext<Job>, job: &Job, fates: &Fates) {
     context.task_done(Verdict::Completed);
 }
 
-/// Explores all orders with at most so many interruptions of a thread that could have gone on.
+/// Explores all orders in which a thread that could have gone on is interrupted at most `interruptions`
+/// times.
 fn explore(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut explorer = loom::model::Builder::new();
     explorer.preemption_bound = Some(interruptions);
@@ -140,19 +141,19 @@ fn explore(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 
 // ---- kills -------------------------------------------------------------------------------------
 
-/// What stands for a worker process.
+/// A stand-in for a worker process.
 #[derive(Default)]
 struct Process {
-    /// The last task that it was given.
+    /// The id of the last task that it was given; `None`: it was given none.
     given: Option<u64>,
-    /// Whether it was killed.
+    /// Whether the process was killed.
     dead: bool,
 }
 
-/// Who sits behind the one worker.
+/// The current process of the one worker: the process table.
 type Desk = Arc<Mutex<Arc<Mutex<Process>>>>;
 
-/// Gives one process after the other its tasks, as an attendant does.
+/// Gives one process after the other its tasks, as a supervisor does.
 fn attend(desk: &Desk) -> impl Fn(&WorkerContext<Job>, &Fates) + Send + Sync + 'static {
     let desk = Arc::clone(desk);
     move |context, fates| {
@@ -175,7 +176,7 @@ fn serve(context: &WorkerContext<Job>, fates: &Fates, process: &Mutex<Process>) 
         context.task_starting(job.id());
         lock(process).given = Some(job.0);
         if context.try_finish() == Conclusion::Killed {
-            lock(process).dead = true; // if it is not yet
+            lock(process).dead = true; // if it is not yet dead
             fates.note(job.0, Fate::Killed);
             context.end_of_lost(Verdict::Cancelled);
             return context.lost(Tenure::Productive);
@@ -266,7 +267,8 @@ fn a_process_dies_as_a_task_comes_and_it_runs() {
 
 // ---- wake-ups ----------------------------------------------------------------------------------
 
-/// Runs so many tasks on so many workers, without anything else that might wake one up.
+/// Runs the given number of tasks on the given number of workers, without anything else that might wake a
+/// worker.
 fn all_tasks_run(max_workers: usize, tasks: u64) {
     let ran = Arc::new((Mutex::new(0), Condvar::new()));
     let its_ran = Arc::clone(&ran);
@@ -304,7 +306,7 @@ fn a_task_comes_as_two_workers_lie_down_and_runs() {
 #[test]
 fn shutdown_meets_submit_and_workers_that_leave() {
     explore(3, || {
-        // Each leaves after one task: the next task starts the next worker.
+        // Each worker leaves after one task: the next task starts the next worker.
         let scene = Scene::new(1, |context, fates| {
             context.ready(1);
             if let Some(job) = context.take() {
@@ -376,7 +378,7 @@ fn workers_that_shut_down_do_not_wait_for_each_other() {
 #[test]
 fn a_worker_that_leaves_without_a_successor_may_shut_down_in_a_callback() {
     explore(3, || {
-        // Each leaves after one task, and while it lives there is no room for the next.
+        // Each worker leaves after one task, and while it lives there is no room for the next.
         let scene = Scene::new(1, |context, fates| {
             context.ready(1);
             if let Some(job) = context.take() {

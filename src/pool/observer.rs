@@ -1,4 +1,5 @@
-//! What progress bars and tracing hang on.
+//! The observer of a pool, for progress bars and tracing: the user's trait, its events, and the handle by
+//! which a worker calls it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +8,11 @@ use crate::future::Verdict;
 use crate::future::id::FutureId;
 use crate::unwind;
 
-/// Hears what the workers of a pool do, as it happens.
+/// An observer of a pool: it is told what the workers do, as it happens.
 ///
-/// It is called on threads of the pool, by several at a time, and holds up the worker that it
-/// hears of. A panic in it is reported on stderr and harms nothing. Every method may be left out.
+/// Its methods are called on threads of the pool, by several threads at a time, and hold up the worker that
+/// they are told of. A panic in a method is reported on stderr and harms nothing. Every method may be left
+/// out.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +51,7 @@ pub trait Observer: Send + Sync {
         let _ = task;
     }
 
-    /// A task has ended; its future is about to be done.
+    /// A task has ended; its future will be done in a moment.
     fn task_finished(&self, task: &TaskEvent, outcome: TaskOutcome) {
         let _ = (task, outcome);
     }
@@ -73,7 +75,7 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     }
 }
 
-/// A worker that an [`Observer`] hears of.
+/// A worker, as an [`Observer`] is told of it.
 ///
 /// ```
 /// use concurrent_futures::{Observer, WorkerEnd, WorkerEvent};
@@ -88,11 +90,11 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerEvent {
-    /// Its index in the pool.
+    /// The worker's index in the pool.
     worker: usize,
-    /// Its process.
+    /// The id of the worker's process.
     pid: u32,
-    /// When it was ready.
+    /// When the worker became ready.
     since: Instant,
 }
 
@@ -102,33 +104,33 @@ impl WorkerEvent {
         Self { worker, pid, since }
     }
 
-    /// Its index in the pool.
+    /// The worker's index in the pool.
     #[must_use]
     pub fn worker(&self) -> usize {
         self.worker
     }
 
-    /// Its process; that of the program, for a thread.
+    /// The id of the worker's process; for a thread, that of the program.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// How long ago it was ready.
+    /// The time since the worker became ready.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
 }
 
-/// A task that an [`Observer`] hears of. [`Observer`] has an example.
+/// A task, as an [`Observer`] is told of it. [`Observer`] has an example.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskEvent {
-    /// The index of its worker.
+    /// The index of the worker that runs it.
     worker: usize,
-    /// Its future.
+    /// The id of the task's future.
     id: FutureId,
-    /// When it began.
+    /// When the worker began the task.
     since: Instant,
 }
 
@@ -139,13 +141,13 @@ impl TaskEvent {
         self.worker
     }
 
-    /// The name of its future.
+    /// The id of the task's future.
     #[must_use]
     pub fn id(&self) -> FutureId {
         self.id
     }
 
-    /// How long ago it began.
+    /// The time since the task began.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.since.elapsed()
@@ -156,10 +158,10 @@ impl TaskEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerEnd {
-    /// It was let go: the pool is shut down, the worker was idle for too long, or has run as many
-    /// tasks as it may.
+    /// The worker left: the pool is shut down, the worker was idle for too long, or it has run as many tasks
+    /// as it may.
     Left,
-    /// Its process died, or was killed.
+    /// The worker's process died, or was killed.
     Lost,
 }
 
@@ -167,25 +169,25 @@ pub enum WorkerEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskOutcome {
-    /// With a value.
+    /// The task returned a value.
     Completed,
-    /// With an error.
+    /// The task ended with an error.
     Failed,
-    /// Killed.
+    /// The task was killed.
     Cancelled,
-    /// After its limit had passed and its future was done: a thread cannot be stopped.
+    /// The task ended after its limit had passed and its future was done: a thread cannot be stopped.
     Late,
 }
 
-/// An observer that may not be there, of one worker.
+/// The handle by which one worker calls the observer; it does nothing if there is none.
 pub(crate) struct ObserverHandle {
-    /// The user's.
+    /// The user's observer; `None`: there is none.
     observer: Option<Arc<dyn Observer>>,
     /// The worker's index.
     index: usize,
-    /// The worker, while it is ready.
+    /// The event of the worker's start; `None`: it is not ready.
     worker: Option<WorkerEvent>,
-    /// What it runs.
+    /// The task that the worker runs; `None`: it runs none.
     task: Option<TaskEvent>,
 }
 

@@ -1,4 +1,6 @@
-//! Where workers take tasks by themselves, as the crew sees it.
+//! The pull queue as the worker pool sees it: a queue outside the pool, from which workers take tasks by
+//! themselves. Implemented by the process pool's in-flight table (`process/host/in_flight/`), over shared
+//! memory.
 
 use std::time::Instant;
 
@@ -8,60 +10,62 @@ use crate::future::pool_handle::Unqueue;
 use crate::pool::backlog::{Backlog, Withdrawn};
 use crate::pool::worker_state::Counts;
 
-/// Where workers take tasks by themselves, in order, before the backlog. Called under the crew's
-/// lock, unless it says otherwise, so that it must not call the crew.
+/// A queue from which workers take tasks by themselves, in order, before the backlog. Methods are called
+/// under the pool's lock unless they say otherwise, so they must not call the pool.
 pub(crate) trait PullQueue<W>: Send + Sync {
-    /// Puts work that was just submitted behind all that is there.
+    /// Puts newly submitted work behind everything that is in the queue.
     ///
     /// # Errors
-    /// The work, where there is no room for it.
+    /// The work is given back if there is no room for it.
     fn put(&self, work: W) -> Result<(), W>;
-    /// Puts there what is in the backlog, as long as there is room.
+    /// Moves work from the backlog into the queue, as long as there is room.
     fn refill(&self, backlog: &Backlog<W>);
-    /// Wakes a worker for what was put there, if need be. Off locks.
+    /// Wakes a worker for work that was put there, if one sleeps. Called without locks.
     fn announce(&self);
-    /// What was said last of whether there is more in the backlog. Off locks.
+    /// The last value of [`set_behind`](Self::set_behind). May be called without locks.
     fn is_behind(&self) -> bool;
-    /// Says whether there is more in the backlog.
+    /// Says whether the backlog holds more work, which has to go before new work.
     fn set_behind(&self, is_behind: bool);
-    /// How many pieces of work there are at most that no worker has ended.
+    /// An upper bound of the number of work items in the queue that no worker has ended.
     fn occupied(&self) -> usize;
-    /// What is there, and what came of the rest.
+    /// What is in the queue now, and how the tasks that left it have ended.
     fn load(&self) -> QueueLoad;
-    /// Takes out all that no worker has begun.
+    /// Takes out all work that no worker has begun.
     fn clear(&self) -> Vec<Box<dyn Withdrawn>>;
     /// Takes a task out, unless a worker has begun it.
     fn recall(&self, id: FutureId) -> Unqueue;
-    /// Takes out what no worker has begun of a map's items of these names, first and last, and has
-    /// workers not begin the rest.
+    /// Takes out the items of a map with ids `first..=last` that no worker has begun, and keeps workers from
+    /// beginning the rest.
     fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Withdrawn>>;
-    /// Lets workers leave that find nothing there.
+    /// Closes the queue: a worker that finds it empty leaves.
     fn close(&self);
-    /// Has workers wait that find nothing there.
+    /// Opens the queue again: a worker that finds it empty waits.
     fn reopen(&self);
-    /// All workers are gone: brings in what they have left, and lets its threads leave. Off locks.
+    /// Called when all workers are gone: collects the outcomes that they have left, and lets the queue's own
+    /// threads leave. Called without locks.
     fn end(&self);
-    /// Waits until they have; `false` at the deadline. Off locks.
+    /// Waits until those threads have left; `false`: the deadline has passed before. Called without locks.
     fn join(&self, deadline: Option<Instant>) -> bool;
 }
 
-/// What is on a shelf.
+/// The contents of a pull queue at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct QueueLoad {
-    /// Pieces of work that no worker has taken.
+    /// Work items that no worker has taken.
     pub(crate) waiting: usize,
-    /// Tasks in them, and in those that a worker is about to be told of.
+    /// Tasks that have not begun: those of `waiting` and `claimed` work items, and the rest of item batches
+    /// that run.
     pub(crate) tasks: usize,
     /// Tasks that run.
     pub(crate) running: usize,
-    /// Pieces of work that a worker is about to be told of.
+    /// Work items that a worker has claimed, but whose message it still has to ask for.
     pub(crate) claimed: usize,
-    /// What came of those that are gone.
+    /// How the tasks that have left the queue ended.
     pub(crate) counts: Counts,
 }
 
 impl QueueLoad {
-    /// The public figures, these included.
+    /// The pool's statistics with this load added.
     pub(crate) fn added_to(self, stats: Stats) -> Stats {
         Stats {
             idle: stats.idle.saturating_sub(self.running),

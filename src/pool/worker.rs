@@ -1,4 +1,5 @@
-//! A worker's side of its crew: what it says, and what it asks.
+//! A worker's side of its pool: what it reports to the pool, and what it asks of it. Used by the main loops
+//! of thread workers (`thread/mod.rs`) and of supervisors of worker processes (`process/host/`).
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,21 +17,21 @@ use crate::pool::observer::{ObserverHandle, WorkerEnd};
 use crate::pool::worker_state::{Dequeued, Killed, Status, WorkerState};
 use crate::sync::{MutexGuard, Ordering, spin_then_yield};
 
-/// A worker's place in its crew. Dropping it leaves the crew.
+/// A worker's view of its pool. Dropping it takes the worker out of the pool.
 pub(crate) struct WorkerContext<W: WorkItem> {
-    /// The crew.
+    /// The pool of the worker.
     worker_pool: Arc<WorkerPool<W>>,
-    /// The worker's index.
+    /// The worker's index in the pool.
     index: usize,
-    /// What it is doing.
+    /// The worker's state, shared with the pool.
     worker_state: Arc<WorkerState>,
-    /// What its tasks can see of it.
+    /// What its tasks can see of the worker, through `current_worker`.
     progress: Arc<Progress>,
-    /// Tells the observer.
+    /// Calls the user's observer, if there is one.
     watch: RefCell<ObserverHandle>,
-    /// How hastily it looks for the next task.
+    /// The pause before the worker looks for its next task, so that tasks gather.
     coalescing: RefCell<Coalescing>,
-    /// On which core it stands.
+    /// The core on which the worker runs, and when it moves to another.
     placement: RefCell<CorePlacement>,
 }
 
@@ -38,9 +39,9 @@ pub(crate) struct WorkerContext<W: WorkItem> {
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterLoss {
-    /// Start again.
+    /// Start the worker's process again.
     Restart,
-    /// Leave: the crew is broken, or has nothing to do.
+    /// Leave: the pool is broken, or has nothing to do.
     Stop,
 }
 
@@ -48,32 +49,32 @@ pub(crate) enum AfterLoss {
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Conclusion {
-    /// The outcome counts.
+    /// The task's outcome counts.
     Accepted,
-    /// The task was killed: its outcome does not count, and the worker is to die.
+    /// The task was killed: its outcome does not count, and the worker's process is to die.
     Killed,
 }
 
 /// Whether a worker that was lost had begun a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tenure {
-    /// It had, or may have.
+    /// The worker had begun a task, or may have.
     Productive,
-    /// It had begun none since it was ready.
+    /// The worker had begun no task since it was ready.
     Barren,
 }
 
-/// Workers in a row that may be lost without having begun a task.
+/// Workers in a row that may be lost without having begun a task; then the pool breaks.
 const MAX_BARREN: u32 = 20;
 
-/// How long the second of them waits for its successor; each further one waits twice as long as the one
-/// before it, up to [`LONGEST_PAUSE`].
+/// How long the second worker of such a row waits before its successor starts. Each further one waits twice
+/// as long as the one before it, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
-/// What the pause between two of them grows to.
+/// The longest pause between two starts of such a row.
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
-/// Starts in a row that others may interrupt.
+/// Worker starts in a row that may be interrupted from outside; then the pool breaks.
 const MAX_INTERRUPTIONS: u32 = 1000;
 
 impl<W: WorkItem> WorkerContext<W> {
@@ -95,7 +96,7 @@ impl<W: WorkItem> WorkerContext<W> {
         }
     }
 
-    /// The worker's life.
+    /// Runs the worker's main loop to its end.
     pub(super) fn serve(self) {
         (self.worker_pool.worker_main)(&self);
     }
@@ -112,7 +113,7 @@ impl<W: WorkItem> WorkerContext<W> {
         &self.progress
     }
 
-    /// The worker, of this process, is past its start.
+    /// Reports that the worker has started, in the process `pid`: it is idle now.
     pub(crate) fn ready(&self, pid: u32) {
         self.watch.borrow_mut().worker_started(pid);
         let mut state = self.worker_pool.lock();
@@ -122,7 +123,8 @@ impl<W: WorkItem> WorkerContext<W> {
         self.worker_pool.change.notify_all();
     }
 
-    /// The next work; `None`: leave. This is where a worker takes a task.
+    /// Takes the next work, waiting for it; `None`: the worker is to leave. The one place where a worker
+    /// takes work from the backlog.
     pub(crate) fn take(&self) -> Option<W> {
         let work = match self.take_now() {
             Dequeued::Work(work) => Some(work),
@@ -137,7 +139,7 @@ impl<W: WorkItem> WorkerContext<W> {
         work
     }
 
-    /// Takes what there is; if that is nothing, once more after the pause that the worker's gait asks
+    /// Takes work if there is some; otherwise once more after the pause that the worker's coalescing asks
     /// for.
     fn take_now(&self) -> Dequeued<W> {
         match self.worker_state.take_from(&self.worker_pool.backlog) {
@@ -170,7 +172,7 @@ impl<W: WorkItem> WorkerContext<W> {
                 Dequeued::ProcessLost => return None,
                 Dequeued::Work(work) => {
                     if state.sleepers > 0 && !worker_pool.backlog.is_empty() {
-                        // Nobody was woken for it while somebody looked.
+                        // No worker was woken for the rest while a worker was spinning.
                         worker_pool.work.notify_one();
                     }
                     return Some(work);
@@ -181,7 +183,7 @@ impl<W: WorkItem> WorkerContext<W> {
                 return None;
             };
             if on_full.is_some_and(|end| end <= Instant::now()) {
-                // No longer idle: what comes from now on is for somebody else.
+                // No longer idle: work that comes from now on is for another worker.
                 self.worker_state.set(Status::ProcessLost);
                 return None;
             }
@@ -195,7 +197,7 @@ impl<W: WorkItem> WorkerContext<W> {
         }
     }
 
-    /// Sleeps until somebody is to take what is in the backlog.
+    /// Sleeps until a worker is to take work from the backlog, or the deadline `on_full` has passed.
     fn sleep<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -204,17 +206,19 @@ impl<W: WorkItem> WorkerContext<W> {
         let worker_pool = &*self.worker_pool;
         state.sleepers += 1;
         worker_pool.update_needs_wakeup(&state);
-        // Who added something before he was to look has not woken us.
+        // Pairs with `WorkerPool::submit_more`: either the submitter sees `needs_wakeup`, or this thread sees
+        // the work.
         if worker_pool.backlog.is_empty() {
             state = worker_pool.sleep_until(&worker_pool.work, state, on_full);
         }
         state.sleepers -= 1;
-        // The caller looks into the backlog.
+        // The caller checks the backlog afterwards.
         worker_pool.update_needs_wakeup(&state);
         state
     }
 
-    /// Looks for work for a while, if there was nothing new since; nobody is woken for it meanwhile.
+    /// Spins for work for a while, if nothing has changed since `seen`. No worker is woken for new work
+    /// meanwhile.
     fn search<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -227,57 +231,59 @@ impl<W: WorkItem> WorkerContext<W> {
         self.placement.borrow_mut().on_idle(watched_from);
         spin_then_yield(|| self.news() != seen);
         if self.news() == seen {
-            // It is about to sleep, and may have to go elsewhere before, which is not done under a lock.
+            // The worker is about to sleep, and may have to move to another core first; that is not done
+            // under a lock.
             let submitted_from = self.worker_pool.submitted_from.get();
             self.placement.borrow_mut().before_sleep(submitted_from);
         }
         let mut state = self.worker_pool.lock();
         state.searchers -= 1;
-        // The caller looks into the backlog.
+        // The caller checks the backlog afterwards.
         self.worker_pool.update_needs_wakeup(&state);
         state
     }
 
-    /// What changes with what there is to do.
+    /// Two counters that change with the work there is: additions to the backlog, and other events.
     fn news(&self) -> (u32, u32) {
         // ORDERING: Relaxed; a hint, after which the lock is taken.
         let news = self.worker_pool.news.load(Ordering::Relaxed);
         (self.worker_pool.backlog.pushes(), news)
     }
 
-    /// The worker has taken this work by itself.
+    /// Reports that the worker has taken this work from the pull queue.
     pub(crate) fn claimed(&self, work: &W) {
         self.worker_state.set(Status::busy_with(work));
     }
 
-    /// The worker is through with what it had taken by itself.
+    /// Reports that the worker is done with the work that it took from the pull queue.
     pub(crate) fn idle(&self) {
         self.worker_state.set(Status::Idle);
     }
 
-    /// The worker begins this task; said before the task's cell says so, so that who sees it
-    /// running finds its worker.
+    /// Reports that the worker begins this task. Called before the task's future becomes running, so that a
+    /// thread that sees it running finds its worker.
     pub(crate) fn task_starting(&self, id: FutureId) {
         self.update_busy(|task, rest, _| {
-            // Who asks the task before to stop finds it over.
+            // A thread that asks the task before to stop finds it over, or has its request cleared here: the
+            // request does not hit this task.
             self.progress.begin_task();
             *task = Some(id);
             *rest -= 1;
         });
     }
 
-    /// The task that the worker has just begun has truly begun.
+    /// Reports that the task which was starting has begun: it was not cancelled. Tells the observer.
     pub(crate) fn task_started(&self, id: FutureId) {
         self.watch.borrow_mut().task_started(id);
     }
 
-    /// The worker is let go, and another takes its place.
+    /// Tells the observer that the worker leaves; another may take its place.
     pub(crate) fn retire(&self) {
         self.watch.borrow_mut().worker_ended(WorkerEnd::Left);
     }
 
-    /// The task that the worker has just begun turned out to be cancelled: it was taken off the
-    /// chunk by that.
+    /// Reports that the task which was starting turned out to be cancelled. The cancellation has taken it off
+    /// the count of the chunk, so it is added again here.
     pub(crate) fn task_cancelled(&self) {
         self.update_busy(|task, rest, _| {
             *task = None;
@@ -290,29 +296,29 @@ impl<W: WorkItem> WorkerContext<W> {
         self.worker_pool.lock().stopping
     }
 
-    /// Whether what has not begun is not to begin any more.
+    /// Whether tasks that have not begun are cancelled: the pool is shut down with `cancel_futures`.
     pub(crate) fn cancels(&self) -> bool {
         matches!(self.worker_pool.lock().stage, Stage::Cancelling)
     }
 
-    /// The rest of the chunk will not begin.
+    /// Reports that the rest of the chunk will not begin.
     pub(crate) fn drop_rest(&self) {
         self.update_busy(|_, rest, _| *rest = 0);
     }
 
-    /// The outcome of the task has arrived: does it count?
+    /// Called when the task's outcome has arrived: decides whether it counts, or the task was killed before.
     pub(crate) fn try_finish(&self) -> Conclusion {
         let mut answer = Conclusion::Accepted;
         self.update_busy(|task, _, killed| match killed {
             Killed::Yes => answer = Conclusion::Killed,
-            // From here on nobody finds the task running, to kill it.
+            // From here on no thread finds the task running, so it can no longer be killed.
             Killed::No => *task = None,
         });
         answer
     }
 
-    /// The task's future is about to be done: the worker is free from now on, unless its chunk
-    /// goes on.
+    /// Reports the end of a task, just before its future is done. The worker is free from now on, unless its
+    /// chunk goes on.
     pub(crate) fn task_done(&self, verdict: Verdict) {
         self.watch.borrow_mut().task_finished(verdict);
         let mut inner = self.worker_state.lock();
@@ -327,16 +333,16 @@ impl<W: WorkItem> WorkerContext<W> {
         }
     }
 
-    /// Whether an observer is to hear how each task ends.
+    /// Whether there is an observer, which is told how each task ends.
     pub(crate) fn is_observed(&self) -> bool {
         self.worker_pool.observer.is_some()
     }
 
-    /// Runs callbacks of a task that has ended. They may wait for another task of the crew: meanwhile the
-    /// worker does not count as one that is free for it.
+    /// Runs callbacks of a task that has ended, with the worker marked as busy. They may wait for another
+    /// task of the pool, so the worker must not count as free for it.
     pub(crate) fn stay_busy(&self, task: FutureId, callbacks: impl FnOnce()) {
         if self.worker_state.status() != Status::Idle {
-            return callbacks(); // its chunk goes on
+            return callbacks(); // not free anyway: its chunk goes on
         }
         let mut state = self.worker_pool.lock();
         self.worker_state.set(Status::Busy {
@@ -345,7 +351,8 @@ impl<W: WorkItem> WorkerContext<W> {
             chunk: (task, task),
             killed: Killed::No,
         });
-        // What was submitted since the task ended has counted on this worker.
+        // Submitters counted on this worker since the task ended, because it was free: another worker may be
+        // needed.
         let staffed = self.worker_pool.ensure_worker(&mut state);
         drop(state);
         self.worker_pool.break_unless(staffed);
@@ -353,21 +360,21 @@ impl<W: WorkItem> WorkerContext<W> {
         self.worker_state.set(Status::Idle);
     }
 
-    /// The future of the task that a lost worker ran is about to be done.
+    /// Reports the end of a task whose worker process is lost, just before its future is done.
     pub(crate) fn end_of_lost(&self, verdict: Verdict) {
         self.watch.borrow_mut().task_finished(verdict);
         self.worker_pool.count(verdict);
     }
 
-    /// What the worker took and did not begin goes back to the queue.
+    /// Puts work that the worker took and has not begun back into the queue.
     pub(crate) fn requeue(&self, unbegun: W) {
         self.drop_rest();
         self.worker_pool.put_back(unbegun);
     }
 
-    /// The worker's process is gone, and what it left behind has been seen to. Breaks the crew where workers
-    /// are lost again and again before they have begun anything, with pauses that become longer: there is
-    /// something that ends them, and each start costs.
+    /// Reports that the worker's process is gone, and that what it left behind was handled. Breaks the pool
+    /// if [`MAX_BARREN`] workers in a row are lost before they have begun a task: something ends them, and
+    /// each start costs. The pauses between such starts become longer.
     pub(crate) fn lost(&self, tenure: Tenure) -> AfterLoss {
         self.watch.borrow_mut().worker_ended(WorkerEnd::Lost);
         let mut state = self.worker_pool.lock();
@@ -394,7 +401,7 @@ impl<W: WorkItem> WorkerContext<W> {
         self.restart_or_stop(&mut state)
     }
 
-    /// Waits before another worker is started, if the last ones have done nothing; not while the crew is
+    /// Waits before another worker is started, if the last ones have begun no task; not while the pool is
     /// being ended.
     fn pause<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let Some(doublings) = state.barren.checked_sub(2) else {
@@ -412,7 +419,8 @@ impl<W: WorkItem> WorkerContext<W> {
         state
     }
 
-    /// The worker could not be started. Breaks the crew at the third time in a row.
+    /// Reports that the worker could not be started. Breaks the pool at the third time in a row if no worker
+    /// is ready.
     pub(crate) fn start_failed(&self, error: &Error) -> AfterLoss {
         let mut state = self.worker_pool.lock();
         state.failures += 1;
@@ -423,12 +431,12 @@ impl<W: WorkItem> WorkerContext<W> {
             drop(state);
             self.worker_pool.break_down(error);
         }
-        // Those that are ready go on alone.
+        // Workers that are ready go on alone.
         AfterLoss::Stop
     }
 
-    /// The worker was ended from outside before it was ready. Breaks the crew only when that
-    /// never ends: where memory is short, the kernel kills worker after worker.
+    /// Reports that the worker was ended from outside before it was ready. Breaks the pool only after
+    /// [`MAX_INTERRUPTIONS`] of these in a row: where memory is short, the kernel kills worker after worker.
     pub(crate) fn start_interrupted(&self, error: &Error) -> AfterLoss {
         let mut state = self.worker_pool.lock();
         state.interruptions += 1;
@@ -470,7 +478,8 @@ impl<W: WorkItem> WorkerContext<W> {
 impl<W: WorkItem> Drop for WorkerContext<W> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // A bug of ours: better an error for everybody than a worker that dies again and again.
+            // A bug of this crate: an error for every caller is better than a worker that dies again and
+            // again.
             let words = "a worker thread has panicked outside of tasks";
             self.worker_pool
                 .break_down(&Error::BrokenPool(words.into()));
@@ -485,7 +494,7 @@ impl<W: WorkItem> Drop for WorkerContext<W> {
         };
         let is_over = state.entries.len() == 0 && !matches!(state.stage, Stage::Open);
         if staffed.is_err() || is_over {
-            // Callbacks that run here may shut the crew down: they are a worker's.
+            // Callbacks that run here may shut the pool down, so this thread must still be found as a worker.
             if let Some(worker) = own.take() {
                 state.entries.insert(self.index, worker);
             }

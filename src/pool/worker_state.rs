@@ -1,42 +1,43 @@
-//! What a worker is doing, under a lock of its own: a task begins and ends without its crew's.
+//! The state of one worker, under a lock of its own: a task begins and ends without the pool's lock. Written
+//! by the worker, and read by the pool, which takes this lock after its own.
 
 use crate::future::Verdict;
 use crate::future::id::FutureId;
 use crate::pool::backlog::{Backlog, WorkItem};
 use crate::sync::{Mutex, MutexGuard, lock};
 
-/// What a worker is doing, and what came of what it did.
+/// The state of a worker, and how the tasks that it ended have ended.
 pub(crate) struct WorkerState(
-    /// It. Nothing but the backlog's locks is taken under this one.
+    /// The state. Only the backlog's locks are taken under this lock.
     Mutex<WorkerStateInner>,
 );
 
-/// What the lock guards.
+/// What the lock of a worker's state guards.
 pub(crate) struct WorkerStateInner {
     /// What the worker is doing.
     pub(crate) status: Status,
-    /// What came of the tasks that it ended.
+    /// How the tasks that this worker ran have ended.
     pub(crate) counts: Counts,
 }
 
 /// What a worker is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// Getting ready.
+    /// Starting: not yet ready for tasks.
     Starting,
     /// Waiting for a task.
     Idle,
-    /// Waiting, but its process has died: it is to leave.
+    /// Waiting, but its process has died, or it has waited for too long: the worker is to leave.
     ProcessLost,
-    /// At work on a chunk.
+    /// Running a chunk, or a single task.
     Busy {
-        /// What it runs now.
+        /// The task that runs now; `None`: between two tasks.
         task: Option<FutureId>,
-        /// How many it has not begun, and will.
+        /// How many tasks of the chunk the worker has not begun, and will begin.
         rest: i64,
-        /// The first and the last task of the chunk.
+        /// The first and the last task id of the chunk.
         chunk: (FutureId, FutureId),
-        /// Somebody killed the task: its outcome no longer counts.
+        /// Whether the running task was killed: its outcome no longer counts.
         killed: Killed,
     },
 }
@@ -44,29 +45,29 @@ pub(crate) enum Status {
 /// Whether a running task was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Killed {
-    /// It was.
+    /// The task was killed.
     Yes,
-    /// It was not.
+    /// The task was not killed.
     No,
 }
 
-/// What came of tasks.
+/// How tasks ended: the number of each kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
-    /// Values.
+    /// Tasks that ended with a value.
     pub(crate) completed: u64,
-    /// Errors.
+    /// Tasks that ended with an error.
     pub(crate) failed: u64,
-    /// Cancellations.
+    /// Tasks that were cancelled or killed.
     pub(crate) cancelled: u64,
 }
 
 /// The answer to [`WorkerState::take_from`].
 #[must_use]
 pub(crate) enum Dequeued<W> {
-    /// The worker is at work on this.
+    /// The worker has taken this work, and is busy with it.
     Work(W),
-    /// There is nothing: the worker is idle.
+    /// The backlog is empty: the worker is idle.
     Empty,
     /// The worker is to leave.
     ProcessLost,
@@ -92,7 +93,8 @@ impl WorkerState {
         self.lock().status = status;
     }
 
-    /// Takes the oldest work that waits. Nobody finds it neither there nor here.
+    /// Takes the oldest work from the backlog. A thread that takes this lock, then looks into the backlog,
+    /// finds the work in one of the two places.
     pub(crate) fn take_from<W: WorkItem>(&self, backlog: &Backlog<W>) -> Dequeued<W> {
         let mut inner = self.lock();
         if inner.status == Status::ProcessLost {
@@ -112,7 +114,7 @@ impl WorkerState {
 }
 
 impl WorkerStateInner {
-    /// Whether it runs this task.
+    /// Whether the worker runs this task.
     pub(crate) fn runs(&self, id: FutureId) -> bool {
         matches!(self.status, Status::Busy { task, .. } if task == Some(id))
     }
@@ -124,7 +126,7 @@ impl Status {
         matches!(self, Self::Idle | Self::Starting)
     }
 
-    /// At work on that.
+    /// The state of a worker that has taken this work, and has begun none of it.
     pub(crate) fn busy_with<W: WorkItem>(work: &W) -> Self {
         Self::Busy {
             task: None,
@@ -146,7 +148,7 @@ impl Counts {
         *counter += 1;
     }
 
-    /// One of the values turned out to be an error; `false`: there is none.
+    /// Counts one value as an error, because it could not be decoded; `false`: no value was counted.
     #[must_use]
     pub(crate) fn spoil(&mut self) -> bool {
         let Some(completed) = self.completed.checked_sub(1) else {

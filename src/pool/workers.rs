@@ -1,4 +1,5 @@
-//! The workers of one pool, and what each is doing.
+//! The workers of one pool by index, the state of each, and the figures of the pool. Used by the pool under
+//! its lock; takes the locks of workers' states and of the backlog, in this order.
 
 use std::sync::Arc;
 
@@ -9,31 +10,31 @@ use crate::pool::backlog::{Backlog, WorkItem};
 use crate::pool::worker_state::{Counts, Status, WorkerState, WorkerStateInner};
 use crate::sync::{JoinHandle, MutexGuard, ThreadId};
 
-/// The workers of one pool, and what they have done.
+/// The workers of one pool, and the counts of what they have done.
 #[derive(Default)]
 pub(crate) struct Workers {
-    /// A worker's index is its place.
+    /// The entries; a worker's index is its position. `None`: the index is free.
     seats: Vec<Option<WorkerEntry>>,
-    /// What came of tasks that ended without a worker, or whose worker has left.
+    /// How tasks ended that had no worker, or whose worker has left.
     counts: Counts,
-    /// Workers replaced.
+    /// Lost workers that were replaced so far.
     restarts: u64,
 }
 
-/// One worker.
+/// A worker of the pool.
 pub(crate) struct WorkerEntry {
-    /// What it is doing.
+    /// The worker's state, shared with its thread.
     pub(crate) worker_state: Arc<WorkerState>,
-    /// Its thread.
+    /// The handle by which the worker's thread is joined.
     pub(crate) thread: JoinHandle<()>,
-    /// Its thread waits, in a task or callback, for the others to be gone.
+    /// Whether the thread waits, in a task or callback, until the other workers are gone.
     pub(crate) waits_for_others: bool,
-    /// What its tasks can see of it.
+    /// What its tasks can see of the worker.
     pub(crate) progress: Arc<Progress>,
 }
 
 impl Workers {
-    /// The lowest index that is free.
+    /// The lowest free index.
     pub(crate) fn free_index(&self) -> usize {
         let free = self.seats.iter().position(Option::is_none);
         free.unwrap_or(self.seats.len())
@@ -65,13 +66,14 @@ impl Workers {
         self.workers().count()
     }
 
-    /// The worker whose thread this is.
+    /// The worker with this thread id.
     pub(crate) fn by_thread(&mut self, id: ThreadId) -> Option<&mut WorkerEntry> {
         let mut workers = self.seats.iter_mut().flatten();
         workers.find(|worker| worker.thread.thread().id() == id)
     }
 
-    /// Acts on the worker that runs this task, and its index, while it runs it.
+    /// Calls `act` with the worker that runs this task and its index, under the lock of the worker's state,
+    /// so that it runs the task meanwhile; `None`: no worker runs it.
     pub(crate) fn with_running<R>(
         &self,
         id: FutureId,
@@ -86,8 +88,8 @@ impl Workers {
         None
     }
 
-    /// A task that no longer waits was cancelled before it began: whoever has it in his chunk will
-    /// not begin it.
+    /// Takes a task that was cancelled before it began off the count of the worker that has it in its chunk;
+    /// that worker will not begin it.
     pub(crate) fn withdraw(&self, id: FutureId) {
         for (_, worker) in self.seats() {
             if let Status::Busy { rest, chunk, .. } = &mut worker.worker_state.lock().status {
@@ -98,8 +100,8 @@ impl Workers {
         }
     }
 
-    /// Nobody wants what has not begun of tasks of these names, first and last: it does not count any
-    /// more. Acts on the index of each worker that is at work on some of them.
+    /// Takes the tasks with ids `first..=last` that have not begun off the counts: their map was dropped.
+    /// Calls `act` with the index of each worker whose chunk has some of them.
     pub(crate) fn abandon(&self, first: FutureId, last: FutureId, act: &mut dyn FnMut(usize)) {
         for (index, worker) in self.seats() {
             let mut inner = worker.worker_state.lock();
@@ -117,15 +119,15 @@ impl Workers {
         seats.filter_map(|(index, seat)| Some((index, seat.as_ref()?)))
     }
 
-    /// Workers that will look for a task without being started.
+    /// The number of workers that will look for a task without being started.
     pub(crate) fn free(&self) -> usize {
         self.count_of(Status::is_free)
     }
 
-    /// Workers that will look for a task without being started, and tasks in the backlog, both of one
-    /// moment.
+    /// The number of workers that will look for a task without being started, and of tasks in the backlog,
+    /// both at one moment.
     pub(crate) fn free_and_waiting<W: WorkItem>(&self, backlog: &Backlog<W>) -> (usize, usize) {
-        // Nobody takes work from the backlog meanwhile.
+        // With all these locks held, no worker takes work from the backlog.
         let shifts: Vec<MutexGuard<'_, WorkerStateInner>> = self
             .workers()
             .map(|worker| worker.worker_state.lock())
@@ -134,7 +136,7 @@ impl Workers {
         (free.count(), backlog.tasks())
     }
 
-    /// Workers past their start.
+    /// The number of workers past their start.
     pub(crate) fn ready(&self) -> usize {
         self.count_of(|status| matches!(status, Status::Idle | Status::Busy { .. }))
     }
@@ -146,12 +148,12 @@ impl Workers {
             .count()
     }
 
-    /// What came of tasks that ended without a worker.
+    /// The counts of tasks that ended without a worker.
     pub(crate) fn counts(&mut self) -> &mut Counts {
         &mut self.counts
     }
 
-    /// One of the values that were counted turned out to be an error; `false`: there is none.
+    /// Counts one value as an error, because it could not be decoded; `false`: no value was counted.
     #[must_use]
     pub(crate) fn spoil(&mut self) -> bool {
         let mut workers = self.seats.iter().flatten();
@@ -162,9 +164,9 @@ impl Workers {
         self.restarts += 1;
     }
 
-    /// The public figures, all of one moment.
+    /// The public statistics, all of one moment.
     pub(crate) fn stats<W: WorkItem>(&self, backlog: &Backlog<W>) -> Stats {
-        // Nobody takes work from the backlog meanwhile.
+        // With all these locks held, no worker takes work from the backlog.
         let shifts: Vec<MutexGuard<'_, WorkerStateInner>> = self
             .workers()
             .map(|worker| worker.worker_state.lock())

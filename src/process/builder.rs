@@ -1,4 +1,5 @@
-//! Settings of a process pool.
+//! [`ProcessPoolBuilder`]: the settings of a process pool. They become a [`WorkerConfig`] (how workers are
+//! started) and [`Limits`] (of the worker pool).
 
 use std::ffi::OsString;
 use std::fmt;
@@ -39,19 +40,19 @@ use crate::unwind;
 /// ```
 #[must_use]
 pub struct ProcessPoolBuilder {
-    /// How many processes there may be.
+    /// The most worker processes; `None`: the available parallelism.
     max_workers: Option<usize>,
-    /// How many tasks may wait.
+    /// The most tasks that may wait; `None`: no limit.
     max_pending: Option<usize>,
-    /// How long a worker may be idle.
+    /// How long a worker may be idle before it leaves; `None`: for ever.
     idle_timeout: Option<Duration>,
     /// How long a worker has between SIGTERM and SIGKILL.
     terminate_grace: Duration,
-    /// Hears what workers do.
+    /// Is told what workers do.
     observer: Option<Arc<dyn Observer>>,
-    /// How they are started.
+    /// How workers are started.
     worker_config: WorkerConfig,
-    /// The first thing that was wrong.
+    /// The first invalid setting; `build` returns it.
     fault: Option<Error>,
 }
 
@@ -68,17 +69,17 @@ impl ProcessPoolBuilder {
         }
     }
 
-    /// At most so many processes; the available parallelism if not given. (`max_workers`)
+    /// The most worker processes; the available parallelism if not given. (`max_workers`)
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.max_workers = Some(max_workers);
         self
     }
 
-    /// Each worker runs `f(arg)` before its first task; if that panics or the worker dies in it,
+    /// Each worker runs `f(arg)` before its first task; if `f` panics or the worker dies in it,
     /// the pool is broken. (`initializer`, `initargs`)
     ///
-    /// The worker's process has one thread meanwhile, unless `f` starts some; while tasks run it has another,
-    /// which waits for the end of the program. What needs a process of one thread belongs here.
+    /// During `f` the worker process has one thread, unless `f` starts others; while tasks run it has a
+    /// second one, which waits for the end of the program. What needs a process with one thread belongs here.
     pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
         let encoded = unwind::catch(|| codec::encode(&arg, self.worker_config.payload_limit))
             .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
@@ -109,13 +110,13 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// A command, with its arguments, that starts workers: `numactl --cpunodebind=0`, `valgrind`. It
-    /// is given this same program as its last arguments, and executes it in its own process. A
-    /// program that was started by `ld.so ./program` needs none. A worker obeys root and its own user
-    /// only: a command that runs it as another one has to be started by root.
+    /// A command, with its arguments, that starts workers: `numactl --cpunodebind=0`, `valgrind`. The
+    /// command is given this same program as its last arguments, and must execute it in its own process. A
+    /// program that was started by `ld.so ./program` needs none. A worker obeys only root and its own user:
+    /// a command that runs the worker as another user has to be started by root.
     ///
-    /// It leaves the environment and standard input as they are: with others, a worker ends at once and says
-    /// why, and the pool breaks.
+    /// The command must leave the environment and standard input as they are: otherwise the worker ends at
+    /// once and reports why, and the pool breaks.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
@@ -131,35 +132,35 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Where the workers' standard output goes; where the program's goes if not given.
+    /// Where the workers' standard output goes; to the program's standard output if not given.
     /// [`WorkerStdio`] has an example.
     pub fn stdout(mut self, policy: WorkerStdio) -> Self {
         self.worker_config.stdout = policy;
         self
     }
 
-    /// Where the workers' standard error goes; where the program's goes if not given. What a worker
-    /// says before it is ready goes there in any case.
+    /// Where the workers' standard error goes; to the program's standard error if not given. What a worker
+    /// prints before it is ready goes there in any case.
     pub fn stderr(mut self, policy: WorkerStdio) -> Self {
         self.worker_config.stderr = policy;
         self
     }
 
-    /// Where workers start; where the program is if not given.
+    /// The current directory in which workers start; that of the program if not given.
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.worker_config.current_dir = Some(dir.into());
         self
     }
 
-    /// How long a worker may take until it is ready, initializer included; 10 s if not given.
+    /// How long a worker may take until it is ready, including the initializer; 10 s if not given.
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.worker_config.start_timeout = limit;
         self
     }
 
-    /// At most so many tasks wait, beside one for each worker that is idle or may still be started,
+    /// The most tasks that may wait, besides one for each worker that is idle or may still be started,
     /// which begins it at once: there is room for `max_pending` + idle workers + workers to be
-    /// started - pending tasks. Where there is none `submit` waits for some, except on a thread of
+    /// started - pending tasks. Where there is no room, `submit` waits for some, except on a thread of
     /// the pool itself, and [`try_submit`](crate::Executor::try_submit) gives the argument back.
     /// Without limit if not given.
     /// See [`try_submit`](crate::Executor::try_submit) for an example.
@@ -168,11 +169,11 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// A worker is replaced after so many tasks; its replacement is ready before it leaves.
+    /// A worker is replaced after this number of tasks; its replacement is ready before it leaves.
     /// (`max_tasks_per_child`)
     ///
-    /// A worker that hangs in its exit is killed after 10 s, and does not hold up the next ones; where eight of
-    /// them do at a time, the next waits for the oldest.
+    /// A worker that hangs in its exit is killed after 10 s, and does not delay the next ones; if eight of
+    /// them hang at a time, the next one waits for the oldest.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
@@ -189,9 +190,9 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// A worker may have so many bytes of memory of its own (`RLIMIT_DATA`: heap and private
+    /// The most bytes of memory that a worker may have of its own (`RLIMIT_DATA`: heap and private
     /// writable mappings); an allocation beyond it fails, which ends a Rust program by SIGABRT. The
-    /// task's [`Error::WorkerDied`] says the limit and the most memory that the worker used.
+    /// task's [`Error::WorkerDied`] reports the limit and the most memory that the worker used.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
@@ -209,22 +210,22 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// A worker that had nothing to do for so long leaves; the next one starts on demand. Workers
+    /// A worker that had nothing to do for this time leaves; the next one starts on demand. Workers
     /// stay if not given.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self
     }
 
-    /// What [`terminate_workers`](ProcessPoolExecutor::terminate_workers) leaves workers between
-    /// SIGTERM and SIGKILL; 1 s if not given.
+    /// How long [`terminate_workers`](ProcessPoolExecutor::terminate_workers) waits between SIGTERM and
+    /// SIGKILL; 1 s if not given.
     pub fn terminate_grace(mut self, limit: Duration) -> Self {
         self.terminate_grace = limit;
         self
     }
 
-    /// How long a task may run that has no [limit of its own](crate::TaskOptions::timeout); for
-    /// ever if not given.
+    /// The time limit of a task that has no [limit of its own](crate::TaskOptions::timeout); none if not
+    /// given.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
@@ -243,14 +244,14 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Hears what the workers do.
+    /// An observer that is told what the workers do.
     /// [`Observer`] has an example.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// How many bytes an encoded argument or result may have; 16 GiB if not given. Above it, the
+    /// The most bytes that an encoded argument or result may have; 16 GiB if not given. Above it, the
     /// task ends with [`Error::TooLarge`].
     ///
     /// ```
@@ -268,13 +269,13 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The pool. No process starts before the first task.
+    /// Builds the pool. No process starts before the first task.
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
     /// [`Error::Unsupported`] if it has more rights than the user that started it;
-    /// [`Error::InvalidConfig`] if a setting makes no sense; [`Error::Encode`] and the like if the
-    /// initializer's argument cannot travel.
+    /// [`Error::InvalidConfig`] if a setting is invalid; [`Error::Encode`] and the like if the
+    /// initializer or its argument cannot be sent to a worker.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
         self.worker_config.check()?;
         if let Some(fault) = self.fault {

@@ -1,4 +1,8 @@
-//! [`ProcessPoolExecutor`]: tasks in processes that re-execute the program.
+//! [`ProcessPoolExecutor`] and [`single::Process`]: tasks in processes that re-execute the program.
+//!
+//! `host/` is the program's side, `worker/` the worker's, `shm/` the memory that both map; `reexec.rs` brings
+//! a new process back to [`init`]. Relies on `pool/` for the threads behind the workers, on `task/` and
+//! `remote/` for what travels, and on `transport/` for frames.
 //!
 //! ```text
 //!  the program                                       a worker: the program, re-executed

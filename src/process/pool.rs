@@ -1,4 +1,8 @@
-//! The process pool's public face.
+//! [`ProcessPoolExecutor`], and the handle through which futures reach their pool.
+//!
+//! Submitting encodes the argument in the caller, then hands the task to the worker pool (`pool/`), whose
+//! threads are the supervisors of the worker processes (`host/supervisor.rs`). The worker pool puts tasks
+//! into the in-flight table (`host/in_flight/`), if there is one: from there workers claim them.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -30,13 +34,12 @@ use crate::transport::work::RemoteWork;
 /// Runs tasks in worker processes, which re-execute the program.
 /// (`concurrent.futures.ProcessPoolExecutor`)
 ///
-/// What happens in a worker stays there: a crash, a leak, a global lock, `exit`. A worker that
-/// dies costs the task that it ran ([`Error::WorkerDied`]) and is replaced. Arguments and results
-/// travel by serde. Workers start on demand; an idle one is reused before a new one starts. They
-/// print to the program's own stdout and stderr, and their stdin is empty. Signals that the program
-/// blocks or ignores do in workers, and in what tasks execute, what they do by default, except SIGPIPE,
-/// SIGHUP and SIGTTOU. Dropping the pool waits for its tasks; no worker outlives the program, whatever
-/// ends it.
+/// What happens in a worker stays there: a crash, a leak, a global lock, `exit`. A worker that dies costs the
+/// task that it ran ([`Error::WorkerDied`]) and is replaced. Arguments and results travel by serde. Workers
+/// start on demand; an idle one is reused before a new one starts. They print to the program's own stdout and
+/// stderr, and their stdin is empty. Signals that the program blocks or ignores have their default action in
+/// workers and in the programs that tasks execute, except SIGPIPE, SIGHUP and SIGTTOU. Dropping the pool
+/// waits for its tasks; no worker outlives the program, whatever ends it.
 ///
 /// The program calls [`init`](crate::init) as the first statement of `main`.
 ///
@@ -55,19 +58,20 @@ use crate::transport::work::RemoteWork;
 /// # }
 /// ```
 pub struct ProcessPoolExecutor {
-    /// The attendants: one thread a worker process.
+    /// The worker pool; its threads are the supervisors, one for each worker process.
     worker_pool: Arc<WorkerPool<RemoteWork>>,
-    /// The processes.
+    /// The worker process behind each supervisor.
     process_table: Arc<ProcessTable>,
-    /// What futures turn to; kept alive by the pool alone.
+    /// The handle through which futures reach the pool; kept alive by the pool alone.
     _owner: Arc<dyn PoolHandle>,
-    /// How they know of it.
+    /// The pool's entry in the registry, by whose id tasks find the handle.
     entry: Registration,
-    /// Where workers take tasks by themselves, if they do.
+    /// The in-flight table: tasks that workers claim from the shared-memory queue. `None` if the pool has no
+    /// queue.
     in_flight: Option<Arc<InFlight>>,
-    /// Bytes that an encoded argument may have.
+    /// The most bytes that an encoded argument or result may have.
     payload_limit: u64,
-    /// Where big ones are put, if there is such a place.
+    /// The memory for large arguments and results; `None` if the pool has none.
     arena: Option<Arc<Arena>>,
     /// How long workers have between SIGTERM and SIGKILL.
     terminate_grace: Duration,
@@ -84,12 +88,12 @@ impl ProcessPoolExecutor {
         Self::builder().max_workers(max_workers).build()
     }
 
-    /// A pool with settings.
+    /// The builder of a pool with settings.
     pub fn builder() -> ProcessPoolBuilder {
         ProcessPoolBuilder::new()
     }
 
-    /// The processes of workers that are ready.
+    /// The process ids of the workers that are ready.
     ///
     /// ```
     /// # use concurrent_futures::{Error, ProcessPoolExecutor};
@@ -140,7 +144,7 @@ impl ProcessPoolExecutor {
         self.worker_pool.shutdown(Shutdown::wait(), None);
     }
 
-    /// As [`terminate_workers`](Self::terminate_workers), with SIGKILL at once, to each worker's
+    /// Like [`terminate_workers`](Self::terminate_workers), but sends SIGKILL at once, to each worker's
     /// whole process group. (`ProcessPoolExecutor.kill_workers`)
     ///
     /// ```
@@ -161,7 +165,7 @@ impl ProcessPoolExecutor {
         self.worker_pool.shutdown(Shutdown::wait(), None);
     }
 
-    /// Encodes a task, and queues it.
+    /// Encodes a task for which room was reserved, and queues it.
     #[inline]
     fn submit_admitted(&self, task: Task) {
         task.attach(self.entry.number());
@@ -245,7 +249,7 @@ impl ProcessPoolExecutor {
     }
 }
 
-/// Settles what was refused.
+/// Settles with their error the futures of work that the worker pool refused.
 fn fail_refused(submit: Submit<RemoteWork>) {
     if let Submit::Refused(requests, error) = submit {
         requests.fail(&error, &mut |_| ());
@@ -302,20 +306,21 @@ impl fmt::Debug for ProcessPoolExecutor {
     }
 }
 
-/// What futures of a pool turn to.
+/// What futures of a process pool ask and tell their pool.
 struct ProcessPoolHandle {
-    /// Gone once the pool and its threads are.
+    /// The worker pool; gone once the pool and its threads have ended.
     worker_pool: Weak<WorkerPool<RemoteWork>>,
-    /// The processes.
+    /// The worker process behind each supervisor.
     process_table: Arc<ProcessTable>,
-    /// Where they take tasks by themselves, if they do.
+    /// The in-flight table; `None` if the pool has no shared-memory queue.
     in_flight: Option<Arc<InFlight>>,
-    /// The process whose children they are.
+    /// Tells the program, the parent of the workers, from a forked copy of it.
     fork_epoch: fork::ForkEpoch,
 }
 
 impl ProcessPoolHandle {
-    /// The ledger; none in a forked copy of the program, which does not have its memory.
+    /// The in-flight table; `None` also in a forked copy of the program, which does not have the shared
+    /// memory.
     fn in_flight(&self) -> Option<&InFlight> {
         let in_flight = self.in_flight.as_deref()?;
         (!self.fork_epoch.is_forked_copy()).then_some(in_flight)
@@ -329,8 +334,8 @@ impl PoolHandle for ProcessPoolHandle {
         }
     }
 
-    /// The flag is raised under the crew's lock, while the chunk is the one at hand: the next one's
-    /// attendant lowers it after that, before it sends anything.
+    /// The cancellation flag is raised under the worker pool's lock, while the chunk is the current one of its
+    /// worker. The supervisor lowers it for the next chunk only after that, before it sends any of its tasks.
     fn cancel_range(&self, first: FutureId, last: FutureId) {
         if let Some(worker_pool) = self.worker_pool.upgrade() {
             worker_pool.abandon(first, last, |index| {
@@ -342,10 +347,10 @@ impl PoolHandle for ProcessPoolHandle {
         }
     }
 
-    /// Marks first, then kills: by then the worker begins no other task.
+    /// Marks the task first, then kills: once the task is marked, its worker begins no other task.
     fn kill(&self, id: FutureId) -> bool {
         if let Some(process) = self.in_flight().and_then(|in_flight| {
-            // Looked up while the mark is made, as below.
+            // Looked up while the mark is made, for the same reason as below.
             in_flight.mark_killed(id, |index| self.process_table.at(index))
         }) {
             if let Some(process) = process {
@@ -356,7 +361,7 @@ impl PoolHandle for ProcessPoolHandle {
         let Some(worker_pool) = self.worker_pool.upgrade() else {
             return false;
         };
-        // Looked up while the mark is made: a moment later another may sit there.
+        // Looked up while the mark is made: a moment later another process may have this index.
         match worker_pool.mark_killed(id, |index| self.process_table.at(index)) {
             Some(process) => {
                 if let Some(process) = process {
@@ -368,20 +373,20 @@ impl PoolHandle for ProcessPoolHandle {
         }
     }
 
-    /// Never called: a process that overruns is killed by its attendant.
+    /// Never called: a task that exceeds its time limit is ended by its supervisor, which kills the process.
     fn on_timeout(&self, _: FutureId) {}
 
-    /// What processes run does not depend on threads of pools.
+    /// Tasks in processes do not depend on threads of pools: they take no part in deadlocks among those.
     fn place(&self, _: FutureId) -> TaskLocation {
         TaskLocation::Elsewhere
     }
 
-    /// Never called, by the above.
+    /// Never called, because `place` never answers that a task is queued behind threads.
     fn fail_deadlocked(&self, _: FutureId) {}
 
     fn try_unqueue(&self, id: FutureId) -> Unqueue {
         match self.worker_pool.upgrade() {
-            _ if self.fork_epoch.is_forked_copy() => Unqueue::Started, // or not: it is out of our reach
+            _ if self.fork_epoch.is_forked_copy() => Unqueue::Started, // or not: a copy cannot know
             Some(worker_pool) => worker_pool.recall(id),
             None => Unqueue::NotHere,
         }
@@ -403,8 +408,9 @@ impl PoolHandle for ProcessPoolHandle {
         }
     }
 
-    /// Crew and ledger each count what comes their way, and are told to the user as one sum: it does not
-    /// matter which of them has counted this value, as long as it has counted one.
+    /// The worker pool and the in-flight table each count the outcomes that pass through them, and the user
+    /// sees one sum. It does not matter which of them has counted this value, as long as one has: so the
+    /// worker pool takes back a success if it has counted any, otherwise the in-flight table does.
     fn on_decode_failed(&self) {
         let is_taken_back = self
             .worker_pool

@@ -1,14 +1,16 @@
-//! How a worker gets back to the `init` that made its parent a parent: which arguments it is
-//! started with, and how it knows that it is one.
+//! Re-exec: how a worker process reaches the call of `init` that the program has made: with which arguments
+//! it is started, and how it knows that it is a worker. `process/worker/mod.rs` (`init`) and
+//! `host/handshake.rs` call it.
 //!
-//! A program is re-executed with one argument, and calls `init` first thing in `main`. A test
-//! binary of libtest has no `main` of the user's: there the worker is started with the arguments
-//! that run the one test that called `init`.
+//! A program is re-executed with one argument, and calls `init` at the start of `main`. A test binary of
+//! libtest has no `main` of the user: there the worker is started with the arguments that run only the test
+//! that called `init`.
 //!
-//! A worker must never run `main`: it would start workers in its turn, without end. Two things tell it
-//! what it is. The *mark*, in its environment, proves that its standard input is a link. The *argument* proves
-//! nothing, but reaches it even where a launcher has cleaned the environment or replaced standard input: a
-//! process with the argument and without a good mark ends.
+//! A worker must never run `main` beyond `init`: it would start workers itself, and these again, without end.
+//! Two things tell a process that it is a worker. The *worker mark*, in its environment, proves that its
+//! standard input is a connection to a program. The *argument* proves nothing, but reaches the process even
+//! if a launcher has cleaned the environment or replaced standard input: a process with the argument and
+//! without a valid mark ends.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,15 +21,16 @@ use crate::error::Error;
 use crate::sys;
 use crate::sys::image;
 
-/// Marks a worker in its environment. The value is the number of the socket that is the worker's stdin,
-/// then the test to re-enter: what inherits the mark by mistake has another stdin, and is no worker.
+/// The environment variable that marks a worker. Its value is the inode number of the socket that is the
+/// worker's stdin, then the test to re-enter: a process that inherits the mark by mistake has another stdin,
+/// and is no worker.
 const MARK: &str = "CONCURRENT_FUTURES_WORKER";
 
-/// Marks a worker in its arguments. It is no option, since libtest refuses those that it does not know; a
-/// further filter, which no test matches, it takes.
+/// The argument that marks a worker. It is not an option, since libtest refuses options that it does not
+/// know. It does accept a further filter that matches no test.
 const ARGUMENT: &str = "concurrent-futures-worker";
 
-/// What stands behind the test to re-enter and [`ARGUMENT`]: has libtest run no other test.
+/// The arguments behind the test to re-enter and [`ARGUMENT`]: they make libtest run no other test.
 const OPTIONS: [&str; 4] = [
     "--exact",
     "--include-ignored",
@@ -35,50 +38,53 @@ const OPTIONS: [&str; 4] = [
     "--test-threads=1",
 ];
 
-/// The way back to `init`, noted by the first call.
+/// How a worker reaches `init`, noted by the first call of `init`.
 static WAY: OnceLock<EntryPath> = OnceLock::new();
 
-/// The way from the start of the program to the call of `init`.
+/// How the program reaches the call of `init` from its start.
 enum EntryPath {
     /// Through `main`.
     Main,
-    /// Through libtest, to this test.
+    /// Through libtest, which runs the test of this name.
     Test(String),
-    /// There is none for this process: it was started as a worker, and must not be one.
+    /// Not at all: this process was started as a worker, and must not be one.
     Barred,
-    /// There is none: `init` is called in a library, by a library, and the program knows nothing of it.
+    /// Not at all: code in a library has called `init`, and the program that loaded the library does not call
+    /// it.
     Foreign,
 }
 
-/// What `init` has found out about its process.
+/// What `init` finds out about its process.
 pub(crate) enum Role {
-    /// A program.
+    /// A program that may start workers.
     Program,
-    /// A worker.
+    /// A worker of the program at the other end of its stdin.
     Worker(WorkerMark),
-    /// A process that its environment calls a worker, of somebody whom it must not obey: why. It goes on as
-    /// a program, but starts no workers: those would go on as programs in their turn, without end.
+    /// A process that the environment marks as a worker of another user's process, which it must not obey, or
+    /// that has gained rights; the text says why. It goes on as a program, but starts no workers: those would
+    /// go on as programs too, without end.
     Mistrustful(&'static str),
-    /// A process whose arguments call it a worker, and that cannot be one: why. It must not run `main`.
+    /// A process that its arguments mark as a worker, and that cannot be one; the text says why. It must not
+    /// run `main`.
     Unfit(&'static str),
 }
 
-/// What a worker finds in its environment.
+/// The content of the mark that a worker finds in its environment.
 pub(crate) struct WorkerMark {
-    /// The test that it was to re-enter, if one.
+    /// The test that the worker re-enters; `None`: `main`.
     test: Option<String>,
 }
 
-/// Whether `init` was called.
+/// Whether `init` was called in this process.
 pub(crate) fn is_known() -> bool {
     WAY.get().is_some()
 }
 
-/// Whether workers can be started that find their way to `init`.
+/// Checks that workers can be started, and will reach `init`.
 ///
 /// # Errors
-/// `NotInitialized` before `init`; `Unsupported` where this process was started as a worker itself, by
-/// somebody whom it must not obey, and in a library that a foreign program has loaded.
+/// `NotInitialized` before `init`. `Unsupported` in a process that was itself started as a worker, by a
+/// process that it must not obey, and in a library that a program without `init` has loaded.
 pub(crate) fn check() -> Result<(), Error> {
     match WAY.get() {
         None => Err(Error::NotInitialized),
@@ -95,7 +101,7 @@ pub(crate) fn check() -> Result<(), Error> {
     }
 }
 
-/// Notes the way on which `init` was reached, from code at this address; the first call counts.
+/// Notes how `init` was reached, from code at the address `caller`; only the first call counts.
 pub(crate) fn note(caller: usize) {
     WAY.get_or_init(|| match image::is_foreign(caller) {
         true => EntryPath::Foreign,
@@ -103,17 +109,18 @@ pub(crate) fn note(caller: usize) {
     });
 }
 
-/// Notes the way that the parent noted.
+/// Notes in a worker how its parent reached `init`.
 pub(crate) fn note_mark(mark: &WorkerMark) {
     WAY.get_or_init(|| mark.test.clone().map_or(EntryPath::Main, EntryPath::Test));
 }
 
-/// Notes that this process must not be what it was started as.
+/// Notes that this process was started as a worker and must not be one.
 pub(crate) fn note_mistrust() {
     WAY.get_or_init(|| EntryPath::Barred);
 }
 
-/// What a worker is to be started with: arguments, and its mark.
+/// The arguments with which a worker is started, and the name and value of its mark. `stdin` is the worker's
+/// end of the socket.
 pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
     let number = sys::socket_number(stdin).unwrap_or(0);
     let test = WAY.get().and_then(EntryPath::test).unwrap_or_default();
@@ -126,7 +133,7 @@ pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str,
 }
 
 impl Role {
-    /// Finds out about this process.
+    /// Determines the role of this process; `stdin` is its standard input.
     pub(crate) fn find(stdin: BorrowedFd<'_>) -> Self {
         let is_called_worker = is_called_worker(env::args_os());
         let refuse = |why| match is_called_worker {
@@ -159,21 +166,22 @@ fn is_called_worker(arguments: impl Iterator<Item = OsString>) -> bool {
     }
 }
 
-/// Whether a worker may obey the user that made the socket that is its stdin: root, the worker's own user, or
-/// the one as whom it acts. A program that has laid its rights down makes sockets as the user that it has
-/// become, and so are its workers; a launcher that lays them down finds a socket of root's.
+/// Whether a worker may obey the user that made the socket that is its stdin: root, the worker's real user,
+/// or its effective user. A program that has given up its rights makes sockets as the user that it has
+/// become, and its workers run as that user too; if a launcher gives up rights, the worker finds a socket of
+/// root.
 fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {
     let trusted = [0, sys::real_user(), sys::effective_user()];
     sys::peer_user(stdin).is_ok_and(|peer| trusted.contains(&peer))
 }
 
 impl WorkerMark {
-    /// Reads the mark, and takes it out of the environment if nobody can read there meanwhile; `None`: this
-    /// is no worker.
+    /// Reads the mark, and removes it from the environment if no other thread can read that meanwhile.
+    /// `None`: this process is no worker.
     fn take(stdin: BorrowedFd<'_>) -> Option<Self> {
         let value = env::var(MARK).ok()?;
-        // Elsewhere it stays, which does no harm: a child that inherits it has another stdin, as the
-        // worker's own becomes /dev/null.
+        // With other threads it stays, which does no harm: a child that inherits it has another stdin, since
+        // the worker's own becomes /dev/null.
         if sys::is_single_threaded() {
             // SAFETY: the process has no other thread that could read the environment.
             unsafe { env::remove_var(MARK) };
@@ -189,14 +197,14 @@ impl WorkerMark {
 impl EntryPath {
     fn here() -> Self {
         match std::thread::current().name() {
-            // libtest runs each test on a thread of its name. Where somebody else has made the thread,
-            // nothing in front of `init` looks at arguments, as a rule.
+            // libtest runs each test on a thread with the test's name. If other code has made the thread,
+            // usually nothing looks at arguments before `init` is called.
             Some(name) if !sys::is_main_thread() => Self::Test(name.to_owned()),
             _ => Self::Main,
         }
     }
 
-    /// The test to re-enter.
+    /// The test to re-enter; `None` if the way is not through libtest.
     fn test(&self) -> Option<&str> {
         match self {
             Self::Main | Self::Barred | Self::Foreign => None,

@@ -1,4 +1,8 @@
-//! One function, one child process.
+//! [`Process`]: one function, run in a child process of its own.
+//!
+//! Uses the same handshake and connection as process pools (`process/host/`), but no queue and no arena. One
+//! thread of the program for each child, its supervisor, sends the task, receives the outcome and settles the
+//! future.
 
 use std::fmt;
 use std::panic::Location;
@@ -39,13 +43,13 @@ use crate::transport::wire::Fault;
 /// ```
 #[must_use = "a process does nothing unless started"]
 pub struct Process<A, R> {
-    /// What `start` calls it; `Process-N` if not given.
+    /// The name given by the user; `None`: `start` names it `Process-N`.
     name: Option<String>,
-    /// What it runs.
+    /// The function that the child runs.
     function: fn(A) -> R,
-    /// On what.
+    /// The function's argument.
     argument: A,
-    /// Where the user made it.
+    /// Where the user called `new`; errors report it.
     location: &'static Location<'static>,
 }
 
@@ -70,20 +74,20 @@ pub struct Process<A, R> {
 /// # }
 /// ```
 pub struct RunningProcess<R> {
-    /// What the user calls it.
+    /// The name given by the user, or `Process-N`.
     name: String,
     /// The process.
     process: Arc<ChildProcess>,
-    /// The function's result; done once the process is reaped.
+    /// The function's result; done once the process is reaped. `None` once `join` has taken it.
     future: Option<Future<R>>,
-    /// What the child exits with, as far as what it has told says so.
+    /// The exit code that follows from the outcome that the child sent; not set until one has come.
     told: Arc<OnceLock<i32>>,
-    /// Waits for the result; `None` once joined.
+    /// The thread that receives the result; `None` once joined.
     supervisor: Option<JoinHandle<()>>,
 }
 
 impl<A: Payload, R: Payload> Process<A, R> {
-    /// `f(arg)`, to be run by a child. (`Process(target, args)`)
+    /// A process that will run `f(arg)` in a child. (`Process(target, args)`)
     #[track_caller]
     pub fn new(f: fn(A) -> R, arg: A) -> Self {
         Self {
@@ -100,14 +104,15 @@ impl<A: Payload, R: Payload> Process<A, R> {
         self
     }
 
-    /// Starts the child; it consumes the process, which is started at most once.
+    /// Starts the child. It consumes `self`, so that a process is started at most once.
     /// (`Process.start`)
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
     /// [`Error::Unsupported`] if it has more rights than the user that started it;
-    /// [`Error::InvalidConfig`] if the name has a NUL character; [`Error::Encode`], [`Error::TooLarge`] or [`Error::Panicked`] if the argument cannot be
-    /// encoded; [`Error::Spawn`] if the child cannot be started.
+    /// [`Error::InvalidConfig`] if the name has a NUL character; [`Error::Encode`], [`Error::TooLarge`] or
+    /// [`Error::Panicked`] if the argument cannot be encoded; [`Error::Spawn`] if the child cannot be
+    /// started.
     pub fn start(self) -> Result<RunningProcess<R>, Error> {
         let worker_config = WorkerConfig::new();
         worker_config.check()?;
@@ -145,13 +150,13 @@ impl<A: Payload, R: Payload> Process<A, R> {
 }
 
 impl<R> RunningProcess<R> {
-    /// The child's process number. (`Process.pid`)
+    /// The child's process id. (`Process.pid`)
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Its name. (`Process.name`)
+    /// The child's name. (`Process.name`)
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -163,11 +168,11 @@ impl<R> RunningProcess<R> {
         self.process.end().is_none()
     }
 
-    /// `None` while it lives; then its exit code, or minus the signal that ended it. A function
-    /// that panicked makes it 1. (`Process.exitcode`)
+    /// The child's exit code, or minus the signal that ended it; `None` while it lives. If the function
+    /// panicked, the code is 1. (`Process.exitcode`)
     ///
-    /// In a program that ignores SIGCHLD, or that reaps all children itself, it is 0 or 1 once the
-    /// function's outcome has come, and otherwise stays `None`: nobody knows.
+    /// In a program that ignores SIGCHLD, or that reaps all children itself, the code is 0 or 1 once the
+    /// function's outcome has come, and otherwise stays `None`, because the system reports no code.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         match self.process.end()? {
@@ -177,21 +182,21 @@ impl<R> RunningProcess<R> {
         }
     }
 
-    /// Asks the child to end, by SIGTERM. (`Process.terminate`) Where the system refuses that signal, it ends
-    /// as by [`kill`](Self::kill).
+    /// Asks the child to end, by SIGTERM. (`Process.terminate`) If the system refuses that signal, the child
+    /// ends as by [`kill`](Self::kill).
     pub fn terminate(&self) {
         self.process.terminate();
     }
 
-    /// Ends the child, and what it started, by SIGKILL. (`Process.kill`)
+    /// Ends the child, and the processes that it started, by SIGKILL. (`Process.kill`)
     pub fn kill(&self) {
         self.process.kill();
     }
 
-    /// Waits for the child's end, and gives its function's result. (`Process.join`)
+    /// Waits for the child's end, and returns its function's result. (`Process.join`)
     ///
     /// # Errors
-    /// What became of the function instead: [`Error::Panicked`], [`Error::WorkerDied`],
+    /// How the function ended if it has no result: [`Error::Panicked`], [`Error::WorkerDied`],
     /// [`Error::Encode`], [`Error::Decode`], [`Error::TooLarge`].
     pub fn join(mut self) -> Result<R, Error> {
         let result = match self.future.take() {
@@ -202,11 +207,11 @@ impl<R> RunningProcess<R> {
         result
     }
 
-    /// As [`join`](Self::join), for at most `limit`. (`Process.join(timeout)`)
+    /// Like [`join`](Self::join), but waits at most for `limit`. (`Process.join(timeout)`)
     ///
     /// # Errors
-    /// [`Error::Timeout`] if the child did not end in time: it goes on, and this can be asked
-    /// again. [`Error::Taken`] once it gave the result. Otherwise as `join`.
+    /// [`Error::Timeout`] if the child did not end in time: it goes on, and `join_timeout` can be called
+    /// again. [`Error::Taken`] once it has returned the result. Otherwise the errors of `join`.
     pub fn join_timeout(&mut self, limit: Duration) -> Result<R, Error> {
         match &mut self.future {
             Some(future) => future.result_timeout(limit),
@@ -216,7 +221,7 @@ impl<R> RunningProcess<R> {
 
     fn join_supervisor(&mut self) {
         if let Some(supervisor) = self.supervisor.take() {
-            // It runs no user code that is not caught.
+            // It cannot have panicked: all user code that it runs is caught.
             let _ = supervisor.join();
         }
     }
@@ -225,7 +230,7 @@ impl<R> RunningProcess<R> {
 impl<R> Drop for RunningProcess<R> {
     fn drop(&mut self) {
         if self.process.is_elsewhere() {
-            // A forked copy: neither the child nor the thread is its own.
+            // A forked copy of the program: neither the child nor the thread belongs to it.
             std::mem::forget(self.supervisor.take());
         } else if self.supervisor.is_some() {
             self.process.kill();
@@ -268,7 +273,8 @@ fn spawn_error(failure: StartError, name: &str) -> Error {
     }
 }
 
-/// Hands the child its task, and settles the outcome once the child is gone.
+/// Main function of the supervisor thread: sends the child its task, and settles the outcome once the child
+/// has ended.
 fn attend(mut link: Connection, request: Request, told: &OnceLock<i32>) {
     if request.reply.start() == Start::Cancelled {
         return;
@@ -276,7 +282,7 @@ fn attend(mut link: Connection, request: Request, told: &OnceLock<i32>) {
     let info = request.reply.info();
     let outcome = match converse(&mut link, &request) {
         Ok(outcome) => {
-            // Before the child ends: an observer that sees the end sees the code.
+            // Set before the child ends: a thread that sees the end also sees the code.
             told.get_or_init(|| i32::from(matches!(outcome, Err(Fault::Panicked(_)))));
             link.close();
             outcome.map_err(|fault| error_of(fault, info, 0, None))
@@ -296,7 +302,7 @@ fn attend(mut link: Connection, request: Request, told: &OnceLock<i32>) {
     match outcome {
         Ok(value) => {
             let news = request.reply.leave(Source::Owned(value), &mut |_| ());
-            // Its future is nobody's but that of `join`, which has no callbacks.
+            // Only `join` and `join_timeout` have the future, so that it has no callbacks.
             if let Some(news) = news {
                 news.deliver();
             }
@@ -305,7 +311,7 @@ fn attend(mut link: Connection, request: Request, told: &OnceLock<i32>) {
     }
 }
 
-/// The child's answer to its task.
+/// Sends the task, and receives the child's answer.
 fn converse(
     link: &mut Connection,
     request: &Request,

@@ -1,6 +1,6 @@
-//! A task's whole way over the board, and that of a map's items, in one process: encoded, published, claimed,
-//! run, finished, collected, opened. The worker is a thread, and the board lies on the heap, so that Miri sees
-//! all of it.
+//! Test of a task's whole way over the shared-memory queue, and that of a map's items, in one process:
+//! encoded, published, claimed, run, finished, collected, decoded. The worker is a thread, and the queue lies
+//! on the heap, so that Miri sees all of it.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -30,17 +30,17 @@ use crate::task::results::ItemTiming;
 use crate::task::{ChunkSpec, RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
 
-/// Bytes that a value may have.
+/// The most bytes that an encoded value may have.
 const LIMIT: u64 = 1 << 20;
 
-/// A task on its way.
+/// A task that was published: its slot, its promise and its future.
 struct Sent<R> {
     place: SlotRef,
     reply: DynPromise<dyn RemoteTask>,
     future: Future<R>,
 }
 
-/// Puts a task into a slot, as the ledger does.
+/// Publishes a task in a slot, as the in-flight table does.
 fn send<A: Payload, R: Payload>(
     queue: &ShmQueue<View>,
     slot: usize,
@@ -66,7 +66,7 @@ fn send<A: Payload, R: Payload>(
     }
 }
 
-/// Where something was published; a worker hears of it.
+/// Returns the slot in which something was published, and wakes a worker for it.
 fn published(queue: &ShmQueue<View>, publish: SlotPublish) -> SlotRef {
     let SlotPublish::Published(place) = publish else {
         panic!("there is room")
@@ -75,7 +75,7 @@ fn published(queue: &ShmQueue<View>, publish: SlotPublish) -> SlotRef {
     place
 }
 
-/// Sleeps until the task there is done, as the collector does.
+/// Sleeps until the task in this slot is done, as a collector does.
 fn await_done(queue: &ShmQueue<View>, place: SlotRef) {
     let is_under_way = || queue.is_ready(place) || queue.is_running(place);
     while is_under_way() {
@@ -84,13 +84,14 @@ fn await_done(queue: &ShmQueue<View>, place: SlotRef) {
             queue.wait(ticket, None);
         }
         queue.end_wait();
-        // One bit may be that of another task, whose state tells as much.
+        // The done bit may be that of another task; the state of this task's slot tells which is done.
         queue.take_done(|_| ());
     }
 }
 
 impl<R: Payload> Sent<R> {
-    /// What came of it, brought in and opened.
+    /// Waits for the task's outcome, delivers it to the promise, and takes the decoded result from the
+    /// future.
     fn result(self, queue: &ShmQueue<View>) -> Result<R, Error> {
         await_done(queue, self.place);
         let mut bytes = Vec::new();
@@ -104,7 +105,7 @@ impl<R: Payload> Sent<R> {
     }
 }
 
-/// Runs all that comes, as a worker does, until the board is closed.
+/// Runs all tasks that are published, as a worker does, until the queue is closed.
 fn work(queue: &ShmQueue<View>) {
     let mut argument = Vec::new();
     loop {
@@ -156,7 +157,7 @@ fn run_items(
     at_hand.run.finish(SlotKind::Items, 1)
 }
 
-/// Items that the worker runs.
+/// The items of a batch that the worker runs.
 struct AtHand<'a> {
     arguments: LengthDelimited<'a>,
     results: Vec<u8>,
@@ -185,7 +186,7 @@ impl ItemCursor for AtHand<'_> {
     }
 }
 
-/// Plays the program, beside a worker.
+/// Runs `program` as the program's side of a queue, beside a thread that is its worker.
 fn with_worker(program: impl FnOnce(&ShmQueue<View>)) {
     let heap = Arc::new(Heap::new(4));
     let (queue, theirs) = (immortal(&heap), immortal(&heap));
@@ -213,13 +214,13 @@ fn tasks_go_and_their_results_come() {
         assert_eq!(text.result(queue).unwrap(), "short!");
         let expected: Vec<u8> = (0..1000).rev().map(|at| at as u8).collect();
         assert_eq!(bytes.result(queue).unwrap(), expected);
-        // And once more where one was before.
+        // A slot is used again.
         let number = send(queue, 0, |x: u64| x + 1, u64::MAX - 1);
         assert_eq!(number.result(queue).unwrap(), u64::MAX);
     });
 }
 
-/// Maps these, and reads what is done before all are.
+/// Maps a function over arguments, and also reads the results while the worker still writes them.
 fn map<A: Payload, R: Payload>(
     queue: &ShmQueue<View>,
     function: fn(A) -> R,
@@ -245,7 +246,7 @@ fn map<A: Payload, R: Payload>(
         let place = published(queue, publish);
         let mut bytes = Vec::new();
         while queue.is_running(place) || queue.is_ready(place) {
-            // Nothing of it is used: it is read while the worker writes more.
+            // The result is not used: the point is to read while the worker writes more.
             let _ = queue.item_results(place, 0, count, &mut bytes);
             thread::yield_now();
         }

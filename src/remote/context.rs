@@ -1,4 +1,5 @@
-//! What all items of a map are given: encoded once, and shared.
+//! The context of a map: a value that every item is given. It is encoded once, and shared. Made by
+//! `executor`, named in items by `task`, found again by `function` in a worker. Relies on `shared`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,32 +10,32 @@ use crate::remote::codec;
 use crate::shared::Shared;
 use crate::shared::attachments::Attachments;
 
-/// What all items of a map are given.
+/// The context of a map: the value that every item is given.
 pub(crate) struct Context<C> {
-    /// As tasks of this process see it.
+    /// For items that run in this process.
     value: C,
-    /// As others do, once one of them is to.
+    /// For items that run in other processes; made when the first of them needs it.
     encoded: OnceLock<Result<EncodedContext, Error>>,
 }
 
-/// A context, encoded.
+/// An encoded context.
 struct EncodedContext {
-    /// The bytes.
+    /// The encoding, which items name.
     bytes: Shared<u8>,
-    /// The shared memory that they name.
+    /// The shared memory that the encoding names.
     named: Attachments,
 }
 
-/// A [`Context`], its type erased.
+/// A [`Context`] with its type erased: the source of the prefix that stands before each item's argument.
 pub(crate) trait Prefix: Send + Sync {
-    /// Says, behind what stands there, where the context is; the shared memory that this names.
+    /// Appends to `to` where the encoded context is; returns the shared memory that this names.
     ///
     /// # Errors
-    /// Why it cannot be encoded.
+    /// The reason why the context cannot be encoded.
     fn append(&self, limit: u64, to: &mut Vec<u8>) -> Result<Attachments, Error>;
 }
 
-/// Bytes of the length that stands before it.
+/// Size, in bytes, of the length that stands before the reference to the context.
 const LENGTH: usize = size_of::<u32>();
 
 impl<C> Context<C> {
@@ -73,10 +74,10 @@ impl<C: Serialize + Send + Sync + 'static> Prefix for Context<C> {
     }
 }
 
-/// What says where the context is, and what stands behind that.
+/// Splits an item's bytes into the reference to its context and the encoded argument behind it.
 ///
 /// # Errors
-/// `Decode` if there is no such thing.
+/// `Decode` if there is no such reference.
 pub(crate) fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     let parts = bytes.split_first_chunk().and_then(|(length, rest)| {
         let length = u32::from_le_bytes(*length);

@@ -1,4 +1,5 @@
-//! Encoded values: short ones without memory of their own, big ones where another process sees them.
+//! Encoded values. Short ones are stored inline, long ones on the heap, large ones in a block of shared
+//! memory that another process can access. Made by `codec`; passed on by `task`, `transport` and `process`.
 
 use std::ops::Deref;
 use std::sync::OnceLock;
@@ -6,41 +7,42 @@ use std::sync::OnceLock;
 use crate::remote::lease::Lease;
 use crate::shared::attachments::Attachments;
 
-/// An encoded value.
+/// An encoded value, with the shared memory that it refers to.
 pub(crate) struct Encoded {
     /// The bytes.
     kept: Kept,
-    /// The shared memory that they name, or bring.
+    /// The shared memory that the bytes name, or that is sent along with them.
     attachments: Attachments,
 }
 
 /// Where the bytes are.
 enum Kept {
-    /// Here, the first so many.
+    /// Inline: how many bytes there are, and the bytes, from the first on.
     Short(u8, [u8; SHORT]),
-    /// Elsewhere.
+    /// On the heap.
     Long(Box<[u8]>),
-    /// In memory that another process sees.
+    /// In a block of memory that another process can access.
     Leased(Box<Leased>),
 }
 
 /// Bytes that another process can change.
 struct Leased {
-    /// Where they are.
+    /// The block that holds the bytes.
     lease: Lease,
-    /// A copy, made when somebody looks at them.
+    /// A private copy, made when the bytes are first read.
     copy: OnceLock<Vec<u8>>,
 }
 
-/// As many as three words have room for, beside what tells how many they are.
+/// The largest number of bytes that is stored inline: three words have room for them, beside their number.
 const SHORT: usize = 22;
 
-// What waits in a queue has some.
+// Tasks that wait in queues hold values of this type, so its size matters.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Encoded>() == 32);
 
 impl Encoded {
-    /// What stands there, which is copied if it is short.
+    /// Takes the bytes out of `from`. Short ones are copied; otherwise the vector is moved, and `from` is
+    /// left empty.
     pub(crate) fn take(from: &mut Vec<u8>) -> Self {
         match Self::short(from) {
             Some(short) => short,
@@ -48,12 +50,12 @@ impl Encoded {
         }
     }
 
-    /// A copy.
+    /// An encoded value with a copy of these bytes.
     pub(crate) fn copy(from: &[u8]) -> Self {
         Self::short(from).unwrap_or_else(|| from.to_vec().into())
     }
 
-    /// How many there are.
+    /// The number of bytes.
     pub(crate) fn len(&self) -> usize {
         match &self.kept {
             Kept::Short(length, _) => usize::from(*length),
@@ -62,7 +64,7 @@ impl Encoded {
         }
     }
 
-    /// Where they are, if another process sees them there.
+    /// The block that holds the bytes; `None` if they are in this process's own memory.
     pub(crate) fn lease(&self) -> Option<&Lease> {
         match &self.kept {
             Kept::Leased(leased) => Some(&leased.lease),
@@ -70,10 +72,10 @@ impl Encoded {
         }
     }
 
-    /// The bytes where they are: in memory that another process sees, or else our own.
+    /// Turns the value into the block that holds its bytes.
     ///
     /// # Errors
-    /// These, if they are our own.
+    /// The value itself, if its bytes are in this process's own memory.
     pub(crate) fn into_lease(self) -> Result<Lease, Self> {
         match self.kept {
             Kept::Leased(leased) => Ok(leased.lease),
@@ -90,7 +92,7 @@ impl Encoded {
         })
     }
 
-    /// Keeps the shared memory that the bytes name.
+    /// Attaches the shared memory that the bytes name, which is kept as long as it is attached.
     pub(crate) fn naming(self, attachments: Attachments) -> Self {
         Self {
             attachments,
@@ -103,7 +105,7 @@ impl Encoded {
         &self.attachments
     }
 
-    /// Gives up the shared memory that the bytes name: somebody else keeps it from now on.
+    /// Takes out the shared memory that the bytes name: the caller keeps it from now on.
     pub(crate) fn take_attachments(&mut self) -> Attachments {
         std::mem::take(&mut self.attachments)
     }
@@ -150,7 +152,7 @@ impl Deref for Encoded {
 }
 
 impl Leased {
-    /// As many bytes as there should be, whatever has become of them.
+    /// Copies the bytes out of the block. If they cannot be read, returns the same number of zeros.
     fn copy_out(&self) -> Vec<u8> {
         let zeros = |_| vec![0; self.lease.len()];
         self.lease.read().unwrap_or_else(zeros)

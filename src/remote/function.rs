@@ -1,9 +1,11 @@
-//! Function ↔ offset in the program's image, checked.
+//! References to functions: function ↔ offset in the program's image, checked.
 //!
-//! A `fn(A) -> R` travels as two distances in one image: that of a static [`Stub`], which knows
-//! how to run functions of that type on bytes, and that of the function itself, both from a static
-//! anchor. Parent and worker run the same image (hello compares the build), so
-//! the distances hold in both, wherever each was loaded.
+//! A `fn(A) -> R` travels as two offsets in one image, both from a static anchor: that of a static [`Stub`],
+//! which knows how to run functions of that type on bytes (as a server stub of an RPC does), and that of the
+//! function itself. Program and worker run the same image (the hello message compares the build ids), so the
+//! offsets hold in both, wherever each was loaded.
+//!
+//! `task` makes the references, worker processes resolve and call them. Relies on `sys::image` and `codec`.
 
 use std::any::TypeId;
 use std::hash::{Hash, Hasher};
@@ -23,19 +25,19 @@ use crate::shared::Shared;
 use crate::shared::attachments::Attachments;
 use crate::sys::image;
 
-/// What a task asks a worker to call, as it travels.
+/// A function reference: what a task asks a worker to call, as it travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FunctionRef {
-    /// Distance of the [`Stub`] from [`ANCHOR`].
+    /// Offset of the [`Stub`] from [`ANCHOR`], in bytes.
     pub(crate) entry: i64,
-    /// Distance of the function from [`ANCHOR`].
+    /// Offset of the function from [`ANCHOR`], in bytes.
     pub(crate) function: i64,
-    /// Of the function's types.
+    /// Hash of the function's types, which must be the stub's.
     pub(crate) fingerprint: u64,
 }
 
 impl FunctionRef {
-    /// As it stands in memory that is shared.
+    /// The reference as numbers, as it stands in shared memory.
     pub(crate) fn to_numbers(self) -> [u64; 3] {
         [self.entry as u64, self.function as u64, self.fingerprint]
     }
@@ -49,12 +51,12 @@ impl FunctionRef {
     }
 }
 
-/// How to run functions of one type on bytes; one static of it per type.
+/// A stub: how to run functions of one type on bytes. There is one static of it per type.
 #[repr(C)]
 pub(crate) struct Stub {
-    /// [`MAGIC`].
+    /// Always [`MAGIC`], which marks the start of a stub.
     magic: u64,
-    /// Tells this type of function from others.
+    /// Returns the hash of the function's types, which tells this type of function from others.
     fingerprint: fn() -> u64,
     /// Decodes the argument, calls the function at this address, encodes the result.
     run: Run,
@@ -62,29 +64,29 @@ pub(crate) struct Stub {
     run_items: RunItems,
 }
 
-/// Function, limit of a result's bytes, arguments and results. After a panic of one item, it is called again
-/// for the rest.
+/// Runs many items. Arguments: the function's address, the limit of a result's size in bytes, and the cursor
+/// over arguments and results. After a panic of one item, it is called again for the rest.
 type RunItems = unsafe fn(*const (), u64, &mut dyn ItemCursor);
 
-/// Function, argument, limit of the result's bytes, and where they go if they are many; to the
-/// result.
+/// Runs one task; returns its encoded result. Arguments: the function's address, its encoded argument, the
+/// limit of the result's size in bytes, and the payload store for a large result.
 type Run = unsafe fn(*const (), Argument<'_>, u64, &dyn PayloadStore) -> Result<Encoded, Error>;
 
 /// An encoded argument, in a worker.
 pub(crate) enum Argument<'a> {
-    /// In memory that is used for others, too.
+    /// In a buffer that is used for other arguments, too.
     Kept(&'a mut Vec<u8>),
-    /// In memory that the program sees.
+    /// In a block of shared memory, which the program can access.
     Leased(Lease),
 }
 
-/// Marks an [`Stub`].
+/// Marks the start of a [`Stub`].
 const MAGIC: u64 = u64::from_le_bytes(*b"cf-entry");
 
-/// Where distances are counted from. A static, since the address of a function need not be one.
+/// The address that offsets are counted from. A static, since a function need not have one single address.
 static ANCHOR: u64 = 0;
 
-/// Gives each pair of types its entry.
+/// Provides the stub of each pair of types.
 struct Signature<A, R>(std::marker::PhantomData<fn(A) -> R>);
 
 impl<A, R> Signature<A, R>
@@ -100,7 +102,7 @@ where
     };
 }
 
-/// Gives each type of function that has a context its entry.
+/// Provides the stub of each type of function that takes a context.
 struct InContext<C, A, R>(std::marker::PhantomData<fn(&C, A) -> R>);
 
 impl<C, A, R> InContext<C, A, R>
@@ -117,10 +119,10 @@ where
     };
 }
 
-/// What travels in place of a function that has a context.
+/// Returns the reference to a function that takes a context.
 ///
 /// # Errors
-/// As `export`.
+/// Those of [`export`].
 pub(crate) fn export_in_context<C, A, R>(function: fn(&C, A) -> R) -> Result<FunctionRef, Error>
 where
     C: DeserializeOwned + Send + Sync + 'static,
@@ -131,7 +133,7 @@ where
     export_as(InContext::<C, A, R>::ENTRY, address)
 }
 
-/// What travels in place of the function.
+/// Returns the reference to a function, which travels in place of it.
 ///
 /// # Errors
 /// `Unsupported` if the function lies outside the program's own image, as one of a plugin does.
@@ -144,7 +146,10 @@ where
     export_as(Signature::<A, R>::ENTRY, address)
 }
 
-/// What travels in place of the function at that address, which the entry runs.
+/// Returns the reference to the function at `address`, which the stub `entry` can run.
+///
+/// # Errors
+/// Those of [`export`].
 fn export_as(entry: &'static Stub, address: usize) -> Result<FunctionRef, Error> {
     let fingerprint = (entry.fingerprint)();
     let entry = ptr::from_ref(entry).expose_provenance();
@@ -164,12 +169,12 @@ fn export_as(entry: &'static Stub, address: usize) -> Result<FunctionRef, Error>
     })
 }
 
-/// Calls what travelled, on an encoded argument; the bytes' memory is freed before the call if
-/// it is large.
+/// Calls the function that `call` names on an encoded argument. If the memory of the argument's bytes is
+/// large, it is freed before the call.
 ///
 /// # Errors
-/// `Decode`, `Encode`, `TooLarge` of argument and result; `Decode` also for a call that names no
-/// function of this program.
+/// `Decode`, `Encode`, `TooLarge` of argument and result; `Decode` also if `call` names no function of this
+/// program.
 pub(crate) fn invoke(
     call: FunctionRef,
     argument: Argument<'_>,
@@ -177,40 +182,40 @@ pub(crate) fn invoke(
     room: &dyn PayloadStore,
 ) -> Result<Encoded, Error> {
     let ResolvedFunction { entry, function } = resolve(call)?;
-    // SAFETY: the entry's fingerprint is the one that `export` took from the function's own type,
-    // so `run` calls it as what it is.
+    // SAFETY: the stub's fingerprint is the one that `export` took from the function's own type, so `run`
+    // calls it as what it is.
     unsafe { (entry.run)(function, argument, limit, room) }
 }
 
-/// A function of this program that was found, to be called on many small arguments.
+/// A function of this program that a reference was resolved to.
 #[derive(Clone, Copy)]
 pub(crate) struct ResolvedFunction {
-    /// How it is called.
+    /// The stub, which calls the function.
     entry: &'static Stub,
-    /// It.
+    /// The function's address.
     function: *const (),
 }
 
-/// Finds the function that a call names.
+/// Resolves a function reference.
 ///
 /// # Errors
-/// `Decode` if it names none.
+/// `Decode` if it names no function of this program.
 pub(crate) fn resolve(call: FunctionRef) -> Result<ResolvedFunction, Error> {
     let found = locate(call).map(|(entry, function)| ResolvedFunction { entry, function });
     found.ok_or_else(|| Error::Decode("the task names no function of this program".into()))
 }
 
 impl ResolvedFunction {
-    /// Calls it on each encoded argument; results have at most so many bytes. It panics where one of the
-    /// calls does.
+    /// Calls the function on each encoded argument; a result may have at most `limit` bytes. If one of the
+    /// calls panics, the panic propagates.
     pub(crate) fn call_each(self, limit: u64, item_cursor: &mut dyn ItemCursor) {
-        // SAFETY: the entry's fingerprint is the one that `export` took from the function's own
-        // type, so `run_items` calls it as what it is.
+        // SAFETY: the stub's fingerprint is the one that `export` took from the function's own type, so
+        // `run_items` calls it as what it is.
         unsafe { (self.entry.run_items)(self.function, limit, item_cursor) }
     }
 }
 
-/// The entry and function that a call names, if it names any.
+/// The stub and the function's address that a reference names; `None` if it names none.
 fn locate(call: FunctionRef) -> Option<(&'static Stub, *const ())> {
     let image = image::current();
     let anchor = ptr::from_ref(&ANCHOR).expose_provenance();
@@ -231,8 +236,8 @@ fn locate(call: FunctionRef) -> Option<(&'static Stub, *const ())> {
     if magic != MAGIC {
         return None;
     }
-    // SAFETY: our magic stands only at the start of entries; the stamps of parent
-    // and worker agree, so what the parent took for an entry is one here.
+    // SAFETY: our magic stands only at the start of stubs; the build ids of program and worker agree, so what
+    // the program took for a stub is one here.
     let entry = unsafe { &*entry };
     let same_types = (entry.fingerprint)() == call.fingerprint;
     same_types.then(|| (entry, ptr::with_exposed_provenance(function)))
@@ -243,11 +248,11 @@ fn at_distance(anchor: usize, distance: i64) -> Option<usize> {
 }
 
 fn distance(to: usize, from: usize) -> i64 {
-    // Both lie in one address space: the difference fits.
+    // Both addresses lie in one address space, so the difference fits.
     to.wrapping_sub(from) as isize as i64
 }
 
-/// Folds hashes, which type ids are, into one.
+/// Folds values that are hashes already, as type ids are, into one hash.
 struct Fold(u64);
 
 impl Hasher for Fold {
@@ -272,7 +277,7 @@ fn fingerprint<A: 'static, R: 'static>() -> u64 {
     hasher.finish()
 }
 
-/// Decode, call, encode.
+/// Decodes the argument, calls the function, encodes the result.
 ///
 /// # Safety
 /// `function` is the address of a `fn(A) -> R`.
@@ -286,15 +291,15 @@ where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let (mut result, given) = unsafe { call::<A, R>(function, source_of(argument))? };
-    // The result is dropped here, before anybody hears of the outcome.
+    // The result is dropped here, before any other thread can learn of the outcome.
     codec::pack_result(&mut result, limit, room, &given)
 }
 
-/// The bytes of an argument.
+/// The bytes of an argument: owned if they are in a block, or if their memory is large.
 fn source_of(argument: Argument<'_>) -> Source<'_> {
-    /// Above this, the argument's bytes are not kept for the next task.
+    /// If the buffer's capacity, in bytes, is above this, it is not kept for the next task.
     const KEPT: usize = 1 << 20;
 
     match argument {
@@ -306,7 +311,7 @@ fn source_of(argument: Argument<'_>) -> Source<'_> {
     }
 }
 
-/// Decode, call, encode, again and again.
+/// Decodes, calls and encodes, for one item after the other.
 ///
 /// # Safety
 /// `function` is the address of a `fn(A) -> R`.
@@ -316,17 +321,17 @@ where
     R: Serialize + 'static,
 {
     if pod::is_number::<A>() && pod::is_number::<R>() && size_of::<R>() as u64 <= limit {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         return unsafe { run_numbers::<A, R>(function, item_cursor) };
     }
     run_each(limit, item_cursor, |argument| {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { call::<A, R>(function, Source::Borrowed(argument)) }
     });
 }
 
-/// As `run_items`, where no more is to be decoded and encoded than the bytes of numbers: what they are short
-/// of would take longer than all else.
+/// Runs the items of a function from number to number, as `run_items` does. Decoding and encoding only copy
+/// the bytes of numbers: the steps that numbers do not need would take longer than all else.
 ///
 /// # Safety
 /// `function` is the address of a `fn(A) -> R`.
@@ -335,11 +340,11 @@ where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    // SAFETY: the caller's promise; the pointer was made from the function's own address.
+    // SAFETY: guaranteed by the caller; the pointer was made from the function's own address.
     let call = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
     while let Some((argument, to)) = item_cursor.begin() {
         let Some(argument) = pod::number(argument) else {
-            // In words of the codec's.
+            // The codec decodes it once more, for the text of the error.
             let refused = codec::unpack_argument::<A>(Source::Borrowed(argument)).map(|_| ());
             item_cursor.end(refused.map(|()| Attachments::default()));
             continue;
@@ -353,14 +358,14 @@ where
     }
 }
 
-/// Calls this on each argument, and encodes the results.
+/// Calls `call` on each argument, and encodes the results.
 fn run_each<R: Serialize + 'static>(
     limit: u64,
     item_cursor: &mut dyn ItemCursor,
     call: impl Fn(&[u8]) -> Result<(R, Attachments), Error>,
 ) {
     while let Some((argument, to)) = item_cursor.begin() {
-        // The result is dropped in here, before anybody hears of the outcome.
+        // The result is dropped in here, before any other thread can learn of the outcome.
         let encode = |(result, given)| codec::append_result::<R>(&result, limit, to, &given);
         match call(argument).and_then(encode) {
             Ok(brought) if brought.is_empty() => item_cursor.end_well(),
@@ -369,22 +374,23 @@ fn run_each<R: Serialize + 'static>(
     }
 }
 
-/// The result, and the shared memory that the argument names.
+/// Decodes the argument and calls the function. Returns the result, and the shared memory that the argument
+/// names.
 ///
 /// # Safety
-/// As `run`.
+/// `function` is the address of a `fn(A) -> R`.
 #[inline(always)]
 unsafe fn call<A, R>(function: *const (), argument: Source<'_>) -> Result<(R, Attachments), Error>
 where
     A: DeserializeOwned + 'static,
 {
-    // SAFETY: the caller's promise; the pointer was made from the function's own address.
+    // SAFETY: guaranteed by the caller; the pointer was made from the function's own address.
     let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
     let (argument, given) = codec::unpack_argument(argument)?;
     Ok((function(argument), given))
 }
 
-/// Decode, call, encode.
+/// Decodes context and argument, calls the function, encodes the result.
 ///
 /// # Safety
 /// `function` is the address of a `fn(&C, A) -> R`.
@@ -408,15 +414,15 @@ where
             &copy
         }
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let (mut result, given) = unsafe { call_in_context::<C, A, R>(function, argument)? };
     codec::pack_result(&mut result, limit, room, &given)
 }
 
-/// Decode, call, encode, again and again.
+/// Decodes, calls and encodes, for one item after the other.
 ///
 /// # Safety
-/// As `run_in_context`.
+/// `function` is the address of a `fn(&C, A) -> R`.
 unsafe fn run_items_in_context<C, A, R>(
     function: *const (),
     limit: u64,
@@ -427,15 +433,16 @@ unsafe fn run_items_in_context<C, A, R>(
     R: Serialize + 'static,
 {
     run_each(limit, item_cursor, |argument| {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { call_in_context::<C, A, R>(function, argument) }
     });
 }
 
-/// The result, and the shared memory that the argument names.
+/// Decodes context and argument, and calls the function. Returns the result, and the shared memory that
+/// context and argument name.
 ///
 /// # Safety
-/// As `run_in_context`.
+/// `function` is the address of a `fn(&C, A) -> R`.
 unsafe fn call_in_context<C, A, R>(
     function: *const (),
     argument: &[u8],
@@ -444,7 +451,7 @@ where
     C: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned + 'static,
 {
-    // SAFETY: the caller's promise; the pointer was made from the function's own address.
+    // SAFETY: guaranteed by the caller; the pointer was made from the function's own address.
     let function = unsafe { std::mem::transmute::<*const (), fn(&C, A) -> R>(function) };
     let (context, argument) = context::split(argument)?;
     let (argument, mut given) = codec::unpack_argument(Source::Borrowed(argument))?;

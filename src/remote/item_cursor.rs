@@ -1,15 +1,17 @@
-//! Items of a map that a worker runs one after the other, as the code of their types sees them.
+//! [`ItemCursor`]: how the generic code that runs items (`function`) asks a worker for the next item and
+//! hands over its result. Implemented by the worker process.
 
 use crate::error::Error;
 use crate::shared::attachments::Attachments;
 
-/// Items of a map that a worker runs one after the other.
+/// A cursor over items of a map that a worker runs one after the other.
 pub(crate) trait ItemCursor {
-    /// The next item begins: its encoded argument, and where its encoded result is to be appended, behind
-    /// what stands there. `None`: no item begins any more.
+    /// Begins the next item. Returns its encoded argument, and the buffer to which its encoded result is to
+    /// be appended, behind what is there. `None`: no further item begins.
     fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)>;
-    /// The item that has begun has come to an end, and its result, which brings nothing else, was appended.
+    /// Ends the current item. Its result was appended, and has no attachments.
     fn end_well(&mut self);
-    /// The item that has begun has come to an end: what shared memory its result brings, or why it has none.
+    /// Ends the current item, with the shared memory that is attached to its result, or with the reason why
+    /// it has no result.
     fn end(&mut self, outcome: Result<Attachments, Error>);
 }

@@ -1,4 +1,8 @@
-//! Blocks of the depot while somebody has them to himself, and how the other side learns of them.
+//! Leases: exclusive use of blocks of the arena, and how the other process learns of a block.
+//!
+//! `codec` stores large values by way of [`PayloadStore`], and `encoded` holds the leases. The arena
+//! (`process::shm::arena`) implements [`BlockOwner`] and [`PayloadStore`] for both sides: the program and the
+//! worker.
 
 use std::sync::Arc;
 
@@ -6,52 +10,54 @@ use bytemuck::Pod;
 
 use crate::process::shm::arena::blocks::{Block, Blocks};
 
-/// Bytes in a block that is ours, to be given back when this is dropped.
+/// Bytes in a block that this lease has for itself. Dropping the lease gives the block back, unless it was
+/// handed over.
 pub(crate) struct Lease {
-    /// Whose block it is.
+    /// The owner of the block: this process's side of the arena.
     block_owner: Arc<dyn BlockOwner>,
-    /// The block.
+    /// The leased block.
     block: Block,
-    /// Bytes in it.
+    /// How many bytes of the block are used.
     length: usize,
-    /// Bytes of it that had memory when they were written.
+    /// How many bytes of the block had memory when they were written.
     resident: usize,
-    /// Who gives it back.
+    /// Which process gives the block back.
     released_by: ReleasedBy,
 }
 
-/// Who gives a block back.
+/// Which process gives a block back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReleasedBy {
-    /// We do.
+    /// This process, when the lease is dropped.
     Ours,
-    /// Whoever was told of it.
+    /// The other process, which was told of the block.
     Theirs,
 }
 
-/// Whose blocks they are.
+/// The owner of blocks: one process's side of the arena, as a lease sees it.
 pub(crate) trait BlockOwner: Send + Sync {
     fn blocks(&self) -> &Blocks;
-    /// Whether so many bytes of the block can be read without making up memory for them.
+    /// Whether this number of bytes of the block can be read without the system allocating memory for them.
     fn has(&self, block: Block, bytes: usize) -> bool;
     /// Whether the block, which was read just now, held the lease's bytes all the time.
     fn has_kept(&self, block: Block) -> bool;
-    /// There is no memory for so many bytes: what to say of it, if one lives on.
+    /// Called if there is no memory for a copy of this number of bytes. Returns the text of the error, if it
+    /// returns: in a worker it ends the process.
     fn lacks(&self, bytes: usize) -> String;
-    /// Nobody reads the block any more.
+    /// Gives the block back: no thread reads it any more.
     fn give_back(&self, block: Block);
-    /// The other process was told of the block.
+    /// Notes that the other process was told of the block; from now on that process has to give it back.
     fn hand_over(&self, block: Block);
 }
 
-/// Where large values are put on their way to another process.
+/// The store for large values on their way to another process.
 pub(crate) trait PayloadStore {
-    /// Copies the bytes to where the other process sees them; `None` if there is no place for them,
-    /// or they are few.
+    /// Copies the bytes to where the other process can access them. `None` if there is no space for them, or
+    /// if they are at most [`EAGER_LIMIT`] bytes.
     fn store(&self, bytes: &[u8]) -> Option<Lease>;
 }
 
-/// There is none.
+/// A store without space: every value travels inside its message.
 pub(crate) struct NoStore;
 
 impl PayloadStore for NoStore {
@@ -60,11 +66,12 @@ impl PayloadStore for NoStore {
     }
 }
 
-/// Values of at most so many bytes travel by themselves.
+/// The eager limit, in bytes: a value of at most this size travels inside its message (Open MPI's term).
 pub(crate) const EAGER_LIMIT: usize = 2048;
 
 impl Lease {
-    /// Of a block that is the caller's, and holds so many bytes.
+    /// A lease of a block that is the caller's, and holds `length` bytes, of which `resident` had memory when
+    /// they were written.
     pub(crate) fn new(
         block_owner: Arc<dyn BlockOwner>,
         block: Block,
@@ -80,7 +87,7 @@ impl Lease {
         }
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub(crate) fn len(&self) -> usize {
         self.length
     }
@@ -93,7 +100,7 @@ impl Lease {
     /// Copies the bytes out, as numbers.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A text that says what is wrong with the bytes.
     pub(crate) fn read<N: Pod>(&self) -> Result<Vec<N>, String> {
         if self.length % size_of::<N>() != 0 {
             let words = "bytes are no whole number of elements";
@@ -123,7 +130,7 @@ impl Lease {
         }
     }
 
-    /// Where the bytes are.
+    /// A reference to the bytes, for a message.
     pub(crate) fn location(&self) -> BlockRef {
         BlockRef {
             block: self.block,
@@ -132,7 +139,7 @@ impl Lease {
         }
     }
 
-    /// Where the bytes are; whoever is told of it gives the block back.
+    /// A reference to the bytes, for a message. The process that receives it gives the block back.
     pub(crate) fn hand_over(mut self) -> BlockRef {
         self.released_by = ReleasedBy::Theirs;
         self.block_owner.hand_over(self.block);
@@ -148,19 +155,19 @@ impl Drop for Lease {
     }
 }
 
-/// Where bytes are, as it travels.
+/// A reference to bytes in a block, as it travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockRef {
-    /// In which block.
+    /// The block that holds the bytes.
     pub(crate) block: Block,
-    /// How many.
+    /// The number of bytes.
     pub(crate) length: u64,
     /// How many of the block's bytes had memory before they were written: those are quick to read.
     pub(crate) resident: u64,
 }
 
 impl BlockRef {
-    /// Bytes that it takes.
+    /// Size of the encoded reference, in bytes.
     pub(crate) const SIZE: usize = 20;
 
     pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
@@ -171,7 +178,7 @@ impl BlockRef {
         bytes
     }
 
-    /// `None`: this is none.
+    /// Decodes a reference; `None` if the number of bytes is not [`SIZE`](Self::SIZE).
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::SIZE] = bytes.try_into().ok()?;
         let (block, rest) = bytes.split_first_chunk()?;

@@ -1,8 +1,10 @@
-//! Encoded values that lie one behind the other.
+//! Encoded values in one buffer, one behind the other: the format of a batch of arguments and of a run of
+//! results. Read by `codec`, `task`, and the worker process.
 
-/// Encoded values, each behind two bytes that tell its length.
+/// Iterates over encoded values, each of which has a two-byte length prefix (little-endian). Ends before a
+/// value that is cut short.
 pub(crate) struct LengthDelimited<'a>(
-    /// Those that are to come.
+    /// The bytes that are not read yet.
     &'a [u8],
 );
 
@@ -11,7 +13,7 @@ impl<'a> LengthDelimited<'a> {
         Self(bytes)
     }
 
-    /// How many bytes are to come.
+    /// The number of bytes that are not read yet.
     pub(crate) fn left(&self) -> usize {
         self.0.len()
     }

@@ -1,4 +1,8 @@
-//! What travels: values and functions as bytes. No I/O, no transport, no pool.
+//! What travels between a program and its worker processes: values and functions as bytes. No I/O, no
+//! transport, no pool.
+//!
+//! Called by `executor`, `task`, `transport` and `process`. Relies on `shared` (memory that a message names),
+//! on `sys`, and in `lease` on the blocks of `process::shm::arena`.
 
 pub(crate) mod lease;
 pub(crate) mod encoded;

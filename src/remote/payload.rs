@@ -1,17 +1,20 @@
-//! What can travel to a process.
+//! [`Payload`]: the values that can travel to a worker process.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What travels to a process: encoded by serde, without borrows, sent from thread to thread.
+/// A value that can travel to a worker process: it is encoded by serde, contains no borrows, and may be sent
+/// from thread to thread.
 ///
-/// Implemented for every such type that owns its data (`String`, not `&str`), never by hand.
-/// serde's own limits apply. The formats do not describe themselves, so these do not pass through them, and end
-/// as [`Error::Encode`](crate::Error::Encode) or [`Error::Decode`](crate::Error::Decode), which name the type:
+/// Implemented for every such type that owns its data (`String`, not `&str`); do not implement it by hand.
+///
+/// serde's own limits apply. The formats do not describe themselves. So the following cannot travel: such a
+/// task ends as [`Error::Encode`](crate::Error::Encode) or [`Error::Decode`](crate::Error::Decode), which
+/// name the type:
 /// - `serde_json::Value`, `#[serde(tag = "…")]` with or without `content`, `#[serde(untagged)]`,
 ///   `#[serde(flatten)]`;
 /// - a value of which `#[serde(skip_serializing_if)]` leaves a field out, and types with a field that has
-///   `skip_serializing` or `skip_deserializing` alone. `#[serde(skip)]` passes.
+///   `skip_serializing` or `skip_deserializing` alone. `#[serde(skip)]` is allowed.
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor};

@@ -1,5 +1,7 @@
-//! Values that are their bytes: numbers, `()`, `Vec<u8>`, `String`, `Vec` of numbers, which travel as one
-//! copy rather than element by element.
+//! POD values: values that are the same as their bytes. These are numbers, `()`, `String`, and `Vec` of
+//! numbers (so `Vec<u8>`, too). They travel as one copy rather than element by element.
+//!
+//! Called by `codec`, and by `function` and `task`, which treat numbers apart. Relies on `bytemuck`.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -9,7 +11,7 @@ use bytemuck::{Pod, cast_slice, pod_collect_to_vec, pod_read_unaligned};
 use crate::remote::lease::Lease;
 use crate::sys;
 
-/// The bytes of a value that is nothing else.
+/// The bytes of a POD value; `None` if `T` is no POD type.
 #[inline]
 pub(crate) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     /// Tries one type after the other.
@@ -31,17 +33,17 @@ pub(crate) fn bytes_of<T: 'static>(value: &T) -> Option<&[u8]> {
     value.downcast_ref::<String>().map(String::as_bytes)
 }
 
-/// The bytes of a number, or of `()`.
+/// The bytes of a number, or of `()`, stored inline.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar {
-    /// The first so many.
+    /// How many of `bytes`, from the first on, are the value's.
     length: u8,
-    /// As many as the largest number has.
+    /// Room for the largest number.
     bytes: [u8; 16],
 }
 
 impl Scalar {
-    /// Those of a value, if it is one.
+    /// The bytes of `value`; `None` if it is neither a number nor `()`.
     #[inline]
     pub(crate) fn of<T: 'static>(value: &T) -> Option<Self> {
         if !is_number::<T>() {
@@ -64,7 +66,7 @@ impl Deref for Scalar {
     }
 }
 
-/// The bytes of a value that is nothing else, and has them as a vector, which is left empty.
+/// Moves the bytes out of a `Vec<u8>` or a `String`, which is left empty; `None` for all other types.
 pub(crate) fn take_bytes<T: 'static>(value: &mut T) -> Option<Vec<u8>> {
     let value: &mut dyn Any = value;
     if let Some(bytes) = value.downcast_mut::<Vec<u8>>() {
@@ -74,21 +76,21 @@ pub(crate) fn take_bytes<T: 'static>(value: &mut T) -> Option<Vec<u8>> {
     text.map(|text| std::mem::take(text).into_bytes())
 }
 
-/// Where the bytes of a plain value are.
+/// The place where the bytes of a POD value are.
 pub(crate) trait PodSource {
-    /// Them, as numbers.
+    /// Returns the bytes as numbers.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A text that says what is wrong with the bytes.
     fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String>;
-    /// Them, as one number.
+    /// Returns the bytes as one number.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A text that says what is wrong with the bytes.
     fn into_number<N: Pod>(self) -> Result<N, String>;
 }
 
-/// Whether a value of this type is a number, or `()`: a few bytes, whatever it is.
+/// Whether `T` is a number or `()`: all its values have the same small number of bytes.
 pub(crate) fn is_number<T: 'static>() -> bool {
     /// Tries one type after the other.
     macro_rules! is_any_of {
@@ -99,7 +101,8 @@ pub(crate) fn is_number<T: 'static>() -> bool {
     is_any_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128)
 }
 
-/// The number that these are the bytes of; `None` for types that are none, and where it has not so many.
+/// The number (or `()`) with these bytes. `None` if `T` is neither, or if the number of bytes is not its
+/// size.
 #[inline]
 pub(crate) fn number<T: 'static>(bytes: &[u8]) -> Option<T> {
     /// Tries one type after the other.
@@ -117,7 +120,7 @@ pub(crate) fn number<T: 'static>(bytes: &[u8]) -> Option<T> {
     }
 }
 
-/// Whether a value of this type is its bytes.
+/// Whether `T` is a POD type: a value is the same as its bytes.
 pub(crate) fn is_plain<T: 'static>() -> bool {
     /// Tries one type after the other.
     macro_rules! is_any_of {
@@ -128,10 +131,10 @@ pub(crate) fn is_plain<T: 'static>() -> bool {
     is_number::<T>() || is_any_of!(u8 f64 f32 u64 i64 u32 i32 usize isize u16 i16 i8 u128 i128)
 }
 
-/// The value that these are the bytes of.
+/// The POD value with the bytes of `source`.
 ///
 /// # Errors
-/// The bytes, for types that are more than bytes. Within, what is wrong with them.
+/// Outer: `source`, if `T` is no POD type. Inner: a text that says what is wrong with the bytes.
 pub(crate) fn from_source<T: 'static, S: PodSource>(source: S) -> Result<Result<T, String>, S> {
     /// Tries one type after the other.
     macro_rules! first_of {
@@ -203,7 +206,7 @@ impl PodSource for Vec<u8> {
     }
 }
 
-/// In memory that another process sees.
+/// Bytes in a block of memory that another process can access: they are copied out before they are used.
 impl PodSource for Lease {
     fn into_numbers<N: Pod>(self) -> Result<Vec<N>, String> {
         self.read()

@@ -1,4 +1,9 @@
-//! What shared memory a message names: noted while it is encoded or decoded, and kept with it.
+//! The shared memory that a message refers to: noted while the message is encoded or decoded, and kept with
+//! it.
+//!
+//! The codec (`remote/codec/`) runs serde inside [`while_writing`], [`while_finding`] or [`while_fetching`].
+//! Serde passes no context to the impls of `Shared`, so they note what they refer to in thread-locals, by
+//! [`name`] and [`resident`].
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -8,77 +13,81 @@ use std::sync::Arc;
 use crate::shared::region::RegionRef;
 use crate::shared::registry::{self, MappedRegion};
 
-/// What a message names. Takes no memory if that is nothing.
+/// The mapped regions that a message refers to. Without any it allocates nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Attachments(
-    /// `None`: nothing.
+    /// What was noted; `None`: nothing.
     Option<Box<Notes>>,
 );
 
-/// What was noted of a message.
+/// What was noted while a message was encoded or decoded.
 #[derive(Clone, Default)]
 struct Notes {
-    /// What it names; some of it more than once.
+    /// The regions that it refers to; a region may occur more than once.
     residents: Vec<Arc<MappedRegion>>,
-    /// Why it cannot be decoded, where a format keeps no words.
+    /// The reason why it cannot be decoded, kept here because some formats drop the words of an error.
     fault: Option<String>,
 }
 
-/// What is being done with a message, by a thread.
+/// What a thread is doing with a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
-    /// None is at hand.
+    /// No message is encoded or decoded.
     Nothing,
-    /// It is encoded.
+    /// A message is encoded.
     Write,
-    /// It is decoded, and names what is here.
+    /// A message is decoded that may refer only to regions mapped in this process.
     Find,
-    /// It is decoded, and names what can be had from the program that we are a worker of.
+    /// An argument is decoded in a worker: it may also refer to regions that can be opened in the worker's
+    /// program.
     Fetch,
 }
 
 thread_local! {
-    /// What the thread does with a message, and whether it has noted anything of it.
+    /// What the thread does with a message, and whether `NOTES` has notes on it.
     static DESK: Cell<(Direction, bool)> = const { Cell::new((Direction::Nothing, false)) };
-    /// What it has noted. Without a destructor, so that it is there as long as the thread: the destructor of
-    /// another thread-local may submit a task. Nothing leaks by that, as `attend` takes out what it left.
+    /// The notes on the message. Without a destructor, so that it exists as long as the thread: the
+    /// destructor of another thread-local may submit a task. Nothing leaks by that, since `attend` takes out
+    /// what its work left.
     static NOTES: Cell<Option<ManuallyDrop<Box<Notes>>>> = const { Cell::new(None) };
 }
 
-/// Runs what encodes a message; what it names.
+/// Runs `encode`, which encodes a message. Also returns the regions that the message refers to.
 #[inline]
 pub(crate) fn while_writing<R>(encode: impl FnOnce() -> R) -> (R, Attachments) {
     attend(Direction::Write, encode)
 }
 
-/// Runs what decodes a result; what it names.
+/// Runs `decode`, which decodes a result. Also returns the regions that the result refers to.
 #[inline]
 pub(crate) fn while_finding<R>(decode: impl FnOnce() -> R) -> (R, Attachments) {
     attend(Direction::Find, decode)
 }
 
-/// Runs what decodes an argument in a worker; what it names.
+/// Runs `decode`, which decodes an argument in a worker. Also returns the regions that the argument refers
+/// to.
 #[inline]
 pub(crate) fn while_fetching<R>(decode: impl FnOnce() -> R) -> (R, Attachments) {
     attend(Direction::Fetch, decode)
 }
 
-/// Whether a message is being encoded.
+/// Whether this thread is encoding a message.
 pub(crate) fn is_writing() -> bool {
     DESK.get().0 == Direction::Write
 }
 
-/// The name under which this travels in the message at hand; `None` if it is to travel whole.
+/// The region reference to encode in the current message, which is noted; `None` if the bytes are to be
+/// encoded.
 pub(crate) fn name(resident: &Arc<MappedRegion>) -> Option<RegionRef> {
     let name = resident.name()?;
     note(|notes| notes.add(resident));
     Some(name)
 }
 
-/// What the message at hand names so.
+/// The region that a reference in the current message stands for, which is noted.
 ///
 /// # Errors
-/// Why it cannot be had.
+/// The reason why it is not here.
 pub(crate) fn resident(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
     let resident = match DESK.get().0 {
         Direction::Fetch => registry::fetch(name)?,
@@ -89,7 +98,7 @@ pub(crate) fn resident(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
     Ok(resident)
 }
 
-/// Says why the message at hand cannot be decoded.
+/// Notes the reason why the current message cannot be decoded.
 pub(crate) fn blame(words: &str) {
     if DESK.get().0 != Direction::Nothing {
         note(|notes| notes.fault = Some(words.to_owned()));
@@ -102,17 +111,17 @@ impl Attachments {
         self.0.is_none() || self.residents().is_empty()
     }
 
-    /// Why the message cannot be decoded, where shared memory was the cause.
+    /// Takes the reason why the message cannot be decoded; `None` if shared memory was not the cause.
     pub(crate) fn fault(&mut self) -> Option<String> {
         self.0.as_mut()?.fault.take()
     }
 
-    /// Adds one.
+    /// Adds a region.
     pub(crate) fn add(&mut self, resident: &Arc<MappedRegion>) {
         self.0.get_or_insert_default().add(resident);
     }
 
-    /// Adds what the other has.
+    /// Adds the regions of `other` that are not in `self`.
     pub(crate) fn join(&mut self, other: &Self) {
         let mut more = other.clone();
         more.leave_out(self);
@@ -121,7 +130,7 @@ impl Attachments {
         }
     }
 
-    /// Leaves out what the other has, and what comes again.
+    /// Removes the regions that are also in `other`, and repetitions.
     pub(crate) fn leave_out(&mut self, other: &Self) {
         let Some(notes) = &mut self.0 else {
             return;
@@ -140,13 +149,13 @@ impl Attachments {
         self.residents().len()
     }
 
-    /// What the makers call them, as it travels.
+    /// The ids that the makers gave the regions, as they travel: 8 bytes each, little-endian.
     pub(crate) fn ids(&self) -> Vec<u8> {
         let ids = self.residents().iter().map(|it| it.region().region_id().id);
         ids.flat_map(u64::to_le_bytes).collect()
     }
 
-    /// Their descriptors. What has a name has one.
+    /// The descriptors of the regions. A region that has a reference has a descriptor.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let all = self.residents().iter();
         all.filter_map(|it| it.region().descriptor()).collect()
@@ -158,7 +167,7 @@ impl Attachments {
 }
 
 impl Notes {
-    /// Formats may encode twice, to know the size first: the same again is the same.
+    /// Adds a region, unless it is the last one again: formats may encode twice, to know the size first.
     fn add(&mut self, resident: &Arc<MappedRegion>) {
         let last = self.residents.last();
         if !last.is_some_and(|last| Arc::ptr_eq(last, resident)) {
@@ -173,11 +182,12 @@ impl std::fmt::Debug for Attachments {
     }
 }
 
-/// A thread's work on the message around this one, which goes on afterwards, also after a panic.
+/// What the thread did before this message, with a message around it. Dropping this restores it, also in a
+/// panic.
 struct Outer {
-    /// What it does.
+    /// What the thread did with the outer message.
     task: Direction,
-    /// What it has noted.
+    /// The notes on the outer message; `None`: none.
     notes: Option<Box<Notes>>,
 }
 

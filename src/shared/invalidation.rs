@@ -1,4 +1,8 @@
-//! Who is to hear that memory which workers may have mapped is gone.
+//! The listeners that are notified when memory which workers may have mapped is gone.
+//!
+//! Called by `registry.rs` as the last owner of a region is dropped. The listeners are the ways to reach
+//! workers: the shared signals of each child (`process/host/child.rs`) and the queue of each pool
+//! (`process/host/in_flight/`).
 
 use std::sync::{LazyLock, Mutex, PoisonError, Weak};
 
@@ -6,32 +10,34 @@ use crate::sys::fork::ForkEpoch;
 
 /// A way to reach workers.
 pub(crate) trait InvalidationListener: Send + Sync {
-    /// Puts down that something is gone, where workers look.
+    /// Counts, where workers look, that some memory is gone.
     fn note(&self) {}
-    /// Has those look who sleep.
+    /// Wakes the workers that sleep, so that they look at the count.
     fn ring(&self) {}
 }
 
-/// Every way to reach a worker of this program.
+/// The listeners: every way to reach a worker of this program.
 static BELLS: Mutex<Vec<Weak<dyn InvalidationListener>>> = Mutex::new(Vec::new());
 
-/// Whether this is the process whose workers hear: in a forked copy of it, locks may be held for ever.
+/// Whether this is the process that has the workers, not a forked copy of it. In a copy, locks may be held
+/// for ever by threads that it does not have.
 pub(crate) fn are_ours() -> bool {
     static HOME: LazyLock<ForkEpoch> = LazyLock::new(ForkEpoch::here);
     !HOME.is_forked_copy()
 }
 
-/// From now on it is rung, as long as it lives.
+/// Adds a listener, which is notified as long as it lives.
 pub(crate) fn subscribe(listener: Weak<dyn InvalidationListener>) {
     if !are_ours() {
-        return; // nor is there shared memory
+        return; // a copy has no shared memory either
     }
     let mut bells = BELLS.lock().unwrap_or_else(PoisonError::into_inner);
     bells.retain(|listener| listener.strong_count() > 0);
     bells.push(listener);
 }
 
-/// Something is gone: all who sleep look. What is put down is so before anybody is woken.
+/// Notifies all listeners that some memory is gone. All counts are written before the first worker is woken,
+/// so a woken worker reads a new count.
 pub(crate) fn broadcast() {
     let bells = BELLS.lock().unwrap_or_else(PoisonError::into_inner);
     let all: Vec<_> = bells.iter().filter_map(Weak::upgrade).collect();

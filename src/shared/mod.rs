@@ -4,20 +4,21 @@
 //!  the program                                           a worker
 //!
 //!  Region: memfd, written, sealed, mapped ◄────┐
-//!     │ encoded: its Name                      │ /proc/PROGRAM/fd/N, checked, mapped once
+//!     │ encoded: its RegionRef                 │ /proc/PROGRAM/fd/N, checked, mapped once
 //!     ▼                                        │
-//!  Manifest: what a message names    ═══►   Registry: what is mapped here
-//!     │ kept until the outcome is opened       ▲
-//!     ▼                                        │ looks when it is rung
-//!  the last owner is gone ───► Bells ══════════╛
+//!  Attachments: regions of a message  ═══►  Registry: regions mapped here
+//!     │ kept until the outcome is decoded      ▲
+//!     ▼                                        │ looks after a broadcast
+//!  the last owner is dropped ───► listeners ═══╛
 //! ```
 //!
-//! A [`RegionRef`] says which process has the memory open, as which descriptor. Whoever
-//! encodes one keeps the memory until the message was answered, so that the name stays good. A worker
-//! keeps what it has mapped, for the next task that names it, until the program rings: then it lets go
-//! of what the program has closed. A worker that returns memory that the task was not given sends the
-//! descriptor along. Only a worker opens what a name says, and only from its task's argument; the
-//! program finds names in its registry, or not at all.
+//! A [`RegionRef`] says which process has the memory open, as which descriptor. The process that encodes one
+//! keeps the memory until the message was answered, so that the reference stays valid. A worker keeps what it
+//! has mapped, for the next task that refers to it, until the program broadcasts that memory is gone
+//! (`invalidation.rs`): then it drops what the program has closed. A worker that returns memory which the
+//! task was not given sends the descriptor along. Only a worker opens what a reference says, and only one
+//! from its task's argument; the program looks references up in its registry (`registry.rs`), and opens
+//! nothing.
 
 pub(crate) mod attachments;
 pub(crate) mod invalidation;
@@ -40,16 +41,16 @@ use crate::error::Error;
 use crate::shared::region::{LEAST, RegionId, RegionRef};
 use crate::shared::registry::MappedRegion;
 
-/// A slice that many tasks read, in threads and in processes, without a copy for each.
+/// A slice that many tasks read, in threads and in processes, without a copy for each task.
 /// (`multiprocessing.shared_memory`)
 ///
-/// It derefs to `[T]`, and is a [`Payload`](crate::Payload) of a few bytes: it can be an argument or
-/// a result, or stand anywhere inside one. Making it copies the data once, into memory that nobody
-/// can write any more. A worker process maps that memory when a task names it for the first time, and
-/// keeps it for the tasks that follow. A clone is another owner of the same memory. The memory goes
-/// when the last owner anywhere is gone: a handle in the program, one that a task has put by in its
-/// worker, or a task that was submitted and whose result was not looked at. So a handle may be
-/// dropped right after `submit`. For threads it is an [`Arc`].
+/// It derefs to `[T]`, and is a [`Payload`](crate::Payload) of a few bytes: it can be an argument or a
+/// result, or any part of one. Making it copies the data once, into memory that no process can write any
+/// more. A worker process maps that memory when it gets the first task that uses it, and keeps it mapped for
+/// the tasks that follow. A clone is another owner of the same memory. The memory is freed when the last
+/// owner in any process is gone: a handle in the program, a handle that a task has stored in its worker, or a
+/// submitted task, as long as its result was not inspected. So a handle may be dropped right after `submit`.
+/// For threads it works like an [`Arc`].
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, ProcessPoolExecutor, Shared};
@@ -70,10 +71,10 @@ use crate::shared::registry::MappedRegion;
 /// ```
 ///
 /// # Element types
-/// Numbers, and arrays of numbers, as they are. A type of one's own implements
-/// [`Pod`], of the crate `bytemuck`, which can derive it: any bytes are a value of it, and
-/// it has neither padding nor pointers. One of no size, and one that is aligned to more than 4096 bytes,
-/// which shared memory is not, is refused when the program is compiled.
+/// Numbers and arrays of numbers can be elements as they are. Your own type can be one if it implements
+/// [`Pod`] of the crate `bytemuck`, which can derive it: any bytes are a value of the type, and it has
+/// neither padding nor pointers. A type of no size, and a type that is aligned to more than 4096 bytes, which
+/// shared memory is not, do not compile.
 ///
 /// ```compile_fail
 /// concurrent_futures::Shared::from_vec(vec![(); 3]);
@@ -91,54 +92,58 @@ use crate::shared::registry::MappedRegion;
 /// ```
 ///
 /// # Results
-/// A task may return one. If its argument had named it, nothing travels; if it was made in the worker,
-/// it becomes memory of the program's like any other. One result brings at most 16 that the program
-/// has not named: more is [`Error::Encode`].
+/// A task may return one. If it was part of the argument, nothing travels; if it was made in the worker, it
+/// becomes memory of the program like any other. One result brings at most 16 that were not part of the
+/// argument; more are [`Error::Encode`].
 ///
 /// # Serialisation
-/// Only as an argument or a result of a process pool, of [`Process`](crate::Process), or of an
-/// initializer. Anywhere else, serialising one is an error: what would be written names memory that
-/// may be gone when it is read.
+/// It can be serialised only as an argument or a result of a process pool, of [`Process`](crate::Process), or
+/// of an initializer. Anywhere else it is an error: what would be written refers to memory that may be gone
+/// when it is read.
 ///
 /// # Where memory is not shared
-/// Less than 4096 bytes travel with each task: they are not worth a descriptor. So does
-/// everything where the system gives no such memory, where the program has used half of its
-/// descriptors (each takes one, in the program and in each worker that has mapped it), where it is one
-/// that others may not look into (it has more rights than its user) or that `/proc` does not list, and with
-/// `CONCURRENT_FUTURES_SHARED_MEMORY=never`. Nothing else differs.
+/// Less than 4096 bytes travel with each task: they are not worth a descriptor. So does all data in a program
 ///
-/// Workers find it below `/proc/PROGRAM/fd`. Those that an initializer or a
-/// [`launcher`](crate::ProcessPoolBuilder::launcher) has made another user's, or that have another
-/// `/proc`, cannot: what names it ends as [`Error::Decode`], which says why. So do
-/// the items of a map with a context. What a [`memory_limit`](crate::ProcessPoolBuilder::memory_limit)
-/// counts does not include what is mapped.
+/// - to which the system gives no such memory,
+/// - that has used half of its descriptors (each `Shared` takes one, in the program and in each worker that
+///   has mapped it),
+/// - that other processes may not look into, because it has more rights than its user,
+/// - that `/proc` does not list,
+/// - that runs with `CONCURRENT_FUTURES_SHARED_MEMORY=never`.
 ///
-/// An idle worker lets go at once of what the program has dropped; one of a pool that tells its
-/// workers everything over sockets (README, "Tuning") a second after its last task.
+/// Nothing else differs.
+///
+/// Workers find the memory below `/proc/PROGRAM/fd`. Workers that an initializer or a
+/// [`launcher`](crate::ProcessPoolBuilder::launcher) has made another user's, or that have another `/proc`,
+/// cannot: a task that uses it ends as [`Error::Decode`], which says why, and so do the items of a map with a
+/// context. [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) does not count what is mapped.
+///
+/// An idle worker unmaps at once what the program has dropped; a worker of a pool that sends its workers all
+/// tasks over sockets (README, "Tuning") does so a second after its last task.
 pub struct Shared<T> {
-    /// The elements, which `owner` keeps where they are.
+    /// The elements, which `owner` keeps in place.
     elements: NonNull<[T]>,
-    /// Keeps them.
+    /// Keeps the memory of the elements.
     owner: Storage<T>,
 }
 
-/// What keeps the elements.
+/// The owner of the memory of the elements.
 enum Storage<T> {
-    /// Sealed memory.
+    /// Sealed memory, which other processes can map.
     Sealed(Arc<MappedRegion>),
-    /// Memory of this process alone.
+    /// Memory of this process alone, which travels as a copy.
     Own(Arc<Vec<T>>),
 }
 
-// SAFETY: a handle only lends out `&[T]`, which may go to other threads for such `T`, and the last of
-// them drops the elements, which have no `Drop` that would run.
+// SAFETY: a handle only lends out `&[T]`, which may go to other threads for such `T`; and the last handle
+// drops the elements, which have no `Drop` that would run.
 unsafe impl<T: Send + Sync> Send for Shared<T> {}
 
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T: Pod> Shared<T> {
-    /// Shares what the vector holds.
+    /// Shares the elements of the vector.
     ///
     /// ```
     /// # use concurrent_futures::Shared;
@@ -165,7 +170,8 @@ impl<T: Pod> Shared<T> {
         Self::sealed_copy(elements).unwrap_or_else(|| Self::own(elements.to_vec()))
     }
 
-    /// In memory that others can map; `None` where there is none.
+    /// Copies the elements to memory that other processes can map; `None` if they are few or there is no such
+    /// memory.
     fn sealed_copy(elements: &[T]) -> Option<Self> {
         let bytes: &[u8] = cast_slice(elements);
         if bytes.len() < LEAST {
@@ -193,7 +199,7 @@ impl<T: Pod> Shared<T> {
         }
     }
 
-    /// What has travelled: a name, or the bytes themselves.
+    /// Makes a handle of what was received: a region reference, or the bytes themselves.
     fn received(travelled: Travelled<'_>) -> Result<Self, String> {
         match travelled {
             Travelled::Name(name) => Self::sealed(attachments::resident(&name)?),
@@ -211,7 +217,7 @@ impl<T: Pod> Shared<T> {
 }
 
 impl Shared<u8> {
-    /// Shares a copy of these bytes: of a `Vec<u8>`, a `String`, a slice.
+    /// Shares a copy of these bytes, of a `Vec<u8>`, a `String` or a slice.
     ///
     /// ```
     /// # use concurrent_futures::Shared;
@@ -223,16 +229,18 @@ impl Shared<u8> {
         Self::from_slice(bytes.as_ref())
     }
 
-    /// What all items of a map are given, encoded: shared however few bytes there are.
+    /// Shares the encoded context that all items of a map are given, also if it has less than [`LEAST`]
+    /// bytes.
     pub(crate) fn of_context(bytes: &[u8]) -> Self {
         let sealed = MappedRegion::copy_of(bytes).and_then(|resident| Self::sealed(resident).ok());
         sealed.unwrap_or_else(|| Self::own(bytes.to_vec()))
     }
 
-    /// What it holds, decoded: once, where it is shared.
+    /// Calls `look` with the decoded content. Sealed memory is decoded once in a process, other memory at
+    /// each call.
     ///
     /// # Errors
-    /// Those of `decode`.
+    /// Those of `decode`, and `Decode` if the memory was decoded as another type before.
     pub(crate) fn look_at<C: Send + Sync + 'static, R>(
         &self,
         decode: impl FnOnce(&[u8]) -> Result<C, Error>,
@@ -252,8 +260,7 @@ impl<T> Deref for Shared<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the elements stay where they are, and what they are, as long as the owner, which is
-        // ours, is there.
+        // SAFETY: the elements stay in place and unchanged as long as their owner exists, which `self` holds.
         unsafe { self.elements.as_ref() }
     }
 }
@@ -277,7 +284,7 @@ impl<T> Clone for Shared<T> {
 }
 
 impl<T> fmt::Debug for Shared<T> {
-    /// The type and the length.
+    /// Shows the type and the number of the elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Shared<{}>({})", type_name::<T>(), self.len())
     }
@@ -285,18 +292,19 @@ impl<T> fmt::Debug for Shared<T> {
 
 // ---- how it travels --------------------------------------------------------------------------
 
-/// A name and, where there is none, the bytes: numbers, since formats make few bytes of small ones.
+/// The number of encoded parts: five numbers of the region reference, which are 0 if there is none, and the
+/// bytes, which are empty if there is one. Numbers, since formats encode small ones in few bytes.
 const PARTS: usize = 6;
 
-/// What travels.
+/// What is encoded in place of a `Shared`.
 enum Travelled<'a> {
-    /// The name of the memory.
+    /// A reference to the sealed memory.
     Name(RegionRef),
-    /// All of it.
+    /// A copy of all its bytes.
     Whole(&'a [u8]),
 }
 
-/// Bytes, in one piece.
+/// A byte slice that is encoded as bytes, not as a sequence of numbers.
 struct Raw<'a>(&'a [u8]);
 
 impl<T: Pod> Serialize for Shared<T> {
@@ -315,7 +323,7 @@ impl<T: Pod> Serialize for Shared<T> {
         } else {
             cast_slice(self)
         };
-        // No process has the number 0.
+        // No process has the number 0, so 0 stands for "no region reference".
         let (holder, descriptor) = name.map_or((0, 0), |it| (it.holder, it.descriptor));
         let (inode, id) = name.map_or((0, 0), |it| (it.region_id.inode, it.region_id.id));
         let mut parts = serializer.serialize_tuple(PARTS)?;
@@ -336,9 +344,9 @@ impl<'de, T: Pod> Deserialize<'de> for Shared<T> {
     }
 }
 
-/// Refuses, when the program is compiled, what cannot be an element.
+/// Rejects, at compile time, types that cannot be elements.
 const fn check_element<T>() {
-    /// What the place of a mapping is aligned to on every system; pages may be larger.
+    /// What mappings are aligned to on every system; pages may be larger.
     const LEAST_PAGE: usize = 4096;
     assert!(size_of::<T>() > 0, "elements of no size cannot be shared");
     assert!(
@@ -347,7 +355,7 @@ const fn check_element<T>() {
     );
 }
 
-/// Puts the parts together.
+/// Assembles a `Shared` from its encoded parts.
 struct SharedParts<T>(PhantomData<T>);
 
 impl<'de, T: Pod> Visitor<'de> for SharedParts<T> {
@@ -390,11 +398,11 @@ impl Serialize for Raw<'_> {
     }
 }
 
-/// Bytes, lent where the format has them.
+/// Decoded bytes: borrowed from the message if the format can do so.
 enum ReceivedBytes<'de> {
-    /// In what is decoded.
+    /// Borrowed from the message.
     Lent(&'de [u8]),
-    /// By themselves.
+    /// A copy, where the format does not lend.
     Given(Vec<u8>),
 }
 

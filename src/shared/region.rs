@@ -1,4 +1,8 @@
-//! Memory that was written once, is sealed, and mapped for reading.
+//! A region: memory that was written once, is sealed against changes, and mapped for reading.
+//!
+//! `registry.rs` makes and opens regions. What keeps a reader safe, from any writer in any process, is
+//! checked here: the kernel confirms the seals, and that there are no holes, before the memory is mapped
+//! (`sys/shared_memory.rs`).
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -11,50 +15,51 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::sys;
 use crate::sys::shared_memory::Mapping;
 
-/// Sealed memory, mapped here.
+/// Sealed memory, mapped in this process.
 pub(crate) struct Region {
-    /// The memory, for reading.
+    /// The mapping, for reading.
     memory: Mapping,
-    /// How many bytes there are; not 0.
+    /// The number of bytes that were written; not 0.
     size: usize,
-    /// By which others map it; `None` where descriptors are short, or once closed.
+    /// The descriptor by which other processes map it; `None` where descriptors are short
+    /// (`sys::leaves_room`), or once it is closed.
     file: Option<File>,
-    /// Which memory it is.
+    /// The id of the memory.
     region_id: RegionId,
-    /// By which number /proc lists this process; `None` where it does not.
+    /// The number by which /proc lists this process; `None` if it does not.
     holder: Option<u32>,
 }
 
-/// Tells memory from all other, whoever has mapped it.
+/// The id of sealed memory, the same in all processes that have mapped it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RegionId {
-    /// The kernel's number of it; another's once it is gone.
+    /// The kernel's inode number; it may be reused once the memory is gone.
     pub(crate) inode: u64,
-    /// What its maker called it.
+    /// The number that the maker of the memory gave it: a hash with a seed that is random in each process.
     pub(crate) id: u64,
 }
 
-/// What travels in place of the memory.
+/// A region reference: what travels in place of the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RegionRef {
-    /// The process that has it open, as /proc lists it.
+    /// The process that has the memory open, by its number in /proc.
     pub(crate) holder: u32,
-    /// As which descriptor.
+    /// The descriptor, in that process.
     pub(crate) descriptor: u32,
-    /// Which memory it is.
+    /// The id of the memory, which the descriptor may not stand for any more.
     pub(crate) region_id: RegionId,
-    /// Bytes of it.
+    /// The number of bytes.
     pub(crate) size: u64,
 }
 
-/// Less than this is not worth a descriptor and a page.
+/// The least number of bytes to share: fewer are not worth a descriptor and a page.
 pub(crate) const LEAST: usize = 4096;
 
 impl Region {
-    /// A copy of these bytes, of which there is one at least.
+    /// Copies these bytes, of which there is at least one, to sealed memory.
     ///
     /// # Errors
-    /// Where the system refuses the memory, or the descriptor, or would not let workers have it.
+    /// If the system refuses the memory or the descriptor, or if workers could not open it.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
         let is_found = sys::is_open_to_others() && sys::number_in_proc().is_some();
         if bytes.is_empty() || !is_found || !sys::may_write(bytes.len() as u64) {
@@ -65,18 +70,19 @@ impl Region {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let mut file = File::from(memory);
-        // Written as a file is: no page is cleared first, and a lack of memory is an error.
+        // Written through the descriptor: no page is cleared first, and a lack of memory is an error.
         file.write_all(bytes)?;
         sys::seal_content(file.as_fd())?;
         Self::of_file(file, fresh_id())
     }
 
-    /// What a process has named.
+    /// Maps the memory that a region reference says.
     ///
     /// # Errors
-    /// Where it is not, or not any more, what the name says.
+    /// If the process does not hold it, or not any more, or if the memory differs from what the reference
+    /// says.
     pub(crate) fn open(name: &RegionRef) -> io::Result<Self> {
-        // Looked at first: to open what is no file may have effects, or take for ever.
+        // Checked first: opening something that is not a file may have effects, or block for ever.
         if !name.is_held()? {
             return Err(io::Error::other("its holder has let go of it"));
         }
@@ -91,10 +97,10 @@ impl Region {
         Ok(region)
     }
 
-    /// What a process has sent the descriptor of.
+    /// Maps memory from the descriptor that a process has sent, with the `id` that the process gave it.
     ///
     /// # Errors
-    /// Where it can be changed, or cannot be mapped.
+    /// If the memory can be changed, or cannot be mapped.
     pub(crate) fn of_descriptor(memory: OwnedFd, id: u64) -> io::Result<Self> {
         Self::of_file(memory.into(), id)
     }
@@ -105,8 +111,9 @@ impl Region {
             return Err(io::Error::other("it is not sealed"));
         }
         let size = usize::try_from(facts.size()).map_err(io::Error::other)?;
-        // The pages of a hole would be ours to provide. Seals keep holes from being made. The number of
-        // blocks does not tell: it counts what is allocated behind the end, too.
+        // This process would have to provide the pages of a hole as it reads them. Seals prevent new holes,
+        // not those that are there. The number of blocks does not tell: it also counts what is allocated
+        // behind the end.
         if size == 0 || !sys::is_without_holes(file.as_fd(), 0, size) {
             return Err(io::Error::other("it has holes"));
         }
@@ -121,11 +128,11 @@ impl Region {
         })
     }
 
-    /// The bytes.
+    /// The bytes, which never change.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: so many bytes are mapped for as long as `self` lives. They are initialised, and
-        // change no more: the file was sealed against that before it was mapped, which the kernel
-        // refuses while somebody can write. It has no holes, so that no read can fail.
+        // SAFETY: `size` bytes are mapped for as long as `self` lives. They are initialised, and do not
+        // change any more: the file was sealed against that before it was mapped, and the kernel refuses the
+        // seal while a process can write. It has no holes, so no read can fail.
         unsafe { std::slice::from_raw_parts(self.memory.place().as_ptr(), self.size) }
     }
 
@@ -133,12 +140,12 @@ impl Region {
         self.region_id
     }
 
-    /// The descriptor; `None` where it was not kept.
+    /// The descriptor; `None` if it was not kept.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
     }
 
-    /// By what others find it here; `None` where they cannot.
+    /// The reference by which other processes find the memory here; `None` if they cannot.
     pub(crate) fn name(&self) -> Option<RegionRef> {
         use std::os::fd::AsRawFd;
         Some(RegionRef {
@@ -149,22 +156,22 @@ impl Region {
         })
     }
 
-    /// Others do not find it here any more.
+    /// Closes the descriptor, so that other processes do not find the memory here any more.
     pub(crate) fn close(&mut self) {
         self.file = None;
     }
 }
 
 impl RegionRef {
-    /// Whether its holder is known to have that memory open.
+    /// Whether the holder is known to have that memory open; `false` also if this process may not look.
     pub(crate) fn is_good(&self) -> bool {
         self.is_held().unwrap_or(false)
     }
 
-    /// Whether its holder has that memory open.
+    /// Whether the holder has that memory open.
     ///
     /// # Errors
-    /// Where this process may not look, having another user's rights, say.
+    /// If this process may not look, for example because it has another user's rights.
     fn is_held(&self) -> io::Result<bool> {
         match fs::metadata(self.path()) {
             Ok(facts) => Ok(facts.is_file() && facts.ino() == self.region_id.inode),
@@ -178,7 +185,7 @@ impl RegionRef {
     }
 }
 
-/// A number that no other memory has, in whatever process.
+/// A number for the memory that is being made, which no other memory has, in any process.
 fn fresh_id() -> u64 {
     static MADE: AtomicU64 = AtomicU64::new(0);
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);

@@ -1,4 +1,9 @@
-//! What sealed memory this process has mapped, each once, however often it is named.
+//! The registry of the sealed memory that this process has mapped: each region once, however many messages
+//! refer to it.
+//!
+//! `shared/mod.rs` enters what the program shares. Workers open what arguments refer to (`fetch`, called by
+//! `attachments.rs`), and drop it after a broadcast or when idle (`process/worker/`). The program maps what
+//! results bring (`take_in`, called by `process/host/connection.rs`).
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -11,34 +16,35 @@ use crate::shared::region::{Region, RegionId, RegionRef};
 use crate::sys::fork::ForkEpoch;
 use crate::unwind::discard;
 
-/// Sealed memory that is mapped in this process.
+/// A region that is mapped in this process. Dropping its last `Arc` unmaps it.
 pub(crate) struct MappedRegion {
-    /// The memory.
+    /// The mapped memory.
     region: Region,
-    /// What it holds, decoded, once somebody has looked at it as that.
+    /// The decoded content; empty until a thread has decoded it, as one type for ever.
     view: OnceLock<View>,
-    /// Whether workers may know its name.
+    /// Whether a reference to it has travelled, so that workers may have mapped it.
     is_named: AtomicBool,
-    /// The process, and no forked copy of it.
+    /// The process that mapped it, as distinct from forked copies of that process.
     fork_epoch: ForkEpoch,
 }
 
-/// What memory holds, decoded.
+/// The decoded content of a region.
 type View = Box<dyn Any + Send + Sync>;
 
-/// A resident, as the registry knows it.
+/// A mapped region in the registry.
 struct RegistryEntry {
-    /// It, as long as it has owners.
+    /// The region, which the registry does not keep mapped by this.
     resident: Weak<MappedRegion>,
-    /// Owned by the registry itself, for the next who names it so.
+    /// Ownership by the registry itself, in a worker: kept for the next task that refers to the region.
+    /// `None`: not kept.
     kept: Option<(RegionRef, Arc<MappedRegion>)>,
 }
 
-/// Those that others may name to us.
+/// The mapped regions that other processes may refer to in messages.
 static REGISTRY: LazyLock<Mutex<HashMap<RegionId, RegistryEntry>>> = LazyLock::new(Mutex::default);
 
 impl MappedRegion {
-    /// A copy of these bytes; `None` where it is better to keep them as they are.
+    /// Copies these bytes to sealed memory; `None` if there is none, or in a forked copy of the program.
     pub(crate) fn copy_of(bytes: &[u8]) -> Option<Arc<Self>> {
         if !invalidation::are_ours() {
             return None;
@@ -59,7 +65,7 @@ impl MappedRegion {
         &self.region
     }
 
-    /// What it holds, decoded once; `None` if somebody has looked at it as something else.
+    /// The content, decoded once; `None` if it was decoded as another type before.
     ///
     /// # Errors
     /// Those of `decode`.
@@ -70,17 +76,18 @@ impl MappedRegion {
         if self.view.get().is_none() {
             let view = decode(self.region.bytes())?;
             if let Err(late) = self.view.set(Box::new(view)) {
-                discard(late); // somebody was first
+                discard(late); // another thread was first
             }
         }
         Ok(self.view.get().and_then(|view| view.downcast_ref()))
     }
 
-    /// Its name, which is about to travel; `None` where others cannot find it.
+    /// The region reference, which is about to travel; `None` if other processes cannot open it.
     pub(crate) fn name(self: &Arc<Self>) -> Option<RegionRef> {
         let name = self.region.name()?;
         let mut entries = lock()?;
-        // ORDERING: Relaxed; the lock orders it, and the owners' count what the last one sees.
+        // ORDERING: Relaxed; the lock orders the writes, and the `Arc`'s count orders them before the last
+        // owner's read in `drop`.
         if !self.is_named.swap(true, Ordering::Relaxed) {
             let entry = entries.entry(name.region_id).or_insert(RegistryEntry {
                 resident: Weak::new(),
@@ -93,31 +100,33 @@ impl MappedRegion {
 }
 
 impl Drop for MappedRegion {
-    /// Nobody in this process owns it any more: workers that look find it closed.
+    /// No owner is left in this process. The descriptor is closed before the broadcast, so workers that look
+    /// afterwards find it closed.
     fn drop(&mut self) {
         if self.fork_epoch.is_forked_copy() {
             std::mem::forget(self.view.take());
-            return; // a copy's memory and descriptor are its own, all else is the original's
+            return; // the copy has a mapping and descriptor of its own; the rest belongs to the original
         }
         self.region.close();
         leave(self);
         discard(self.view.take());
-        // ORDERING: Relaxed; whoever named it was an owner, whose end is seen here.
+        // ORDERING: Relaxed; a thread that set it was an owner, and this drop comes after the drops of all
+        // owners.
         if self.is_named.load(Ordering::Relaxed) {
             invalidation::broadcast();
         }
     }
 }
 
-/// The resident of that identity, if it is here.
+/// The mapped region of this id; `None` if it is not mapped here.
 pub(crate) fn find(region_id: RegionId) -> Option<Arc<MappedRegion>> {
     lock()?.get(&region_id)?.resident.upgrade()
 }
 
-/// What the program that we are a worker of has named: found, or else mapped, and kept.
+/// In a worker: the region that the program refers to, found in the registry, or else mapped and kept there.
 ///
 /// # Errors
-/// Why it cannot be had.
+/// The reason why it cannot be mapped.
 pub(crate) fn fetch(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
     if let Some(resident) = find(name.region_id) {
         return Ok(resident);
@@ -134,13 +143,13 @@ pub(crate) fn fetch(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
     Ok(resident)
 }
 
-/// Takes in what a worker has sent; `None` if it is not what it should be, or cannot be mapped.
+/// Maps memory that a worker has sent; `None` if it is not sealed memory without holes, or cannot be mapped.
 pub(crate) fn take_in(memory: OwnedFd, id: u64) -> Option<Arc<MappedRegion>> {
     let region = Region::of_descriptor(memory, id).ok()?;
     Some(enter(MappedRegion::settle(region)))
 }
 
-/// Lets go of what nobody but the registry owns here, and its holder has closed.
+/// Drops the regions that only the registry owns in this process, if their holder has closed them.
 pub(crate) fn forget_closed() {
     let names: Vec<_> = match lock() {
         Some(entries) => kept(&entries).map(|(name, _)| *name).collect(),
@@ -150,17 +159,18 @@ pub(crate) fn forget_closed() {
     forget(|name| closed.contains(name));
 }
 
-/// Lets go of all that nobody but the registry owns here. Who names it maps it again.
+/// Drops all regions that only the registry owns in this process. The next task that refers to one maps it
+/// again.
 pub(crate) fn forget_all() {
     forget(|_| true);
 }
 
-/// Whether the registry itself owns anything.
+/// Whether the registry itself owns a region.
 pub(crate) fn keeps_any() -> bool {
     lock().is_some_and(|entries| kept(&entries).next().is_some())
 }
 
-/// As the one of its identity, unless there is one already; that one.
+/// Enters a mapped region under its id, unless one is entered already. Returns the one that is entered.
 fn enter(resident: Arc<MappedRegion>) -> Arc<MappedRegion> {
     let Some(mut entries) = lock() else {
         return resident;
@@ -168,7 +178,7 @@ fn enter(resident: Arc<MappedRegion>) -> Arc<MappedRegion> {
     let region_id = resident.region.region_id();
     if let Some(earlier) = entries.get(&region_id).and_then(|it| it.resident.upgrade()) {
         drop(entries);
-        return earlier; // and the other is unmapped, off the lock
+        return earlier; // the new mapping is dropped, without the lock
     }
     let entry = RegistryEntry {
         resident: Arc::downgrade(&resident),
@@ -202,7 +212,7 @@ fn forget(which: impl Fn(&RegionRef) -> bool) {
         }
     }
     drop(entries);
-    drop(gone); // the last owners leave the registry
+    drop(gone); // without the lock: the last owner takes it to leave the registry
 }
 
 fn kept(
@@ -211,7 +221,7 @@ fn kept(
     entries.values().filter_map(|entry| entry.kept.as_ref())
 }
 
-/// `None` in a forked copy of the program, where the lock may be held for ever.
+/// The registry; `None` in a forked copy of the program, where the lock may be held for ever.
 fn lock() -> Option<MutexGuard<'static, HashMap<RegionId, RegistryEntry>>> {
     let entries = invalidation::are_ours().then(|| REGISTRY.lock())?;
     Some(entries.unwrap_or_else(PoisonError::into_inner))

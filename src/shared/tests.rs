@@ -1,4 +1,4 @@
-//! What travels in place of shared memory, and what is refused.
+//! How a `Shared` travels, and what is refused.
 
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -11,17 +11,17 @@ use crate::remote::lease::NoStore;
 use crate::shared::attachments::Attachments;
 use crate::unwind;
 
-/// Decodes an argument, as a worker does.
+/// Decodes an argument as a worker does.
 fn fetch<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<(T, Attachments), Error> {
     unpack_argument(Source::Borrowed(bytes))
 }
 
-/// Encodes a result, as a worker does that was given this.
+/// Encodes a result as a worker does, for a task that was given these regions.
 fn bring<T: Serialize + 'static>(mut result: T, given: &Attachments) -> Result<Encoded, Error> {
     pack_result(&mut result, 1000, &NoStore, given)
 }
 
-/// What a program has shared, as an argument; it lives as long as what is returned.
+/// A message with a `Shared`, as an argument. The memory lives as long as the message.
 fn shared_argument() -> Encoded {
     encode(&Shared::from_vec((0..1000_u64).collect()), 1000).unwrap()
 }
@@ -99,7 +99,7 @@ fn an_argument_of_a_wrong_name_is_refused_in_words() {
     drop(shared);
 }
 
-/// Bytes that stand where those of a `Shared` would.
+/// Bytes in the place of those of an encoded `Shared`.
 struct OwnRaw(Vec<u8>);
 
 impl Serialize for OwnRaw {
@@ -146,7 +146,7 @@ fn outside_of_a_message_nothing_is_shared_by_postcard() {
     }
 }
 
-/// A value that cannot be encoded.
+/// A value that panics when it is encoded.
 struct Bad;
 
 impl Serialize for Bad {
@@ -165,7 +165,7 @@ fn after_a_message_that_panicked_nothing_is_shared() {
     assert!(message.attachments().is_empty());
 }
 
-/// A value whose encoding encodes another message.
+/// A value that encodes another message while it is encoded.
 struct Around(Shared<u8>);
 
 impl Serialize for Around {

@@ -1,17 +1,18 @@
-//! What a task has with it, and who holds the task's promise reaches alone.
+//! A cell that only the owner of a task's promise may access. `task/` keeps arguments and encoded results in
+//! it.
 
 use crate::sync::UnsafeCell;
 
-/// What a task has with it: its argument, then what becomes of it. There is one promise of each task, so
-/// that who holds it needs no lock. What has arrived is reached by the one who opens it, later: the cell's
-/// lock tells which that is, and orders the two.
+/// Storage for the task's argument, later its encoded result. A task has one promise, so its owner needs no
+/// lock here. After the promise is consumed, only the thread that decodes the received result may access the
+/// cell. The lock of the future's state decides which thread that is, and orders the two.
 pub(crate) struct ExclusiveCell<T>(
-    /// It.
+    /// The stored value; access follows the rule of [`replace`](Self::replace).
     UnsafeCell<T>,
 );
 
-// SAFETY: it is reached by one thread at a time, as its methods demand: a value is only moved from
-// thread to thread.
+// SAFETY: its methods require that one thread at a time accesses it: a value is only moved from thread to
+// thread.
 unsafe impl<T: Send> Sync for ExclusiveCell<T> {}
 
 impl<T> ExclusiveCell<T> {
@@ -19,23 +20,23 @@ impl<T> ExclusiveCell<T> {
         Self(UnsafeCell::new(value))
     }
 
-    /// What is there.
+    /// Returns a reference to the stored value.
     ///
     /// # Safety
-    /// As of `replace`, for as long as it is looked at.
+    /// The condition of [`replace`](Self::replace), for as long as the reference lives.
     pub(crate) unsafe fn look(&self) -> &T {
-        // SAFETY: by the caller's promise, nobody else is there.
+        // SAFETY: the caller guarantees that no other thread accesses the cell.
         self.0.with(|place| unsafe { &*place })
     }
 
-    /// Puts that there, and takes what was.
+    /// Stores `value` and returns the previous one.
     ///
     /// # Safety
-    /// The caller holds the task's one promise, or has given it up for this; or he is the one who opens
-    /// what has arrived.
+    /// The caller owns the task's one promise, or has just consumed it for this call; or the caller is the
+    /// one thread that decodes the received result.
     pub(crate) unsafe fn replace(&self, value: T) -> T {
         self.0.with_mut(|place| {
-            // SAFETY: by the caller's promise, nobody else is there.
+            // SAFETY: the caller guarantees that no other thread accesses the cell.
             unsafe { std::mem::replace(&mut *place, value) }
         })
     }

@@ -1,4 +1,5 @@
-//! The primitives that the protocols stand on: std's, or loom's when the models are checked.
+//! Synchronization primitives that the protocols of all other modules use: those of std, or those of loom
+//! when the models are checked (`cfg(loom)`).
 
 pub(crate) mod exclusive_cell;
 
@@ -23,20 +24,20 @@ use std::num::NonZero;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Tells a thread from all others that live; cheaper to have than its name.
+/// Identifies a thread among all living threads; cheaper to get than its `ThreadId`.
 #[cfg(not(loom))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ThreadToken(NonZero<usize>);
 
-/// Tells a thread from all others that live.
+/// Identifies a thread among all living threads.
 #[cfg(loom)]
 pub(crate) type ThreadToken = ThreadId;
 
-/// A place whose users see to it that nobody writes while another is there. It is lent to a closure,
-/// as loom's is, which then knows who is there when.
+/// A cell whose users ensure that no thread writes to it while another accesses it. Access is through a
+/// closure, as with loom's cell: so loom knows when each access begins and ends.
 #[cfg(not(loom))]
 pub(crate) struct UnsafeCell<T>(
-    /// The place.
+    /// The value.
     std::cell::UnsafeCell<T>,
 );
 
@@ -46,22 +47,22 @@ impl<T> UnsafeCell<T> {
         Self(std::cell::UnsafeCell::new(value))
     }
 
-    /// For reading.
+    /// Passes a pointer to the value to `f`, which may read through it.
     pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         f(self.0.get())
     }
 
-    /// For writing.
+    /// Passes a pointer to the value to `f`, which may write through it.
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
     }
 }
 
-/// The calling thread.
+/// The token of the calling thread.
 #[cfg(not(loom))]
 pub(crate) fn mark_of_thread() -> ThreadToken {
     thread_local! {
-        /// Every thread has one of its own, at an address of its own.
+        /// A variable whose address is the token: each living thread has its own.
         static PLACE: u8 = const { 0 };
     }
     let address = PLACE.with(|place| std::ptr::from_ref(place).addr());
@@ -71,18 +72,18 @@ pub(crate) fn mark_of_thread() -> ThreadToken {
     }
 }
 
-/// The calling thread.
+/// The token of the calling thread.
 #[cfg(loom)]
 pub(crate) fn mark_of_thread() -> ThreadToken {
     this_thread()
 }
 
-/// The calling thread.
+/// The id of the calling thread.
 pub(crate) fn this_thread() -> ThreadId {
     current().id()
 }
 
-/// Starts a thread of this name, with so many bytes of stack; `None`: as many as std gives a thread.
+/// Starts a thread with the given name and a stack of `stack_size` bytes; `None`: std's default size.
 #[cfg(not(loom))]
 pub(crate) fn spawn(
     name: String,
@@ -96,10 +97,10 @@ pub(crate) fn spawn(
     builder.spawn(f)
 }
 
-/// Starts a thread of this name, which is counted up to the last of it that `join` waits for.
+/// Starts a thread with the given name. `LIVING` counts it until the last step that `join` waits for.
 ///
 /// # Errors
-/// Where the model has no room for one more.
+/// `WouldBlock` if `ROOM` threads live already.
 #[cfg(loom)]
 pub(crate) fn spawn(
     name: String,
@@ -122,82 +123,84 @@ loom::lazy_static! {
     /// Threads started by `spawn` that have not ended.
     pub(crate) static ref LIVING: loom::sync::atomic::AtomicUsize =
         loom::sync::atomic::AtomicUsize::new(0);
-    /// How many there may be.
+    /// The maximum of `LIVING`; a model sets it to make `spawn` fail.
     pub(crate) static ref ROOM: loom::sync::atomic::AtomicUsize =
         loom::sync::atomic::AtomicUsize::new(usize::MAX);
 }
 
-// Two threads each store to one place and then load the other's (Dekker). One side, which is on a hot path,
-// stores by `store_seq_cst` or `fetch_or_seq_cst`, then loads by `load_seq_cst`. The other side stores, has a
-// SeqCst fence, then loads. At least one of the two sees what the other has stored.
+// Store-load ordering between two threads (Dekker): each stores to one variable, then loads the other's.
+// The fast side (the hot path) stores by `store_seq_cst` or `fetch_or_seq_cst`, then loads by `load_seq_cst`.
+// The slow side stores, executes a SeqCst fence, then loads.
+// The two sides pair: either the fast side sees the slow side's store, or the slow side sees the fast side's.
 //
-// Why, by [atomics.order] of C++20, paragraph 4. Let X be the exchange and L the load of the one side, F the
-// fence of the other; S is the one order of all of them. X is before L in S: both are SeqCst, and X is
-// sequenced first. If L does not see the other's store, L is coherence-ordered before that store, which
-// happens before F: L is before F in S. If the other's load does not see X, that load, which F happens before,
-// is coherence-ordered before X: F is before X in S. Both together are a circle, X < L < F < X.
+// Proof by [atomics.order] of C++20, paragraph 4. X is the exchange and L the load of the fast side, F is the
+// fence of the slow side, S is the single total order of the three. X is before L in S: both are SeqCst, and
+// X is sequenced first. If L does not see the slow side's store, L is coherence-ordered before that store,
+// and the store happens before F: L is before F in S. If the slow side's load does not see X, that load is
+// coherence-ordered before X, and F happens before the load: F is before X in S. Both together are a cycle:
+// X < L < F < X.
 //
-// loom takes SeqCst accesses for AcqRel ones, and knows the order S of fences alone. For models the one side
-// therefore has a fence too, directly before its load and nowhere else. That promises nothing more: with F2 in
-// place of X and L, the same two steps give L < F < X as F2 < F < F2. And as the fence belongs to the load, a
-// load that is not in order has none, so that models fail where production code would.
+// loom treats SeqCst accesses as AcqRel, and models the order S for fences only. In models the fast side
+// therefore has a fence F2, too, directly before its load and nowhere else. F2 guarantees no more than X and
+// L do: with F2 in place of X and L, the same two steps turn L < F < X into F2 < F < F2. The fence belongs to
+// the load, so a load that is not by `load_seq_cst` has none, and models fail where production code would.
 
-/// Stores, and orders that before each `load_seq_cst` that follows: as a store and a fence would, at half
-/// their price.
+/// Stores, ordered before each `load_seq_cst` that follows. A store and a fence would do the same at twice
+/// the cost.
 #[cfg(not(loom))]
 pub(crate) fn store_seq_cst(place: &AtomicU64, value: u64) {
-    // ORDERING: SeqCst, which is what it is for.
+    // ORDERING: SeqCst; see the proof above.
     place.swap(value, Ordering::SeqCst);
 }
 
-/// Stores, and orders that before each `load_seq_cst` that follows.
+/// Stores, ordered before each `load_seq_cst` that follows.
 #[cfg(loom)]
 pub(crate) fn store_seq_cst(place: &AtomicU64, value: u64) {
-    // ORDERING: Release; the fence comes with the load.
+    // ORDERING: Release; the fence is in `load_seq_cst`.
     place.store(value, Ordering::Release);
 }
 
-/// Sets bits, and orders that before each `load_seq_cst` that follows.
+/// Sets bits, ordered before each `load_seq_cst` that follows.
 #[cfg(not(loom))]
 pub(crate) fn fetch_or_seq_cst(place: &AtomicU64, bits: u64) {
-    // ORDERING: SeqCst, which is what it is for.
+    // ORDERING: SeqCst; see the proof above.
     place.fetch_or(bits, Ordering::SeqCst);
 }
 
-/// Sets bits, and orders that before each `load_seq_cst` that follows.
+/// Sets bits, ordered before each `load_seq_cst` that follows.
 #[cfg(loom)]
 pub(crate) fn fetch_or_seq_cst(place: &AtomicU64, bits: u64) {
-    // ORDERING: Release; the fence comes with the load.
+    // ORDERING: Release; the fence is in `load_seq_cst`.
     place.fetch_or(bits, Ordering::Release);
 }
 
-/// Loads after all that was stored in order.
+/// Loads, ordered after each preceding `store_seq_cst` and `fetch_or_seq_cst` of this thread.
 #[cfg(not(loom))]
 pub(crate) fn load_seq_cst(place: &AtomicU64) -> u64 {
-    // ORDERING: SeqCst, which is what it is for.
+    // ORDERING: SeqCst; see the proof above.
     place.load(Ordering::SeqCst)
 }
 
-/// Loads after all that was stored in order.
+/// Loads, ordered after each preceding `store_seq_cst` and `fetch_or_seq_cst` of this thread.
 #[cfg(loom)]
 pub(crate) fn load_seq_cst(place: &AtomicU64) -> u64 {
-    // ORDERING: SeqCst, which is what it is for; Acquire, as a SeqCst load has it.
+    // ORDERING: SeqCst fence, see the proof above; Acquire, because a SeqCst load acquires, too.
     fence(Ordering::SeqCst);
     place.load(Ordering::Acquire)
 }
 
-/// Locks, also after a panic elsewhere: no user code runs under our locks, and what they guard
-/// is whole between two statements.
+/// Locks, and ignores poisoning after a panic elsewhere: no user code runs under the crate's locks, and the
+/// data that they guard are consistent between any two statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sleeps until somebody notifies `event`.
+/// Sleeps until a thread notifies `event`.
 pub(crate) fn sleep<'a, T>(event: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     event.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Blocks until the calling thread is unparked, or so much time has passed.
+/// Blocks until the calling thread is unparked, or for the time `limit`; `None`: without limit.
 #[cfg(not(loom))]
 pub(crate) fn park(limit: Option<Duration>) {
     match limit {
@@ -206,22 +209,23 @@ pub(crate) fn park(limit: Option<Duration>) {
     }
 }
 
-/// Blocks until the calling thread is unparked: no time passes in models.
+/// Blocks until the calling thread is unparked; `limit` is ignored, since no time passes in models.
 #[cfg(loom)]
 pub(crate) fn park(_: Option<Duration>) {
     loom::thread::park();
 }
 
-/// About as long as a sleeper takes to be woken: so long it pays to look rather than to sleep.
+/// How long to spin before sleeping: about as long as waking a sleeping thread takes. Up to this time,
+/// spinning pays more than sleeping.
 #[cfg(not(loom))]
 pub(crate) const SPIN_BUDGET: Duration = Duration::from_micros(50);
 
-/// Models sleep at once.
+/// In models, threads sleep at once.
 #[cfg(loom)]
 pub(crate) const SPIN_BUDGET: Duration = Duration::ZERO;
 
-/// Looks again and again, for about as long as a sleeper takes to be woken, whether there is reason not
-/// to sleep. Others get the core meanwhile.
+/// Calls `is_over` again and again for the time [`SPIN_BUDGET`], until it returns true: then the caller need
+/// not sleep. Yields the core to other threads between the calls.
 #[cfg(not(loom))]
 pub(crate) fn spin_then_yield(mut is_over: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
@@ -230,7 +234,7 @@ pub(crate) fn spin_then_yield(mut is_over: impl FnMut() -> bool) {
     }
 }
 
-/// Models sleep at once.
+/// In models, threads sleep at once.
 #[cfg(loom)]
 pub(crate) fn spin_then_yield(_: impl FnMut() -> bool) {}
 
@@ -242,10 +246,10 @@ mod models {
 
     use super::*;
 
-    /// Two places, each of which one side stores to and the other loads from.
+    /// Two variables; each is stored by one side and loaded by the other.
     type Places = Arc<[AtomicU64; 2]>;
 
-    /// Has both sides store and load, side by side; at least one sees the other's store.
+    /// Runs the two sides concurrently; checks that at least one sees the other's store.
     fn meet(one: fn(&Places) -> u64, other: fn(&Places) -> u64) {
         loom::model(move || {
             let places: Places = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);

@@ -1,11 +1,13 @@
-//! Telling a program from a copy that it forked without exec.
+//! Fork detection: tells a process from a copy of it that was forked without exec (compare
+//! `os.register_at_fork` of Python). Pools, mappings and service threads check it, since a forked copy has
+//! none of the program's threads and must not touch the pool's processes and memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often this process's line has forked: a copy counts one more than its original.
+/// The number of forks between the original program and this process: a copy has one more than its original.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// Remembers in which process something was made.
+/// The fork generation of the process in which an object was made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForkEpoch(u64);
 
@@ -16,10 +18,10 @@ impl ForkEpoch {
         Self(GENERATION.load(Ordering::Relaxed))
     }
 
-    /// Whether the caller runs in a forked copy of the process where this was made: threads and
-    /// locks of the original are not to be relied on, its children are not the caller's.
+    /// Whether the caller runs in a forked copy of the process where this value was made. A copy must not
+    /// rely on threads and locks of the original, and the original's children are not the copy's children.
     pub(crate) fn is_forked_copy(self) -> bool {
-        // ORDERING: Relaxed; as above.
+        // ORDERING: Relaxed; written by this thread alone, or before this process began.
         GENERATION.load(Ordering::Relaxed) != self.0
     }
 }
@@ -31,8 +33,8 @@ fn watch_forks() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
     WATCHED.call_once(|| {
-        // SAFETY: the handler only adds to an atomic, which is safe at any point. Where the
-        // system has no memory for it (the one error there is), copies go unnoticed.
+        // SAFETY: the handler only adds to an atomic, which is safe at any point. If the system has no memory
+        // for the handler (the only possible error), forked copies are not detected.
         unsafe { libc::pthread_atfork(None, None, Some(in_the_copy)) };
     });
 }

@@ -1,8 +1,9 @@
-//! A child, as system calls name it.
+//! How system calls identify a child process. `process/host/child.rs` waits for, signals and reaps its child
+//! through a [`Handle`].
 //!
-//! By a descriptor (a pidfd) where the system has them: it means this child for ever. By its number elsewhere:
-//! a program that ignores SIGCHLD, or reaps all children itself, frees the number of a child that has ended,
-//! and the system may give it to another process.
+//! By a descriptor (a pidfd) where the system has them: it always refers to this child. By process id
+//! elsewhere: a program that ignores SIGCHLD, or reaps all children itself, frees the id of a child that has
+//! ended, and the system may give the id to another process.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,29 +11,29 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::error::ProcessEnd;
 use crate::sys::{self, Child};
 
-/// What a child is waited for, signalled and reaped by.
+/// Identifies a child, to wait for it, signal it and reap it.
 #[derive(Debug)]
 pub(crate) enum Handle {
-    /// By a descriptor.
+    /// By a pidfd.
     Descriptor {
-        /// Means the child.
+        /// The pidfd of the child.
         descriptor: OwnedFd,
-        /// The name of the process group that it leads or led.
+        /// The id of the process group that the child leads or led.
         group: u32,
     },
-    /// By its number, which is its own until it is reaped.
+    /// By process id, which belongs to the child until it is reaped.
     Number(u32),
-    /// Not at all: somebody else has reaped it.
+    /// No longer identifiable: the system or other code of the program has reaped the child.
     Gone,
 }
 
 impl Handle {
-    /// Names a child that was just started.
+    /// Makes the handle of a child that was just started.
     pub(crate) fn of(pid: u32) -> Self {
         let descriptor = match sys::open_process(pid) {
             Ok(descriptor) if sys::leaves_room(descriptor.as_fd()) => descriptor,
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Self::Gone,
-            // Before Linux 5.3, behind a filter of system calls, or where descriptors are short.
+            // Before Linux 5.3, under a system call filter, or where few descriptors are left.
             Ok(_) | Err(_) => return Self::Number(pid),
         };
         match sys::look_after(Child::Descriptor(descriptor.as_fd())) {
@@ -40,26 +41,27 @@ impl Handle {
                 descriptor,
                 group: pid,
             },
-            // What was opened is a stranger, if anything.
+            // The child was reaped; the pidfd may refer to another process with the same id.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Self::Gone,
-            // Linux 5.3 does not wait by descriptors.
+            // Linux 5.3 cannot wait by a pidfd.
             Err(_) => Self::Number(pid),
         }
     }
 
-    /// Blocks until the child has ended, and leaves it to be reaped.
+    /// Blocks until the child has ended, and does not reap it.
     ///
     /// # Errors
-    /// `ECHILD` where somebody else has reaped it.
+    /// `ECHILD` if the system or other code of the program has reaped it.
     pub(crate) fn wait_for_end(&self) -> io::Result<()> {
         sys::wait_for_end(self.child()?)
     }
 
-    /// Ends what is left of the process group of a child that has ended, and reaps the child: how it ended,
-    /// and the most memory that it used, in bytes. `waited`: what `wait_for_end` has said.
+    /// Kills the rest of the process group of a child that has ended, and reaps the child. Returns how the
+    /// child ended, and its peak memory in bytes. `waited`: the result of
+    /// [`wait_for_end`](Self::wait_for_end).
     ///
     /// # Errors
-    /// Where somebody else has reaped it.
+    /// An error if the system or other code of the program has reaped the child.
     pub(crate) fn reap(&self, waited: io::Result<()>) -> io::Result<(ProcessEnd, u64)> {
         if let Self::Descriptor { .. } = self {
             self.kill_group();
@@ -71,21 +73,22 @@ impl Handle {
         sys::reap(self.child()?)
     }
 
-    /// Sends SIGKILL to the child and to its process group. Nobody has reaped it that we know of.
+    /// Sends SIGKILL to the child and to its process group. The child is not known to be reaped.
     ///
     /// # Errors
-    /// As those of `signal`, of the child itself.
+    /// Those of [`signal`](Self::signal), for the child itself.
     pub(crate) fn kill_tree(&self) -> io::Result<()> {
         let sent = self.signal(libc::SIGKILL);
         self.kill_group();
         sent
     }
 
-    /// Sends a signal to the child. Nobody has reaped it that we know of. That it has ended is no error.
+    /// Sends a signal to the child. The child is not known to be reaped. It is no error if the child has
+    /// ended.
     ///
     /// # Errors
-    /// `EPERM` where the child has rights that the program has laid down; whatever a filter of system calls
-    /// says that refuses signals.
+    /// `EPERM` if the child has rights that the program has dropped; the error of a system call filter that
+    /// refuses signals.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         let sent = match self {
             Self::Descriptor { descriptor, .. } => sys::signal_by(descriptor.as_fd(), signal),
@@ -105,8 +108,8 @@ impl Handle {
                 let descriptor = descriptor.as_fd();
                 let sent = sys::kill_group_by(descriptor);
                 let is_unknown = sent.is_err_and(|it| it.raw_os_error() == Some(libc::EINVAL));
-                // Before Linux 6.9 by its name, which is the group's until the child is reaped: signal 0 asks
-                // whether it was.
+                // Before Linux 6.9 by the group's id, which is not reused until the child is reaped; signal 0
+                // checks that the child was not.
                 if is_unknown && sys::signal_by(descriptor, 0).is_ok() {
                     sys::kill_group(*group);
                 }
@@ -132,10 +135,10 @@ mod tests {
 
     use super::*;
 
-    /// Both ways to name a child.
+    /// Both ways to identify a child.
     const WAYS: [fn(u32) -> Handle; 2] = [Handle::of, Handle::Number];
 
-    /// A child that has exited, or will soon.
+    /// Starts a child that exits at once.
     fn exiting(way: fn(u32) -> Handle) -> Handle {
         let child = Command::new("sh").args(["-c", "exit 7"]).spawn();
         way(child.unwrap().id())
@@ -172,7 +175,7 @@ mod tests {
         use std::os::unix::process::CommandExt;
         for way in WAYS {
             let mut leader = Command::new("sh");
-            // The child that stays has the pipe, too.
+            // The `sleep` that stays has the pipe's write end, too.
             leader.args(["-c", "sleep 1000 & exit 0"]).process_group(0);
             let mut child = leader.stdout(Stdio::piped()).spawn().unwrap();
             let handle = way(child.id());

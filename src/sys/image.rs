@@ -1,5 +1,6 @@
-//! The loaded object that this crate is part of: where its code and data lie, and which build it
-//! is.
+//! The image: the loaded object (program or library) that this crate is part of. Tells where its code and
+//! data lie, which build it is, and which file to execute to start the program again. `remote/function.rs`
+//! checks function references against it; `process/` starts workers by it.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -12,16 +13,17 @@ use crate::sys;
 #[cfg(not(miri))]
 use elf::find;
 
-/// The loaded object that holds our own code: as a rule, the program.
+/// The loaded object that contains this crate's code: as a rule, the program.
 #[derive(Debug, Default)]
 pub(crate) struct Image {
-    /// Executable memory.
+    /// Address ranges of executable memory.
     code: Vec<Range<usize>>,
-    /// Memory that can be read. Some linkers put constants beside the code: then some of that is executable, too.
+    /// Address ranges of readable memory. Some linkers put constants next to the code: then some of them are
+    /// executable, too.
     data: Vec<Range<usize>>,
-    /// What the linker called this build; empty where it gave no name.
+    /// The build id that the linker wrote (ELF `NT_GNU_BUILD_ID`); empty if it wrote none.
     build_id: Vec<u8>,
-    /// Whether it is the program, not a library that the program has loaded.
+    /// Whether the image is the program, not a library that the program has loaded.
     is_program: bool,
 }
 
@@ -38,7 +40,8 @@ impl Image {
         self.data.iter().any(inside)
     }
 
-    /// Tells this build of the program from every other.
+    /// The build id: identifies this build of the program. If the linker wrote none, made from the file's
+    /// metadata.
     pub(crate) fn stamp(&self) -> Vec<u8> {
         if self.build_id.is_empty() {
             file_stamp()
@@ -48,8 +51,8 @@ impl Image {
     }
 }
 
-/// The file of the image, where the kernel was asked to execute a loader that runs it:
-/// `ld.so ./program`.
+/// The program's file, if the kernel was asked to execute a loader that runs it (`ld.so ./program`);
+/// otherwise `None`.
 pub(crate) fn program_behind_loader() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
@@ -60,10 +63,10 @@ pub(crate) fn program_behind_loader() -> Option<&'static Path> {
     PROGRAM.get_or_init(find).as_deref()
 }
 
-/// The program as the kernel knows it, whatever has become of its file.
+/// The kernel's link to the executed file; it works even if the file was renamed, replaced or deleted.
 const LINK: &str = "/proc/self/exe";
 
-/// What to execute to start this program once more: [`LINK`], unless it is not there, or executes another
+/// The path to execute to start this program again: [`LINK`], unless it does not exist, or executes another
 /// file than it names.
 pub(crate) fn program() -> &'static Path {
     static EMULATED: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -71,8 +74,9 @@ pub(crate) fn program() -> &'static Path {
     emulated.or_else(started_file).unwrap_or(Path::new(LINK))
 }
 
-/// The file of the program, where something like valgrind runs it: there the link reads as this file, but
-/// executes the emulator. So its file is another than the one that it names, which is mapped at our code.
+/// The program's file, if an emulator such as valgrind runs it: there, reading [`LINK`] returns the program's
+/// path, but executing it executes the emulator. It is detected by that: the file behind the link differs
+/// from the file that the link names, and the latter is mapped at the address of this crate's code.
 fn program_under_emulator() -> Option<PathBuf> {
     let named = std::fs::read_link(LINK).ok()?;
     let mapped = file_at((current as *const ()).addr())?;
@@ -82,22 +86,22 @@ fn program_under_emulator() -> Option<PathBuf> {
     is_emulated.then_some(named)
 }
 
-/// The file that the kernel was asked to execute, where there is no /proc; `None` once it is another file
-/// than when `init` was called.
+/// The file that the kernel was asked to execute, noted if there is no /proc; `None` if the file was replaced
+/// since `init` was called.
 fn started_file() -> Option<&'static Path> {
     let (path, then) = STARTED.get()?.as_ref()?;
     let now = region_id(path)?;
     (now == *then).then_some(path)
 }
 
-/// What tells a file from others: device, inode, size, time of the last change.
+/// Identifies a file: device, inode, size, and modification time (seconds, nanoseconds).
 type Identity = [u64; 5];
 
-/// The file that the kernel was asked to execute, if there was no /proc as `init` was called.
+/// The file that the kernel was asked to execute, if there was no /proc when `init` was called.
 static STARTED: OnceLock<Option<(PathBuf, Identity)>> = OnceLock::new();
 
-/// Notes from which file the program was started, where there is no /proc to tell later. What replaces that
-/// file from now on is not executed.
+/// Notes the file from which the program was started, if there is no /proc that could tell later. If another
+/// file replaces it from now on, that other file is not executed.
 pub(crate) fn note_file() {
     STARTED.get_or_init(|| {
         if std::fs::symlink_metadata(LINK).is_ok() {
@@ -120,15 +124,15 @@ fn region_id(file: &Path) -> Option<Identity> {
     ])
 }
 
-/// What is mapped somewhere.
+/// The file that is mapped at an address.
 struct LoadedSegment {
-    /// The file.
+    /// The path of the file.
     path: PathBuf,
-    /// Its number in its file system.
+    /// The inode number of the file.
     inode: u64,
 }
 
-/// The file that is mapped at an address.
+/// Looks up the file that is mapped at `address`, in `/proc/self/maps`.
 fn file_at(address: usize) -> Option<LoadedSegment> {
     let maps = std::fs::read("/proc/self/maps").ok()?;
     maps.split(|byte| *byte == b'\n').find_map(|line| {
@@ -148,20 +152,20 @@ fn file_at(address: usize) -> Option<LoadedSegment> {
     })
 }
 
-/// Whether this is a library, and neither it nor the code at an address belongs to the program that has loaded
-/// it: started anew, the program would not come by that code.
+/// Whether this crate is part of a loaded library, and the code at `address` is not part of the program
+/// either: then the program, started again, would not reach that code.
 pub(crate) fn is_foreign(address: usize) -> bool {
     !current().is_program && !find(address).is_program
 }
 
-/// The image that holds this very function.
+/// The image that contains this function.
 pub(crate) fn current() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(|| find((current as *const ()).addr()))
 }
 
-/// Miri has neither a loader nor addresses that a linker gave: all of them are in one image, functions and
-/// statics alike.
+/// Miri has no loader, and no addresses assigned by a linker: all addresses, of functions and statics, are in
+/// one image.
 #[cfg(miri)]
 fn find(_: usize) -> Image {
     let everything = vec![0..usize::MAX];
@@ -173,13 +177,13 @@ fn find(_: usize) -> Image {
     }
 }
 
-/// Device, inode, size and time of the executable: for builds without a name.
+/// Device, inode, size and modification time of the executable: replaces the build id if there is none.
 fn file_stamp() -> Vec<u8> {
     let numbers = region_id(program()).unwrap_or_default();
     numbers.iter().flat_map(|it| it.to_le_bytes()).collect()
 }
 
-/// Walks what the dynamic loader knows.
+/// Walks the list of objects that the dynamic loader has loaded (`dl_iterate_phdr`).
 #[cfg(not(miri))]
 mod elf {
     use std::ffi::{c_int, c_void};
@@ -192,13 +196,13 @@ mod elf {
     #[cfg(target_pointer_width = "32")]
     type Header = libc::Elf32_Phdr;
 
-    /// What the walk looks for and has found.
+    /// Input and result of the walk.
     struct Search {
-        /// An address inside the image.
+        /// An address inside the image to find.
         inside: usize,
-        /// How many objects were looked at.
+        /// The number of objects visited so far.
         visited: usize,
-        /// The image.
+        /// The image that contains the address; empty until it is found.
         found: Image,
     }
 
@@ -208,8 +212,8 @@ mod elf {
             visited: 0,
             found: Image::default(),
         };
-        // SAFETY: `visit` has the signature asked for, and the pointer is to a `Search` that
-        // outlives the call, during which nothing else uses it.
+        // SAFETY: `visit` has the required signature, and the pointer is to a `Search` that outlives the call
+        // and is not used by other code during it.
         unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
         search.found
     }
@@ -221,13 +225,13 @@ mod elf {
     ) -> c_int {
         // SAFETY: the loader passes a valid description of one object.
         let info = unsafe { &*info };
-        // SAFETY: `find` passes its `Search`, which nothing else uses meanwhile.
+        // SAFETY: `find` passes its `Search`, which no other code uses during the walk.
         let search = unsafe { &mut *search.cast::<Search>() };
         search.visited += 1;
         if info.dlpi_phdr.is_null() {
             return 0;
         }
-        // SAFETY: the loader's table has so many headers and stays while the object is loaded.
+        // SAFETY: the loader's table has `dlpi_phnum` headers and stays while the object is loaded.
         let headers =
             unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
         let range = |header: &Header| -> Range<usize> {
@@ -248,22 +252,25 @@ mod elf {
                 // SAFETY: a note segment of a loaded object is mapped and constant.
                 .find_map(|header| build_id(unsafe { bytes(range(header)) }))
                 .unwrap_or_default(),
-            // Not told by its name, which the loader of musl gives to the program, too.
+            // The program is visited first. Its name does not tell: the loader of musl gives a name to the
+            // program, too.
             is_program: search.visited == 1,
         };
         1
     }
 
+    /// The bytes of an address range.
+    ///
     /// # Safety
-    /// The range is mapped, readable and constant for good.
+    /// The range stays mapped, readable and constant until the process ends.
     unsafe fn bytes(range: Range<usize>) -> &'static [u8] {
         let start = std::ptr::with_exposed_provenance(range.start);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that the range is mapped, readable and constant.
         unsafe { std::slice::from_raw_parts(start, range.len()) }
     }
 
-    /// The build id among the notes of one segment: each is three lengths, a name and a
-    /// description, both padded to four bytes.
+    /// Finds the build id among the notes of one segment. A note is two lengths and a type (4 bytes each), a
+    /// name and a description, both padded to four bytes.
     fn build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
         const NT_GNU_BUILD_ID: u32 = 3;
         loop {

@@ -1,4 +1,7 @@
-//! The system calls that std does not wrap, each in a safe function.
+//! System calls that std does not wrap, each in a safe function. Process pools (`process/`, `transport/`),
+//! `shared/` and `idle/` call them; only `error` is used from here. Submodules: `fork` detects forked copies,
+//! `handle` identifies children, `image` finds the program's code and build, `shared_memory` maps memory,
+//! `stack` sizes stacks.
 
 pub(crate) mod fork;
 pub(crate) mod handle;
@@ -31,7 +34,7 @@ fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// The answer of a call that says -1 for failure.
+/// The result of a call that returns -1 on failure.
 fn checked<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
     if answer == T::from(-1) {
         Err(io::Error::last_os_error())
@@ -42,14 +45,14 @@ fn checked<T: PartialEq + From<i8>>(answer: T) -> io::Result<T> {
 
 // ---- sockets ---------------------------------------------------------------------------------
 
-/// Descriptors that can travel with a message.
+/// The largest number of descriptors that [`send`] passes with one message.
 pub(crate) const MAX_PASSED: usize = 16;
 
-/// Room for the control message of [`MAX_PASSED`] descriptors, aligned for its header.
+/// A buffer for the control message of [`MAX_PASSED`] descriptors, aligned for its header.
 #[repr(align(8))]
 struct Ancillary([u8; 128]);
 
-/// Sends some of the bytes, and all of the descriptors, without raising SIGPIPE.
+/// Sends some of the bytes, and all of the descriptors, without raising SIGPIPE. Returns the number of bytes.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     buffers: &[IoSlice<'_>],
@@ -68,18 +71,18 @@ pub(crate) fn send(
         message.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as _;
         // SAFETY: the control buffer is set, aligned, and holds more than one header.
         let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-        // SAFETY: as above; nobody else refers to it.
+        // SAFETY: the pointer lies in the control buffer, see above; no other reference to the header exists.
         let header = unsafe { &mut *header };
         header.cmsg_level = libc::SOL_SOCKET;
         header.cmsg_type = libc::SCM_RIGHTS;
         // SAFETY: CMSG_LEN computes with numbers alone.
         header.cmsg_len = unsafe { libc::CMSG_LEN(size) } as _;
-        // SAFETY: the data lie inside the control buffer, whose room was computed above.
+        // SAFETY: the data lie inside the control buffer; their size was computed above.
         let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
         for (at, descriptor) in descriptors.iter().enumerate() {
-            // SAFETY: as above; the data may be unaligned for an int.
+            // SAFETY: the data lie inside the control buffer, for all descriptors.
             let place = unsafe { data.add(at) };
-            // SAFETY: as above.
+            // SAFETY: the pointer is inside the control buffer; it may be unaligned for an int.
             unsafe { place.write_unaligned(descriptor.as_raw_fd()) };
         }
     }
@@ -91,7 +94,7 @@ pub(crate) fn send(
     })
 }
 
-/// Receives some bytes, and the descriptors that came with them.
+/// Receives some bytes, and the descriptors that came with them. Returns the number of bytes; 0: end of file.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -131,15 +134,15 @@ fn passed_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
             // SAFETY: the header is inside the control buffer, its data behind it.
             let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
             for at in 0..count {
-                // SAFETY: the kernel wrote so many descriptors.
+                // SAFETY: the kernel wrote `count` descriptors.
                 let place = unsafe { data.add(at) };
-                // SAFETY: as above.
+                // SAFETY: the pointer is to one of the `count` descriptors.
                 let descriptor = unsafe { place.read_unaligned() };
-                // SAFETY: the kernel made this descriptor for us; nobody else has it.
+                // SAFETY: the kernel made this descriptor for this process; no other code owns it.
                 descriptors.push(unsafe { OwnedFd::from_raw_fd(descriptor) });
             }
         }
-        // SAFETY: as CMSG_FIRSTHDR.
+        // SAFETY: recvmsg has filled the message, and the header is one of its control buffer.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };
     }
     descriptors
@@ -150,7 +153,8 @@ fn empty_message() -> libc::msghdr {
     unsafe { std::mem::zeroed() }
 }
 
-/// Waits until one of the descriptors can be read, or is hung up; which.
+/// Waits until one of the descriptors can be read, or is hung up, or until the deadline (`None`: for ever).
+/// Returns for each descriptor whether it can be read or is hung up; a `None` in the array is ignored.
 pub(crate) fn poll_readable<const N: usize>(
     descriptors: [Option<BorrowedFd<'_>>; N],
     deadline: Option<Instant>,
@@ -158,8 +162,8 @@ pub(crate) fn poll_readable<const N: usize>(
     poll_until(descriptors.map(|it| to_poll(it, libc::POLLIN)), deadline)
 }
 
-/// Waits until one of the first three descriptors can be read, or the fourth can be written, or one is hung up;
-/// which.
+/// Waits until one of `readable` can be read, or `writable` can be written, or one is hung up, or until the
+/// deadline (`None`: for ever). Returns for each descriptor, `writable` last, whether that happened.
 pub(crate) fn poll_readable_or_writable(
     readable: [Option<BorrowedFd<'_>>; 3],
     writable: Option<BorrowedFd<'_>>,
@@ -170,17 +174,17 @@ pub(crate) fn poll_readable_or_writable(
     poll_until([first, second, third, fourth], deadline)
 }
 
-/// What is waited for on a descriptor, if there is one.
+/// The argument of `poll` for `descriptor`; for `None`, one that `poll` ignores.
 fn to_poll(descriptor: Option<BorrowedFd<'_>>, events: libc::c_short) -> libc::pollfd {
     libc::pollfd {
-        // Negative ones are ignored.
+        // poll ignores negative descriptors.
         fd: descriptor.map_or(-1, |d| d.as_raw_fd()),
         events,
         revents: 0,
     }
 }
 
-/// Waits until something has happened to one of the descriptors; to which.
+/// Waits for an event on one of the descriptors, or until the deadline. Returns which have an event.
 fn poll_until<const N: usize>(
     mut polled: [libc::pollfd; N],
     deadline: Option<Instant>,
@@ -188,7 +192,7 @@ fn poll_until<const N: usize>(
     loop {
         let milliseconds = deadline.map_or(-1, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
-            // Rounded up: never a busy wait for the last fraction.
+            // Rounded up: no busy wait for the last fraction of a millisecond.
             i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
         });
         // SAFETY: the array outlives the call.
@@ -201,17 +205,17 @@ fn poll_until<const N: usize>(
     }
 }
 
-/// Two sockets that are connected with each other.
+/// Makes two sockets that are connected with each other.
 pub(crate) fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
     let (one, other) = UnixStream::pair()?;
     let high = |end: UnixStream| above_standard(end.into()).map(UnixStream::from);
     Ok((high(one)?, high(other)?))
 }
 
-/// Writes as many of the bytes as there is room for, without waiting, whatever the descriptor means.
+/// Writes as many of the bytes as fit, without waiting, to a file of any type. Returns how many.
 ///
 /// # Errors
-/// `WouldBlock` where there is no room.
+/// `WouldBlock` if nothing fits.
 pub(crate) fn write_at_once(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     match kind_of(file) {
         Some(libc::S_IFSOCK) => send_at_once(file, bytes),
@@ -219,12 +223,12 @@ pub(crate) fn write_at_once(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<us
             Ok(file) => (&file).write(bytes),
             Err(_) => write_if_ready(file, bytes),
         },
-        // A file on a disk has room.
+        // A write to a file on a disk does not wait for a reader.
         _ => write(file, bytes),
     }
 }
 
-/// The type that a descriptor's file has.
+/// The type of a descriptor's file (`S_IFMT`); `None` if the system does not tell.
 fn kind_of(file: BorrowedFd<'_>) -> Option<libc::mode_t> {
     // SAFETY: a stat is numbers, for which zero is valid.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
@@ -233,7 +237,8 @@ fn kind_of(file: BorrowedFd<'_>) -> Option<libc::mode_t> {
     (answer == 0).then_some(stat.st_mode & libc::S_IFMT)
 }
 
-/// Opens a pipe or a terminal once more: a flag of ours on the descriptor itself would be everybody's.
+/// Opens a pipe or a terminal once more, non-blocking. Setting the flag on the descriptor itself would set it
+/// for all processes that share its open file description.
 fn open_anew(file: BorrowedFd<'_>) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -252,7 +257,10 @@ fn send_at_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
-/// Writes no more than a pipe takes at once, if it takes anything.
+/// Writes at most the number of bytes that a pipe accepts in one piece (`PIPE_BUF`), if the file is ready.
+///
+/// # Errors
+/// `WouldBlock` if it is not ready.
 fn write_if_ready(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let [is_ready] = poll_until([to_poll(Some(file), libc::POLLOUT)], Some(Instant::now()))?;
     match is_ready {
@@ -269,7 +277,7 @@ fn write(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
-/// Whether the other side of a socket has gone.
+/// Whether the other end of a socket was closed or shut down.
 pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut polled = libc::pollfd {
         fd: socket.as_raw_fd(),
@@ -281,7 +289,7 @@ pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     ready > 0 && polled.revents & libc::POLLHUP != 0
 }
 
-/// The number of the socket behind a descriptor; `None` if it is none.
+/// The inode number of the socket behind a descriptor; `None` if it is no socket.
 pub(crate) fn socket_number(descriptor: BorrowedFd<'_>) -> Option<u64> {
     // SAFETY: a stat is numbers, for which zero is valid.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
@@ -292,7 +300,8 @@ pub(crate) fn socket_number(descriptor: BorrowedFd<'_>) -> Option<u64> {
 
 // ---- descriptors -----------------------------------------------------------------------------
 
-/// A close-on-exec copy of a descriptor, numbered out of the way of what programs expect.
+/// Returns a close-on-exec copy of a descriptor, with a number (100, or half the limit if that is lower, or
+/// more) that programs do not expect to be given or to find free.
 pub(crate) fn copy_high(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let lowest = descriptor_limit().map_or(100, |limit| (limit / 2).min(100));
     copy_from(descriptor.as_raw_fd(), lowest as RawFd)
@@ -301,9 +310,9 @@ pub(crate) fn copy_high(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// The lowest number that is not standard input, output or error.
 const ABOVE_STANDARD: RawFd = libc::STDERR_FILENO + 1;
 
-/// The same file behind a number that is not standard input, output or error. A program may have closed
-/// these: the system then gives their numbers to what is opened next, and code that prints would write into
-/// it.
+/// Returns a descriptor of the same file whose number is not standard input, output or error. A program may
+/// have closed these: the system then gives their numbers to files that are opened next, and code that prints
+/// would write into such a file.
 pub(crate) fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     match descriptor.as_raw_fd() {
         number if number >= ABOVE_STANDARD => Ok(descriptor),
@@ -311,38 +320,39 @@ pub(crate) fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// A close-on-exec copy of a descriptor, with the lowest number that is free from `lowest` on.
+/// Returns a close-on-exec copy of a descriptor, with the lowest free number that is at least `lowest`.
 fn copy_from(descriptor: RawFd, lowest: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: no memory is touched.
     let copy = checked(unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, lowest) })?;
-    // SAFETY: the kernel made this descriptor for us; nobody else has it.
+    // SAFETY: the kernel made this descriptor for this process; no other code owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// A pipe: what is read from, and what is written to.
+/// Makes a pipe. Returns its read end and its write end.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     // SAFETY: the array has room for two numbers, and outlives the call.
     checked(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
     let [reader, writer] = ends.map(|end| {
-        // SAFETY: the kernel made this descriptor for us; nobody else has it.
+        // SAFETY: the kernel made this descriptor for this process; no other code owns it.
         unsafe { OwnedFd::from_raw_fd(end) }
     });
     Ok((above_standard(reader)?, above_standard(writer)?))
 }
 
-/// Has reads from a file fail as `WouldBlock` where they would wait.
+/// Makes a file non-blocking: reads fail with `WouldBlock` where they would wait.
 pub(crate) fn never_wait(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is touched.
     checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(|_| ())
 }
 
-/// Where what is written is lost.
+/// Opens `/dev/null` for writing: data written to it are discarded.
 pub(crate) fn open_null() -> io::Result<OwnedFd> {
     above_standard(File::options().write(true).open("/dev/null")?.into())
 }
 
-/// Whether a descriptor lies in the lower half of the table: then others find room besides it.
+/// Whether a descriptor's number lies in the lower half of the descriptor table: then the table has space for
+/// others.
 pub(crate) fn leaves_room(descriptor: BorrowedFd<'_>) -> bool {
     let number = u64::from(descriptor.as_raw_fd().unsigned_abs());
     descriptor_limit().is_none_or(|limit| number < limit / 2)
@@ -352,23 +362,24 @@ fn descriptor_limit() -> Option<u64> {
     soft_limit(libc::RLIMIT_NOFILE)
 }
 
-/// Whether the files of this process may be as long as it likes (`ulimit -f unlimited`).
+/// Whether this process has no limit on the size of files (`ulimit -f unlimited`).
 pub(crate) fn has_long_files() -> bool {
     soft_limit(libc::RLIMIT_FSIZE).is_none()
 }
 
-/// Whether this process may write a file so long; to try would be answered by a signal.
+/// Whether this process may write a file of `bytes` bytes (`ulimit -f`). Otherwise the kernel would answer
+/// the attempt with a signal.
 pub(crate) fn may_write(bytes: u64) -> bool {
     soft_limit(libc::RLIMIT_FSIZE).is_none_or(|limit| bytes <= limit)
 }
 
-/// What the C library calls a limit.
+/// The C library's type for the number of a resource limit.
 #[cfg(target_env = "gnu")]
 type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
 type Resource = libc::c_int;
 
-/// How much of something this process may have.
+/// The soft limit of a resource; `None`: no limit, or it is not known.
 fn soft_limit(resource: Resource) -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -376,35 +387,36 @@ fn soft_limit(resource: Resource) -> Option<u64> {
     };
     // SAFETY: the buffer outlives the call.
     let answer = unsafe { libc::getrlimit(resource, &raw mut limit) };
-    // Where numbers have 32 bits, that for no limit is one that files may well have.
+    // Where `rlim_t` has 32 bits, the number for "no limit" (RLIM_INFINITY) is a size that files may well
+    // have.
     let is_limit = answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
     is_limit.then_some(wide(limit.rlim_cur))
 }
 
-/// A number of the C library, which has 32 bits on some systems.
+/// Converts a number of the C library, which has 32 bits on some systems, to 64 bits.
 fn wide(number: impl Into<u64>) -> u64 {
     number.into()
 }
 
-/// The same as a number of the C library, or the largest that it has.
+/// Converts to a number type of the C library; a number that does not fit becomes `largest`.
 fn narrow<N: TryFrom<u64>>(number: u64, largest: N) -> N {
     N::try_from(number).unwrap_or(largest)
 }
 
-/// Makes `number` (0, 1 or 2) mean what `descriptor` means.
+/// Makes descriptor number `number` (0, 1 or 2) a copy of `descriptor`.
 pub(crate) fn redirect(descriptor: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
     retried(|| {
-        // SAFETY: no memory is touched; 0, 1 and 2 belong to nobody in particular.
+        // SAFETY: no memory is touched; no code in particular owns 0, 1 and 2.
         checked(unsafe { libc::dup2(descriptor.as_raw_fd(), number) }).map(|_| ())
     })
 }
 
-/// Standard input, output or error of this process; `/dev/null` where it was closed.
+/// Returns a copy of standard input, output or error of this process; `/dev/null` if it was closed.
 pub(crate) fn standard(number: RawFd) -> io::Result<OwnedFd> {
     copy_from(number, ABOVE_STANDARD).or_else(|_| open_null())
 }
 
-/// Memory that is reached like a file.
+/// Makes an anonymous file in memory (`memfd_create(2)`) that can be sealed. `name` is for debugging.
 pub(crate) fn anonymous_file(name: &CStr) -> io::Result<OwnedFd> {
     let create = |flags| {
         // SAFETY: the name outlives the call.
@@ -412,17 +424,17 @@ pub(crate) fn anonymous_file(name: &CStr) -> io::Result<OwnedFd> {
     };
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     let descriptor = create(flags | libc::MFD_NOEXEC_SEAL)
-        // Kernels before 6.3 do not know the last flag.
+        // Kernels before 6.3 do not know MFD_NOEXEC_SEAL.
         .or_else(|_| create(flags))?;
-    // SAFETY: the kernel made this descriptor for us; nobody else has it.
+    // SAFETY: the kernel made this descriptor for this process; no other code owns it.
     above_standard(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Memory to share with workers.
+/// Makes an anonymous file for memory that is shared with workers.
 ///
 /// # Errors
-/// Of the system; also where the environment says `CONCURRENT_FUTURES_SHARED_MEMORY=never`, so that
-/// what happens then can be seen anywhere.
+/// Errors of the system. Also an error if the environment says `CONCURRENT_FUTURES_SHARED_MEMORY=never`, so
+/// that operation without shared memory can be tested on any system.
 pub(crate) fn shared_file(name: &CStr) -> io::Result<OwnedFd> {
     if std::env::var_os("CONCURRENT_FUTURES_SHARED_MEMORY").is_some_and(|it| it == "never") {
         return Err(io::Error::other("the environment says never"));
@@ -430,17 +442,17 @@ pub(crate) fn shared_file(name: &CStr) -> io::Result<OwnedFd> {
     anonymous_file(name)
 }
 
-/// Has writes go to the end of a file, through whatever copy of the descriptor.
+/// Makes writes through any copy of the descriptor go to the end of the file.
 pub(crate) fn append_only(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is touched.
     checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_APPEND) }).map(|_| ())
 }
 
-/// Makes a file so long.
+/// Sets the size of a file to `bytes`.
 ///
 /// # Errors
-/// Of the system; `FileTooLarge` where this process may have no file of that size (`ulimit -f`), which
-/// the kernel would answer by SIGXFSZ.
+/// Errors of the system; `FileTooLarge` if this process may not have a file of that size (`ulimit -f`), which
+/// the kernel would answer with SIGXFSZ.
 pub(crate) fn set_size(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     if !may_write(bytes) {
         return Err(io::ErrorKind::FileTooLarge.into());
@@ -450,12 +462,12 @@ pub(crate) fn set_size(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     checked(unsafe { libc::ftruncate(file.as_raw_fd(), bytes) }).map(|_| ())
 }
 
-/// Has the memory of a part of a file there: touching it later cannot fail.
+/// Allocates the memory of a part of a file: accessing it later cannot fail for lack of memory.
 pub(crate) fn allocate_part(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Result<()> {
     change_part(file, 0, from, bytes)
 }
 
-/// Gives the memory of a part of a file back; it then reads as zeros.
+/// Returns the memory of a part of a file to the system; the part then reads as zeros.
 pub(crate) fn punch_hole(file: BorrowedFd<'_>, from: u64, bytes: usize) -> io::Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     change_part(file, mode, from, bytes)
@@ -465,13 +477,12 @@ fn change_part(file: BorrowedFd<'_>, mode: libc::c_int, from: u64, bytes: usize)
     let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
     let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
     retried(|| {
-        // SAFETY: no memory of ours is touched, but that which callers own.
+        // SAFETY: no memory of this process is touched but that of the file's part, which callers own.
         checked(unsafe { libc::fallocate(file.as_raw_fd(), mode, from, bytes) }).map(|_| ())
     })
 }
 
-/// Whether a part of a file has memory everywhere. Moves the place of reads and writes, which nobody
-/// uses.
+/// Whether all of a part of a file has memory allocated. Moves the file offset, which no code uses.
 pub(crate) fn is_without_holes(file: BorrowedFd<'_>, from: u64, bytes: usize) -> bool {
     let (Ok(from), Ok(bytes)) = (libc::off_t::try_from(from), libc::off_t::try_from(bytes)) else {
         return false;
@@ -481,61 +492,62 @@ pub(crate) fn is_without_holes(file: BorrowedFd<'_>, from: u64, bytes: usize) ->
     hole.checked_sub(from).is_some_and(|there| there >= bytes)
 }
 
-/// Has nobody change the size of an anonymous file any more.
+/// Seals the size of an anonymous file: no process can change it any more.
 pub(crate) fn seal_size(file: BorrowedFd<'_>) -> io::Result<()> {
     seal(file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)
 }
 
-/// Has nobody change the content of an anonymous file any more, or its size. It has no mapping that
-/// can be written.
+/// Seals the content and the size of an anonymous file: no process can change them any more. The file must
+/// have no writable mapping.
 pub(crate) fn seal_content(file: BorrowedFd<'_>) -> io::Result<()> {
     seal(file, CONSTANT)
 }
 
-/// What keeps everybody from changing an anonymous file.
+/// The seals that make an anonymous file constant, in content and size.
 const CONSTANT: libc::c_int = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
 
-/// Sets seals, and has nobody set more.
+/// Adds seals, and forbids adding more (`F_SEAL_SEAL`).
 fn seal(file: BorrowedFd<'_>, seals: libc::c_int) -> io::Result<()> {
     let seals = seals | libc::F_SEAL_SEAL;
     // SAFETY: no memory is touched.
     checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(|_| ())
 }
 
-/// Whether nobody can change the content of a file any more, or its size.
+/// Whether the content and the size of a file are sealed: no process can change them any more.
 pub(crate) fn is_constant(file: BorrowedFd<'_>) -> bool {
-    // SAFETY: no memory is touched. For a file that knows no seals it is -1.
+    // SAFETY: no memory is touched. For a file that does not support seals the result is -1.
     let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
     seals >= 0 && seals & CONSTANT == CONSTANT && is_ordinary_memory(file)
 }
 
-/// Whether a file lies in memory of the usual pages, which is mapped in any length.
+/// Whether a file lies in memory of ordinary pages (tmpfs), which can be mapped in any length.
 fn is_ordinary_memory(file: BorrowedFd<'_>) -> bool {
     // SAFETY: a statfs is numbers, for which zero is valid.
     let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the buffer outlives the call.
     let answer = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut facts) };
-    // C libraries differ in the types.
+    // The types differ between C libraries.
     answer == 0 && facts.f_type as libc::c_long == libc::TMPFS_MAGIC as libc::c_long
 }
 
-/// Whether processes of the same user may look at what this one has open.
+/// Whether processes of the same user may access the open files of this process through `/proc`
+/// (`PR_GET_DUMPABLE`).
 pub(crate) fn is_open_to_others() -> bool {
     // SAFETY: no memory is touched.
     unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
 }
 
-/// Has copies of this process that are forked without exec not have a mapping.
+/// Keeps a mapping out of forked copies of this process (`MADV_DONTFORK`).
 pub(crate) fn keep_from_forks(place: NonNull<u8>, bytes: usize) {
-    // SAFETY: callers own the mapping. Where the advice is not taken, copies have it, and are told
-    // by their number to leave it alone.
+    // SAFETY: callers own the mapping. If the advice is not taken, forked copies have the mapping, and their
+    // fork epoch tells them not to use it.
     unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_DONTFORK) };
 }
 
-/// What a mapping may be used for.
+/// The permitted accesses to a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Reading; a write is a SIGSEGV.
+    /// Reading; a write raises SIGSEGV.
     ReadOnly,
     /// Reading and writing.
     ReadWrite,
@@ -550,15 +562,15 @@ impl Access {
     }
 }
 
-/// Addresses of which none can be touched: any access is a SIGSEGV. They cost no memory.
+/// Reserves `bytes` of address space without access: any access raises SIGSEGV. It costs no memory.
 pub(crate) fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: the kernel chooses the place; nothing that is mapped is replaced.
+    // SAFETY: the kernel chooses the address; no existing mapping is replaced.
     let place = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
     mapped_at(place)
 }
 
-/// Maps a part of a file, shared with all processes that map it, in place of reserved addresses.
+/// Maps a part of a file over reserved addresses, shared with all processes that map it.
 pub(crate) fn map_shared(
     reserved: NonNull<u8>,
     file: BorrowedFd<'_>,
@@ -569,9 +581,9 @@ pub(crate) fn map_shared(
     map_over(reserved, file, from, bytes, access, libc::MAP_SHARED)
 }
 
-/// Maps a constant file for reading, in place of reserved addresses. All processes that do share the memory: a
-/// private mapping differs from a shared one in what is written, and kernels before 6.7 refuse the
-/// latter.
+/// Maps a constant file for reading, over reserved addresses. All processes that map it share the memory: a
+/// private mapping differs from a shared one only after a write. Kernels before 6.7 refuse a shared mapping
+/// of a sealed file.
 pub(crate) fn map_constant(
     reserved: NonNull<u8>,
     file: BorrowedFd<'_>,
@@ -596,7 +608,7 @@ fn map_over(
     flags: libc::c_int,
 ) -> io::Result<()> {
     let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
-    // SAFETY: callers have reserved these addresses, and use them for nothing else.
+    // SAFETY: callers have reserved these addresses, and do not use them for anything else.
     let place = unsafe {
         libc::mmap(
             reserved.as_ptr().cast(),
@@ -610,7 +622,7 @@ fn map_over(
     mapped_at(place).map(|_| ())
 }
 
-/// The answer of `mmap`.
+/// The result of `mmap`.
 fn mapped_at(place: *mut libc::c_void) -> io::Result<NonNull<u8>> {
     if place == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
@@ -618,31 +630,31 @@ fn mapped_at(place: *mut libc::c_void) -> io::Result<NonNull<u8>> {
     NonNull::new(place.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-/// Changes what a mapping may be used for.
+/// Changes the permitted accesses to a mapping.
 pub(crate) fn protect(place: NonNull<u8>, bytes: usize, access: Access) -> io::Result<()> {
     // SAFETY: callers own the mapping, and have no reference into it.
     let answer = unsafe { libc::mprotect(place.as_ptr().cast(), bytes, access.protection()) };
     checked(answer).map(|_| ())
 }
 
-/// Undoes `reserve`, and what was mapped there.
+/// Releases addresses of [`reserve`], and the mappings over them.
 pub(crate) fn unmap(place: NonNull<u8>, bytes: usize) {
-    // SAFETY: callers own the addresses, and are done with them. Fails only for what is none.
+    // SAFETY: callers own the addresses, and no longer use them. Fails only for invalid addresses.
     unsafe { libc::munmap(place.as_ptr().cast(), bytes) };
 }
 
-/// Bytes of a page, of which mappings consist.
+/// The size of a page in bytes; mappings consist of whole pages.
 pub(crate) fn page_size() -> usize {
     // SAFETY: no memory is touched.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).unwrap_or(4096)
 }
 
-/// What huge pages are made of, and aligned to.
+/// Size and alignment of a huge page, in bytes.
 pub(crate) const HUGE: usize = 2 << 20;
 
-/// Memory that is about to be written for the first time, and large, gets huge pages where it can:
-/// fresh small ones cost more than what is copied into them.
+/// Asks for huge pages for memory that is large and is about to be written for the first time: faulting in
+/// small pages costs more than copying data into them.
 pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     let bytes = size_of_val(memory);
     let start: *mut u8 = memory.as_mut_ptr().cast();
@@ -653,7 +665,7 @@ pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     }
 }
 
-/// As `prefer_huge_pages`, for a mapping.
+/// Asks for huge pages for a mapping, for the reason given at [`prefer_huge_pages`].
 pub(crate) fn prefer_huge_pages_in(place: NonNull<u8>, bytes: usize) {
     if bytes >= HUGE {
         advise_huge_pages(place.as_ptr(), bytes);
@@ -661,18 +673,19 @@ pub(crate) fn prefer_huge_pages_in(place: NonNull<u8>, bytes: usize) {
 }
 
 fn advise_huge_pages(place: *mut u8, bytes: usize) {
-    // SAFETY: callers own the memory, which keeps what it holds. Where the advice is not taken,
-    // pages are small.
+    // SAFETY: callers own the memory, whose content does not change. If the advice is not taken, the pages
+    // are small.
     unsafe { libc::madvise(place.cast(), bytes, libc::MADV_HUGEPAGE) };
 }
 
-/// Maps the pages of a mapping of ours all at once, to be written; those that are not there are
-/// made.
+/// Populates the page tables of a mapping for writing, all at once; missing pages are allocated
+/// (`MADV_POPULATE_WRITE`).
 ///
 /// # Errors
-/// Of the system; `Unsupported` where it does not know how, as before Linux 5.14, or where a filter refuses the call.
+/// Errors of the system; `Unsupported` if it does not know the advice (before Linux 5.14) or a system call
+/// filter refuses it.
 pub(crate) fn populate_to_write(place: NonNull<u8>, bytes: usize) -> io::Result<()> {
-    // SAFETY: callers own the mapping, which keeps what it holds.
+    // SAFETY: callers own the mapping, whose content does not change.
     let answer = unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
     match checked(answer) {
         Ok(_) => Ok(()),
@@ -685,20 +698,20 @@ pub(crate) fn populate_to_write(place: NonNull<u8>, bytes: usize) -> io::Result<
     }
 }
 
-/// As `populate_to_write`, to be read; where the system does not know how, it does so page by page
-/// later.
+/// Populates the page tables of a mapping for reading, all at once (`MADV_POPULATE_READ`). If the system does
+/// not know the advice, it maps page by page at the first access.
 pub(crate) fn populate_to_read(place: NonNull<u8>, bytes: usize) {
-    // SAFETY: as above.
+    // SAFETY: callers own the mapping, whose content does not change.
     unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_POPULATE_READ) };
 }
 
 // ---- futexes ---------------------------------------------------------------------------------
 
-/// Sleeps until a `futex_wake`, if the word is as expected, or until the deadline. Across
-/// processes. May return for nothing.
+/// Sleeps until a [`futex_wake`] of the word or until the deadline; returns at once if the word is not
+/// `expected`. Works across processes. May return spuriously.
 #[cfg_attr(loom, allow(dead_code, reason = "models sleep otherwise"))]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
-    /// Seconds of the longest sleep, after which callers look again: they fit a number of 32 bits.
+    /// The longest sleep, in seconds, after which callers check again: it fits into 32 bits.
     const LONGEST: u64 = 1 << 30;
 
     let timeout = deadline.map(|deadline| {
@@ -709,7 +722,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Insta
         }
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the word and the timeout outlive the call. Whatever it answers, callers look again.
+    // SAFETY: the word and the timeout outlive the call. Whatever it returns, callers check again.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -721,7 +734,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Insta
     };
 }
 
-/// Wakes those that sleep on the word.
+/// Wakes all threads that sleep on the word, in all processes.
 #[cfg_attr(loom, allow(dead_code, reason = "models sleep otherwise"))]
 pub(crate) fn futex_wake(word: &AtomicU32) {
     // SAFETY: the word outlives the call, which only uses its address.
@@ -737,37 +750,38 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
 
 // ---- processes -------------------------------------------------------------------------------
 
-/// Which child a call waits for.
+/// The child that a call waits for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Child<'a> {
-    /// The one of this number.
+    /// The child with this process id.
     Number(u32),
-    /// The one that a descriptor means: since Linux 5.4.
+    /// The child that a pidfd refers to; since Linux 5.4.
     Descriptor(BorrowedFd<'a>),
 }
 
-/// A descriptor that means a process for ever; since Linux 5.3.
+/// Opens a pidfd: a descriptor that always refers to this process, even after its id was reused. Since
+/// Linux 5.3.
 pub(crate) fn open_process(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: no memory is touched.
     let descriptor = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: the kernel made this descriptor for us, close-on-exec; nobody else has it.
+    // SAFETY: the kernel made this descriptor for this process, close-on-exec; no other code owns it.
     above_standard(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
 }
 
-/// Whether a child can be waited for.
+/// Checks that a child can be waited for; does not block.
 ///
 /// # Errors
-/// `ECHILD` if it is no child, or was reaped; `EINVAL` where the system does not wait by descriptors.
+/// `ECHILD` if it is no child, or was reaped; `EINVAL` if the system cannot wait by a pidfd.
 pub(crate) fn look_after(child: Child<'_>) -> io::Result<()> {
     wait_id(child, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG).map(|_| ())
 }
 
-/// Blocks until the child has ended, and leaves it to be reaped.
+/// Blocks until the child has ended, and does not reap it.
 pub(crate) fn wait_for_end(child: Child<'_>) -> io::Result<()> {
     wait_id(child, libc::WEXITED | libc::WNOWAIT).map(|_| ())
 }
 
-/// Waits as `waitid` does; what has happened, and what the child has used.
+/// Calls `waitid(2)`. Returns what has happened to the child, and its resource usage.
 fn wait_id(child: Child<'_>, flags: libc::c_int) -> io::Result<(libc::siginfo_t, libc::rusage)> {
     let (kind, id) = match child {
         Child::Number(pid) => (libc::P_PID, pid),
@@ -779,25 +793,26 @@ fn wait_id(child: Child<'_>, flags: libc::c_int) -> io::Result<(libc::siginfo_t,
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     let (told, used) = (&raw mut info, &raw mut usage);
     retried(|| {
-        // SAFETY: both buffers outlive the call. The kernel's own fills in the usage; the C library's does not.
+        // SAFETY: both buffers outlive the call. The kernel's `waitid` fills in the usage; the C library's
+        // does not.
         checked(unsafe { libc::syscall(libc::SYS_waitid, kind, id, told, flags, used) })
     })?;
     Ok((info, usage))
 }
 
-/// The most memory that this process has used so far, in bytes.
+/// The peak memory (maximum resident set size) of this process so far, in bytes.
 pub(crate) fn own_peak_memory() -> u64 {
     // SAFETY: a rusage is numbers, for which zero is valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the buffer outlives the call, which cannot fail for oneself.
+    // SAFETY: the buffer outlives the call, which cannot fail for RUSAGE_SELF.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
     wide(usage.ru_maxrss.unsigned_abs()) * 1024
 }
 
-/// Reaps a child that has ended: how it ended, and the most memory that it used, in bytes.
+/// Reaps a child that has ended. Returns how it ended, and its peak memory in bytes.
 pub(crate) fn reap(child: Child<'_>) -> io::Result<(ProcessEnd, u64)> {
     let (info, usage) = wait_id(child, libc::WEXITED)?;
-    // SAFETY: the kernel has filled it in, of a child that has ended.
+    // SAFETY: the kernel has filled `info` in, for a child that has ended.
     let status = unsafe { info.si_status() };
     let end = match info.si_code {
         libc::CLD_EXITED => ProcessEnd::Exited(status),
@@ -806,32 +821,32 @@ pub(crate) fn reap(child: Child<'_>) -> io::Result<(ProcessEnd, u64)> {
     Ok((end, wide(usage.ru_maxrss.unsigned_abs()) * 1024))
 }
 
-/// Sends SIGKILL to the process group that a child, which was not reaped, leads or led.
+/// Sends SIGKILL to the process group that a child leads or led. The child must not have been reaped.
 pub(crate) fn kill_group(pid: u32) {
-    // SAFETY: no memory is touched. The group's name is the child's until it is reaped. Failure
-    // means that nobody is left in it.
+    // SAFETY: no memory is touched. The group's id is the child's id, which is not reused until the child is
+    // reaped. Failure means that no process is left in the group.
     unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGKILL) };
 }
 
-/// Sends a signal to a child that was not reaped.
+/// Sends a signal to a child, by its id. The child must not have been reaped.
 pub(crate) fn signal(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: no memory is touched.
     checked(unsafe { libc::kill(pid as libc::pid_t, signal) }).map(|_| ())
 }
 
-/// Sends a signal to the process that a descriptor means.
+/// Sends a signal to the process that a pidfd refers to.
 ///
 /// # Errors
-/// `ESRCH` if it was reaped.
+/// `ESRCH` if the process was reaped.
 pub(crate) fn signal_by(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     signal_with(process, signal, 0)
 }
 
-/// Sends SIGKILL to the process group that the process leads or led which a descriptor means, also if it was
+/// Sends SIGKILL to the process group that the process of a pidfd leads or led, even if that process was
 /// reaped.
 ///
 /// # Errors
-/// `ESRCH` if nobody is in it; `EINVAL` before Linux 6.9.
+/// `ESRCH` if no process is in the group; `EINVAL` before Linux 6.9.
 pub(crate) fn kill_group_by(process: BorrowedFd<'_>) -> io::Result<()> {
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
     signal_with(process, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP)
@@ -840,19 +855,18 @@ pub(crate) fn kill_group_by(process: BorrowedFd<'_>) -> io::Result<()> {
 fn signal_with(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
     let (process, facts) = (process.as_raw_fd(), ptr::null::<libc::siginfo_t>());
     let number = libc::SYS_pidfd_send_signal;
-    // SAFETY: no memory is touched: the signal's facts are the usual ones.
+    // SAFETY: no memory is touched: with a null pointer the kernel fills in the signal's usual data.
     checked(unsafe { libc::syscall(number, process, signal, facts, flags) }).map(|_| ())
 }
 
-/// The number by which /proc lists this process; `None` where it does not. In a namespace of process numbers
-/// that shows the /proc of the one around it, this is another than the process's own, which may be a
-/// stranger's there.
+/// The id by which /proc lists this process; `None` if it does not. In a PID namespace that sees the /proc of
+/// its parent namespace, this differs from the process's own id, which may belong to another process there.
 pub(crate) fn number_in_proc() -> Option<u32> {
     let target = std::fs::read_link("/proc/self").ok()?;
     target.to_str()?.parse().ok()
 }
 
-/// Whether the calling thread is the one that runs `main`.
+/// Whether the calling thread is the process's main thread, which runs `main`.
 pub(crate) fn is_main_thread() -> bool {
     // SAFETY: no memory is touched.
     let thread = unsafe { libc::syscall(libc::SYS_gettid) };
@@ -866,35 +880,36 @@ pub(crate) fn is_single_threaded() -> bool {
 
 // ---- rights ----------------------------------------------------------------------------------
 
-/// The path that the kernel was asked to execute, as it was given.
+/// The path that the kernel was asked to execute (`AT_EXECFN`), unchanged; `None` if it is not known.
 pub(crate) fn started_path() -> Option<&'static Path> {
-    // SAFETY: reads what the kernel told this process.
+    // SAFETY: reads the auxiliary vector that the kernel gave to this process.
     let path = unsafe { libc::getauxval(libc::AT_EXECFN) };
     let path: *const libc::c_char = ptr::with_exposed_provenance(path as usize);
     if path.is_null() {
         return None;
     }
-    // SAFETY: the kernel has put a text there, which stays as long as the process.
+    // SAFETY: the kernel has put a C string there, which stays as long as the process.
     let path = unsafe { CStr::from_ptr(path) };
     Some(Path::new(OsStr::from_bytes(path.to_bytes())))
 }
 
-/// Whether the file of this process has given it rights that its real user may not have: by a setuid or
-/// setgid bit, or by capabilities. Real root had them all before.
+/// Whether the executable file gave this process rights that its real user may not have: by a setuid or
+/// setgid bit, or by capabilities. False for real root, which had all rights before.
 pub(crate) fn has_gained_rights() -> bool {
-    // SAFETY: reads what the kernel told this process.
+    // SAFETY: reads the auxiliary vector that the kernel gave to this process.
     let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     is_secure && real_user() != 0
 }
 
-/// Whether the kernel would say the same of this program, were that file of it executed.
+/// Whether this process would gain rights, as defined at [`has_gained_rights`], if it executed the file
+/// `program`.
 pub(crate) fn would_gain_rights(program: &Path) -> bool {
     let (user, group) = (real_user(), real_group());
     let Ok(facts) = std::fs::metadata(program) else {
         return false; // it cannot be executed either
     };
     let Ok(program) = CString::new(program.as_os_str().as_bytes()) else {
-        return false; // as above
+        return false; // a path with a NUL byte cannot be executed either
     };
     let do_files_count = do_files_give_rights(&program);
     let gives = |bits: libc::mode_t| do_files_count && facts.mode() & bits == bits;
@@ -910,7 +925,8 @@ pub(crate) fn would_gain_rights(program: &Path) -> bool {
     user != 0 && (has_others || (do_files_count && has_capabilities(&program)))
 }
 
-/// Whether a file may give rights to the process that executes this program.
+/// Whether the file `program` can give rights to the process that executes it: not after
+/// `PR_SET_NO_NEW_PRIVS`, and not on a file system mounted `nosuid`.
 fn do_files_give_rights(program: &CStr) -> bool {
     const UNUSED: libc::c_ulong = 0;
     let question = libc::PR_GET_NO_NEW_PRIVS;
@@ -925,21 +941,21 @@ fn do_files_give_rights(program: &CStr) -> bool {
     !no_new_rights && !is_nosuid
 }
 
-/// Whether the program's file gives capabilities to the process that executes it.
+/// Whether the file `program` gives capabilities to the process that executes it.
 fn has_capabilities(program: &CStr) -> bool {
     let name = c"security.capability";
-    // SAFETY: both texts outlive the call, which is given no place for the value.
+    // SAFETY: both strings outlive the call, which is given no buffer for the value.
     let size = unsafe { libc::getxattr(program.as_ptr(), name.as_ptr(), ptr::null_mut(), 0) };
     size >= 0
 }
 
-/// Whose process this is.
+/// The real user id of this process.
 pub(crate) fn real_user() -> u32 {
     // SAFETY: no memory is touched; cannot fail.
     unsafe { libc::getuid() }
 }
 
-/// As whom this process acts.
+/// The effective user id of this process.
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: no memory is touched; cannot fail.
     unsafe { libc::geteuid() }
@@ -955,7 +971,8 @@ fn effective_group() -> u32 {
     unsafe { libc::getegid() }
 }
 
-/// As whom the process acted that made the pair of which this socket is one.
+/// The effective user id of the process that made the pair of which this socket is one, at that time
+/// (`SO_PEERCRED`).
 pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut peer = libc::ucred {
         pid: 0,
@@ -973,39 +990,40 @@ pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
 
 // ---- a worker's own settings -----------------------------------------------------------------
 
-/// Has the kernel kill this process when the thread that started it ends.
+/// Makes the kernel kill this process when the thread that started it ends (`PR_SET_PDEATHSIG`).
 pub(crate) fn die_with_parent() {
     // SAFETY: no memory is touched; this option cannot fail for a valid signal.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// Starts a thread that ends this process and its process group once the other side of the socket has shut
-/// it, whatever other threads do. The kernel's own signal for the parent's end is not enough: a process that
-/// changes its user or group disarms it, and it is refused where the parent has laid its rights down.
+/// Starts a thread that kills this process and its process group once the other end of the socket was closed,
+/// whatever other threads do. The parent-death signal ([`die_with_parent`]) is not enough: a process that
+/// changes its user or group disarms it, and the kernel refuses to send it if the parent has dropped its
+/// rights.
 ///
-/// The thread sleeps in the kernel, hears no signals, and allocates nothing: a fork finds no lock in its
-/// hands.
+/// The thread sleeps in the kernel, blocks all signals, and allocates nothing: so it holds no lock at the
+/// moment of a fork.
 ///
 /// # Errors
-/// Of the system, where there may be no more threads or descriptors.
+/// Errors of the system, if no more threads or descriptors are allowed.
 pub(crate) fn end_when_hung_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     let epoll = hang_up_of(socket)?;
     start_guard(epoll.as_fd())?;
-    // It is the thread's, which never ends before the process.
+    // The thread owns the descriptor, and never ends before the process.
     let _ = epoll.into_raw_fd();
     Ok(())
 }
 
-/// A descriptor to wait on until the other side of a socket has shut it. A thread that waits on it does not
-/// hold the socket open, unlike one in `poll`: a task may close it.
+/// Returns an epoll descriptor that becomes ready once the other end of a socket was closed. A thread that
+/// waits on it does not keep the socket open, unlike a thread in `poll`: a task may close the socket.
 fn hang_up_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: no memory is touched.
     let epoll = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-    // SAFETY: the kernel made this descriptor for us; nobody else has it.
+    // SAFETY: the kernel made this descriptor for this process; no other code owns it.
     let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
-    // Numbered out of the way of what programs expect.
+    // With a number that programs do not expect.
     let epoll = copy_high(epoll.as_fd())?;
-    // A hang-up is always told.
+    // epoll always reports a hang-up.
     let mut event = libc::epoll_event {
         events: 0,
         u64: HUNG_UP,
@@ -1016,28 +1034,29 @@ fn hang_up_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(epoll)
 }
 
-/// By what the thread of [`end_when_hung_up`] knows its own event. A task may close all descriptors, and have
-/// others to wait on behind the same number when a signal interrupts that thread.
+/// Marks the event that the thread of [`end_when_hung_up`] waits for. A task may close all descriptors, and
+/// have opened another epoll descriptor with the same number when a signal interrupts that thread.
 const HUNG_UP: u64 = u64::from_le_bytes(*b"hung up!");
 
-/// Starts the thread of [`end_when_hung_up`], with all signals blocked but those of the C library.
+/// Starts the thread of [`end_when_hung_up`], with all signals blocked except those that the C library uses
+/// itself.
 fn start_guard(epoll: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: a sigset_t is numbers, for which zero is valid.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
+    // SAFETY: a sigset_t is numbers, for which zero is valid.
     let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set outlives the call.
     unsafe { libc::sigfillset(&raw mut all) };
     // SAFETY: both sets outlive the call.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
     let started = start_thread(end_at_hang_up, epoll);
-    // SAFETY: the set outlives the call, which is given no place for the old one.
+    // SAFETY: the set outlives the call, which is given no buffer for the old one.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
     started
 }
 
-/// Starts a detached thread of the C library alone, on a small stack: std's threads allocate, and a second
-/// thread that allocates costs a process 64 MiB of addresses.
+/// Starts a detached thread by `pthread_create`, on a small stack. A thread of std allocates, and a second
+/// thread that allocates costs a process 64 MiB of address space.
 fn start_thread(
     run: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
     descriptor: BorrowedFd<'_>,
@@ -1047,27 +1066,28 @@ fn start_thread(
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
-    // SAFETY: the place is ours, and large enough.
+    // SAFETY: the memory is a local variable of the right type.
     answered(unsafe { libc::pthread_attr_init(attributes) })?;
     // SAFETY: the attributes were initialized above.
     unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
     let mut create = || {
-        // SAFETY: as above; the function takes a number as its argument, and touches no memory of ours.
+        // SAFETY: the attributes were initialized above; `run` takes a number as its argument, and accesses
+        // no memory of this function.
         answered(unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, run, argument) })
     };
     let resize = |bytes: usize| {
-        // SAFETY: as above.
+        // SAFETY: the attributes were initialized above.
         answered(unsafe { libc::pthread_attr_setstacksize(attributes, bytes) })
     };
     let mut start = |stack: usize| resize(stack).and_then(|()| create());
-    // Where thread-locals do not fit, it has what std gives a thread.
+    // If the thread-locals do not fit, the stack is as large as std's default.
     let started = start(STACK.max(libc::PTHREAD_STACK_MIN)).or_else(|_| start(2 << 20));
-    // SAFETY: they were initialized above, and are not used any more.
+    // SAFETY: the attributes were initialized above, and are not used any more.
     unsafe { libc::pthread_attr_destroy(attributes) };
     started
 }
 
-/// The answer of a call that gives the error's number, or 0.
+/// The result of a call that returns an error number, or 0 for success.
 fn answered(number: libc::c_int) -> io::Result<()> {
     match number {
         0 => Ok(()),
@@ -1075,7 +1095,7 @@ fn answered(number: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Waits on the descriptor that the argument numbers, then ends the process and its group.
+/// Waits on the epoll descriptor whose number is the argument, then kills the process and its process group.
 extern "C" fn end_at_hang_up(epoll: *mut libc::c_void) -> *mut libc::c_void {
     let epoll = epoll.addr() as libc::c_int;
     set_title(c"link guard");
@@ -1084,7 +1104,7 @@ extern "C" fn end_at_hang_up(epoll: *mut libc::c_void) -> *mut libc::c_void {
         // SAFETY: the event outlives the call.
         checked(unsafe { libc::epoll_wait(epoll, &raw mut event, 1, -1) })
     });
-    // Otherwise there is nothing to wait on any more.
+    // Otherwise a task has closed the epoll descriptor, and the thread has nothing to wait on any more.
     let is_own = event.u64 == HUNG_UP;
     if told.is_ok() && is_own {
         end_tree();
@@ -1092,27 +1112,27 @@ extern "C" fn end_at_hang_up(epoll: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
-/// Ends this process, and the process group that it leads or led.
+/// Kills this process, and the process group that it leads or led.
 fn end_tree() -> ! {
     const KILLED: libc::c_int = 128 + libc::SIGKILL;
     // SAFETY: no memory is touched; cannot fail.
     let pid = unsafe { libc::getpid() };
     for target in [-pid, pid] {
-        // SAFETY: no memory is touched. The group's name is this process's own.
+        // SAFETY: no memory is touched. The group's id is this process's own id.
         unsafe { libc::kill(target, libc::SIGKILL) };
     }
-    // Where a filter of system calls refuses even that.
-    // SAFETY: ends the process; nothing of it runs any more.
+    // For the case that a system call filter refuses even SIGKILL.
+    // SAFETY: ends the process; no code of it runs any more.
     unsafe { libc::_exit(KILLED) }
 }
 
-/// What the process list calls the calling thread.
+/// Sets the name of the calling thread in process lists.
 pub(crate) fn set_title(title: &CStr) {
-    // SAFETY: the text outlives the call, which copies it.
+    // SAFETY: the string outlives the call, which copies it.
     unsafe { libc::prctl(libc::PR_SET_NAME, title.as_ptr()) };
 }
 
-/// Has allocations beyond so many bytes fail, in this process and those that it starts.
+/// Makes allocations beyond `bytes` bytes (`RLIMIT_DATA`) fail, in this process and those that it starts.
 pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -1120,20 +1140,20 @@ pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
     };
     // SAFETY: the structure outlives the call.
     checked(unsafe { libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit) })?;
-    // A limit that the process has already is not to be raised.
+    // A lower limit that the process already has is not raised.
     limit.rlim_max = limit.rlim_max.min(narrow(bytes, libc::rlim_t::MAX));
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the structure outlives the call.
     checked(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }).map(|_| ())
 }
 
-/// Has signals that this process ignores do what they usually do: it inherited that from the program, as
-/// would what tasks execute. Not SIGPIPE, which every Rust program ignores, and not SIGHUP, which `nohup`
-/// means for workers, too.
+/// Restores the default action of signals that this process ignores: it inherited that from the program, and
+/// programs that tasks execute would inherit it in turn. Except SIGPIPE, which every Rust program ignores,
+/// and SIGHUP, which `nohup` wants ignored in workers, too.
 pub(crate) fn heed_signals() {
     for signal in 1..=libc::SIGRTMAX() {
         if ![libc::SIGPIPE, libc::SIGHUP].contains(&signal) && is_ignored(signal) {
-            // SAFETY: SIG_DFL runs nothing of ours.
+            // SAFETY: SIG_DFL runs no code of this program.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
@@ -1144,15 +1164,15 @@ fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: a sigaction is numbers and pointers, for which zero is valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: the buffer outlives the call, which changes nothing. It fails for signals that the C library
-    // keeps to itself.
+    // reserves for itself.
     let answer = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
     answer == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Leaves it to the program to react to Ctrl-C, and lets background output through: SIGINT does
-/// nothing here, by a handler, which unlike SIG_IGN is not inherited by what tasks execute. SIGTTOU is the
-/// one signal that is blocked, whatever the program has blocked: a worker that did not hear SIGTERM could
-/// not be asked to end.
+/// Leaves the reaction to Ctrl-C to the program, and lets background output through. SIGINT does nothing in
+/// this process: by a handler, which unlike SIG_IGN is not inherited by programs that tasks execute. SIGTTOU
+/// is the only blocked signal, whatever the program has blocked: a worker that blocked SIGTERM could not be
+/// asked to end.
 pub(crate) fn stand_aside_from_terminal() {
     extern "C" fn nothing(_: libc::c_int) {}
     let handler = nothing as extern "C" fn(libc::c_int);
@@ -1164,28 +1184,28 @@ pub(crate) fn stand_aside_from_terminal() {
     unsafe { libc::sigemptyset(&raw mut set) };
     // SAFETY: the set outlives the call.
     unsafe { libc::sigaddset(&raw mut set, libc::SIGTTOU) };
-    // SAFETY: the set outlives the call, which is given no place for the old one.
+    // SAFETY: the set outlives the call, which is given no buffer for the old one.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Flushes what C code has printed to standard output, if there is something.
+/// Flushes the C library's buffer of standard output, if it is not empty.
 pub(crate) fn flush_c_output() {
     unsafe extern "C" {
-        /// The C library's stream.
+        /// The C library's stream of standard output.
         static stdout: *mut libc::FILE;
-        /// How many bytes a stream has buffered.
+        /// Returns the number of bytes that a stream has buffered.
         fn __fpending(stream: *mut libc::FILE) -> libc::size_t;
     }
-    // SAFETY: the C library has set it before any code of ours runs.
+    // SAFETY: the C library sets it before any code of this program runs.
     let stream = unsafe { stdout };
-    // SAFETY: the stream is the C library's own; a racing writer makes the answer old, no more.
+    // SAFETY: the stream is the C library's own; a racing writer can only make the result outdated.
     if unsafe { __fpending(stream) } > 0 {
-        // SAFETY: as above.
+        // SAFETY: the stream is the C library's own.
         unsafe { libc::fflush(stream) };
     }
 }
 
-/// Waits for the signal that ends this process, for at most so long.
+/// Waits for the signal that ends this process, for at most the time `limit`.
 pub(crate) fn park_until_killed(limit: Duration) {
     let end = Instant::now() + limit;
     loop {
@@ -1197,37 +1217,37 @@ pub(crate) fn park_until_killed(limit: Duration) {
     }
 }
 
-/// Ends a forked copy of a worker, without a trace.
+/// Ends a forked copy of a worker: runs no exit handlers and flushes nothing.
 pub(crate) fn exit_forked_copy() -> ! {
-    // SAFETY: ends the process; nothing of it runs any more.
+    // SAFETY: ends the process; no code of it runs any more.
     unsafe { libc::_exit(0) }
 }
 
-/// The core that the calling thread runs on, if that is known.
+/// The number of the core that the calling thread runs on; `None` if it is not known.
 pub(crate) fn current_core() -> Option<u32> {
     if cfg!(miri) {
-        return None; // it knows of none
+        return None; // Miri does not know it
     }
-    // SAFETY: sched_getcpu reads nothing of ours.
+    // SAFETY: sched_getcpu accesses no memory of this program.
     let core = unsafe { libc::sched_getcpu() };
     u32::try_from(core).ok()
 }
 
-/// Moves the calling thread off that core, if it may run on another; from then on it may be moved
-/// anywhere that it might before.
+/// Moves the calling thread off `core`, if it may run on another one. Afterwards its affinity mask is as
+/// before, so that the kernel may move it back.
 pub(crate) fn leave_core(core: u32) {
     drop(stay_off(core));
 }
 
-/// Moves the calling thread off that core, and keeps it off until the answer is dropped, by the same thread;
-/// `None`: it may run nowhere else.
+/// Moves the calling thread off `core`, and excludes `core` from its affinity mask until the guard is
+/// dropped, by the same thread. `None`: the thread may not run on another core, or its mask is not known.
 pub(crate) fn stay_off(core: u32) -> Option<AffinityGuard> {
     let core = core as usize;
     let before = allowed_cores().filter(|_| core < libc::CPU_SETSIZE as usize)?;
     let mut others = before;
     // SAFETY: the core is within the set.
     unsafe { libc::CPU_CLR(core, &mut others) };
-    // SAFETY: the set is ours.
+    // SAFETY: the set is a local variable.
     if unsafe { libc::CPU_COUNT(&others) } == 0 {
         return None;
     }
@@ -1235,11 +1255,11 @@ pub(crate) fn stay_off(core: u32) -> Option<AffinityGuard> {
     Some(AffinityGuard { before, others })
 }
 
-/// A thread that is kept off a core.
+/// Keeps the thread that made it off a core; dropping it restores the thread's affinity mask.
 pub(crate) struct AffinityGuard {
-    /// Where it might run before.
+    /// The thread's mask before.
     before: libc::cpu_set_t,
-    /// Where it may meanwhile.
+    /// The thread's mask while the guard lives.
     others: libc::cpu_set_t,
 }
 
@@ -1251,8 +1271,8 @@ impl std::fmt::Debug for AffinityGuard {
 
 impl Drop for AffinityGuard {
     fn drop(&mut self) {
-        // If somebody else has said meanwhile where it may run, that stands.
-        // SAFETY: both sets are ours.
+        // If the mask was changed by other code meanwhile, that change stays.
+        // SAFETY: both sets are valid, and only read.
         let stands = |now: &libc::cpu_set_t| unsafe { libc::CPU_EQUAL(now, &self.others) };
         if allowed_cores().as_ref().is_some_and(stands) {
             allow_cores(&self.before);
@@ -1260,17 +1280,18 @@ impl Drop for AffinityGuard {
     }
 }
 
-/// Says where the calling thread may run; where that is refused, all stays as it was.
+/// Sets the affinity mask of the calling thread; if the system refuses, the mask stays as it was.
 fn allow_cores(set: &libc::cpu_set_t) {
     // SAFETY: the set is as large as said, and only read.
     unsafe { libc::sched_setaffinity(0, size_of_val(set), set) };
 }
 
-/// Where the calling thread may run; `None`: there are more cores than the set has room for, say.
+/// The affinity mask of the calling thread; `None` on failure, for example if there are more cores than the
+/// set can hold.
 fn allowed_cores() -> Option<libc::cpu_set_t> {
-    // SAFETY: a set of cores is plain bits, of which all may be 0.
+    // SAFETY: a cpu_set_t is bits, for which zero is valid.
     let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is as large as said, and ours.
+    // SAFETY: the set is as large as said, and a local variable.
     let read = unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) };
     (read == 0).then_some(allowed)
 }
@@ -1311,7 +1332,7 @@ mod tests {
         assert!(before.contains(&(core as usize)));
         leave_core(core);
         assert_eq!(allowed(), before);
-        leave_core(u32::MAX); // there is none
+        leave_core(u32::MAX); // no such core
         assert_eq!(allowed(), before);
     }
 
@@ -1333,9 +1354,9 @@ mod tests {
         let before = allowed_cores().unwrap();
         let core = current_core().unwrap() as usize;
         let Some(away) = stay_off(core as u32) else {
-            return; // there is no other
+            return; // there is no other core
         };
-        // SAFETY: a set of cores is plain bits, of which all may be 0.
+        // SAFETY: a cpu_set_t is bits, for which zero is valid.
         let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
         // SAFETY: the core is within the set.
         unsafe { libc::CPU_SET(core, &mut one) };

@@ -1,9 +1,10 @@
-//! Memory that the program and its workers share: the one place where it is made and mapped.
+//! Memory shared by the program and its workers. It is made and mapped only here; `process/shm/` and
+//! `shared/` build on it.
 //!
-//! A file in memory has its final size from the start, and is sealed, so that no worker can shrink it
-//! under the program. Each mapping lies between two *guards*: addresses that nobody can touch. A loop
-//! that runs past the end of a buffer, or in front of its start, reaches a guard before it reaches shared
-//! memory, and ends its own process by SIGSEGV, as it would without shared memory.
+//! A file in memory has its final size from the start, and its size is sealed, so that no worker can shrink
+//! it while the program uses it. Each mapping lies between two *guards*: reserved addresses without any
+//! access. A loop that runs past the end of a buffer, or before its start, reaches a guard before it reaches
+//! shared memory, and ends its own process by SIGSEGV, as it would without shared memory.
 
 use std::ffi::CStr;
 use std::io;
@@ -15,24 +16,24 @@ use crate::sys::fork::ForkEpoch;
 
 pub(crate) use crate::sys::Access;
 
-/// Bytes of the guard on either side of a mapping, at least. A stride that jumps over it is a wild pointer,
-/// and no overrun.
+/// The minimum size of the guard on each side of a mapping, in bytes. A stride that jumps over it counts as a
+/// wild pointer, not as an overrun.
 const GUARD: usize = 1 << 20;
 
-/// A file in memory, whose size is final.
+/// A file in memory, whose size is fixed.
 #[derive(Debug)]
 pub(crate) struct SharedFile(
-    /// Close-on-exec, without a name in any file system.
+    /// The descriptor: close-on-exec, without a name in any file system.
     OwnedFd,
 );
 
 impl SharedFile {
-    /// A file of zeros. The first `allocated` bytes have memory from the start; the others get it when they
-    /// are touched, or by [`allocate`](Self::allocate).
+    /// Makes a file of `bytes` zeros. The first `allocated` bytes have memory from the start; the others get
+    /// it at the first access, or by [`allocate`](Self::allocate).
     ///
     /// # Errors
-    /// Of the system: no memory, no descriptors, a limit on the size of files. Also where the environment
-    /// says `CONCURRENT_FUTURES_SHARED_MEMORY=never`.
+    /// Errors of the system: no memory, no descriptors, a limit on the size of files. Also an error if the
+    /// environment says `CONCURRENT_FUTURES_SHARED_MEMORY=never`.
     pub(crate) fn create(name: &CStr, bytes: u64, allocated: usize) -> io::Result<Self> {
         let file = sys::shared_file(name)?;
         sys::set_size(file.as_fd(), bytes)?;
@@ -43,18 +44,18 @@ impl SharedFile {
         Ok(Self(file))
     }
 
-    /// The file of another process that has made it.
+    /// Wraps the descriptor of a file that another process has made by [`create`](Self::create).
     pub(crate) fn received(file: OwnedFd) -> Self {
         Self(file)
     }
 
-    /// A copy of the descriptor, to be sent to a worker.
+    /// Returns a copy of the descriptor, to be sent to a worker.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()
     }
 
-    /// Maps a part, which begins at a page. Copies of the process that are forked without exec do not have the
-    /// mapping.
+    /// Maps a part of the file; `from` must be the start of a page. Forked copies of the process do not have
+    /// the mapping.
     pub(crate) fn map(&self, from: u64, bytes: usize, access: Access) -> io::Result<Mapping> {
         let mapping = Mapping::reserve(bytes, Some(ForkEpoch::here()))?;
         sys::map_shared(mapping.place, self.0.as_fd(), from, bytes, access)?;
@@ -65,54 +66,55 @@ impl SharedFile {
         Ok(mapping)
     }
 
-    /// Has the memory of a part there: touching it later cannot fail.
+    /// Allocates the memory of a part: accessing it later cannot fail for lack of memory.
     pub(crate) fn allocate(&self, from: u64, bytes: usize) -> io::Result<()> {
         sys::allocate_part(self.0.as_fd(), from, bytes)
     }
 
-    /// Gives the memory of a part back; it then reads as zeros.
+    /// Returns the memory of a part to the system; the part then reads as zeros.
     pub(crate) fn purge(&self, from: u64, bytes: usize) -> io::Result<()> {
         sys::punch_hole(self.0.as_fd(), from, bytes)
     }
 
-    /// Whether a part has memory everywhere.
+    /// Whether all of a part has memory allocated.
     pub(crate) fn is_without_holes(&self, from: u64, bytes: usize) -> bool {
         sys::is_without_holes(self.0.as_fd(), from, bytes)
     }
 }
 
-/// Shared memory, mapped between guards; unmapped when dropped.
+/// A mapping of shared memory between two guards; unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    /// The first address that is ours, that of a guard.
+    /// The first reserved address: the start of the lower guard.
     reserved: NonNull<u8>,
-    /// How many addresses are ours.
+    /// The size of the reserved address range in bytes, guards included.
     reserved_bytes: usize,
-    /// The first byte between the guards, at the start of a page.
+    /// The first mapped byte, at the start of a page.
     place: NonNull<u8>,
-    /// How many bytes are mapped: whole pages.
+    /// The number of mapped bytes: whole pages.
     bytes: usize,
-    /// The process that has the mapping, where forked copies of it do not: there the addresses may be in
-    /// use for something else. `None` where they have it, too.
+    /// The process that has the mapping. Forked copies of it do not have it: there, other memory may be at
+    /// these addresses. `None`: forked copies have the mapping, too.
     fork_epoch: Option<ForkEpoch>,
 }
 
-// SAFETY: the memory is not tied to a thread; users reach it as atomics, by raw copies, or read what is
-// constant.
+// SAFETY: the memory is not tied to a thread; users access it by atomics or raw copies, or read constant
+// data.
 unsafe impl Send for Mapping {}
 
-// SAFETY: as above.
+// SAFETY: the memory is not tied to a thread; users access it by atomics or raw copies, or read constant
+// data.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps a file whose content cannot change any more. Forked copies of the process have the mapping.
+    /// Maps a file whose content is sealed. Forked copies of the process have the mapping, too.
     pub(crate) fn of_constant(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         let mapping = Self::reserve(bytes, None)?;
         sys::map_constant(mapping.place, file, bytes)?;
         Ok(mapping)
     }
 
-    /// Addresses for so many bytes, and guards around them; nothing is mapped there.
+    /// Reserves addresses for `bytes` bytes and two guards; nothing is mapped there yet.
     fn reserve(bytes: usize, fork_epoch: Option<ForkEpoch>) -> io::Result<Self> {
         let page = sys::page_size();
         let too_much = || io::Error::from(io::ErrorKind::OutOfMemory);
@@ -124,7 +126,7 @@ impl Mapping {
         let reserved = sys::reserve(reserved_bytes)?;
         let first = (reserved.addr().get() + GUARD).next_multiple_of(alignment);
         let offset = first - reserved.addr().get();
-        // SAFETY: the guards and the alignment were added to what was reserved.
+        // SAFETY: the offset is inside the reserved range, whose size includes the guards and the alignment.
         let place = unsafe { reserved.add(offset) };
         Ok(Self {
             reserved,
@@ -135,17 +137,17 @@ impl Mapping {
         })
     }
 
-    /// The first byte, at the start of a page.
+    /// The first mapped byte, at the start of a page.
     pub(crate) fn place(&self) -> NonNull<u8> {
         self.place
     }
 
-    /// Changes what all of the mapping may be used for.
+    /// Changes the permitted accesses to the whole mapping.
     pub(crate) fn protect(&self, access: Access) -> io::Result<()> {
         sys::protect(self.place, self.bytes, access)
     }
 
-    /// Whether this is a forked copy of the process, which does not have the mapping.
+    /// Whether the caller runs in a forked copy of the process, which does not have the mapping.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.fork_epoch.is_some_and(ForkEpoch::is_forked_copy)
     }
@@ -169,7 +171,7 @@ mod tests {
         SharedFile::create(c"test", bytes, 0).unwrap()
     }
 
-    /// What may be done at an address: the letters of `/proc/self/maps`.
+    /// The access rights at an address, as letters of `/proc/self/maps`; `None`: nothing is mapped there.
     fn permissions(address: usize) -> Option<String> {
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         maps.lines().find_map(|line| {

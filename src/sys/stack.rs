@@ -1,15 +1,15 @@
-//! How much stack the threads of the crate have that run code of the user's beside its tasks: they decode
-//! results, run callbacks, drop values.
+//! Stack size of the crate's threads that run user code other than tasks: they decode results, run callbacks,
+//! drop values. Supervisors, the completion driver, the callback thread and the task timer use it.
 
 use std::env;
 
-/// What a program has on Linux, unless somebody has set a limit: 8 MiB.
+/// The usual stack limit of a program's main thread on Linux: 8 MiB.
 const USUAL: usize = 8 << 20;
 
-/// The stack of such a thread, in bytes: as large as the one of the program's main thread may become, and
-/// no smaller than usual; what std gives threads, 2 MiB, is less than a value that `main` can take may need.
-/// Where `RUST_MIN_STACK` asks for more, as of all threads that std starts, it has that. Stack that is not
-/// used costs addresses alone.
+/// The stack size of such a thread, in bytes: the stack limit of the program's main thread, and at least
+/// [`USUAL`]. std's default of 2 MiB is less than a value may need that `main` can handle. If
+/// `RUST_MIN_STACK` asks for more, as it does for all threads that std starts, the size is that. Unused stack
+/// costs only address space.
 pub(crate) fn size() -> usize {
     let asked = env::var("RUST_MIN_STACK").ok();
     let asked = asked.and_then(|bytes| bytes.parse().ok());
@@ -21,7 +21,7 @@ fn size_for(limit: Option<u64>, asked: Option<usize>) -> usize {
     USUAL.max(limit.unwrap_or(0)).max(asked.unwrap_or(0))
 }
 
-/// How large the main thread's stack may become, in bytes; `None`: it has no limit, or none is known.
+/// The stack limit of the main thread, in bytes; `None`: it has no limit, or the limit is not known.
 fn soft_limit() -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -32,7 +32,7 @@ fn soft_limit() -> Option<u64> {
     (answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(wide(limit.rlim_cur))
 }
 
-/// A number of the C library, which has 32 bits on some systems.
+/// Converts a number of the C library, which has 32 bits on some systems, to 64 bits.
 fn wide(number: impl Into<u64>) -> u64 {
     number.into()
 }

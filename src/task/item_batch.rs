@@ -1,4 +1,8 @@
-//! Some consecutive items of a map's chunk on their way to a worker process, and how they are packed.
+//! Batches of consecutive items of a map's chunk on their way to a worker process, and how items are packed
+//! into them.
+//!
+//! Built by [`Task`](crate::Task), queued by `transport::work`, published by the in-flight table
+//! (`process::host::in_flight`), and run by a worker. Outcomes go to `results`.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -21,21 +25,21 @@ use crate::task::request::{RemoteOutcome, RemoteTask, Request};
 use crate::task::results::{ChunkResults, ResultSink};
 use crate::task_info::TaskInfo;
 
-/// Some consecutive items of a map's chunk, encoded. Dropping it cancels them.
+/// A batch: consecutive items of a map's chunk, encoded. Dropping it cancels them.
 pub(crate) struct ItemBatch {
-    /// What to call.
+    /// The function to call.
     pub(crate) call: FunctionRef,
-    /// What the user asked of each item.
+    /// The options of each item.
     pub(crate) options: TaskOptions,
-    /// Encoded arguments: each two bytes that tell its length, then itself.
+    /// The encoded arguments, each with a two-byte length prefix.
     pub(crate) bytes: Vec<u8>,
-    /// Which items they are.
+    /// The indexes of the items in their chunk.
     items: Range<usize>,
-    /// Where their outcomes go.
+    /// The results of the chunk, where the items' outcomes go.
     pub(crate) sink: Arc<dyn ResultSink>,
 }
 
-/// Bytes that a parcel has room for: as many as a slot of the board.
+/// The capacity of a batch, in bytes: that of a slot of the shared-memory queue.
 pub(crate) const ROOM: usize = 2048;
 
 impl ItemBatch {
@@ -48,17 +52,17 @@ impl ItemBatch {
         self.items.len()
     }
 
-    /// The name of its first item.
+    /// The id of its first item.
     pub(crate) fn id(&self) -> FutureId {
         self.sink.id(self.items.start)
     }
 
-    /// The name of its last item.
+    /// The id of its last item.
     pub(crate) fn last(&self) -> FutureId {
         self.sink.id(self.items.end.saturating_sub(1))
     }
 
-    /// Leaves out its first items, which are seen to.
+    /// Removes its first `count` items without settling them: the caller is responsible for them.
     pub(crate) fn skip(&mut self, count: usize) {
         let count = count.min(self.len());
         self.items.start += count;
@@ -71,7 +75,7 @@ impl ItemBatch {
         self.bytes.drain(..read);
     }
 
-    /// Takes out its first item, as a task of its own.
+    /// Takes out its first item, as a request of its own; `None` if the batch is empty.
     pub(crate) fn pop(&mut self) -> Option<Request> {
         let argument = Encoded::copy(LengthDelimited::new(&self.bytes).next()?);
         let request = (self.len() > 0).then(|| self.request(self.items.start, argument));
@@ -79,7 +83,7 @@ impl ItemBatch {
         request
     }
 
-    /// Its items, as tasks of their own.
+    /// Its items, each as a request of its own.
     pub(crate) fn into_requests(mut self) -> VecDeque<Request> {
         let items = std::mem::take(&mut self.items);
         let arguments = LengthDelimited::new(&self.bytes).map(Encoded::copy);
@@ -89,7 +93,7 @@ impl ItemBatch {
             .collect()
     }
 
-    /// Settles every item with this error.
+    /// Settles every item with `error`; `settled` receives the verdict of each.
     pub(crate) fn fail(mut self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         for index in std::mem::take(&mut self.items) {
             self.sink.fail(index, error.clone(), settled);
@@ -115,31 +119,32 @@ impl Drop for ItemBatch {
     }
 }
 
-/// Packs the items of a chunk into parcels.
+/// Packs the items of a chunk into batches.
 pub(crate) struct BatchBuilder {
-    /// Where outcomes go.
+    /// The results of the chunk, where outcomes go.
     sink: Arc<dyn ResultSink>,
-    /// What the user asked of each item.
+    /// The options of each item.
     options: TaskOptions,
-    /// What to call.
+    /// The function to call.
     call: FunctionRef,
-    /// What is packed.
+    /// The parts that are finished.
     parts: Vec<BatchPart>,
-    /// What is being packed.
+    /// The encoded items of the open batch.
     bytes: Vec<u8>,
-    /// How many of those bytes are whole items: what stands behind them is one whose encoding panicked.
+    /// How many of those bytes are whole items: behind them are bytes of an item that panicked while it was
+    /// encoded.
     whole: usize,
-    /// Which items those are.
+    /// The indexes of the items in the open batch.
     items: Range<usize>,
-    /// How many items are to come.
+    /// How many items are still expected; 0 if more come than expected.
     expected: usize,
 }
 
-/// A part of a chunk.
+/// A part of a chunk, as it is queued.
 pub(crate) enum BatchPart {
-    /// Some items.
+    /// A batch of items.
     Parcel(Box<ItemBatch>),
-    /// An item that is too large for a parcel.
+    /// An item that is too large for a batch.
     Item(DynPromise<dyn RemoteTask>),
 }
 
@@ -162,11 +167,11 @@ impl BatchBuilder {
         }
     }
 
-    /// Packs one more, whose index is above all before; its bytes are what `encode` appends, and how
-    /// many they are is the answer. If that panics, nothing is left behind.
+    /// Packs one more item. Its index must be above those of all items before. Its bytes are what `encode`
+    /// appends; returns how many they are. If `encode` panics, nothing of the item is left behind.
     ///
     /// # Errors
-    /// Those of `encode`; nothing is left behind.
+    /// Those of `encode`; nothing of the item is left behind.
     #[inline]
     pub(crate) fn add(
         &mut self,
@@ -193,7 +198,7 @@ impl BatchBuilder {
         }
         if self.items.is_empty() {
             self.items.start = index;
-            // Items are taken to be of one size.
+            // All items are assumed to be of one size.
             let room = self.expected.saturating_mul(size + 2).min(ROOM);
             self.bytes.reserve(room.saturating_sub(self.bytes.len()));
         }
@@ -210,7 +215,7 @@ impl BatchBuilder {
         Ok(size)
     }
 
-    /// As `add`, of a few bytes that name nothing.
+    /// Packs one more item, as `add` does; its bytes are few, and name no shared memory.
     ///
     /// # Errors
     /// None of its own.
@@ -240,7 +245,7 @@ impl BatchBuilder {
         }
     }
 
-    /// What is being packed is a parcel.
+    /// Closes the open batch: it becomes a part.
     fn close(&mut self) {
         let items = std::mem::take(&mut self.items);
         let item_batch = ItemBatch {
@@ -253,7 +258,7 @@ impl BatchBuilder {
         self.parts.push(BatchPart::Parcel(Box::new(item_batch)));
     }
 
-    /// What is being packed is one item that is too large for a parcel.
+    /// Closes the open batch, which is one item that is too large for a batch: it becomes a part by itself.
     fn close_large(&mut self, index: usize, room: &dyn PayloadStore) {
         self.items = 0..0;
         let mut bytes = std::mem::take(&mut self.bytes);
@@ -278,17 +283,17 @@ impl BatchBuilder {
     }
 }
 
-/// An item that travels alone, and where its outcome goes.
+/// An item that travels alone, and the place where its outcome goes.
 struct ItemReply {
-    /// Those of its batch.
+    /// The results of its chunk.
     sink: Arc<dyn ResultSink>,
-    /// Which it is.
+    /// Its index in the chunk.
     index: usize,
-    /// What the user asked of it.
+    /// The item's options.
     options: TaskOptions,
-    /// What to call.
+    /// The function to call.
     call: FunctionRef,
-    /// With what; `None` once it was taken.
+    /// The encoded argument; `None` once it was taken out.
     argument: ExclusiveCell<Option<Encoded>>,
 }
 
@@ -329,7 +334,7 @@ impl RemoteTask for ItemReply {
     }
 
     unsafe fn take_message(&self) -> (FunctionRef, Encoded) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         match unsafe { self.argument.replace(None) } {
             Some(argument) => (self.call, argument),
             None => unreachable!("it has not been sent"),
@@ -337,11 +342,11 @@ impl RemoteTask for ItemReply {
     }
 
     unsafe fn put_message(&self, argument: Encoded) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let _ = unsafe { self.argument.replace(Some(argument)) };
     }
 
-    /// An item of a map is cancelled with all others: see `is_abandoned`.
+    /// An item of a map is cancelled only together with all others: see `is_abandoned`.
     fn start(&self) -> Start {
         Start::Begun
     }
@@ -388,7 +393,8 @@ impl RemoteTask for ItemReply {
         let news = Notifications {
             wakeups: Wakeups::none(),
             opens: None,
-            // The last to know of the batch, whose map is gone, drops what nobody has read of it.
+            // If the map is gone, this may be the last reference to the chunk's results: dropping it drops
+            // the outcomes that were not read.
             remains: Some(self),
         };
         (verdict, Some(Box::new(news)))

@@ -1,4 +1,9 @@
-//! A task: function, arguments and promises, erased for the queues of the pools.
+//! Tasks: function, argument and promise of a single task, or a chunk of a map, with the types erased for the
+//! queues of the pools.
+//!
+//! Executors make tasks; pools queue them, and run them here ([`Task::run_on`]) or encode them for a worker
+//! process ([`Task::into_outgoing`]). Relies on `future` (the promise), on `remote` (the encoding) and on
+//! `unwind` (panics become errors).
 
 pub(crate) mod bit_set;
 pub(crate) mod timeout;
@@ -40,7 +45,7 @@ use crate::task::timeout::TimeoutGuard;
 use crate::task_info::{Function, TaskInfo};
 use crate::unwind::{self, Panic, discard};
 
-/// One accepted task, or one chunk of a map, its types erased: what an implementor of
+/// One accepted task, or one chunk of a map, with its types erased: what an implementor of
 /// [`Executor`](crate::Executor) queues and runs.
 ///
 /// Dropping it settles its future as [`Error::Cancelled`].
@@ -48,7 +53,7 @@ use crate::unwind::{self, Panic, discard};
 /// ```
 /// use concurrent_futures::{Error, Executor, Shutdown, Stats, Task};
 ///
-/// /// Starts a thread a task.
+/// /// Starts a thread for each task.
 /// struct Eager;
 ///
 /// impl Executor for Eager {
@@ -65,20 +70,20 @@ use crate::unwind::{self, Panic, discard};
 /// ```
 #[must_use = "dropping a task cancels its future"]
 pub struct Task(
-    /// What is to be done.
+    /// A single task or a chunk.
     Work,
 );
 
-/// What is to be done by a [`Task`].
+/// The work of a [`Task`].
 enum Work {
-    /// One task.
+    /// A single task.
     One(DynPromise<dyn ErasedTask>),
     /// A chunk of a map.
     Chunk(Box<dyn ErasedChunk>),
 }
 
 impl Task {
-    /// Runs the task here and now, and settles its future. A panic of the function is caught.
+    /// Runs the task on this thread, and settles its future. A panic of the function is caught.
     /// (`Future.set_running_or_notify_cancel()`, then `set_result()` or `set_exception()`)
     pub fn run(self) {
         self.run_on(&NoHooks);
@@ -107,7 +112,7 @@ impl Task {
         self.fail_all(&error, &mut |_| ());
     }
 
-    /// What the user asked of it.
+    /// The options that the task was submitted with.
     pub fn options(&self) -> TaskOptions {
         match &self.0 {
             Work::One(job) => job.options(),
@@ -115,7 +120,7 @@ impl Task {
         }
     }
 
-    /// The name of its future; of the first item's, for a chunk of a map.
+    /// The id of its future; for a chunk of a map, that of its first item.
     #[must_use]
     pub fn id(&self) -> FutureId {
         match &self.0 {
@@ -124,7 +129,7 @@ impl Task {
         }
     }
 
-    /// A task that may travel to a process.
+    /// A task that may travel to a worker process.
     #[inline]
     #[track_caller]
     pub(crate) fn portable<A: Payload, R: Payload>(
@@ -135,7 +140,7 @@ impl Task {
         Self::portable_from(Location::caller(), options, function, argument)
     }
 
-    /// As `portable`, on behalf of a caller at that place.
+    /// Makes the task that [`portable`](Self::portable) does, on behalf of a caller at `location`.
     #[inline]
     pub(crate) fn portable_from<A: Payload, R: Payload>(
         location: &'static Location<'static>,
@@ -148,7 +153,7 @@ impl Task {
         (Self(Work::One(DynPromise::new(job))), future)
     }
 
-    /// A chunk of a map that may travel to a process, and where its outcomes come.
+    /// A chunk of a map that may travel to a worker process, and the place where its outcomes arrive.
     pub(crate) fn portable_chunk<A: Payload, R: Payload>(
         chunk: ChunkSpec<'_, A>,
         function: fn(A) -> R,
@@ -156,7 +161,7 @@ impl Task {
         Self::chunk(chunk, function, Some(Portable::of(function)))
     }
 
-    /// A chunk of a map that may travel to a process, whose items are all given the same.
+    /// A chunk of a map that may travel to a worker process; all its items are given the same context.
     pub(crate) fn portable_chunk_in<C, A, R>(
         chunk: ChunkSpec<'_, A>,
         function: fn(&C, A) -> R,
@@ -177,7 +182,7 @@ impl Task {
         Self::chunk(chunk, call, Some(portable))
     }
 
-    /// A task of this process alone.
+    /// A task that can run in this process only.
     #[track_caller]
     pub(crate) fn local<F, A, R>(options: TaskOptions, f: F, argument: A) -> (Self, Future<R>)
     where
@@ -194,7 +199,7 @@ impl Task {
         (Self(Work::One(DynPromise::new(job))), future)
     }
 
-    /// A chunk of a map, of this process alone, and where its outcomes come.
+    /// A chunk of a map that can run in this process only, and the place where its outcomes arrive.
     pub(crate) fn local_chunk<F, A, R>(
         chunk: ChunkSpec<'_, A>,
         f: &Arc<F>,
@@ -240,7 +245,7 @@ impl Task {
 
     // ---- for our own pools -------------------------------------------------------------------
 
-    /// The name of its last future.
+    /// The id of its last future.
     pub(crate) fn last(&self) -> FutureId {
         match &self.0 {
             Work::One(job) => job.id(),
@@ -248,7 +253,7 @@ impl Task {
         }
     }
 
-    /// How many futures it settles.
+    /// The number of futures that it settles.
     pub(crate) fn len(&self) -> usize {
         match &self.0 {
             Work::One(_) => 1,
@@ -256,7 +261,7 @@ impl Task {
         }
     }
 
-    /// Tells its futures which pool to turn to.
+    /// Tells its futures which pool has accepted the task.
     pub(crate) fn attach(&self, pool: PoolId) {
         match &self.0 {
             Work::One(job) => job.attach(pool),
@@ -264,7 +269,7 @@ impl Task {
         }
     }
 
-    /// Whether it settles the future of this name.
+    /// Whether it settles the future with this id.
     pub(crate) fn contains(&self, id: FutureId) -> bool {
         match &self.0 {
             Work::One(job) => job.id() == id,
@@ -272,24 +277,25 @@ impl Task {
         }
     }
 
-    /// Takes out an item; its argument is for the caller to drop, off locks.
+    /// Takes an item out of a chunk. The caller must drop the item's argument, and hold no lock then. `None`:
+    /// no such item, or a single task.
     pub(crate) fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>> {
         match &mut self.0 {
-            Work::One(_) => None, // only whole
+            Work::One(_) => None, // a single task is removed as a whole
             Work::Chunk(chunk) => chunk.remove(id),
         }
     }
 
-    /// Runs the task, telling a host of each item.
+    /// Runs the task, and reports each item to the worker's hooks.
     pub(crate) fn run_on(self, hooks: &dyn WorkerHooks) {
         match self.0 {
-            // SAFETY: this was the pledge.
+            // SAFETY: `job` was the task's one promise.
             Work::One(job) => unsafe { job.into_inner().run(hooks) },
             Work::Chunk(chunk) => chunk.run(hooks),
         }
     }
 
-    /// Settles every item with this error.
+    /// Settles every item with `error`; `settled` receives the verdict of each.
     pub(crate) fn fail_all(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         match self.0 {
             Work::One(job) => job.fail(error.clone(), settled),
@@ -297,8 +303,8 @@ impl Task {
         }
     }
 
-    /// Encodes every item for a process, a task's large argument into the room if there is some; those
-    /// that cannot be are settled at once.
+    /// Encodes every item for a worker process. Large arguments go into `room`, the payload store, if that
+    /// has space. Items that cannot be encoded are settled at once.
     #[inline]
     pub(crate) fn into_outgoing(
         self,
@@ -308,7 +314,7 @@ impl Task {
     ) -> RemoteForm {
         match self.0 {
             Work::One(job) => {
-                // SAFETY: this was the pledge.
+                // SAFETY: `job` was the task's one promise.
                 let encoded = unsafe { job.into_inner().encode(limit, room, settled) };
                 encoded.map_or(RemoteForm::Nothing, |task| {
                     RemoteForm::One(DynPromise::new(task))
@@ -318,7 +324,7 @@ impl Task {
         }
     }
 
-    /// The argument of a task that was made of this function.
+    /// The argument of a task that was made of `_function`.
     pub(crate) fn into_argument<A: Payload, R: Payload>(self, _function: fn(A) -> R) -> A {
         let argument = match self.0 {
             Work::One(job) => job.into_inner().into_any(),
@@ -328,35 +334,35 @@ impl Task {
             .downcast::<TaskCell<R, PortableTask<A, R>>>()
             .map(Promise::of)
         {
-            // The promise goes with its future, which nobody has seen.
-            // SAFETY: and this is it.
+            // The promise is dropped together with its future, which no caller has seen.
+            // SAFETY: this is the task's one promise.
             Ok(promise) => unsafe { promise.take_argument() },
             Err(_) => unreachable!("an executor gives back the task that it was given"),
         }
     }
 }
 
-/// A chunk of a map, before it is one.
+/// What a chunk of a map is made of.
 pub(crate) struct ChunkSpec<'a, A> {
-    /// What the user asked of each item.
+    /// The options of each item.
     pub(crate) options: TaskOptions,
-    /// What errors say of each item.
+    /// What errors say about each item.
     pub(crate) info: TaskInfo,
-    /// What the function is called with.
+    /// The argument of each item.
     pub(crate) arguments: Vec<A>,
-    /// What the map learns of its items.
+    /// Times and sizes that the map learns from its items.
     pub(crate) timing: &'a Arc<ItemTiming>,
-    /// Told whenever something has come.
+    /// Called whenever outcomes have arrived; `None` if that is not needed.
     pub(crate) listener: Option<Listener>,
 }
 
-/// A task, encoded.
+/// What a task becomes by being encoded.
 pub(crate) enum RemoteForm {
-    /// What could not be encoded, or was cancelled before, has settled.
+    /// Nothing is left to send: items that could not be encoded, or were cancelled before, have settled.
     Nothing,
-    /// A task.
+    /// A single task.
     One(DynPromise<dyn RemoteTask>),
-    /// A chunk of a map.
+    /// A chunk of a map, in parts.
     Many(Vec<BatchPart>),
 }
 
@@ -369,29 +375,30 @@ impl fmt::Debug for Task {
     }
 }
 
-/// The worker that a task runs on.
+/// The hooks of the worker that a task runs on: what the task reports to it, and asks of it.
 pub(crate) trait WorkerHooks {
-    /// It is about to begin this item.
+    /// The worker is about to begin this item.
     fn begin(&self, id: FutureId);
-    /// It has truly begun the item.
+    /// The worker has truly begun the item: it was not cancelled.
     fn begun(&self, id: FutureId);
-    /// The item that it has just begun turned out to be cancelled.
+    /// The item that the worker was about to begin turned out to be cancelled.
     fn abandon(&self);
-    /// Whether what has not begun is not to begin any more.
+    /// Whether items that have not begun must not begin any more.
     fn cancels(&self) -> bool;
     /// The rest of the chunk will not begin.
     fn forget(&self);
-    /// An item of that has settled.
+    /// An item of this rest has settled.
     fn count(&self, verdict: Verdict);
-    /// The item that it has begun may run for so long from now, while the answer lives.
+    /// The current item may run for `limit` from now, as long as the returned guard lives. `None` if no
+    /// thread watches the limit meanwhile.
     fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard>;
-    /// The item's future is about to be done.
+    /// The item's future is about to become done.
     fn end(&self, verdict: Verdict);
-    /// Its index in its pool.
+    /// The worker's index in its pool; `None` if it belongs to no pool.
     fn index(&self) -> Option<usize>;
 }
 
-/// The host of a task that an implementor of `Executor` runs.
+/// The hooks of a task that an implementor of `Executor` runs.
 struct NoHooks;
 
 impl WorkerHooks for NoHooks {
@@ -412,17 +419,17 @@ impl WorkerHooks for NoHooks {
     }
 }
 
-/// A task's contract, its types erased.
+/// A task cell with its types erased.
 trait ErasedTask: Settle {
     fn options(&self) -> TaskOptions;
     fn attach(&self, pool: PoolId);
     /// # Safety
-    /// The caller had the task's one pledge, and has given it up for this.
+    /// The caller held the task's one promise, and has given it up for this.
     unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks);
-    /// The task, encoded; `None`: it could not be, or was cancelled, and has settled.
+    /// Encodes the task. `None`: it could not be encoded, or was cancelled; it has settled.
     ///
     /// # Safety
-    /// As `run`.
+    /// The caller held the task's one promise, and has given it up for this.
     unsafe fn encode(
         self: Arc<Self>,
         limit: u64,
@@ -432,13 +439,13 @@ trait ErasedTask: Settle {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-/// A function of this process alone, and what it is called with.
+/// The body of a task that can run in this process only: the function and its argument.
 struct LocalTask<F, A> {
-    /// Where it was submitted.
+    /// Where the task was submitted.
     location: &'static Location<'static>,
-    /// What the user asked of it.
+    /// The options that the task was submitted with.
     packed_options: PackedOptions,
-    /// Function and argument; `None` once it is called, or never will be.
+    /// Function and argument; `None` once taken out, to be called or dropped.
     call: ExclusiveCell<Option<(F, A)>>,
 }
 
@@ -448,8 +455,8 @@ where
     A: Send + 'static,
 {
     unsafe fn discard(&self) {
-        // The function may be a closure, whose captures have a `Drop`.
-        // SAFETY: the caller's promise.
+        // The function may be a closure, and its captures may implement `Drop`.
+        // SAFETY: guaranteed by the caller.
         discard(unsafe { self.call.replace(None) });
     }
 
@@ -481,7 +488,7 @@ where
             function,
         );
         run_single(promise, info, hooks, |promise| {
-            // SAFETY: this is the promise.
+            // SAFETY: `promise` is the task's one promise.
             let taken = unsafe { promise.call.replace(None) };
             match taken {
                 Some((call, argument)) => move || call(argument),
@@ -517,7 +524,7 @@ impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
         let promise = Promise::of(self);
         let info = promise.info();
         run_single(promise, info, hooks, |promise| {
-            // SAFETY: this is the promise.
+            // SAFETY: `promise` is the task's one promise.
             let argument = unsafe { promise.take_argument() };
             let function = promise.function();
             move || function(argument)
@@ -534,9 +541,9 @@ impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
             drop(Promise::of(self));
             return None;
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         match unsafe { self.body().encode(limit, room) } {
-            // Encoding runs user code, and may take its time: it was cancelled meanwhile.
+            // Encoding runs user code, and may take its time: the task was cancelled meanwhile.
             Ok(()) if self.is_cancelled() => {
                 drop(Promise::of(self));
                 None
@@ -554,7 +561,7 @@ impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
     }
 }
 
-/// Runs a task here, unless it was cancelled; `take` takes out what is called.
+/// Runs a single task on this thread, unless it was cancelled; `take` takes out what is to be called.
 fn run_single<R, B, C>(
     promise: Promise<R, B>,
     info: TaskInfo,
@@ -575,7 +582,7 @@ fn run_single<R, B, C>(
     promise.settle(outcome, |verdict| hooks.end(verdict));
 }
 
-/// Tells the host that an item begins, unless it was cancelled.
+/// Begins an item, unless it was cancelled, and reports to the worker's hooks whether it has begun.
 fn begin<R, B>(promise: &Promise<R, B>, hooks: &dyn WorkerHooks) -> Start
 where
     R: Send + 'static,
@@ -591,7 +598,8 @@ where
     start
 }
 
-/// Calls an item's function; what comes too late is none.
+/// Calls an item's function. An outcome that comes after the time limit is dropped: the item ends as
+/// `TaskTimeout`.
 fn call_in_time<R: Send + 'static>(
     expiring: impl FnOnce() -> Arc<dyn Expire>,
     options: TaskOptions,
@@ -623,11 +631,12 @@ fn call_in_time<R: Send + 'static>(
 struct Stopwatch {
     /// When the item began.
     begun: Instant,
-    /// How long it may run.
+    /// How long the item may run.
     limit: Duration,
-    /// What of its time does not count.
+    /// The periods that do not count as the item's time.
     pauses: RefCell<Pauses>,
-    /// Has it expire; `None` where nobody does until it has returned.
+    /// Lets the item expire at its deadline; `None` if the limit is not checked before the function has
+    /// returned.
     watched: Option<TimeoutGuard>,
 }
 
@@ -638,7 +647,7 @@ impl Stopwatch {
         self.begun.elapsed().saturating_sub(delay)
     }
 
-    /// Puts the end of the item off, by as much as does not count.
+    /// Moves the item's deadline later by the time that does not count.
     fn put_off(&self) {
         let delay = self.pauses.borrow().delay();
         let deadline = self.begun.checked_add(self.limit.saturating_add(delay));
@@ -660,7 +669,7 @@ impl Clock for Stopwatch {
     }
 }
 
-/// What a chunk of a map does, its types erased.
+/// A chunk of a map with its types erased.
 trait ErasedChunk: Send {
     fn options(&self) -> TaskOptions;
     fn id(&self) -> FutureId;
@@ -679,19 +688,19 @@ trait ErasedChunk: Send {
     ) -> RemoteForm;
 }
 
-/// A function and the items that it is called with, one after the other.
+/// A chunk of a map: a function, and the items that it is called with, one after the other.
 struct Chunk<F, A, R> {
-    /// Where it was submitted, and what.
+    /// What errors say about each item: where the map was called, and with which function.
     info: TaskInfo,
-    /// What the user asked of each item.
+    /// The options of each item.
     options: TaskOptions,
-    /// The function.
+    /// The function that each item is called with.
     call: F,
-    /// How it travels, if it may.
+    /// How the chunk travels to a worker process; `None` if it may not.
     portable: Option<Portable<A, R>>,
-    /// Indexes, ascending, and arguments.
+    /// The items that have not begun: their indexes, ascending, and arguments.
     items: VecDeque<(usize, A)>,
-    /// Where outcomes go.
+    /// Where the items' outcomes are stored.
     chunk_results: Arc<ChunkResults<R>>,
 }
 
@@ -766,7 +775,7 @@ where
                 .settle(index, outcome, |verdict| hooks.end(verdict));
         }
         self.cancel_rest(&Error::Cancelled, &mut |verdict| hooks.count(verdict));
-        // The function may be a closure, whose captures have a `Drop`.
+        // The function may be a closure, and its captures may implement `Drop`.
         discard(self);
     }
 
@@ -826,13 +835,13 @@ where
 }
 
 impl<F, A, R> Chunk<F, A, R> {
-    /// Where the item of that name is.
+    /// The position in `items` of the item with this id; `None` if it is not there.
     fn at(&self, id: FutureId) -> Option<usize> {
         let index = self.chunk_results.index_of(id)?;
         self.items.binary_search_by_key(&index, |(i, _)| *i).ok()
     }
 
-    /// Settles what has not begun.
+    /// Settles the items that have not begun with `error`.
     fn cancel_rest(&mut self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         while let Some((index, argument)) = self.items.pop_front() {
             discard(argument);
@@ -842,7 +851,7 @@ impl<F, A, R> Chunk<F, A, R> {
     }
 }
 
-/// Dropping a chunk cancels what has not begun.
+/// Dropping a chunk cancels the items that have not begun.
 impl<F, A, R> Drop for Chunk<F, A, R> {
     fn drop(&mut self) {
         self.cancel_rest(&Error::Cancelled, &mut |_| ());
@@ -851,11 +860,11 @@ impl<F, A, R> Drop for Chunk<F, A, R> {
 
 /// An item that was taken out of its chunk.
 struct Item<A, R> {
-    /// Where its outcome goes.
+    /// Where its outcome is stored.
     chunk_results: Arc<ChunkResults<R>>,
-    /// Which it is.
+    /// Its index in the chunk.
     index: usize,
-    /// What its function would have been called with.
+    /// The argument, with which the function is not called.
     argument: A,
 }
 
@@ -871,11 +880,11 @@ fn panicked(panic: Panic, info: TaskInfo, worker: Option<usize>) -> Error {
     Error::Panicked(PanicInfo::new(panic, Some(info), worker))
 }
 
-/// How a task travels: what needs the types' serde impls, as plain functions.
+/// How the items of a chunk travel: what needs the types' serde implementations, as plain functions.
 struct Portable<A, R> {
-    /// Names the function to a worker.
+    /// The reference to the function, or the reason why there is none.
     call: Result<FunctionRef, Error>,
-    /// What stands before each item of a map.
+    /// What stands before each item's argument: where the context is; `None` without a context.
     prefix: Option<Arc<dyn Prefix>>,
     /// Packs items, up to the first that cannot be encoded.
     pack: Pack<A>,
@@ -901,29 +910,29 @@ impl<A: Payload, R: Payload> Portable<A, R> {
     }
 }
 
-/// Packs indexed arguments.
+/// Packs arguments with their indexes into batches.
 type Pack<A> = fn(&mut VecDeque<(usize, A)>, &mut Packing<'_>) -> Result<(), Error>;
 
-/// Items of a chunk on their way into parcels.
+/// Items of a chunk on their way into batches.
 struct Packing<'a> {
-    /// Packs them.
+    /// Builds the batches.
     batch_builder: BatchBuilder,
-    /// What stands before each.
+    /// What stands before each item's argument; `None` without a context.
     prefix: Option<&'a dyn Prefix>,
-    /// How many bytes each may have.
+    /// The largest size of an encoded argument, in bytes.
     limit: u64,
-    /// Where a large one goes, if there is room.
+    /// The store for large arguments, as far as it has space.
     room: &'a dyn PayloadStore,
-    /// The index of the one at hand.
+    /// The index of the current item.
     at: usize,
-    /// How many bytes were packed.
+    /// The number of bytes packed so far, length prefixes included.
     bytes: usize,
 }
 
-/// Packs items, each of which is dropped as it is packed.
+/// Packs items; each is dropped as soon as it is packed.
 ///
 /// # Errors
-/// Why the one at hand could not be encoded; it is gone.
+/// The reason why the current item could not be encoded; that item is gone.
 fn pack_items<A: Payload>(
     items: &mut VecDeque<(usize, A)>,
     packing: &mut Packing<'_>,
@@ -932,7 +941,7 @@ fn pack_items<A: Payload>(
     let is_number = pod::is_number::<A>() && codec::check_size(size_of::<A>(), limit).is_ok();
     while let Some((index, argument)) = items.pop_front() {
         packing.at = index;
-        packing.bytes += 2; // its length
+        packing.bytes += 2; // the length prefix
         if let (true, None, Some(bytes)) = (is_number, prefix, pod::bytes_of(&argument)) {
             packing.bytes += packing.batch_builder.add_few(index, packing.room, bytes)?;
             continue;

@@ -1,5 +1,8 @@
-//! What is to be done by a task that may travel to a process: it holds its argument, then the bytes that
-//! this was encoded to, at last those of the result.
+//! The body of a task that may travel to a worker process. It holds the task's argument, then the bytes that
+//! the argument is encoded to, at last the bytes of the result.
+//!
+//! Made by [`Task`](crate::Task); reached by the in-flight table and the supervisors of `process::host` as a
+//! [`RemoteTask`]. Relies on `codec`, and on [`ExclusiveCell`]: the body has no lock of its own.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -20,25 +23,26 @@ use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::task_info::{Function, TaskInfo};
 use crate::unwind::{self, Panic, discard};
 
-/// What is to be done by a task that may travel.
+/// The body of a task that may travel to a worker process.
 pub(crate) struct PortableTask<A, R> {
-    /// Where it was submitted.
+    /// Where the task was submitted.
     location: &'static Location<'static>,
-    /// What the user asked of it.
+    /// The options that the task was submitted with.
     packed_options: PackedOptions,
     /// The function.
     function: fn(A) -> R,
-    /// What it is called with, or what comes of it.
+    /// The function's argument, or what has become of it. Only the holder of the task's one promise may
+    /// access it, or the thread that decodes what has arrived.
     payload_state: ExclusiveCell<PayloadState<A>>,
 }
 
-/// What an errand has with it.
+/// What a portable task holds.
 enum PayloadState<A> {
-    /// What the function is called with; a number is that also while it is under way.
+    /// The function's argument. A number stays here also while the task is in flight.
     Argument(A),
-    /// That, encoded, before it is sent; or what the function gave, encoded, once it has arrived.
+    /// The encoded argument, before it is sent; or the encoded result, once it has arrived.
     Encoded(Encoded),
-    /// The argument is under way; the shared memory that it names, which the result may name again.
+    /// The argument is in flight; the shared memory that it names, which the result may name again.
     InFlight(Attachments),
 }
 
@@ -66,39 +70,39 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
         self.function
     }
 
-    /// What errors say of it.
+    /// What errors say about the task.
     pub(crate) fn info(&self) -> TaskInfo {
         let address = Function::Address((self.function as *const ()).addr());
         TaskInfo::new(self.options().given_name(), self.location, address)
     }
 
-    /// What the function is called with; it is taken once.
+    /// Takes out the argument. It can be taken once.
     ///
     /// # Safety
     /// The caller holds the task's one promise, or has given it up for this.
     #[inline]
     pub(crate) unsafe fn take_argument(&self) -> A {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         match unsafe { self.unload() } {
             PayloadState::Argument(argument) => argument,
             _ => unreachable!("an argument is taken once, to be called with or encoded"),
         }
     }
 
-    /// Makes a message of the argument, which is dropped here.
+    /// Encodes the argument, which is dropped here. A number is only checked, and stays as it is.
     ///
     /// # Errors
-    /// `TooLarge`, `Encode`, `Panicked`, or `Unsupported` if the function cannot be named.
+    /// `TooLarge`, `Encode`, `Panicked`, or `Unsupported` if there can be no reference to the function.
     ///
     /// # Safety
     /// The caller holds the task's one promise, or has given it up for this.
     pub(crate) unsafe fn encode(&self, limit: u64, room: &dyn PayloadStore) -> Result<(), Error> {
         if pod::is_number::<A>() {
-            // It stays what it is until it is sent.
+            // A number is encoded only when it is sent.
             codec::check_size(size_of::<A>(), limit)?;
             return function::export(self.function).map(|_| ());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let mut argument = unsafe { self.take_argument() };
         let bytes = unwind::catch(|| codec::pack(&mut argument, limit, room));
         let bytes = bytes.unwrap_or_else(|panic| Err(self.panicked(panic)));
@@ -106,7 +110,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
             unwind::catch(|| drop(argument)).map_err(|panic| self.panicked(panic))?;
         }
         function::export(self.function)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.load(PayloadState::Encoded(bytes?)) };
         Ok(())
     }
@@ -119,23 +123,23 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
         Error::Panicked(PanicInfo::new(panic, Some(self.info()), None))
     }
 
-    /// Takes what it has with it.
+    /// Takes out the payload state, and leaves an empty one.
     ///
     /// # Safety
-    /// As of [`ExclusiveCell::replace`].
+    /// That of [`ExclusiveCell::replace`].
     #[inline]
     unsafe fn unload(&self) -> PayloadState<A> {
         let nothing = PayloadState::InFlight(Attachments::default());
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.payload_state.replace(nothing) }
     }
 
-    /// Gives it its result to have with it.
+    /// Stores the encoded result. The shared memory that the argument names stays with it.
     ///
     /// # Safety
-    /// As of [`ExclusiveCell::replace`].
+    /// That of [`ExclusiveCell::replace`].
     unsafe fn receive(&self, mut value: Encoded) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         if let PayloadState::InFlight(given) = unsafe { self.unload() } {
             if !given.is_empty() {
                 let mut named = value.take_attachments();
@@ -143,17 +147,17 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
                 value = value.naming(named);
             }
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.load(PayloadState::Encoded(value)) };
     }
 
-    /// Gives it that to have with it, in place of what was taken.
+    /// Stores a payload state in place of one that was taken out.
     ///
     /// # Safety
-    /// As of [`ExclusiveCell::replace`].
+    /// That of [`ExclusiveCell::replace`].
     #[inline]
     unsafe fn load(&self, payload_state: PayloadState<A>) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let taken = unsafe { self.payload_state.replace(payload_state) };
         debug_assert!(
             matches!(taken, PayloadState::InFlight(_)),
@@ -164,12 +168,12 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
 
 impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
     unsafe fn discard(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         discard(unsafe { self.unload() });
     }
 
     unsafe fn open(&self) -> Outcome<R> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         match unsafe { self.unload() } {
             PayloadState::Encoded(value) => self.decode(Source::Owned(value)),
             _ => unreachable!("what has arrived was laid down"),
@@ -190,25 +194,25 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
         if !pod::is_number::<A>() {
             return None;
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let payload_state = unsafe { self.body().payload_state.look() };
         let PayloadState::Argument(argument) = payload_state else {
             return None;
         };
-        // It could be named before.
+        // The reference to the function could be made before, in `encode`.
         let call = function::export(self.body().function).ok()?;
         Some((call, Scalar::of(argument)?))
     }
 
     unsafe fn take_message(&self) -> (FunctionRef, Encoded) {
         let body = self.body();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let payload_state = unsafe { body.unload() };
         match (function::export(body.function), payload_state) {
             (Ok(call), PayloadState::Encoded(mut argument)) => {
                 let given = argument.take_attachments();
                 if !given.is_empty() {
-                    // SAFETY: the caller's promise.
+                    // SAFETY: guaranteed by the caller.
                     unsafe { body.load(PayloadState::InFlight(given)) };
                 }
                 (call, argument)
@@ -223,12 +227,12 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
 
     unsafe fn put_message(&self, argument: Encoded) {
         let body = self.body();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let argument = match unsafe { body.unload() } {
             PayloadState::InFlight(given) => argument.naming(given),
             _ => unreachable!("its message was taken"),
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { body.load(PayloadState::Encoded(argument)) };
     }
 
@@ -241,7 +245,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
     }
 
     unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let given = unsafe { self.body().unload() };
         let outcome = self.body().decode(value);
         drop(given);
@@ -254,19 +258,19 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
         settled: &mut dyn FnMut(Verdict),
     ) -> Option<Box<Notifications>> {
         if pod::is_number::<R>() || self.has_callbacks() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.deliver(value, settled) };
             return None;
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.body().receive(value.into_bytes()) };
-        // Nobody else settles what a worker runs: it is not late.
+        // No other thread settles a task that a worker runs, so the result is not late.
         settled(Verdict::Completed);
         Promise::of(self).arrive(Delivery::Encoded)
     }
 
     unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict)) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.body().discard() };
         Promise::of(self).settle_killed(settled);
     }
@@ -276,10 +280,10 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
         outcome: RemoteOutcome<'_>,
     ) -> (Verdict, Option<Box<Notifications>>) {
         let outcome = match outcome {
-            // No user code decodes it.
+            // Decoding a number runs no user code.
             RemoteOutcome::Value(value) if pod::is_number::<R>() => codec::unpack(value),
             RemoteOutcome::Value(value) => {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.body().receive(value.into_bytes()) };
                 return (
                     Verdict::Completed,
@@ -294,7 +298,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
             outcome => (Verdict::of(outcome), Ending::Finished),
         };
         if !pod::is_number::<A>() {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.body().discard() };
         }
         let delivery = Delivery::Outcome(outcome, ending);

@@ -1,4 +1,5 @@
-//! One task on its way to a worker: what is sent, and where its outcome settles.
+//! One task on its way to a worker process: what is sent, and where its outcome settles. Made by `task`,
+//! queued by `transport::work`, sent and settled by `process::host`.
 
 use std::sync::Arc;
 
@@ -13,24 +14,24 @@ use crate::remote::function::FunctionRef;
 use crate::remote::pod::Scalar;
 use crate::task_info::TaskInfo;
 
-/// A task, encoded.
+/// An encoded task that is to be sent to a worker.
 pub(crate) struct Request {
-    /// What to call.
+    /// The function to call.
     pub(crate) call: FunctionRef,
-    /// With what.
+    /// The encoded argument.
     pub(crate) argument: Encoded,
-    /// What the user asked of it.
+    /// The options that the task was submitted with.
     pub(crate) options: TaskOptions,
-    /// How often a worker has begun it.
+    /// How often a worker has begun the task.
     pub(crate) attempts: u32,
-    /// How often it returned, never having been read by a worker.
+    /// How often the task was sent and came back without being read by a worker.
     pub(crate) returns: u32,
-    /// Where the outcome goes.
+    /// The promise, which the outcome settles.
     pub(crate) reply: DynPromise<dyn RemoteTask>,
 }
 
 impl Request {
-    /// A task that no worker has begun.
+    /// The request for a task that no worker has begun.
     pub(crate) fn new(mut reply: DynPromise<dyn RemoteTask>) -> Self {
         let (call, argument) = reply.take_message();
         Self {
@@ -44,127 +45,129 @@ impl Request {
     }
 }
 
-/// A task on its way, its types erased: the one place where the outcome of a process's task settles.
+/// A task on its way to a worker process, with its types erased: the one place where the outcome of such a
+/// task settles.
 pub(crate) trait RemoteTask: Settle {
     fn info(&self) -> TaskInfo;
     fn options(&self) -> TaskOptions;
-    /// What is sent, if it is a number: it may be asked for again, as long as the task has not ended.
+    /// The message (function and argument), if the argument is a number: it may be asked for again, as long
+    /// as the task has not ended. `None` for all other arguments.
     ///
     /// # Safety
-    /// The caller has the task's one pledge.
+    /// The caller holds the task's one promise.
     unsafe fn number(&self) -> Option<(FunctionRef, Scalar)> {
         None
     }
-    /// Takes out what is sent: what to call, and with what.
+    /// Takes out the message: the function to call, and its encoded argument.
     ///
     /// # Safety
-    /// The caller has the task's one pledge.
+    /// The caller holds the task's one promise.
     unsafe fn take_message(&self) -> (FunctionRef, Encoded);
-    /// Puts back what was to be sent.
+    /// Puts back the argument of a message that was taken out and not delivered.
     ///
     /// # Safety
-    /// The caller has the task's one pledge.
+    /// The caller holds the task's one promise.
     unsafe fn put_message(&self, argument: Encoded);
-    /// The worker begins it, unless it was cancelled.
+    /// Notes that a worker begins the task, unless the task was cancelled.
     fn start(&self) -> Start;
-    /// The worker was lost before it touched the task.
+    /// Makes the task pending again: the worker was lost before it touched the task.
     fn put_back(&self);
-    /// The worker's result arrived, and is decoded on this thread, at once.
+    /// Settles the task with the worker's result, which is decoded on this thread, at once.
     ///
     /// # Safety
-    /// The caller had the task's one pledge, and has given it up for this.
+    /// The caller held the task's one promise, and has given it up for this.
     unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
-    /// The worker's result arrived, and is decoded by the first thread that looks at it. This thread decodes
-    /// it, as by `deliver`, if that runs no user code, or if callbacks wait, which this thread runs. `settled`
-    /// runs just before any other thread can see the result. Returns the listeners to notify, if there are
-    /// any; with a future to open among them, if a callback was added in the last moment.
+    /// Stores the worker's result; the first thread that looks at it decodes it. This thread decodes it, as
+    /// by `deliver`, if that runs no user code, or if callbacks wait, which this thread runs. `settled` runs
+    /// just before any other thread can see the result. Returns the listeners to notify, if there are any;
+    /// with a future to open among them, if a callback was added in the last moment.
     ///
     /// # Safety
-    /// As `deliver`.
+    /// The caller held the task's one promise, and has given it up for this.
     unsafe fn leave(
         self: Arc<Self>,
         value: Source<'_>,
         settled: &mut dyn FnMut(Verdict),
     ) -> Option<Box<Notifications>>;
-    /// It was killed.
+    /// Settles the task as killed.
     ///
     /// # Safety
-    /// As `deliver`.
+    /// The caller held the task's one promise, and has given it up for this.
     unsafe fn killed(self: Arc<Self>, settled: &mut dyn FnMut(Verdict));
-    /// What came of it is left to whoever looks at the future: how it counts, as far as is known, and who
-    /// is to hear of it, if anybody is. Runs no user code.
+    /// Stores the outcome without running user code; the first thread that looks at the future decodes it.
+    /// Returns how the outcome counts, as far as is known, and the listeners to notify, if there are any.
     ///
     /// # Safety
-    /// As `deliver`.
+    /// The caller held the task's one promise, and has given it up for this.
     unsafe fn arrive(
         self: Arc<Self>,
         outcome: RemoteOutcome<'_>,
     ) -> (Verdict, Option<Box<Notifications>>);
-    /// Whether somebody is to hear at once when it is done.
+    /// Whether listeners must be notified as soon as the task is done.
     fn has_listeners(&self) -> bool;
-    /// Whether it need not begin, as it belongs to a map that was dropped.
+    /// Whether the task need not begin, as it belongs to a map that was dropped.
     fn is_abandoned(&self) -> bool {
         false
     }
 }
 
 impl DynPromise<dyn RemoteTask> {
-    /// As [`RemoteTask::number`].
+    /// Calls [`RemoteTask::number`], with `self` as the task's one promise.
     pub(crate) fn number(&mut self) -> Option<(FunctionRef, Scalar)> {
-        // SAFETY: this is the pledge.
+        // SAFETY: `self` is the task's one promise.
         unsafe { (**self).number() }
     }
 
-    /// As [`RemoteTask::take_message`].
+    /// Calls [`RemoteTask::take_message`], with `self` as the task's one promise.
     pub(crate) fn take_message(&mut self) -> (FunctionRef, Encoded) {
-        // SAFETY: this is the pledge.
+        // SAFETY: `self` is the task's one promise.
         unsafe { (**self).take_message() }
     }
 
-    /// As [`RemoteTask::put_message`].
+    /// Calls [`RemoteTask::put_message`], with `self` as the task's one promise.
     pub(crate) fn put_message(&mut self, argument: Encoded) {
-        // SAFETY: this is the pledge.
+        // SAFETY: `self` is the task's one promise.
         unsafe { (**self).put_message(argument) }
     }
 
-    /// As [`RemoteTask::deliver`].
+    /// Calls [`RemoteTask::deliver`], and gives up the promise for it.
     pub(crate) fn deliver(self, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
-        // SAFETY: this was the pledge.
+        // SAFETY: `self` was the task's one promise.
         unsafe { self.into_inner().deliver(value, settled) }
     }
 
-    /// As [`RemoteTask::leave`].
+    /// Calls [`RemoteTask::leave`], and gives up the promise for it.
     pub(crate) fn leave(
         self,
         value: Source<'_>,
         settled: &mut dyn FnMut(Verdict),
     ) -> Option<Box<Notifications>> {
-        // SAFETY: this was the pledge.
+        // SAFETY: `self` was the task's one promise.
         unsafe { self.into_inner().leave(value, settled) }
     }
 
-    /// As [`RemoteTask::killed`].
+    /// Calls [`RemoteTask::killed`], and gives up the promise for it.
     pub(crate) fn killed(self, settled: &mut dyn FnMut(Verdict)) {
-        // SAFETY: this was the pledge.
+        // SAFETY: `self` was the task's one promise.
         unsafe { self.into_inner().killed(settled) }
     }
 
-    /// As [`RemoteTask::arrive`].
+    /// Calls [`RemoteTask::arrive`], and gives up the promise for it.
     pub(crate) fn arrive(
         self,
         outcome: RemoteOutcome<'_>,
     ) -> (Verdict, Option<Box<Notifications>>) {
-        // SAFETY: this was the pledge.
+        // SAFETY: `self` was the task's one promise.
         unsafe { self.into_inner().arrive(outcome) }
     }
 }
 
-/// What came of a task, as it arrives.
+/// The outcome of a task, as it arrives.
 pub(crate) enum RemoteOutcome<'a> {
-    /// Its result.
+    /// The result, encoded.
     Value(Source<'a>),
-    /// Why there is none.
+    /// The reason why there is no result.
     Error(Error),
-    /// It was killed.
+    /// The task was killed.
     Killed,
 }

@@ -1,8 +1,9 @@
-//! The outcomes, to come, of one chunk of a map: one piece of memory for all its items, written by
-//! whoever runs them and read by the map.
+//! The results of one chunk of a map: one piece of memory for all its items. It is written by the threads
+//! that run the items or receive their outcomes, and read by the map.
 //!
-//! An item's outcome comes alone (from a thread, over a link, at a death), or with those of its
-//! neighbours as one run of encoded results (from the board), which the map's reader decodes.
+//! An item's outcome arrives alone (from a thread, over a connection, at a worker's death), or together with
+//! those of its neighbours as one run of encoded results (from the shared-memory queue), which the map's
+//! reader decodes.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,35 +26,36 @@ use crate::task::bit_set::BitSet;
 use crate::task_info::TaskInfo;
 use crate::unwind::{self, Panic, discard};
 
-/// The outcomes of one chunk of a map.
+/// The outcomes of one chunk of a map, as they arrive.
 pub(crate) struct ChunkResults<R> {
-    /// The name of the first item; those of the others follow.
+    /// The id of the first item; those of the others follow.
     first: FutureId,
-    /// How many items there are.
+    /// The number of items.
     len: usize,
-    /// What errors say of each.
+    /// What errors say about each item.
     info: TaskInfo,
-    /// How results of other processes are decoded, if any may come.
+    /// How results of other processes are decoded; `None` if none can arrive.
     decode: Option<Decode<R>>,
-    /// What the map learns of its items.
+    /// Times and sizes that the map learns from its items.
     timing: Arc<ItemTiming>,
     /// The pool that accepted the chunk.
     owner: AtomicPoolId,
-    /// Whether nobody will read what has not begun: it need not begin.
+    /// Whether no thread will read the outcomes of items that have not begun: they need not begin.
     is_abandoned: AtomicBool,
-    /// Told whenever something has come, if somebody waits for several batches.
+    /// Called whenever outcomes have arrived; `None` unless a thread waits for several chunks.
     listener: Option<Listener>,
-    /// What has come.
+    /// The outcomes that have arrived.
     outcomes: Mutex<Outcomes<R>>,
-    /// Notified when something has come.
+    /// Notified when outcomes have arrived.
     change: Condvar,
 }
 
 /// How results are decoded.
 pub(crate) struct Decode<R> {
-    /// One.
+    /// Decodes one result.
     pub(crate) one: fn(Source<'_>) -> Result<R, Error>,
-    /// Some, behind those that are there: what has panicked is missing, and ends it.
+    /// Decodes several results, and appends them to those that are there. If one panics, that ends the call,
+    /// and this result is missing.
     pub(crate) all: DecodeAll<R>,
 }
 
@@ -65,98 +67,103 @@ impl<R> Clone for Decode<R> {
 
 impl<R> Copy for Decode<R> {}
 
-/// Decodes some results.
+/// Decodes several results, and appends them.
 pub(crate) type DecodeAll<R> = fn(&mut LengthDelimited<'_>, &mut Vec<Result<R, Error>>);
 
-/// Told whenever something has come. Ours, never a user's.
+/// Called whenever outcomes have arrived. A function of this crate, never a user's.
 pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
 
-/// What the lock guards.
+/// What the lock of [`ChunkResults`] guards.
 struct Outcomes<R> {
-    /// The items that have an outcome, taken or not, or are about to have one. An outcome comes from a
-    /// process that may be out of order: nothing is laid down that is not inserted here before.
+    /// The items that have an outcome, taken or not, or are about to have one. Outcomes come from processes
+    /// that may malfunction: none is stored unless its index was inserted here before.
     settled: BitSet,
-    /// Those that came alone and were not taken, by index; empty until the first comes.
+    /// The outcomes that arrived alone and were not taken, by index; empty until the first arrives.
     alone: Vec<Option<Arrival<R>>>,
-    /// Those that came together, and were not taken.
+    /// The outcomes that arrived together and were not taken.
     runs: Vec<EncodedRun>,
-    /// How many bytes those that were decoded as they came were encoded in, since some were taken.
+    /// The results that were decoded on arrival, since some were last taken: the number of bytes that they
+    /// were encoded in.
     opened: u64,
-    /// Who is to hear when an item's outcome has come, each under the key that removes it.
+    /// What to call when an item's outcome has arrived: the key that removes the watcher, the item's index,
+    /// the watcher.
     watchers: Vec<(WatchKey, usize, Watcher)>,
-    /// How many threads sleep until something comes.
+    /// The number of threads that sleep until outcomes arrive.
     sleepers: usize,
-    /// The shared memory that arguments name, which results may name again.
+    /// The shared memory that arguments name; results may name it again.
     given: Attachments,
 }
 
-/// An outcome that came alone.
+/// An outcome that arrived alone.
 enum Arrival<R> {
-    /// As what it is.
+    /// The outcome itself: a decoded result, or an error.
     Outcome(Outcome<R>),
-    /// As an encoded result.
+    /// An encoded result.
     Encoded(Encoded),
 }
 
-/// Outcomes that were taken out of a batch.
+/// Outcomes that were taken out of a chunk's results.
 pub(crate) struct TakenResults<T> {
     /// The outcomes, decoded.
     pub(crate) outcomes: Vec<T>,
-    /// How many bytes they were encoded in, all together.
+    /// The number of bytes that they were encoded in, all together.
     pub(crate) bytes: u64,
 }
 
-/// Encoded results of consecutive items: each two bytes that tell its length, then itself.
+/// Encoded results of consecutive items, each with a two-byte length prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EncodedRun {
-    /// The first item's index.
+    /// The index of the first item.
     pub(crate) first: usize,
-    /// How many there are.
+    /// The number of items.
     pub(crate) count: usize,
-    /// They.
+    /// The encoded results, each with a two-byte length prefix.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A [`ChunkResults`], its type erased, as those who run its items in other processes see it.
+/// A [`ChunkResults`] with its type erased, as seen by the code that runs its items in other processes.
 pub(crate) trait ResultSink: Send + Sync {
-    /// The name of an item.
+    /// The id of an item.
     fn id(&self, index: usize) -> FutureId;
     fn info(&self) -> TaskInfo;
     fn timing(&self) -> &Arc<ItemTiming>;
-    /// Keeps shared memory that an argument names, until all is read.
+    /// Keeps the shared memory that an argument names, until all results are read.
     fn keep(&self, named: &Attachments);
-    /// Whether what has not begun need not begin.
+    /// Whether items that have not begun need not begin.
     fn is_abandoned(&self) -> bool;
-    /// Whether somebody is to hear at once when something has come.
+    /// Whether a listener must be called as soon as outcomes have arrived.
     fn has_listeners(&self) -> bool;
-    /// Results have come. Those of items that have an outcome, or do not exist, are dropped.
+    /// Stores results that have arrived. Results of items that have an outcome, or do not exist, are dropped.
     fn arrive(&self, run: EncodedRun);
-    /// An item's result has come, alone, to be decoded by the reader. It is dropped as in `arrive`.
+    /// Stores an item's result that has arrived alone; the reader decodes it. It is dropped if the item has
+    /// an outcome, or does not exist.
     fn arrive_alone(&self, index: usize, value: Encoded, settled: &mut dyn FnMut(Verdict));
-    /// An item's result has come, alone, and is decoded now.
+    /// Decodes an item's result that has arrived alone, on this thread, and stores it. It is dropped if the
+    /// item has an outcome, or does not exist.
     fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
-    /// An item has no result.
+    /// Stores an error as an item's outcome: the item has no result.
     fn fail(&self, index: usize, error: Error, settled: &mut dyn FnMut(Verdict));
 }
 
-/// What a map learns from the executor that runs its chunks.
+/// Times and sizes that a map learns from the executor that runs its chunks.
 #[derive(Debug, Default)]
 pub(crate) struct ItemTiming {
-    /// What an item took lately; 0: not known.
+    /// The time that an item took lately, in nanoseconds; 0: not known.
     nanos_per_item: AtomicU64,
-    /// Bytes encoded so far.
+    /// Bytes of arguments that were encoded so far.
     encoded: AtomicU64,
     /// Bytes of encoded results that have arrived so far.
     arrived: AtomicU64,
-    /// About how many bytes a result has, plus 1: the largest of late; 0: none has arrived.
+    /// About how many bytes an encoded result has, plus 1: the largest of late; 0: none has arrived.
     result_size: AtomicU64,
 }
 
-/// Of big results so many bytes are taken out together: they are in memory until they are read.
+/// Big results are taken out together only up to about this number of bytes: taken out, they are in memory
+/// until they are read.
 const TOGETHER: u64 = 1 << 20;
 
 impl<R> ChunkResults<R> {
-    /// Outcomes of `len` items, with consecutive new names.
+    /// The results, to come, of `len` items, which get consecutive new ids.
     pub(crate) fn new(
         len: usize,
         info: TaskInfo,
@@ -194,19 +201,19 @@ impl<R> ChunkResults<R> {
         &self.timing
     }
 
-    /// The name of an item.
+    /// The id of an item.
     pub(crate) fn id(&self, index: usize) -> FutureId {
         self.first.plus(index)
     }
 
-    /// The index of the item of that name, which may be none of ours.
+    /// The index of the item with this id; `None` if it is no item of this chunk.
     pub(crate) fn index_of(&self, id: FutureId) -> Option<usize> {
         id.since(self.first).filter(|index| *index < self.len)
     }
 
-    /// Tells which pool to turn to.
+    /// Sets the pool that has accepted the chunk.
     pub(crate) fn attach(&self, pool: PoolId) {
-        // A task forwarded from pool to pool keeps its first.
+        // A chunk that is forwarded from one pool to another keeps its first pool.
         self.owner.set(pool);
     }
 
@@ -216,7 +223,7 @@ impl<R> ChunkResults<R> {
 
     // ---- the reader --------------------------------------------------------------------------
 
-    /// Blocks until the item has an outcome or the deadline has passed; whether it has one.
+    /// Blocks until the item has an outcome or the deadline has passed. Returns whether it has one.
     pub(crate) fn wait(&self, index: usize, deadline: Option<Instant>) -> bool {
         if self.has(index) {
             return true;
@@ -241,7 +248,8 @@ impl<R> ChunkResults<R> {
         true
     }
 
-    /// Whether the item has an outcome, be it one that is only to be brought in.
+    /// Whether the item has an outcome. If it has none here, outcomes that wait to be collected are collected
+    /// first.
     pub(crate) fn look(&self, index: usize) -> bool {
         if self.has(index) {
             return true;
@@ -252,7 +260,7 @@ impl<R> ChunkResults<R> {
         self.has(index)
     }
 
-    /// What has come from that item on, without a gap, decoded on this thread.
+    /// Takes out what has arrived from item `index` on, without a gap, and decodes it on this thread.
     pub(crate) fn take_from(&self, index: usize) -> TakenResults<Outcome<R>> {
         let mut outcomes = self.lock();
         if let Some(at) = outcomes.runs.iter().position(|run| run.first == index) {
@@ -280,7 +288,8 @@ impl<R> ChunkResults<R> {
         TakenResults { outcomes, bytes }
     }
 
-    /// All that has come and was not taken, with indexes.
+    /// Takes out all that has arrived and was not taken, with the items' indexes, and decodes it on this
+    /// thread.
     pub(crate) fn take_all(&self) -> TakenResults<(usize, Outcome<R>)> {
         let mut outcomes = self.lock();
         let places = outcomes.alone.iter_mut().enumerate();
@@ -320,7 +329,7 @@ impl<R> ChunkResults<R> {
                 Err(panic) => outcomes.push(Err(self.panicked(panic))),
             }
         }
-        // The program has counted a value for each item of the run: each has an outcome.
+        // The program has counted a value for each item of the run, so each must have an outcome.
         outcomes.resize_with(run.count, || Err(missing()));
         if let Some(owner) = self.owner() {
             outcomes
@@ -331,7 +340,7 @@ impl<R> ChunkResults<R> {
         outcomes
     }
 
-    /// What came alone, decoded on this thread.
+    /// The outcome that arrived alone, decoded on this thread.
     fn open(&self, arrivals: Arrival<R>) -> Outcome<R> {
         match arrivals {
             Arrival::Outcome(outcome) => outcome,
@@ -339,7 +348,7 @@ impl<R> ChunkResults<R> {
         }
     }
 
-    /// Decodes what was counted as a value.
+    /// Decodes what was counted as a value; if that fails, tells the pool.
     fn read_value(&self, value: Source<'_>) -> Outcome<R> {
         let outcome = self.decode(value);
         if let (Err(_), Some(owner)) = (&outcome, self.owner()) {
@@ -359,10 +368,10 @@ impl<R> ChunkResults<R> {
         Error::Panicked(PanicInfo::new(panic, Some(self.info), None))
     }
 
-    /// Nobody will read what has not begun: it need not begin.
+    /// Notes that no thread will read the outcomes of items that have not begun: they need not begin.
     pub(crate) fn abandon(&self) {
-        // ORDERING: Relaxed; who sees it late has begun another item meanwhile. What waits in queues
-        // is found by the pool below.
+        // ORDERING: Relaxed; a worker that sees it late has begun one more item meanwhile. The pool finds the
+        // items that wait in queues, below.
         self.is_abandoned.store(true, Ordering::Relaxed);
         if let Some(owner) = self.owner() {
             owner.cancel_range(self.id(0), self.id(self.len.saturating_sub(1)));
@@ -370,11 +379,11 @@ impl<R> ChunkResults<R> {
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        // ORDERING: Relaxed; as in `cancel_range`.
+        // ORDERING: Relaxed; as in `abandon`.
         self.is_abandoned.load(Ordering::Relaxed)
     }
 
-    /// What a worker that waits for this item waits for.
+    /// What a worker that waits for this item depends on, for the detection of deadlocks.
     pub(crate) fn awaited(&self, index: usize) -> Awaited {
         Awaited::Task(self.owner(), self.id(index))
     }
@@ -385,8 +394,8 @@ impl<R> ChunkResults<R> {
 
     // ---- the writer --------------------------------------------------------------------------
 
-    /// Lays an item's outcome down, unless it has one or does not exist. `before` runs just before
-    /// anybody sees it.
+    /// Stores an item's outcome, unless the item has one or does not exist. `before` runs just before any
+    /// other thread sees the outcome, and receives how it counts.
     pub(crate) fn settle(&self, index: usize, outcome: Outcome<R>, before: impl FnOnce(Verdict)) {
         if !self.claim(index) {
             before(Verdict::Late);
@@ -396,8 +405,8 @@ impl<R> ChunkResults<R> {
         self.lay_down(index, Arrival::Outcome(outcome));
     }
 
-    /// Lays down an encoded result that came alone, unless the item has an outcome or does not exist.
-    /// `before` runs just before anybody sees it.
+    /// Stores an encoded result that arrived alone, unless the item has an outcome or does not exist.
+    /// `before` runs just before any other thread sees the result, and receives how it counts.
     fn store_encoded(&self, index: usize, value: Encoded, before: impl FnOnce(Verdict)) {
         if !self.claim(index) {
             return before(Verdict::Late);
@@ -407,7 +416,7 @@ impl<R> ChunkResults<R> {
         self.lay_down(index, Arrival::Encoded(value));
     }
 
-    /// Lays down what was claimed.
+    /// Stores the outcome of an item that this thread has claimed.
     fn lay_down(&self, index: usize, arrivals: Arrival<R>) {
         let mut outcomes = self.lock();
         if outcomes.alone.is_empty() {
@@ -419,14 +428,14 @@ impl<R> ChunkResults<R> {
         self.tell(outcomes);
     }
 
-    /// Has no other thread lay an item's outcome down; `false`: another one does or did, or there is no
-    /// such item.
+    /// Claims an item: no other thread can store an outcome of it any more. `false`: another thread does or
+    /// did, or there is no such item.
     fn claim(&self, index: usize) -> bool {
         let indices = index..index.saturating_add(1);
         self.lock().settled.insert(indices)
     }
 
-    /// Takes from a run the results of items that have no outcome.
+    /// Stores those results of a run that belong to items without an outcome.
     #[cold]
     fn pick_from(&self, run: &EncodedRun) {
         let mut values = run.values();
@@ -438,7 +447,8 @@ impl<R> ChunkResults<R> {
         }
     }
 
-    /// Tells who waits.
+    /// Wakes the threads that wait, calls the watchers of what has arrived, then the listener. Releases the
+    /// lock first.
     fn tell(&self, mut outcomes: MutexGuard<'_, Outcomes<R>>) {
         let watchers = outcomes.take_watchers();
         let any_sleeps = outcomes.sleepers > 0;
@@ -555,7 +565,8 @@ impl<R> Outcomes<R> {
             || self.runs.iter().any(|run| run.range().contains(&index))
     }
 
-    /// How many bytes count as read with so many that come alone: all, or none with none.
+    /// The number of bytes that count as read when `taken` outcomes that arrived alone are taken: all of
+    /// `opened`, or 0 if `taken` is 0.
     fn take_opened(&mut self, taken: usize) -> u64 {
         match taken {
             0 => 0,
@@ -563,7 +574,7 @@ impl<R> Outcomes<R> {
         }
     }
 
-    /// Those who watch what has come.
+    /// Takes out the watchers of items that have an outcome.
     fn take_watchers(&mut self) -> Vec<Watcher> {
         let mut taken = Vec::new();
         let mut at = 0;
@@ -579,7 +590,7 @@ impl<R> Outcomes<R> {
 }
 
 impl<R> Arrival<R> {
-    /// How many bytes it is encoded in; 0: it is none any more.
+    /// The number of bytes that the result is encoded in; 0 if it is not encoded any more.
     fn size(&self) -> u64 {
         match self {
             Self::Outcome(_) => 0,
@@ -589,32 +600,32 @@ impl<R> Arrival<R> {
 }
 
 impl EncodedRun {
-    /// How many bytes the results are encoded in.
+    /// The number of bytes that the results are encoded in, length prefixes included.
     fn size(&self) -> u64 {
         self.bytes.len() as u64
     }
 
-    /// The items.
+    /// The indexes of the items.
     pub(crate) fn range(&self) -> Range<usize> {
         self.first..self.first.saturating_add(self.count)
     }
 
-    /// The bytes of each, up to the first whose length is wrong.
+    /// The encoded results, up to the first with a wrong length.
     fn values(&self) -> LengthDelimited<'_> {
         LengthDelimited::new(&self.bytes)
     }
 }
 
-/// Why an item has no result, where its worker says that it has one.
+/// The error of an item that has no result, although its worker says that it has one.
 fn missing() -> Error {
     Error::Decode("the worker's report on the items is garbled".into())
 }
 
-/// A wait for one item.
+/// A wait for the outcome of one item.
 struct WaitingForItem<'a, R> {
-    /// Of this batch.
+    /// The results of the item's chunk.
     chunk_results: &'a ChunkResults<R>,
-    /// Which.
+    /// The item's index in its chunk.
     index: usize,
 }
 
@@ -638,11 +649,11 @@ impl<R> Waiter for WaitingForItem<'_, R> {
     }
 }
 
-/// One item, for a timer.
+/// One item with a time limit, for the timer.
 pub(crate) struct Expiring<R> {
-    /// Of this batch.
+    /// The results of the item's chunk.
     pub(crate) chunk_results: Arc<ChunkResults<R>>,
-    /// Which.
+    /// The item's index in its chunk.
     pub(crate) index: usize,
 }
 
@@ -659,55 +670,55 @@ impl<R: Send> Expire for Expiring<R> {
 }
 
 impl ItemTiming {
-    /// What an item took lately, if any did.
+    /// The time that an item took lately; `None` if it is not known.
     pub(crate) fn per_item(&self) -> Option<Duration> {
         // ORDERING: Relaxed; an estimate.
         let nanos = self.nanos_per_item.load(Ordering::Relaxed);
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Bytes encoded so far.
+    /// Bytes of arguments that were encoded so far.
     pub(crate) fn encoded(&self) -> u64 {
         // ORDERING: Relaxed; written by the thread that reads it, inside `execute`.
         self.encoded.load(Ordering::Relaxed)
     }
 
-    /// Notes that so many bytes were encoded.
+    /// Notes that `bytes` more bytes of arguments were encoded.
     pub(crate) fn note_bytes(&self, bytes: usize) {
         // ORDERING: Relaxed; as in `encoded`.
         self.encoded.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Whether items travel encoded: their results have a size, then.
+    /// Whether items travel encoded: only then do their results have a size.
     pub(crate) fn is_encoded(&self) -> bool {
         self.encoded() > 0
     }
 
     /// Bytes of encoded results that have arrived so far.
     pub(crate) fn arrived(&self) -> u64 {
-        // ORDERING: Relaxed; what was read of a batch, under its lock, was noted before.
+        // ORDERING: Relaxed; what a reader took from a chunk, under the chunk's lock, was noted before.
         self.arrived.load(Ordering::Relaxed)
     }
 
-    /// About how many bytes a result has, if any has arrived.
+    /// About how many bytes an encoded result has; `None` if none has arrived.
     pub(crate) fn result_size(&self) -> Option<u64> {
         // ORDERING: Relaxed; an estimate.
         self.result_size.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// Notes that so many results are about to be laid down, encoded in so many bytes. What a result is
-    /// taken to have rises at once and falls slowly.
+    /// Notes that `count` results, encoded in `bytes` bytes, are about to be stored. The estimated size of a
+    /// result rises at once and falls slowly.
     fn note_results(&self, count: usize, bytes: u64) {
-        // ORDERING: Relaxed; the batch's lock is taken after this, and before anybody reads them.
+        // ORDERING: Relaxed; the chunk's lock is taken after this, and before any thread reads the results.
         self.arrived.fetch_add(bytes, Ordering::Relaxed);
         let size = bytes / (count.max(1) as u64);
         let fallen = self.result_size().map_or(0, |before| before - before / 8);
-        // ORDERING: Relaxed; an estimate, and one that gets lost matters little.
+        // ORDERING: Relaxed; an estimate, and a lost update matters little.
         self.result_size
             .store(size.max(fallen) + 1, Ordering::Relaxed);
     }
 
-    /// Notes that so many items took so long.
+    /// Notes that `items` items together took the time `took`.
     pub(crate) fn note(&self, items: usize, took: Duration) {
         let nanos = took.as_nanos() / (items.max(1) as u128);
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX).max(1);

@@ -1,4 +1,5 @@
-//! One thread that ends waits on deadlines: the time limits of tasks on threads.
+//! The timer of a thread pool: one thread that expires tasks at their deadlines (time limits of tasks on
+//! threads), and so ends the waits for them. Called by `thread`, through the worker's hooks.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use crate::sys::stack;
 use crate::unwind::discard;
 
 thread_local! {
-    /// Whether this thread is a timer's.
+    /// Whether this thread is the thread of a timer.
     static IS_TIMER: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -24,31 +25,31 @@ pub(crate) fn is_caller() -> bool {
 
 /// Expires tasks at their deadlines. Its thread starts with the first one.
 pub(crate) struct Timer {
-    /// What is to expire, and when.
+    /// The tasks to expire, shared with the thread.
     timer_queue: Arc<TimerQueue>,
-    /// `None` before the first deadline, and once joined.
+    /// The timer's thread; `None` before the first deadline, and once joined.
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// The process whose thread it is.
+    /// The process that the thread belongs to.
     fork_epoch: ForkEpoch,
 }
 
-/// What is to expire, and when.
+/// A timer queue: the tasks to expire, and when.
 #[derive(Default)]
 struct TimerQueue {
-    /// The entries.
+    /// The entries, by deadline.
     entries: Mutex<TimerEntries>,
-    /// Notified when there is an earlier entry, or the end has come.
+    /// Notified when there is an earlier entry, or the thread is to end.
     change: Condvar,
     /// Notified when the thread is about to end.
     left: Condvar,
 }
 
-/// What the lock guards.
+/// What the lock of [`TimerQueue`] guards.
 #[derive(Default)]
 struct TimerEntries {
-    /// By deadline.
+    /// The tasks that have not expired, by deadline.
     due: BTreeMap<TimerKey, TimerEntry>,
-    /// How many there were.
+    /// How many entries there were so far; numbers them.
     count: u64,
     /// How far the timer has come.
     stage: Stage,
@@ -69,23 +70,23 @@ enum Stage {
 /// A deadline, and a number that tells entries of one instant apart.
 type TimerKey = (Instant, u64);
 
-/// A task that is watched over. Dropping it takes it off the agenda.
+/// The guard of a task with a time limit. Dropping it takes the task off the timer queue.
 pub(crate) struct TimeoutGuard {
-    /// Where it stands.
+    /// The timer queue that the task is in.
     timer_queue: Arc<TimerQueue>,
-    /// Under what.
+    /// The task's key in the queue.
     key: Cell<TimerKey>,
 }
 
 impl TimeoutGuard {
-    /// Has the task expire at another moment, unless it has expired.
+    /// Moves the task's deadline, unless the task has expired.
     pub(crate) fn expire_at(&self, deadline: Instant) {
         let mut entries = self.timer_queue.lock();
         let (_, number) = self.key.get();
         if let Some(entry) = entries.due.remove(&self.key.get()) {
             self.key.set((deadline, number));
             entries.due.insert(self.key.get(), entry);
-            self.timer_queue.change.notify_one(); // it may be the next
+            self.timer_queue.change.notify_one(); // it may be the earliest
         }
     }
 }
@@ -93,15 +94,15 @@ impl TimeoutGuard {
 impl Drop for TimeoutGuard {
     fn drop(&mut self) {
         let entry = self.timer_queue.lock().due.remove(&self.key.get());
-        discard(entry); // off the lock: it may be the last to know of the task
+        discard(entry); // off the lock: it may hold the last reference to the task
     }
 }
 
-/// One task with a limit.
+/// One task with a time limit.
 struct TimerEntry {
-    /// It.
+    /// The task to expire.
     task: Arc<dyn Expire>,
-    /// What its error says.
+    /// The time limit, which its error names.
     limit: Duration,
 }
 
@@ -114,8 +115,11 @@ impl Timer {
         }
     }
 
-    /// Expires `task` after `limit` from now, unless the answer is dropped before; `None` where
-    /// the limit is beyond the clock's end.
+    /// Expires `task` after `limit` from now, unless the returned guard is dropped before. `None` if the
+    /// deadline is beyond the clock's end.
+    ///
+    /// # Errors
+    /// The system's, if the thread cannot be started.
     pub(crate) fn watch(
         &self,
         task: Arc<dyn Expire>,
@@ -157,8 +161,8 @@ impl Timer {
         Ok(())
     }
 
-    /// Ends the thread, and joins it, unless it is the caller. `false`: it still ran a callback at
-    /// the deadline.
+    /// Ends the thread, and joins it, unless the caller is that thread. `false`: the thread still ran a
+    /// callback at the deadline.
     pub(crate) fn stop(&self, deadline: Option<Instant>) -> bool {
         if self.fork_epoch.is_forked_copy() {
             return true; // a forked copy has no such thread
@@ -174,7 +178,7 @@ impl Timer {
         }
         let mut thread = self.lock();
         if let Some(thread) = thread.take() {
-            // User code that it runs is caught.
+            // Panics of user code that the thread runs are caught.
             let _ = thread.join();
         }
         true
@@ -192,7 +196,7 @@ impl Drop for Timer {
 }
 
 impl TimerQueue {
-    /// The thread's life: sleeps until the next deadline, and expires what is due.
+    /// The thread's main loop: sleeps until the next deadline, and expires what is due.
     fn keep(&self) {
         IS_TIMER.set(true);
         let mut entries = self.lock();
@@ -216,7 +220,7 @@ impl TimerQueue {
         }
     }
 
-    /// Waits until the thread has nothing more to do but to end; `false`: it had at the deadline.
+    /// Waits until the thread has nothing more to do but to end. `false`: at the deadline it still had.
     fn is_left_by(&self, deadline: Option<Instant>) -> bool {
         let mut entries = self.lock();
         while entries.stage != Stage::Left {
@@ -228,7 +232,7 @@ impl TimerQueue {
         true
     }
 
-    /// Expires the first entry, off the lock: callbacks run here.
+    /// Expires the first entry. It does not hold the lock meanwhile, since callbacks run here.
     fn expire_first<'a>(
         &'a self,
         mut entries: MutexGuard<'a, TimerEntries>,
@@ -237,7 +241,7 @@ impl TimerQueue {
         drop(entries);
         if let Some((_, entry)) = first {
             entry.task.expire(entry.limit);
-            discard(entry); // it may be the last to know of the task
+            discard(entry); // it may hold the last reference to the task
         }
         self.lock()
     }
@@ -247,7 +251,7 @@ impl TimerQueue {
     }
 }
 
-/// Sleeps until somebody notifies `event`, or the deadline has passed.
+/// Sleeps until `event` is notified, or the deadline has passed.
 fn sleep_until<'a, T>(
     event: &Condvar,
     guard: MutexGuard<'a, T>,

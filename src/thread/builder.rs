@@ -1,4 +1,4 @@
-//! Settings of a thread pool.
+//! The builder of a thread pool: checks the settings, and makes the worker pool with its main loop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::thread::{Initializer, ThreadPoolExecutor, serve};
 
 /// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
 ///
-/// The threads have as much stack as std gives a thread: 2 MiB, or what the environment variable
-/// `RUST_MIN_STACK` says, in bytes, when the program starts its first thread.
+/// The threads have the stack size that std gives a thread: 2 MiB, or the number of bytes in the environment
+/// variable `RUST_MIN_STACK` when the program starts its first thread.
 ///
 /// ```
 /// use concurrent_futures::{ThreadPoolExecutor, current_worker};
@@ -29,15 +29,15 @@ use crate::thread::{Initializer, ThreadPoolExecutor, serve};
 /// ```
 #[must_use]
 pub struct ThreadPoolBuilder {
-    /// How many threads there may be.
+    /// The maximum number of threads; `None`: `default_workers()`.
     max_workers: Option<usize>,
-    /// What threads are called, before their index.
+    /// The first part of a thread's name; `None`: `ThreadPoolExecutor-N`.
     thread_name_prefix: Option<String>,
-    /// What a thread runs first.
+    /// What each thread runs before its first task.
     initializer: Option<Initializer>,
-    /// How many tasks may wait.
+    /// The maximum number of waiting tasks; `None`: no limit.
     max_pending: Option<usize>,
-    /// Hears what threads do.
+    /// The user's observer.
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -52,13 +52,13 @@ impl ThreadPoolBuilder {
         }
     }
 
-    /// At most so many threads; `min(32, available parallelism + 4)` if not given. (`max_workers`)
+    /// The maximum number of threads; `min(32, available parallelism + 4)` if not given. (`max_workers`)
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.max_workers = Some(max_workers);
         self
     }
 
-    /// Threads are called `PREFIX_0`, `PREFIX_1`…; `ThreadPoolExecutor-N` if not given.
+    /// Threads are named `PREFIX_0`, `PREFIX_1`…; the prefix is `ThreadPoolExecutor-N` if not given.
     /// (`thread_name_prefix`)
     pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.thread_name_prefix = Some(prefix.into());
@@ -72,25 +72,23 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// At most so many tasks wait, beside one for each worker that is idle or may still be started,
-    /// which begins it at once: there is room for `max_pending` + idle workers + workers to be
-    /// started - pending tasks. Where there is none `submit` waits for some, except on a thread of
-    /// the pool itself, and [`try_submit`](crate::Executor::try_submit) gives the argument back.
-    /// Without limit if not given.
-    /// See [`try_submit`](crate::Executor::try_submit) for an example.
+    /// The maximum number of waiting tasks, not counting one for each worker that is idle or may still be
+    /// started, which begins that task at once. So there is room for `max_pending` + idle workers + workers
+    /// to be started - pending tasks. Where there is no room, `submit` waits for it, except on a thread of
+    /// the pool itself, and [`try_submit`](crate::Executor::try_submit) gives the argument back. No limit if
+    /// not given. See [`try_submit`](crate::Executor::try_submit) for an example.
     pub fn max_pending(mut self, tasks: usize) -> Self {
         self.max_pending = Some(tasks);
         self
     }
 
-    /// Hears what the threads do.
-    /// [`Observer`] has an example.
+    /// An observer, which is told what the threads do. [`Observer`] has an example.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// The pool. No thread starts before the first task.
+    /// Makes the pool. No thread starts before the first task.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] if `max_workers` or `max_pending` is 0, or the prefix has a NUL

@@ -1,4 +1,5 @@
-//! [`ThreadPoolExecutor`]: tasks on threads of this process.
+//! [`ThreadPoolExecutor`]: a worker pool whose tasks run on threads of this process. Joins `pool/` (workers
+//! and queue) with `task/` (running a task) and `future/` (through [`PoolHandle`]).
 
 mod builder;
 
@@ -26,9 +27,9 @@ use crate::unwind;
 
 /// Runs tasks on threads. (`concurrent.futures.ThreadPoolExecutor`)
 ///
-/// Besides what every [`Executor`] does, its own `submit` and `map` take closures that capture,
-/// and values that serde does not know. Threads start on demand; an idle one is reused before a
-/// new one starts. Dropping the pool waits for its tasks.
+/// Besides the methods of [`Executor`], it has its own `submit` and `map`, which take closures that capture,
+/// and values that serde does not know. Threads start on demand; an idle one is reused before a new one
+/// starts. Dropping the pool waits for its tasks.
 ///
 /// ```
 /// use concurrent_futures::ThreadPoolExecutor;
@@ -41,7 +42,7 @@ use crate::unwind;
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 ///
-/// Through an `Arc`, `submit` finds the trait's, which refuses such a closure:
+/// On an `Arc`, `submit` is the method of the trait, which takes no such closure:
 ///
 /// ```compile_fail,E0308
 /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -51,7 +52,7 @@ use crate::unwind;
 /// pool.submit(move |x: i32| factor * x, 1); // expected fn pointer, found closure
 /// ```
 ///
-/// Write `(*pool).submit(…)`, or `pool.spawn(move || …)`, which no trait has:
+/// Write `(*pool).submit(…)`, or `pool.spawn(move || …)`, which is no method of the trait:
 ///
 /// ```
 /// # use concurrent_futures::ThreadPoolExecutor;
@@ -63,13 +64,13 @@ use crate::unwind;
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 pub struct ThreadPoolExecutor {
-    /// The threads.
+    /// The worker pool.
     worker_pool: Arc<WorkerPool<Task>>,
-    /// What futures turn to.
+    /// The handle by which futures of the pool call it.
     owner: Arc<dyn PoolHandle>,
-    /// How they know of it.
+    /// The pool's entry in the pool registry, by which futures find the handle.
     entry: Registration,
-    /// Watches over time limits.
+    /// The timer of the tasks' time limits.
     timer: Arc<Timer>,
 }
 
@@ -82,12 +83,12 @@ impl ThreadPoolExecutor {
         Self::builder().max_workers(max_workers).build()
     }
 
-    /// A pool with settings.
+    /// A builder, for a pool with settings.
     pub fn builder() -> ThreadPoolBuilder {
         ThreadPoolBuilder::new()
     }
 
-    /// Runs `f(arg)` on a thread, whatever it captures. (`Executor.submit`)
+    /// Runs `f(arg)` on a thread; `f` may capture. (`Executor.submit`)
     ///
     /// ```
     /// # use concurrent_futures::ThreadPoolExecutor;
@@ -106,7 +107,7 @@ impl ThreadPoolExecutor {
         self.submit_with(TaskOptions::new(), f, arg)
     }
 
-    /// As [`submit`](Self::submit), with options.
+    /// Like [`submit`](Self::submit), with options.
     #[track_caller]
     pub fn submit_with<F, A, R>(&self, options: TaskOptions, f: F, arg: A) -> Future<R>
     where
@@ -119,7 +120,7 @@ impl ThreadPoolExecutor {
         future
     }
 
-    /// Runs `f()` on a thread. Works through an `Arc`, too.
+    /// Runs `f()` on a thread; `f` may capture. It can be called on an `Arc` of the pool, too.
     ///
     /// ```
     /// # use concurrent_futures::ThreadPoolExecutor;
@@ -138,7 +139,7 @@ impl ThreadPoolExecutor {
         self.submit(move |()| f(), ())
     }
 
-    /// Runs `f` on every item, whatever it captures; results in the order of the items.
+    /// Runs `f`, which may capture, on every item; yields the results in the order of the items.
     /// (`Executor.map`) The [pool](Self) has an example.
     #[track_caller]
     pub fn map<F, A, R, I>(&self, f: F, items: I) -> Map<'_, A, R, I::IntoIter>
@@ -151,7 +152,7 @@ impl ThreadPoolExecutor {
         self.map_with(MapOptions::new(), f, items)
     }
 
-    /// As [`map`](Self::map), with options.
+    /// Like [`map`](Self::map), with options.
     #[track_caller]
     pub fn map_with<F, A, R, I>(
         &self,
@@ -168,7 +169,7 @@ impl ThreadPoolExecutor {
         Map::local(self, options, f, items.into_iter())
     }
 
-    /// As [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    /// Like [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
     /// (`multiprocessing.Pool.imap_unordered`)
     ///
     /// ```
@@ -206,7 +207,7 @@ impl ThreadPoolExecutor {
     fn wind_down(&self, how: Shutdown, deadline: Option<Instant>) -> bool {
         let looked_at = how.waits && deadline.is_none() && deadlock::is_worker();
         let _waiting = looked_at.then(|| {
-            // Callbacks of what is cancelled run before the wait.
+            // Callbacks of cancelled tasks run before this thread is noted as waiting.
             let how = Shutdown {
                 waits: false,
                 ..how
@@ -285,9 +286,9 @@ impl std::fmt::Debug for ThreadPoolExecutor {
     }
 }
 
-/// What futures of a pool turn to.
+/// The handle that futures of a thread pool call.
 struct ThreadPoolHandle(
-    /// Gone once the pool and its threads are.
+    /// The worker pool; gone once the executor and all threads are gone.
     Weak<WorkerPool<Task>>,
 );
 
@@ -298,14 +299,14 @@ impl PoolHandle for ThreadPoolHandle {
         }
     }
 
-    /// What a thread has begun sees by itself that its map was dropped.
+    /// A thread that runs a chunk of the map sees by itself that the map was dropped.
     fn cancel_range(&self, first: FutureId, last: FutureId) {
         if let Some(worker_pool) = self.0.upgrade() {
             worker_pool.abandon(first, last, |_| ());
         }
     }
 
-    /// A thread cannot be stopped: its task is asked to stop.
+    /// Asks the task to stop, since a thread cannot be stopped; returns `false`.
     fn kill(&self, id: FutureId) -> bool {
         if let Some(worker_pool) = self.0.upgrade() {
             worker_pool.request_cancel(id);
@@ -375,10 +376,10 @@ impl WorkItem for Task {
     }
 }
 
-/// What a thread runs first.
+/// What each thread runs before its first task.
 type Initializer = Box<dyn Fn() + Send + Sync>;
 
-/// A worker thread's life.
+/// The main loop of a worker thread: initializer, then tasks until the pool has none for it.
 fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer: &Timer) {
     deadlock::join_workers();
     let _seat = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
@@ -391,7 +392,7 @@ fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer
                 .break_down(&Error::BrokenPool(reason.into()));
             return;
         }
-        unwind::chain_hook(); // it may have set one
+        unwind::chain_hook(); // the initializer may have set a panic hook
     }
     context.ready(std::process::id());
     let worker = ThreadHooks { context, timer };
@@ -400,11 +401,11 @@ fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer
     }
 }
 
-/// A worker thread, as its tasks' host.
+/// The hooks that a task calls on its worker thread.
 struct ThreadHooks<'a> {
-    /// Its place in the crew.
+    /// The worker's view of its pool.
     context: &'a WorkerContext<Task>,
-    /// Watches over its tasks' time limits.
+    /// The timer of its tasks' time limits.
     timer: &'a Timer,
 }
 
@@ -434,7 +435,7 @@ impl WorkerHooks for ThreadHooks<'_> {
     }
 
     fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard> {
-        // Without a timer thread the limit is looked at when the function has returned.
+        // Without a timer thread the limit is checked when the function has returned.
         self.timer.watch(task, limit).ok()?
     }
 
@@ -447,7 +448,7 @@ impl WorkerHooks for ThreadHooks<'_> {
     }
 }
 
-/// What the documentation shows, in a form that Miri runs.
+/// The examples of the documentation, in a form that Miri can run.
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

@@ -1,4 +1,5 @@
-//! Frames over a socket: one end of a link.
+//! Frames over a Unix socket: one end of a connection between the program and a worker process. Used by both
+//! sides (`process/host/`, `process/worker/`); the format of the frames is in [`wire`].
 
 use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,31 +11,31 @@ use crate::remote::encoded::Encoded;
 use crate::sys;
 use crate::transport::wire::{self, Header, Kind};
 
-/// One end of a link, which sends bytes and receives frames.
+/// One end of a connection: sends bytes, and receives frames.
 pub(crate) struct FramedStream {
-    /// The socket.
+    /// The connected socket.
     stream: Arc<UnixStream>,
-    /// Received and not consumed: `buffer[start..end]`.
+    /// Bytes that were received and not consumed: `buffer[start..end]`.
     buffer: Box<[u8]>,
-    /// See `buffer`.
+    /// Start of the bytes in `buffer` that were not consumed.
     start: usize,
-    /// See `buffer`.
+    /// End of the bytes in `buffer` that were received.
     end: usize,
-    /// Descriptors that came along.
+    /// Descriptors that were received and not taken, at most [`sys::MAX_PASSED`].
     passed: Vec<OwnedFd>,
-    /// When waiting for bytes gives up; `None`: never.
+    /// When waiting for bytes fails as `TimedOut`; `None`: never.
     deadline: Option<Instant>,
 }
 
-/// What a channel heard.
+/// The result of a receive on a framed stream.
 pub(crate) enum Received<T> {
-    /// This.
+    /// A frame, or a part of one, was received.
     Some(T),
     /// The other side closed its end, between two frames.
     Closed,
 }
 
-/// Small frames are received many at a time.
+/// The size of the receive buffer in bytes; many small frames are received in one call.
 const BUFFER: usize = 64 << 10;
 
 impl FramedStream {
@@ -49,7 +50,7 @@ impl FramedStream {
         }
     }
 
-    /// From now on, waiting for bytes fails at this moment as `TimedOut`.
+    /// Sets the deadline after which waiting for bytes fails as `TimedOut`; `None`: never.
     pub(crate) fn give_up_at(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
     }
@@ -62,12 +63,12 @@ impl FramedStream {
         &self.stream
     }
 
-    /// Sends all of these, one after the other.
+    /// Sends all parts, one after the other.
     pub(crate) fn send(&self, parts: &[&[u8]]) -> io::Result<()> {
         self.send_with(parts, &[])
     }
 
-    /// Sends all of these, and descriptors along with the first byte.
+    /// Sends all parts, one after the other, and the descriptors along with the first byte.
     pub(crate) fn send_with(
         &self,
         parts: &[&[u8]],
@@ -76,7 +77,8 @@ impl FramedStream {
         self.send_counting(parts, descriptors, &mut 0)
     }
 
-    /// Sends a frame whose body brings what shared memory it has in its manifest.
+    /// Sends a frame; if shared memory is attached to its body, a `Memory` frame with the descriptors goes
+    /// first.
     pub(crate) fn send_bringing(&self, header: Header, body: &Encoded) -> io::Result<()> {
         let brought = body.attachments();
         if brought.is_empty() {
@@ -87,7 +89,7 @@ impl FramedStream {
         self.send_with(&parts, &brought.descriptors())
     }
 
-    /// As `send_with`, and counts the bytes that were sent, also before an error.
+    /// Like `send_with`; also adds the number of bytes that were sent to `count`, even if an error follows.
     pub(crate) fn send_counting(
         &self,
         parts: &[&[u8]],
@@ -97,10 +99,11 @@ impl FramedStream {
         send_counting(&self.stream, parts, descriptors, count)
     }
 
-    /// The next header.
+    /// Receives the next header.
     ///
     /// # Errors
-    /// Of the socket; `InvalidData` if what came is none; `UnexpectedEof` inside of one.
+    /// Those of the socket; `InvalidData` if the bytes are no header; `UnexpectedEof` if the other side
+    /// closed its end inside a header.
     pub(crate) fn receive_header(&mut self) -> io::Result<Received<Header>> {
         while self.end - self.start < Header::SIZE {
             if self.fill()? == 0 {
@@ -124,8 +127,8 @@ impl FramedStream {
         }
     }
 
-    /// The next bytes, replacing what `body` holds. Memory grows with what has come, not with
-    /// what was announced.
+    /// Receives the next `length` bytes, replacing the contents of `body`. Memory grows with the bytes that
+    /// have come, not with the length that was announced.
     pub(crate) fn receive_body(&mut self, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
         body.clear();
         let buffered = (self.end - self.start).min(usize::try_from(length).unwrap_or(usize::MAX));
@@ -134,7 +137,7 @@ impl FramedStream {
         let mut rest = length - buffered as u64;
         while rest > 0 {
             let part = rest.min(make_room(body, rest) as u64);
-            // std reads into memory that nobody has cleared.
+            // std reads into memory that was not cleared first.
             let read = match self.deadline {
                 None => (&*self.stream).take(part).read_to_end(body)?,
                 Some(_) => AwaitedBytes(self).take(part).read_to_end(body)?,
@@ -147,20 +150,20 @@ impl FramedStream {
         Ok(())
     }
 
-    /// Whether something was received and not consumed.
+    /// Whether bytes were received and not consumed.
     pub(crate) fn has_buffered(&self) -> bool {
         self.start < self.end
     }
 
-    /// The descriptors that came with the last header.
+    /// Takes the descriptors that came with the last header.
     pub(crate) fn take_passed(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.passed)
     }
 
-    /// Receives some bytes into the buffer; 0: the other side has closed its end.
+    /// Receives some bytes into the buffer, and returns how many; 0: the other side has closed its end.
     fn fill(&mut self) -> io::Result<usize> {
         if self.start == self.end {
-            self.passed.clear(); // nobody has asked for them
+            self.passed.clear(); // they were not asked for: close them
         }
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -169,13 +172,13 @@ impl FramedStream {
         let (received, passed) = sys::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
         self.end += received;
         self.passed.extend(passed);
-        // Who sends more than a frame can have gets nothing kept open by it.
+        // A sender of more descriptors than a frame can have does not make this side keep them open.
         self.passed.truncate(sys::MAX_PASSED);
         Ok(received)
     }
 
-    /// Waits for bytes, where that has an end. Not left to a time limit of the socket: that would
-    /// begin anew after each signal, and after each stop at the terminal.
+    /// Waits for bytes, if there is a deadline. A time limit of the socket would not do: it would begin anew
+    /// after each signal, and after each stop at the terminal.
     fn await_bytes(&self) -> io::Result<()> {
         if self.deadline.is_none() {
             return Ok(());
@@ -187,12 +190,13 @@ impl FramedStream {
     }
 }
 
-/// Sends a frame that has no body over a socket.
+/// Sends a frame without a body over a socket.
 pub(crate) fn send_signal(stream: &UnixStream, frame: &[u8; Header::SIZE]) -> io::Result<()> {
     send_counting(stream, &[frame], &[], &mut 0)
 }
 
-/// Sends all of these, and descriptors along with the first byte; counts the bytes that were sent.
+/// Sends all parts, and the descriptors along with the first byte; adds the number of bytes that were sent to
+/// `count`.
 fn send_counting(
     stream: &UnixStream,
     parts: &[&[u8]],
@@ -202,7 +206,7 @@ fn send_counting(
     let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
     let mut rest = &mut slices[..];
     let mut descriptors = descriptors;
-    IoSlice::advance_slices(&mut rest, 0); // skips empty ones
+    IoSlice::advance_slices(&mut rest, 0); // skips empty parts
     while !rest.is_empty() {
         let sent = sys::send(stream.as_fd(), rest, descriptors)?;
         descriptors = &[];
@@ -212,9 +216,10 @@ fn send_counting(
     Ok(())
 }
 
-/// Makes room for some of so many bytes: the more, the more have come.
+/// Reserves memory for a part of the `rest` bytes to come, and returns its length: the more bytes have come,
+/// the longer the part.
 fn make_room(body: &mut Vec<u8>, rest: u64) -> usize {
-    /// So many come before it begins.
+    /// The length of the first part, in bytes: no memory is reserved before as many bytes have come.
     const FIRST: usize = 64 << 10;
 
     let wanted = usize::try_from(rest).unwrap_or(usize::MAX);
@@ -226,12 +231,12 @@ fn make_room(body: &mut Vec<u8>, rest: u64) -> usize {
     part
 }
 
-/// The bytes of a channel behind those that it has buffered.
+/// The bytes that come from the socket of a framed stream, after those in its buffer, until its deadline.
 struct AwaitedBytes<'a>(&'a FramedStream);
 
 impl Read for AwaitedBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Whoever sends without a pause is late, too.
+        // A sender that never pauses must be late, too: the deadline is checked before each read.
         if self.0.deadline.is_some_and(|end| end <= Instant::now()) {
             return Err(io::ErrorKind::TimedOut.into());
         }

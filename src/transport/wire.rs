@@ -1,36 +1,38 @@
-//! What travels over a link: bytes in, bytes out, no I/O.
+//! The messages between the program and a worker process: bytes in, bytes out, no I/O. Used on both sides of
+//! a connection (`process/host/`, `process/worker/`), over [`framed`](crate::transport::framed).
 //!
-//! Every message is a frame: a fixed header, then a body whose length the header tells. Only the
-//! payloads inside the bodies are serde's; the rest is encoded here by hand, so that no byte from
-//! the other side is trusted further than its own bounds check.
+//! Every message is a frame: a fixed header, then a body whose length the header gives. Only the payloads
+//! inside the bodies are encoded by serde. Everything else is encoded here by hand, so that no byte from the
+//! other side is trusted further than its own bounds check.
 
 use crate::remote::function::FunctionRef;
 use crate::unwind::Panic;
 
-/// Version of what this file describes.
+/// The version of the protocol that this file describes.
 pub(crate) const PROTOCOL: u32 = 5;
 
-/// Bodies other than payloads are never longer than this.
+/// The maximum length of a body that is no payload, in bytes.
 pub(crate) const MAX_CONTROL: u64 = 1 << 20;
 
-/// Texts inside such bodies are cut at this many bytes.
+/// The maximum length of a text or byte string inside such a body, in bytes; the rest is cut off.
 const MAX_TEXT: usize = 64 << 10;
 
-/// Marks the start of each frame.
+/// The first four bytes of each frame.
 const MAGIC: u32 = u32::from_le_bytes(*b"cf:1");
 
-/// What stands before a body.
+/// The fixed part of a frame, before the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// What the body is.
+    /// The kind of the body.
     pub(crate) kind: Kind,
-    /// Which task it speaks of; 0 where it speaks of none.
+    /// The task that the frame is about, as a number: its id, or its slot reference in the shared-memory
+    /// queue; 0: no task.
     pub(crate) task: u64,
-    /// Bytes of the body.
+    /// The length of the body, in bytes.
     pub(crate) length: u64,
 }
 
-/// What a body is.
+/// The kind of a frame: what its body holds, and in which direction it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -38,34 +40,36 @@ pub(crate) enum Kind {
     Welcome = 1,
     /// To the worker: a [`FunctionRef`] and an encoded argument.
     Task = 2,
-    /// To the worker: it is told no more here, and goes back to the board.
+    /// To the worker: no more tasks come over this connection; it goes back to the shared-memory queue.
     Resume = 3,
-    /// To the worker: a [`FunctionRef`], and where its encoded argument is in the depot.
+    /// To the worker: a [`FunctionRef`], and the block reference of its encoded argument in the arena.
     StoredTask = 4,
     /// From the worker: a [`Hello`].
     Hello = 16,
-    /// From the worker, after its initializer: nothing, or a [`Fault`] of the initializer.
+    /// From the worker, after its initializer: an empty body, or a [`Fault`] of the initializer.
     Ready = 17,
     /// From the worker: an encoded result.
     Value = 18,
     /// From the worker: a [`Fault`] of a task.
     Fault = 19,
-    /// From the worker: it has claimed a ticket on the board, at the place that stands for the task.
+    /// From the worker: it has claimed a rendezvous slot of the shared-memory queue (the slot reference
+    /// stands for the task), and asks for the message.
     Claim = 20,
-    /// From the worker: an encoded result of the task at that place, too large for the board.
+    /// From the worker: an encoded result, too large for the shared-memory queue, of the task in the given
+    /// slot.
     LargeValue = 21,
-    /// From the worker: such a [`Fault`].
+    /// From the worker: a [`Fault`], too large for the shared-memory queue, of the task in the given slot.
     LargeFault = 22,
-    /// From the worker: where an encoded result is in the depot.
+    /// From the worker: the block reference of an encoded result in the arena.
     StoredValue = 23,
-    /// From the worker: the next result brings shared memory. Descriptors of it come with this, and its
-    /// ids are the body.
+    /// From the worker: the next result has shared memory attached. The descriptors come with this frame, and
+    /// the body holds the ids of the regions.
     Memory = 24,
-    /// From the worker: what it finds in shared memory is not what it, or the program, wrote there.
+    /// From the worker: shared memory does not hold what the worker, or the program, wrote there.
     Alarm = 25,
-    /// From the worker, of the task that it runs: from now on its time does not count.
+    /// From the worker, about the task that it runs: the clock of its time limit stops.
     Stop = 26,
-    /// From the worker, of the task that it runs: from now on its time counts again.
+    /// From the worker, about the task that it runs: the clock of its time limit runs again.
     GoOn = 27,
 }
 
@@ -81,7 +85,7 @@ impl Header {
         bytes
     }
 
-    /// `None`: this is no header.
+    /// Decodes a header; `None`: the bytes are no valid header.
     pub(crate) fn from_bytes(bytes: &[u8; Self::SIZE]) -> Option<Self> {
         let mut reader = FieldReader(bytes);
         let sound = reader.u32()? == MAGIC;
@@ -117,13 +121,13 @@ impl Kind {
     }
 }
 
-/// A frame without a body, of a task.
+/// A frame about a task, without a body.
 pub(crate) fn signal(kind: Kind, task: u64) -> [u8; Header::SIZE] {
     let length = 0;
     Header { kind, task, length }.to_bytes()
 }
 
-/// A frame with a body that is made here.
+/// A frame that is about no task, with this body.
 pub(crate) fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
     let header = Header {
         kind,
@@ -133,68 +137,68 @@ pub(crate) fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
     [&header.to_bytes(), body].concat()
 }
 
-/// Which program talks, and how.
+/// The protocol, codec and build of one side; both sides must have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProtocolVersion {
-    /// [`PROTOCOL`].
+    /// The protocol version: [`PROTOCOL`].
     pub(crate) protocol: u32,
-    /// The codec's name.
+    /// The number of the codec.
     pub(crate) codec: u8,
-    /// Tells this build of the program from every other.
+    /// The build id: differs between any two builds of the program.
     pub(crate) stamp: Vec<u8>,
 }
 
-/// What the parent tells a worker first. Descriptors come with it: stdout, stderr, the memory of the
-/// flag, that of the board and that of the depot, if there are such.
+/// The first message from the parent to a worker. These descriptors come with it: stdout, stderr, and those
+/// of the shared signals, the shared-memory queue and the arena, if these exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
-    /// Which program the parent is.
+    /// The protocol, codec and build of the parent.
     pub(crate) dialect: ProtocolVersion,
-    /// The worker's index.
+    /// The worker's index in the pool.
     pub(crate) index: u32,
-    /// Bytes that an encoded result may have.
+    /// The maximum length of an encoded result, in bytes.
     pub(crate) payload_limit: u64,
-    /// Bytes of memory that the worker may have; 0: no limit.
+    /// The maximum memory of the worker, in bytes; 0: no limit.
     pub(crate) memory_limit: u64,
-    /// Whether there is a flag.
+    /// Whether the descriptor of the shared signals comes along.
     pub(crate) has_flag: bool,
-    /// Slots and workers of the board; none: 0 and 0.
+    /// The numbers of slots and of workers of the shared-memory queue; (0, 0): there is no queue.
     pub(crate) queue: (u32, u32),
-    /// What checksums on the board depend on.
+    /// The key of the checksums in the shared-memory queue.
     pub(crate) key: (u64, u64),
-    /// Whether there is a depot, for as many workers.
+    /// Whether there is an arena, for the same number of workers as the queue.
     pub(crate) has_arena: bool,
-    /// What the process list calls the worker.
+    /// The worker's name in the process list.
     pub(crate) title: Vec<u8>,
-    /// What the worker runs before its first task, and on which encoded argument.
+    /// The function that the worker runs before its first task, and its encoded argument.
     pub(crate) initializer: Option<(FunctionRef, Vec<u8>)>,
 }
 
-/// What a worker tells the parent first.
+/// The first message from a worker to the parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hello {
-    /// Which program the worker is.
+    /// The protocol, codec and build of the worker.
     pub(crate) dialect: ProtocolVersion,
-    /// Its process.
+    /// The id of the worker's process.
     pub(crate) pid: u32,
 }
 
-/// Why there is no value.
+/// Why a task, or the initializer, has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A panic in user code.
+    /// User code has panicked.
     Panicked(Panic),
     /// The argument could not be decoded.
     Decode(String),
     /// The result could not be encoded.
     Encode(String),
-    /// The task was left alone: the flag was raised.
+    /// The worker did not begin the task: the shared signals said to begin nothing more of the chunk.
     LeftAlone,
-    /// The result is too large.
+    /// The encoded result is larger than the limit.
     TooLarge {
-        /// Its size.
+        /// The result's length, in bytes.
         size: u64,
-        /// The limit.
+        /// The limit, in bytes.
         limit: u64,
     },
 }
@@ -323,7 +327,7 @@ impl Fault {
     }
 }
 
-/// Bytes that a [`FunctionRef`] takes at the start of a task's body.
+/// The length of a [`FunctionRef`] at the start of a task's body, in bytes.
 pub(crate) const CALL_SIZE: usize = 24;
 
 pub(crate) fn call_to_bytes(call: FunctionRef) -> [u8; CALL_SIZE] {
@@ -343,7 +347,7 @@ pub(crate) fn call_from_bytes(bytes: &[u8; CALL_SIZE]) -> FunctionRef {
 
 fn put_bytes(body: &mut Vec<u8>, bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(MAX_TEXT)];
-    // A length of at most MAX_TEXT fits.
+    // At most MAX_TEXT, so the length fits into 32 bits.
     body.extend((bytes.len() as u32).to_le_bytes());
     body.extend(bytes);
 }
@@ -355,7 +359,7 @@ fn put_text(body: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
-/// Takes a body apart; `None` wherever it is too short.
+/// Reads the fields of a body, one after the other; `None` wherever the body is too short.
 struct FieldReader<'a>(&'a [u8]);
 
 impl<'a> FieldReader<'a> {
@@ -410,7 +414,7 @@ impl<'a> FieldReader<'a> {
         }
     }
 
-    /// The value, if nothing is left over.
+    /// Returns the value if all bytes were read; `None`: some are left over.
     fn end<T>(&self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }

@@ -1,4 +1,5 @@
-//! What waits for a worker process: a task, or a chunk of a map.
+//! Work items of a process pool: a task, a chunk of a map, or items of a map packed into a batch. The backlog
+//! and the in-flight table (`process/host/in_flight/`) hold them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,34 +16,34 @@ use crate::task::item_batch::{self, ItemBatch};
 use crate::task::request::{RemoteTask, Request};
 use crate::task::results::ItemTiming;
 
-// What is longer than a slot has room for goes to the depot.
+// A value that is longer than a slot has room for goes to the arena.
 const _: () = assert!(EAGER_LIMIT == INLINE);
 
-// A parcel fits into a slot.
+// An item batch fits into a slot.
 const _: () = assert!(item_batch::ROOM == INLINE);
 
-/// What waits for a worker process.
+/// A work item for a worker process.
 pub(crate) enum RemoteWork {
-    /// A task.
+    /// A single task.
     One(DynPromise<dyn RemoteTask>),
-    /// A chunk of a map, or what is left of one.
+    /// A chunk of a map, or the rest of one, as single tasks.
     Chunk(Box<RemoteChunk>),
-    /// Items of a map, packed.
+    /// Items of a map, packed into one message.
     Parcel(Box<ItemBatch>),
 }
 
-/// A chunk of a map, or what is left of one, as tasks of their own.
+/// A chunk of a map, or the rest of one, as single tasks.
 #[derive(Default)]
 pub(crate) struct RemoteChunk {
-    /// The tasks, their names ascending.
+    /// The tasks, ids ascending.
     pub(crate) waiting: VecDeque<Request>,
-    /// Who wants to know how long they take.
+    /// The map's record of how long items take; `None`: none is kept.
     pub(crate) timing: Option<Arc<ItemTiming>>,
 }
 
 impl RemoteWork {
-    /// Whether it may go by the board, as far as its size allows: nobody wants to hear how it goes
-    /// before it is done.
+    /// Whether the message itself may go into the shared-memory queue, if it is small enough. Work with a
+    /// time limit or retries may not: the program must hear of it before it is done.
     pub(crate) fn is_plain(&self) -> bool {
         let is_plain = |options: TaskOptions| {
             options.given_timeout().is_none() && options.given_retries() == 0
@@ -54,7 +55,7 @@ impl RemoteWork {
         }
     }
 
-    /// Whether it need not begin, as it belongs to a map that was dropped.
+    /// Whether the work need not begin, because its map was dropped.
     pub(crate) fn is_abandoned(&self) -> bool {
         match self {
             Self::One(task) => task.is_abandoned(),
@@ -66,7 +67,7 @@ impl RemoteWork {
         }
     }
 
-    /// Nothing.
+    /// Work without any task; it is never queued.
     pub(crate) fn none() -> Self {
         Self::Chunk(Box::default())
     }
@@ -75,7 +76,7 @@ impl RemoteWork {
         self.len() == 0
     }
 
-    /// The tasks, and who wants to know how long they take.
+    /// The tasks, and the map's record of how long items take, if it is work of a map.
     pub(crate) fn into_parts(self) -> (VecDeque<Request>, Option<Arc<ItemTiming>>) {
         match self {
             Self::One(task) => (VecDeque::from([Request::new(task)]), None),
@@ -87,12 +88,12 @@ impl RemoteWork {
         }
     }
 
-    /// Takes out all.
+    /// Takes out all tasks.
     pub(crate) fn take_all(&mut self) -> VecDeque<Request> {
         std::mem::replace(self, Self::none()).into_parts().0
     }
 
-    /// Takes out the task of that name.
+    /// Takes out the task with this id; `None`: it is not here, or it is an item of a batch.
     pub(crate) fn take(&mut self, id: FutureId) -> Option<Request> {
         match self {
             Self::One(task) if task.id() == id => self.take_all().pop_front(),
@@ -101,7 +102,7 @@ impl RemoteWork {
                 let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
                 chunk.waiting.remove(at.ok()?)
             }
-            // Items of a map are cancelled all together.
+            // The items of a batch are only cancelled all together, with their map.
             Self::Parcel(_) => None,
         }
     }

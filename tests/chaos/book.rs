@@ -21,7 +21,7 @@ struct Counts {
     shut_down: u64,
     /// Of these, those that were not accepted for sure.
     refused: u64,
-    /// Nobody was told: of a map that was dropped, or not asked for.
+    /// Without a reported outcome: of a map that was dropped, or not asked for.
     unseen: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Outcomes told by callbacks, which may do more than that.
+//! Outcomes that callbacks report; the callbacks may do more than that.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
@@ -12,14 +12,14 @@ use crate::ledger::{Entry, Pool};
 use crate::plan::Plan;
 use crate::tasks::{Live, mix};
 
-/// How the outcomes of a batch are told.
+/// How the outcomes of a group of tasks are reported.
 #[derive(Clone, Copy)]
 pub enum Told {
     ToCallback,
     WhenAsked,
 }
 
-/// What a callback does once it has told the outcome.
+/// What a callback does once it has reported the outcome.
 enum Afterwards {
     Nothing,
     Panic,
@@ -40,7 +40,7 @@ impl Driver<'_> {
         entry
     }
 
-    /// Has its outcome told by a callback.
+    /// Adds a callback that reports the outcome.
     pub fn listen<R: Answer>(&mut self, entry: &Arc<Entry>, future: &Future<R>) {
         let afterwards = match self.random.random_range(0..100) {
             0..2 => Afterwards::Panic,

@@ -1,4 +1,4 @@
-//! Those who submit tasks, and do with the futures all that can be done.
+//! The threads that submit tasks, and do with the futures all that can be done.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::outcome::Came;
 use crate::plan::{Kind, Plan};
 use crate::support::asynchronous::{Wakes, block_on, poll_once};
 
-/// One who submits.
+/// A submitter.
 pub struct Driver<'a> {
     /// To it.
     pub pool: &'a Arc<ProcessPoolExecutor>,
@@ -34,7 +34,7 @@ pub struct Driver<'a> {
 type Pending<R> = (Arc<Entry>, Future<R>);
 
 impl Driver<'_> {
-    /// Submits until told to stop, or refused.
+    /// Submits until `stop` is set, or the pool refuses tasks.
     pub fn go_on_until(&mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) && !self.is_refused() && !is_anything_wrong() {
             match self.random.random_range(0..100) {

@@ -45,7 +45,7 @@ pub enum Amid {
 enum Frost {
     /// No.
     No,
-    /// For so long.
+    /// For this time.
     For(Duration),
     /// For ever.
     Hard,

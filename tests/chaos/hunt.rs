@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use crate::common;
 use crate::support::os;
 
-/// Says to this program that it is the killer: whose children it hunts, and how it begins.
+/// Tells this program that it is the killer: the process whose children it hunts, and how it begins.
 pub const ROLE: &str = "CONCURRENT_FUTURES_CHAOS_KILLER";
 
 /// If this process is to be the killer, it is, to its end.
@@ -43,17 +43,17 @@ pub fn play() {
 
 /// The killer at work.
 struct Hunt {
-    /// Whose children are hunted.
+    /// The process whose children are hunted.
     parent: u32,
     /// Decides.
     random: StdRng,
     /// Between two strikes, on average.
     pause: Duration,
-    /// Who was stopped, and when that ends, if it does.
+    /// The processes that were stopped, and when each goes on; `None`: never.
     frozen: HashMap<u32, (Prey, Option<Instant>)>,
     /// Signals sent, by what they were part of.
     sent: BTreeMap<String, u64>,
-    /// Who was sent a signal that ends a process.
+    /// The processes that were sent a signal that ends a process.
     hit: BTreeSet<u32>,
 }
 
@@ -95,7 +95,7 @@ impl Hunt {
         }
     }
 
-    /// Stops whom it is told to.
+    /// Stops the processes that the order names.
     fn obey(&mut self, order: &str) {
         let numbers = order.split_whitespace().map(|n| n.parse::<u32>());
         let mut numbers = numbers.map(|number| number.expect("numbers"));
@@ -109,7 +109,7 @@ impl Hunt {
         println!("frozen");
     }
 
-    /// Lets go on who was stopped for long enough.
+    /// Continues the processes that were stopped for long enough.
     fn thaw(&mut self, now: Instant) {
         let due = |(_, until): &(Prey, Option<Instant>)| until.is_some_and(|until| until <= now);
         let pids: Vec<_> = self.frozen.iter().filter(|(_, entry)| due(entry)).collect();
@@ -195,7 +195,7 @@ impl Hunt {
     }
 
     fn stop(&mut self, prey: Prey, until: Option<Instant>, what: &str) {
-        // Who was stopped for ever stays so.
+        // A process that was stopped for ever stays so.
         if let Some((_, None)) = self.frozen.get(&prey.pid) {
             return;
         }

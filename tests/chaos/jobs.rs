@@ -12,11 +12,11 @@ pub trait Job {
     const FUNCTION: fn(Self::Argument) -> Self::Result;
     /// What it is called with.
     fn argument(plan: &Plan) -> Self::Argument;
-    /// Whose argument that is.
+    /// The id of the task that has this argument.
     fn id(argument: &Self::Argument) -> u64;
 }
 
-/// A result that knows whose it is.
+/// A result that knows the id of its task.
 pub trait Answer: Send + 'static {
     fn answers(&self, plan: &Plan) -> bool;
     /// Depends on the task that it is the result of.

@@ -21,12 +21,12 @@ pub struct Killer {
 pub struct Deeds {
     /// Signals, by what they were part of.
     pub sent: BTreeMap<String, u64>,
-    /// Who was sent a signal that ends a process.
+    /// The processes that were sent a signal that ends a process.
     pub hit: BTreeSet<u32>,
 }
 
 impl Killer {
-    /// Starts it; it strikes once in so long, about.
+    /// Starts it; it strikes about once in `pause`.
     pub fn start(seed: u64, pause: Duration) -> Self {
         let role = format!("{} {seed} {}", std::process::id(), pause.as_micros());
         let mut child = Command::new("/proc/self/exe")
@@ -43,7 +43,7 @@ impl Killer {
         }
     }
 
-    /// Stops these workers, for so long or for ever; returns when they are told to.
+    /// Stops these workers, for this time or for ever; returns once the killer has answered.
     pub fn freeze(&self, pids: &[u32], time: Option<Duration>) {
         let time = time.map_or(0, |time| time.as_millis());
         let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
@@ -59,7 +59,7 @@ impl Killer {
         assert_eq!(answer, "frozen\n");
     }
 
-    /// Ends it, and hears what it did.
+    /// Ends it, and returns what it did.
     pub fn finish(self) -> Deeds {
         let child = self.child.into_inner();
         let (mut child, orders, mut answers) = child.unwrap_or_else(PoisonError::into_inner);

@@ -25,7 +25,7 @@ pub struct Past {
     pub entries: Vec<Arc<Entry>>,
     /// The pools, and how long their ends took.
     pub pools: Vec<(Arc<Pool>, Duration)>,
-    /// What was heard of the workers of each pool.
+    /// What the observer of each pool was told of its workers.
     pub workers: Vec<Arc<Workers>>,
     /// Workers that were replaced, as the pools say.
     pub restarts: u64,
@@ -82,8 +82,8 @@ impl Past {
     }
 }
 
-/// Has several submit for so long, and ends the pool, unless a drop is to end it; how long that
-/// took.
+/// Lets several threads submit for the given time, and ends the pool, unless a drop is to end it; returns how
+/// long that took.
 fn load(
     pool: &Arc<ProcessPoolExecutor>,
     page: &Arc<Pool>,

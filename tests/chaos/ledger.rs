@@ -18,7 +18,7 @@ pub struct Entry {
     pub plan: Plan,
     /// Where.
     pub pool: Arc<Pool>,
-    /// How often its outcome was told.
+    /// How often its outcome was reported.
     calls: AtomicU32,
     /// What that was.
     came: OnceLock<Came>,
@@ -35,7 +35,7 @@ pub struct Facts {
     pub let_go: AtomicBool,
     /// The executor would not have it.
     pub refused: AtomicBool,
-    /// It has no callback: its outcome is told when it is asked for, if it is.
+    /// It has no callback: its outcome is reported when it is asked for, if it is.
     pub unheard: AtomicBool,
     /// It was submitted when the pool might have been at its end.
     pub late: AtomicBool,
@@ -51,10 +51,10 @@ pub struct Pool {
     pub nested: Mutex<Vec<Arc<Entry>>>,
 }
 
-/// Outcomes told so far, of all tasks: what shows that something goes on.
+/// Outcomes reported so far, of all tasks: they show that something goes on.
 pub static TOLD: AtomicU64 = AtomicU64::new(0);
 
-/// The sum of all values told so far.
+/// The sum of all values reported so far.
 pub static SUM: AtomicU64 = AtomicU64::new(0);
 
 /// How many things were found wrong so far.
@@ -84,7 +84,7 @@ impl Entry {
         })
     }
 
-    /// Its outcome was told.
+    /// Notes that its outcome was reported.
     pub fn tell<R: Answer>(&self, outcome: Result<&R, &Error>) {
         TOLD.fetch_add(1, Ordering::Relaxed);
         if let Ok(value) = outcome {
@@ -96,7 +96,8 @@ impl Entry {
         }
     }
 
-    /// Its outcome was taken from its future: the same that its callback was told before.
+    /// Notes that its outcome was taken from its future: it must be the one that its callback was given
+    /// before.
     pub fn confirm<R: Answer>(&self, outcome: &Result<R, Error>) {
         if is(&self.facts.unheard) {
             return self.tell(outcome.as_ref());
@@ -115,14 +116,14 @@ impl Entry {
         }
     }
 
-    /// After the end of its pool it has settled, or nobody is to hear of it.
+    /// Checks, after the end of its pool, that it has settled, unless no outcome is expected.
     pub fn check_settled(&self) {
         if self.came().is_none() && !self.may_be_unseen() {
             complain(&format!("its pool has ended, and it has not: {self}"));
         }
     }
 
-    /// What came of it, unless nobody was told.
+    /// Its outcome; `None` if none was reported.
     pub fn came(&self) -> Option<&Came> {
         self.came.get()
     }
@@ -141,7 +142,7 @@ impl Entry {
         }
     }
 
-    /// What is wrong with what came of it, given whom the killer hit.
+    /// What is wrong with its outcome, given the processes that the killer hit.
     pub fn fault(&self, hit: &BTreeSet<u32>) -> Option<&'static str> {
         let calls = self.calls.load(Ordering::Acquire);
         let Some(came) = self.came() else {

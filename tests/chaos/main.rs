@@ -43,7 +43,7 @@ use support::leaks::Baseline;
 use support::{leaks, watchdog};
 use vigil::Vigil;
 
-/// After so long all is brought to an end and looked at.
+/// After this time everything is brought to an end and checked.
 const ACT: Duration = Duration::from_secs(5);
 
 /// How many pools there are at a time.
@@ -121,7 +121,7 @@ fn warm_up() {
     );
 }
 
-/// Panics on purpose are not told, and have no backtraces, which take long; all others end the run.
+/// Panics on purpose are not printed, and have no backtraces, which take long; all others end the run.
 /// Crashes leave no file.
 fn be_quiet() {
     for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {

@@ -108,7 +108,7 @@ impl Wishes {
         plan
     }
 
-    /// Whether some items' outcomes are never told.
+    /// Whether some items' outcomes are never reported.
     fn leave_some_unseen(&self) -> bool {
         self.read < usize::MAX || self.timeout.is_some()
     }

@@ -31,8 +31,8 @@ impl Memory {
         }
     }
 
-    /// Whether it is no more than it was then, but for so many bytes that are used, and so many
-    /// that are had.
+    /// Whether it is no more than it was then, except for this number of used bytes, and this number
+    /// of resident bytes.
     pub fn is_like(self, then: Self, more_used: u64, more_resident: u64) -> bool {
         self.used <= then.used + more_used && self.resident <= then.resident + more_resident
     }

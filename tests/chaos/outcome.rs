@@ -63,7 +63,7 @@ impl Plan {
         }
     }
 
-    /// Whether this may come of it when nobody meddles.
+    /// Whether this may be the outcome if nothing interferes.
     pub fn leads_to(&self, came: &Came) -> bool {
         let died = |came: &Came, signal| match came {
             Came::Died(death) => death.signal == Some(signal),

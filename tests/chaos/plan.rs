@@ -28,7 +28,7 @@ pub struct Plan {
     pub retries: u32,
 }
 
-/// What sort of task it is: what comes of it when nobody meddles.
+/// What sort of task it is: its outcome if nothing interferes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Tiny,

@@ -1,7 +1,7 @@
 //! The pools that are put to the test. All that is set on them is set here.
 //!
-//! How tasks travel depends on it: where nothing asks to hear of each task as it begins, nor bounds
-//! it, workers take small ones from shared memory; otherwise all go over the workers' links.
+//! How tasks travel depends on it: if nothing has to be told when each task begins, or limits it,
+//! workers claim small tasks from shared memory; otherwise all go over the workers' connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -159,7 +159,7 @@ impl Settings {
     }
 }
 
-/// What was heard of the workers of a pool.
+/// What an observer was told of the workers of a pool.
 #[derive(Debug, Default)]
 pub struct Workers {
     /// Those that were ready for tasks.

@@ -1,4 +1,4 @@
-//! What is told at the end.
+//! The report that is printed at the end.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,7 +72,7 @@ impl Report {
         self.book.close(&entries, &deeds.hit);
     }
 
-    /// Who was ready has left, or was lost.
+    /// Counts workers: each that was ready has left, or was lost.
     fn count(&mut self, workers: &Workers) {
         let counts = [&workers.started, &workers.left, &workers.lost];
         let counts = counts.map(|count| count.load(Ordering::Acquire));

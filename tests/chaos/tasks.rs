@@ -50,11 +50,11 @@ pub enum Deed {
     KillItself,
     /// Aborts in every other process.
     AbortAtTimes,
-    /// Takes so many bytes of memory.
+    /// Takes this number of bytes of memory.
     Hoard(usize),
     /// Both copies return.
     Fork,
-    /// The copy stays for so long, its end of the link open.
+    /// The copy stays for this time, its end of the connection open.
     ForkAndStay(Duration),
     /// Overwrites what the seed says of the memory that is shared with the program, and crashes or returns.
     Scribble(u64),
@@ -265,7 +265,7 @@ impl<'de> Deserialize<'de> for Bytes {
 /// How many there are in this process.
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
-/// Counted as long as it lives: a value that somebody forgets is noticed.
+/// Counted as long as it lives: a value that is leaked is noticed.
 pub struct Live(());
 
 impl Live {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::TOLD;
 use crate::support::{os, watchdog};
 
-/// An outcome is told at least once in so long.
+/// An outcome is reported at least once in this time.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Time for the killer to be gone, so that it does not meddle with what is looked at.

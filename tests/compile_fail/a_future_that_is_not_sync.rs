@@ -1,4 +1,4 @@
-//! Late callbacks lend the value to whoever holds `&Future`.
+//! Late callbacks lend the value to any thread that holds `&Future`.
 
 use std::cell::Cell;
 

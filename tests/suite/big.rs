@@ -101,7 +101,7 @@ fn echo_trial(name: &str, size: usize) -> Trial {
     trial_within(Duration::from_secs(300), name, move || {
         let pool = Processes::pool(1);
         let back = pool.submit(echo, pattern(size)).result().unwrap();
-        // Not `assert_eq`: nobody wants to read it.
+        // Not `assert_eq`, which would print all of it.
         assert!(back == pattern(size));
         drop(back);
         assert_works(&pool);

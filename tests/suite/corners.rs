@@ -112,7 +112,7 @@ fn a_waker_that_panics_harms_nothing<K: Kind>() {
     woken.recv_timeout(LONG).unwrap();
     future.result().unwrap();
     assert_works(&pool);
-    // Nobody waits here: somebody else must bring the outcome, after the panic as before.
+    // No thread waits for this future: another thread must collect the outcome, after the panic as before.
     let (tell, hear) = std::sync::mpsc::channel();
     let held = Hold::new();
     let behind = held.occupy(&pool);

@@ -1,4 +1,4 @@
-//! What happens to whom: the table of fates, a trial for each of its cells.
+//! What happens to which task: the table of fates, a trial for each of its cells.
 
 mod attributes;
 mod broken;

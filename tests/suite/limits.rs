@@ -76,7 +76,7 @@ pub fn processes() -> Vec<Trial> {
     ]
 }
 
-/// A pool with at most so many tasks waiting, and an observer.
+/// A pool with at most this number of tasks waiting, and an observer.
 pub trait Bounded: Kind {
     fn bounded(workers: usize, pending: usize) -> Self::Pool;
     fn observed(workers: usize, observer: impl Observer + 'static) -> Self::Pool;
@@ -547,7 +547,7 @@ fn a_task_that_waits_for_its_own_queue_is_a_deadlock() {
         })
     };
     let (first, second) = (nested(), nested());
-    // Whoever blocked first is helped by the other's end, or not at all.
+    // The task that blocked first goes on when the other ends, or not at all.
     let deadlocks = first.result().unwrap() + second.result().unwrap();
     let failed = pool.stats().failed as usize;
     assert_eq!(deadlocks, failed);
@@ -578,7 +578,7 @@ fn a_shutdown_that_waits_for_who_waits_for_it_is_a_deadlock() {
     });
     assert_error!(outer.result().unwrap().unwrap(), Error::Deadlock);
     assert_works(&*a);
-    // The end of the own pool, whose other worker waits for the queue that none is left to serve.
+    // The end of the own pool, whose other worker waits for the queue that no thread is left to serve.
     let pool = Arc::new(ThreadPoolExecutor::new(2).unwrap());
     let own = Arc::clone(&pool);
     let outer = pool.spawn(move || {
@@ -679,7 +679,7 @@ fn shutdown_timeout_does_not_wait_for_a_callback_at_a_time_limit() {
 
 // ---- observers ---------------------------------------------------------------------------------
 
-/// What an observer heard.
+/// What an observer was told.
 #[derive(Default)]
 struct Events {
     heard: Mutex<Vec<String>>,
@@ -777,7 +777,7 @@ fn captured_output_is_told_task_by_task() {
 fn a_launcher_stands_in_front() {
     let pool = builder(1).launcher(["nice", "-n", "7"]).build().unwrap();
     let niceness = pool.submit(|()| os::niceness(), ());
-    // Nobody is nicer than that.
+    // No process is nicer than that.
     let nicest = 19;
     let expected = (os::niceness() + 7).min(nicest);
     assert_eq!(niceness.result().unwrap(), expected);

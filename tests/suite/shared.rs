@@ -48,7 +48,7 @@ fn sum(numbers: Shared<u64>) -> u64 {
     numbers.iter().sum()
 }
 
-/// A pool whose workers hear of every task over their link.
+/// A pool whose workers receive every task over their connection.
 fn over_links(workers: usize) -> ProcessPoolExecutor {
     let builder = ProcessPoolExecutor::builder().max_workers(workers);
     builder.task_timeout(LONG).build().unwrap()

@@ -93,7 +93,7 @@ pub fn trial(name: String, test: impl FnOnce() + Send + 'static) -> Trial {
     trial_within(LIMIT, name, test)
 }
 
-/// A trial that may take so long.
+/// A trial with this time limit.
 pub fn trial_within(limit: Duration, name: String, test: impl FnOnce() + Send + 'static) -> Trial {
     Trial::test(name.clone(), move || {
         let _watched = watchdog::watch(name, limit);

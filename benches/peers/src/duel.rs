@@ -59,7 +59,7 @@ pub struct Duel {
 }
 
 impl Duel {
-    /// Has both measured in turns. Who is first changes with each turn.
+    /// Measures both in turns. Each turn changes which one is first.
     pub fn fight(
         turns: Turns,
         mut ours: impl FnMut() -> Outcome<Samples>,

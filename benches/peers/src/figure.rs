@@ -15,7 +15,7 @@ pub struct Figure {
     pub unit: Unit,
     /// The executor of ours.
     pub ours: String,
-    /// Whom it is compared with.
+    /// The peer with which it is compared.
     pub peer: String,
     /// What the ratio is held against.
     pub bar: Option<Bar>,

@@ -78,7 +78,7 @@ fn children(parent: u32) -> Outcome<Vec<u32>> {
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // One that has ended meanwhile is nobody's.
+        // A process that has ended meanwhile has no parent.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         if parent_in(&stat) == Some(parent) {
             children.push(pid);

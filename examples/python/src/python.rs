@@ -1,4 +1,4 @@
-//! The interpreter of this process, and what it is asked. The first who asks starts it.
+//! The interpreter of this process, and what it is asked. The first task that asks starts it.
 
 use std::ffi::CStr;
 

@@ -1,12 +1,12 @@
-//! The cell's moves: all short sequences of them against a model, and, with `--cfg loom`, every
-//! interleaving of those that meet.
+//! The transitions of a future's state: all short sequences of them against a model, and, with `--cfg loom`,
+//! every interleaving of those that race.
 
 use super::{
     Callback, Delivery, Ending, FutureState, Look, Publish, Register, Settling, Start, WaitEnd,
     Withdraw,
 };
 
-/// Takes a cell from SETTLING to DONE, as pools do.
+/// Publishes, running callbacks as pools do: Settling → Done.
 fn complete<T>(mut settling: Settling<'_, T>) {
     loop {
         match settling.publish() {
@@ -21,7 +21,7 @@ fn complete<T>(mut settling: Settling<'_, T>) {
     }
 }
 
-/// Settles a cell with a value, and publishes it; false: it was settled before.
+/// Settles a state with a value, and publishes it; `false`: there was an outcome before.
 fn settle_and_complete(cell: &FutureState<u32>, value: u32) -> bool {
     match cell.settle(Ok(value), Ending::Finished) {
         Ok(settling) => {
@@ -35,7 +35,8 @@ fn settle_and_complete(cell: &FutureState<u32>, value: u32) -> bool {
     }
 }
 
-/// Turns what has arrived into this value; false: there is nothing, or somebody else does.
+/// Decodes what has been received to this value, and publishes it. `false`: there is nothing to decode, or
+/// another thread does.
 fn look_and_complete(cell: &FutureState<u32>, value: u32) -> bool {
     match cell.look() {
         Look::Open(opened) => complete(opened.lay_down(Ok(value))),
@@ -45,10 +46,10 @@ fn look_and_complete(cell: &FutureState<u32>, value: u32) -> bool {
     true
 }
 
-/// The value of a cell that is done, and that nobody else looks at.
+/// The value of a state that is done, and that no other thread reads.
 fn value_of(cell: &FutureState<u32>) -> Option<u32> {
     assert!(cell.ending().is_some());
-    // SAFETY: the cell is done, and its test is its handle.
+    // SAFETY: the state is done, and its test has the part of its handle.
     let outcome = unsafe { cell.outcome() };
     outcome.as_ref()?.as_ref().ok().copied()
 }
@@ -67,7 +68,7 @@ mod moves {
 
     // ---- all sequences against a model -------------------------------------------------------
 
-    /// What can be done to a cell.
+    /// What can be done to a state.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Move {
         Start,
@@ -87,7 +88,7 @@ mod moves {
         Move::Publish,
     ];
 
-    /// What a move answers.
+    /// What a method of the state returns, as far as the model knows it.
     #[derive(Debug, PartialEq, Eq)]
     enum Answer {
         Nothing,
@@ -100,7 +101,7 @@ mod moves {
         HandedBack,
     }
 
-    /// Where the model stands.
+    /// The phase of the model.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Place {
         Pending,
@@ -110,7 +111,7 @@ mod moves {
     }
 
     impl Place {
-        /// The state machine of the module's picture, once more.
+        /// The state machine of the picture in `state.rs`, written a second time.
         fn after(self, step: Move) -> (Self, Answer) {
             use Place::{Done, Pending, Running, Settling};
             match (step, self) {
@@ -132,7 +133,7 @@ mod moves {
         }
     }
 
-    /// Makes a move; the proof of settling is kept for the publishing.
+    /// Makes a transition; the proof of settling is kept for `Move::Publish`.
     fn make<'a>(
         cell: &'a FutureState<u32>,
         proof: &mut Option<Settling<'a, u32>>,
@@ -173,7 +174,7 @@ mod moves {
         }
     }
 
-    /// What can be seen of a cell from the thread that makes all its moves.
+    /// Checks what can be seen of a state from the thread that makes all its transitions.
     fn assert_looks(cell: &FutureState<u32>, place: Place) {
         assert_eq!(cell.is_running(), place == Place::Running);
         let (ending, waited) = match place {
@@ -203,7 +204,7 @@ mod moves {
 
     #[test]
     fn every_sequence_of_five_moves_goes_like_the_model() {
-        // Miri takes its time, and sees what it looks for in three.
+        // Miri is slow, and finds what it looks for in sequences of three.
         let length = if cfg!(miri) { 3 } else { 5 };
         for number in 0..MOVES.len().pow(length) {
             let step = |place: u32| MOVES[number / MOVES.len().pow(place) % MOVES.len()];
@@ -212,7 +213,7 @@ mod moves {
         }
     }
 
-    // ---- hooks in every phase ----------------------------------------------------------------
+    // ---- listeners in every phase ------------------------------------------------------------
 
     fn counting(count: &Arc<AtomicUsize>) -> Callback<u32> {
         let count = Arc::clone(count);
@@ -352,7 +353,7 @@ mod moves {
         assert_eq!(Arc::strong_count(&value), 1);
     }
 
-    // ---- what arrives ------------------------------------------------------------------------
+    // ---- received results and outcomes --------------------------------------------------------
 
     #[test]
     fn what_arrives_is_opened_by_the_first_who_looks() {
@@ -366,7 +367,7 @@ mod moves {
         assert_eq!(value_of(&cell), Some(7));
     }
 
-    /// Outcomes that arrive as what they are.
+    /// Outcomes that need no decoding.
     fn outcomes() -> [(Outcome<u32>, Ending); 3] {
         [
             (Ok(6), Ending::Finished),
@@ -420,7 +421,7 @@ mod models {
     use super::*;
     use crate::error::Error;
 
-    /// A thread of the model that looks at the same cell.
+    /// Starts a thread of the model that works on the same state.
     fn spawn<R: 'static>(
         cell: &Arc<FutureState<u32>>,
         f: impl FnOnce(&FutureState<u32>) -> R + 'static,
@@ -461,14 +462,15 @@ mod models {
         });
     }
 
-    /// That no other model ends so says that nobody looks at an outcome too early.
+    /// Shows that loom notices a read that is too early. So the other models, which do not end like this,
+    /// have none.
     #[test]
     #[should_panic(expected = "Causality violation")]
     fn a_look_that_does_not_wait_for_done_would_be_noticed() {
         loom::model(|| {
             let cell = new();
             let settler = spawn(&cell, |cell| settle_and_complete(cell, 7));
-            // SAFETY: not met, which is what is to be noticed: loom does, before it is looked at.
+            // SAFETY: not satisfied, which is to be noticed: loom panics before the outcome is read.
             let _ = unsafe { cell.outcome() };
             settler.join().unwrap();
         });

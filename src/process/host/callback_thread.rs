@@ -1,4 +1,7 @@
-//! Runs the callbacks of futures whose outcomes were brought in by somebody who must not.
+//! The callback thread runs user code for outcomes that another thread has collected and must not run it
+//! itself: callbacks, wakers, and the `Drop` of values. A user's thread that waits must not, because that
+//! code may itself wait for an outcome that only this user's thread can collect. `in_flight` sends the
+//! messages.
 
 use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,36 +16,36 @@ use crate::sys::stack;
 use crate::task::results::ResultSink;
 use crate::unwind;
 
-/// A thread, from the first message on, on which user code runs: callbacks and wakers.
+/// A thread, from the first message on, on which user code runs: callbacks, wakers, and the `Drop` of values.
 pub(crate) struct CallbackThread {
-    /// How far it has come.
+    /// The thread, and where its messages go.
     state: Mutex<State>,
-    /// Notified when it has left.
+    /// Notified when the thread has left.
     change: Condvar,
 }
 
 /// What the lock guards.
 #[derive(Default)]
 struct State {
-    /// Where its messages go; `None` before the first, and after the last.
+    /// Where the thread's messages go; `None` before the first, and after the last.
     sender: Option<Sender<Message>>,
-    /// The thread.
+    /// The thread, from its start until it is joined.
     thread: Option<JoinHandle<()>>,
-    /// Which it is; known for longer.
+    /// The thread's id, which is kept also after `thread` was taken to be joined.
     id: Option<ThreadId>,
-    /// Whether it has left.
+    /// Whether the thread has left.
     has_left: bool,
 }
 
-/// What is to be done.
+/// What the thread is to do.
 enum Message {
-    /// Look at this future.
+    /// Decode this future's outcome and run its callbacks.
     Open(Arc<dyn DeferredCallbacks>),
-    /// Wake this task.
+    /// Wake this async task.
     Wake(Waker),
-    /// Drop these.
+    /// Drop these values of users.
     Discard(Arc<dyn Any + Send + Sync>),
-    /// Drop these.
+    /// Drop these results of a map's chunk.
     DiscardAnswers(Arc<dyn ResultSink>),
 }
 
@@ -54,7 +57,7 @@ impl CallbackThread {
         })
     }
 
-    /// Has a future looked at, whose callbacks wait for that.
+    /// Has the thread open a future with callbacks that wait for that.
     pub(crate) fn open(self: &Arc<Self>, future: Arc<dyn DeferredCallbacks>) {
         self.send(Message::Open(future));
     }
@@ -63,13 +66,13 @@ impl CallbackThread {
         self.send(Message::Wake(waker));
     }
 
-    /// Has values of users dropped.
+    /// Has the thread drop values of users.
     pub(crate) fn discard(self: &Arc<Self>, values: Arc<dyn Any + Send + Sync>) {
         self.send(Message::Discard(values));
     }
 
-    /// Lets go of outcomes; if nobody is to read them any more, not on the calling thread, which may be
-    /// the last that has them.
+    /// Releases the results of a chunk. The thread drops them if no thread is to read them any more, or if
+    /// the caller has the last reference: the calling thread must not drop user values.
     pub(crate) fn discard_sink(self: &Arc<Self>, sink: Arc<dyn ResultSink>) {
         if sink.is_abandoned() || Arc::strong_count(&sink) == 1 {
             self.send(Message::DiscardAnswers(sink));
@@ -86,7 +89,7 @@ impl CallbackThread {
             None => Some(message),
         };
         drop(state);
-        // Without a thread (the system has no more, or the pool has ended): here and now.
+        // Without a thread (the system has no more, or the pool has ended), the calling thread does it now.
         if let Some(message) = refused {
             message.deliver();
         }
@@ -110,12 +113,12 @@ impl CallbackThread {
         messages.iter().for_each(Message::deliver);
     }
 
-    /// Has it leave after what it was told.
+    /// Has the thread leave once it has handled the messages sent so far.
     pub(crate) fn end(&self) {
         drop(self.lock().sender.take());
     }
 
-    /// Waits until it has left; `false` at the deadline. It does not wait for itself.
+    /// Waits until the thread has left; `false` at the deadline. The thread does not wait for itself.
     pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.lock();
         if state.id == Some(thread::current().id()) {
@@ -137,7 +140,7 @@ impl CallbackThread {
         }
         if let Some(thread) = state.thread.take() {
             drop(state);
-            // What user code panics with is caught.
+            // Panics of user code are caught.
             let _ = thread.join();
         }
         true
@@ -148,9 +151,10 @@ impl CallbackThread {
     }
 }
 
-/// The thread's stay. Dropping it, also in a panic, says that the thread has left: `join` waits for that.
+/// Held by the thread as long as it runs. Dropping it, also after a panic, notes that the thread has left:
+/// `join` waits for that.
 struct Leaving<'a>(
-    /// The thread's herald.
+    /// The callback thread that leaves.
     &'a CallbackThread,
 );
 
@@ -165,7 +169,8 @@ impl Message {
     fn deliver(self) {
         match self {
             Self::Open(future) => {
-                // No user code panics here; a bug of ours costs this future, and no other message.
+                // User code does not panic through here. A bug of this crate costs this future, and no other
+                // message.
                 unwind::call(|| future.open());
                 // A detached value is dropped here, and its `Drop` is user code.
                 unwind::discard(future);
@@ -184,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    /// What fails to open, which no future does.
+    /// A future that fails to open, which no real one does.
     struct Faulty(mpsc::Sender<()>);
 
     impl DeferredCallbacks for Faulty {

@@ -1,8 +1,9 @@
-//! One child process: started, watched until its end, killed, reaped.
+//! One child process: it is started, waited for, killed, and reaped. `handshake` starts it; the `connection`
+//! and the process table signal it and wait for it.
 //!
-//! A thread of its own waits for the child. The kernel tells a worker of its parent's end by the end of the
-//! very thread that started it: that is a thread which lives longer than the child, or else the one that
-//! waits.
+//! Each child has a wait thread of its own. The kernel tells a worker of its parent's end when the very
+//! thread that started the worker ends (`PR_SET_PDEATHSIG`). So a child is started by a thread that lives
+//! longer than the child, or else by its wait thread.
 
 use std::fmt;
 use std::io;
@@ -22,19 +23,20 @@ use crate::sys::handle::Handle;
 
 /// A child process.
 pub(crate) struct ChildProcess {
-    /// Its number; its own until it is reaped.
+    /// Its process id, which belongs to it until it is reaped.
     pid: u32,
-    /// What it is waited for, signalled and reaped by, under `life`'s lock but for the wait.
+    /// The handle by which it is waited for, signalled and reaped. All but the wait happens under `life`'s
+    /// lock.
     handle: Handle,
     /// Whether it lives.
     life: Mutex<Life>,
     /// Notified when it has been reaped.
     ended: Condvar,
-    /// Whose child it is.
+    /// The program that it is a child of: a forked copy of that program does not touch it.
     fork_epoch: ForkEpoch,
-    /// Our end of the link to it, as long as anybody needs that.
+    /// The program's end of the connection to it, as long as any owner needs that.
     link: Weak<UnixStream>,
-    /// Shared with it, from the welcome on.
+    /// The signals that the program shares with it; set by the welcome.
     flag: OnceLock<SharedSignals>,
 }
 
@@ -43,7 +45,7 @@ pub(crate) struct ChildProcess {
 pub(crate) enum Signal {
     /// It was sent, or the process has ended.
     Sent,
-    /// The system has refused it. The link was shut instead: a worker that is ready ends by that.
+    /// The system has refused it. The connection was shut instead: a worker that is ready ends by that.
     Refused,
 }
 
@@ -52,17 +54,17 @@ pub(crate) enum Signal {
 enum Life {
     /// It was not reaped.
     Unreaped,
-    /// It ended so, having used so much memory, and was reaped.
+    /// It ended that way, with that peak of memory, and was reaped.
     Ended(ProcessEnd, Peak),
 }
 
 /// The most memory that a process has used, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peak {
-    /// So much.
+    /// Exactly this.
     Exactly(u64),
-    /// No more than this: the kernel counts what the program had when it started the process as
-    /// the process's own, and it did not use more.
+    /// No more than this: the kernel counts the memory that the program had when it started the process as
+    /// the process's own, and the process did not use more than that.
     AtMost(u64),
 }
 
@@ -81,11 +83,11 @@ pub(crate) struct WaitThread(
     JoinHandle<()>,
 );
 
-/// What starting a process gives.
+/// What starting a process returns.
 pub(crate) struct Started {
     /// The process.
     pub(crate) process: Arc<ChildProcess>,
-    /// Its standard error.
+    /// The read end of its standard error.
     pub(crate) stderr: ChildStderr,
     /// The thread that waits for it.
     pub(crate) watcher: WaitThread,
@@ -94,15 +96,15 @@ pub(crate) struct Started {
 /// Which thread starts a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SpawnOn {
-    /// The calling one, which lives longer than the child: that is quicker.
+    /// The calling thread, which lives longer than the child. This is faster.
     Caller,
-    /// The one that waits for the child.
+    /// The thread that waits for the child.
     Watcher,
 }
 
 impl ChildProcess {
-    /// Starts a child. When it has ended, `link` (our end) is shut down, it is reaped, and `then`
-    /// is called with its number, all on the watching thread.
+    /// Starts a child. When it has ended, it is reaped, `link` (the program's end) is shut down, and `then`
+    /// is called with its process id, all on the wait thread.
     pub(crate) fn start(
         command: Command,
         link: Arc<UnixStream>,
@@ -115,7 +117,7 @@ impl ChildProcess {
         }
     }
 
-    /// Starts a child on this thread.
+    /// Starts a child on the calling thread.
     fn start_here(
         command: Command,
         link: Arc<UnixStream>,
@@ -175,7 +177,8 @@ impl ChildProcess {
         }
     }
 
-    /// A child, its standard error, and the memory that it seems to use at first.
+    /// Spawns a child. Returns it, its standard error, and the memory in bytes that it seems to use at first,
+    /// which is the program's.
     fn spawn(
         mut command: Command,
         link: &Arc<UnixStream>,
@@ -184,7 +187,7 @@ impl ChildProcess {
         let (stderr, writer) = sys::pipe()?;
         let spawned = command.stderr(writer).spawn();
         let inherited = sys::own_peak_memory();
-        // Our copies of the child's ends go with the command.
+        // The program's copies of the child's ends are closed together with the command.
         drop(command);
         let child = spawned?;
         let process = Arc::new(Self {
@@ -199,7 +202,7 @@ impl ChildProcess {
         Ok((process, stderr.into(), inherited))
     }
 
-    /// A process that has ended, and never was: what a test's link has behind it.
+    /// A process that has ended, and never was: it stands behind a test's connection.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn ended() -> Arc<Self> {
         Arc::new(Self {
@@ -213,11 +216,11 @@ impl ChildProcess {
         })
     }
 
-    /// Waits for the end, and reaps. What is left of its process group goes with it.
+    /// Waits for the end of the process, and reaps it. What is left of its process group is ended, too.
     fn watch(&self, link: &UnixStream, inherited: u64) {
         let waited = self.handle.wait_for_end();
         let mut life = self.lock();
-        // Fails if somebody else has reaped it: then nothing is known.
+        // Fails if another part of the program has reaped it: then nothing is known of its end.
         let reaped = self.handle.reap(waited);
         let (end, peak) = reaped.unwrap_or((ProcessEnd::Unknown, 0));
         let peak = if peak > inherited {
@@ -227,12 +230,12 @@ impl ChildProcess {
         };
         *life = Life::Ended(end, peak);
         drop(life);
-        // A copy of the link in a process that the task forked must not keep us waiting.
+        // A copy of the connection in a process that the task forked must not keep the supervisor waiting.
         let _ = link.shutdown(Shutdown::Both);
         self.ended.notify_all();
     }
 
-    /// Keeps our side of the flag that the process shares.
+    /// Keeps the program's side of the signals that the process shares.
     pub(crate) fn keep_flag(self: &Arc<Self>, flag: SharedSignals) {
         // Set once, by the welcome.
         let _ = self.flag.set(flag);
@@ -240,7 +243,8 @@ impl ChildProcess {
         invalidation::subscribe(listener);
     }
 
-    /// "Begin nothing more of this chunk", where the process has heard so much.
+    /// The shared signals, with the flag "begin nothing more of this chunk"; `None` before the welcome, and
+    /// where the system refused the memory.
     pub(crate) fn flag(&self) -> Option<&SharedSignals> {
         self.flag.get()
     }
@@ -254,7 +258,8 @@ impl ChildProcess {
         self.pid
     }
 
-    /// How it ended, if it has.
+    /// How it ended; `None`: it was not reaped yet. In a forked copy of the program always
+    /// `ProcessEnd::Unknown`.
     pub(crate) fn end(&self) -> Option<ProcessEnd> {
         if self.fork_epoch.is_forked_copy() {
             return Some(ProcessEnd::Unknown);
@@ -265,7 +270,7 @@ impl ChildProcess {
         }
     }
 
-    /// The most memory that it used; `None` while it lives.
+    /// The most memory that it used; `None`: it was not reaped yet.
     pub(crate) fn peak_memory(&self) -> Option<Peak> {
         match *self.lock() {
             Life::Unreaped => None,
@@ -273,18 +278,18 @@ impl ChildProcess {
         }
     }
 
-    /// Ends it and its process group, unless it has ended. Returns at once.
+    /// Kills it and its process group, unless it has ended. Returns at once.
     pub(crate) fn kill(&self) -> Signal {
         self.signal_or_hang_up(Handle::kill_tree)
     }
 
-    /// Asks it to end.
+    /// Asks it to end (SIGTERM). Returns at once.
     pub(crate) fn terminate(&self) -> Signal {
         self.signal_or_hang_up(|handle| handle.signal(libc::SIGTERM))
     }
 
-    /// Signals it. Where that is refused, its link is shut: a thread of the worker waits for that, and ends
-    /// it and its process group.
+    /// Sends a signal. If the system refuses it, shuts the connection instead: a thread of the worker waits
+    /// for that, and ends the worker and its process group.
     fn signal_or_hang_up(&self, signal: impl FnOnce(&Handle) -> io::Result<()>) -> Signal {
         match self.if_unreaped(signal) {
             Some(Err(_)) => {
@@ -295,7 +300,7 @@ impl ChildProcess {
         }
     }
 
-    /// Shuts the link: nothing is said or heard any more.
+    /// Shuts the connection: nothing is sent or received any more.
     fn hang_up(&self) {
         if let Some(link) = self.link.upgrade() {
             // Fails only if it was shut before.
@@ -303,8 +308,9 @@ impl ChildProcess {
         }
     }
 
-    /// Acts on it before we have reaped it: under the lock that its reaping takes, so that its number is its
-    /// own. A forked copy of the program does not: the process is not its child.
+    /// Runs `act` if the process was not reaped, under the lock that reaping takes, so that its process id is
+    /// still its own. `None`: it was reaped, or this is a forked copy of the program, and the process is not
+    /// the copy's child.
     fn if_unreaped<R>(&self, act: impl FnOnce(&Handle) -> R) -> Option<R> {
         if self.fork_epoch.is_forked_copy() {
             return None;
@@ -330,7 +336,7 @@ impl ChildProcess {
         }
     }
 
-    /// Blocks until it was reaped; kills it if it takes longer than this.
+    /// Blocks until it was reaped; kills it if it takes longer than `grace`.
     pub(crate) fn wait_or_kill(&self, grace: Duration) -> ProcessEnd {
         self.wait_at_most(grace).unwrap_or_else(|| {
             self.kill();
@@ -338,7 +344,7 @@ impl ChildProcess {
         })
     }
 
-    /// Blocks until it was reaped, for at most so long.
+    /// Blocks until it was reaped, for at most `limit`. `None`: it was not.
     pub(crate) fn wait_at_most(&self, limit: Duration) -> Option<ProcessEnd> {
         if self.fork_epoch.is_forked_copy() {
             return Some(ProcessEnd::Unknown);
@@ -379,9 +385,9 @@ impl WaitThread {
         Ok(Self(thread::Builder::new().name(name).spawn(watch)?))
     }
 
-    /// Blocks until the thread is gone; the process is reaped by then.
+    /// Blocks until the thread has ended; the process is reaped by then.
     pub(crate) fn join(self) {
-        // It runs no user code, and does not panic.
+        // The thread runs no user code, and does not panic.
         let _ = self.0.join();
     }
 }

@@ -1,4 +1,9 @@
-//! The parent's end of one worker: tasks out, outcomes in, and the process behind them.
+//! The program's end of the connection to one worker: tasks go out, outcomes come in, and the process behind
+//! it is ended when the connection is dropped.
+//!
+//! Made by `handshake`; used by supervisors, by `pipeline` for chunks, and by `Process`. It relies on
+//! [`FramedStream`] for frames and on [`ChildProcess`] for the process. What a worker sends is never trusted:
+//! whatever is out of turn, too long or garbled is a [`Disconnect::ProtocolViolation`].
 
 use std::io;
 use std::net::Shutdown;
@@ -20,81 +25,83 @@ use crate::task::request::Request;
 use crate::transport::framed::{FramedStream, Received};
 use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Kind};
 
-/// The parent's end of one worker. Dropping it ends the worker.
+/// The program's end of the connection to one worker. Dropping it kills the worker and reaps it.
 pub(crate) struct Connection {
     /// Frames to and from the worker.
     stream: FramedStream,
-    /// The worker.
+    /// The worker's process.
     child: Arc<ChildProcess>,
-    /// Waits for it; `None` once it has ended and this was joined.
+    /// The thread that waits for the process; `None` once the process has ended and this thread was joined,
+    /// or was left to itself.
     watcher: Option<WaitThread>,
-    /// How many tasks were sent: names them on the wire.
+    /// How many tasks were sent. Their numbers, from 0, identify them in frames.
     sent: u64,
     /// How many outcomes were received.
     received: u64,
-    /// The first task that was never delivered whole, since the worker was gone.
+    /// The number of the first task that was not delivered whole, because the worker was gone; `None`: all
+    /// were.
     undelivered: Option<u64>,
     /// Whether the worker has left a task unread for as long as it may run.
     unread: bool,
-    /// What the last outcome's body was, if nobody has taken it; kept warm.
+    /// The body of the last outcome, if that was not taken out; kept to receive the next one.
     body: Vec<u8>,
     /// The shared memory that came with the last outcome.
     brought: Attachments,
-    /// What a result may have, in bytes.
+    /// How many bytes a result may have.
     payload_limit: u64,
     /// What the worker prints, where that is captured.
     output: Option<Captured>,
 }
 
-/// What became of a task, as the worker tells it.
+/// The outcome of a task, as the worker reports it.
 pub(crate) enum Response<'a> {
-    /// Its encoded result, which has the shared memory that came with it.
+    /// The encoded result, together with the shared memory that came with it.
     Value(Encoded),
-    /// Where that is, as the worker says.
+    /// The encoded reference to the block of the result, as the worker says.
     Stored(&'a [u8]),
-    /// Why there is none.
+    /// Why there is no result.
     Fault(Fault),
 }
 
-/// What a worker says that takes tasks by itself.
+/// What a worker sends that claims tasks by itself.
 pub(crate) enum WorkerMessage {
-    /// It has claimed a ticket.
+    /// It has claimed a rendezvous in that slot, and asks for the work.
     Claim(SlotRef),
-    /// What came of the task there: its encoded result, or why there is none.
+    /// The outcome of the task in that slot: its encoded result, or why there is none.
     Outcome(SlotRef, Result<Encoded, Fault>),
-    /// What it finds in shared memory makes no sense.
+    /// It has found something in shared memory that makes no sense.
     Alarm,
 }
 
-/// Why a worker is not talked to any more.
+/// Why the program stops talking to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disconnect {
-    /// It, or its end of the link, is gone.
+    /// The worker, or its end of the connection, is gone.
     Gone,
-    /// It is gone, and never read the one task that was sent.
+    /// The worker is gone, and never read the one task that was sent.
     Unread,
-    /// The task ran into its limit.
+    /// The task ran into its time limit.
     Late,
     /// The task was killed.
     Killed,
     /// All workers are being ended.
     Stopped,
-    /// It did something that it should not.
+    /// The worker did something that it must not do; what that was.
     ProtocolViolation(&'static str),
 }
 
 /// How long a worker that was told to leave may take.
 pub(crate) const LEAVING: Duration = Duration::from_secs(10);
 
-/// So many bytes a socket takes without waiting for its reader.
+/// How many bytes a socket takes without waiting for its reader.
 pub(crate) const SEND_BUFFER: usize = 32 << 10;
 
-/// A result's memory above this is not kept for the next.
+/// A buffer for results that has more bytes than this is not kept for the next.
 const KEPT: usize = 1 << 20;
 
 impl Connection {
-    /// Refuses results of more than `payload_limit` bytes. Without a watcher, the process has
-    /// ended.
+    /// Makes a connection that refuses results of more than `payload_limit` bytes. If there is no `watcher`,
+    /// the process has ended.
     pub(crate) fn new(
         channel: FramedStream,
         process: Arc<ChildProcess>,
@@ -116,12 +123,12 @@ impl Connection {
         }
     }
 
-    /// Keeps what the worker prints.
+    /// Keeps the capture of what the worker prints.
     pub(crate) fn keep_output(&mut self, output: Option<Captured>) {
         self.output = output;
     }
 
-    /// What the worker prints, where that is captured.
+    /// The capture of what the worker prints; `None`: it is not captured.
     pub(crate) fn output(&self) -> Option<&Captured> {
         self.output.as_ref()
     }
@@ -138,8 +145,8 @@ impl Connection {
         &self.child
     }
 
-    /// As `send`, to a worker that may take nothing for so long, and no longer: then `receive` says
-    /// that it is late.
+    /// Sends tasks in this order, to a worker that may read nothing for `limit` at most. After that,
+    /// `receive` says that it is late. There is no such limit for what fits into the socket's buffer.
     pub(crate) fn send_within(&mut self, limit: Option<Duration>, requests: &[&Request]) {
         let bytes: usize = requests.iter().map(|request| length(request)).sum();
         let limit = limit.filter(|_| bytes > SEND_BUFFER);
@@ -154,8 +161,8 @@ impl Connection {
         }
     }
 
-    /// Sends tasks, in this order. If the worker is gone, `receive` says so, once it has given what
-    /// the worker left finished.
+    /// Sends tasks in this order. If the worker is gone, `receive` says so, after it has returned the
+    /// outcomes that the worker had finished.
     pub(crate) fn send(&mut self, requests: &[&Request]) {
         let heads: Vec<_> = requests
             .iter()
@@ -176,7 +183,7 @@ impl Connection {
         self.sent += requests.len() as u64;
         if let Err(error) = self.stream.send_counting(&parts, &[], &mut count) {
             self.unread = is_late(&error);
-            // Whole frames may have been read; what was cut short was not.
+            // Whole frames may have been read; a frame that was cut short was not.
             let mut whole = 0;
             for (head, request) in heads.iter().zip(requests) {
                 match count.checked_sub(head.len() + length(request)) {
@@ -190,7 +197,8 @@ impl Connection {
         }
     }
 
-    /// The worker is gone, and whether it can have begun the oldest task without an outcome.
+    /// The reason for a worker that is gone: it depends on whether the worker can have begun the oldest task
+    /// that has no outcome.
     fn gone(&self) -> Disconnect {
         match self.undelivered {
             Some(undelivered) if undelivered <= self.received => Disconnect::Unread,
@@ -198,8 +206,8 @@ impl Connection {
         }
     }
 
-    /// The worker is gone, and left unread what was sent last: a single task it never began; of
-    /// several, it may have begun the first.
+    /// The reason for a worker that is gone and left unread what was sent last: if that is a single task, it
+    /// never began; of several tasks, it may have begun the first.
     fn gone_unread(&self) -> Disconnect {
         if self.sent == self.received + 1 {
             Disconnect::Unread
@@ -208,8 +216,8 @@ impl Connection {
         }
     }
 
-    /// Blocks for the outcome of the oldest task sent, at most until the deadline, which is put off by as long as
-    /// the worker stops the task's clock.
+    /// Blocks for the outcome of the oldest task that has none, at most until the deadline. The deadline is
+    /// put off by as long as the worker stops the task's clock.
     pub(crate) fn receive(
         &mut self,
         deadline: Option<Instant>,
@@ -255,7 +263,7 @@ impl Connection {
         }
     }
 
-    /// The header of the outcome of the oldest task sent.
+    /// Receives the header of the outcome of the oldest task that has none.
     fn receive_outcome_s(&mut self, deadline: Option<Instant>) -> Result<Header, Disconnect> {
         let mut pauses = Pauses::default();
         loop {
@@ -275,7 +283,7 @@ impl Connection {
         }
     }
 
-    /// Blocks for what a worker says that takes tasks by itself.
+    /// Blocks for the next message of a worker that claims tasks by itself.
     pub(crate) fn recv_message(&mut self) -> Result<WorkerMessage, Disconnect> {
         self.stream.give_up_at(None);
         let header = self.receive_header()?;
@@ -315,7 +323,7 @@ impl Connection {
         }
     }
 
-    /// The next header that is not of shared memory, which is taken in.
+    /// Receives the next header that is not of shared memory. Shared memory that comes before it is taken in.
     fn receive_header(&mut self) -> Result<Header, Disconnect> {
         self.brought = Attachments::default();
         loop {
@@ -334,7 +342,8 @@ impl Connection {
         }
     }
 
-    /// Reads what the worker prints until it says something, where else it would wait for room to print.
+    /// Reads what the worker prints, until the worker sends a frame: otherwise it would wait for room to
+    /// print.
     fn read_output(&self) -> io::Result<()> {
         let Some(pipe) = self.output().and_then(Captured::pipe) else {
             return Ok(());
@@ -350,10 +359,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes in shared memory. What is not what it should be, or cannot be had here, is left out: who
-    /// decodes its name is told that it is not there.
+    /// Takes in shared memory that the worker passes. A region that is not what it should be, or cannot be
+    /// mapped here, is left out: decoding a reference to it fails.
     fn take_in(&mut self, header: Header) -> Result<(), Disconnect> {
-        /// Bytes of the longest body.
+        /// The bytes of the longest body.
         const MOST: u64 = (sys::MAX_PASSED * size_of::<u64>()) as u64;
 
         if header.length > MOST || !self.brought.is_empty() {
@@ -375,12 +384,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives up the shared memory that came with the last outcome: somebody else keeps it.
+    /// Takes out the shared memory that came with the last outcome, for the caller to keep.
     pub(crate) fn take_brought(&mut self) -> Attachments {
         std::mem::take(&mut self.brought)
     }
 
-    /// Sends the worker back to taking tasks by itself. If it is gone, `recv_message` says so.
+    /// Sends the worker back to claiming tasks by itself. If it is gone, `recv_message` says so.
     pub(crate) fn resume(&self) {
         let _ = self.stream.send(&[&wire::frame(Kind::Resume, &[])]);
     }
@@ -388,7 +397,7 @@ impl Connection {
     fn broken(&self, error: &io::Error) -> Disconnect {
         match error.kind() {
             io::ErrorKind::InvalidData => Disconnect::ProtocolViolation("it sent garbage"),
-            // Linux says so when the other side closed with bytes of ours unread.
+            // Linux reports this when the other side closed with bytes of ours unread.
             io::ErrorKind::ConnectionReset => self.gone_unread(),
             _ if is_late(error) => Disconnect::Late,
             _ => self.gone(),
@@ -400,7 +409,7 @@ impl Connection {
         self.received
     }
 
-    /// Bytes of memory kept for outcomes.
+    /// How many bytes of memory are kept for outcomes.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn kept(&self) -> usize {
         self.body.capacity()
@@ -412,10 +421,10 @@ impl Connection {
         let _ = self.stream.stream().shutdown(Shutdown::Write);
     }
 
-    /// Lets the worker leave, and waits until it was reaped.
+    /// Lets the worker leave, and waits until it was reaped. Kills it after [`LEAVING`].
     pub(crate) fn close(mut self) -> ProcessEnd {
         self.half_close();
-        // Nobody reads what it prints from now on: it must not wait for that.
+        // No thread reads what it prints from now on: it must not wait for that.
         self.output = None;
         let end = self.child.wait_or_kill(LEAVING);
         self.join_watcher();
@@ -430,12 +439,13 @@ impl Connection {
         end
     }
 
-    /// As `kill_and_reap`, of a worker that is not ready. Where the signal is refused, nothing in the worker may see
-    /// that the link was shut: it is waited for no longer than this, and then left to itself.
+    /// Kills and reaps a worker that is not ready. Where the system refuses the signal, it may be that
+    /// nothing in the worker notices that the connection was shut: then this waits for at most `on_full`, and
+    /// leaves the worker to itself.
     pub(crate) fn end_or_abandon(&mut self, on_full: Duration) -> ProcessEnd {
         let sent = self.child.kill();
         if sent == Signal::Refused && self.child.wait_at_most(on_full).is_none() {
-            // The watcher goes on alone: it reaps the process whenever that ends.
+            // The wait thread goes on alone: it reaps the process whenever that ends.
             self.watcher = None;
             return ProcessEnd::Unknown;
         }
@@ -470,7 +480,7 @@ fn is_late(error: &io::Error) -> bool {
     )
 }
 
-/// Bytes that stand on the link for a task's argument.
+/// How many bytes a task's argument takes on the connection.
 pub(crate) fn length(request: &Request) -> usize {
     match request.argument.lease() {
         Some(_) => BlockRef::SIZE,
@@ -478,13 +488,13 @@ pub(crate) fn length(request: &Request) -> usize {
     }
 }
 
-/// Where a task's argument is, if in the depot.
+/// The encoded reference to the block of a task's argument; `None`: it is not in the arena.
 fn location(request: &Request) -> Option<[u8; BlockRef::SIZE]> {
     let lease = request.argument.lease()?;
     Some(lease.location().to_bytes())
 }
 
-/// What stands before a task's argument.
+/// The bytes before a task's argument in its frame: the header, and the function to call.
 fn head(request: &Request, number: u64) -> [u8; Header::SIZE + CALL_SIZE] {
     let header = Header {
         kind: match request.argument.lease() {

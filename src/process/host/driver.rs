@@ -1,4 +1,11 @@
-//! Who brings outcomes home from the board: the one who waits for one, or else the tender.
+//! The completion driver collects outcomes from the shared-memory queue for those that need them: the waiters
+//! do it themselves, and a thread of the pool does it where no thread waits.
+//!
+//! At most one thread at a time sleeps on the queue, the one that holds the leader lock (leader/followers). A
+//! waiter that does not get the lock is a follower: it sleeps until its own future is done. Waiters call
+//! [`CompletionDriver::drive_until`]; `in_flight` calls the driver's thread when an outcome has listeners,
+//! when a full queue keeps work back, and for audits. The models in `driver/models.rs` check the lock's
+//! hand-over.
 
 use std::sync::{PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
@@ -14,92 +21,94 @@ use crate::sync::{
 use crate::sys;
 use crate::sys::stack;
 
-/// What the tender tends.
+/// The pool's shared-memory queue, from which a driver collects.
 pub(crate) trait CompletionSource: Send + Sync + Sized + 'static {
-    /// The memory of its board.
+    /// The kind of memory that the queue lies in: shared, or the heap of a model.
     type Memory: Memory;
     fn queue(&self) -> &ShmQueue<Self::Memory>;
     fn driver(&self) -> &CompletionDriver<Self>;
-    /// Brings in what is done; of how many slots something was.
+    /// Collects what is done. Returns how many slots had something.
     fn collect(&self, by: CollectedBy) -> usize;
-    /// Brings in what nobody was told of, since nobody slept: items that are done of those that their
-    /// workers are at; whether there was anything. To be called before a sleep.
+    /// Collects outcomes that no worker has announced, because no thread slept: finished items of batches
+    /// that their workers are still running. Returns whether there were any. To be called before a sleep.
     fn sweep(&self) -> bool;
-    /// Whether somebody must bring outcomes in as they come, though nobody waits for them here.
+    /// Whether some thread must collect outcomes as they come, although no thread waits for them here.
     fn demand(&self) -> Demand;
-    /// Gives memory back that nobody has used for a while; when to look again.
+    /// Gives memory back to the system that has not been used for a while. Returns when to call this again.
     fn reclaim(&self) -> Option<Instant>;
-    /// When what stands in shared memory is to be looked through.
+    /// When the next audit of the shared memory is due.
     fn audit_at(&self) -> Instant;
-    /// Looks through what stands in shared memory, if it is time. To be called after each sleep on the
-    /// board, which is not to be longer than until then.
+    /// Audits the shared memory if that is due. To be called after each sleep on the queue, which must not
+    /// last longer than until then.
     fn audit_if_due(&self);
 }
 
-/// Who brings outcomes in.
+/// Which thread collects outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CollectedBy {
-    /// A thread of ours.
+    /// A thread of this crate's own.
     Ours,
-    /// A thread of the user's, which waits for a future, or asks whether it is done.
+    /// A user's thread, which waits for a future, or asks whether it is done.
     Users,
 }
 
-/// Whether the tender is needed.
+/// Whether the driver's thread is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Demand {
-    /// At once.
+    /// It is needed at once.
     Now,
-    /// If those who wait bring nothing in; how often they have.
+    /// It is needed unless waiters collect. The number is how many times they have.
     UnlessHelped(u64),
-    /// No.
+    /// It is not needed.
     None,
 }
 
-/// Brings outcomes in where nobody waits for them by himself: a thread, from the first need on.
+/// Collects outcomes from a pool's shared-memory queue. It has a thread for outcomes that no waiter collects,
+/// from the first time that one is needed.
 ///
-/// Of all who bring outcomes in, one at a time may sleep on the board: who has the seat. A thread
-/// that finds it taken sleeps until its own future is there.
+/// Of all threads that collect outcomes, only one at a time may sleep on the queue: the leader, which holds
+/// the leader lock. A waiter that finds the lock taken is a follower, and sleeps until its own future is
+/// done.
 pub(crate) struct CompletionDriver<S> {
-    /// What it tends.
+    /// The source that is collected from.
     store: Weak<S>,
-    /// Held by who sleeps on the board.
+    /// The leader lock: held by the thread that may sleep on the queue.
     leader: Mutex<()>,
-    /// Its orders.
+    /// Orders to the thread, its state, and the number of followers.
     orders: Mutex<Orders>,
-    /// Notified when they change.
+    /// Notified when those change.
     change: Condvar,
 }
 
 /// What the lock guards.
 #[derive(Default)]
 struct Orders {
-    /// Whether it is to look whether it is needed.
+    /// Whether the thread is to check whether it is needed.
     is_called: bool,
-    /// Whether it is to leave.
+    /// Whether the thread is to leave.
     is_over: bool,
-    /// Those who wait, and did not get the seat.
+    /// The number of followers: waiters that did not get the leader lock.
     waiting: usize,
-    /// The thread, once it was needed.
+    /// The thread, from the first time that it was needed until it is joined.
     thread: Option<JoinHandle<()>>,
-    /// Which it is; known for longer.
+    /// The thread's id, which is kept also after `thread` was taken to be joined.
     id: Option<ThreadId>,
     /// Whether the thread has left.
     has_left: bool,
 }
 
-/// How long the tender leaves it to those who wait, at first: they are about to look, if at all.
+/// How long the driver's thread first leaves collecting to waiters: if they look at all, they are about to.
 const FIRST_GRACE: Duration = SPIN_BUDGET;
-/// How long it does so after they have looked.
+/// How long it does so again after they have looked.
 const GRACE: Duration = Duration::from_millis(1);
 
-/// Whether the tender keeps the seat.
+/// Whether the driver's thread keeps the leader lock.
 enum Stay {
-    /// It is needed.
+    /// Yes: it is needed.
     Needed,
-    /// It is not, and may be soon.
+    /// For a short time: it is not needed, and may be soon.
     Idle,
-    /// It is to give it up.
+    /// No: it is to release the lock.
     Leave,
 }
 
@@ -113,9 +122,9 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
-    // ---- those who wait ----------------------------------------------------------------------
+    // ---- waiters -----------------------------------------------------------------------------
 
-    /// Brings outcomes in until the wait is over or the deadline has passed.
+    /// Collects outcomes until the wait is over or the deadline has passed.
     pub(crate) fn drive_until(
         &self,
         store: &S,
@@ -138,7 +147,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
 
     fn wait_as_leader(&self, store: &S, wait: &dyn Waiter, deadline: Option<Instant>) {
         let (key, me) = (WatchKey::fresh(), Weak::clone(&self.store));
-        // What settles it otherwise (a death, a cancel) must wake us, too.
+        // What settles the future in another way (a death, a cancellation) must wake this thread, too.
         let wake = move || {
             if let Some(store) = me.upgrade() {
                 store.queue().wake_collector();
@@ -164,7 +173,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         wait.unwatch(key);
     }
 
-    /// Sleeps while somebody else sits in the seat.
+    /// Sleeps while another thread holds the leader lock.
     fn wait_as_follower(&self, wait: &dyn Waiter, deadline: Option<Instant>) {
         let (key, me) = (WatchKey::fresh(), sync::current());
         if !wait.watch(key, Box::new(move || me.unpark())) {
@@ -182,7 +191,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         wait.unwatch(key);
     }
 
-    /// The seat is free: if it is needed, somebody is to take it.
+    /// Calls the driver's thread after the leader lock was released, if a leader is still needed.
     fn hand_over_lead(&self, store: &S) {
         let waiting = self.lock().waiting;
         if waiting > 0 || store.demand() != Demand::None {
@@ -192,7 +201,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
 
     // ---- the thread --------------------------------------------------------------------------
 
-    /// Has the tender look whether it is needed.
+    /// Has the driver's thread check whether it is needed. Starts it at the first call.
     pub(crate) fn call(&self) {
         let mut orders = self.lock();
         if orders.is_over {
@@ -215,20 +224,20 @@ impl<S: CompletionSource> CompletionDriver<S> {
             has_left.0.run(&*store);
         };
         let name = "outcome tender".to_owned();
-        // Without a thread, those who wait bring in what they can; the next call tries again.
+        // Without a thread, waiters collect what they can; the next call tries again.
         if let Ok(thread) = sync::spawn(name, Some(stack::size()), tend) {
             orders.id = Some(thread.thread().id());
             orders.thread = Some(thread);
         }
     }
 
-    /// The thread's life.
+    /// The main loop of the driver's thread.
     fn run(&self, store: &S) {
         let mut placement = CorePlacement::new();
         while self.is_needed(store) {
             let queue = store.queue();
             placement.after_wake(queue.waiter_core(), queue.submitter_core());
-            // Whoever sits there calls when he leaves.
+            // A waiter that holds the lock calls when it releases it.
             if let Some(seat) = self.try_lead() {
                 self.lead(store, &mut placement);
                 drop(seat);
@@ -237,7 +246,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
-    /// Blocks until it is needed; `false`: it is to leave.
+    /// Blocks until the thread is needed. `false`: it is to leave.
     fn is_needed(&self, store: &S) -> bool {
         let mut orders = self.lock();
         let mut helped = None;
@@ -264,9 +273,9 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
-    /// Sleeps until it is called, but for giving memory back.
+    /// Sleeps until the thread is called; wakes up to give memory back.
     fn rest<'a>(&'a self, orders: MutexGuard<'a, Orders>, store: &S) -> MutexGuard<'a, Orders> {
-        drop(orders); // giving memory back takes its time
+        drop(orders); // giving memory back takes some time
         let again = store.reclaim();
         let orders = self.lock();
         match orders.is_called || orders.is_over {
@@ -283,8 +292,8 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
-    /// Brings in outcomes as long as it is needed. Where tasks come in bursts it is needed again within
-    /// moments: it stays for as long as it would take to be woken.
+    /// Collects outcomes as long as the thread is needed. Where tasks come in bursts, it is needed again
+    /// within moments, so it stays for as long as it would take to be woken.
     fn lead(&self, store: &S, placement: &mut CorePlacement) {
         let queue = store.queue();
         let mut helped = None;
@@ -322,7 +331,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
-    /// Whether it keeps the seat.
+    /// Whether the thread keeps the leader lock.
     fn stays(&self, store: &S, helped: &mut Option<u64>) -> Stay {
         let orders = self.lock();
         match self.need(store, &orders) {
@@ -342,7 +351,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
-    /// Has it leave, once there is nothing to do.
+    /// Has the thread leave, once there is nothing to do.
     pub(crate) fn end(&self) {
         self.lock().is_over = true;
         self.change.notify_all();
@@ -351,7 +360,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
-    /// Waits until it has left; `false` at the deadline. It does not wait for itself.
+    /// Waits until the thread has left; `false` at the deadline. The thread does not wait for itself.
     pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
         let mut orders = self.lock();
         if orders.id == Some(this_thread()) {
@@ -365,7 +374,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
         if let Some(thread) = orders.thread.take() {
             drop(orders);
-            // It runs no user code but wakers, whose panics are caught.
+            // The thread runs no user code but wakers, whose panics are caught.
             let _ = thread.join();
         }
         true
@@ -389,9 +398,9 @@ impl<S: CompletionSource> CompletionDriver<S> {
     }
 }
 
-/// Says that the thread has left, also in a panic: a shutdown waits for that.
+/// Notes, when it is dropped, that the thread has left, also after a panic: a shutdown waits for that.
 struct HasLeft<'a, S: CompletionSource>(
-    /// Whose thread it is.
+    /// The driver that the thread belongs to.
     &'a CompletionDriver<S>,
 );
 
@@ -402,7 +411,8 @@ impl<S: CompletionSource> Drop for HasLeft<'_, S> {
     }
 }
 
-/// Looks for an outcome for a while; whether there is something to look at.
+/// Looks for an outcome for a short time, without sleeping. Returns whether the waiter has something to look
+/// at: its outcome, or the deadline.
 fn look_for<S: CompletionSource>(store: &S, wait: &dyn Waiter, deadline: Option<Instant>) -> bool {
     store.collect(CollectedBy::Users);
     if wait.is_over() {
@@ -438,9 +448,9 @@ fn look_on_for<S: CompletionSource>(
     }
 }
 
-/// Since when there was nothing to bring in.
+/// Since when there was nothing to collect.
 struct Idle(
-    /// Since then.
+    /// The time of the last outcome, or of the first look.
     Instant,
 );
 
@@ -449,7 +459,7 @@ impl Idle {
         Self(Instant::now())
     }
 
-    /// Whether looking on is cheaper than to sleep and be woken.
+    /// Whether looking again is still cheaper than to sleep and be woken.
     fn is_short(&self) -> bool {
         self.0.elapsed() < SPIN_BUDGET
     }

@@ -1,4 +1,9 @@
-//! Starting a worker, up to the point where it is ready for tasks.
+//! Starts a worker and runs the handshake with it, up to the point where it is ready for tasks: the worker
+//! says hello, the program checks that both are the same build and answers with the welcome, and the worker
+//! runs the initializer and says that it is ready.
+//!
+//! Supervisors and `Process` call [`WorkerConfig::start`]. It relies on `child` for the process, on
+//! `connection` for frames, and on `stdio` for the worker's output.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -28,37 +33,37 @@ use crate::sys::image;
 use crate::transport::framed::{FramedStream, Received};
 use crate::transport::wire::{self, Fault, Header, Hello, Kind, ProtocolVersion, Welcome};
 
-/// How the workers of a pool are started.
+/// How the workers of a pool are started, and the limits that hold for them.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerConfig {
-    /// Added to the environment.
+    /// Variables that are added to the workers' environment.
     pub(crate) env: BTreeMap<OsString, OsString>,
-    /// Where they start.
+    /// The directory that they start in; `None`: the program's own.
     pub(crate) current_dir: Option<PathBuf>,
-    /// How long until they must have said hello and run the initializer.
+    /// How long a worker may take until it has said hello and run the initializer.
     pub(crate) start_timeout: Duration,
-    /// Bytes that an encoded argument or result may have.
+    /// How many bytes an encoded argument or result may have.
     pub(crate) payload_limit: u64,
-    /// Bytes of memory that a worker may have.
+    /// How many bytes of memory a worker may have; `None`: no limit.
     pub(crate) memory_limit: Option<u64>,
-    /// How many tasks a worker runs before it is replaced.
+    /// How many tasks a worker runs before it is replaced; `None`: any number.
     pub(crate) max_tasks_per_child: Option<u64>,
-    /// How long tasks may run that have no limit of their own.
+    /// How long tasks may run that have no limit of their own; `None`: any time.
     pub(crate) task_timeout: Option<Duration>,
-    /// A command in front of the program, and its arguments.
+    /// A command in front of the program, and the command's arguments; empty: none.
     pub(crate) launcher: Vec<OsString>,
-    /// Where their standard output goes.
+    /// Where the workers' standard output goes.
     pub(crate) stdout: WorkerStdio,
-    /// Where their standard error goes.
+    /// Where the workers' standard error goes.
     pub(crate) stderr: WorkerStdio,
-    /// What they run first, and on which encoded argument.
+    /// The function that a worker runs first, and its encoded argument; `None`: none.
     pub(crate) initializer: Option<(FunctionRef, Vec<u8>)>,
-    /// The shared memory that this argument names.
+    /// The shared memory that the initializer's argument refers to.
     pub(crate) given: Attachments,
-    /// Where they take tasks by themselves, if they do: its memory, how large it is, and what its checksums
-    /// depend on.
+    /// The shared-memory queue from which workers claim tasks by themselves: its file, its geometry, and the
+    /// key of its checksums. `None`: they are told over their connections what to do.
     pub(crate) queue: Option<(Arc<QueueFile>, QueueGeometry, Key)>,
-    /// Where their big arguments and results are, if there is such a place.
+    /// The arena of big arguments and results; `None`: there is none.
     pub(crate) arena: Option<Arc<Arena>>,
 }
 
@@ -67,7 +72,7 @@ pub(crate) struct WorkerConfig {
 pub(crate) enum StartError {
     /// Something is wrong with the program or the system.
     Start(Error),
-    /// Somebody killed it.
+    /// A process outside the pool killed it.
     Interrupted(Error),
     /// The initializer panicked, or ended the process.
     Initializer(Error),
@@ -93,13 +98,13 @@ impl WorkerConfig {
         }
     }
 
-    /// Whether workers can be started, as far as can be told before.
+    /// Checks whether workers can be started, as far as that can be told before.
     ///
     /// # Errors
     /// `NotInitialized` and `Unsupported`.
     pub(crate) fn check(&self) -> Result<(), Error> {
         reexec::check()?;
-        // With a launcher in between, its rights are what counts.
+        // With a launcher in between, the launcher's rights are what counts.
         if self.launcher.is_empty() && sys::would_gain_rights(image::program()) {
             let words = "a worker would have more rights than the user of this process, and so would \
                          not obey it";
@@ -108,8 +113,9 @@ impl WorkerConfig {
         Ok(())
     }
 
-    /// Whether workers may take tasks by themselves: nobody in the program then hears of a task as it
-    /// begins, or has a hand in it before it ends.
+    /// Whether workers may claim tasks from the queue by themselves. The program then does not learn of a
+    /// task as it begins, and cannot act on it before it ends; captured output, a bound on pending tasks or
+    /// idle time, a number of tasks per child, and a time limit need that.
     pub(crate) fn suits_queue(&self, limits: Limits) -> bool {
         let captures = [self.stdout, self.stderr].contains(&WorkerStdio::Capture);
         let is_bounded = limits.max_pending.is_some() || limits.idle_timeout.is_some();
@@ -117,8 +123,8 @@ impl WorkerConfig {
         !captures && !is_bounded && !counts
     }
 
-    /// Starts worker `index` and waits until it is ready; `spawned` is told of its process, `then`
-    /// is called with its number when that has ended.
+    /// Starts worker `index` and waits until it is ready. `spawned` is told of the process as soon as there
+    /// is one; `then` is called with its process id when it has ended.
     pub(crate) fn start(
         &self,
         index: usize,
@@ -146,7 +152,7 @@ impl WorkerConfig {
         Handshake::new(self, index, link, Some(started.stderr), deadline).finish()
     }
 
-    /// Goes on with what stands for a worker that was started, and is at the other end of `ours`.
+    /// Runs the handshake with a stand-in for a worker that was started, at the other end of `ours`.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn greet(
         &self,
@@ -173,7 +179,7 @@ impl WorkerConfig {
             .env(mark, value)
             .process_group(0)
             .stdin(Stdio::from(stdin))
-            // What is printed before `init` is none of the user's tasks: libtest's chatter.
+            // Output before `init` does not come from the user's tasks: libtest prints there, for example.
             .stdout(sys::open_null()?);
         if let Some(dir) = &self.current_dir {
             // Checked here: a worker that cannot change into it would fail like a missing program.
@@ -189,8 +195,8 @@ impl WorkerConfig {
         Ok(command)
     }
 
-    /// This program, behind the launcher if there is one, and behind the loader that runs it if
-    /// that is not the kernel.
+    /// The command for this program, behind the launcher if there is one, and behind the loader that runs it
+    /// if that is not the kernel.
     ///
     /// # Errors
     /// Where a launcher could not find the program.
@@ -202,7 +208,7 @@ impl WorkerConfig {
             return Ok(command);
         };
         let mut command = Command::new(launcher);
-        // By the parent's number: a launcher's own /proc/self/exe is the launcher.
+        // By the program's process id: a launcher's own /proc/self/exe is the launcher.
         let program = match image::program() {
             link if link.starts_with("/proc/self") => {
                 let Some(number) = sys::number_in_proc() else {
@@ -243,10 +249,10 @@ impl WorkerConfig {
 /// 16 GiB: more than a message should have, less than a mistake can make.
 pub(crate) const DEFAULT_PAYLOAD_LIMIT: u64 = 16 << 30;
 
-/// How long the end of a process takes at most once its end of the link was closed by that.
+/// How long a process may take to end once its exit has closed its end of the connection.
 const LEAVING: Duration = Duration::from_millis(500);
 
-/// How this program talks.
+/// The protocol, codec and build of this program, which a worker's must equal.
 pub(crate) fn dialect() -> ProtocolVersion {
     ProtocolVersion {
         protocol: wire::PROTOCOL,
@@ -255,7 +261,8 @@ pub(crate) fn dialect() -> ProtocolVersion {
     }
 }
 
-/// `PROGRAM:worker-N`, the program cut so that the rest fits what the kernel keeps of a title.
+/// The process title `PROGRAM:worker-N`, with the program's name cut so that the rest fits into what the
+/// kernel keeps of a title.
 fn title(index: usize) -> Vec<u8> {
     const KEPT: usize = 15;
     let arg0 = std::env::args_os().next().unwrap_or_default();
@@ -277,7 +284,7 @@ fn failed(index: usize, error: &io::Error) -> StartError {
     StartError::Start(Error::BrokenPool(reason.into()))
 }
 
-/// What is missing of the files that a start needs, in words to append.
+/// The files that a start needs and that are missing, as text to append to a message.
 fn what_is_missing() -> String {
     let needed = [image::program(), Path::new("/dev/null")];
     let missing = needed.iter().filter(|file| !file.exists());
@@ -295,45 +302,45 @@ fn program_name() -> String {
 
 /// A worker between its start and its first task.
 struct Handshake<'a> {
-    /// How it was started.
+    /// How the worker was started.
     worker_config: &'a WorkerConfig,
-    /// Its index.
+    /// The worker's index.
     index: usize,
-    /// It.
+    /// The program's end of the worker's connection.
     link: Connection,
-    /// Its standard error before the welcome, which explains a failure; `None` once closed.
+    /// The worker's standard error before the welcome, which explains a failure; `None` once closed.
     stderr: Option<ChildStderr>,
-    /// The end of what it said there.
+    /// The end of what the worker wrote there.
     last_words: Vec<u8>,
-    /// What it said there and our own standard error had no room for so far. While there is some, no more
-    /// is heard.
+    /// What the worker wrote there and the program's own standard error had no room for so far. While there
+    /// is some, no more is read from the worker.
     unsaid: Vec<u8>,
-    /// When it must be ready.
+    /// When the worker must be ready; `None`: no deadline.
     deadline: Option<Instant>,
-    /// How far it has come.
+    /// How far the worker has come.
     stage: Stage,
 }
 
-/// How far a worker has come.
+/// How far a worker has come in the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// It has not said hello.
     Silent,
-    /// It was told what it needs, and runs the initializer.
+    /// It was sent the welcome, and runs the initializer.
     Initializing,
     /// It waits for tasks.
     Ready,
 }
 
-/// Why a start goes no further.
+/// Why a handshake goes no further.
 enum HandshakeError {
-    /// The process, or its end of the link, is gone.
+    /// The process, or its end of the connection, is gone.
     Gone,
     /// The deadline has passed.
     Late,
-    /// It said something that it should not.
+    /// The worker sent what it must not send now; what that was.
     Wrong(String),
-    /// The initializer failed so.
+    /// The initializer failed; the worker's report.
     Initializer(Fault),
 }
 
@@ -374,7 +381,8 @@ impl<'a> Handshake<'a> {
         Ok(())
     }
 
-    /// Bounds writes and reads of what should go, or come, at once.
+    /// Bounds the time of each write, and sets the deadline of reads, for frames that should go or come at
+    /// once.
     fn limit_patience(&mut self, limit: Option<Duration>, deadline: Option<Instant>) {
         let channel = self.link.channel_mut();
         // Fails only for a limit of zero, which then does not apply.
@@ -382,14 +390,14 @@ impl<'a> Handshake<'a> {
         channel.give_up_at(deadline);
     }
 
-    /// Hands over what a worker needs. Only to a process that has said hello: another one, which a launcher
-    /// has executed in the worker's place, would take it for its input.
+    /// Sends the welcome, with the descriptors that a worker needs. Only a process that has said hello gets
+    /// it: another process, which a launcher has executed in the worker's place, would take it for its input.
     fn say_welcome(&mut self) -> Result<(), HandshakeError> {
         let output = WorkerStreams::new(self.worker_config.stdout, self.worker_config.stderr)
             .map_err(|error| {
                 HandshakeError::Wrong(format!("no descriptors for its output: {error}"))
             })?;
-        // Without memory for it, what is sent ahead begins even if its map is dropped.
+        // Without memory for it, tasks that were sent ahead begin even if their map is dropped.
         let (flag, flag_memory) = SharedSignals::new().ok().unzip();
         let queue = self
             .worker_config
@@ -428,7 +436,7 @@ impl<'a> Handshake<'a> {
         Ok(())
     }
 
-    /// Handles a frame, or what the worker says on standard error.
+    /// Waits for the next event of the handshake, and handles it: a frame, or output of the worker.
     fn wait_for_news(&mut self) -> Result<(), HandshakeError> {
         let link = self.link.channel().stream().as_fd();
         let stderr = self.stderr.as_ref().map(AsFd::as_fd);
@@ -460,7 +468,7 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    /// Hears what the worker says on standard error, keeps the end of it, and passes it on.
+    /// Reads what the worker writes to its standard error, keeps the end of it, and passes it on.
     fn hear_stderr(&mut self) {
         const KEPT: usize = 2048;
         let Some(stderr) = &mut self.stderr else {
@@ -479,15 +487,15 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    /// Says on our own standard error what was heard, as far as there is room. Not by std, whose lock may be
-    /// held by the very thread that waits for this worker.
+    /// Writes to the program's own standard error what was read from the worker, as far as there is room. Not
+    /// through std: its lock may be held by the very thread that waits for this worker.
     fn pass_on(&mut self) {
         while !self.unsaid.is_empty() {
             match sys::write_at_once(io::stderr().as_fd(), &self.unsaid) {
                 Ok(0) => self.unsaid.clear(),
                 Ok(count) => drop(self.unsaid.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Nobody to tell if our own standard error is gone.
+                // There is no place to report that the program's own standard error is gone.
                 Err(_) => self.unsaid.clear(),
             }
         }
@@ -563,9 +571,9 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    /// Ends the worker, and says why it was not ready.
+    /// Ends the worker, and makes the error that tells why it was not ready.
     fn explain(mut self, stop: HandshakeError) -> StartError {
-        // A process that has just closed its end is about to end; one that lives on without is not.
+        // A process that has closed its end and is exiting ends soon; one that lives on without it does not.
         let left_by_itself = matches!(stop, HandshakeError::Gone) && self.link.ends_within(LEAVING);
         let end = self.link.end_or_abandon(LEAVING);
         self.drain_stderr();
@@ -611,12 +619,13 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    /// Whether user code may run in it.
+    /// Whether user code may run in the worker: the initializer.
     fn is_in_initializer(&self) -> bool {
         self.stage == Stage::Initializing && self.worker_config.initializer.is_some()
     }
 
-    /// Hears what was said on standard error so far. What our own has no room for by now is lost.
+    /// Reads what the worker has written to its standard error so far. What the program's own has no room for
+    /// by now is lost.
     fn drain_stderr(&mut self) {
         self.pass_on();
         while self.stderr.is_some() && self.stderr_is_waiting() {
@@ -630,7 +639,7 @@ impl<'a> Handshake<'a> {
     }
 }
 
-/// What an initializer's failure is called.
+/// Describes an initializer's failure.
 fn initializer_fault(fault: &Fault) -> String {
     match fault {
         Fault::Panicked(panic) => {
@@ -647,7 +656,7 @@ fn initializer_fault(fault: &Fault) -> String {
     }
 }
 
-/// Whether a process was ended by what others send, not by what it does itself.
+/// Whether a process was ended by a signal that others send, rather than by what it did itself.
 pub(crate) fn from_outside(end: ProcessEnd) -> bool {
     const OUTSIDE: [i32; 5] = [
         libc::SIGKILL,

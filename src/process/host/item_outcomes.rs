@@ -1,4 +1,6 @@
-//! What came of a map's items, as a worker has laid it down on the board.
+//! Takes apart the outcomes of a map's items as a worker has written them in shared memory
+//! (`process/shm/item_results.rs`). Called by `in_flight` when it collects; the worker may have written
+//! anything, and nothing here panics for that.
 
 use crate::error::Error;
 use crate::process::host::pipeline::error_of;
@@ -7,28 +9,28 @@ use crate::remote::encoded::Encoded;
 use crate::task::results::{EncodedRun, ResultSink};
 use crate::transport::wire::Fault;
 
-/// Outcomes of some items, in order.
+/// Outcomes of some items, in the order of the items.
 pub(crate) enum Piece {
-    /// Results of neighbours.
+    /// The results of neighbouring items.
     Run(EncodedRun),
-    /// The result of the item of that index, alone.
+    /// The result of a single item: its index in the chunk, and the encoded value.
     Value(usize, Encoded),
-    /// Why the item of that index has none.
+    /// The error of a single item: its index in the chunk, and why it has no result.
     Error(usize, Error),
 }
 
-/// What a worker has laid down for some items.
+/// The outcomes that a worker has written for some items.
 pub(crate) struct Pieces {
-    /// It.
+    /// The outcomes, in the order of the items.
     pub(crate) item_outcomes: Vec<Piece>,
-    /// For how many of the items there is something.
+    /// For how many of the items there is an outcome.
     pub(crate) items: usize,
-    /// How many bytes that is.
+    /// How many bytes the outcomes take.
     pub(crate) bytes: usize,
 }
 
-/// Takes apart what a worker has laid down for `count` items, the first of that index. `worker` is who
-/// reports.
+/// Takes apart what worker `worker` has written for `count` items, of which the first has index `first`.
+/// Stops before the first outcome that is not whole.
 pub(crate) fn item_outcomes_of(
     bytes: &[u8],
     first: usize,
@@ -74,11 +76,11 @@ fn error(fault: &[u8], worker: usize, sink: &dyn ResultSink) -> Error {
     }
 }
 
-/// Results of neighbours.
+/// Results of neighbouring items, while they are gathered.
 struct Gathering {
-    /// Index of the first.
+    /// The index of the first item.
     first: usize,
-    /// Where it stands.
+    /// Where its outcome starts, in bytes.
     from: usize,
 }
 
@@ -87,7 +89,7 @@ impl Gathering {
         Self { first, from: 0 }
     }
 
-    /// Those up to there.
+    /// The results up to the item of index `end`, which starts at byte `to`; `None`: there are none.
     fn end(&self, bytes: &[u8], to: usize, end: usize) -> Option<Piece> {
         (end > self.first).then(|| {
             Piece::Run(EncodedRun {
@@ -100,7 +102,7 @@ impl Gathering {
 }
 
 impl Piece {
-    /// What came over the link of the item of that index.
+    /// The outcome of the item of that index, which came over the worker's connection.
     pub(crate) fn out_of_band(
         index: usize,
         outcome: Result<Encoded, Fault>,
@@ -113,7 +115,7 @@ impl Piece {
         }
     }
 
-    /// How many values, and how many errors.
+    /// How many values, and how many errors, this holds.
     pub(crate) fn counts(&self) -> (u64, u64) {
         match self {
             Self::Run(run) => (run.count as u64, 0),
@@ -122,7 +124,7 @@ impl Piece {
         }
     }
 
-    /// Brings it to where it was asked for.
+    /// Stores this in the sink of the map's chunk.
     pub(crate) fn arrive(self, sink: &dyn ResultSink) {
         match self {
             Self::Run(run) => sink.arrive(run),

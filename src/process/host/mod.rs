@@ -1,4 +1,11 @@
-//! The program's side of its workers.
+//! The program's side of its worker processes: it starts them, hands them work, collects outcomes, and
+//! replaces or ends them. The pool (`process/pool.rs`) and `Process` (`process/single.rs`) call it; shared
+//! memory lies below it (`process/shm/`), and frames (`transport/`).
+//!
+//! One supervisor thread for each worker (`supervisor`) starts the child (`handshake`, `child`, `stdio`) and
+//! talks to it over a `connection`, one chunk at a time (`pipeline`). Work in the shared-memory queue is in
+//! the `in_flight` table; waiters or the completion `driver` collect its outcomes, and a `callback_thread`
+//! runs user code for them.
 
 pub(crate) mod child;
 pub(crate) mod stdio;

@@ -1,5 +1,8 @@
-//! One chunk on its way through one worker: what is sent, what comes back, and what is left behind
-//! when the worker is lost.
+//! Runs one chunk on one worker over its connection: which tasks are sent ahead, how outcomes settle, and
+//! what happens to the chunk when the worker is lost.
+//!
+//! Supervisors call it, for chunks from the backlog and for those that a worker asked for (rendezvous). It
+//! relies on [`Connection`] for frames and on the [`WorkerContext`] for the worker's state in the pool.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,47 +31,47 @@ use crate::unwind::discard;
 
 /// One chunk on its way through one worker.
 pub(crate) struct Pipeline<'a> {
-    /// The attendant.
+    /// The worker's context in the pool; this is its supervisor thread.
     context: &'a WorkerContext<RemoteWork>,
-    /// To the worker.
+    /// The connection to the worker.
     link: &'a mut Connection,
-    /// Sent, without an outcome so far. The worker runs the first of them.
+    /// The tasks that were sent and have no outcome so far. The worker runs the first of them.
     in_flight: VecDeque<Request>,
-    /// Not sent.
+    /// The tasks that were not sent.
     pending: VecDeque<Request>,
-    /// How many more the worker may begin.
+    /// How many more tasks the worker may begin.
     allowance: u64,
     /// Whether a task of the chunk was begun.
     has_begun: bool,
-    /// How many may be ahead.
+    /// How many tasks may be in flight.
     window: usize,
-    /// What goes for all tasks and workers of the pool.
+    /// The settings that hold for all tasks and workers of the pool.
     worker_config: &'a WorkerConfig,
-    /// When the worker began what it runs now.
+    /// When the worker began the task that it runs now.
     begun: Instant,
 }
 
-/// Tasks are sent ahead for about this long.
+/// Tasks for about this time are sent ahead.
 const AHEAD: Duration = Duration::from_millis(5);
-/// No more than so many.
+/// At most this many tasks are in flight.
 const MAX_AHEAD: usize = 64;
-/// And no more bytes than a socket takes without waiting for its reader, who may himself wait for
-/// us to read.
+/// At most this many bytes are in flight: what a socket takes without waiting for its reader, because the
+/// worker may itself be waiting for this thread to read.
 const MAX_AHEAD_BYTES: usize = connection::SEND_BUFFER;
 
-/// How a conversation ended.
+/// How a pipeline ended.
 #[must_use]
 pub(crate) enum PipelineEnd {
     /// Every task has settled.
     Drained,
     /// The worker has run as many tasks as it may; these are left.
     Exhausted(RemoteWork),
-    /// The worker was lost, and what it left behind has been seen to.
+    /// The worker was lost, and the tasks that it left were settled or returned.
     Lost(AfterLoss),
 }
 
 impl<'a> Pipeline<'a> {
-    /// With a worker that may run so many tasks.
+    /// Makes a pipeline to a worker that may run `allowance` more tasks.
     pub(crate) fn new(
         context: &'a WorkerContext<RemoteWork>,
         worker_config: &'a WorkerConfig,
@@ -90,7 +93,7 @@ impl<'a> Pipeline<'a> {
 
     /// Has the worker run a chunk.
     pub(crate) fn run(mut self, requests: RemoteWork) -> PipelineEnd {
-        // A map that is dropped from here on raises it for this chunk.
+        // A map that is dropped from here on raises the flag for this chunk.
         if let Some(flag) = self.link.process().flag() {
             flag.lower();
         }
@@ -126,7 +129,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Sends what the window has room for. Only here does a task of a process begin.
+    /// Sends as many tasks as the window has room for. Only here do tasks begin that a pool sends over a
+    /// connection.
     fn send_ahead(&mut self) {
         if self.in_flight.len() > self.window / 2 {
             return;
@@ -162,18 +166,18 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// When the task that runs now has run for too long.
+    /// When the task that runs now has run for too long; `None`: it has no limit.
     fn deadline(&self) -> Option<Instant> {
         self.begun.checked_add(self.limit()?)
     }
 
-    /// How long the task that runs now may run.
+    /// How long the task that runs now may run; `None`: it has no limit.
     fn limit(&self) -> Option<Duration> {
         let own = self.in_flight.front()?.options.given_timeout();
         own.or(self.worker_config.task_timeout)
     }
 
-    /// Puts a task ahead, unless it was cancelled.
+    /// Begins a task and counts it as in flight, unless it was cancelled.
     fn begin(&mut self, mut request: Request) {
         request.attempts += 1;
         let is_next = self.in_flight.is_empty();
@@ -197,8 +201,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// After `shutdown` with `cancel_futures`, and once their map was dropped, what has not begun never
-    /// does.
+    /// Cancels the tasks that were not sent, if they are not wanted any more: after `shutdown` with
+    /// `cancel_futures`, once a task of the chunk has begun, and after their map was dropped.
     fn drop_what_was_cancelled(&mut self) {
         let is_unwanted = |request: &Request| {
             (self.has_begun && self.context.cancels()) || request.reply.is_abandoned()
@@ -216,8 +220,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Receives the outcome of the first task ahead. The one place where outcomes that come over a
-    /// link settle, but for deaths.
+    /// Receives and settles the outcome of the first task in flight. Only here do outcomes settle that come
+    /// over a connection of a pipeline, except for those that a death decides.
     fn settle_next(&mut self) -> Result<(), Disconnect> {
         let deadline = self.deadline();
         let reply = self.link.receive(deadline)?;
@@ -256,8 +260,8 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    /// Leaves a result to the first thread that looks at it. An observer or a callback is told at once what
-    /// came of the task: for these this thread decodes it.
+    /// Leaves a result to the first thread that looks at it, which decodes it. An observer or a callback is
+    /// told at once what came of the task: for these, this thread decodes it.
     fn settle_value(&self, reply: DynPromise<dyn RemoteTask>, value: Encoded) {
         let (context, id, value) = (self.context, reply.id(), Source::Owned(value));
         let mut settled = |verdict| context.task_done(verdict);
@@ -271,10 +275,10 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Sends further ahead the shorter tasks are.
+    /// Adapts the window: the shorter tasks are, the more are sent ahead.
     fn widen(&mut self, took: Duration) {
         if self.link.output().is_some() {
-            return; // what is printed is told task by task
+            return; // captured output is kept task by task
         }
         let fitting = AHEAD.as_nanos() / took.as_nanos().max(1);
         self.window = usize::try_from(fitting)
@@ -283,8 +287,8 @@ impl<'a> Pipeline<'a> {
             .clamp(1, MAX_AHEAD);
     }
 
-    /// Sees to what a worker leaves behind that is lost: what it had not begun, and what is to be
-    /// tried again, returns to the queue; what it ran settles once it was reaped.
+    /// Settles or returns the tasks of a lost worker. Those that it had not begun, and those to be tried
+    /// again, return to the queue; the one that it ran settles after the process was reaped.
     fn abort(mut self, broken: Disconnect, timing: Option<Arc<ItemTiming>>) -> AfterLoss {
         let broken = match self.context.try_finish() {
             Conclusion::Killed => Disconnect::Killed,
@@ -332,12 +336,11 @@ impl<'a> Pipeline<'a> {
                 }
             }
         }
-        // Callbacks of the task are through: the worker is free to be replaced.
+        // The callbacks of the task have run: the worker may be replaced.
         self.context.lost(Tenure::Productive)
     }
 
-    /// Sees to what a lost worker had not begun: it returns to the queue, or is cancelled if its map
-    /// was dropped.
+    /// Returns what a lost worker had not begun to the queue, or cancels it if its map was dropped.
     fn requeue(&self, unbegun: RemoteWork) {
         if unbegun.is_empty() {
             return;
@@ -357,7 +360,7 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-/// Puts a big argument where its worker sees it, if there is such a place, and room.
+/// Puts a big argument into the arena, where the worker sees it, if there is an arena and it has room.
 fn store(worker_config: &WorkerConfig, request: &mut Request) {
     if request.argument.lease().is_some() {
         return;
@@ -371,7 +374,7 @@ fn store(worker_config: &WorkerConfig, request: &mut Request) {
     }
 }
 
-/// A result that is where its worker says.
+/// The result in the arena block that the worker names; an error where a result cannot lie there.
 fn arrived(
     worker_config: &WorkerConfig,
     location: &[u8],
@@ -384,18 +387,18 @@ fn arrived(
         .map_err(|_| Disconnect::ProtocolViolation("its result is not where it may be"))
 }
 
-/// How often a task may return because its worker died before it had read all of it: one whose
-/// argument is more than the worker has memory for kills worker after worker.
+/// How often a task may return because its worker died before it had read all of it. A task with an argument
+/// that needs more memory than a worker has kills worker after worker.
 const MAX_RETURNS: u32 = 3;
 
-/// A task that was sent, but not begun, as if it had not been sent.
+/// Undoes the start of a task that was sent but not begun.
 fn untouched(mut request: Request) -> Request {
     request.reply.put_back();
     request.attempts -= 1;
     request
 }
 
-/// Whether a task that was begun, and whose worker was lost, runs again.
+/// Whether a task that was begun runs again after its worker was lost.
 fn is_tried_again(request: &Request, broken: Disconnect) -> bool {
     let died = matches!(
         broken,
@@ -404,20 +407,20 @@ fn is_tried_again(request: &Request, broken: Disconnect) -> bool {
     died && request.attempts <= request.options.given_retries()
 }
 
-/// The end of a worker.
+/// How a worker ended.
 pub(crate) struct WorkerExit {
-    /// Its index.
+    /// The worker's index.
     pub(crate) worker: usize,
-    /// Its process.
+    /// The id of its process.
     pub(crate) pid: u32,
-    /// How it ended.
+    /// How the process ended.
     pub(crate) end: ProcessEnd,
-    /// Its memory limit in bytes and the most that it used, where it had a limit.
+    /// Its memory limit and the most that it used, in bytes; `None`: it had no limit.
     pub(crate) memory: Option<(u64, Peak)>,
 }
 
 impl WorkerExit {
-    /// Ends the worker behind a link, unless it has ended, and reaps it.
+    /// Ends the worker behind a connection, unless it has ended, and reaps it.
     pub(crate) fn of_worker(
         worker: usize,
         link: &mut Connection,
@@ -431,7 +434,7 @@ impl WorkerExit {
         }
     }
 
-    /// The error of the task that it ran.
+    /// The error of the task that the worker ran.
     pub(crate) fn of(
         &self,
         task: TaskInfo,
@@ -458,7 +461,7 @@ impl WorkerExit {
     }
 }
 
-/// What a fault that a worker reports is to the user.
+/// The error that a user gets for a fault that a worker reports.
 pub(crate) fn error_of(
     fault: Fault,
     task: TaskInfo,

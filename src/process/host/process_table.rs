@@ -1,4 +1,5 @@
-//! Which process sits behind which worker of a pool.
+//! The process table of a pool: which process stands behind which worker. Supervisors enter their processes;
+//! the pool reads the table to list process ids, and to kill or terminate the processes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,27 +9,27 @@ use crate::sys::fork::ForkEpoch;
 
 /// The worker processes of a pool, by index.
 pub(crate) struct ProcessTable {
-    /// The places.
+    /// The entries, and whether the table is closed.
     state: Mutex<State>,
-    /// The process whose children they are.
+    /// The program that they are children of: a forked copy of that program touches none of them.
     fork_epoch: ForkEpoch,
 }
 
 /// What the lock guards.
 #[derive(Default)]
 struct State {
-    /// A worker's index is its place.
+    /// The processes of each worker, by the worker's index.
     process_table: Vec<ProcessEntry>,
-    /// Whether whoever sits down is killed.
+    /// Whether a process that is added from now on is killed at once.
     closed: bool,
 }
 
 /// The processes of one worker.
 #[derive(Clone, Default)]
 struct ProcessEntry {
-    /// Takes tasks.
+    /// The process that takes tasks; `None`: there is none.
     ready: Option<Arc<ChildProcess>>,
-    /// Was started, and is not ready.
+    /// The process that was started, and is not ready yet; `None`: there is none.
     starting: Option<Arc<ChildProcess>>,
 }
 
@@ -40,7 +41,7 @@ impl ProcessTable {
         }
     }
 
-    /// A process was started, and is not ready.
+    /// Adds a process that was started, and is not ready. Kills it if the table is closed.
     pub(crate) fn occupy(&self, index: usize, process: &Arc<ChildProcess>) {
         let mut state = self.lock();
         if state.closed {
@@ -54,7 +55,7 @@ impl ProcessTable {
         state.process_table[index].starting = Some(Arc::clone(process));
     }
 
-    /// The process takes tasks from now on, in place of the one before it.
+    /// Notes that the process takes the worker's tasks from now on, in place of the one before it.
     pub(crate) fn make_ready(&self, index: usize, process: &Arc<ChildProcess>) {
         if let Some(desk) = self.lock().process_table.get_mut(index) {
             *desk = ProcessEntry {
@@ -64,12 +65,12 @@ impl ProcessTable {
         }
     }
 
-    /// Whether the process of that number takes the worker's tasks.
+    /// Whether the process with that id takes the worker's tasks.
     pub(crate) fn is_at(&self, index: usize, pid: u32) -> bool {
         self.at(index).is_some_and(|process| process.pid() == pid)
     }
 
-    /// Who took the worker's tasks does no more; who gets ready to, still does.
+    /// Removes the process that took the worker's tasks; a process that is not ready yet stays.
     pub(crate) fn clear_ready(&self, index: usize) {
         if let Some(desk) = self.lock().process_table.get_mut(index) {
             desk.ready = None;
@@ -82,12 +83,12 @@ impl ProcessTable {
         }
     }
 
-    /// Who takes the worker's tasks.
+    /// The process that takes the worker's tasks; `None`: there is none.
     pub(crate) fn at(&self, index: usize) -> Option<Arc<ChildProcess>> {
         self.lock().process_table.get(index)?.ready.clone()
     }
 
-    /// The numbers of those that are ready, and live.
+    /// The ids of the processes that are ready, and live. Empty in a forked copy of the program.
     pub(crate) fn pids(&self) -> Vec<u32> {
         if self.fork_epoch.is_forked_copy() {
             return Vec::new();
@@ -103,15 +104,15 @@ impl ProcessTable {
             .collect()
     }
 
-    /// Kills those that are there, and those that come.
+    /// Kills the processes that are there, and those that are added later.
     pub(crate) fn kill(&self) {
         for process in self.close() {
             process.kill();
         }
     }
 
-    /// Asks those that are there to end; kills those that take longer than this, and those that
-    /// come.
+    /// Asks the processes that are there to end, and kills those that take longer than `grace`. Those that
+    /// are added later are killed at once.
     pub(crate) fn terminate(&self, grace: Duration) {
         let processes = self.close();
         for process in &processes {

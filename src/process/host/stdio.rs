@@ -1,4 +1,5 @@
-//! Where a worker's standard output and error go.
+//! Where a worker's standard output and error go. `handshake` makes the descriptors and passes them to the
+//! worker; `pipeline` takes what was captured for the errors of tasks.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -28,24 +29,23 @@ use crate::sys;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WorkerStdio {
-    /// Where the program's own goes.
+    /// Where the program's own output goes.
     #[default]
     Inherit,
-    /// Nowhere.
+    /// Nowhere: it is dropped.
     Null,
-    /// Into memory, a task at a time: the error of a task that panicked or died tells the end of
-    /// what it printed. What other tasks print is dropped. Tasks of a chunk are then sent one by
-    /// one.
+    /// Into memory, for one task at a time: the error of a task that panicked or died has the end of what it
+    /// printed. What other tasks print is dropped. The tasks of a chunk are then sent one by one.
     Capture,
 }
 
 /// Where the outputs of one worker go.
 pub(crate) struct WorkerStreams {
-    /// Its standard output.
+    /// The descriptor for the worker's standard output.
     stdout: OwnedFd,
-    /// Its standard error.
+    /// The descriptor for the worker's standard error.
     stderr: OwnedFd,
-    /// What it prints, where one of them is captured.
+    /// What the worker prints, where one of them is captured.
     captured: Option<Captured>,
 }
 
@@ -53,22 +53,23 @@ pub(crate) struct WorkerStreams {
 pub(crate) enum Captured {
     /// Memory that the worker appends to.
     Memory(File),
-    /// A pipe: where files may not be long, memory that is reached like one may not be either, and a task that
-    /// prints more than the limit would be ended by SIGXFSZ.
+    /// A pipe, for where the length of files is limited: memory that is used like a file is limited, too, and
+    /// a task that prints more than the limit would be ended by SIGXFSZ.
     Pipe(Pipe),
 }
 
-/// A pipe that a worker writes to. It must be read while the worker prints, which else waits for room.
+/// A pipe that a worker writes to. It must be read while the worker prints, which would otherwise wait for
+/// room.
 pub(crate) struct Pipe {
-    /// The end that is read, without waiting.
+    /// The end that is read; reading does not block.
     reader: File,
     /// The end of what was read since the last task.
     tail: RefCell<Vec<u8>>,
-    /// Whether nobody has the other end any more.
+    /// Whether no process has the other end any more.
     is_closed: Cell<bool>,
 }
 
-/// No more of what a task printed is told than this many bytes, the last ones.
+/// How many bytes of what a task printed are reported: the last ones.
 const TOLD: u64 = 64 << 10;
 
 impl WorkerStreams {
@@ -87,19 +88,19 @@ impl WorkerStreams {
         })
     }
 
-    /// Standard output and error, to be handed over.
+    /// The descriptors for standard output and error, to be passed to the worker.
     pub(crate) fn descriptors(&self) -> [&OwnedFd; 2] {
         [&self.stdout, &self.stderr]
     }
 
-    /// What is kept when they were.
+    /// The capture, which is kept when the descriptors were passed on.
     pub(crate) fn into_captured(self) -> Option<Captured> {
         self.captured
     }
 }
 
 impl Captured {
-    /// Where a worker's output is captured, and what the worker writes to.
+    /// Makes a capture. Returns it, and the descriptor that the worker writes to.
     fn new() -> io::Result<(Self, OwnedFd)> {
         if !sys::has_long_files() {
             let (reader, writer) = sys::pipe()?;
@@ -111,7 +112,7 @@ impl Captured {
         Ok((Self::Memory(ours.into()), memory))
     }
 
-    /// The end of what was printed since the last call, if anything was.
+    /// Takes the end of what was printed since the last call; `None`: nothing was.
     pub(crate) fn take(&self) -> Option<String> {
         let bytes = match self {
             Self::Memory(file) => take_end(file),
@@ -124,7 +125,7 @@ impl Captured {
     pub(crate) fn clear(&self) {
         match self {
             Self::Memory(file) if file.metadata().is_ok_and(|data| data.len() > 0) => {
-                // It appends: what it prints next stands at the start.
+                // The worker appends: what it prints next stands at the start.
                 let _ = file.set_len(0);
             }
             Self::Memory(_) => {}
@@ -132,7 +133,7 @@ impl Captured {
         }
     }
 
-    /// The pipe that must be read while the worker prints, if there is one.
+    /// The pipe that must be read while the worker prints; `None`: there is none.
     pub(crate) fn pipe(&self) -> Option<&Pipe> {
         match self {
             Self::Memory(_) => None,
@@ -151,12 +152,12 @@ impl Pipe {
         })
     }
 
-    /// What is readable when something was printed; `None`: nothing will be any more.
+    /// The descriptor that is readable when something was printed; `None`: nothing will be printed any more.
     pub(crate) fn readable(&self) -> Option<BorrowedFd<'_>> {
         (!self.is_closed.get()).then(|| self.reader.as_fd())
     }
 
-    /// Reads some of what was printed; whether there may be more.
+    /// Reads some of what was printed. Returns whether there may be more.
     pub(crate) fn read(&self) -> bool {
         let mut bytes = [0; 16 << 10];
         match (&self.reader).read(&mut bytes) {
@@ -174,9 +175,10 @@ impl Pipe {
         false
     }
 
-    /// The end of what was printed since the last call, if anything was.
+    /// Takes the end of what was printed since the last call; `None`: nothing was.
     fn take(&self) -> Option<Vec<u8>> {
-        /// As many reads as the largest pipe takes: a thread of the worker may print without end.
+        /// As many reads as empty the largest pipe. There is a limit because a thread of the worker may print
+        /// without end.
         const MOST: usize = 64;
         let _ = (0..MOST).all(|_| self.read());
         let tail = self.tail.take();
@@ -184,9 +186,9 @@ impl Pipe {
     }
 }
 
-/// Takes the end of a file, and empties it; `None`: it is empty.
+/// Takes the end of a file, and empties the file; `None`: it is empty.
 fn take_end(file: &File) -> Option<Vec<u8>> {
-    // Memory that cannot be read has nothing to tell.
+    // Memory that cannot be read has nothing to report.
     let size = file.metadata().ok()?.len();
     if size == 0 {
         return None;

@@ -1,4 +1,8 @@
-//! The parent's thread behind each worker process: starts it, hands it tasks, replaces it.
+//! The supervisor: the program's thread behind each worker process. It starts the worker, hands it tasks,
+//! settles what a lost worker leaves, and starts the next one.
+//!
+//! The pool runs [`attend`] on the thread of each of its workers. It relies on `handshake` for the start, on
+//! `pipeline` for chunks, and on `in_flight` for workers that claim tasks by themselves.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use crate::process::host::process_table::ProcessTable;
 use crate::task::request::RemoteOutcome;
 use crate::transport::work::RemoteWork;
 
-/// The attendant's life: one worker process after the other, as long as there is need.
+/// The supervisor's main loop: one worker process after the other, as long as one is needed.
 pub(crate) fn attend(
     context: &WorkerContext<RemoteWork>,
     worker_config: &Arc<WorkerConfig>,
@@ -45,25 +49,26 @@ pub(crate) fn attend(
     supervisor.leave();
 }
 
-/// An attendant at work.
+/// The state of a supervisor thread.
 struct Supervisor<'a> {
-    /// Its place in the crew.
+    /// The worker's context in the pool.
     context: &'a WorkerContext<RemoteWork>,
     /// How its workers are started.
     worker_config: &'a Arc<WorkerConfig>,
-    /// Where they sit.
+    /// Where its processes are entered.
     process_table: &'a Arc<ProcessTable>,
-    /// The next worker, where the current one is about to have run as many tasks as it may.
+    /// The next worker, if the current one is about to have run as many tasks as it may.
     standby: Option<Standby>,
     /// Workers that were told to leave, the oldest first.
     leaving: VecDeque<Leaver>,
 }
 
-/// How many workers may be leaving at a time beside the one that serves: the next waits for the oldest.
+/// How many workers of a supervisor may be leaving at a time beside the one that serves. The next one waits
+/// for the oldest.
 const MAX_LEAVING: usize = 8;
 
 impl Supervisor<'_> {
-    /// A worker that is ready: the one that stands by, or a new one.
+    /// Returns a worker that is ready: the standby, or a new one.
     fn next_worker(&mut self) -> Result<Connection, StartError> {
         let index = self.context.index();
         let started = match self.standby.take() {
@@ -92,8 +97,7 @@ impl Supervisor<'_> {
         )()
     }
 
-    /// Hands tasks to one worker process, until it is lost, has run as many as it may, or there
-    /// are no more.
+    /// Hands tasks to one worker process, until it is lost, has run as many as it may, or there are no more.
     fn serve(&mut self, mut link: Connection) -> AfterLoss {
         self.context.ready(link.process().pid());
         while link.process().end().is_none() {
@@ -119,7 +123,7 @@ impl Supervisor<'_> {
         self.process_table.clear_ready(self.context.index());
         if link.process().end().is_some() {
             link.kill_and_reap();
-            // What it had taken and not begun returns a few times at most.
+            // Counts as productive: what it had taken and not begun returns a few times at most.
             self.context.lost(Tenure::Productive)
         } else {
             link.close();
@@ -127,8 +131,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Stands by a worker that takes tasks by itself, until it is lost or leaves: tells it what does
-    /// not fit on the board, and hears of it.
+    /// Serves a worker that claims tasks by itself, until it is lost or leaves: sends it the work that does
+    /// not fit into the queue, and receives what it reports.
     fn stand_by(&mut self, mut link: Connection, in_flight: &InFlight) -> AfterLoss {
         if let Err(error) = in_flight.enlist(self.context.index()) {
             link.kill_and_reap();
@@ -153,8 +157,8 @@ impl Supervisor<'_> {
                     };
                     match self.tell(&mut link, requests) {
                         PipelineEnd::Lost(next) => {
-                            // It ran what it was told: what it has left on the board besides, a stray
-                            // write says, and that is seen to all the same.
+                            // It ran what it was told over the connection. Anything that it leaves in the
+                            // queue besides is there by a stray write, and is recovered all the same.
                             self.recover_worker(&mut link, in_flight, Disconnect::Gone);
                             return next;
                         }
@@ -171,10 +175,10 @@ impl Supervisor<'_> {
         self.lose(link, in_flight, broken)
     }
 
-    /// Tells a worker what it has claimed.
+    /// Has a worker run the work that it has claimed and asked for.
     fn tell(&self, link: &mut Connection, requests: RemoteWork) -> PipelineEnd {
         if requests.is_empty() {
-            return PipelineEnd::Drained; // cancelled since
+            return PipelineEnd::Drained; // cancelled since the claim
         }
         self.context.claimed(&requests);
         let talked = Pipeline::new(self.context, self.worker_config, link, u64::MAX).run(requests);
@@ -184,7 +188,7 @@ impl Supervisor<'_> {
         talked
     }
 
-    /// Sees to the end of a worker that took tasks by itself.
+    /// Ends a worker that claimed tasks by itself, and decides whether another one follows.
     fn lose(
         &mut self,
         mut link: Connection,
@@ -203,7 +207,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Sees to what a worker leaves behind that was given up for this reason.
+    /// Reaps a worker that was given up for the reason `broken`, and settles or returns what it leaves
+    /// behind.
     fn recover_worker(
         &self,
         link: &mut Connection,
@@ -247,7 +252,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Has the next worker get ready while the current one runs its last task.
+    /// Starts the next worker as a standby while the current one runs its last task.
     fn have_standby(&mut self) {
         if self.standby.is_none() {
             // Without a thread for it, it is started when its turn comes.
@@ -261,8 +266,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Lets a worker leave that has run as many tasks as it may. It is waited for beside the next one: what is
-    /// queued does not wait for a worker that hangs in its exit.
+    /// Lets a worker leave that has run as many tasks as it may. It is waited for while the next one serves:
+    /// queued tasks do not wait for a worker that hangs in its exit.
     fn replace(&mut self, link: Connection) -> AfterLoss {
         link.half_close();
         self.context.retire();
@@ -288,7 +293,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Ends who stands by, and waits for those that leave.
+    /// Ends the standby, and waits for the workers that leave.
     fn leave(mut self) {
         if let Some(Ok(link)) = self.standby.take().map(Standby::step_in) {
             link.close();
@@ -300,18 +305,18 @@ impl Supervisor<'_> {
     }
 }
 
-/// Whether a dead worker has left anything that was not done.
+/// Whether a dead worker has left anything unfinished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Orphans {
     /// It has not.
     None,
-    /// It has, and that has been seen to.
+    /// It has, and that was settled or returned.
     Some,
 }
 
-/// A worker that is getting ready on a thread of its own.
+/// A standby: a worker that gets ready on a thread of its own.
 struct Standby(
-    /// Gives it.
+    /// The thread, which returns the worker's connection.
     JoinHandle<Result<Connection, StartError>>,
 );
 
@@ -332,14 +337,15 @@ impl Standby {
     }
 }
 
-/// A worker that was told to leave, and a thread of its own that waits for it.
+/// A worker that was told to leave, and the thread that waits for it.
 struct Leaver(
     /// Ends once the worker was reaped.
     JoinHandle<()>,
 );
 
 impl Leaver {
-    /// Waits for a worker; `None`: it is gone.
+    /// Starts a thread that waits for a worker. `None`: there was no thread, and the worker was waited for
+    /// here.
     fn start(link: Connection) -> Option<Self> {
         let (hand_over, receive) = crossbeam_channel::bounded::<Connection>(1);
         let name = "process reaper".to_owned();
@@ -350,12 +356,12 @@ impl Leaver {
         };
         match std::thread::Builder::new().name(name).spawn(wait) {
             Ok(thread) => {
-                // Received, as the thread waits for it.
+                // It is received, because the thread waits for it.
                 drop(hand_over.send(link));
                 Some(Self(thread))
             }
             Err(_) => {
-                // Without a thread for it, the next worker waits.
+                // Without a thread for it, the next worker has to wait.
                 link.close();
                 None
             }
@@ -369,12 +375,12 @@ impl Leaver {
 
     /// Blocks until the worker was reaped.
     fn join(self) {
-        // It runs no user code, and does not panic.
+        // The thread runs no user code, and does not panic.
         let _ = self.0.join();
     }
 }
 
-/// What starts a worker, on whatever thread.
+/// Returns what starts a worker; it can be called on any thread.
 fn start(
     context: &WorkerContext<RemoteWork>,
     worker_config: &Arc<WorkerConfig>,

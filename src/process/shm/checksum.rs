@@ -1,50 +1,51 @@
-//! Keyed checksums: they tell what was published in shared memory from whatever somebody wrote there
-//! by mistake.
+//! Keyed checksums: they distinguish what was published in shared memory from bytes that a process wrote
+//! there by mistake.
 //!
 //! The sum is NH, the universal hash of UMAC (Black, Halevi, Krawczyk, Krovetz and Rogaway, 1999): pairs of
-//! words, each added to a word of the key, are multiplied to 128 bits and added up. Two messages of one
-//! length have the same sum for one key in 2^64. Its products do not depend on each other, and text can be
-//! appended; no well-kept crate has both. The words of the key are made from two random numbers, which is
-//! enough against accidents; it is no protection against a process that computes sums on purpose.
+//! words, each added to a word of the key, are multiplied to 128 bits and added up. Two messages of the same
+//! length have the same sum under one key in 2^64. The products of NH do not depend on each other, and text
+//! can be appended; no well-maintained crate has both. The words of the key are made from two random numbers.
+//! That is enough against accidents, but no protection against a process that computes sums on purpose.
 //!
-//! The key never lies in shared memory: the program makes one for each pool, and tells workers over their
-//! link.
+//! The key never lies in shared memory: the program makes one for each pool, and sends it to workers over
+//! their connections.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// The secret that sums depend on.
+/// The secret key of the sums and masks of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
-    /// The first word.
+    /// The first word of the key.
     first: u64,
-    /// What each word has more than the one before it.
+    /// The difference between one word of the key and the next.
     step: u64,
-    /// Those for words, which are made once.
+    /// The key's first words, computed once, for [`Key::of_words`].
     words: [u64; FOR_WORDS],
 }
 
-/// Bytes that are summed at once.
+/// The number of bytes that are summed at once.
 const BLOCK: usize = 16;
 
-/// Words of the key that are used for anything but bytes.
+/// The number of words of the key that are reserved for summing words; bytes are summed with the words after
+/// them.
 const FOR_WORDS: usize = 8;
 
-/// Carries each bit of a number into all above it.
+/// Multiplier that carries each bit of a number into all higher bits.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Takes off what the factor has done.
+/// The inverse of [`FACTOR`], modulo 2^64.
 const INVERSE: u64 = 0xf1de_83e1_9937_733d;
 
 const _: () = assert!(FACTOR.wrapping_mul(INVERSE) == 1);
 
 impl Key {
-    /// One that nobody can guess.
+    /// A random key, which no process can guess.
     pub(crate) fn fresh() -> Self {
         let random = RandomState::new();
         Self::from_numbers((random.hash_one(0), random.hash_one(1) | 1))
     }
 
-    /// As it travels.
+    /// As two numbers: how the key travels.
     pub(crate) fn to_numbers(&self) -> (u64, u64) {
         (self.first, self.step)
     }
@@ -55,31 +56,32 @@ impl Key {
         Self { first, step, words }
     }
 
-    /// Makes a number that only a process with the key can read, and that no accident makes: where a bit of
-    /// it is flipped, what is read has many others.
+    /// Masks a number, so that only a process with the key can read it, and no accident produces a valid one:
+    /// if one bit of the masked number is flipped, the unmasked number differs in many bits.
     #[inline]
     pub(crate) fn mask(&self, number: u64) -> u64 {
         spread(spread(number ^ self.veil()).wrapping_mul(FACTOR))
     }
 
-    /// Reads what [`mask`](Self::mask) has made.
+    /// Reverses [`mask`](Self::mask).
     #[inline]
     pub(crate) fn unmask(&self, masked: u64) -> u64 {
         spread(spread(masked).wrapping_mul(INVERSE)) ^ self.veil()
     }
 
-    /// A number that stands in a slot where there is nothing, and in no other, and that no accident makes.
+    /// The masked number that stands in a slot in which nothing has been ended. It differs from slot to slot,
+    /// and no accident produces it.
     pub(crate) fn nowhere(&self, slot: usize) -> u64 {
         self.mask(!(slot as u64))
     }
 
-    /// What numbers that are masked differ by from what they are for everybody.
+    /// The secret that is XORed with a number before it is masked.
     #[inline]
     fn veil(&self) -> u64 {
         self.first.rotate_left(32) ^ self.step
     }
 
-    /// The sum of words, of which there is an even number.
+    /// The sum of words. Their number must be even.
     #[inline]
     pub(crate) fn of_words<const N: usize>(&self, words: [u64; N]) -> u64 {
         const { assert!(N % 2 == 0 && N <= FOR_WORDS) };
@@ -102,30 +104,30 @@ impl Key {
     }
 }
 
-/// A pair of words of a message, with those of the key that stand at the same place.
+/// The product of a pair of words of a message, each added to the word of the key at the same position.
 #[inline]
 fn product(key: (u64, u64), one: u64, other: u64) -> u128 {
     u128::from(one.wrapping_add(key.0)) * u128::from(other.wrapping_add(key.1))
 }
 
-/// The sum of bytes to which others are appended: each is looked at once.
+/// The sum of bytes to which more bytes are appended: each byte is read once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PrefixSum {
-    /// The sum of whole blocks.
+    /// The sum of the whole blocks so far.
     sum: u128,
-    /// How many bytes these are.
+    /// The number of bytes in these blocks.
     summed: usize,
     /// The words of the key for the next block.
     next: (u64, u64),
-    /// What those for a block have more than those for the one before it.
+    /// The difference between the words of the key for one block and those for the next.
     stride: u64,
 }
 
 impl PrefixSum {
-    /// Of nothing.
+    /// The sum of no bytes.
     #[inline]
     pub(crate) fn new(key: &Key) -> Self {
-        // The first ones that are not for words.
+        // The first words of the key that are not reserved for words.
         let first = key.words[FOR_WORDS - 1].wrapping_add(key.step);
         Self {
             sum: 0,
@@ -135,7 +137,7 @@ impl PrefixSum {
         }
     }
 
-    /// Sums what was appended, as far as it makes whole blocks.
+    /// Sums the whole blocks of the bytes that were appended. `bytes` are all bytes so far.
     #[inline]
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         let new = &bytes[self.summed..];
@@ -152,28 +154,28 @@ impl PrefixSum {
         self.summed += new.len() / BLOCK * BLOCK;
     }
 
-    /// The sum of the bytes, all whole blocks of which were summed.
+    /// The sum of `bytes`, all whole blocks of which were summed by `extend`.
     #[inline]
     pub(crate) fn of(&self, bytes: &[u8]) -> u64 {
         let rest = bytes.len() - self.summed;
         debug_assert!(rest < BLOCK);
         let last = match bytes.last_chunk::<BLOCK>() {
             _ if rest == 0 => return fold(self.sum),
-            // The bytes before them, which are summed already, are shifted out.
+            // The bytes before the rest, which are summed already, are shifted out.
             Some(last) => u128::from_le_bytes(*last) >> (8 * (BLOCK - rest)),
             None => small(bytes),
         };
         fold(self.sum.wrapping_add(self.block(last)))
     }
 
-    /// The next block.
+    /// The product for the next block.
     #[inline]
     fn block(&self, block: u128) -> u128 {
         product(self.next, block as u64, (block >> 64) as u64)
     }
 }
 
-/// A few bytes, as the number that they are with zeros behind them.
+/// At most 16 bytes, as the little-endian number that they form when padded with zeros.
 #[inline]
 pub(crate) fn small(bytes: &[u8]) -> u128 {
     let half = |bytes: &[u8]| match (bytes.first_chunk::<8>(), bytes.first_chunk::<4>()) {
@@ -192,7 +194,7 @@ pub(crate) fn small(bytes: &[u8]) -> u128 {
     u128::from(half(low)) | u128::from(half(high)) << 64
 }
 
-/// Brings upper bits down into the lower ones; the inverse is itself.
+/// XORs the upper half of the bits into the lower half; the function is its own inverse.
 #[inline]
 fn spread(number: u64) -> u64 {
     number ^ number >> 32

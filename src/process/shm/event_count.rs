@@ -1,4 +1,5 @@
-//! Where somebody sleeps until something happens, across processes.
+//! An eventcount in shared memory: one thread sleeps there until an event happens, in this process or another
+//! one. The shared-memory queue has one per worker, and one for the collector.
 
 use std::time::Instant;
 
@@ -9,36 +10,36 @@ use crate::sys;
 
 /// Where one thread sleeps: an eventcount.
 ///
-/// The sleeper takes a ticket, says where others look that it is about to sleep, looks once more
-/// whether there is reason not to, and sleeps on the ticket. A ring makes the ticket void first, so
-/// that none between the look and the sleep is lost.
+/// The sleeper takes a wait key, announces where other threads look that it is about to sleep, looks once
+/// more whether there is a reason not to sleep, and sleeps with the key. A notification first makes the key
+/// invalid, so none is lost between the look and the sleep.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct EventCount {
-    /// How often it was rung.
+    /// The number of notifications so far (wrapping).
     rung: AtomicU32,
-    /// Where models sleep.
+    /// Where the sleeper waits in loom's models.
     #[cfg(loom)]
     model: Model,
 }
 
-/// What one sleeps on.
+/// Wait key: a sleep with it ends at once if there was a notification since [`EventCount::prepare`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WaitKey(
-    /// How often the bed had been rung.
+    /// The number of notifications when the key was taken.
     u32,
 );
 
 impl EventCount {
     pub(crate) fn prepare(&self) -> WaitKey {
-        // ORDERING: Acquire, so that what the sleeper looks at next is no older than the ring that
-        // this ticket has seen.
+        // ORDERING: Acquire, so that what the sleeper looks at next is no older than the last notification
+        // that this key includes.
         WaitKey(self.rung.load(Ordering::Acquire))
     }
 
-    /// Wakes its owner.
+    /// Invalidates all wait keys taken so far, and wakes the sleeper.
     pub(crate) fn notify(&self) {
-        // ORDERING: Release, to the `prepare` that sees it.
+        // ORDERING: Release; pairs with the `prepare` that sees it.
         self.rung.fetch_add(1, Ordering::Release);
         self.wake();
     }
@@ -48,8 +49,8 @@ impl EventCount {
         sys::futex_wake(&self.rung);
     }
 
-    /// Sleeps until it is rung, if it was not since the ticket, or until the deadline. May wake for
-    /// nothing.
+    /// Sleeps until a notification, if there was none since the wait key was taken, or until the deadline.
+    /// Spurious wake-ups are possible.
     #[cfg(not(loom))]
     pub(crate) fn sleep(&self, ticket: WaitKey, deadline: Option<Instant>) {
         sys::futex_wait(&self.rung, ticket.0, deadline);
@@ -60,9 +61,9 @@ impl EventCount {
 #[cfg(loom)]
 #[derive(Default)]
 struct Model {
-    /// Orders the sleeper's look at the ticket and the waker's ring.
+    /// Orders the sleeper's check of the wait key and the waker's notification.
     lock: crate::sync::Mutex<()>,
-    /// Where it sleeps.
+    /// Where the sleeper waits.
     event: crate::sync::Condvar,
 }
 
@@ -76,7 +77,7 @@ impl EventCount {
 
     pub(crate) fn sleep(&self, ticket: WaitKey, _deadline: Option<Instant>) {
         let guard = crate::sync::lock(&self.model.lock);
-        // ORDERING: Relaxed; the lock orders it against the waker's.
+        // ORDERING: Relaxed; the lock orders it against the waker's notification.
         if self.rung.load(Ordering::Relaxed) == ticket.0 {
             drop(crate::sync::sleep(&self.model.event, guard));
         }

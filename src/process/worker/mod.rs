@@ -1,4 +1,11 @@
-//! The worker's end: from `init` to the end of the process.
+//! The worker process: everything from [`init`] to the end of the process.
+//!
+//! [`init`] decides whether this process is a worker (`process/reexec.rs`). A [`Worker`] takes its connection
+//! to the program from stdin, exchanges hello and welcome (`transport/wire.rs`), maps the pool's shared
+//! memory and runs the initializer. Then it runs tasks: those that come as frames over the connection
+//! ([`Worker::run_tasks`]), and those that it claims from the shared-memory queue ([`QueueConsumer`]). The
+//! program's side of both is in `process/host/`. Relies on `process/shm/` for the queue and the arena, and on
+//! `remote/function.rs` to decode, call and encode.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -38,17 +45,18 @@ use crate::transport::framed::{self, FramedStream, Received};
 use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
 use crate::unwind::{self, Panic};
 
-/// How long shared memory stays mapped in a worker that waits for its parent to say something.
+/// A worker that waits for a frame from the program for this long unmaps shared memory that it keeps for
+/// later tasks, and gives back the memory of its result blocks.
 const KEPT_IDLE: Duration = Duration::from_secs(1);
 
-/// How long a worker whose task was killed waits for its own death. It is killed within microseconds;
-/// where that does not come, a stray write has said that it would.
+/// How long a worker waits for its own death when its task was killed. The program kills it within
+/// microseconds; if no signal comes, the mark was made by a stray write, and the worker exits by itself.
 const KILLED: Duration = Duration::from_secs(1);
 
-/// What a worker exits with when it cannot serve.
+/// Exit code of a worker that cannot serve.
 pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 
-/// Makes this program one whose processes can be workers: the first statement of `main`.
+/// Makes this program one that can run as a worker: the first statement of `main`.
 ///
 /// In a worker it serves the pool and never returns; in any other process it notes that it was
 /// called, and returns. It plays the part of Python's `if __name__ == "__main__":` guard: a
@@ -56,12 +64,12 @@ pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 /// child.
 ///
 /// A process that has more rights than the user that started it (by a setuid or setgid bit, or by
-/// capabilities of its file) is no worker, whatever its environment says, and starts none: process
-/// pools are [`Error::Unsupported`] there. A program that first takes on the user and the group as which
-/// it acts, by `setresgid` and `setresuid`, has them.
+/// capabilities of its file) never becomes a worker, whatever its environment says, and starts none: process
+/// pools return [`Error::Unsupported`] there. A program that first takes on the user and the group with whose
+/// rights it acts, by `setresgid` and `setresuid`, can use process pools.
 ///
-/// So they are in a library that a program of another kind has loaded, an extension of Python say: the
-/// program, started anew, would not come to this call.
+/// Process pools also return [`Error::Unsupported`] in a library that another kind of program has loaded, for
+/// example an extension of Python: a new process of that program would not reach this call.
 ///
 /// ```no_run
 /// fn main() -> Result<(), concurrent_futures::Error> {
@@ -91,12 +99,12 @@ pub fn init() {
     init_from((here as *const ()).addr());
 }
 
-/// Stands for the caller of `init`: being inline, it is compiled once more for each crate that calls `init`,
-/// as a part of that.
+/// Marks the code that calls `init`: an inline function is compiled again in each crate that calls `init`, so
+/// that its address lies in the caller's image.
 #[inline]
 fn here() {}
 
-/// `init`, called by code at this address.
+/// Does the work of [`init`]; `caller` is an address in the code that called it.
 fn init_from(caller: usize) {
     if reexec::is_known() {
         return;
@@ -129,40 +137,43 @@ fn init_from(caller: usize) {
     }
 }
 
-/// A worker at work.
+/// The state of this worker process.
 struct Worker {
-    /// Frames to and from the parent.
+    /// Frames to and from the program.
     stream: FramedStream,
-    /// What the parent said first.
+    /// The program's welcome: the settings of this worker.
     welcome: Welcome,
-    /// Raised: begin nothing more of this chunk.
+    /// Two words that the program writes: whether the rest of the current chunk is cancelled, and how many
+    /// regions of shared memory were released. `None` if the program sent none.
     signals: Option<SharedSignals>,
-    /// Where it takes tasks by itself, if it does.
+    /// The shared-memory queue from which it claims tasks; `None` if the pool has none.
     queue: Option<ShmQueue>,
-    /// Where big arguments and results are, if there is such a place.
+    /// The memory of large arguments and results; `None` if the pool has none.
     worker_arena: Option<Arc<WorkerArena>>,
-    /// How often the parent had let go of shared memory when we last looked.
+    /// The program's count of released regions of shared memory, as this worker read it last.
     drops: Cell<u32>,
-    /// What tasks can see of the worker.
+    /// What tasks can ask about their worker (`current_worker`).
     progress: Arc<Progress>,
-    /// This process, and no forked copy of it.
+    /// Tells this process from a copy that a task has forked.
     fork_epoch: ForkEpoch,
-    /// Where user code prints: asking for it anew takes a while.
+    /// The standard output of user code; kept because a new handle for each flush takes time.
     stdout: io::Stdout,
 }
 
 impl Worker {
-    /// Takes the link off stdin, makes the process a worker, and greets.
+    /// Moves the connection away from stdin, sets the process up as a worker, and exchanges hello and
+    /// welcome.
     fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
         let link = UnixStream::from(sys::copy_high(stdin.as_fd())?);
         let mut channel = FramedStream::new(Arc::new(link));
-        // First of all: the parent says nothing before it, and we have enough to do until it is heard.
+        // Hello first: the program sends nothing before it, and this process has enough to do until the
+        // answer comes.
         say_hello(&channel);
         sys::redirect(File::open("/dev/null")?.as_fd(), libc::STDIN_FILENO)?;
         sys::die_with_parent();
         if sys::is_hung_up(channel.stream().as_fd()) {
-            exit(0); // the parent ended before the line above
+            exit(0); // the program ended before the line above
         }
         sys::heed_signals();
         sys::stand_aside_from_terminal();
@@ -216,7 +227,7 @@ impl Worker {
     fn serve(&mut self) -> ! {
         let index = self.welcome.index as usize;
         let _seat = WorkerInfo::here(index, Arc::clone(&self.progress)).enter();
-        // It goes to the board when it is sent there: by then the pool knows that it is ready.
+        // The program sends the worker to the queue (`Resume`): by then the pool knows that it is ready.
         let outcome = self.initialize().and_then(|()| self.run_tasks());
         let outcome = outcome.and_then(|told| match (told, self.queue.take()) {
             (Directive::Resume, Some(queue)) => {
@@ -231,7 +242,7 @@ impl Worker {
         self.flush();
         match code {
             Ok(code) => exit(code),
-            // The parent is gone, or cannot be understood: there is nobody to tell.
+            // The program has ended, or sends frames that make no sense: nothing can be reported.
             Err(_) => exit(UNFIT),
         }
     }
@@ -243,16 +254,17 @@ impl Worker {
             if let Err(fault) = run(call, argument, u64::MAX, &NoStore) {
                 report = fault.to_body();
             }
-            unwind::chain_hook(); // it may have set one
+            unwind::chain_hook(); // the initializer may have set a hook
         }
         self.flush();
-        // After the initializer: what needs a process of one thread can be done there. Without a thread for
-        // it, the signal for the parent's end has to do.
+        // Only after the initializer: what needs a process with one thread can be done there. If the thread
+        // cannot be started, only the signal at the program's end (`die_with_parent`) ends this worker.
         let _ = sys::end_when_hung_up(self.stream.stream().as_fd());
         self.stream.send(&[&wire::frame(Kind::Ready, &report)])
     }
 
-    /// Runs what comes over the link, until the parent closes its end or sends us back to the board.
+    /// Runs the tasks that come over the connection, until the program closes its end or sends the worker
+    /// back to the queue.
     fn run_tasks(&mut self) -> io::Result<Directive> {
         let mut code = 0;
         let mut body = Vec::new();
@@ -281,7 +293,7 @@ impl Worker {
         Ok(Directive::Close(code))
     }
 
-    /// Runs a task, and brings out what it has printed before anybody hears of it.
+    /// Runs a task, and flushes what it has printed before its outcome is sent.
     fn run(&self, call: FunctionRef, argument: Argument<'_>) -> Result<Encoded, Fault> {
         self.release_stale();
         self.shield();
@@ -297,22 +309,23 @@ impl Worker {
         outcome
     }
 
-    /// Brings out what user code has printed.
+    /// Flushes what user code has printed.
     fn flush(&self) {
-        // A closed stdout is the user's affair.
+        // If user code has closed stdout, the error is its own affair.
         let _ = (&self.stdout).flush();
         sys::flush_c_output();
     }
 
-    /// A task has ended, and nobody has heard of it.
+    /// Called when a task has ended, before its outcome is sent.
     fn finish_task(&self) {
         if self.fork_epoch.is_forked_copy() {
-            sys::exit_forked_copy(); // a copy that the task forked: the outcome is the original's to tell
+            sys::exit_forked_copy(); // a copy that the task forked: only the original sends the outcome
         }
         self.flush();
     }
 
-    /// Runs a task whose argument is in the depot, at that location, by a lease that is made so.
+    /// Runs a task whose argument lies in a block of the arena. `location` is the encoded block reference;
+    /// `lease` makes a lease of that block.
     fn run_stored(
         &self,
         call: FunctionRef,
@@ -329,8 +342,9 @@ impl Worker {
         }
     }
 
-    /// The next header. If it takes long to come, mapped shared memory is let go: here, nobody can
-    /// wake us when the parent lets go of it. Memory for results is given back.
+    /// Receives the next header. If none comes for [`KEPT_IDLE`], unmaps shared memory, because the program
+    /// cannot wake a worker that waits here to tell it that a region was released, and gives back the memory
+    /// of results.
     fn next_header(&mut self) -> io::Result<Received<Header>> {
         let is_warm = |worker_arena: &Arc<WorkerArena>| worker_arena.is_warm();
         if registry::keeps_any() || self.worker_arena.as_ref().is_some_and(is_warm) {
@@ -349,7 +363,7 @@ impl Worker {
         self.stream.receive_header()
     }
 
-    /// Results that the program has not read cannot be written any more.
+    /// Write-protects results of this worker that the program has not read yet.
     #[inline]
     fn shield(&self) {
         if let Some(worker_arena) = &self.worker_arena {
@@ -357,14 +371,14 @@ impl Worker {
         }
     }
 
-    /// Gives memory for results back to the system that was not used for a while.
+    /// Gives the memory of free result blocks back to the system.
     fn purge(&self) {
         if let Some(worker_arena) = &self.worker_arena {
             worker_arena.purge();
         }
     }
 
-    /// When memory for results is to be given back, if there is some.
+    /// When to give back the memory of results; `None` if there is nothing to give back.
     fn purge_at(&self) -> Option<Instant> {
         let worker_arena = self
             .worker_arena
@@ -373,16 +387,17 @@ impl Worker {
         worker_arena.and_then(|_| Instant::now().checked_add(KEPT_IDLE))
     }
 
-    /// Whether the parent has let go of shared memory that may be mapped here.
+    /// Whether the program has released shared memory that may still be mapped here.
     fn has_stale(&self) -> bool {
         let drops = self.signals.as_ref().map_or(0, SharedSignals::drops);
         drops != self.drops.get()
     }
 
-    /// Lets go of what the parent has let go of.
+    /// Unmaps the shared memory that the program has released.
     fn release_stale(&self) {
         if self.has_stale() {
-            // Read again before, and not after: what goes meanwhile is seen next time.
+            // The count is read before the unmapping, not after it: a region released meanwhile is seen next
+            // time.
             self.drops
                 .set(self.signals.as_ref().map_or(0, SharedSignals::drops));
             registry::forget_closed();
@@ -403,19 +418,19 @@ impl Worker {
         Ok(call)
     }
 
-    /// Says something of the task at a place of the board.
+    /// Sends a frame about the task in this slot of the queue.
     fn say(&self, kind: Kind, place: SlotRef, body: &Encoded) -> io::Result<()> {
         let (task, length) = (place.to_number(), body.len() as u64);
         let header = Header { kind, task, length };
         self.stream.send_bringing(header, body)
     }
 
-    /// Has the program look at what lies in shared memory.
+    /// Asks the program to audit the shared memory.
     fn raise_alarm(&self) -> io::Result<()> {
         self.stream.send(&[&wire::frame(Kind::Alarm, &[])])
     }
 
-    /// Goes on after a task, or leaves, if the task was taken away from this worker.
+    /// Continues after a task, or ends the process if the task was taken away from this worker.
     fn go_on(&self, finish: Finish) -> io::Result<()> {
         match finish {
             Finish::Told => Ok(()),
@@ -424,7 +439,7 @@ impl Worker {
                 exit(UNFIT)
             }
             Finish::Displaced => {
-                // What became of the task stands in this worker's part: the program finds it there.
+                // The outcome is in this worker's own part of the queue: the program finds it there.
                 self.raise_alarm()?;
                 self.flush();
                 exit(UNFIT)
@@ -445,7 +460,8 @@ impl Worker {
     }
 }
 
-/// What a worker says of a task's outcome: what kind of bytes, and these; of a result in the depot, where it is.
+/// Converts a task's outcome to what a worker sends: the kind of the bytes, and the bytes. For a result in a
+/// block of the arena, the bytes are the block's reference.
 #[inline]
 pub(crate) fn body_of(outcome: Result<Encoded, Fault>) -> (SlotKind, Encoded) {
     match outcome.map(Encoded::into_lease) {
@@ -458,20 +474,20 @@ pub(crate) fn body_of(outcome: Result<Encoded, Fault>) -> (SlotKind, Encoded) {
     }
 }
 
-/// The program's clock of a task that came over the link.
+/// Stops and starts the program's clock of a task that came over the connection, by frames.
 struct ClockAfar {
-    /// To the program.
+    /// The connection to the program.
     link: Arc<UnixStream>,
-    /// The task's number there.
+    /// The task's number in frames.
     task: u64,
-    /// The worker, and no forked copy of it.
+    /// Tells the worker process from a copy that the task has forked.
     fork_epoch: ForkEpoch,
 }
 
 impl ClockAfar {
     fn tell(&self, kind: Kind) {
         if !self.fork_epoch.is_forked_copy() {
-            // Fails only if the program is gone.
+            // Fails only if the program has ended.
             let _ = framed::send_signal(&self.link, &wire::signal(kind, self.task));
         }
     }
@@ -487,39 +503,39 @@ impl Clock for ClockAfar {
     }
 }
 
-/// What ends a talk.
+/// Why a worker stops taking tasks from one source.
 enum Directive {
-    /// There is no more; with what to exit.
+    /// There are no more tasks: exit with this code.
     Close(i32),
-    /// Take tasks from the board again.
+    /// Take tasks from the queue again.
     Resume,
 }
 
-/// What a worker has called of what it has claimed.
+/// Whether a worker has called the function of the task that it claimed.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Called {
-    /// The task, whose outcome was told.
+    /// It called the function, and published the outcome.
     Task,
-    /// Nothing, as it was not the worker's any more.
+    /// It called nothing, because the claim did not hold any more.
     Nothing,
 }
 
-/// A worker that takes tasks by itself.
+/// Claims tasks from the shared-memory queue, and runs them.
 struct QueueConsumer<'a> {
-    /// Where it takes them.
+    /// The queue.
     queue: &'a Arc<ShmQueue>,
-    /// Its index.
+    /// The worker's index.
     me: usize,
-    /// The rest of it.
+    /// The worker process.
     server: &'a mut Worker,
-    /// The argument of the task at hand; kept warm.
+    /// The encoded argument of the current task; the buffer is reused for the next one.
     argument: Vec<u8>,
-    /// Outcomes of the items at hand, as they stand on the board.
+    /// Encoded outcomes of the current items, as they lie in the queue.
     results: Vec<u8>,
-    /// Bytes that the last item's outcome took there: the next is taken to be as large.
+    /// Length of the last item's outcome in bytes: the next one is expected to be as large.
     last_result: usize,
-    /// On which core it stands.
+    /// Decides on which core the worker runs and sleeps.
     placement: CorePlacement,
 }
 
@@ -536,14 +552,14 @@ impl<'a> QueueConsumer<'a> {
         }
     }
 
-    /// Runs tasks until there are no more.
+    /// Runs tasks until the queue is closed and empty, or the program closes the connection.
     fn run_tasks(mut self) -> io::Result<Directive> {
         let mut has_waited = false;
         loop {
             let is_closing = self.queue.is_closing();
             let claim = self.queue.claim(self.me, &mut self.argument);
             if std::mem::take(&mut has_waited) {
-                // Publishers rely on us to see what they published while we looked.
+                // Publishers rely on a searching worker to see what they published during its search.
                 self.queue.pass_on();
             }
             match claim {
@@ -578,15 +594,16 @@ impl<'a> QueueConsumer<'a> {
         self.finish(place, outcome)
     }
 
-    /// Something in shared memory makes no sense: sleeps until the program has put it right, unless there is
-    /// something else to do.
+    /// Called when something in shared memory makes no sense: raises an alarm, then sleeps until the program
+    /// has repaired it or there is something else to do.
     fn wait_for_mending(&mut self) -> io::Result<()> {
         self.server.raise_alarm()?;
         self.queue.sleep(self.me, None, || false);
         Ok(())
     }
 
-    /// Runs a task whose argument is in the depot, unless the claim does not hold any more once that was read.
+    /// Runs a task whose argument lies in a block of the arena, unless the claim does not hold any more after
+    /// the argument was read.
     fn run_stored(&mut self, place: SlotRef, call: FunctionRef) -> io::Result<Called> {
         let (queue, me) = (Arc::clone(self.queue), self.me);
         let claim = Arc::new(AtomicBool::new(true));
@@ -594,14 +611,14 @@ impl<'a> QueueConsumer<'a> {
             let claim = Arc::clone(&claim);
             move || {
                 let holds = queue.holds(place, me);
-                // ORDERING: Relaxed; this thread reads it.
+                // ORDERING: Relaxed; only this thread reads it.
                 claim.fetch_and(holds, Ordering::Relaxed);
                 holds
             }
         };
         let lease = |arena: &Arc<WorkerArena>, location| arena.claimed_argument(location, holds);
         let outcome = self.server.run_stored(call, &self.argument, lease);
-        // ORDERING: Relaxed; as above.
+        // ORDERING: Relaxed; only this thread has written it.
         if !claim.load(Ordering::Relaxed) {
             self.queue.leave_claim(me);
             return Ok(Called::Nothing);
@@ -610,7 +627,8 @@ impl<'a> QueueConsumer<'a> {
         Ok(Called::Task)
     }
 
-    /// Says what came of a task.
+    /// Publishes a task's outcome: in its slot if it is small and brings no shared memory, otherwise over the
+    /// connection.
     fn finish(&mut self, place: SlotRef, outcome: Result<Encoded, Fault>) -> io::Result<()> {
         let (form, body) = body_of(outcome);
         let finish = if body.len() <= INLINE && body.attachments().is_empty() {
@@ -626,7 +644,7 @@ impl<'a> QueueConsumer<'a> {
         self.server.go_on(finish)
     }
 
-    /// Runs items of a map, one after the other, as long as they may begin, and their outcomes fit.
+    /// Runs items of a map, one after the other, as long as they may begin and their outcomes fit.
     fn run_items(&mut self, place: SlotRef, call: FunctionRef, count: usize) -> io::Result<()> {
         let begun = Instant::now();
         self.server.release_stale();
@@ -664,13 +682,14 @@ impl<'a> QueueConsumer<'a> {
         Ok(())
     }
 
-    /// Has the program say over the link what is to be done.
+    /// Asks the program for the task in this slot, and runs what it sends over the connection (a rendezvous).
     fn ask_for(&mut self, place: SlotRef) -> io::Result<Directive> {
         self.server.say(Kind::Claim, place, &Encoded::copy(&[]))?;
         self.server.run_tasks()
     }
 
-    /// Waits until there may be something to do: looks for a while, unless somebody else does.
+    /// Waits until there may be something to do: first spins for a while, unless another worker does so or
+    /// spinning here would be in the way; then sleeps.
     fn wait(&mut self) {
         let watched_from = self.queue.waiter_core();
         let submitted_from = self.queue.submitter_core();
@@ -698,38 +717,39 @@ impl<'a> QueueConsumer<'a> {
     }
 }
 
-/// Items of a map that a worker runs.
+/// Runs a batch: items of a map that a worker has claimed with one slot.
 struct BatchRunner<'a> {
-    /// The rest of the worker.
+    /// The worker process.
     server: &'a Worker,
-    /// Where on the board they lie.
+    /// The slot that holds the items.
     place: SlotRef,
-    /// The arguments of those that have not begun.
+    /// Encoded arguments of the items that have not begun.
     arguments: LengthDelimited<'a>,
     /// How many items there are.
     count: usize,
-    /// How far it is with them.
+    /// The published progress of this run.
     run: ItemRun<'a>,
-    /// Their outcomes, as they stand on the board; then that of the one that runs.
+    /// Encoded outcomes of the finished items, as they lie in the queue; behind them that of the running
+    /// item.
     results: &'a mut Vec<u8>,
-    /// Bytes that the last outcome took: the next is taken to be as large.
+    /// Length of the last outcome in bytes: the next one is expected to be as large.
     last_result: usize,
-    /// Whether another may begin.
+    /// Whether another item may begin.
     stand: BatchState,
 }
 
-/// Whether another item may begin.
+/// Whether another item of a batch may begin.
 enum BatchState {
-    /// As far as there are some.
+    /// Yes, if one is left.
     Ready,
-    /// No: the outcome of the last one was told over the link.
+    /// No: the outcome of the last item was sent over the connection.
     Told,
-    /// No: the link is broken.
+    /// No: the connection is broken.
     Broken(io::Error),
 }
 
 impl BatchRunner<'_> {
-    /// Runs them.
+    /// Runs the items in order, until none is left or none may begin.
     fn run_all(&mut self, call: FunctionRef) {
         let function = match function::resolve(call) {
             Ok(function) => function,
@@ -747,8 +767,8 @@ impl BatchRunner<'_> {
         }
     }
 
-    /// Lays the outcome of the item that has ended down on the board, or tells it over the link, where there
-    /// is no room, or it brings shared memory.
+    /// Publishes the outcome of the item that has ended: in the queue, or over the connection if the queue
+    /// has no room or the outcome brings shared memory.
     fn lay_down(&mut self, outcome: Result<Attachments, Fault>) {
         let mut item_writer = ItemWriter::of(self.results, self.run.filled());
         let brought = outcome.unwrap_or_else(|fault| {
@@ -779,7 +799,7 @@ impl ItemCursor for BatchRunner<'_> {
         let is_roomy = filled + self.last_result <= INLINE;
         let may_begin = is_roomy && index < self.count && matches!(self.stand, BatchState::Ready);
         if !may_begin {
-            return None; // the rest goes back
+            return None; // the program queues the remaining items again
         }
         let argument = self.arguments.next()?;
         if self.run.begin() == Transition::TooLate {
@@ -810,14 +830,14 @@ impl ItemCursor for BatchRunner<'_> {
     }
 }
 
-/// The next descriptor that came with the welcome.
+/// Takes the next descriptor that came with the welcome.
 fn next(passed: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
     let words = "the parent's welcome lacks descriptors";
     let missing = || io::Error::new(io::ErrorKind::InvalidData, words);
     passed.next().ok_or_else(missing)
 }
 
-/// Tells the parent that this is a worker, and which program it is.
+/// Sends the hello: this process is a worker, and which build of which program it is.
 fn say_hello(channel: &FramedStream) {
     let hello = Hello {
         dialect: dialect(),
@@ -825,7 +845,7 @@ fn say_hello(channel: &FramedStream) {
     };
     let frame = wire::frame(Kind::Hello, &hello.to_body());
     if channel.send(&[&frame]).is_err() {
-        exit(0) // the parent has ended, or does not want us any more
+        exit(0) // the program has ended, or does not need this worker any more
     }
 }
 
@@ -837,7 +857,7 @@ fn hear_welcome(channel: &mut FramedStream) -> io::Result<Welcome> {
         )
     };
     let Received::Some(header) = channel.receive_header()? else {
-        exit(0) // the parent has ended, or does not want us any more
+        exit(0) // the program has ended, or does not need this worker any more
     };
     if header.kind != Kind::Welcome {
         return Err(garbled());
@@ -847,7 +867,7 @@ fn hear_welcome(channel: &mut FramedStream) -> io::Result<Welcome> {
     Welcome::from_body(&body).ok_or_else(garbled)
 }
 
-/// Runs user code; whatever it does short of ending the process becomes an outcome.
+/// Runs user code; whatever it does becomes an outcome, unless it ends the process.
 fn run(
     call: FunctionRef,
     argument: Argument<'_>,
@@ -859,7 +879,7 @@ fn run(
     }))
 }
 
-/// What came of user code, as it travels.
+/// Converts the outcome of user code to the form in which it travels.
 fn fault_of<R>(outcome: Result<Result<R, Error>, Panic>) -> Result<R, Fault> {
     match outcome {
         Ok(Ok(value)) => Ok(value),

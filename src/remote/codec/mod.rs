@@ -1,9 +1,14 @@
-//! The serde format of arguments and results: one place to change.
+//! The serde format of arguments and results: the one place to change it.
 //!
 //! A message is the value in the format's encoding, then two bytes: how many fields were written. Formats
-//! that do not describe themselves read fields by their position, so a field that one side leaves out
-//! would make other values of those behind it. The reader counts too, and refuses a message of which it read
-//! another number. Numbers, strings and the like ([`pod`]) have no fields, and travel as their bytes alone.
+//! that do not describe themselves read fields by their position. So if one side leaves out a field, the
+//! other side would read wrong values for the fields behind it. The reader therefore counts fields, too, and
+//! refuses a message of which it read another number. Numbers, strings and other POD values ([`pod`]) have no
+//! fields, and travel as their bytes alone.
+//!
+//! `tally` counts, `writer` and `reader` wrap the format's serializer and deserializer. Called by `task`,
+//! `context` and the process pool's builder in the program, by `function` in a worker. Relies on
+//! `shared::attachments`, which notes the shared memory that a message names.
 
 mod tally;
 mod writer;
@@ -29,23 +34,23 @@ use tally::Tally;
 compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
 
 thread_local! {
-    /// Where small values are encoded, again and again. Asked for by `try_with`: the destructor of another
-    /// thread-local may submit a task when this one is gone.
+    /// The buffer in which small values are encoded, again and again. It is accessed by `try_with`: the
+    /// destructor of another thread-local may submit a task when this one is gone.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// More than this is not kept for the next.
+/// The largest capacity, in bytes, with which [`SCRATCH`] is kept for the next value.
 const KEPT: usize = 64 << 10;
 
-/// So few bytes are copied rather than moved: they need not have memory of their own.
+/// At most this many bytes are copied rather than moved, since they need no memory of their own.
 const SMALL: usize = 64;
 
-/// What a value is to its task: errors say so.
+/// What a value is to its task; named in errors.
 #[derive(Clone, Copy)]
 enum PayloadRole {
     /// The argument of a task, of an item, or of an initializer.
     Argument,
-    /// What all items of a map are given.
+    /// The context of a map: the value that every item is given.
     Context,
     /// What the function returned.
     Result,
@@ -69,10 +74,10 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, limit: u64) -> Result<En
     encode_as(PayloadRole::Argument, value, limit)
 }
 
-/// As `encode`, of what all items of a map are given.
+/// Encodes the context of a map, which every item is given, into at most `limit` bytes.
 ///
 /// # Errors
-/// As [`encode`].
+/// Those of [`encode`].
 pub(crate) fn encode_context<T>(value: &T, limit: u64) -> Result<Encoded, Error>
 where
     T: Serialize + 'static,
@@ -90,11 +95,11 @@ where
     }
 }
 
-/// As `encode`, into the room if the value is large and there is some; or else takes out of the value
-/// what need not be copied.
+/// Encodes an argument into at most `limit` bytes. A large value goes into `room`, the payload store, if that
+/// has space for it. Otherwise bytes that need not be copied are moved out of the value.
 ///
 /// # Errors
-/// As [`encode`].
+/// Those of [`encode`].
 pub(crate) fn pack<T: Serialize + 'static>(
     value: &mut T,
     limit: u64,
@@ -121,7 +126,8 @@ fn pack_as<T: Serialize + 'static>(
         return Ok(copy(bytes));
     }
     match pod::take_bytes(value) {
-        // What it has reserved beyond that would wait with it.
+        // A vector that has reserved more than twice its length is copied: the unused capacity would wait
+        // with the message.
         Some(bytes) if bytes.capacity() / 2 <= bytes.len() => Ok(bytes.into()),
         Some(bytes) => Ok(copy(&bytes)),
         None => Ok(copy(pod::bytes_of(value).unwrap_or_default())),
@@ -132,10 +138,10 @@ fn limited(bytes: &[u8], limit: u64) -> Result<&[u8], Error> {
     check_size(bytes.len(), limit).map(|()| bytes)
 }
 
-/// Whether so many bytes are no more than the limit.
+/// Checks that `size`, in bytes, is at most `limit`.
 ///
 /// # Errors
-/// `TooLarge` if they are more.
+/// `TooLarge` if it is more.
 pub(crate) fn check_size(size: usize, limit: u64) -> Result<(), Error> {
     let size = size as u64;
     match size <= limit {
@@ -150,7 +156,7 @@ fn serialize<T: Serialize>(
     limit: u64,
     room: &dyn PayloadStore,
 ) -> Result<Encoded, Error> {
-    // Taken, since a `Serialize` may encode another value meanwhile.
+    // Taken out, since a `Serialize` implementation may encode another value meanwhile.
     let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     scratch.clear();
     let (outcome, named) = attachments::while_writing(|| write(role, value, limit, &mut scratch));
@@ -165,13 +171,13 @@ fn serialize<T: Serialize>(
         }
     });
     if scratch.capacity() <= KEPT {
-        // Where the thread's place for it is gone, it is dropped.
+        // If the thread-local is already destroyed, the buffer is dropped.
         let _ = SCRATCH.try_with(|place| place.set(scratch));
     }
     bytes
 }
 
-/// Writes a value, and how many fields it has, behind what stands there.
+/// Appends a value, and how many fields it has, to `to`.
 fn write<T: Serialize>(
     role: PayloadRole,
     value: &T,
@@ -202,17 +208,17 @@ fn write<T: Serialize>(
     Ok(())
 }
 
-/// What is wrong, and with which value.
+/// The text of an error: what is wrong, and with which value.
 #[cold]
 fn told<T>(role: PayloadRole, words: &str) -> String {
     format!("{role}, of type `{}`: {words}", type_name::<T>())
 }
 
-/// As `pack`, of the result of a task that was given this shared memory: what else it names, it
-/// brings.
+/// Encodes the result of a task, by the rules of [`pack`]. `given` is the shared memory that the task's
+/// argument names. What the result names beyond that is attached to it.
 ///
 /// # Errors
-/// As `encode`, and `Encode` if it brings too much.
+/// Those of [`encode`], and `Encode` if too much is attached.
 pub(crate) fn pack_result<T: Serialize + 'static>(
     value: &mut T,
     limit: u64,
@@ -227,11 +233,14 @@ pub(crate) fn pack_result<T: Serialize + 'static>(
     if brought.is_empty() {
         return Ok(bytes);
     }
-    // It goes over the link.
+    // A result with attachments goes over the worker's connection.
     Ok(Encoded::from(Vec::from(bytes)).naming(brought))
 }
 
-/// What a result brings that names this.
+/// The attachments of a result: what it names (`named`) and its argument did not (`given`).
+///
+/// # Errors
+/// `Encode` if there are more than fit into one message.
 fn brought(mut named: Attachments, given: &Attachments) -> Result<Attachments, Error> {
     named.leave_out(given);
     let (count, most) = (named.len(), sys::MAX_PASSED);
@@ -242,11 +251,11 @@ fn brought(mut named: Attachments, given: &Attachments) -> Result<Attachments, E
     Ok(named)
 }
 
-/// Encodes an argument behind what stands there, which stays as it is if it cannot; the shared memory that
-/// it names.
+/// Appends an encoded argument of at most `limit` bytes to `to`; returns the shared memory that it names. If
+/// the argument cannot be encoded, `to` stays as it is.
 ///
 /// # Errors
-/// As [`encode`].
+/// Those of [`encode`].
 #[inline(always)]
 pub(crate) fn append<T: Serialize + 'static>(
     value: &T,
@@ -284,10 +293,12 @@ fn append_any<T: Serialize + 'static>(
     outcome.map(|()| named)
 }
 
-/// As `append`, of the result of a task that was given this shared memory; what else it brings.
+/// Appends an encoded result of at most `limit` bytes to `to`. `given` is the shared memory that the task's
+/// argument names; returns what the result names beyond that. If the result cannot be encoded, `to` stays as
+/// it is.
 ///
 /// # Errors
-/// As `pack_result`.
+/// Those of [`pack_result`].
 #[inline(always)]
 pub(crate) fn append_result<T: Serialize + 'static>(
     value: &T,
@@ -312,8 +323,11 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, E
     unpack(Source::Borrowed(bytes))
 }
 
-/// As `decode`; bytes that are the value themselves become it without a copy, or with one if they
-/// are in memory that another process sees.
+/// Decodes a result from exactly these bytes. Bytes that are the value itself (a `Vec<u8>`, a `String`)
+/// become it without a copy, or with one copy if they are in memory that another process can access.
+///
+/// # Errors
+/// `Decode`, which names the type.
 pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Error> {
     if pod::is_plain::<T>() {
         let value = (value_of(source), Attachments::default());
@@ -323,15 +337,16 @@ pub(crate) fn unpack<T: DeserializeOwned + 'static>(source: Source<'_>) -> Resul
     decoded(PayloadRole::Result, value).map(|(value, _)| value)
 }
 
-/// Decodes some values, each from exactly one of these bytes, one after the other, behind those that
-/// are there: what has panicked is missing, and ends it.
+/// Decodes values in order, each from exactly one element of `values`, and appends them to `to`. If decoding
+/// a value panics, that ends the call, and this value is missing in `to`.
 pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
     values: &mut LengthDelimited<'_>,
     to: &mut Vec<Result<T, Error>>,
 ) {
     if pod::is_number::<T>() {
         for bytes in values {
-            // Each is pushed as what it is: one that is put together before is read before it is written.
+            // Each arm pushes its own `Result`: one that is put together before the push is read before it is
+            // written.
             match pod::number(bytes) {
                 Some(number) => to.push(Ok(number)),
                 None => to.push(unpack(Source::Borrowed(bytes))),
@@ -341,17 +356,17 @@ pub(crate) fn unpack_all<T: DeserializeOwned + 'static>(
     }
     let (_, _) = attachments::while_finding(|| {
         for bytes in values {
-            // Once more by itself where it cannot be decoded, to be told why.
+            // A value that cannot be decoded is decoded once more by itself, for the reason.
             let value = value_of(Source::Borrowed(bytes));
             to.push(value.or_else(|_| unpack(Source::Borrowed(bytes))));
         }
     });
 }
 
-/// As `unpack`, of an argument, in a worker; and the shared memory that it names.
+/// Decodes an argument, in a worker; returns it with the shared memory that it names.
 ///
 /// # Errors
-/// As `decode`.
+/// `Decode`, which names the type.
 #[inline(always)]
 pub(crate) fn unpack_argument<T>(source: Source<'_>) -> Result<(T, Attachments), Error>
 where
@@ -365,10 +380,10 @@ where
     fetch(PayloadRole::Argument, source)
 }
 
-/// As `unpack`, of what all items of a map are given.
+/// Decodes the context of a map, in a worker.
 ///
 /// # Errors
-/// As `decode`.
+/// `Decode`, which names the type.
 pub(crate) fn unpack_context<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Error> {
     fetch(PayloadRole::Context, Source::Borrowed(bytes)).map(|(value, _)| value)
 }
@@ -390,7 +405,7 @@ fn value_of<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Stri
         }
         Source::Owned(bytes) => bytes,
     };
-    // What the bytes name is there as long as it is looked up.
+    // Keeps the shared memory that the bytes name until it has been looked up.
     let _named = bytes.take_attachments();
     match bytes.into_lease() {
         Ok(lease) => pod::from_source(lease)
@@ -400,10 +415,10 @@ fn value_of<T: DeserializeOwned + 'static>(source: Source<'_>) -> Result<T, Stri
     }
 }
 
-/// Reads a value, and whether it has as many fields as were written.
+/// Decodes a value, and checks that it has as many fields as were written.
 ///
 /// # Errors
-/// What is wrong with the bytes.
+/// A text that says what is wrong with the bytes.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let Some((bytes, count)) = bytes.split_last_chunk() else {
         return Err("the message is cut short".to_owned());
@@ -423,7 +438,8 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
-/// What is wrong with the bytes, and what the reason is where nothing has meddled with them.
+/// The text of an error: what is wrong with the bytes, and the most likely reason if nothing has corrupted
+/// them.
 #[cold]
 fn differing(words: &str) -> String {
     format!(
@@ -432,15 +448,18 @@ fn differing(words: &str) -> String {
     )
 }
 
-/// Why bytes are no value.
+/// Why bytes cannot be decoded.
 enum Failure {
-    /// The words of a `Deserialize`, as far as the format keeps them.
+    /// The error text of a `Deserialize` implementation, as far as the format keeps it.
     Said(String),
-    /// The bytes are none of such a value, in the format's words.
+    /// The bytes are no encoding of such a value; the format's own error text.
     Garbled(String),
 }
 
-/// What was decoded, and the shared memory that it names.
+/// Returns what was decoded, and the shared memory that it names.
+///
+/// # Errors
+/// `Decode`, which names the role and the type of the value.
 fn decoded<T>(
     role: PayloadRole,
     (value, mut named): (Result<T, String>, Attachments),
@@ -448,23 +467,24 @@ fn decoded<T>(
     match value {
         Ok(value) => Ok((value, named)),
         Err(words) => {
-            // Formats may keep the words of what they call.
+            // A format may drop the error text of what it calls. So a fault of shared memory is kept with the
+            // attachments.
             let words = named.fault().unwrap_or(words);
             Err(Error::Decode(told::<T>(role, &words).into()))
         }
     }
 }
 
-/// An encoded value on its way to whoever decodes it.
+/// An encoded value on its way to the code that decodes it.
 pub(crate) enum Source<'a> {
-    /// To look at.
+    /// Bytes that the decoder may only read.
     Borrowed(&'a [u8]),
-    /// To keep.
+    /// Bytes that the decoder may keep.
     Owned(Encoded),
 }
 
 impl Source<'_> {
-    /// How many bytes it has.
+    /// The number of bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Borrowed(bytes) => bytes.len(),
@@ -472,7 +492,7 @@ impl Source<'_> {
         }
     }
 
-    /// To keep, a copy if need be.
+    /// Returns the bytes as a value to keep; copies them if they are borrowed.
     pub(crate) fn into_bytes(self) -> Encoded {
         match self {
             Self::Borrowed(bytes) => Encoded::copy(bytes),
@@ -493,7 +513,7 @@ mod format {
     use super::writer::WatchedWriter;
     use super::{Error, Failure, Serialize, Tally};
 
-    /// What hello calls the format.
+    /// The format's id in the hello message.
     pub(crate) const ID: u8 = b'p';
 
     pub(super) fn encode<T: Serialize>(
@@ -510,7 +530,7 @@ mod format {
         postcard::serialize_with_flavor(&watched, Behind(into)).map_err(words)
     }
 
-    /// Writes behind what stands in a buffer, which stays the caller's whatever happens.
+    /// Appends to a buffer that stays the caller's, whatever happens.
     struct Behind<'a>(&'a mut Vec<u8>);
 
     impl Flavor for Behind<'_> {
@@ -563,7 +583,7 @@ mod format {
     use super::writer::WatchedWriter;
     use super::{Error, Failure, Serialize, Tally};
 
-    /// What hello calls the format.
+    /// The format's id in the hello message.
     pub(crate) const ID: u8 = b'b';
 
     pub(super) fn encode<T: Serialize>(
@@ -665,7 +685,7 @@ mod tests {
 
     #[test]
     fn another_number_of_fields_is_refused() {
-        // As bytes, it is a value of either type.
+        // These bytes are an encoding of a value of either type.
         let bytes = encode(&(true, Some(0_u8)), 100).unwrap();
         assert_eq!(
             decode::<(bool, Option<u8>)>(&bytes).unwrap(),

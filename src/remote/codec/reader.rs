@@ -41,9 +41,9 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for WatchedReader<'_, S>
     }
 }
 
-/// The deserializer.
+/// The deserializer around the format's own.
 struct Reader<'a, D> {
-    /// The format's own.
+    /// The format's own deserializer.
     format: D,
     /// Where fields are counted.
     tally: &'a Tally,
@@ -181,7 +181,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
 /// The visitor of a value that has parts. Formats that do not describe themselves call what was asked for,
 /// which is one of these.
 struct Watching<'a, V> {
-    /// The value's own.
+    /// The value's own visitor.
     visitor: V,
     /// How many fields each of its parts is: one, or none for an element of a sequence.
     worth: usize,
@@ -256,7 +256,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watching<'_, V> {
 
 /// The parts of a struct, a tuple or a sequence.
 struct ReadParts<'a, A> {
-    /// The format's own.
+    /// The format's own access to the parts.
     parts: A,
     /// How many were read.
     read: &'a mut usize,
@@ -288,7 +288,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for ReadParts<'_, A> {
 
 /// The entries of a map.
 struct MapEntries<'a, A> {
-    /// The format's own.
+    /// The format's own access to the entries.
     entries: A,
     /// Where the fields in them are counted.
     tally: &'a Tally,
@@ -320,7 +320,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for MapEntries<'_, A> {
 
 /// Which variant of an enum it is, then the variant.
 struct Variant<'a, A> {
-    /// The format's own.
+    /// The format's own access to the variant.
     variant: A,
     /// Where its fields are counted.
     tally: &'a Tally,

@@ -42,9 +42,9 @@ impl<T: Serialize + ?Sized> Serialize for WatchedWriter<'_, T> {
     }
 }
 
-/// The serializer.
+/// The serializer around the format's own.
 struct Writer<'a, S> {
-    /// The format's own.
+    /// The format's own serializer.
     format: S,
     /// Where fields are counted.
     tally: &'a Tally,
@@ -213,7 +213,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
 
 /// The serializer of a value that has several parts.
 struct WrittenParts<'a, P> {
-    /// The format's own.
+    /// The format's own serializer of the parts.
     parts: P,
     /// The names of the type and of its variant; empty where there is none.
     owner: (&'static str, &'static str),
@@ -244,7 +244,7 @@ impl<'a, P> WrittenParts<'a, P> {
         WatchedWriter::new(value, self.tally)
     }
 
-    /// Adds the fields to the tally; the format's own, to be ended.
+    /// Adds the fields to the tally; returns the format's own serializer of the parts, to be ended.
     #[inline]
     fn counted(self) -> P {
         self.tally.add(self.fields);
@@ -265,7 +265,7 @@ impl<'a, P> WrittenParts<'a, P> {
     }
 }
 
-/// Of sequences and maps: elements are not counted, since their number is encoded.
+/// Elements of sequences and maps are not counted, since their number is encoded.
 impl<P: SerializeSeq> SerializeSeq for WrittenParts<'_, P> {
     type Ok = P::Ok;
     type Error = P::Error;
@@ -304,7 +304,8 @@ impl<P: SerializeMap> SerializeMap for WrittenParts<'_, P> {
     }
 }
 
-/// Of values whose parts are fields, by their position; how the format calls one.
+/// Implements the serializer of values with fields that are found by their position: the trait, and its
+/// method for one field.
 macro_rules! count_positions {
     ($($kind:ident::$method:ident)*) => {
         $(impl<P: $kind> $kind for WrittenParts<'_, P> {
@@ -331,7 +332,7 @@ count_positions! {
     SerializeTupleVariant::serialize_field
 }
 
-/// Of values whose fields have names, of which one may be left out.
+/// Implements the serializer of values with named fields, of which one may be left out.
 macro_rules! count_names {
     ($($kind:ident)*) => {
         $(impl<P: $kind> $kind for WrittenParts<'_, P> {

@@ -1,4 +1,4 @@
-//! What is taken for sealed memory, and what is not.
+//! Which descriptors are accepted as sealed memory, and which are refused.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -11,12 +11,12 @@ fn region() -> Region {
     Region::copy_of(&[7; SIZE]).unwrap()
 }
 
-/// Why a name is not good, if it is not.
+/// The reason why a region reference is refused; `None`: it is accepted.
 fn refusal(name: &RegionRef) -> Option<String> {
     Region::open(name).err().map(|error| error.to_string())
 }
 
-/// A name of this process, for a descriptor that is not what it should be.
+/// A region reference of this process to a descriptor that is not sealed memory.
 fn name_of(file: &(impl AsRawFd + ?Sized), size: u64) -> RegionRef {
     let descriptor = file.as_raw_fd().unsigned_abs();
     let path = format!("/proc/self/fd/{descriptor}");
@@ -104,7 +104,7 @@ fn what_is_no_sealed_memory_is_refused() {
     assert_eq!(refusal(&name_of(&program, 1)).unwrap(), open);
     let file = unsealed(SIZE as u64);
     assert_eq!(refusal(&name_of(&file, SIZE as u64)).unwrap(), open);
-    // The size alone is sealed.
+    // Only the size is sealed.
     sys::seal_size(file.as_fd()).unwrap();
     assert_eq!(refusal(&name_of(&file, SIZE as u64)).unwrap(), open);
 }
@@ -118,7 +118,7 @@ fn what_has_holes_is_refused() {
     }
 }
 
-/// What is allocated behind the end counts as blocks of the file, and fills no hole in front of it.
+/// Memory that is allocated behind the end counts as blocks of the file, and fills no hole before the end.
 #[test]
 fn memory_behind_the_end_fills_no_hole() {
     let file = unsealed(SIZE as u64);

@@ -1,4 +1,4 @@
-//! How items are packed, and what becomes of those that are not delivered.
+//! How items are packed into batches, and what becomes of those that are not delivered.
 
 use std::panic::Location;
 
@@ -18,7 +18,7 @@ const CALL: FunctionRef = FunctionRef {
     fingerprint: 3,
 };
 
-/// Items of these sizes; each but those of no size, which cannot be encoded.
+/// Packs items of these sizes. An item of size 0 is one that cannot be encoded.
 fn pack(chunk_results: &Arc<ChunkResults<u8>>, sizes: &[usize]) -> Vec<BatchPart> {
     let mut batch_builder = BatchBuilder::new(chunk_results, TaskOptions::new(), CALL, sizes.len());
     for (index, &size) in sizes.iter().enumerate() {
@@ -37,7 +37,7 @@ fn pack(chunk_results: &Arc<ChunkResults<u8>>, sizes: &[usize]) -> Vec<BatchPart
     batch_builder.into_parts()
 }
 
-/// The first item of each part, and the one behind its last; large ones by themselves.
+/// The index of the first item of each part, and the index behind its last; a large item is a part by itself.
 fn items(parts: &mut [BatchPart]) -> Vec<(usize, usize)> {
     let each = parts.iter_mut().map(|part| match part {
         BatchPart::Parcel(item_batch) => (item_batch.items().start, item_batch.items().end),

@@ -1,4 +1,4 @@
-//! What a batch tells its reader, in whatever order outcomes come.
+//! What a chunk's results tell their reader, in whatever order outcomes arrive.
 
 use std::panic::Location;
 use std::sync::atomic::AtomicUsize;
@@ -7,7 +7,7 @@ use super::*;
 use crate::remote::codec;
 use crate::task_info::Function;
 
-/// Of items whose results are `u8`s, of which 9 panics.
+/// The results of `len` items of type `u8`; decoding 9 by `all` panics.
 fn chunk_results(len: usize, listener: Option<Listener>) -> Arc<ChunkResults<u8>> {
     fn one(source: Source<'_>) -> Result<u8, Error> {
         codec::unpack(source)
@@ -23,7 +23,7 @@ fn chunk_results(len: usize, listener: Option<Listener>) -> Arc<ChunkResults<u8>
     ChunkResults::new(len, info, decode, &Arc::default(), listener)
 }
 
-/// Some bytes, as encoded results of neighbours.
+/// A run of encoded results of neighbours: one byte each.
 fn run(first: usize, values: &[u8]) -> EncodedRun {
     let bytes = values.iter().flat_map(|value| [1, 0, *value]).collect();
     EncodedRun {
@@ -106,7 +106,7 @@ fn a_listener_hears_each_time() {
     assert_eq!(chunk_results.take_all().outcomes.len(), 3);
 }
 
-/// Each batch of a map has its pace from it.
+/// A map bounds its unread results by these counts.
 #[test]
 fn results_are_counted_as_they_arrive_and_as_they_are_taken() {
     let chunk_results = chunk_results(5, None);
@@ -148,7 +148,7 @@ fn results_are_counted_as_they_arrive_and_as_they_are_taken() {
 fn results_that_are_decoded_as_they_come_count_until_some_are_taken() {
     let chunk_results = chunk_results(2, None);
     chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_| ());
-    chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_| ()); // comes too late
+    chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_| ()); // arrives too late
     assert_eq!(chunk_results.timing().arrived(), 1);
     assert_eq!(chunk_results.take_from(0).bytes, 0);
     chunk_results.deliver(0, Source::Borrowed(&[1]), &mut |_| ());
@@ -157,7 +157,7 @@ fn results_that_are_decoded_as_they_come_count_until_some_are_taken() {
     assert_eq!(values(both.outcomes), [1, 2]);
 }
 
-/// A run of results that are not there.
+/// A run without the results that it should have.
 fn hollow_run(first: usize, count: usize) -> EncodedRun {
     let bytes = Vec::new();
     EncodedRun {

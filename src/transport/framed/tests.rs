@@ -1,4 +1,4 @@
-//! Frames and descriptors over a socket, however they are cut on their way.
+//! Frames and descriptors over a socket, however the bytes are cut on their way.
 
 use std::io::Write;
 
@@ -18,12 +18,12 @@ fn receive(channel: &mut FramedStream) -> Vec<u8> {
         panic!("closed")
     };
     assert_eq!(header.kind, Kind::Value);
-    let mut body = vec![99; 3]; // to be replaced
+    let mut body = vec![99; 3]; // old contents, to be replaced
     channel.receive_body(header.length, &mut body).unwrap();
     body
 }
 
-/// Sends all of it, so many bytes at a time, from another thread: a socket holds only so much.
+/// Sends all bytes, `at_a_time` of them at a time, from another thread: a socket's buffer is limited.
 fn send_cut(mut socket: UnixStream, bytes: Vec<u8>, at_a_time: usize) {
     std::thread::spawn(move || {
         for piece in bytes.chunks(at_a_time) {
@@ -146,7 +146,7 @@ fn a_body_that_is_still_coming_at_the_deadline_is_late() {
     channel.give_up_at(None);
     channel.receive_body(body.len() as u64, &mut taken).unwrap();
     assert_eq!(taken, body);
-    // A frame that has come whole is read at any time.
+    // A frame that has been received whole can be read after the deadline, too.
     theirs.write_all(&whole).unwrap();
     channel.give_up_at(Some(Instant::now()));
     assert_eq!(receive(&mut channel), body);

@@ -1,4 +1,4 @@
-//! Frames come back as they went; anything else is refused, whatever it claims.
+//! Encoded messages are decoded to what they were; all other bytes are refused, whatever they claim to be.
 
 use proptest::prelude::*;
 

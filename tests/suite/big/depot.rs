@@ -1,5 +1,5 @@
-//! Payloads in memory that program and workers share: what comes of them when workers die, queues
-//! are long, or somebody writes where he should not.
+//! Payloads in memory that program and workers share: how they fare when workers die, queues
+//! are long, or a task makes a stray write.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -35,7 +35,7 @@ fn same<T>(value: T) -> T {
     value
 }
 
-/// There and back in one block, back in a worker's own, and there and back over the link.
+/// There and back in one block, back in a block of the worker's own, and there and back over the connection.
 fn travels<T: Payload + Clone + PartialEq>(pool: &ProcessPoolExecutor, make: fn(usize) -> T) {
     for size in [100, 3000, 20_000, 300_000, 5_000_000] {
         let value = make(size);
@@ -279,7 +279,7 @@ fn scribble((value, _): (u64, Blob)) -> Blob {
     pattern(100_000)
 }
 
-/// Nobody else's payload is hit.
+/// No payload of another task is hit.
 fn a_worker_scribbles_over_payloads() {
     for value in [0, u64::MAX] {
         let pool = Processes::pool(2);

@@ -78,7 +78,7 @@ fn an_error_knows_the_function_of_its_task<K: Kind>() {
         panic!("no panic")
     };
     let function = panic.task().unwrap().function();
-    // Optimised, it may have been inlined; without the feature, nobody looks.
+    // Optimised, it may have been inlined; without the feature, no symbols are looked up.
     if cfg!(all(debug_assertions, feature = "symbols")) {
         let name = std::any::type_name_of_val(&fail);
         assert_eq!(function.as_deref(), Some(name));

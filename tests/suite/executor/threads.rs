@@ -110,7 +110,7 @@ fn drops(panics: bool) -> usize {
     let held = Hold::new();
     let running = held.occupy(&pool);
     // An argument of a cancelled task, an argument of a task that runs, a captured value, a
-    // result that nobody asks for, one whose future is gone.
+    // result that is not read, one whose future is gone.
     let cancelled = pool.submit(drop, value(&count));
     assert!(cancelled.cancel());
     let argument = pool.submit(drop, value(&count));

@@ -1,5 +1,5 @@
 //! Attributes of serde: what they leave out is an error, what reads as it writes travels, and what needs a
-//! format that describes itself is told so.
+//! self-describing format gets an error that says so.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;

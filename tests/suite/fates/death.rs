@@ -42,7 +42,7 @@ pub fn death<T>(future: Future<T>) -> WorkerDeath {
 }
 
 fn one_of_a_hundred_tasks_kills_its_worker() {
-    /// Says who it is, and dies if it is to.
+    /// Doubles its number, and dies first if it has a lamp.
     fn maybe_die((n, lamp): (u64, Option<Lamp>)) -> u64 {
         if let Some(lamp) = lamp {
             lamp.light();
@@ -70,7 +70,7 @@ fn one_of_a_hundred_tasks_kills_its_worker() {
     assert_eq!((death.signal(), death.exit_code()), (Some(9), None));
     assert_eq!(death.pid(), beacon.await_lit());
     assert_works(&pool);
-    // The other worker may have done the rest: nobody needed a replacement until now.
+    // The other worker may have done the rest: no replacement was needed until now.
     pool.warm_up().unwrap();
     let stats = pool.stats();
     assert_eq!((stats.completed, stats.failed), (100, 1), "{stats:?}");

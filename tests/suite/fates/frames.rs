@@ -11,7 +11,7 @@ use crate::support::{LONG, os};
 /// What is sent in place of an answer, and what is done then.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Lie {
-    /// The bytes; few, so that they have room where a worker takes tasks by itself.
+    /// The bytes; few, so that they fit into a slot where a worker claims tasks by itself.
     pub bytes: Vec<u8>,
     /// So many zeros after them.
     pub zeros: usize,
@@ -84,12 +84,12 @@ impl Frame {
     }
 }
 
-/// How a task came to its worker, which says what the program expects to hear of it.
+/// How a task came to its worker; this decides what the program expects to receive about it.
 #[derive(Clone, Copy)]
 pub enum Way {
     /// The worker took it by itself.
     Taken,
-    /// The worker was told over its link, as it is of those with a time limit.
+    /// Over the connection, as tasks with a time limit come.
     Told,
 }
 
@@ -101,8 +101,8 @@ impl Way {
         }
     }
 
-    /// An answer of so many bytes to the first task that the worker was told, or to one that it
-    /// has taken.
+    /// An answer of `length` bytes to the first task that the worker was sent, or to one that it
+    /// has claimed.
     pub fn value(self, length: u64) -> Frame {
         let (task, kind) = match self {
             Self::Taken => (0, LARGE_VALUE),

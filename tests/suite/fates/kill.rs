@@ -201,7 +201,7 @@ impl Round {
         let outcome = self.victim.result();
         let worker = self.begun.is_lit().then(|| self.begun.await_lit());
         let was_done = self.done.is_lit();
-        // Whoever was killed, it was not this one.
+        // Whichever task was killed, it was not this one.
         let next = self.next.result().unwrap();
         match (killed, outcome, worker) {
             (false, Ok(by), Some(worker)) => {

@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
 /// How long a worker may take to leave.
 const LEAVING: Duration = Duration::from_secs(10);
 
-/// Nobody waits longer than this for one that does not.
+/// No test waits longer than this for a worker that does not leave.
 const LATEST: Duration = Duration::from_secs(20);
 
 /// Where the exit of this process waits.
@@ -37,7 +37,7 @@ fn hang_in_exit(held: Held) -> u32 {
     std::process::id()
 }
 
-/// A pool without a board.
+/// A pool without a shared-memory queue: all tasks go over connections.
 fn pool_of_links(max_tasks_per_child: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder()
         .max_workers(1)

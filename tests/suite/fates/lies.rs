@@ -1,5 +1,5 @@
-//! Workers that send frames which look right and are not: half of one, one that announces what
-//! never comes, one that answers what nobody asked.
+//! Workers that send frames which look right and are not: half of a frame, a frame that announces what
+//! never comes, an answer to a question that was not asked.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ fn late(bytes: Vec<u8>, then: Then) {
     );
 }
 
-/// The task returns; whether that is heard, or what it said before is found out.
+/// The task returns. Either its outcome arrives, or the program finds out first what was sent before it.
 fn goes_on(way: Way, bytes: Vec<u8>) {
     match outcome(way.options(), Lie::new(bytes, Then::Return)) {
         Ok(()) | Err(Error::WorkerDied(_)) => {}
@@ -146,7 +146,7 @@ impl Frugal {
         Self { enough }
     }
 
-    /// Fails if this process has used so much more than now at any time since the beginning.
+    /// Fails if this process has used, at any time since the beginning, this many bytes more than now.
     fn assert_used_less_than(&self, bytes: u64) {
         let (peak, now) = (os::peak_memory(), os::used_memory());
         assert!(peak < now + bytes, "{peak} at the peak, {now} now");
@@ -228,7 +228,7 @@ fn a_worker_says_that_its_result_is_where_none_can_be() {
         kind: STORED_VALUE,
         ..Told.value(length)
     };
-    // Block, length and room: too long, the program's own, none at all.
+    // Block, length and room: a length that is too long, a block of the program's own, no such block.
     let location = |block: u32, length: u64| {
         let room = u64::MAX;
         let numbers = [

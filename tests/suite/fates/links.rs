@@ -1,4 +1,4 @@
-//! A task that meddles with the link between its worker and the program.
+//! A task that meddles with the connection between its worker and the program.
 
 use std::fs;
 use std::io::Write;

@@ -100,7 +100,7 @@ fn a_task_blocks_all_signals() {
     assert_eq!(pool.submit(own_pid, ()).result().unwrap(), pid);
     begin_anew(&pool);
     let (pool, ()) = meddles(|()| os::block_all_signals());
-    drop(pool); // a worker leaves because it is told to, not by a signal
+    drop(pool); // a worker leaves because the pool ends, not by a signal
 }
 
 fn a_task_that_blocks_all_signals_is_killed_at_its_limit() {
@@ -125,8 +125,8 @@ fn a_task_ignores_the_ends_of_children() {
 
 // ---- descriptors ---------------------------------------------------------------------------
 
-/// What is left is a worker that nobody can talk to: it is lost, be it with this task or with what
-/// it has begun next.
+/// What is left is a worker that the program cannot reach: it is lost, either with this task or with the one
+/// that it has begun next.
 fn a_task_closes_all_descriptors() {
     let pool = Processes::pool(1);
     let before = pool.submit(own_pid, ()).result().unwrap();

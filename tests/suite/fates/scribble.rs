@@ -41,7 +41,7 @@ fn a_worker_scribbles_over_shared_memory() {
         let mut futures: Vec<Future<u64>> = (0..20).map(|n| pool.submit(double, n)).collect();
         let wild = pool.submit(scribble, seed);
         futures.extend((0..20).map(|n| pool.submit(double, n)));
-        // It may be lost itself: then nobody knows when it has written.
+        // Its worker may be lost too: then it is not known when it has written.
         let _ = wild.wait_timeout(std::time::Duration::from_millis(100));
         pool.kill_workers();
         assert!(wild.done());

@@ -40,7 +40,8 @@ impl Calls {
         fs::metadata(&self.0).unwrap().len()
     }
 
-    /// A pool of one whose launcher counts its calls, and acts so in those whose number `n` is meant.
+    /// A pool of one worker. Its launcher counts its calls, and runs `act` in those whose number `n` fulfils
+    /// `meant`.
     fn pool(&self, meant: &str, act: &str) -> ProcessPoolBuilder {
         let path = self.0.display();
         let script = format!(

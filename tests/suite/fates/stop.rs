@@ -24,7 +24,7 @@ pub fn trials() -> Vec<Trial> {
 const LARGE: usize = 4 << 20;
 
 fn a_time_limit_ends_a_task_whose_worker_reads_nothing() {
-    // The limit of all tasks: such a pool hands them out, whether a worker asks or not.
+    // The time limit of all tasks: such a pool sends tasks, whether a worker asks for them or not.
     let pool = ProcessPoolExecutor::builder()
         .max_workers(1)
         .task_timeout(Duration::from_millis(100))

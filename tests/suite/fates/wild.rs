@@ -76,14 +76,14 @@ enum Part {
 
 /// Bytes of the words before the states.
 const STATES: usize = 448;
-/// Slots of a board for two workers.
+/// Slots of a shared-memory queue for two workers.
 const SLOTS: usize = 256;
 /// Where outcomes begin in a worker's part.
 const OUTCOMES: usize = 64;
 /// Where results begin there.
 const RESULTS: usize = OUTCOMES + 64 * SLOTS;
 
-/// An enum whose kinds can be told one after the other.
+/// An enum whose kinds can be listed one after the other.
 macro_rules! kinds {
     ($(#[$attribute:meta])* enum $name:ident { $($kind:ident,)* }) => {
         $(#[$attribute])*
@@ -303,8 +303,8 @@ impl Then {
     }
 }
 
-/// What a wild task is told: where it waits until all is as it should be when it writes, and where it says
-/// that it has written.
+/// What a wild task is given: the gate at which it waits until everything is ready for its write, and the
+/// lamp that it lights when it has written.
 type Cue = (Ticket, Lamp);
 
 fn inflict((wound, then, (gate, lamp)): (Wound, Then, Cue)) -> u64 {
@@ -319,8 +319,8 @@ fn inflict((wound, then, (gate, lamp)): (Wound, Then, Cue)) -> u64 {
 /// What must be true within this time.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A pool of two with all that can be hit: a task that runs, results small and large that nobody reads, and a
-/// queue.
+/// A pool of two workers with everything that can be hit: a task that runs, small and large results that are
+/// not read, and a queue.
 struct Scene {
     pool: ProcessPoolExecutor,
     hold: Hold,
@@ -399,7 +399,7 @@ impl Scene {
         self.pool.submit(inflict, (wound, then, self.cue()))
     }
 
-    /// Has the wild task write; nobody has looked at a future so far.
+    /// Lets the wild task write; until now no future was looked at.
     fn let_it_write(&self) {
         self.cue.open();
         self.written.await_lit();
@@ -545,14 +545,14 @@ fn read_only() -> usize {
 
 fn arguments_that_wait_cannot_be_overwritten() {
     let pool = Processes::pool(1);
-    // A large one, so that the depot is mapped.
+    // A large one, so that the arena is mapped.
     pool.submit(echo, pattern(100_000)).result().unwrap();
     let count = pool.submit(|()| read_only(), ()).result().unwrap();
     assert!(
         count >= 4,
         "published tasks, words and blocks of the depot, the flag: {count}"
     );
-    // A block of its own store, too, as long as there is nothing in it that was not read.
+    // A block of the worker's own shard is writable too, as long as it holds no unread result.
     let control_and_outcomes = pool.submit(|()| writable("board").len(), ()).result();
     assert_eq!(control_and_outcomes.unwrap(), 2);
 }
@@ -573,7 +573,7 @@ fn large_results_that_were_not_read_cannot_be_overwritten() {
     assert_goes_on(pool);
 }
 
-/// Overwrites whatever there is of the depot, as far as that can be written.
+/// Overwrites all of the arena that the worker can write.
 fn fill_blocks((cue, written): Cue) -> u64 {
     cue.wait();
     written.light();

@@ -48,7 +48,7 @@ const WAITERS: [(&str, Waiter); 10] = [
 ];
 
 /// A way to end a wait: its name, where the task stands at first, whether it fails, what
-/// happens, what the waiter is told.
+/// happens, what the waiter gets.
 type Ending<K> = (&'static str, Stand, bool, fn(&Scene<K>), End);
 
 fn endings<K: Kind>() -> [Ending<K>; 5] {

@@ -133,7 +133,7 @@ fn map_of_a_slow_source_gives_what_has_come<K: Kind>() {
     assert!(pulled.get() < MANY, "all was pulled for the first result");
 }
 
-/// A pull takes so long that results are there before it, or are not.
+/// A pull takes about as long as a task, so that results are there before it, or are not.
 fn map_of_a_slow_source_misses_nothing<K: Kind>() {
     let pool = K::pool(2);
     for micros in [500, 1000, 2000] {

@@ -1,4 +1,4 @@
-//! Where a result becomes a value, on whose stack, and how it counts if it cannot.
+//! Where a result becomes a value, on the stack of which thread, and how it counts if it cannot be decoded.
 
 use std::sync::{Arc, mpsc};
 use std::thread::{self, ThreadId};
@@ -34,8 +34,8 @@ fn over_links() -> ProcessPoolExecutor {
     builder.max_pending(100).build().unwrap()
 }
 
-/// The ways of a task, each by its options on a pool of its own: the board, its link in turn with the board,
-/// a link without a board.
+/// The ways of a task, each by its options on a pool of its own: the queue, the connection of a pool with a
+/// queue, and the connection of a pool without one.
 fn ways() -> impl Iterator<Item = (ProcessPoolExecutor, TaskOptions)> {
     let plain = TaskOptions::new();
     let ways: [(fn() -> ProcessPoolExecutor, TaskOptions); 4] = [

@@ -201,7 +201,7 @@ fn no_descriptor_of_one_worker_reaches_another() {
 // ---- nesting -------------------------------------------------------------------------------
 
 fn pools_nest_in_tasks() {
-    /// Goes down so many levels, one process each; the processes on the way.
+    /// Goes down this number of levels, one process each; returns the ids of the processes on the way.
     fn dive(levels: u32) -> Vec<u32> {
         let mut pids = match levels {
             0 => Vec::new(),

@@ -108,7 +108,7 @@ fn what_is_missing_is_named() {
 
 // ---- deleted, replaced ---------------------------------------------------------------------
 
-/// The scene: starts workers, waits until it is told, and starts more.
+/// The scene: starts workers, waits until the test releases it, and starts more.
 pub fn start_twice(held: Held) {
     let pool = Processes::pool(1);
     let first = pool.submit(own_pid, ()).result().unwrap();

@@ -1,4 +1,4 @@
-//! Panic hooks that a program sets after the first use of a pool: errors go on to tell the place of a panic,
+//! Panic hooks that a program sets after the first use of a pool: errors still report the place of a panic,
 //! and the time that a hook takes is not the task's.
 
 use std::backtrace::Backtrace;
@@ -92,7 +92,7 @@ fn a_hook_of_a_task_leaves_the_place_of_the_next_panic() {
     pool.submit(replace_hook, ()).result().unwrap();
     assert_tells_place(&pool);
     pool.submit(keep_hook, ()).result().unwrap();
-    // Nothing tells of that hook but a panic that it hides.
+    // The hook is noticed only by a panic that it hides.
     assert_eq!(panic_in(&pool).message(), "on purpose");
     assert_tells_place(&pool);
 }
@@ -114,7 +114,7 @@ fn a_program_sets_its_hook_after_the_first_task() {
     assert_eq!(play("late hook").code(), Some(0));
 }
 
-/// The scene: whichever hook is set last hears of a panic, once.
+/// The scene: the hook that was set last is called for a panic, once.
 pub fn many_hooks() {
     static HEARD: AtomicUsize = AtomicUsize::new(0);
 

@@ -68,7 +68,7 @@ fn kill_while_it_plays(scene: &str) {
     assert!(temporary.files().is_empty(), "{:?}", temporary.files());
     program.kill().unwrap();
     assert_eq!(program.wait().unwrap().signal(), Some(libc::SIGKILL));
-    // The task still waits at its gate, which nobody has opened.
+    // The task still waits at its gate, which is not open.
     assert_descendants_end(Instant::now() + SOON);
     assert!(!held.has_begun(), "what was queued ran");
     assert!(temporary.files().is_empty(), "{:?}", temporary.files());

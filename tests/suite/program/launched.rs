@@ -27,7 +27,7 @@ pub fn main_was_run() {
     std::process::exit(9);
 }
 
-/// What a worker says that does not find its mark.
+/// What a worker that does not find its mark prints.
 const SAYS: &str = "this process was started as a worker";
 
 /// What starts one worker.

@@ -1,4 +1,4 @@
-//! Processes whose numbers in /proc are not what they take them for, and workers that may not look into the
+//! Processes that have other ids in /proc than they take for theirs, and workers that may not look into the
 //! program there.
 
 use std::process::{Command, Stdio};

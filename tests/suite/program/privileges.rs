@@ -1,5 +1,5 @@
-//! A program that has more rights than who starts it, and one that lays rights down. Root alone can set the
-//! scenes up.
+//! A program that has more rights than the user that starts it, and one that gives up rights. Only root can
+//! set up these scenes.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,7 +20,7 @@ use crate::support::{assert_error, os, trials};
 /// Marks a worker in its environment.
 const MARK: &str = "CONCURRENT_FUTURES_WORKER";
 
-/// Who has no rights.
+/// The id of a user without rights.
 const STRANGER: u32 = 54_321;
 
 /// What the scene [`no_worker`] ends with.
@@ -47,7 +47,7 @@ pub fn no_worker() {
     std::process::exit(NO_WORKER);
 }
 
-/// Starts a program that is to play the scene [`no_worker`], as somebody who pretends to be its parent.
+/// Starts a program that is to play the scene [`no_worker`], as a process that pretends to be its parent.
 fn forge(mut program: Command, (ours, theirs): (UnixStream, UnixStream)) -> ExitStatus {
     let inode = std::fs::metadata(format!("/proc/self/fd/{}", theirs.as_raw_fd()));
     program
@@ -171,7 +171,7 @@ fn a_setuid_program_that_takes_its_rights_on_works() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// The scene: root does something with the rights of somebody else, and can take its own again.
+/// The scene: root does something with the rights of another user, and can take its own again.
 pub fn rights_laid_down() {
     os::lower_rights(STRANGER);
     executable::work();

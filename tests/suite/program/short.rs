@@ -1,4 +1,4 @@
-//! A program whose files may not be long (`ulimit -f`): memory that is reached like a file counts, too, and
+//! A program with a limit on file length (`ulimit -f`): memory that is reached like a file counts, too, and
 //! what is beyond the limit would be ended by a signal.
 
 use std::process::{Command, ExitStatus};
@@ -17,12 +17,12 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Plays a scene in a program whose files may have so many blocks.
+/// Plays a scene in a program with a limit on file length of this number of blocks.
 fn play(scene: &str, blocks: u32) -> ExitStatus {
     let mut program = Command::new("sh");
     program.args(["-c", &format!("ulimit -f {blocks}; exec \"$0\"")]);
     program.arg(std::env::current_exe().unwrap());
-    // To pipes: what this program prints to may be a file, whose length is limited, too.
+    // To pipes: this program's own output may be a file, whose length is limited, too.
     let output = program.env(SCENE, scene).output().unwrap();
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     output.status
@@ -50,7 +50,7 @@ fn a_program_of_tiny_files_works() {
     }
 }
 
-/// The scene: tasks print more than a file may have; the end of it is told all the same.
+/// The scene: tasks print more than a file may have; the end of it is captured all the same.
 pub fn captured() {
     let pool = ProcessPoolExecutor::builder()
         .max_workers(1)
@@ -80,7 +80,7 @@ pub fn captured() {
     }
 }
 
-/// Prints so many lines.
+/// Prints this number of lines.
 fn print(lines: u32) -> u32 {
     for n in 1..=lines {
         println!("line {n}");
@@ -88,7 +88,7 @@ fn print(lines: u32) -> u32 {
     lines
 }
 
-/// Whether the last of so many lines was told, and no more than the end of them.
+/// Whether the last of `lines` lines was captured, and no more than the end of them.
 fn ends_with(output: Option<&str>, lines: u32) -> bool {
     output.is_some_and(|it| it.len() <= 64 << 10 && it.ends_with(&format!("line {lines}\n")))
 }

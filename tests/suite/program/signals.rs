@@ -1,4 +1,5 @@
-//! What a program has made of its signals, its workers do not inherit; and who else waits for its children.
+//! Workers do not inherit how a program handles its signals; and other code that waits for the program's
+//! children.
 
 use std::process::Command;
 
@@ -18,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-// ---- ends that nobody knows ----------------------------------------------------------------
+// ---- ends of unknown cause -----------------------------------------------------------------
 
 /// The scene: the system reaps all children, and keeps no word of how they ended.
 pub fn ignore_children() {
@@ -132,7 +133,7 @@ pub fn stand_oddly() {
     let process = process.start().unwrap();
     held.await_begun();
     process.terminate();
-    // It is at its gate, which nobody opens: without the signal this does not end.
+    // The task is at its gate, which is not opened: without the signal this does not end.
     assert_error!(process.join(), Error::WorkerDied(_));
 }
 

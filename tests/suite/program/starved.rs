@@ -23,7 +23,7 @@ pub fn trials() -> Vec<Trial> {
 /// What the system says where there may be no more processes or threads.
 const NO_MORE: &str = "Resource temporarily unavailable";
 
-/// The scene: as a user who may have so many processes and threads at a time.
+/// The scene: runs as a user with a limit on the number of processes and threads.
 pub fn no_processes() {
     os::become_nobody_special();
     let enough = os::limit(libc::RLIMIT_NPROC);

@@ -171,7 +171,7 @@ fn ctrl_z_stops_a_program_and_not_its_workers() {
     let workers = BTreeSet::from([task.await_begun(), task.await_begun()]);
     session.press(CTRL_Z);
     task.release();
-    // One is done, the other late: nobody is there to kill it.
+    // One is done, the other late: no process is there to kill it.
     let after = BTreeSet::from([task.await_begun(), task.await_begun()]);
     assert_eq!(after, workers);
     assert_eq!(session.terminal.read(WORDS.len()), WORDS);

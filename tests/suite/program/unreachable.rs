@@ -25,15 +25,15 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Who has no rights.
+/// The id of a user without rights.
 const STRANGER: u32 = 54_321;
 
 /// The ways of a task to its worker.
 #[derive(Clone, Copy)]
 enum Way {
-    /// Over the board.
+    /// Over the shared-memory queue.
     Board,
-    /// Over the link.
+    /// Over the connection.
     Link,
 }
 
@@ -55,7 +55,7 @@ fn warm_pool(way: Way, workers: usize, initializer: fn(())) -> ProcessPoolExecut
 
 fn keep_rights(_: ()) {}
 
-/// Acts as somebody else for a moment.
+/// Acts as another user for a moment.
 fn change_rights(_: ()) {
     os::lower_rights(STRANGER);
     os::lower_rights(0);
@@ -100,7 +100,7 @@ fn kill_while_it_plays(scene: &str) {
     }
     program.kill().unwrap();
     assert_eq!(program.wait().unwrap().signal(), Some(libc::SIGKILL));
-    // The tasks still wait at their gate, which nobody has opened.
+    // The tasks still wait at their gate, which is not open.
     let ended = std::panic::catch_unwind(|| assert_descendants_end(Instant::now() + SOON));
     kill_descendants();
     assert!(ended.is_ok(), "workers outlive the program");
@@ -157,13 +157,13 @@ fn end_all(prepare: impl FnOnce(), clean_up: impl FnOnce()) {
     clean_up();
 }
 
-/// The scene: root's workers, whom their program may not signal any more.
+/// The scene: root's workers, which their program may not signal any more.
 pub fn end_lowered() {
     // Root's own are needed to remove what root has made.
     end_all(|| os::lay_down_rights(STRANGER), || os::lower_rights(0));
 }
 
-/// The scene: a filter of system calls lets nobody signal.
+/// The scene: a filter of system calls forbids all signals.
 pub fn end_filtered() {
     os::refuse_signals();
     end_all(|| (), || ());
@@ -212,8 +212,8 @@ fn an_initializer_runs_in_a_process_of_one_thread() {
     }
 }
 
-/// Has another thing to wait on, of which something is there, take the place of what the worker's thread waits
-/// on; then has the kernel tell that thread that it was interrupted.
+/// Replaces the descriptor on which the worker's thread waits by one that is always ready; then interrupts
+/// the thread's system call.
 fn replace_what_is_waited_on(_: ()) -> bool {
     let is_wait = |entry: &std::fs::DirEntry| {
         let target = std::fs::read_link(entry.path());

@@ -50,11 +50,11 @@ fn workers_start_while_standard_error_is_locked() {
     );
 }
 
-/// The scene: nobody reads what it says.
+/// The scene: its standard error is not read.
 pub fn full() {
     let pool = talkative("echo first words >&2", ENOUGH);
     assert_eq!(pool.submit(double, 4).result().unwrap(), 8);
-    // More than there is room for anywhere: this worker never comes so far as to be one.
+    // More than fits anywhere: this worker never becomes ready.
     let short = Duration::from_millis(500);
     let pool = talkative("head -c 1000000 /dev/zero >&2", short);
     assert_error!(pool.submit(double, 4).result(), Error::BrokenPool(_));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// A waker that counts on somebody to wait for it.
+/// A waker that relies on a thread to wait for it.
 pub struct Wakes {
     /// For polling.
     waker: Waker,
@@ -18,7 +18,7 @@ struct Bell(Sender<()>);
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        // Who no longer listens needs no wake.
+        // A receiver that is gone needs no wake.
         let _ = self.0.send(());
     }
 }

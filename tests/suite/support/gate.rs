@@ -67,7 +67,7 @@ impl Held {
 struct Fifo {
     /// Removed at the end.
     path: PathBuf,
-    /// Both ends, so that nobody else's open or read sees the other end missing.
+    /// Both ends, so that no other open or read sees the other end missing.
     file: File,
 }
 
@@ -81,7 +81,7 @@ impl Gate {
         Ticket(self.0.path.clone())
     }
 
-    /// Lets through all who wait, and all who come.
+    /// Lets through all tasks that wait, and all that come later.
     pub fn open(&self) {
         (&self.0.file).write_all(b"!").unwrap();
     }
@@ -130,7 +130,7 @@ impl Beacon {
 impl Lamp {
     /// Shows that the calling process has come so far.
     pub fn light(&self) {
-        // Where nobody looks any more, nobody is to be told.
+        // If no process reads any more, there is nothing to report.
         if let Ok(mut file) = open(&self.0, OpenOptions::new().write(true)) {
             file.write_all(&std::process::id().to_ne_bytes()).unwrap();
         }

@@ -9,7 +9,7 @@ use super::os;
 pub use crate::common::children;
 use crate::common::numbers;
 
-/// How long what is told to end may take for it.
+/// How long something that was asked to end may take for it.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Set in the environment, so that every descendant carries it, however far removed.

@@ -40,7 +40,7 @@ pub fn ignore(signal: i32) {
 
 /// Closes a standard descriptor.
 pub fn close(number: i32) {
-    // SAFETY: no memory is touched; 0, 1 and 2 belong to nobody in particular.
+    // SAFETY: no memory is touched; 0, 1 and 2 have no owner.
     let answer = unsafe { libc::close(number) };
     assert_eq!(answer, 0, "close: {}", std::io::Error::last_os_error());
 }
@@ -71,7 +71,7 @@ pub fn niceness() -> i32 {
     unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }
 
-/// Waits until a process that is not our child is gone, or a zombie that nobody reaps.
+/// Waits until a process that is not our child is gone, or is a zombie that no process reaps.
 pub fn wait_until_dead(pid: u32) {
     // SAFETY: no memory is touched.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -202,13 +202,13 @@ fn end_of(pid: u32, flags: i32) -> Option<File> {
     // SAFETY: pidfd_open touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
     let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the descriptor was just made, and is nobody else's.
+    // SAFETY: the descriptor was just made, and has no other owner.
     Some(unsafe { OwnedFd::from_raw_fd(fd) }.into())
 }
 
 /// The loader that has loaded this program; `None` for a static one.
 pub fn loader() -> Option<PathBuf> {
-    // SAFETY: reads what the kernel told this process.
+    // SAFETY: only reads a value that the kernel gave this process.
     let base: u64 = wide(unsafe { libc::getauxval(libc::AT_BASE) });
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     // start-end perms offset device inode   path
@@ -271,7 +271,7 @@ pub fn mapped_memory() -> u64 {
     pages * u64::try_from(size).unwrap()
 }
 
-/// Has root, for whom some limits do not hold, go on as a user who has no other process.
+/// Makes root, for which some limits do not hold, a user that has no other process.
 pub fn become_nobody_special() {
     const NOBODY_SPECIAL: libc::uid_t = 54_321;
     // SAFETY: no memory is touched.
@@ -282,7 +282,7 @@ pub fn become_nobody_special() {
     }
 }
 
-/// As whom this process acts.
+/// The user with whose rights this process acts.
 pub fn effective_user() -> u32 {
     // SAFETY: no memory is touched.
     unsafe { libc::geteuid() }
@@ -290,11 +290,11 @@ pub fn effective_user() -> u32 {
 
 /// Whether this process was given more rights by the file that it was started from.
 pub fn has_more_rights() -> bool {
-    // SAFETY: reads what the kernel told this process.
+    // SAFETY: only reads a value that the kernel gave this process.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// Gives a file the capability to use low ports, for whoever executes it.
+/// Gives a file the capability to use low ports, for any user that executes it.
 pub fn give_capability(file: &Path) {
     const REVISION_2_EFFECTIVE: u32 = 0x0200_0001;
     const NET_BIND_SERVICE: u32 = 1 << 10;
@@ -311,7 +311,7 @@ pub fn give_capability(file: &Path) {
     assert_eq!(answer, 0, "setxattr: {}", std::io::Error::last_os_error());
 }
 
-/// Has this process be in all respects the user and the group as whom it acts.
+/// Makes the effective user and group of this process its only ones.
 pub fn become_effective_user() {
     let (user, group) = (effective_user(), {
         // SAFETY: no memory is touched.
@@ -332,7 +332,7 @@ pub fn lower_rights(user: u32) {
     assert_eq!(answer, 0, "seteuid: {}", std::io::Error::last_os_error());
 }
 
-/// Has root go on as a user who could become root again, but has no right of root's meanwhile.
+/// Makes root a user that could become root again, but has no right of root meanwhile.
 pub fn lay_down_rights(user: u32) {
     // SAFETY: no memory is touched.
     let answer = unsafe { libc::setresuid(user, user, 0) };
@@ -376,7 +376,7 @@ pub fn at_exit(function: extern "C" fn()) {
     assert_eq!(answer, 0, "atexit");
 }
 
-/// A pipe that has no room: its reading end, its writing one.
+/// A full pipe: its reading end, its writing end.
 pub fn full_pipe() -> (File, OwnedFd) {
     let mut ends = [0; 2];
     // SAFETY: the array outlives the call.
@@ -389,7 +389,7 @@ pub fn full_pipe() -> (File, OwnedFd) {
     (reader, writer.into())
 }
 
-/// How many bytes a pipe has room for.
+/// The capacity of a pipe in bytes.
 pub fn pipe_size(pipe: &File) -> usize {
     // SAFETY: no memory is touched.
     let size = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_GETPIPE_SZ) };
@@ -422,19 +422,19 @@ pub fn reap_all() {
     }
 }
 
-/// Has the calling thread hear no signal that can be blocked.
+/// Blocks all signals that can be blocked in the calling thread.
 pub fn block_all_signals() {
     // SAFETY: a sigset_t is numbers, for which zero is valid.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set outlives the call.
     unsafe { libc::sigfillset(&raw mut all) };
-    // SAFETY: the set outlives the call, which is given no place for the old one.
+    // SAFETY: the set outlives the call, which gets no pointer for the old one.
     let answer =
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()) };
     assert_eq!(answer, 0);
 }
 
-/// Closes every descriptor above this one, whoever it belongs to.
+/// Closes every descriptor above this one, whatever it belongs to.
 pub fn close_all_above(last: u32) {
     // SAFETY: none: what they belong to loses them. That is what the caller wants.
     let answer = unsafe { libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, 0) };
@@ -528,7 +528,7 @@ pub fn refuse(call: libc::c_long) {
     assert_eq!(answer, 0, "seccomp: {}", std::io::Error::last_os_error());
 }
 
-/// Puts something to wait on in the place of a descriptor, of which something is always there.
+/// Replaces a descriptor by an epoll that is always ready.
 pub fn replace_by_ready_epoll(number: i32) {
     // SAFETY: no memory is touched.
     let epoll = unsafe { libc::epoll_create1(0) };

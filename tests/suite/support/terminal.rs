@@ -28,7 +28,7 @@ impl Terminal {
         // SAFETY: no memory is touched.
         let master = unsafe { libc::posix_openpt(options) };
         assert!(master >= 0, "{}", std::io::Error::last_os_error());
-        // SAFETY: the descriptor was just made, and is nobody else's.
+        // SAFETY: the descriptor was just made, and has no other owner.
         let master = File::from(unsafe { OwnedFd::from_raw_fd(master) });
         let unlocked: libc::c_int = 0;
         // SAFETY: reads the number, which outlives the call.
@@ -78,7 +78,7 @@ impl Terminal {
         (&self.master).write_all(&[key]).unwrap();
     }
 
-    /// Blocks until so many bytes are on the screen; these.
+    /// Blocks until `length` bytes are on the screen, and returns them.
     pub fn read(&self, length: usize) -> String {
         let mut shown = vec![0; length];
         (&self.master).read_exact(&mut shown).unwrap();
@@ -90,7 +90,7 @@ impl Terminal {
         let mut shown = Vec::new();
         match (&self.master).read_to_end(&mut shown) {
             Ok(_) => {}
-            // What a terminal says that nobody has open.
+            // The error of a terminal that no process has open.
             Err(error) if error.raw_os_error() == Some(libc::EIO) => {}
             Err(error) => panic!("{error}"),
         }

@@ -14,7 +14,7 @@ use crate::pools::{Call, Echo};
 pub struct IpcPong {
     /// Our end; `None` only while this is dropped.
     lines: Option<Lines>,
-    /// Who has the other.
+    /// The child that has the other ends.
     child: Child,
 }
 
@@ -77,7 +77,7 @@ impl Echo for IpcPong {
 
 impl Drop for IpcPong {
     fn drop(&mut self) {
-        // The child ends when nobody can send to it any more.
+        // The child ends when no process can send to it any more.
         self.lines = None;
         self.child.wait().ok();
     }

@@ -1,4 +1,4 @@
-//! Whom we measure: our executors and their peers, each behind the traits of what it can do.
+//! What is measured: our executors and their peers, each behind the traits of what it can do.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub mod socket;
 pub mod threadpool;
 pub mod tokio;
 
-/// Everybody has two workers.
+/// Every pool has two workers.
 pub const WORKERS: usize = 2;
 
 /// The task of most scenes.
@@ -51,7 +51,7 @@ pub struct Series {
     pub pause: Duration,
 }
 
-/// How long calls take. Who implements it without `Call` measures itself.
+/// How long calls take. A pool that implements it without `Call` measures itself.
 pub trait RoundTrips {
     fn round_trips(&mut self, series: Series) -> Outcome<Samples>;
 }
@@ -72,7 +72,7 @@ impl<C: Call> RoundTrips for C {
     }
 }
 
-/// How long many tasks take. Who implements it without `CallAll` measures itself.
+/// How long many tasks take. A pool that implements it without `CallAll` measures itself.
 pub trait Throughput {
     fn throughput(&mut self, tasks: u64) -> Outcome<Samples>;
 }
@@ -91,7 +91,7 @@ impl<C: CallAll> Throughput for C {
     }
 }
 
-/// How long echoes of that many bytes take. Who implements it without `Echo` measures itself.
+/// How long echoes of that many bytes take. A pool that implements it without `Echo` measures itself.
 pub trait Echoes {
     fn echoes(&mut self, size: usize, calls: u64) -> Outcome<Samples>;
 }

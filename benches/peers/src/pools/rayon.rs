@@ -24,7 +24,7 @@ impl Rayon {
     fn submit(&self, number: u64) -> oneshot::Receiver<u64> {
         let (sender, receiver) = oneshot::channel();
         self.0.spawn(move || {
-            // Nobody drops a receiver before its result is there.
+            // No receiver is dropped before its result is there.
             sender.send(identity(number)).ok();
         });
         receiver

@@ -13,7 +13,7 @@ use crate::pools::Call;
 pub struct SocketPair {
     /// Our end.
     stream: UnixStream,
-    /// Who has the other.
+    /// The child that has the other end.
     child: Child,
 }
 

@@ -11,7 +11,7 @@ use crate::scenes::Scene;
 
 mod chart;
 
-/// Where the document goes if nobody says otherwise.
+/// Where the document goes if not given.
 pub const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/benchmarks.md");
 
 /// Writes the document, and its charts into a folder of its name beside it.

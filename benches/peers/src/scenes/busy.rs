@@ -69,7 +69,7 @@ fn all(pool: &impl Executor, tasks: &[u64]) -> Outcome<Samples> {
     Ok(begun.elapsed().into())
 }
 
-/// Work that is the same for everybody, whatever the clock says: that many turns of a generator
+/// Work that is the same for every pool, whatever the clock says: that many turns of a generator
 /// of random numbers.
 fn compute(turns: u64) -> u64 {
     (0..turns).fold(black_box(88_172_645_463_325_252), |mut state, _| {

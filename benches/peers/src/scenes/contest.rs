@@ -27,7 +27,7 @@ pub struct Contest<F> {
 pub enum Measure {
     /// How long it took: two figures, of p50 and of p99.
     Times,
-    /// How many of so many a second, by p50.
+    /// A rate: how many of these a second, by p50.
     Rate { of: f64 },
 }
 

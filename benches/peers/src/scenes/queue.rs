@@ -37,7 +37,7 @@ pub fn play(run: &mut Run) -> Outcome<()> {
     Ok(())
 }
 
-/// Queues so many tasks behind busy workers, and prints by how many bytes that makes the program's
+/// Queues `tasks` tasks behind busy workers, and prints by how many bytes that makes the program's
 /// private memory grow.
 pub fn print_growth(tasks: u64) -> Outcome<()> {
     let pool = ProcessPoolExecutor::new(WORKERS)?;

@@ -25,7 +25,7 @@ const WARM: Series = Series {
     pause: Duration::ZERO,
 };
 
-/// A pause between the calls that is long enough for everybody to fall asleep.
+/// A pause between the calls that is long enough for all threads to fall asleep.
 const AFTER_IDLE: Series = Series {
     warm_up: 2,
     calls: 25,

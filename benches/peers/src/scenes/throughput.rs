@@ -36,7 +36,7 @@ fn processes(run: &mut Run, tasks: u64) -> Outcome<()> {
     let mut peer = Procspawn::new()?;
     let turn = || peer.throughput(tasks);
     contest.meet(run, Procspawn::NAME, Bars::at_least(150.0), turn)?;
-    // From here on nobody is slow: more turns even out more.
+    // From here on no pool is slow: more turns even out more.
     contest.turns = run.turns(5, 3);
     let mut peer = Rayon::new()?;
     let turn = || peer.throughput(tasks);

@@ -1,4 +1,4 @@
-//! A child that somebody else reaps, whose number goes to a stranger.
+//! A child that other code reaps, so that its process id goes to a stranger.
 
 use super::*;
 
@@ -6,8 +6,8 @@ use super::*;
 struct Stranger(libc::pid_t);
 
 impl Stranger {
-    /// A leader of a process group with this number, which is free; `None` where the test may not choose
-    /// numbers.
+    /// Starts a leader of a process group with this process id, which is free. `None`: the test may not
+    /// choose ids.
     fn numbered(pid: u32) -> Option<Self> {
         let wanted = pid as libc::pid_t;
         // SAFETY: clone_args is numbers, for which zero is valid.
@@ -29,7 +29,7 @@ impl Stranger {
         leads.then_some(Self(wanted))
     }
 
-    /// Ends it by a signal; by which it was ended.
+    /// Ends it by a signal. Returns the signal that it was ended by.
     fn end(&self, signal: i32) -> i32 {
         // SAFETY: no memory is touched.
         unsafe { libc::kill(self.0, signal) };
@@ -37,7 +37,7 @@ impl Stranger {
     }
 }
 
-/// Reaps a child, as others do; its status.
+/// Reaps a child, as other code does. Returns its status.
 fn reap(pid: libc::pid_t) -> i32 {
     let mut status = 0;
     // SAFETY: the buffer outlives the call.
@@ -53,7 +53,7 @@ fn a_stranger_with_the_number_of_a_child_is_left_alone() {
     let (process, ..) = ChildProcess::spawn(Command::new("true"), &ours).unwrap();
     reap(process.pid as libc::pid_t);
     let Some(stranger) = Stranger::numbered(process.pid) else {
-        return; // choosing a number takes rights
+        return; // choosing a process id takes rights
     };
     process.terminate();
     process.kill();

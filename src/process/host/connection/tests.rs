@@ -1,4 +1,4 @@
-//! What a worker's answers are taken for.
+//! What the program makes of a worker's answers.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -7,10 +7,10 @@ use std::os::unix::net::UnixStream;
 use super::*;
 use crate::shared::region::Region;
 
-/// A result may have so many bytes here.
+/// How many bytes a result may have here.
 const LIMIT: u64 = 100;
 
-/// A link to a worker that has sent this.
+/// A connection to a worker that has sent `sent`, and the worker's end of it.
 fn link(sent: &[u8]) -> (Connection, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(sent).unwrap();
@@ -29,7 +29,8 @@ fn answer(kind: Kind, task: u64, body: &[u8]) -> Vec<u8> {
     [&head_of(kind, task, body.len() as u64)[..], body].concat()
 }
 
-/// What is said of a worker that has sent this, and then closed its end, in place of an answer.
+/// The reason for which the program stops talking to a worker that has sent `sent` instead of an answer, and
+/// then closed its end.
 fn complaint(sent: &[u8]) -> Disconnect {
     let (mut link, theirs) = link(sent);
     drop(theirs);
@@ -69,7 +70,7 @@ fn an_answer_to_a_task_that_is_not_its_turn_is_an_offence() {
         assert_eq!(complaint(&answer(Kind::Value, task, b"x")), violation);
         assert_eq!(complaint(&answer(Kind::Fault, task, &[4])), violation);
     }
-    // Nor is one task answered twice.
+    // Nor may one task be answered twice.
     let first = answer(Kind::Value, 0, b"x");
     let (mut link, _theirs) = link(&[&first[..], &first[..]].concat());
     assert!(link.receive(None).is_ok());
@@ -125,7 +126,7 @@ fn a_worker_that_says_nothing_is_late_at_the_deadline_and_what_came_before_count
     assert_eq!(link.receive(soon).err(), Some(Disconnect::Late));
 }
 
-/// A link to a worker, and the worker's end of it.
+/// A connection to a worker, and the worker's end of it.
 fn both_ends() -> (Connection, FramedStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let channel = FramedStream::new(Arc::new(ours));
@@ -133,7 +134,7 @@ fn both_ends() -> (Connection, FramedStream) {
     (link, FramedStream::new(Arc::new(theirs)))
 }
 
-/// The frame before an outcome that brings memory of these ids.
+/// The frame before an outcome that brings shared memory with these ids.
 fn memory(ids: &[u64]) -> Vec<u8> {
     let body: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
     answer(Kind::Memory, 0, &body)

@@ -1,5 +1,5 @@
-//! Models of the seat and of its hand-over, checked by loom: waiters, a worker, and the driver's thread, on a
-//! board on the heap.
+//! Models of the leader lock and its hand-over, checked by loom: waiters, a worker, and the driver's thread,
+//! on a queue on the heap.
 
 use std::sync::Arc;
 
@@ -14,30 +14,30 @@ use crate::sync::lock;
 
 /// A pool with a task in each slot.
 struct Pool {
-    /// Where they lie.
+    /// The queue that the tasks lie in.
     queue: ShmQueue<View>,
-    /// Under test.
+    /// The driver under test.
     driver: CompletionDriver<Pool>,
-    /// What is known of each.
+    /// What is known of the task in each slot.
     tasks: Mutex<[Task; 2]>,
 }
 
 /// A task, as its future sees it.
 #[derive(Default)]
 struct Task {
-    /// Whether its outcome was brought in.
+    /// Whether its outcome was collected.
     is_over: bool,
-    /// Whether a callback is to hear of it, though no thread waits.
+    /// Whether a callback must learn of the outcome, though no thread waits.
     has_listeners: bool,
-    /// Those that hear of it.
+    /// The watchers to call when it is over.
     watchers: Vec<(WatchKey, Watcher)>,
 }
 
-/// A wait for the task in that slot.
+/// A wait for the task in the slot of that number.
 struct Awaited<'a>(&'a Pool, usize);
 
 impl Pool {
-    /// With so many tasks published.
+    /// Makes a pool with `tasks` tasks published.
     fn new(heap: &Arc<Heap>, tasks: usize) -> Arc<Self> {
         let pool = Arc::new_cyclic(|me| Self {
             queue: immortal(heap),
@@ -52,13 +52,13 @@ impl Pool {
         pool
     }
 
-    /// A callback is to hear of a task's end.
+    /// Registers a callback for a task's end.
     fn hook(&self, slot: usize) {
         lock(&self.tasks)[slot].has_listeners = true;
         self.driver.call();
     }
 
-    /// A task ends elsewhere than on the board.
+    /// Ends a task without the queue.
     fn cancel(&self, slot: usize) {
         let mut tasks = lock(&self.tasks);
         let watchers = tasks[slot].end();
@@ -74,7 +74,7 @@ impl Pool {
         }
     }
 
-    /// No thread uses it any more but the driver.
+    /// Ends the driver; no other thread uses it any more.
     fn end(&self) {
         self.driver.end();
         assert!(self.driver.join(None));
@@ -82,7 +82,7 @@ impl Pool {
 }
 
 impl Task {
-    /// Its outcome is there; who is to hear of it.
+    /// Notes that the outcome is there. Returns the watchers to call.
     fn end(&mut self) -> Vec<(WatchKey, Watcher)> {
         self.is_over = true;
         std::mem::take(&mut self.watchers)
@@ -154,7 +154,7 @@ impl Waiter for Awaited<'_> {
     }
 }
 
-/// A worker that runs so many tasks, which are there already.
+/// Starts a worker that runs `tasks` tasks, which are already published.
 fn worker(heap: &Arc<Heap>, tasks: usize) -> thread::JoinHandle<()> {
     let queue = immortal(heap);
     thread::spawn(move || {

@@ -1,18 +1,19 @@
-//! The audit: what stands in shared memory is held against what the program knows, and set right.
+//! The audit compares shared memory with what the program knows, and repairs it.
 //!
-//! A task may write where it should not, and go on, or crash. Then a state, a sleeper's bit, or the head of the
-//! ring is any number, and somebody would wait for ever. So the program looks through all that it has in
-//! flight: when a worker dies, when one raises an alarm, when an outcome is not what its worker wrote, and once a
-//! second as long as a thread sleeps until something comes. What makes no sense is looked at once more a
-//! moment later, as a worker may have been between two steps, and a crash explains it by then. If it still
-//! makes none:
+//! A task may write where it should not, and go on, or crash. Then a slot's state, a sleeper's bit, or the
+//! head of the ring can be any number, and a thread would wait for ever. So the program checks all that it
+//! has in flight: when a worker dies, when a worker raises an alarm, when an outcome is not what its worker
+//! wrote, and once a second as long as a thread sleeps until an outcome comes. A slot that makes no sense is
+//! checked a second time a moment later, because a worker may have been between two steps, and because by
+//! then a crash is known that explains it. If it still makes no sense:
 //!
-//! 1. A worker has an outcome of the task that is sound: it is brought home.
-//! 2. A worker says at its own desk that it is at the task, and no state says that it is done: so it is, and
-//!    the state says so again.
+//! 1. A worker has a sound outcome of the task: it is collected.
+//! 2. A worker says in its own worker words that it runs the task, and no state says that the task is done:
+//!    the worker does run it, and the state is set to say so again.
 //! 3. A worker may have begun the task (its state says that it is done, say), and nothing tells what came of
 //!    it: it ends as [`Error::MemoryCorrupted`].
-//! 4. Else nobody has begun it, and its argument cannot have been written by workers: it is published again.
+//! 4. Otherwise no worker has begun it, and workers cannot have written to its argument: it is published
+//!    again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -27,39 +28,39 @@ use crate::process::shm::queue::{Current, SlotPublish, SlotRef, Standing, Trace,
 use crate::task::request::RemoteOutcome;
 use crate::transport::work::RemoteWork;
 
-/// How long it takes at most until something is looked at, while a thread sleeps on the board.
+/// The longest time between two audits while a thread sleeps on the queue.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// When what made no sense is looked at again: a worker is through with its step by then, and a crash was
-/// noticed.
+/// How long a suspect slot is left alone before it is checked again: by then a worker is through with its
+/// step, and a crash was noticed.
 const CONFIRMATION: Duration = Duration::from_millis(100);
 
-/// When the next audit is due.
+/// Decides when the next audit is due.
 pub(super) struct Watch(
-    /// What decides that. No other lock is taken under this one.
+    /// The state of that. No other lock is taken under this one.
     Mutex<Times>,
 );
 
 /// What the lock guards.
 struct Times {
-    /// When the last audit was, or something was found that makes no sense.
+    /// When the last audit was, or when the first suspicion after it came up.
     last: Instant,
     /// Whether something makes no sense.
     is_suspicious: bool,
-    /// How long what makes no sense is left alone before it is looked at again.
+    /// How long a suspect slot is left alone before it is checked again.
     confirmation: Duration,
 }
 
 /// What an audit has found.
 #[derive(Default)]
 struct Findings {
-    /// What was brought home.
+    /// The outcomes that it has collected, to be delivered.
     arrivals: Vec<Completion>,
-    /// What its worker has yet to ask for, to be queued again.
+    /// Rendezvous that their worker has not asked for yet, to be queued again.
     untouched: Vec<RemoteWork>,
-    /// Whether tasks wait for a worker.
+    /// Whether published work waits for a worker.
     is_any_waiting: bool,
-    /// Whether something makes no sense, and is to be looked at again.
+    /// Whether something makes no sense, and is to be checked again.
     is_any_suspect: bool,
 }
 
@@ -81,7 +82,7 @@ impl Watch {
         times.last + on_full
     }
 
-    /// How long what makes no sense is left alone before it is looked at again.
+    /// How long a suspect slot is left alone before it is checked again.
     fn confirmation(&self) -> Duration {
         self.lock().confirmation
     }
@@ -90,7 +91,7 @@ impl Watch {
         self.lock().is_suspicious
     }
 
-    /// Something makes no sense, from now on unless it did before.
+    /// Notes a suspicion. The time until the next audit starts now, unless there was a suspicion already.
     fn suspect(&self) {
         let mut times = self.lock();
         if !times.is_suspicious {
@@ -99,7 +100,7 @@ impl Watch {
         }
     }
 
-    /// There was an audit, after which something makes no sense, or all does.
+    /// Notes that an audit has ended, and whether it leaves a suspicion.
     fn note(&self, findings: &Findings) {
         let mut times = self.lock();
         times.last = Instant::now();
@@ -112,25 +113,26 @@ impl Watch {
 }
 
 impl InFlight {
-    /// What makes no sense is looked at again after so long, and not after [`CONFIRMATION`].
+    /// Sets after how long a suspect slot is checked again, instead of after [`CONFIRMATION`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn confirm_after(&self, confirmation: Duration) {
         self.watch.lock().confirmation = confirmation;
     }
 
-    /// Something in shared memory makes no sense: the tender sees to it within a moment.
+    /// Notes that something in shared memory makes no sense: the driver runs an audit within a moment.
     pub(crate) fn suspect(&self) {
         self.watch.suspect();
         self.driver.call();
     }
 
-    /// A worker finds something in shared memory that makes no sense.
+    /// A worker has found something in shared memory that makes no sense: audits now, and again within a
+    /// moment.
     pub(crate) fn alarm(&self) {
         self.audit();
         self.suspect();
     }
 
-    /// Looks through all that is in flight.
+    /// Checks all that is in flight, and repairs or ends what made no sense twice.
     pub(crate) fn audit(&self) {
         let mut findings = Findings::default();
         let mut books = self.lock();
@@ -141,7 +143,7 @@ impl InFlight {
             }
         }
         let overdue = self.find_overdue(&mut books);
-        // Under the lock: what is found from here on is noted afterwards.
+        // Noted under the lock: what is found from here on is noted after it.
         self.watch.note(&findings);
         drop(books);
         if findings.is_any_suspect {
@@ -155,11 +157,11 @@ impl InFlight {
         }
     }
 
-    /// Tells of what an audit has found.
+    /// Acts on what an audit has found: wakes workers, queues work again, and delivers outcomes.
     fn conclude(&self, findings: Findings) {
         if findings.is_any_waiting {
-            // It waits for its turn, or for a worker that a stray write has put to sleep, or that has left, as
-            // there was nothing that made sense.
+            // It waits for its turn; or for a worker that a stray write has put to sleep, or that has left
+            // because it found nothing that made sense.
             self.queue.rouse();
             if let Some(worker_pool) = self.worker_pool.get().and_then(Weak::upgrade) {
                 worker_pool.ensure_workers();
@@ -174,7 +176,7 @@ impl InFlight {
         }
     }
 
-    /// Looks at what is in flight in a slot.
+    /// Checks the work in a slot: collects its outcome, or finds it sound, or suspects it.
     fn audit_slot(&self, books: &mut SlotTable, slot: usize, findings: &mut Findings) {
         let Some(place) = books.records[slot]
             .as_ref()
@@ -191,7 +193,8 @@ impl InFlight {
             Standing::Running(worker) => books.lives(worker),
             Standing::Done(worker) => match self.take_outcome(books, slot) {
                 Taken::Arrived(completion) => return findings.arrivals.push(completion),
-                // A ticket is never done here; what else is not there yet comes over the link.
+                // A rendezvous is never done here. Any other outcome that is not there yet comes over the
+                // connection.
                 Taken::Nothing => books.lives(worker) && !is_rendezvous(books, slot),
                 Taken::Corrupt => false,
             },
@@ -207,7 +210,7 @@ impl InFlight {
         }
     }
 
-    /// Sees to what made no sense twice.
+    /// Repairs or ends the work in a slot that made no sense twice.
     fn recover(
         &self,
         books: &mut SlotTable,
@@ -228,7 +231,7 @@ impl InFlight {
                 Taken::Nothing | Taken::Corrupt => {}
             }
         }
-        // Where a worker has said that it is done, no worker is at it any more.
+        // If a worker has said that the task is done, no worker is at it any more.
         let is_done = matches!(standing, Standing::Done(_));
         let at_it = |worker: &usize| self.queue.current(*worker) == Current::Place(place);
         let is_ended = |worker| self.queue.trace(place, worker) == Trace::Ended;
@@ -238,13 +241,14 @@ impl InFlight {
             }
         }
         if is_rendezvous(books, slot) {
-            // What was not asked for has not begun; a worker that asks for it now is told that it is gone.
+            // A rendezvous that no worker has asked for has not begun. A worker that asks for it from now on
+            // does not get it (`take_rendezvous`).
             let (Transition::Taken | Transition::TooLate) = self.queue.withdraw(place, standing);
             let requests = self.remove(books, slot).and_then(SlotEntry::into_requests);
             return findings.untouched.extend(requests);
         }
         if self.queue.withdraw(place, standing) == Transition::TooLate {
-            findings.is_any_suspect = true; // a worker has claimed, or ended, it just now
+            findings.is_any_suspect = true; // a worker has claimed it, or ended it, just now
             return;
         }
         let begun = match standing {
@@ -260,7 +264,8 @@ impl InFlight {
         }
     }
 
-    /// The worker that may have begun what is in a slot; the inner `None`: some worker. `None`: none has.
+    /// The worker that may have begun the work in a slot. `Some(None)`: some worker, not known which. `None`:
+    /// no worker has.
     fn may_have_begun(
         &self,
         books: &SlotTable,
@@ -280,7 +285,8 @@ impl InFlight {
             .map(Some)
     }
 
-    /// Ends what was hit by a stray write, of a worker that may have been this one.
+    /// Fails work that was hit by a stray write. `worker` is the one that may have written it; `None`: not
+    /// known.
     pub(super) fn give_up(
         &self,
         books: &mut SlotTable,
@@ -298,7 +304,7 @@ impl InFlight {
         }
     }
 
-    /// Puts what nobody has begun, and was withdrawn, where workers find it.
+    /// Publishes withdrawn work again, which no worker has begun.
     fn publish_again(&self, books: &mut SlotTable, slot: usize, findings: &mut Findings) {
         if self.is_cleared() {
             return findings.arrivals.extend(self.cancel_unbegun(books, slot));
@@ -312,12 +318,12 @@ impl InFlight {
                 books.suspects.remove(&slot);
                 findings.is_any_waiting = true;
             }
-            // It stays withdrawn, and is looked at again.
+            // It stays withdrawn, and the next audit tries again.
             SlotPublish::Full => findings.is_any_suspect = true,
         }
     }
 
-    /// Ends what nobody has begun, and nobody is to begin any more.
+    /// Cancels work that no worker has begun, and none may begin any more.
     pub(super) fn cancel_unbegun(&self, books: &mut SlotTable, slot: usize) -> Option<Completion> {
         match &books.records[slot].as_ref()?.work {
             Published::Task { .. } => {
@@ -331,7 +337,7 @@ impl InFlight {
                 Some(Completion::Items {
                     sink: Arc::clone(&item_batch.sink),
                     item_outcomes: Vec::new(),
-                    // The crew cancels it.
+                    // The worker pool cancels it.
                     rest: Some(item_batch),
                 })
             }
@@ -339,7 +345,8 @@ impl InFlight {
         }
     }
 
-    /// Takes out what a worker says that it has ended, whatever the state says.
+    /// Takes the outcome that a worker has written in its own part for the work in a slot, whatever the state
+    /// says.
     pub(super) fn take_outcome_of(
         &self,
         books: &mut SlotTable,
@@ -360,8 +367,8 @@ impl InFlight {
         }
     }
 
-    /// Workers that were to leave, had nothing else to do, and are still there after a long time: one hangs
-    /// in its exit, or was stopped.
+    /// Workers that were to leave, have had nothing to do for [`connection::LEAVING`], and are still there:
+    /// such a worker hangs in its exit, or was stopped.
     fn find_overdue(&self, books: &mut SlotTable) -> Vec<usize> {
         if !self.is_closing() {
             return Vec::new();
@@ -390,7 +397,7 @@ impl InFlight {
         overdue
     }
 
-    /// Queues again what no worker has begun, unless nobody wants it any more.
+    /// Queues again what no worker has begun, or cancels it if its map was dropped.
     pub(super) fn queue_again(&self, requests: RemoteWork) {
         let worker_pool = self.worker_pool.get().and_then(Weak::upgrade);
         match worker_pool {

@@ -1,4 +1,6 @@
-//! Items of maps on the board: brought home while their worker is at others, at the end, and at a death.
+//! Items of maps in the shared-memory queue. Their outcomes are collected while the worker runs later items,
+//! when the slot is done, and when the worker dies. Called by the other files of `in_flight`, under the slot
+//! table's lock; `item_outcomes` takes the bytes apart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +14,17 @@ use crate::remote::encoded::Encoded;
 use crate::task::item_batch::ItemBatch;
 use crate::transport::wire::Fault;
 
-/// Items that no worker is at any more.
+/// A batch of items that no worker runs any more, removed from its slot.
 struct Closed {
-    /// What has come of them, and those that are left.
+    /// The outcomes of its items, and the items that are left.
     completion: Completion,
-    /// Whether the worker has begun the first of those that are left.
+    /// Whether the worker has begun the first of the items that are left.
     has_begun: bool,
 }
 
 impl InFlight {
-    /// Takes out items that are done, and those that their worker has left alone.
+    /// Takes the outcomes of items in a slot: all, with the items that the worker left unstarted, where the
+    /// slot is done; else those that are done so far.
     pub(super) fn take_items(&self, books: &mut SlotTable, slot: usize) -> Taken {
         let Some(slot_entry) = &books.records[slot] else {
             return Taken::Nothing;
@@ -32,7 +35,8 @@ impl InFlight {
         }
     }
 
-    /// Takes out items of which this is read.
+    /// Takes the outcomes of items in a slot. `read` reads the slot's state; if that is sound, the items are
+    /// removed.
     pub(super) fn take_items_of(
         &self,
         books: &mut SlotTable,
@@ -53,7 +57,8 @@ impl InFlight {
                 books.suspect(slot);
                 return Taken::Corrupt;
             }
-            // If it has not come over the link so far, it is closed when it comes.
+            // The worker says that the outcome of one item comes over its connection. If it has not come so
+            // far, the slot is closed when it comes (`InFlight::tell`).
             Reading::Sound(SlotKind::ItemsOutOfBand, worker) => match out_of_band.take() {
                 Some(out_of_band) => (Some(*out_of_band), worker),
                 None => return Taken::Nothing,
@@ -66,7 +71,7 @@ impl InFlight {
         }
     }
 
-    /// Brings home what is done of items that their worker is at.
+    /// Takes the outcomes that are done of items which a worker is still running.
     pub(super) fn take_early(&self, books: &mut SlotTable, slot: usize) -> Taken {
         let SlotTable {
             records, scratch, ..
@@ -101,7 +106,7 @@ impl InFlight {
         let (first, count) = (item_batch.items().start + taken.0, done - taken.0);
         let found = item_outcomes_of(bytes, first, count, worker, &*sink);
         if found.items < count {
-            return Taken::Nothing; // left to the end, which says what is wrong
+            return Taken::Nothing; // left until the slot is done; then the error is reported
         }
         *taken = (done, taken.1 + found.bytes);
         books.count(&found.item_outcomes);
@@ -112,7 +117,8 @@ impl InFlight {
         })
     }
 
-    /// Takes out items that no worker is at any more, what came over the link of one of them included.
+    /// Removes items that no worker runs any more, with the outcome of the one item that came over the
+    /// connection, if one did. `None`: the slot holds no items.
     fn close_items(
         &self,
         books: &mut SlotTable,
@@ -152,7 +158,7 @@ impl InFlight {
             items,
             ..
         } = item_outcomes_of(bytes, from, new, worker, &*sink);
-        // What a worker says it has done, and has not, it makes up.
+        // A worker that says it has done items, and wrote no outcome for them, reports garbage.
         item_outcomes.extend((items..new).map(|at| {
             let words = "the worker's report on the items is garbled";
             Piece::Error(from + at, Error::Decode(words.into()))
@@ -162,7 +168,7 @@ impl InFlight {
             let took = Duration::from_nanos(nanos);
             sink.timing().note(done.max(1), took);
         }
-        // Of an item behind the last one nothing can be told.
+        // Behind the last item there is none that an outcome could belong to.
         let out_of_band = out_of_band.filter(|_| done < count);
         let was_told = out_of_band.is_some();
         item_outcomes.extend(
@@ -183,8 +189,8 @@ impl InFlight {
         })
     }
 
-    /// Ends items that a stray write has hit, of a worker that may have been this one; those that have arrived
-    /// before have arrived.
+    /// Removes items that a stray write has hit, and fails those that have no collected outcome yet. `worker`
+    /// is the one that may have written it; `None`: not known.
     pub(super) fn give_up_items(
         &self,
         books: &mut SlotTable,
@@ -199,8 +205,8 @@ impl InFlight {
         }
     }
 
-    /// Takes out items of a dead worker: those that it had done have arrived, the one that it was at
-    /// is left, and the rest goes back.
+    /// Removes the items of a dead worker. The outcomes of those that it had done are collected, the one that
+    /// it was running is returned as an orphan, and the rest goes back to the queue.
     pub(super) fn recover_items(
         &self,
         books: &mut SlotTable,
@@ -212,7 +218,8 @@ impl InFlight {
             match self.take_items(books, slot) {
                 Taken::Arrived(completion) => return (None, Some(completion)),
                 Taken::Corrupt => return (None, self.give_up_items(books, slot, Some(worker))),
-                // What it had to tell over the link never came: the item that it was at is lost.
+                // An outcome that the worker sent over its connection never came: the item that it was
+                // running is lost.
                 Taken::Nothing => {}
             }
         }
@@ -229,7 +236,7 @@ impl InFlight {
         let mut lost = None;
         if let (Completion::Items { rest, .. }, true) = (&mut closed.completion, closed.has_begun) {
             lost = rest.as_mut().and_then(|rest| rest.pop());
-            // An empty one has nothing to return.
+            // An empty batch has nothing to return.
             rest.take_if(|rest| rest.len() == 0);
         }
         let lost = lost.map(|lost| Orphan::Ran(lost.reply));
@@ -237,7 +244,7 @@ impl InFlight {
     }
 }
 
-/// Items, but for the first so many, that a stray write has hit.
+/// The outcomes of items that a stray write has hit: `MemoryCorrupted` for all but the first `taken`.
 fn hit(
     books: &mut SlotTable,
     mut item_batch: ItemBatch,

@@ -1,4 +1,10 @@
-//! The program's side of the board: whose task lies in which slot, and who brings outcomes home.
+//! The in-flight table: the program's side of the shared-memory queue ("the queue"). It knows which task lies
+//! in which slot, and takes outcomes from there to the futures and maps they belong to.
+//!
+//! The pool calls it as its [`PullQueue`], waiters through the [`CompletionDriver`], and supervisors for what
+//! their workers say over connections and for what lost workers leave behind. It relies on [`ShmQueue`] for
+//! every step in shared memory, and on [`Arena`] for big arguments and results. The parts: `table` (what is
+//! known of each slot), `batches` (items of maps), `recovery` (lost workers), `audit` (stray writes).
 
 mod audit;
 mod batches;
@@ -46,52 +52,52 @@ pub(crate) use recovery::Orphan;
 use audit::Watch;
 use table::{Completion, Extra, Presence, Published, SlotEntry, SlotTable, Taken, WorkerRecord};
 
-/// The program's side of the board.
+/// The program's side of the queue: all published work, and what is needed to collect its outcomes.
 pub(crate) struct InFlight {
-    /// The shared memory.
+    /// The shared-memory queue, as mapped in the program.
     queue: ShmQueue,
-    /// By which workers map it.
+    /// The file by which workers map the queue.
     memory: Arc<QueueFile>,
-    /// How large it is.
+    /// The number of slots and workers, from which the layout follows.
     plan: QueueGeometry,
-    /// What checksums depend on.
+    /// The key of the checksums. It lies in no shared memory.
     key: Key,
-    /// Where big arguments and results are, if there is such a place.
+    /// Where big arguments and results lie; `None` where the system gave no memory for it.
     arena: Option<Arc<Arena>>,
-    /// What lies there, and whose it is.
+    /// What lies in each slot, and which promise belongs to it.
     table: Mutex<SlotTable>,
-    /// Whether the crew's backlog holds what had no room here.
+    /// Whether the worker pool's backlog holds work that had no room here.
     is_behind: AtomicBool,
-    /// Futures on the board that somebody is to hear of at once.
+    /// How many published pieces of work have listeners that must learn of the outcome at once.
     listening: AtomicUsize,
-    /// How often outcomes were brought in by who waited for one.
+    /// How many times a user's thread that waited for an outcome, or asked for it, collected some.
     helped: AtomicU64,
     /// Whether workers that find nothing are to leave.
     is_closing: AtomicBool,
-    /// Whether what had not begun was taken out for good: nothing is to begin any more.
+    /// Whether all unstarted work was removed for good: nothing may begin any more.
     is_cleared: AtomicBool,
-    /// When the shared memory is to be looked through.
+    /// When the next audit of the shared memory is due.
     watch: Watch,
-    /// Who is asked for more when there is room.
+    /// The worker pool, which is asked for more work when there is room. Set once.
     worker_pool: OnceLock<Weak<WorkerPool<RemoteWork>>>,
-    /// Kills the process of a worker.
+    /// Kills the process of the worker of that index. Set once.
     killer: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
-    /// Brings outcomes in that nobody waits for.
+    /// Collects outcomes that no thread waits for.
     driver: CompletionDriver<InFlight>,
-    /// Runs callbacks.
+    /// Runs callbacks, wakes wakers and drops user values where the collecting thread must not.
     callbacks: Arc<CallbackThread>,
 }
 
-/// Whether somebody is to hear at once of what was put on the board.
+/// Whether work that was published has listeners that must learn of its outcome at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Put {
-    /// Somebody is.
+    /// It has: the caller calls the driver.
     IsHooked,
-    /// Nobody is.
+    /// It has none.
     IsQuiet,
 }
 
-/// A ticket calls nothing.
+/// A rendezvous calls no function.
 const NO_CALL: FunctionRef = FunctionRef {
     entry: 0,
     function: 0,
@@ -99,8 +105,8 @@ const NO_CALL: FunctionRef = FunctionRef {
 };
 
 impl InFlight {
-    /// A board for so many workers, whose results may have so many bytes; `None` where there can be
-    /// none.
+    /// Makes a queue for `workers` workers, with results of at most `payload_limit` bytes. `None` where there
+    /// can be no queue: for that number of workers, or because the system refuses the memory.
     pub(crate) fn new(workers: usize, payload_limit: u64) -> Option<Arc<Self>> {
         let plan = QueueGeometry::of(workers)?;
         let (memory, handle) = MappedQueue::create(plan).ok()?;
@@ -142,48 +148,48 @@ impl InFlight {
         Some(in_flight)
     }
 
-    /// Whose overflow it serves.
+    /// Sets the worker pool, which is asked for its overflow when there is room.
     pub(crate) fn serve(&self, worker_pool: &Arc<WorkerPool<RemoteWork>>) {
         // Set once, by the pool that made both.
         let _ = self.worker_pool.set(Arc::downgrade(worker_pool));
     }
 
-    /// What kills the process of a worker.
+    /// Sets the function that kills the process of a worker, given the worker's index.
     pub(crate) fn kill_by(&self, kill: impl Fn(usize) + Send + Sync + 'static) {
         // Set once, by the pool that made both.
         let _ = self.killer.set(Box::new(kill));
     }
 
-    /// By which workers map it, how large it is, and what its checksums depend on.
+    /// The file by which workers map the queue, its geometry, and the key of its checksums.
     pub(crate) fn memory(&self) -> (Arc<QueueFile>, QueueGeometry, Key) {
         (Arc::clone(&self.memory), self.plan, self.key.clone())
     }
 
-    /// Where big arguments and results are, if there is such a place.
+    /// Where big arguments and results lie; `None` where there is no arena.
     pub(crate) fn arena(&self) -> Option<Arc<Arena>> {
         self.arena.clone()
     }
 
-    /// A task is about to be submitted, by the calling thread.
+    /// Notes the core of the calling thread, which is about to submit a task.
     pub(crate) fn note_submission(&self) {
         self.queue.set_submitter_core(sys::current_core());
     }
 
     /// Whether workers that find nothing leave.
     pub(crate) fn is_closing(&self) -> bool {
-        // ORDERING: Relaxed; said before workers are told.
+        // ORDERING: Relaxed; the flag is set before workers are told through the queue.
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing is to begin any more. Under the books' lock.
+    /// Whether nothing may begin any more. To be called under the slot table's lock.
     fn is_cleared(&self) -> bool {
-        // ORDERING: Relaxed; read and written under the lock.
+        // ORDERING: Relaxed; read and written under the slot table's lock.
         self.is_cleared.load(Ordering::Relaxed)
     }
 
     // ---- outcomes ----------------------------------------------------------------------------
 
-    /// Takes out the task of a slot that is done.
+    /// Takes the outcome of a slot that is done, or of those of its items that are done.
     fn take_outcome(&self, books: &mut SlotTable, slot: usize) -> Taken {
         match books.records.get(slot).and_then(Option::as_ref) {
             Some(slot_entry) => match slot_entry.work {
@@ -196,7 +202,8 @@ impl InFlight {
         self.take_task(books, slot, |place, bytes| self.queue.outcome(place, bytes))
     }
 
-    /// Takes out a task, by what is read of it.
+    /// Takes the outcome of a task, which `read` reads from shared memory. Removes the task if there is a
+    /// sound one.
     #[inline]
     fn take_task(
         &self,
@@ -204,14 +211,14 @@ impl InFlight {
         slot: usize,
         read: impl FnOnce(SlotRef, &mut Vec<u8>) -> Reading,
     ) -> Taken {
-        // Taken, to be read while the books are written.
+        // The buffer is moved out, so that it can be read while the slot table is written.
         let mut bytes = std::mem::take(&mut books.scratch);
         let taken = self.take_task_by(books, slot, &mut bytes, read);
         books.scratch = bytes;
         taken
     }
 
-    /// As `take_task`, by way of this buffer.
+    /// Takes the outcome of a task like `take_task`, and reads it into `bytes`.
     #[inline]
     fn take_task_by(
         &self,
@@ -237,7 +244,8 @@ impl InFlight {
                 };
                 RemoteOutcome::Error(error)
             }
-            // If it has not come over the link so far, it is closed when it comes.
+            // The worker says that the outcome comes over its connection. If it has not come so far, the slot
+            // is closed when it comes (`tell`).
             Reading::Sound(..) => match aside.as_mut().and_then(|aside| aside.out_of_band.take()) {
                 Some(out_of_band) => out_of_band,
                 None => return Taken::Nothing,
@@ -254,7 +262,7 @@ impl InFlight {
         }
     }
 
-    /// A result in the depot, where its worker says.
+    /// The result that lies in the arena where its worker says; an error where it cannot lie there.
     fn stored(&self, location: &[u8], worker: usize) -> RemoteOutcome<'static> {
         let arrived = match &self.arena {
             Some(arena) => arena.arrived(location, worker),
@@ -269,8 +277,8 @@ impl InFlight {
         }
     }
 
-    /// Takes out a task that has begun. Who leaves it unsettled as he gives up the lock says before
-    /// that it runs: it cannot be cancelled any more.
+    /// Removes a task that has begun. A caller that releases the lock before it settles the promise marks it
+    /// as started first (`remove_begun`): it can no longer be cancelled.
     #[inline]
     fn remove_task(
         &self,
@@ -283,14 +291,14 @@ impl InFlight {
         }
     }
 
-    /// Takes out a task that has begun, and is settled later.
+    /// Removes a task that has begun, and marks it as started, as its promise is settled later.
     fn remove_begun(
         &self,
         books: &mut SlotTable,
         slot: usize,
     ) -> Option<DynPromise<dyn RemoteTask>> {
         let reply = self.remove_task(books, slot)?;
-        // Recalling is the one way to cancel it, and takes the record out.
+        // Only a recall cancels such a task, and a recall removes the slot entry.
         let (Start::Begun | Start::Cancelled) = reply.start();
         Some(reply)
     }
@@ -304,20 +312,21 @@ impl InFlight {
         }
         books.parcels -= usize::from(matches!(slot_entry.work, Published::Items { .. }));
         if slot_entry.has_listeners {
-            // ORDERING: Relaxed; read by the tender, which looks again and again while it matters.
+            // ORDERING: Relaxed; read by the driver, which looks again and again while it matters.
             self.listening.fetch_sub(1, Ordering::Relaxed);
         }
         Some(slot_entry)
     }
 
-    /// Brings home what came of a task that was taken out.
+    /// Delivers the outcome of a task that was removed earlier.
     pub(crate) fn hand_over(&self, reply: DynPromise<dyn RemoteTask>, outcome: RemoteOutcome<'_>) {
         let completion = self.lock().completion(reply, outcome);
         self.deliver(completion, CollectedBy::Ours);
     }
 
-    /// Tells of an outcome. On a thread of a user's no user code runs: a `Drop` or a waker may wait for a
-    /// future of this pool, whose outcome only this thread can bring in.
+    /// Delivers a collected outcome: to watchers, callbacks, or the sink of a map. On a user's thread no user
+    /// code runs here: a `Drop` or a waker may wait for a future of this pool, and only this thread can
+    /// collect that future's outcome.
     fn deliver(&self, completion: Completion, by: CollectedBy) {
         let Notifications {
             wakeups,
@@ -337,7 +346,7 @@ impl InFlight {
                 if let Some(rest) = rest {
                     self.return_rest(rest);
                 }
-                // The last owner drops what nobody has read.
+                // The last owner of a sink drops the results that no thread has read.
                 return match by {
                     CollectedBy::Ours => unwind::discard(sink),
                     CollectedBy::Users => self.callbacks.discard_sink(sink),
@@ -366,7 +375,7 @@ impl InFlight {
         }
     }
 
-    /// Items that their worker has left alone go to another, unless nobody wants them any more.
+    /// Returns items that their worker left unstarted to the worker pool, unless their map was dropped.
     fn return_rest(&self, rest: Box<ItemBatch>) {
         let worker_pool = self.worker_pool.get().and_then(Weak::upgrade);
         match worker_pool {
@@ -379,8 +388,9 @@ impl InFlight {
         }
     }
 
-    /// An outcome came over the link, before or after its slot became done. It counts only if the worker may
-    /// speak for the task: another worker's task is not ended by a frame that names its place.
+    /// Notes an outcome that came over a worker's connection, before or after its slot became done. It counts
+    /// only if that worker may report on the task: a frame that names the slot of another worker's task does
+    /// not end that task.
     pub(crate) fn tell(&self, place: SlotRef, outcome: Result<Encoded, Fault>, worker: usize) {
         let mut books = self.lock();
         let slot_entry = books.records.get_mut(place.slot).and_then(Option::as_mut);
@@ -388,7 +398,7 @@ impl InFlight {
             slot_entry.place == place && self.queue.speaks_for(place, worker)
         };
         let Some(slot_entry) = slot_entry.filter(is_its) else {
-            return; // it was killed, or the worker makes things up
+            return; // the task was killed, or the worker invents a report
         };
         match &mut slot_entry.work {
             Published::Task { reply, aside, .. } => {
@@ -410,10 +420,10 @@ impl InFlight {
         }
     }
 
-    /// There is room: asks for what waits for it.
+    /// Asks the worker pool for more work, if some waits for room.
     fn fetch_more(&self) {
-        // ORDERING: Relaxed; written under the crew's lock, which `refill` takes. What is missed
-        // here was queued after the slot came free, by somebody who then looks himself.
+        // ORDERING: Relaxed; written under the worker pool's lock, which `refill` takes. Work that this load
+        // misses was queued after the slot became free, by a thread that afterwards looks for room itself.
         if self.is_behind.load(Ordering::Relaxed) {
             if let Some(worker_pool) = self.worker_pool.get().and_then(Weak::upgrade) {
                 worker_pool.refill();
@@ -421,9 +431,9 @@ impl InFlight {
         }
     }
 
-    // ---- tasks, by name ----------------------------------------------------------------------
+    // ---- tasks, by id ------------------------------------------------------------------------
 
-    /// Whether a worker runs the task.
+    /// Whether a worker runs the task of that id.
     pub(crate) fn runs(&self, id: FutureId) -> bool {
         let mut books = self.lock();
         let found = books.find(id);
@@ -432,8 +442,9 @@ impl InFlight {
         })
     }
 
-    /// Has the worker that runs the task begin nothing else; what is at that worker's index, looked
-    /// up while nobody else can sit there.
+    /// Marks a running task as killed, so that its worker begins nothing else. Calls `at` with the worker's
+    /// index, under the lock, while no other process can take that index; returns what `at` returns. `None`:
+    /// no worker runs such a task.
     pub(crate) fn mark_killed<P>(&self, id: FutureId, at: impl FnOnce(usize) -> P) -> Option<P> {
         let mut books = self.lock();
         let (_, slot_entry) = books.find(id)?;
@@ -445,24 +456,24 @@ impl InFlight {
         Some(at(worker))
     }
 
-    /// Somebody is to hear at once when the task is done.
+    /// Notes that a task has listeners that must learn of its outcome at once, and calls the driver.
     pub(crate) fn hook(&self, id: FutureId) {
         let mut books = self.lock();
         match books.find(id) {
             Some((_, slot_entry)) if slot_entry.is_task() && !slot_entry.has_listeners => {
                 slot_entry.has_listeners = true;
-                // ORDERING: Relaxed; the tender is woken below.
+                // ORDERING: Relaxed; the driver is woken below.
                 self.listening.fetch_add(1, Ordering::Relaxed);
                 drop(books);
                 self.driver.call();
             }
             Some(_) => {}
-            // It may be on its way here.
+            // It may be on its way here: `put_in` then asks the promise itself.
             None => books.has_any_listeners = true,
         }
     }
 
-    /// What was counted as a value cannot be decoded.
+    /// Counts a task as failed that was counted as completed: its value cannot be decoded.
     pub(crate) fn spoilt(&self) {
         let mut books = self.lock();
         books.counts.completed = books.counts.completed.saturating_sub(1);
@@ -471,17 +482,17 @@ impl InFlight {
 
     // ---- workers -----------------------------------------------------------------------------
 
-    /// A worker is about to take tasks by itself.
+    /// Notes that a worker is about to claim tasks by itself, and maps its outcomes.
     ///
     /// # Errors
-    /// Of the system, which does not let the program see what the worker writes.
+    /// The system's error, where it does not let the program map what the worker writes.
     pub(crate) fn enlist(&self, worker: usize) -> io::Result<()> {
         self.queue.memory().see(&self.memory, worker)?;
         self.note_presence(worker, Presence::Here);
         Ok(())
     }
 
-    /// A worker that was told over its link what to do takes tasks by itself again.
+    /// Notes that a worker claims tasks by itself again, after it was told over its connection what to do.
     pub(crate) fn resume(&self, worker: usize) {
         self.note_presence(worker, Presence::Here);
     }
@@ -495,13 +506,14 @@ impl InFlight {
         }
     }
 
-    /// Whether a worker, alive or dead, has claimed a task since it came. One whose own word of that was
-    /// overwritten has run something.
+    /// Whether a worker, alive or dead, has claimed a task since it started. If the worker's own word about
+    /// that was overwritten, it has run something, so that counts as a claim.
     pub(crate) fn has_claimed(&self, worker: usize) -> bool {
         self.queue.current(worker) != Current::Nothing
     }
 
-    /// What a worker asks for over the link; `None`: it has no such place.
+    /// Takes the work that a worker asks for over its connection. `None`: the slot holds no rendezvous that
+    /// this worker has claimed.
     pub(crate) fn take_rendezvous(&self, place: SlotRef, worker: usize) -> Option<RemoteWork> {
         let mut books = self.lock();
         let slot_entry = books.records.get(place.slot)?.as_ref()?;
@@ -519,10 +531,10 @@ impl InFlight {
         slot_entry.into_requests()
     }
 
-    /// Puts work into a free slot.
+    /// Publishes work in a free slot.
     ///
     /// # Errors
-    /// The work, where there is none.
+    /// The work, where there is no free slot, or the ring is full.
     #[inline]
     fn put_in(&self, books: &mut SlotTable, work: RemoteWork) -> Result<Put, RemoteWork> {
         if !self.make_room(books) {
@@ -540,15 +552,15 @@ impl InFlight {
             }
         };
         if is_abandoned {
-            self.queue.stop(place); // its map was dropped on its way here
+            self.queue.stop(place); // its map was dropped before it was published
         }
         let has_listeners = match &work {
             Published::Task { reply, .. } => books.has_any_listeners && reply.has_listeners(),
             Published::Items { item_batch, .. } => item_batch.sink.has_listeners(),
-            Published::Rendezvous(_) => false, // it settles elsewhere
+            Published::Rendezvous(_) => false, // its outcome comes over a connection, and settles elsewhere
         };
         if has_listeners {
-            // ORDERING: Relaxed; the caller calls the tender.
+            // ORDERING: Relaxed; the caller calls the driver.
             self.listening.fetch_add(1, Ordering::Relaxed);
         }
         books.parcels += usize::from(matches!(work, Published::Items { .. }));
@@ -559,7 +571,7 @@ impl InFlight {
         })
     }
 
-    /// Whether a slot is free; if need be, gives memory to more of them.
+    /// Whether a slot is free. If none is, more slots get memory, as far as the limit and the system allow.
     fn make_room(&self, books: &mut SlotTable) -> bool {
         if !books.free.is_empty() {
             return true;
@@ -569,7 +581,7 @@ impl InFlight {
         }
         let more = books.backed..books.limit.min(2 * books.backed);
         if self.memory.back(self.plan, more.clone()).is_err() {
-            // Those that there are must do.
+            // The system has no more memory: the slots that have some must do.
             books.limit = books.backed;
             return false;
         }
@@ -578,7 +590,8 @@ impl InFlight {
         true
     }
 
-    /// Publishes work in a slot that is free.
+    /// Publishes work in a slot that is free: in the slot itself, by its block in the arena, or as a
+    /// rendezvous.
     ///
     /// # Errors
     /// The work, where the ring is full.
@@ -636,7 +649,10 @@ impl InFlight {
         }
     }
 
-    /// Publishes that there is work to be asked for.
+    /// Publishes a rendezvous: the worker that claims it asks for the work over its connection.
+    ///
+    /// # Errors
+    /// The work, where the ring is full.
     fn publish_rendezvous(
         &self,
         slot: usize,
@@ -648,13 +664,13 @@ impl InFlight {
         }
     }
 
-    /// Takes out what no worker has begun in a slot, and has workers not begin the rest.
+    /// Removes from a slot what no worker has begun, into `taken`, and has workers not begin the rest.
     fn take_back(&self, books: &mut SlotTable, slot: usize, taken: &mut Vec<Box<dyn Withdrawn>>) {
         let Some(slot_entry) = &mut books.records[slot] else {
             return;
         };
         if let Published::Rendezvous(requests) = &mut slot_entry.work {
-            // If its worker asks for it just now, it is told that there is nothing.
+            // A worker that asks for it just now is told that there is nothing.
             let all = requests.take_all().into_iter();
             taken.extend(all.map(|request| Box::new(request) as _));
         }
@@ -695,7 +711,7 @@ impl CompletionSource for InFlight {
             return 0;
         }
         if by == CollectedBy::Users {
-            // ORDERING: Relaxed; tells the tender that it is not needed, sooner or later.
+            // ORDERING: Relaxed; the count tells the driver, sooner or later, that it is not needed.
             self.helped.fetch_add(1, Ordering::Relaxed);
         }
         let (mut arrivals, mut collected, mut is_any_corrupt) = (Vec::new(), 0, false);
@@ -745,7 +761,7 @@ impl CompletionSource for InFlight {
     }
 
     fn demand(&self) -> Demand {
-        // ORDERING: Relaxed, all; a thread that changes them calls the tender afterwards.
+        // ORDERING: Relaxed, all; a thread that changes them calls the driver afterwards.
         if self.listening.load(Ordering::Relaxed) > 0
             || self.is_closing.load(Ordering::Relaxed)
             || self.watch.is_suspicious()
@@ -773,10 +789,10 @@ impl CompletionSource for InFlight {
     }
 }
 
-/// A task whose argument is there, if there was room.
+/// The slot entry of a task that was published, which keeps the lease of its argument, if it has one.
 ///
 /// # Errors
-/// The task, where there was none.
+/// The task, where the ring was full.
 #[inline]
 fn note_published(
     published: SlotPublish,
@@ -800,7 +816,7 @@ fn note_published(
     Ok((place, task))
 }
 
-/// What calls the tender of a ledger.
+/// Returns a function that calls the driver of an in-flight table, as long as that exists.
 fn call_driver(in_flight: Weak<InFlight>) -> impl Fn() + Send + Sync + 'static {
     move || {
         if let Some(in_flight) = in_flight.upgrade() {
@@ -851,12 +867,12 @@ impl PullQueue<RemoteWork> for InFlight {
     }
 
     fn is_behind(&self) -> bool {
-        // ORDERING: Relaxed; a hint, or behind the backlog's lock.
+        // ORDERING: Relaxed; a hint, or ordered by the backlog's lock.
         self.is_behind.load(Ordering::Relaxed)
     }
 
     fn set_behind(&self, is_behind: bool) {
-        // ORDERING: Relaxed; under the crew's lock, and the tender is told below.
+        // ORDERING: Relaxed; written under the worker pool's lock, and the driver is told below.
         let was = self.is_behind.swap(is_behind, Ordering::Relaxed);
         if is_behind && !was {
             self.driver.call();
@@ -875,7 +891,7 @@ impl PullQueue<RemoteWork> for InFlight {
             };
             let runner = self.queue.runner(slot_entry.place);
             let is_running = self.queue.is_running(slot_entry.place);
-            // What makes no sense now may have to be run once that has been seen to.
+            // A suspect slot counts as ready: its task may have to run once the audit has repaired the slot.
             let is_ready = self.queue.is_ready(slot_entry.place)
                 || (!is_running && books.suspects.contains_key(&slot));
             load.waiting += usize::from(is_ready);
@@ -908,7 +924,7 @@ impl PullQueue<RemoteWork> for InFlight {
 
     fn clear(&self) -> Vec<Box<dyn Withdrawn>> {
         let mut books = self.lock();
-        // ORDERING: Relaxed; read and written under the lock.
+        // ORDERING: Relaxed; read and written under the slot table's lock.
         self.is_cleared.store(true, Ordering::Relaxed);
         let mut taken = Vec::new();
         for slot in 0..books.records.len() {
@@ -931,11 +947,12 @@ impl PullQueue<RemoteWork> for InFlight {
                 let slot_entry = self.remove(&mut books, slot);
                 Unqueue::Removed(Box::new(slot_entry.map(|slot_entry| slot_entry.work)))
             }
-            // Items of a map are cancelled all together.
+            // Items of a map are cancelled only all together (`abandon`).
             Published::Items { .. } => Unqueue::Started,
             Published::Rendezvous(requests) => {
                 let request = requests.take(id);
-                // The last of them: unless its worker is asking for it, nobody need.
+                // That was the last task of the rendezvous: unless its worker is asking for it, no worker
+                // needs to.
                 if requests.is_empty() && self.queue.cancel(place) == Transition::Taken {
                     let _ = self.remove(&mut books, slot);
                 }
@@ -957,17 +974,17 @@ impl PullQueue<RemoteWork> for InFlight {
     }
 
     fn close(&self) {
-        // ORDERING: Relaxed; workers hear of it by the board.
+        // ORDERING: Relaxed; workers learn of it through the queue.
         let was_closing = self.is_closing.swap(true, Ordering::Relaxed);
         self.queue.close();
         if !was_closing {
-            // It sees to workers that do not leave.
+            // The driver's audits kill workers that do not leave.
             self.driver.call();
         }
     }
 
     fn reopen(&self) {
-        // ORDERING: Relaxed; as above.
+        // ORDERING: Relaxed; workers learn of it through the queue.
         self.is_closing.store(false, Ordering::Relaxed);
         self.queue.reopen();
     }

@@ -1,4 +1,7 @@
-//! What dead workers leave on the board.
+//! Recovers what dead workers leave in the shared-memory queue: outcomes that they had finished are
+//! collected, work that they had not begun is published again, and what they were running is returned as an
+//! [`Orphan`]. Supervisors call it once they have reaped the process; what it cannot decide is left to the
+//! `audit`.
 
 use super::InFlight;
 use super::audit::is_rendezvous;
@@ -15,28 +18,28 @@ use crate::process::worker::UNFIT;
 use crate::task::request::RemoteTask;
 use crate::transport::work::RemoteWork;
 
-/// What a dead worker leaves behind.
+/// What a dead worker leaves behind unfinished.
 pub(crate) enum Orphan {
-    /// The task that it ran.
+    /// The task that the worker was running.
     Ran(DynPromise<dyn RemoteTask>),
-    /// The task that it ran, which was killed.
+    /// The task that the worker was running, and that was killed.
     Killed(DynPromise<dyn RemoteTask>),
-    /// What it had taken and not begun.
+    /// Work that the worker had claimed and not begun.
     Unstarted(RemoteWork),
 }
 
 /// What a dead worker left of a task.
 enum Recovered {
-    /// Its outcome.
+    /// Its outcome, which is collected.
     Arrived(Completion),
-    /// None.
+    /// No outcome: the task is an orphan.
     Left(Orphan),
-    /// Somebody else has seen to it.
+    /// Nothing: the task was ended in another way.
     Nothing,
 }
 
-/// Whether a process may have ended so after a stray write of its own. A worker that finds its slot
-/// overwritten, which another has done, leaves as unfit.
+/// Whether a process that ended this way may have made a stray write itself. A worker that finds its slot
+/// overwritten, by another worker's stray write, exits with [`UNFIT`].
 fn is_suspicious(end: ProcessEnd) -> bool {
     match end {
         ProcessEnd::Exited(code) => code != 0 && code != UNFIT,
@@ -46,7 +49,8 @@ fn is_suspicious(end: ProcessEnd) -> bool {
 }
 
 impl InFlight {
-    /// A worker is dead, and ended so: brings in what it left finished; what it did not.
+    /// Recovers what a dead worker left in the queue. `end` is how its process ended. Collects what it had
+    /// finished, and returns what it had not.
     pub(crate) fn recover_worker(&self, worker: usize, pid: u32, end: ProcessEnd) -> Vec<Orphan> {
         let mut legacies = Vec::new();
         let mut arrivals = Vec::new();
@@ -68,7 +72,7 @@ impl InFlight {
                 SlotAfterDeath::None => {
                     self.remains_of_garbled(&mut books, slot, worker, place, &mut arrivals)
                 }
-                // Its state was overwritten: the audit says again whose it is.
+                // Its state was overwritten: the audit restores the worker that the slot belongs to.
                 _ if self.is_with_another(&books, worker, place) => {
                     books.suspect(slot);
                     SlotAfterDeath::None
@@ -80,7 +84,8 @@ impl InFlight {
                     is_any_suspect |= books.suspects.contains_key(&slot);
                     continue;
                 }
-                // What it has told counts, though its state says that it has not begun.
+                // An outcome that the worker has written counts, although the state says that it has not
+                // begun.
                 SlotAfterDeath::Claimed
                     if self.takes_told(&mut books, slot, worker, &mut arrivals) =>
                 {
@@ -144,8 +149,8 @@ impl InFlight {
         legacies
     }
 
-    /// Whether a living worker says in its own part that it is at the task, or was, which a dead worker is said
-    /// to have left and does not say so.
+    /// Whether a living worker says in its own part that it runs the task, or ran it, while the dead worker,
+    /// to which the state gives the task, does not say so.
     fn is_with_another(&self, books: &SlotTable, worker: usize, place: SlotRef) -> bool {
         let here = Current::Place(place);
         let is_with = |other| {
@@ -154,8 +159,8 @@ impl InFlight {
         self.queue.current(worker) != here && books.living().any(is_with)
     }
 
-    /// What a dead worker left in a slot whose state names no worker that can be there: the rest is the
-    /// audit's to see to.
+    /// What a dead worker left in a slot if the state there names no worker that can be there. What this
+    /// cannot tell is left to the audit.
     fn remains_of_garbled(
         &self,
         books: &mut SlotTable,
@@ -168,7 +173,7 @@ impl InFlight {
         let is_garbled = match self.queue.standing(place) {
             Standing::Waiting => return SlotAfterDeath::None,
             Standing::Running(other) => !books.lives(other),
-            // The worker that died says that it was at the task, and the other one does not.
+            // The dead worker says that it was at the task, and the other one does not.
             Standing::Claimed(other) | Standing::Done(other) => says_so || !books.lives(other),
             Standing::Passed | Standing::Garbled => true,
         };
@@ -187,7 +192,8 @@ impl InFlight {
                 false => SlotAfterDeath::Running,
             },
             current => {
-                // Its successor does not know what zeros there stood for.
+                // Noted here, as the worker's successor does not know what overwritten words (zeros, say)
+                // stood for.
                 slot_entry.is_doubtful |= current == Current::Garbled
                     || self.queue.trace(place, worker) == Trace::Garbled;
                 books.suspect(slot);
@@ -196,7 +202,8 @@ impl InFlight {
         }
     }
 
-    /// Takes out what a dead worker has told of a task, though no state says that it has; whether it has.
+    /// Takes the outcome that a dead worker has written in its own part, although no state says that it has.
+    /// Returns whether there was one.
     fn takes_told(
         &self,
         books: &mut SlotTable,
@@ -214,7 +221,8 @@ impl InFlight {
         }
     }
 
-    /// Whether a dead worker has begun what it had claimed, as its own part tells, though its desk does not.
+    /// Whether a dead worker has begun what it had claimed. Its own part says so, although its worker words
+    /// do not.
     fn has_begun(&self, books: &SlotTable, slot: usize, worker: usize) -> bool {
         let Some(slot_entry) = &books.records[slot] else {
             return false;
@@ -224,7 +232,8 @@ impl InFlight {
         }
         let tells_so = match self.queue.trace(slot_entry.place, worker) {
             Trace::None => false,
-            // A worker says where items are before it begins the first.
+            // A worker writes the place of items before it begins the first, so for items there must be
+            // progress, too.
             Trace::Ended => {
                 slot_entry.is_task() || self.queue.has_progress(slot_entry.place, worker)
             }
@@ -233,8 +242,8 @@ impl InFlight {
         tells_so || slot_entry.is_partly_taken()
     }
 
-    /// Ends what a dead worker has begun, and of which its part tells nothing that is sound; items as far as
-    /// that tells nothing.
+    /// Ends work that a dead worker has begun, and of which its part tells nothing sound. Of items, only
+    /// those end of which that is true.
     fn recover_overwritten(
         &self,
         books: &mut SlotTable,
@@ -255,18 +264,18 @@ impl InFlight {
         }
     }
 
-    /// Publishes again what a dead worker had claimed and not begun; whether there was room for it, and
-    /// it lies there.
+    /// Publishes again what a dead worker had claimed and not begun. Returns `false` if it was not published,
+    /// and has to go back to the worker pool's queue.
     fn publish_unbegun(&self, books: &mut SlotTable, slot: usize, worker: usize) -> bool {
         let Some(slot_entry) = &mut books.records[slot] else {
             return true;
         };
         if matches!(slot_entry.work, Published::Rendezvous(_)) {
-            return false; // it goes back to the queue
+            return false; // it goes back to the worker pool's queue
         }
         let claimed = Standing::Claimed(worker);
         if self.queue.withdraw(slot_entry.place, claimed) == Transition::TooLate {
-            return true; // it was overwritten meanwhile: the audit's to see to
+            return true; // it was overwritten meanwhile: left to the audit
         }
         match self.queue.republish(slot_entry.place) {
             SlotPublish::Published(place) => {
@@ -277,7 +286,7 @@ impl InFlight {
         }
     }
 
-    /// Takes out a task of a dead worker.
+    /// Removes a task of a dead worker, with its outcome if there is one.
     fn recover_task(
         &self,
         books: &mut SlotTable,
@@ -294,7 +303,7 @@ impl InFlight {
                         None => Recovered::Nothing,
                     };
                 }
-                // What it had to tell over the link never came.
+                // An outcome that the worker was to send over its connection never came.
                 Taken::Nothing => {}
             }
         }
@@ -317,8 +326,9 @@ impl InFlight {
         }
     }
 
-    /// All workers have left. What is still published can only be there because a task corrupted the shared
-    /// memory, and nobody has seen to it: it ends so.
+    /// Ends all that is still published once all workers have exited. It can only be there because a task
+    /// corrupted the shared memory, and neither recovery nor audit has repaired it. Tasks and items fail as
+    /// `MemoryCorrupted`, rendezvous as `BrokenPool`.
     pub(super) fn write_off(&self) {
         let mut books = self.lock();
         let (mut arrivals, mut tickets) = (Vec::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! What the program knows of the slots of a board: whose task lies there, and where its outcome goes.
+//! The slot table: for each slot of the shared-memory queue, what the program has published there and where
+//! its outcome goes. Used by the other files of `in_flight`, under the lock of [`InFlight`](super::InFlight).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,131 +22,133 @@ use crate::task_info::TaskInfo;
 use crate::transport::wire::Fault;
 use crate::transport::work::RemoteWork;
 
-/// What the ledger's lock guards.
+/// What the lock of the in-flight table guards.
 pub(super) struct SlotTable {
-    /// What lies in each slot.
+    /// What lies in each slot, by slot number; `None`: the slot is free.
     pub(super) records: Vec<Option<SlotEntry>>,
-    /// The slots where nothing does, of those that have memory.
+    /// The free slots that have memory.
     pub(super) free: Vec<usize>,
-    /// The slots up to this one have memory.
+    /// How many slots have memory: those below this number.
     pub(super) backed: usize,
-    /// As many may have some.
+    /// How many slots may have memory.
     pub(super) limit: usize,
-    /// What came of tasks so far.
+    /// How many tasks have completed, failed, or been cancelled so far.
     pub(super) counts: Counts,
-    /// How many of the slots hold items of maps.
+    /// How many slots hold items of maps.
     pub(super) parcels: usize,
-    /// Where outcomes are read.
+    /// A buffer into which outcomes are read, kept for the next.
     pub(super) scratch: Vec<u8>,
-    /// Whether somebody may be to hear of a task that waits for a slot.
+    /// Whether a task that is not published yet may have listeners.
     pub(super) has_any_listeners: bool,
-    /// Slots where the state makes no sense, or the outcome is not what its worker wrote; since when.
+    /// Suspect slots: the state makes no sense, or the outcome is not what its worker wrote. The time is when
+    /// that was first seen.
     pub(super) suspects: BTreeMap<usize, Instant>,
-    /// The workers, by index.
+    /// What is known of each worker, by its index.
     pub(super) workers: Vec<WorkerRecord>,
-    /// The worker that crashed last.
+    /// The worker that crashed last, which an error of corrupted memory names.
     pub(super) suspect: Option<Suspect>,
 }
 
 /// What is known of a worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct WorkerRecord {
-    /// What it is about.
+    /// How the worker gets its tasks, if it has a process.
     pub(super) presence: Presence,
-    /// Since when it has had nothing to do, while it was to leave.
+    /// Since when the worker has had nothing to do although it was to leave; `None`: that is not so.
     pub(super) idle_since: Option<Instant>,
 }
 
-/// What a worker is about.
+/// How a worker gets its tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// There is no process.
+    /// The worker has no process.
     #[default]
     Absent,
-    /// It takes tasks by itself.
+    /// It claims tasks from the queue by itself.
     Here,
-    /// It is told over its link what to do.
+    /// It is told over its connection what to do.
     Told,
 }
 
-/// What lies in a slot.
+/// A slot entry: what the program knows of the work in a slot.
 pub(super) struct SlotEntry {
     /// The slot, and the position on the ring.
     pub(super) place: SlotRef,
-    /// What it is.
+    /// What was published there.
     pub(super) work: Published,
-    /// Whether somebody is to hear of it at once.
+    /// Whether it has listeners that must learn of the outcome at once.
     pub(super) has_listeners: bool,
-    /// Whether a worker may have begun it that died without a sign of what it had begun.
+    /// Whether it may have been begun by a worker that died without a trace of what it had begun.
     pub(super) is_doubtful: bool,
     /// Whether its worker was to be killed for it.
     pub(super) is_killed: bool,
 }
 
-/// What lies in a slot.
+/// The work that was published in a slot.
 pub(super) enum Published {
-    /// A small task.
+    /// A task that the worker claims whole, without asking over its connection.
     Task {
-        /// Its future's name.
+        /// The id of its future.
         id: FutureId,
-        /// Where its outcome goes.
+        /// The promise to which its outcome goes.
         reply: DynPromise<dyn RemoteTask>,
-        /// What few have.
+        /// What only some tasks have; `None` for most.
         aside: Option<Box<Extra>>,
     },
     /// Items of a map.
     Items {
-        /// They.
+        /// The batch, as it was published.
         item_batch: Box<ItemBatch>,
-        /// The outcome of one of them, where it came over the link and the slot is not done.
+        /// The outcome of one of them, where it came over the connection before the slot was done.
         out_of_band: Option<Box<Result<Encoded, Fault>>>,
-        /// How many outcomes were brought home before the slot is done, and how many bytes they take.
+        /// How many outcomes were collected before the slot was done, and how many bytes they take in the
+        /// worker's part of the slot.
         taken: (usize, usize),
     },
-    /// What its worker is told over the link.
+    /// Work that the worker has to ask for over its connection.
     Rendezvous(RemoteWork),
 }
 
-/// What few tasks have.
+/// What only some tasks have.
 #[derive(Default)]
 pub(super) struct Extra {
-    /// Where the argument is, if not in the slot: it stays there until the task has ended.
+    /// The block of the argument, if it does not lie in the slot: held until the task has ended.
     pub(super) _argument: Option<Lease>,
-    /// The outcome, where it came over the link and the slot is not done.
+    /// The outcome, where it came over the connection before the slot was done.
     pub(super) out_of_band: Option<RemoteOutcome<'static>>,
 }
 
-/// Whether the outcome of a slot could be taken out.
+/// Whether the outcome of a slot could be taken.
 #[must_use]
 pub(super) enum Taken {
-    /// It was, or a part of it.
+    /// It was taken, or a part of it was.
     Arrived(Completion),
-    /// Not yet.
+    /// There is none yet.
     Nothing,
     /// What lies there is not what the worker has written.
     Corrupt,
 }
 
-/// What is on its way to where it was asked for.
+/// A collected outcome on its way to the future or map that asked for it.
 pub(super) enum Completion {
-    /// The outcome of a task is there.
+    /// The outcome of a task is stored in the state of its future.
     Task(
-        /// Who is to hear of it; `None`: nobody.
+        /// The listeners to notify; `None`: there are none.
         Option<Box<Notifications>>,
     ),
     /// Outcomes of items of a map.
     Items {
-        /// Where they go.
+        /// The sink of the map's chunk, to which they go.
         sink: Arc<dyn ResultSink>,
-        /// They.
+        /// The outcomes, in the order of the items.
         item_outcomes: Vec<Piece>,
-        /// Items that their worker has not begun.
+        /// Items that their worker has not begun; `None`: there are none.
         rest: Option<Box<ItemBatch>>,
     },
 }
 
 impl Completion {
-    /// Whether there is nothing left to be done about it.
+    /// Whether nothing is left to do: the outcome is stored, and has no listeners.
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Task(None))
     }
@@ -164,12 +167,12 @@ impl SlotEntry {
 }
 
 impl SlotTable {
-    /// What lies in a slot makes no sense, from now on unless it did before; since when.
+    /// Marks a slot as suspect, unless it is already. Returns since when it is.
     pub(super) fn suspect(&mut self, slot: usize) -> Instant {
         *self.suspects.entry(slot).or_insert_with(Instant::now)
     }
 
-    /// The indexes of workers that live.
+    /// The indexes of the workers that have a process.
     pub(super) fn living(&self) -> impl Iterator<Item = usize> + use<'_> {
         let workers = self.workers.iter().enumerate();
         let living = workers.filter(|(_, worker)| worker.presence != Presence::Absent);
@@ -181,7 +184,8 @@ impl SlotTable {
         worker.is_some_and(|worker| worker.presence != Presence::Absent)
     }
 
-    /// The error of a task that a stray write has hit; where nobody has crashed, this worker is suspected.
+    /// The error of a task that a stray write has hit. It names the worker that crashed last; if none has, it
+    /// names `worker` as the suspect.
     pub(super) fn corruption(&self, task: TaskInfo, worker: Option<usize>) -> Error {
         let of_worker = worker.map(|worker| Suspect {
             worker,
@@ -190,7 +194,7 @@ impl SlotTable {
         Error::MemoryCorrupted(MemoryCorruption::new(task, self.suspect.or(of_worker)))
     }
 
-    /// The slot and record of the task of that name.
+    /// The slot, and the slot entry, of the task of that id, also of one that waits in a rendezvous.
     pub(super) fn find(&mut self, id: FutureId) -> Option<(usize, &mut SlotEntry)> {
         let records = self.records.iter_mut().enumerate();
         records
@@ -209,7 +213,7 @@ impl SlotTable {
         }
     }
 
-    /// Counts an outcome, and brings it to where it was asked for.
+    /// Counts an outcome, and stores it for the future of its task.
     #[inline]
     pub(super) fn completion(
         &mut self,
@@ -234,12 +238,12 @@ impl SlotEntry {
         matches!(self.work, Published::Task { .. })
     }
 
-    /// Whether items of it have arrived, and others have not.
+    /// Whether some outcomes of its items were collected early.
     pub(super) fn is_partly_taken(&self) -> bool {
         matches!(&self.work, Published::Items { taken, .. } if taken.0 > 0)
     }
 
-    /// What it is, unless it is a task, to be queued again.
+    /// The work, to be queued again; `None` for a task.
     pub(super) fn into_requests(self) -> Option<RemoteWork> {
         match self.work {
             Published::Task { .. } => None,
@@ -248,7 +252,7 @@ impl SlotEntry {
         }
     }
 
-    /// Whether it belongs to the chunk of a map whose items have these names.
+    /// Whether it belongs to a chunk of a map with item ids from `first` to `last`.
     pub(super) fn is_one_of(&self, first: FutureId, last: FutureId) -> bool {
         let name = match &self.work {
             Published::Task { id, .. } => *id,

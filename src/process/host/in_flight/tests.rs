@@ -17,7 +17,7 @@ use crate::task_info::{Function, TaskInfo};
 
 const LIMIT: u64 = 1 << 20;
 
-/// A ledger, and what its one worker has.
+/// An in-flight table, and what its one worker has.
 struct Scene {
     in_flight: Arc<InFlight>,
     queue: ShmQueue,
@@ -35,7 +35,7 @@ impl Scene {
         }
     }
 
-    /// Puts an echo on the board, of so many bytes.
+    /// Publishes a task that returns its argument, a vector of `size` bytes.
     fn context(&self, size: usize) -> Future<Vec<u8>> {
         let echo: fn(Vec<u8>) -> Vec<u8> = |bytes| bytes;
         let (task, future) = Task::portable(TaskOptions::new(), echo, vec![7; size]);
@@ -47,7 +47,7 @@ impl Scene {
         future
     }
 
-    /// Claims a task as the worker does; where it is, and where its argument.
+    /// Claims a task as the worker does. Returns its slot, and the block of its argument.
     fn claim(&self) -> (SlotRef, BlockRef) {
         let mut argument = Vec::new();
         let Claim::Stored(place, _) = self.queue.claim(0, &mut argument) else {
@@ -58,13 +58,13 @@ impl Scene {
         (place, location)
     }
 
-    /// Ends a task as the worker does that says so.
+    /// Ends a task as a worker does that reports `location` as the block of its result.
     fn say(&self, place: SlotRef, location: &[u8]) {
         let finish = self.queue.finish(place, 0, SlotKind::StoredValue, location);
         assert_eq!(finish, Finish::Told);
     }
 
-    /// Puts a result where a worker does; where it is.
+    /// Stores a result in the arena as a worker does. Returns its block.
     fn store(&self, bytes: &[u8]) -> BlockRef {
         let worker_arena = Some(&self.worker_arena);
         let lease = ResultPlacement { worker_arena }.store(bytes).unwrap();
@@ -120,7 +120,7 @@ fn what_a_dead_worker_said_is_looked_up_too() {
     assert!(matches!(lied, Err(Error::Decode(_))));
 }
 
-/// The side of a worker that takes tasks from now on.
+/// A worker's side of the queue; the worker claims tasks by itself from now on.
 fn queue_of(in_flight: &InFlight, worker: usize) -> ShmQueue {
     let (memory, plan, key) = in_flight.memory();
     let queue = MappedQueue::map(memory.copy().unwrap(), plan, worker).unwrap();
@@ -133,7 +133,7 @@ fn queue_of(in_flight: &InFlight, worker: usize) -> ShmQueue {
 // ---- stray writes and frames that are out of turn ------------------------------------------------
 
 impl Scene {
-    /// The memory that the worker writes.
+    /// The outcome of a slot in the part of shared memory that the worker writes.
     fn outcome(&self, place: SlotRef) -> &crate::process::shm::queue::layout::SlotOutcome {
         &self.queue.memory().outcomes(0).unwrap()[place.slot]
     }
@@ -147,13 +147,13 @@ impl Scene {
         place
     }
 
-    /// Looks through the board until what makes no sense has been seen to.
+    /// Audits the queue, with no time between suspicion and repair.
     fn audit(&self) {
         self.in_flight.confirm_after(Duration::ZERO);
         self.in_flight.audit();
     }
 
-    /// Whether nobody can claim anything.
+    /// Whether there is nothing that a worker can claim.
     fn is_empty(&self) -> bool {
         matches!(self.queue.claim(0, &mut Vec::new()), Claim::Empty)
     }
@@ -262,7 +262,7 @@ fn a_task_that_a_dead_worker_had_begun_is_not_left_to_one_that_knows_nothing_of_
     let [Claim::Task(first, _), Claim::Task(second, _)] = claims else {
         panic!("there are two")
     };
-    // As if the other worker had claimed it.
+    // As if the other worker had claimed the first task.
     let states = dying.memory().states();
     let [first, second] = [first, second].map(|place| &states[place.slot].0);
     let worker_and_kind = second.load(Ordering::Relaxed) & 0xff_ffff;
@@ -347,7 +347,7 @@ proptest! {
             let location = lease.hand_over();
             scene.say(place, &location.to_bytes());
             scene.in_flight.collect(CollectedBy::Ours);
-            // What was said before may be that very block.
+            // An earlier report may have named that very block.
             if let Ok(bytes) = sound.result() {
                 prop_assert_eq!(bytes, vec![9; 5000]);
             }

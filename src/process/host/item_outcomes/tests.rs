@@ -1,4 +1,4 @@
-//! What a worker lays down, and what a program makes of it, whatever it is.
+//! What a worker writes for items, and what the program makes of it, whatever it is.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn sink(len: usize) -> Arc<ChunkResults<u8>> {
     ChunkResults::new(len, info, None, &Arc::default(), None)
 }
 
-/// As a worker lays them down.
+/// Writes outcomes as a worker does.
 fn laid_down(outcomes: &[Result<Vec<u8>, Fault>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for outcome in outcomes {
@@ -35,7 +35,7 @@ fn laid_down(outcomes: &[Result<Vec<u8>, Fault>]) -> Vec<u8> {
     bytes
 }
 
-/// The indexes that the pieces speak of, and of which of them they have a value.
+/// The indexes of the items that the pieces tell of, and whether each has a value.
 fn told(item_outcomes: &[Piece]) -> Vec<(usize, bool)> {
     let each = item_outcomes.iter().flat_map(|piece| match piece {
         Piece::Run(run) => run.range().map(|index| (index, true)).collect(),

@@ -1,8 +1,8 @@
-//! The memory of a depot: what lies where in it, mapped piece by piece.
+//! The arena's memory: its layout, and its mapping, one block at a time.
 //!
-//! Each side can write only what it has to: the program its own stores, a worker its own store, and no
-//! block of that, while it runs a task, that holds a result which the program has not read ([`shield`]). So a
-//! stray write of a task reaches no argument, and no result that was finished, not even one of its worker.
+//! Each side can write only what it must: the program its own shards, a worker its own shard. While a worker
+//! runs a task, it cannot write a block that holds a result which the program has not read ([`shield`]). So a
+//! stray write of a task reaches no argument, and no finished result, not even one of its own worker.
 //!
 //! [`shield`]: Blocks::shield
 
@@ -19,27 +19,28 @@ use crate::sys;
 use crate::sys::fork::ForkEpoch;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
-/// Bytes of the smallest blocks, if that is a page at least; those of each further class have four times as many.
+/// Size in bytes of the smallest blocks, if that is at least a page; blocks of each further class are four
+/// times as large.
 const SMALLEST: usize = 16 << 10;
 
-/// Sizes of blocks; the largest have a GiB.
+/// Number of size classes; the largest blocks have 1 GiB.
 const CLASSES: usize = 9;
 
-/// Blocks of each size in a store.
+/// Number of blocks of each class in a shard.
 const EACH: usize = 7;
 
-/// Blocks of a store, for each of which a word has a bit.
+/// Number of blocks in a shard; a word has one bit for each of them.
 const BLOCKS: usize = CLASSES * EACH;
 
-/// What blocks of that size and above are aligned to, and so are stores.
+/// Alignment in bytes of shards, and of blocks of at least this size.
 const ALIGNMENT: u64 = 2 << 20;
 
-/// How many stores there are: first one for each worker, then those of the program.
+/// Number of shards: first one for each worker, then those of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ArenaGeometry {
-    /// Of workers.
+    /// Number of workers' shards.
     pub(crate) workers: usize,
-    /// Of the program.
+    /// Number of the program's own shards.
     pub(crate) own: usize,
 }
 
@@ -71,21 +72,21 @@ fn store_size() -> u64 {
     (last.offset_in_store() + last.size() as u64).next_multiple_of(ALIGNMENT)
 }
 
-/// A block: its store, its class, and which of that.
+/// A block: its shard, its class, and its number within the class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block(
-    /// Counted through all stores.
+    /// The block's number, counted through all shards.
     u32,
 );
 
 impl Block {
-    /// The block of that bit in a store's words.
+    /// The block of that bit in a shard's words.
     pub(crate) fn of_bit(store: usize, bit: u32) -> Self {
-        // Bounded by the board's number of workers.
+        // Cannot overflow: the queue limits the number of workers.
         Self((store * BLOCKS) as u32 + bit)
     }
 
-    /// As it travels.
+    /// The block's number: how it travels.
     pub(crate) fn to_number(self) -> u32 {
         self.0
     }
@@ -106,17 +107,17 @@ impl Block {
         self.at() / EACH
     }
 
-    /// Its bit in the words of its store.
+    /// The block's bit in the words of its shard.
     pub(crate) fn bit(self) -> u64 {
         1 << self.at()
     }
 
-    /// How many bytes it has room for.
+    /// The block's capacity in bytes.
     pub(crate) fn size(self) -> usize {
         size_of_class(self.class())
     }
 
-    /// The largest come first, so that each is aligned to its size.
+    /// Offset in the shard. The largest blocks come first, so that each is aligned to its size.
     fn offset_in_store(self) -> u64 {
         let larger =
             (self.class() + 1..CLASSES).map(|class| EACH as u64 * size_of_class(class) as u64);
@@ -125,7 +126,7 @@ impl Block {
     }
 }
 
-/// The bits of all blocks of a store.
+/// The bits of all blocks of a shard.
 pub(crate) fn all() -> u64 {
     (1 << BLOCKS) - 1
 }
@@ -134,44 +135,45 @@ fn size_of_class(class: usize) -> usize {
     size_with_pages(class, sys::page_size())
 }
 
-/// Bytes of the blocks of a class: whole pages, since each block is mapped by itself. Where a page has 64 KiB, two
-/// classes have blocks of a page.
+/// Size in bytes of the blocks of a class: whole pages, since each block is mapped by itself. Where a page
+/// has 64 KiB, the blocks of two classes have the size of a page.
 fn size_with_pages(class: usize, page: usize) -> usize {
     (SMALLEST << (2 * class)).max(page)
 }
 
-/// The bits of blocks that have room for so many bytes and are not much too large, those of the best
-/// size first.
+/// The bits of the blocks that have room for that number of bytes and are not much too large, those of the
+/// best size first.
 pub(crate) fn suitable(bytes: usize) -> impl Iterator<Item = u64> {
     let best = (0..CLASSES).find(|class| size_of_class(*class) >= bytes);
     let classes = best.map_or(CLASSES..CLASSES, |best| best..CLASSES.min(best + 2));
     classes.map(|class| ((1 << EACH) - 1) << (class * EACH))
 }
 
-/// What the program tells a worker of the worker's store. The worker cannot write it.
+/// What the program tells a worker about the worker's shard. The worker cannot write it.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct ShardWords {
-    /// A bit a block: it changes each time that the program gives the block back.
+    /// One bit per block: it flips each time that the program gives the block back.
     returns: AtomicU64,
-    /// A bit a block: the program had it when the last worker of the store had died.
+    /// One bit per block: the program had it when the last worker of the shard had died.
     orphaned: AtomicU64,
-    /// What `returns` was at that moment.
+    /// The value of `returns` at that moment.
     returns_then: AtomicU64,
 }
 
 impl ShardWords {
-    /// The program gives these blocks back.
+    /// Tells the worker that the program gives these blocks back.
     pub(crate) fn give_back(&self, blocks: u64) {
-        // ORDERING: Release, to the worker's `returns`: what it writes there comes after our reads.
+        // ORDERING: Release; pairs with the worker's `returns`: what the worker writes into the blocks comes
+        // after the program's reads.
         self.returns.fetch_xor(blocks, Ordering::Release);
     }
 
-    /// The store's worker is dead, and the program has these blocks all the same. Not while another thread
-    /// gives blocks back, and before there is a successor.
+    /// Records that the shard's worker is dead, and which blocks the program still has. To be called while no
+    /// other thread gives blocks back, and before there is a successor.
     pub(crate) fn bury(&self, orphaned: u64) {
-        // ORDERING: Relaxed, the load, as no other thread writes it; Release, both stores, to a successor's
-        // `orphans`.
+        // ORDERING: the load is Relaxed, as no other thread writes the word; both stores are Release and pair
+        // with a successor's `orphans`.
         let returns = self.returns.load(Ordering::Relaxed);
         self.returns_then.store(returns, Ordering::Release);
         self.orphaned.store(orphaned, Ordering::Release);
@@ -181,69 +183,68 @@ impl ShardWords {
         read(&self.returns)
     }
 
-    /// The blocks that the program had when the store's last worker had died, and what `returns` was then.
-    /// Those that it has given back since are the ones that `returns` differs in. That is one word, so that
-    /// no block is given back between a look at the one and a look at the other.
+    /// The blocks that the program had when the shard's last worker had died, and the value of `returns` at
+    /// that moment. The blocks that the program has given back since are those whose bit in `returns` has
+    /// changed. That is one word, so no give-back can come between the loads of two.
     pub(crate) fn orphans(&self) -> (u64, u64) {
         (read(&self.orphaned), read(&self.returns_then))
     }
 }
 
-/// Reads a word of memory that may be mapped for reading alone.
+/// Loads a word with acquire semantics; its memory may be mapped read-only.
 fn read(word: &AtomicU64) -> u64 {
-    // ORDERING: Relaxed, as no other order is promised to work on read-only memory.
+    // ORDERING: Relaxed, as no other ordering is promised to work on read-only memory.
     let value = word.load(Ordering::Relaxed);
-    // ORDERING: Acquire, from the program's release.
+    // ORDERING: Acquire; pairs with the program's release.
     fence(Ordering::Acquire);
     value
 }
 
-/// Whose side of the memory this is.
+/// The side of the arena that this process is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// The program's: it writes all stores but those of workers.
+    /// The program: it writes all shards but those of workers.
     Program,
-    /// That of the worker of this index: it writes its own store.
+    /// The worker of this index: it writes its own shard.
     Worker(usize),
 }
 
-/// A depot's memory; unmapped when dropped.
+/// The arena's memory; unmapped when dropped.
 pub(crate) struct Blocks {
     /// The file; `None` once closed.
     memory: Mutex<Option<Arc<SharedFile>>>,
-    /// How much there is of it.
+    /// The number of shards.
     plan: ArenaGeometry,
-    /// Which stores this process writes.
+    /// The side of this process: which shards it writes.
     side: Side,
-    /// Holds the [`ShardWords`] of the workers' stores.
+    /// Holds the [`ShardWords`] of the workers' shards.
     words: Mapping,
-    /// The stores, those of which were used.
+    /// The mappings of each shard's blocks; empty for a shard that was never used.
     stores: Box<[OnceLock<Box<[BlockMapping; BLOCKS]>>]>,
-    /// Where it is mapped; forked copies do not have it.
+    /// The process in which the memory is mapped; forked copies do not have it.
     fork_epoch: ForkEpoch,
 }
 
-/// A block, as far as it is mapped.
+/// The mapping of a block.
 #[derive(Default)]
 struct BlockMapping {
-    /// Its memory.
+    /// The block's memory, once mapped.
     memory: OnceLock<Mapping>,
-    /// So many bytes are there, and mapped, as far as is known.
+    /// The number of bytes, from the block's start, that are known to have memory and to be mapped.
     extent: AtomicUsize,
-    /// Whether it is shielded, in its writer.
+    /// Whether the block is write-protected; used only by the side that writes it.
     is_shielded: AtomicBool,
 }
 
 impl Blocks {
-    /// Fresh memory, of which none is there but that of the words, and whose size no worker can
-    /// change.
+    /// Creates the memory. Only its words are allocated, and no worker can change its size.
     pub(crate) fn create(plan: ArenaGeometry) -> io::Result<Self> {
         let name = c"concurrent-futures depot";
         let memory = SharedFile::create(name, plan.size(), plan.words_size())?;
         Self::of_file(memory, plan, Side::Program)
     }
 
-    /// The same memory, in the worker of that index.
+    /// Maps the same memory in the worker of that index.
     pub(crate) fn map(memory: OwnedFd, plan: ArenaGeometry, worker: usize) -> io::Result<Self> {
         if worker >= plan.workers {
             return Err(io::ErrorKind::InvalidData.into());
@@ -266,12 +267,12 @@ impl Blocks {
         })
     }
 
-    /// A copy of the descriptor, for a worker that starts.
+    /// A copy of the descriptor, for a worker that is being started.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.memory()?.descriptor()
     }
 
-    /// Nothing more is mapped, nor given back.
+    /// Closes the file: no further block is mapped, and no memory is given back.
     pub(crate) fn close(&self) {
         let closed = self.lock().take();
         drop(closed);
@@ -295,20 +296,19 @@ impl Blocks {
         self.fork_epoch.is_forked_copy()
     }
 
-    /// The words of a worker's store.
+    /// The words of a worker's shard.
     pub(crate) fn words(&self, worker: usize) -> &ShardWords {
         assert!(worker < self.plan.workers && !self.is_elsewhere());
         // SAFETY: the mapping has words for each worker.
         let place = unsafe { self.words.place().cast::<ShardWords>().add(worker) };
-        // SAFETY: the mapping begins at a page, lives as long as `self`, and any bytes are valid for
-        // atomics.
+        // SAFETY: the mapping begins at a page, and lives as long as `self`; any bytes are valid for atomics.
         unsafe { place.as_ref() }
     }
 
-    /// Copies bytes into a block, which is the caller's, and of a store that this side writes.
+    /// Copies bytes into a block, which must belong to the caller.
     ///
     /// # Errors
-    /// Of the system, which has no memory for it; where another side writes the store.
+    /// The system has no memory for it, or this side does not write the block's shard.
     pub(crate) fn write(&self, block: Block, bytes: &[u8]) -> io::Result<()> {
         assert!(bytes.len() <= block.size());
         if !self.is_writer(block) {
@@ -316,32 +316,33 @@ impl Blocks {
         }
         let mapping = self.mapping(block)?;
         let memory = self.memory_of(mapping, block)?;
-        // ORDERING: Relaxed, all of this; one thread at a time uses a block.
+        // ORDERING: Relaxed, for all of this; only one thread at a time uses a block.
         if mapping.is_shielded.load(Ordering::Relaxed) {
             memory.protect(Access::ReadWrite)?;
             mapping.is_shielded.store(false, Ordering::Relaxed);
         }
         let place = memory.place();
         self.make_room(mapping, place, block, bytes.len())?;
-        // SAFETY: the block is mapped, can be written, and has room for so many; no reference to
+        // SAFETY: the block is mapped, can be written, and has room for that number of bytes; no reference to
         // shared bytes ever exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
         Ok(())
     }
 
-    /// Has nobody in this process write a block until the next [`write`](Self::write).
+    /// Write-protects a block in this process until the next [`write`](Self::write).
     pub(crate) fn shield(&self, block: Block) {
         let mapping = self.mapping(block).ok();
         let memory = mapping.and_then(|mapping| Some((mapping, mapping.memory.get()?)));
         if let Some((mapping, memory)) = memory {
-            // Fails only where the system has no memory for it: then a stray write would find it.
+            // Fails only where the system has no memory for the protection: then a stray write could hit the
+            // block.
             let shielded = memory.protect(Access::ReadOnly).is_ok();
             // ORDERING: Relaxed; as in `write`.
             mapping.is_shielded.store(shielded, Ordering::Relaxed);
         }
     }
 
-    /// Whether this side writes the block's store.
+    /// Whether this side writes the block's shard.
     fn is_writer(&self, block: Block) -> bool {
         match self.side {
             Side::Program => block.store() >= self.plan.workers,
@@ -349,7 +350,7 @@ impl Blocks {
         }
     }
 
-    /// Has so many bytes of a block there.
+    /// Allocates memory for the first `bytes` bytes of a block.
     fn make_room(
         &self,
         mapping: &BlockMapping,
@@ -357,8 +358,8 @@ impl Blocks {
         block: Block,
         bytes: usize,
     ) -> io::Result<()> {
-        // ORDERING: Relaxed, as all of extents: a side that uses a block got it by a lock or by words
-        // that order it.
+        // ORDERING: Relaxed, as for all accesses to extents: a side that uses a block got it by a lock or by
+        // words that order the access.
         if mapping.extent.load(Ordering::Relaxed) >= bytes {
             return Ok(());
         }
@@ -373,10 +374,10 @@ impl Blocks {
         Ok(())
     }
 
-    /// Copies so many bytes out of a block, behind the numbers that are there, for which there is room.
+    /// Copies `count` numbers out of a block and appends them to `into`, which must have room for them.
     ///
     /// # Errors
-    /// Of the system, which cannot map the block; where it is another worker's.
+    /// The system cannot map the block, or it is another worker's.
     pub(crate) fn read<N: Pod>(
         &self,
         block: Block,
@@ -388,25 +389,26 @@ impl Blocks {
         assert!(bytes <= block.size() && count <= room.len());
         let mapping = self.mapping(block)?;
         let place = self.memory_of(mapping, block)?.place();
-        // ORDERING: Relaxed; as above.
+        // ORDERING: Relaxed; as in `make_room`.
         if mapping.extent.load(Ordering::Relaxed) < bytes {
             sys::populate_to_read(place, bytes);
             mapping.extent.store(bytes, Ordering::Relaxed);
         }
         sys::prefer_huge_pages(room);
         let room = room.as_mut_ptr().cast();
-        // SAFETY: the block is mapped, and holds so many; the vector has room. The bytes may change
-        // meanwhile, by a worker that misbehaves: then the copy is any bytes, as it may be anyway.
+        // SAFETY: the block is mapped, and holds that number of bytes; the vector has room for them. The
+        // bytes may change meanwhile if a worker misbehaves: then the copy holds arbitrary bytes, as it may
+        // in any case.
         unsafe { std::ptr::copy_nonoverlapping(place.as_ptr().cast_const(), room, bytes) };
-        // SAFETY: so many were written, and any bytes are such numbers.
+        // SAFETY: `count` numbers were written, and any bytes are valid as such numbers.
         unsafe { into.set_len(into.len() + count) };
         Ok(())
     }
 
-    /// Whether so many bytes of a block have memory, as far as this side has not seen them before: where it
-    /// has, it made up no more for them than it had then.
+    /// Whether the first `bytes` bytes of a block have memory. Bytes that this side has seen before are not
+    /// checked again: it made up no more memory for them than they had then.
     pub(crate) fn has(&self, block: Block, bytes: usize) -> bool {
-        // ORDERING: Relaxed; as above.
+        // ORDERING: Relaxed; as in `make_room`.
         let extent = |mapping: &BlockMapping| mapping.extent.load(Ordering::Relaxed);
         if self
             .mapping(block)
@@ -420,35 +422,35 @@ impl Blocks {
                 .is_ok_and(|memory| memory.is_without_holes(self.offset(block), bytes))
     }
 
-    /// Gives a block's memory back; it must be the caller's.
+    /// Purges a block, which must belong to the caller: gives its memory back.
     pub(crate) fn cool(&self, block: Block) {
         if let Ok(memory) = self.memory() {
-            // Fails only where it stays, which costs memory alone.
+            // Fails only where the memory stays allocated, which costs nothing but memory.
             let _ = memory.purge(self.offset(block), block.size());
         }
         self.forget(block);
     }
 
-    /// Gives the memory of a worker's whole store back; nobody uses any block of it.
+    /// Purges a worker's whole shard; no block of it may be in use.
     pub(crate) fn purge_shard(&self, store: usize) {
         if let Ok(memory) = self.memory() {
             let from = self.plan.start_of_stores() + store as u64 * store_size();
             let bytes = usize::try_from(store_size());
-            // Fails only where it stays, which costs memory alone.
+            // Fails only where the memory stays allocated, which costs nothing but memory.
             let _ = bytes.map(|bytes| memory.purge(from, bytes));
         }
         if let Some(mappings) = self.stores.get(store).and_then(OnceLock::get) {
             for mapping in mappings.iter() {
-                // ORDERING: Relaxed; as above.
+                // ORDERING: Relaxed; as in `make_room`.
                 mapping.extent.store(0, Ordering::Relaxed);
             }
         }
     }
 
-    /// The block's memory was given back.
+    /// Notes that the block's memory was given back.
     pub(crate) fn forget(&self, block: Block) {
         if let Ok(mapping) = self.mapping(block) {
-            // ORDERING: Relaxed; as above.
+            // ORDERING: Relaxed; as in `make_room`.
             mapping.extent.store(0, Ordering::Relaxed);
         }
     }
@@ -474,7 +476,7 @@ impl Blocks {
         Ok(&store.get_or_init(new)[block.at()])
     }
 
-    /// A block's memory, which is mapped now, if it was not.
+    /// The memory of a block, which is mapped now if it was not mapped yet.
     fn memory_of<'a>(&self, mapping: &'a BlockMapping, block: Block) -> io::Result<&'a Mapping> {
         if let Some(memory) = mapping.memory.get() {
             return Ok(memory);
@@ -485,7 +487,7 @@ impl Blocks {
         };
         let memory = self.memory()?;
         let memory = memory.map(self.offset(block), block.size(), access)?;
-        // If another thread was first, ours is unmapped.
+        // If another thread was first, this thread's mapping is dropped.
         Ok(mapping.memory.get_or_init(|| memory))
     }
 }

@@ -1,24 +1,25 @@
-//! The depot: memory through which big arguments and results travel, at one copy a side.
+//! The arena: shared memory through which large arguments and results travel, with one copy on each side.
+//! `process/host/in_flight/` calls the program's side, which is here; `process/worker/` calls a worker's side
+//! ([`worker`]).
 //!
 //! ```text
-//!  the program                      the depot                        a worker
+//!  the program                      the arena                        a worker
 //!
 //!  submit ── one copy ──► │ block of the program's │ ── one copy ──► the argument
 //!                         │                        │                     │ runs
 //!  result ◄── one copy ── │ block of the worker's  │ ◄── one copy ── the result
 //! ```
 //!
-//! The memory is cut into *stores*: one for each worker, which takes blocks for results from it, and
-//! some that only the program takes from, for arguments. A slot of the board only says where the
-//! bytes are ([`BlockRef`]). Memory is there for what was written and no more (the file is
-//! sparse), and stays warm until its writer was idle for a while: the program for its own stores, a
-//! worker for its own.
+//! The memory is divided into *shards*: one for each worker, from which that worker takes blocks for results,
+//! and some for the program alone, from which it takes blocks for arguments. A slot of the queue only holds a
+//! reference to the bytes ([`BlockRef`]). Only what was written has memory (the file is sparse), and it stays
+//! resident until its writer was idle for a while: the program for its own shards, a worker for its own.
 //!
-//! A [`Lease`] is a block that one side has to itself. The books of both sides are private: the program's say which
-//! blocks it has, a worker's which ones it has handed over; in shared memory there is only what the program
-//! gives back ([`blocks::ShardWords`]), which workers cannot write. Arguments can be written by the program
-//! alone; a block of a worker by that worker, while it copies a result there. A location that a worker
-//! names is one of its own blocks, and not on loan, or it is refused.
+//! A [`Lease`] is a block that one side has to itself. The state of each side is private: the program's says
+//! which blocks the program has leased, a worker's which blocks it has handed over. Shared memory only says
+//! what the program has given back ([`blocks::ShardWords`]), and workers cannot write that. Only the program
+//! can write arguments. Only a block's worker can write it, and only while it copies a result there. A block
+//! reference that a worker sends must be one of its own blocks, and not leased already, or it is refused.
 
 pub(crate) mod blocks;
 pub(crate) mod worker;
@@ -32,51 +33,52 @@ use std::time::{Duration, Instant};
 use crate::process::shm::arena::blocks::{ArenaGeometry, Block, Blocks, ShardWords};
 use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 
-/// The program's side.
+/// The program's side of the arena.
 pub(crate) struct Arena {
-    /// The memory.
+    /// The shared memory.
     blocks: Blocks,
-    /// Who has which block.
+    /// Which blocks are leased, and which have memory.
     state: Mutex<ArenaState>,
-    /// Bytes that a result may have.
+    /// The largest number of bytes that a result may have.
     payload_limit: u64,
-    /// Called off our lock when memory has become warm that is to be given back some day.
+    /// Called, without a lock of the arena, when memory has become resident that must be given back later.
     warmed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// What the lock guards.
+/// What the arena's lock guards.
 struct ArenaState {
-    /// The workers', then our own.
+    /// The workers' shards, then the program's own.
     shards: Box<[Shard]>,
     /// When a block was last taken or given back.
     used: Instant,
-    /// Whether somebody will look whether memory can be given back.
+    /// Whether a call of [`Arena::reclaim`] is due that will give idle memory back.
     is_tended: bool,
     /// Whether the pool has ended.
     is_over: bool,
 }
 
-/// What is known of a store.
+/// The program's knowledge of a shard.
 #[derive(Debug, Clone, Copy, Default)]
 struct Shard {
-    /// A bit a block: it is on loan.
+    /// One bit per block: it is leased.
     leased: u64,
-    /// A bit a block: it has memory. Of a worker's store, only that of blocks on loan is the program's
-    /// affair.
+    /// One bit per block: it is resident. In a worker's shard, the program takes care only of the memory of
+    /// leased blocks.
     warm: u64,
-    /// A bit a block: it was its worker's, which is dead, and the program has it on loan.
+    /// One bit per block: it belonged to a worker that has died, and the program has it leased.
     orphaned: u64,
 }
 
 impl Shard {
-    /// Notes that a worker's block is on loan; `false`: it is already.
+    /// Marks a worker's block as leased. `false`: it was leased already.
     fn lend(&mut self, block: u64) -> bool {
         let is_free = self.leased & block == 0;
         self.leased |= block;
         is_free
     }
 
-    /// A block is not on loan any more; the worker whose it is sees its words.
+    /// Marks a block as not leased any more. `words` are those of its worker, if it is a worker's block: by
+    /// them the worker learns of it.
     fn give_back(&mut self, block: u64, words: Option<&ShardWords>) {
         self.leased &= !block;
         self.orphaned &= !block;
@@ -85,7 +87,7 @@ impl Shard {
         }
     }
 
-    /// Its worker is dead; the blocks that are on loan all the same.
+    /// Notes that the shard's worker has died. Returns the blocks that are still leased.
     fn worker_died(&mut self, words: &ShardWords) -> u64 {
         self.orphaned = self.leased;
         words.bury(self.leased);
@@ -93,14 +95,14 @@ impl Shard {
     }
 }
 
-/// Memory that was not used for so long is given back.
+/// Memory that was not used for this time is given back.
 const IDLE: Duration = Duration::from_secs(1);
 
 impl Arena {
-    /// For so many workers, whose results may have so many bytes.
+    /// Creates the arena for the given number of workers; a result may have up to `payload_limit` bytes.
     ///
     /// # Errors
-    /// Of the system, which refuses shared memory.
+    /// The system refuses shared memory.
     pub(crate) fn new(workers: usize, payload_limit: u64) -> io::Result<Arc<Self>> {
         let plan = ArenaGeometry::of(workers);
         let books = ArenaState {
@@ -117,21 +119,22 @@ impl Arena {
         }))
     }
 
-    /// Who is to call [`reclaim`](Self::reclaim) when there is something to reclaim.
+    /// Sets the function that is called when there will be memory to [`reclaim`](Self::reclaim).
     pub(crate) fn when_warmed(&self, call: impl Fn() + Send + Sync + 'static) {
-        // Set once, by the ledger that made both.
+        // Set once, by the `InFlight` that made both.
         let _ = self.warmed.set(Box::new(call));
     }
 
-    /// By which a worker maps it.
+    /// The descriptor by which a worker maps the memory.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.blocks.descriptor()
     }
 
-    /// What a worker that has ended a task says of its result: ours from here on.
+    /// Leases the block of a result to the program; `location` is the block reference that the worker sent
+    /// when it ended the task.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the reference.
     pub(crate) fn arrived(
         self: &Arc<Self>,
         location: &[u8],
@@ -156,13 +159,13 @@ impl Arena {
         Ok(Lease::new(Arc::clone(self) as _, block, length, 0))
     }
 
-    /// Notes that a worker's block is on loan; `false`: it is already.
+    /// Marks a worker's block as leased. `false`: it was leased already.
     fn lend(&self, block: Block) -> bool {
         self.lock().shards[block.store()].lend(block.bit())
     }
 
-    /// A worker is dead, and has told all that it ever will: what nobody has on loan is free for its
-    /// successor, and its memory is given back.
+    /// Notes that a worker has died, after everything that it sent was received: the blocks that are not
+    /// leased are free for its successor, and their memory is given back.
     pub(crate) fn worker_died(&self, worker: usize) {
         if worker >= self.blocks.plan().workers {
             return;
@@ -170,7 +173,7 @@ impl Arena {
         let words = self.blocks.words(worker);
         let mut books = self.lock();
         let leased = books.shards[worker].worker_died(words);
-        // The successor is not started before this is done.
+        // Safe without the lock: the successor is not started before this is done.
         drop(books);
         match leased {
             0 => self.blocks.purge_shard(worker),
@@ -178,13 +181,13 @@ impl Arena {
         }
     }
 
-    /// Takes a block of our own that has room for so many bytes.
+    /// Takes a block of the program's own that has room for that number of bytes; `None`: there is none.
     fn take(&self, bytes: usize) -> Option<Block> {
         let first = self.blocks.plan().workers;
         let mut books = self.lock();
         for bits in blocks::suitable(bytes) {
             for (number, store) in (first..).zip(&mut books.shards[first..]) {
-                // Warm ones before others.
+                // Resident blocks before others.
                 let free = bits & !store.leased;
                 let best = match free & store.warm {
                     0 => free,
@@ -203,7 +206,8 @@ impl Arena {
 
     // ---- memory ------------------------------------------------------------------------------
 
-    /// Gives memory back that nobody has used for a while; when to look again.
+    /// Gives memory back that was idle for [`IDLE`]. Returns when to call this again; `None`: not before the
+    /// next use.
     pub(crate) fn reclaim(&self) -> Option<Instant> {
         let mut books = self.lock();
         let due = books.used.checked_add(IDLE).filter(|_| books.is_tended)?;
@@ -217,8 +221,8 @@ impl Arena {
         None
     }
 
-    /// The pool has ended, and so have its workers: gives all memory back that nobody reads, and the
-    /// descriptor once nobody reads any more.
+    /// Ends the arena once the pool and its workers have ended: gives all memory back that no lease reads,
+    /// and closes the descriptor once the last lease is dropped.
     pub(crate) fn close(&self) {
         let idle = self.take_warm(&mut self.lock());
         self.purge(&idle);
@@ -235,7 +239,8 @@ impl Arena {
         }
     }
 
-    /// Takes all blocks of our own that have memory and are nobody's.
+    /// Leases all resident, free blocks of the program's own to the caller: their shards, and the bits of
+    /// their blocks.
     fn take_warm(&self, books: &mut ArenaState) -> Vec<(usize, u64)> {
         let first = self.blocks.plan().workers;
         let own = (first..).zip(&mut books.shards[first..]);
@@ -247,7 +252,7 @@ impl Arena {
         .collect()
     }
 
-    /// Gives the memory of blocks of our own back, and then them.
+    /// Gives the memory of blocks of the program's own back, then frees the blocks.
     fn purge(&self, idle: &[(usize, u64)]) {
         for &(number, bits) in idle {
             self.purge_blocks(number, bits);
@@ -257,7 +262,7 @@ impl Arena {
         }
     }
 
-    /// Gives the memory of blocks back that nobody uses.
+    /// Gives the memory of blocks back that are not in use.
     fn purge_blocks(&self, store: usize, blocks: u64) {
         let mut left = blocks;
         while left != 0 {
@@ -267,7 +272,7 @@ impl Arena {
         }
     }
 
-    /// Notes that memory is in use, and has somebody look after it.
+    /// Notes a use of memory, and makes sure that `reclaim` will be called.
     fn note_use(&self, mut books: MutexGuard<'_, ArenaState>) {
         books.used = Instant::now();
         let was_tended = std::mem::replace(&mut books.is_tended, true);
@@ -287,13 +292,13 @@ impl BlockOwner for Arena {
         &self.blocks
     }
 
-    /// What a worker says that it has written may not be there: memory for it would be made up as it
-    /// is read.
+    /// A worker may report more bytes than it has written: reading them would allocate memory for them, so
+    /// this is checked for blocks of workers.
     fn has(&self, block: Block, bytes: usize) -> bool {
         block.store() >= self.blocks.plan().workers || self.blocks.has(block, bytes)
     }
 
-    /// A lease has it to itself.
+    /// Always: the lease has the block to itself.
     fn has_kept(&self, _: Block) -> bool {
         true
     }
@@ -304,12 +309,13 @@ impl BlockOwner for Arena {
 
     fn give_back(&self, block: Block) {
         if self.blocks.is_elsewhere() {
-            return; // somebody may have held the lock when this copy was forked
+            return; // another thread may have held the lock when this copy was forked
         }
         let number = block.store();
         let mut books = self.lock();
         if books.shards[number].orphaned & block.bit() != 0 {
-            // Its worker, which would give the memory back, is dead. Still on loan, it is nobody else's.
+            // Its worker, which would give the memory back, is dead. The block is still leased, so no other
+            // thread uses it meanwhile.
             drop(books);
             self.blocks.cool(block);
             books = self.lock();
@@ -324,7 +330,7 @@ impl BlockOwner for Arena {
         }
     }
 
-    /// Workers are told of arguments, whose blocks stay ours.
+    /// Does nothing: workers learn of the blocks of arguments, but these blocks stay the program's.
     fn hand_over(&self, _: Block) {}
 }
 
@@ -340,7 +346,7 @@ impl PayloadStore for Arc<Arena> {
             return None;
         }
         let block = self.take(bytes.len())?;
-        // Gives the block back if there is no memory for it.
+        // Dropping the lease gives the block back if there is no memory for it.
         let lease = Lease::new(Arc::clone(self) as _, block, bytes.len(), 0);
         self.blocks.write(block, bytes).ok()?;
         Some(lease)

@@ -1,5 +1,5 @@
-//! Models of the words that the program shares with a worker, checked by loom: a block is never two sides' at
-//! once.
+//! Models of the words that the program shares with a worker, checked by loom: a block never belongs to both
+//! sides at once.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use super::Shard;
 use super::blocks::ShardWords;
 use super::worker::WorkerArenaState;
 
-/// A store of which one block is used: there are no more of its size.
+/// A shard of which only one block is used: no other block of its size is free.
 #[derive(Default)]
 struct Shared {
     words: ShardWords,
-    /// What stands in the block. loom knows which thread reads and writes it.
+    /// The content of the block. loom tracks which thread reads and writes it.
     block: UnsafeCell<u64>,
-    /// What the worker has told so far, as by the state of a slot.
+    /// What the worker has reported so far; stands for the state of a slot.
     told: AtomicU64,
 }
 
-/// Bytes of the largest blocks, of which a store has seven.
+/// Size in bytes of the largest blocks, of which a shard has seven.
 const LARGE: usize = 1 << 30;
 
 impl Shared {
     fn write(&self, value: u64) {
-        // SAFETY: loom checks that no other thread is there.
+        // SAFETY: loom checks that no other thread accesses the block.
         self.block.with_mut(|place| unsafe { *place = value });
     }
 
@@ -35,20 +35,21 @@ impl Shared {
         self.block.with(|place| unsafe { *place })
     }
 
-    /// Puts this into the block and tells of it, as a worker does, if the block is the worker's.
+    /// Writes the value into the block and reports it, as a worker does, if the block belongs to the worker.
     fn put(&self, books: &mut WorkerArenaState, value: u64) {
         books.take_back(&self.words);
         if let Some((bit, _)) = books.take(LARGE) {
             self.write(value);
             books.hand_over(1 << bit);
-            // ORDERING: Release, to `arrive`.
+            // ORDERING: Release; pairs with `arrive`.
             self.told.store(value, Ordering::Release);
         }
     }
 
-    /// Takes what the worker has told, if it is that, as the program does; whether it is.
+    /// Leases and reads the block, as the program does, if the worker has reported that value. Returns
+    /// whether it has.
     fn arrive(&self, store: &mut Shard, block: u64, value: u64) -> bool {
-        // ORDERING: Acquire, from `put`.
+        // ORDERING: Acquire; pairs with `put`.
         let is_there = self.told.load(Ordering::Acquire) == value;
         if is_there {
             assert!(store.lend(block), "it was on loan");
@@ -58,7 +59,7 @@ impl Shared {
     }
 }
 
-/// The books of a worker to which one block of the largest is left, and the bit of that.
+/// The state of a worker in which one of the largest blocks is free, and the bit of that block.
 fn books(words: &ShardWords) -> (WorkerArenaState, u64) {
     let mut books = WorkerArenaState::of(words);
     let all = std::iter::from_fn(|| books.take(LARGE));
@@ -68,7 +69,7 @@ fn books(words: &ShardWords) -> (WorkerArenaState, u64) {
     (books, 1 << (last + 1))
 }
 
-/// A worker writes a block again that the program reads and gives back.
+/// A worker reuses a block that the program reads and gives back.
 #[test]
 fn a_block_is_one_sides_at_a_time() {
     loom::model(|| {
@@ -88,8 +89,8 @@ fn a_block_is_one_sides_at_a_time() {
     });
 }
 
-/// A worker has died, whose result the program still reads. Its successor comes, and uses the block, as the
-/// program gives it back.
+/// A worker has died while the program still reads its result. Its successor starts, and uses the block,
+/// while the program gives it back.
 #[test]
 fn a_successor_meets_what_the_program_gives_back() {
     loom::model(|| {

@@ -8,7 +8,7 @@ use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 
 const LIMIT: u64 = 1 << 20;
 
-/// A depot for two workers, and the side of the second.
+/// An arena for two workers, and the side of the second worker.
 fn arena() -> (Arc<Arena>, Arc<WorkerArena>) {
     let arena = Arena::new(2, LIMIT).unwrap();
     let worker_arena = worker_arena(&arena);
@@ -23,7 +23,7 @@ fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 / 3) as u8).collect()
 }
 
-/// As a worker does it.
+/// Stores a result, and hands it over, as a worker does.
 fn put_result(worker_arena: &Arc<WorkerArena>, bytes: &[u8]) -> Option<BlockRef> {
     result_placement(worker_arena)
         .store(bytes)
@@ -120,7 +120,7 @@ fn a_result_that_was_not_told_gives_its_block_and_memory_back() {
 fn a_successor_has_the_blocks_of_the_dead_but_those_on_loan() {
     let (arena, worker_arena) = arena();
     let told = arrive(&arena, put_result(&worker_arena, &pattern(5000)).unwrap()).unwrap();
-    // Never told of.
+    // The program is never told of these.
     while put_result(&worker_arena, &[1; 5000]).is_some() {}
     drop(worker_arena);
     arena.worker_died(1);
@@ -216,7 +216,7 @@ proptest! {
 
 // ---- memory --------------------------------------------------------------------------------
 
-/// As if nobody had used it for a while.
+/// Gives memory back as if it had been idle for a while.
 fn cool(arena: &Arena) {
     let idle = arena.take_warm(&mut arena.lock());
     arena.purge(&idle);
@@ -244,7 +244,7 @@ fn memory_goes_back_but_what_is_in_use() {
         assert!(has_memory(&arena, lease.block()));
         assert_eq!(lease.read::<u8>().unwrap(), pattern(5000));
     }
-    // The worker knows, and makes its memory anew.
+    // The worker knows that, and allocates the memory anew.
     let locations = std::iter::from_fn(|| put_result(&worker_arena, &pattern(5000)));
     let results: Vec<_> = locations.map(|l| arrive(&arena, l).unwrap()).collect();
     assert_eq!(results.len(), 14);

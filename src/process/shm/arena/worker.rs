@@ -1,5 +1,5 @@
-//! A worker's side of the depot: arguments that the program put there, and blocks of its own for
-//! results.
+//! A worker's side of the arena: arguments that the program put there, and the worker's own blocks for
+//! results. The main loop in `process/worker/` calls it.
 
 use std::alloc::Layout;
 use std::io;
@@ -10,20 +10,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::process::shm::arena::blocks::{self, ArenaGeometry, Block, Blocks, ShardWords};
 use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 
-/// A worker's side of the depot.
+/// A worker's side of the arena.
 pub(crate) struct WorkerArena {
-    /// The memory.
+    /// The shared memory.
     blocks: Blocks,
-    /// The worker's index, which is that of its store.
+    /// The worker's index, which is also that of its shard.
     worker: usize,
-    /// What the worker knows of its store.
+    /// The worker's knowledge of its shard.
     state: Mutex<WorkerArenaState>,
-    /// A bit a block: it was handed over, and can be written.
+    /// One bit per block: it was handed over, and is still writable.
     exposed: AtomicU64,
 }
 
 impl WorkerArena {
-    /// The depot of a pool with so many workers, in the worker of that index.
+    /// Maps the arena of a pool with `workers` workers, in the worker of index `worker`.
     pub(crate) fn map(memory: OwnedFd, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
         let blocks = Blocks::map(memory, ArenaGeometry::of(workers), worker)?;
         let books = WorkerArenaState::of(blocks.words(worker));
@@ -35,13 +35,15 @@ impl WorkerArena {
         }))
     }
 
-    /// What the program has put there, and keeps there until the worker has answered.
+    /// The argument at `location`, which the program keeps there until the worker has answered. `None`: no
+    /// argument can be there.
     pub(crate) fn argument(self: &Arc<Self>, location: BlockRef) -> Option<Lease> {
         lease_of(Arc::clone(self) as _, location)
     }
 
-    /// What the program has put there for a task that the worker has claimed, and takes back once the claim
-    /// does not hold any more, which happens after a stray write.
+    /// The argument of a task that the worker has claimed. The program reuses the block once the claim does
+    /// not hold any more, which happens after a stray write; `holds` checks that. `None`: no argument can be
+    /// there.
     pub(crate) fn claimed_argument(
         self: &Arc<Self>,
         location: BlockRef,
@@ -57,8 +59,8 @@ impl WorkerArena {
         )
     }
 
-    /// A task is about to run: it must not reach results that the program has not read. Most are read by
-    /// then, and cost nothing.
+    /// Write-protects the results that the program has not read yet, as a task is about to run that must not
+    /// overwrite them. Most results are read by then, and cost nothing.
     #[inline]
     pub(crate) fn shield(&self) {
         // ORDERING: Relaxed; the worker has handed them over on this thread.
@@ -68,7 +70,7 @@ impl WorkerArena {
     }
 
     fn shield_exposed(&self) {
-        // ORDERING: Relaxed; as above.
+        // ORDERING: Relaxed; as in `shield`.
         let exposed = self.exposed.swap(0, Ordering::Relaxed);
         let mut books = self.lock();
         books.take_back(self.words());
@@ -101,7 +103,8 @@ impl WorkerArena {
         self.lock().warm != 0
     }
 
-    /// Takes a block of its own that has room for so many bytes; whether it has memory.
+    /// Takes a block of the worker's own that has room for that number of bytes. Returns also whether the
+    /// block is resident. `None`: there is no free block.
     fn take(&self, bytes: usize) -> Option<(Block, Warmth)> {
         let mut books = self.lock();
         books.take_back(self.words());
@@ -109,7 +112,7 @@ impl WorkerArena {
         Some((Block::of_bit(self.worker, bit), warmth))
     }
 
-    /// What the program says of the store.
+    /// The program's words about the worker's shard.
     fn words(&self) -> &ShardWords {
         self.blocks.words(self.worker)
     }
@@ -119,35 +122,37 @@ impl WorkerArena {
     }
 }
 
-/// A lease of what lies there; `None`: nothing can.
+/// A lease of the bytes at `location`; `None`: the reference does not fit into its block.
 fn lease_of(block_owner: Arc<dyn BlockOwner>, location: BlockRef) -> Option<Lease> {
     let length = usize::try_from(location.length).ok()?;
     let is_sound = length <= location.block.size();
     is_sound.then(|| Lease::new(block_owner, location.block, length, 0))
 }
 
-/// Where the argument of a claimed task lies.
+/// Owner of the block that holds the argument of a claimed task.
 struct ClaimedArgument<F> {
-    /// The worker's side of the depot.
+    /// The worker's side of the arena.
     worker_arena: Arc<WorkerArena>,
-    /// Whether the claim holds.
+    /// Whether the claim still holds.
     holds: F,
 }
 
-/// What a worker knows of its store: a bit a block.
+/// The worker's knowledge of its shard. Each field has one bit per block.
 pub(super) struct WorkerArenaState {
-    /// It is in use, by the worker or, once it was handed over, by the program.
+    /// The block is in use, by the worker or, once it was handed over, by the program.
     taken: u64,
-    /// What the program said of returns when the block was taken: it is free again when that has changed.
+    /// [`ShardWords::returns`] as last seen: a block that was handed over is free again when its
+    /// bit has changed since.
     returns: u64,
-    /// It was handed over.
+    /// The block was handed over.
     handed_over: u64,
-    /// It has memory.
+    /// The block is resident.
     warm: u64,
 }
 
 impl WorkerArenaState {
-    /// Of a worker that has just come: what the program has of a predecessor's is not its.
+    /// The initial state of a worker that has just arrived: blocks that its predecessor handed over and that
+    /// the program still has are not its own.
     pub(super) fn of(words: &ShardWords) -> Self {
         let (orphaned, returns) = words.orphans();
         Self {
@@ -158,7 +163,7 @@ impl WorkerArenaState {
         }
     }
 
-    /// Takes a block that has room for so many bytes: its bit, and whether it has memory.
+    /// Takes a block that has room for that number of bytes. Returns its bit, and whether it is resident.
     pub(super) fn take(&mut self, bytes: usize) -> Option<(u32, Warmth)> {
         for bits in blocks::suitable(bytes) {
             let free = bits & !self.taken;
@@ -180,12 +185,12 @@ impl WorkerArenaState {
         None
     }
 
-    /// The program is about to be told of these blocks.
+    /// Notes that these blocks are handed over; to be called before the program learns of them.
     pub(super) fn hand_over(&mut self, blocks: u64) {
         self.handed_over |= blocks;
     }
 
-    /// Notes what the program has given back.
+    /// Frees the blocks that the program has given back since the last call.
     pub(super) fn take_back(&mut self, words: &ShardWords) {
         let returns = words.returns();
         let back = (returns ^ self.returns) & self.handed_over;
@@ -195,12 +200,12 @@ impl WorkerArenaState {
     }
 }
 
-/// Whether a block has memory.
+/// Whether a block is resident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Warmth {
-    /// It has, from an earlier use.
+    /// It has memory, from an earlier use.
     Warm,
-    /// It has none.
+    /// It has no memory.
     Cold,
 }
 
@@ -209,17 +214,18 @@ impl BlockOwner for WorkerArena {
         &self.blocks
     }
 
-    /// The program is trusted, and we know what we have written.
+    /// Always: the program is trusted, and the worker knows what it has written.
     fn has(&self, _: Block, _: usize) -> bool {
         true
     }
 
-    /// Its own results are; arguments the program keeps until they were answered.
+    /// Always: the worker's own results stay, and the program keeps arguments until they are answered.
     fn has_kept(&self, _: Block) -> bool {
         true
     }
 
-    /// What ends a worker that allocates too much itself, ends one that is given too much.
+    /// Ends the process as any failed allocation does: a worker that is sent too much ends like one that
+    /// allocates too much itself.
     fn lacks(&self, bytes: usize) -> String {
         let layout = Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>());
         std::alloc::handle_alloc_error(layout)
@@ -228,7 +234,7 @@ impl BlockOwner for WorkerArena {
     fn give_back(&self, block: Block) {
         let is_own = block.store() == self.worker;
         if is_own && !self.blocks.is_elsewhere() {
-            self.blocks.cool(block); // the program never heard of it
+            self.blocks.cool(block); // the program never learned of it
             let mut books = self.lock();
             books.warm &= !block.bit();
             books.taken &= !block.bit();
@@ -271,16 +277,16 @@ impl<F: Fn() -> bool + Send + Sync> BlockOwner for ClaimedArgument<F> {
     }
 }
 
-/// Where a worker puts large results.
+/// Result placement: where a worker puts large results.
 pub(crate) struct ResultPlacement<'a> {
-    /// Its side of the depot, if there is one.
+    /// The worker's side of the arena; `None`: there is no arena.
     pub(crate) worker_arena: Option<&'a Arc<WorkerArena>>,
 }
 
 impl PayloadStore for ResultPlacement<'_> {
     fn store(&self, bytes: &[u8]) -> Option<Lease> {
         let worker_arena = self.worker_arena?;
-        // In a copy that the task has forked there is nothing to write to.
+        // A copy of the worker that the task has forked has no memory to write to.
         if bytes.len() <= EAGER_LIMIT || worker_arena.blocks.is_elsewhere() {
             return None;
         }
@@ -289,7 +295,7 @@ impl PayloadStore for ResultPlacement<'_> {
             Warmth::Warm => bytes.len(),
             Warmth::Cold => 0,
         };
-        // Gives the block back, unless it is handed over.
+        // Dropping the lease gives the block back, unless it is handed over.
         let lease = Lease::new(Arc::clone(worker_arena) as _, block, bytes.len(), resident);
         worker_arena.blocks.write(block, bytes).ok()?;
         Some(lease)

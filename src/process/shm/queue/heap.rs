@@ -1,4 +1,4 @@
-//! A board's memory for models and for Miri: on the heap, with threads in place of processes, one of which
+//! The queue's memory for models and for Miri: on the heap, with threads in place of processes, one of which
 //! may vanish between any two of its steps.
 
 use std::panic::resume_unwind;
@@ -13,7 +13,7 @@ use crate::process::shm::checksum::Key;
 use crate::process::shm::event_count::EventCount;
 use crate::sync::{AtomicU32, AtomicU64, UnsafeCell};
 
-/// A board's memory, for two workers.
+/// The queue's memory, for two workers.
 pub(crate) struct Heap {
     control: Control,
     bulletin: Bulletin,
@@ -29,13 +29,13 @@ pub(crate) struct Heap {
     results: [Vec<Bytes>; 2],
 }
 
-/// Bytes of a slot. Of each of them loom and Miri know which thread reads and writes it.
+/// The bytes of a slot. loom and Miri track for each byte which thread reads and writes it.
 struct Bytes(Vec<UnsafeCell<u8>>);
 
-// SAFETY: the board says which thread reaches which byte when, and loom or Miri checks that.
+// SAFETY: the queue's protocol says which thread accesses which byte when, and loom or Miri checks that.
 unsafe impl Sync for Bytes {}
 
-/// How many bytes a slot has; in models, where each costs time, a few.
+/// Bytes per slot; only a few in loom's models, where each byte costs time.
 const ROOM: usize = if cfg!(loom) { 3 } else { INLINE };
 
 impl Bytes {
@@ -43,17 +43,17 @@ impl Bytes {
         Self(some(ROOM, || UnsafeCell::new(0)))
     }
 
-    /// Writes bytes, from that offset on.
+    /// Writes `bytes`, from the given offset on.
     fn write(&self, offset: usize, bytes: &[u8]) {
         for (place, byte) in self.0[offset..].iter().zip(bytes) {
-            // SAFETY: loom or Miri checks that no other thread is there.
+            // SAFETY: loom or Miri checks that no other thread accesses the byte.
             place.with_mut(|place| unsafe { place.write(*byte) });
         }
     }
 
     fn read(&self, size: usize, into: &mut Vec<u8>) {
         into.clear();
-        // SAFETY: loom or Miri checks that no other thread writes there.
+        // SAFETY: loom or Miri checks that no other thread writes the bytes.
         let bytes = self.0[..size]
             .iter()
             .map(|place| place.with(|place| unsafe { place.read() }));
@@ -65,7 +65,7 @@ fn some<T>(count: usize, new: impl Fn() -> T) -> Vec<T> {
     (0..count).map(|_| new()).collect()
 }
 
-/// Of a slot in which a worker has ended nothing.
+/// The initial outcome of a slot in which a worker has ended nothing.
 fn untouched(slot: usize) -> SlotOutcome {
     SlotOutcome {
         place: AtomicU64::new(key().nowhere(slot)),
@@ -74,7 +74,7 @@ fn untouched(slot: usize) -> SlotOutcome {
 }
 
 impl Heap {
-    /// With so many slots, a power of two, and as many places on the ring.
+    /// Memory with the given number of slots, a power of two, and as many entries on the ring.
     pub(crate) fn new(slots: usize) -> Self {
         Self {
             control: Control::default(),
@@ -85,7 +85,7 @@ impl Heap {
             done: [AtomicU64::new(0)],
             asleep: [AtomicU64::new(0)],
             beds: Default::default(),
-            // As workers leave it when they come.
+            // As workers leave it when they arrive.
             process_table: [(); 2].map(|()| WorkerWords {
                 current: AtomicU64::new(key().mask(0)),
             }),
@@ -96,13 +96,14 @@ impl Heap {
     }
 }
 
-/// What a process sees of it. Each look is a step; a mortal process vanishes after so many.
+/// A process's view of the memory. Each access is a step; a mortal process vanishes after a given number of
+/// steps.
 pub(crate) struct View {
     heap: Arc<Heap>,
     steps_left: Option<Counter>,
 }
 
-/// What a process that vanishes unwinds with.
+/// Payload of the panic by which a process vanishes.
 struct Vanished;
 
 impl View {
@@ -169,12 +170,12 @@ impl Memory for View {
     }
 }
 
-/// What all checksums here depend on: a random one would make runs differ.
+/// The key of all checksums in models: fixed, as a random one would make runs differ.
 fn key() -> Key {
     Key::from_numbers((0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321))
 }
 
-/// A process that lives as long as it likes.
+/// The queue as seen by a process that never vanishes.
 pub(crate) fn immortal(heap: &Arc<Heap>) -> ShmQueue<View> {
     let view = View {
         heap: Arc::clone(heap),
@@ -183,7 +184,7 @@ pub(crate) fn immortal(heap: &Arc<Heap>) -> ShmQueue<View> {
     ShmQueue::new(view, key())
 }
 
-/// A worker that vanishes after so many looks at the memory.
+/// The queue as seen by a worker that vanishes after `steps` accesses to the memory.
 #[cfg(loom)]
 pub(crate) fn mortal(heap: &Arc<Heap>, steps: usize) -> ShmQueue<View> {
     let view = View {

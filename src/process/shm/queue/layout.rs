@@ -1,13 +1,13 @@
-//! What lies where in the memory that the program and its workers share, and which of them writes it.
+//! Layout of the memory that the program and its workers share for the queue, and which of them writes what.
 //!
 //! | part | the program | a worker | another worker |
 //! |---|---|---|---|
 //! | [`Control`], sleepers, states | writes | writes | writes |
 //! | [`Bulletin`], ring, [`Publication`], arguments | writes | reads | reads |
-//! | [`WorkerWords`], [`SlotOutcome`]s, results: one part a worker | reads | writes its own | has not mapped it |
+//! | [`WorkerWords`], [`SlotOutcome`]s, results: a part per worker | reads | writes its own | cannot see it |
 //!
-//! So a stray write of a worker reaches the few control words, all of which can be made anew from the rest,
-//! and outcomes of its own, which have checksums.
+//! So a stray write of a worker reaches only the few control words, all of which can be rebuilt from the
+//! rest, and that worker's own outcomes, which have checksums.
 
 use std::io;
 use std::ops::Range;
@@ -22,155 +22,154 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
-/// The memory of a board, as the algorithm sees it: the seam at which models put memory of their
-/// own.
+/// The queue's memory, as the algorithm sees it. Models implement this trait to provide memory of their own.
 pub(crate) trait Memory {
     fn control(&self) -> &Control;
     fn bulletin(&self) -> &Bulletin;
-    /// Slot numbers, in the order in which tasks begin.
+    /// Slot indices, in the order in which tasks begin.
     fn ring(&self) -> &[AtomicU32];
-    /// Where the task of each slot stands: see `State`.
+    /// The state of each slot: see `SlotState`.
     fn states(&self) -> &[CachePadded<AtomicU64>];
     fn published(&self) -> &[Publication];
-    /// A bit a slot: it is done, and was not collected.
+    /// One bit per slot: its task is done, and was not collected yet.
     fn done(&self) -> &[AtomicU64];
-    /// A bit a worker: it sleeps.
+    /// One bit per worker: it sleeps.
     fn asleep(&self) -> &[AtomicU64];
     fn event_counts(&self) -> &[CachePadded<EventCount>];
-    /// `None`: there is no such worker, or this process does not see its part.
+    /// A worker's words. `None`: there is no such worker, or this process has not mapped its part.
     fn worker_words(&self, worker: usize) -> Option<&WorkerWords>;
-    /// What the worker has done with each slot; `None` as of `worker_words`.
+    /// The worker's outcome for each slot. `None`: as in `worker_words`.
     fn outcomes(&self, worker: usize) -> Option<&[SlotOutcome]>;
-    /// Copies an argument into a slot; at most [`INLINE`] bytes. The program does.
+    /// Copies an argument of at most [`INLINE`] bytes into a slot. Only the program calls it.
     fn write_argument(&self, slot: usize, bytes: &[u8]);
-    /// Copies so many bytes of an argument out of a slot; at most [`INLINE`].
+    /// Copies the `size` bytes of an argument, at most [`INLINE`], out of a slot.
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>);
-    /// Where the worker, which this process is, says what it has done with a slot; `None`: the system has no
-    /// memory for that.
+    /// The outcome for a slot, to be written by the worker, which must be this process; `None`: the system
+    /// has no memory for it.
     fn own_outcome(&self, worker: usize, slot: usize) -> Option<&SlotOutcome>;
-    /// Whether the worker, which this process is, has memory for a result in a slot that is more than a few
+    /// Whether the worker, which must be this process, has memory in a slot for a result of more than [`FEW`]
     /// bytes.
     fn has_room(&self, worker: usize, slot: usize) -> bool;
-    /// Copies a result into a slot of the worker, which this process is, from that offset on; no further
-    /// than [`INLINE`].
+    /// Copies a result into a slot of the worker, which must be this process, from the given offset on; its
+    /// end is at most at [`INLINE`].
     fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]);
-    /// Copies so many bytes of a worker's result out of a slot; at most [`INLINE`].
+    /// Copies the `size` bytes of a worker's result, at most [`INLINE`], out of a slot.
     fn read_result(&self, worker: usize, slot: usize, size: usize, into: &mut Vec<u8>);
 }
 
-/// Bytes of an argument or result that a slot has room for.
+/// Capacity of a slot for an argument or a result, in bytes.
 pub(crate) const INLINE: usize = 2048;
 
-/// Something in a cache line of its own.
+/// A value in a cache line of its own.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct CachePadded<T>(pub(crate) T);
 
-/// The control words of which there is one each. All processes write them.
+/// The control words of which the queue has one each. All processes write them.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Control {
-    /// Where on the ring the next task is claimed.
+    /// The position on the ring at which the next task is claimed.
     pub(crate) head: CachePadded<AtomicU64>,
-    /// The worker that looks for tasks before it sleeps, by index + 1; 0: none.
+    /// The searcher: the worker that looks for tasks before it sleeps. Its index + 1; 0: none.
     pub(crate) searcher: CachePadded<AtomicU32>,
-    /// Where the one who collects sleeps.
+    /// Where the collector sleeps.
     pub(crate) collector: CachePadded<Collector>,
 }
 
-/// Where the collector sleeps.
+/// Where the collector sleeps: the program's thread that collects outcomes.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Collector {
-    /// Not 0: it is about to sleep, or does.
+    /// Not 0: the collector sleeps, or is about to sleep.
     pub(crate) asleep: AtomicU64,
-    /// Its bed.
+    /// What the collector sleeps on.
     pub(crate) event_count: EventCount,
 }
 
-/// What the program tells all workers.
+/// What the program announces to all workers.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Bulletin {
-    /// Where on the ring the next task is published.
+    /// The position on the ring at which the next task is published.
     pub(crate) tail: CachePadded<AtomicU64>,
     /// Not 0: a worker that finds no task leaves.
     pub(crate) closing: CachePadded<AtomicU32>,
-    /// The core on which a thread looks for outcomes; none: no thread does.
+    /// The core on which a thread of the program looks for outcomes; none: no thread does.
     pub(crate) waiter_core: CachePadded<CoreHint>,
     /// The core on which a task was submitted last.
     pub(crate) submitter_core: CachePadded<CoreHint>,
 }
 
-/// A task, in a cache line, as the program publishes it.
+/// A published task, in one cache line, as the program writes it.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct Publication {
-    /// The slot and the position on the ring, as a number: written first, so that a reader that finds
-    /// the same one after it has read the rest knows that this belongs to it.
+    /// The slot reference, as a number. It is written first, so that a reader that finds the same number
+    /// again after it has read the rest knows that the rest belongs to it.
     pub(crate) place: AtomicU64,
-    /// Form, size and number of items: see `Head`.
+    /// Kind, size and number of items: see `Head`.
     pub(crate) head: AtomicU64,
-    /// The call, as three numbers.
+    /// The function reference, as three numbers.
     pub(crate) call: [AtomicU64; 3],
-    /// The checksum of the above, and of `words` where the argument lies there.
+    /// The checksum of the fields above, and of `words` if the argument lies there.
     pub(crate) check: AtomicU64,
-    /// An argument of up to 16 bytes. Of items: the first is not 0 if no item is to begin any more.
+    /// An argument of up to 16 bytes. For items: the first word is not 0 if no further item may begin.
     pub(crate) words: [AtomicU64; 2],
 }
 
-/// What a worker says of itself.
+/// The worker words: what a worker says about itself. Only that worker writes them.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct WorkerWords {
-    /// The place that it has claimed last, or that it has none; masked.
+    /// The slot reference of the last claim, or that there is none; masked.
     pub(crate) current: AtomicU64,
 }
 
-/// What a worker has done with a slot, in a cache line.
+/// A worker's outcome for a slot, in one cache line.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct SlotOutcome {
-    /// The slot and the position on the ring, as a number, masked; or a number that says that there was none so
-    /// far, which a worker writes as it comes.
+    /// The slot reference, as a number, masked; or the number that says that the worker has ended nothing in
+    /// this slot so far, which the worker writes as it arrives.
     pub(crate) place: AtomicU64,
-    /// Form, size and number of items: see `Head`.
+    /// Kind, size and number of items: see `Head`.
     pub(crate) head: AtomicU64,
-    /// The checksum of place, head, `nanos`, and the result, but for items.
+    /// The checksum of `place`, `head`, `nanos` (for items), and the result (except for items).
     pub(crate) check: AtomicU64,
-    /// Of items: see `Progress`.
+    /// For items: see `BatchProgress`.
     pub(crate) progress: AtomicU64,
-    /// Of items: how long they took, in nanoseconds, once they are done.
+    /// For items: the time that they took, in nanoseconds, once they are done.
     pub(crate) nanos: AtomicU64,
-    /// A result of up to 16 bytes. Of items: the checksums of the results of an even, and of an odd
-    /// number of items.
+    /// A result of up to 16 bytes. For items: the checksum of the results of an even number of items, and
+    /// that of an odd number.
     pub(crate) words: [AtomicU64; 2],
 }
 
-/// Bytes that go into the words of a line.
+/// Arguments and results of at most this number of bytes lie in the words of a cache line.
 pub(crate) const FEW: usize = 16;
 
-/// How large a board is.
+/// The size of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueueGeometry {
-    /// A power of two.
+    /// Number of slots, a power of two.
     pub(crate) slots: usize,
-    /// Those that may claim.
+    /// Number of workers that may claim tasks.
     pub(crate) workers: usize,
 }
 
-/// Places on the ring for each slot: cancelled tasks leave theirs behind, until workers pass them.
+/// Ring entries per slot. Cancelled tasks leave their entries behind until workers pass them.
 const PLACES: usize = 4;
 
-/// Workers above this are too many for a board.
+/// The largest number of workers that a queue supports.
 pub(crate) const MAX_WORKERS: usize = 1024;
 
-/// Where the arrays of a part begin, counted from the part's own begin.
+/// Offsets of the arrays in a part, counted from the part's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Offsets<const N: usize> {
-    /// Each a multiple of a cache line.
+    /// Start of each array, a multiple of a cache line.
     starts: [usize; N],
-    /// Where the part ends.
+    /// End of the part.
     end: usize,
 }
 
@@ -185,14 +184,15 @@ impl<const N: usize> Offsets<N> {
         Self { starts, end }
     }
 
-    /// Bytes of the part in the file: whole pages.
+    /// Bytes of the part in the file, in whole pages.
     fn size(self) -> u64 {
         self.end.next_multiple_of(sys::page_size()) as u64
     }
 }
 
 impl QueueGeometry {
-    /// For so many workers; a board with room for a few tasks each.
+    /// The geometry for the given number of workers, with slots for a few tasks per worker; `None`: there are
+    /// too many workers.
     pub(crate) fn of(workers: usize) -> Option<Self> {
         if workers > MAX_WORKERS {
             return None;
@@ -201,13 +201,13 @@ impl QueueGeometry {
         Some(Self { slots, workers })
     }
 
-    /// As a welcome tells it; `None`: there is no board.
+    /// Decodes the numbers of a welcome message; `None`: there is no queue.
     pub(crate) fn of_numbers((slots, workers): (u32, u32)) -> Option<Self> {
         let (slots, workers) = (slots as usize, workers as usize);
         (slots > 0).then_some(Self { slots, workers })
     }
 
-    /// Control, done bits, sleepers' bits, beds, states.
+    /// Control words, done bits, sleepers' bits, event counts, states.
     fn control(self) -> Offsets<5> {
         let words = |bits: usize| bits.div_ceil(64) * 8;
         Offsets::of([
@@ -229,7 +229,7 @@ impl QueueGeometry {
         ])
     }
 
-    /// Desk, outcomes, results.
+    /// Worker words, outcomes, results.
     fn results(self) -> Offsets<3> {
         Offsets::of([
             size_of::<WorkerWords>(),
@@ -247,21 +247,21 @@ impl QueueGeometry {
         first + worker as u64 * self.results().size()
     }
 
-    /// Where the arguments of slots begin in the file.
+    /// Where the argument of a slot begins in the file.
     fn start_of_argument(self, slot: usize) -> u64 {
         let [.., arguments] = self.publications().starts;
         self.start_of_publications() + (arguments + slot * INLINE) as u64
     }
 
-    /// How many slots have memory for their bytes from the start: a new pool need not wait for that of
-    /// all.
+    /// The number of slots that have memory for their bytes from the start. It is not all of them, so that a
+    /// new pool need not wait for that memory.
     pub(crate) fn first_slots(self) -> usize {
         let few = (2 * self.workers).next_power_of_two().max(32);
         few.min(self.slots)
     }
 }
 
-/// The file by which workers map a board, until the pool has ended.
+/// The file by which workers map the queue's memory, until the pool has ended.
 #[derive(Debug)]
 pub(crate) struct QueueFile(
     /// `None` once closed.
@@ -273,12 +273,12 @@ impl QueueFile {
         Self(Mutex::new(Some(memory)))
     }
 
-    /// A copy of the descriptor, for a worker that starts.
+    /// A copy of the descriptor, for a worker that is being started.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         self.with(SharedFile::descriptor)
     }
 
-    /// Has memory there for the arguments of these slots.
+    /// Allocates the memory for the arguments of these slots.
     pub(crate) fn back(&self, plan: QueueGeometry, slots: Range<usize>) -> io::Result<()> {
         let from = plan.start_of_argument(slots.start);
         self.with(|memory| memory.allocate(from, slots.len() * INLINE))
@@ -291,40 +291,41 @@ impl QueueFile {
         }
     }
 
-    /// No worker starts any more.
+    /// Closes the file: no worker can be started any more.
     pub(crate) fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// A board's memory, mapped; unmapped when dropped.
+/// The queue's memory, mapped; unmapped when dropped.
 pub(crate) struct MappedQueue {
-    /// What lies where.
+    /// The geometry, which determines the layout.
     plan: QueueGeometry,
-    /// What all processes write.
+    /// The part that all processes write.
     control: Part<5>,
-    /// What the program writes.
+    /// The part that only the program writes.
     publications: Part<4>,
-    /// What workers write: in the program, the parts of those that have been there; in a worker, its own.
+    /// The parts that workers write: in the program, those of all workers that it has started so far; in a
+    /// worker, its own.
     results: Box<[OnceLock<Part<3>>]>,
-    /// In a worker: so many of its slots have memory for what it has done with them.
+    /// In a worker: the number of its slots that have memory for outcomes.
     backed_outcomes: AtomicUsize,
-    /// In a worker: so many of its slots have memory for results.
+    /// In a worker: the number of its slots that have memory for results.
     backed_results: AtomicUsize,
 }
 
-/// A part of a board's memory.
+/// A mapped part of the queue's memory.
 struct Part<const N: usize> {
-    /// It, mapped.
+    /// The mapping.
     memory: Mapping,
     /// Where its arrays begin.
     offsets: Offsets<N>,
 }
 
 impl MappedQueue {
-    /// Fresh memory, all zero, and the file by which workers map it. The arguments of all but the first
-    /// slots are to be backed before they are used; of workers' parts, each worker provides the memory
-    /// itself.
+    /// Creates the memory, all zero, and the file by which workers map it. Arguments of slots after the first
+    /// few must be backed by [`QueueFile::back`] before use; each worker allocates the memory of its own
+    /// part.
     pub(crate) fn create(plan: QueueGeometry) -> io::Result<(Self, QueueFile)> {
         let size = plan.start_of_results(plan.workers);
         let file = SharedFile::create(c"concurrent-futures board", size, plan.control().end)?;
@@ -343,7 +344,7 @@ impl MappedQueue {
         Ok((memory, QueueFile::new(file)))
     }
 
-    /// The same memory, in the worker of that index.
+    /// Maps the same memory in the worker of that index.
     pub(crate) fn map(memory: OwnedFd, plan: QueueGeometry, worker: usize) -> io::Result<Self> {
         let file = SharedFile::received(memory);
         let publications = (plan.start_of_publications(), plan.publications());
@@ -362,23 +363,24 @@ impl MappedQueue {
         })
     }
 
-    /// Has the program see the part that a worker writes, before that writes there.
+    /// Maps the part that a worker writes, read-only, into the program; to be called before the worker writes
+    /// there.
     ///
     /// # Errors
-    /// Of the system, which cannot map it; where there is no such worker.
+    /// The system cannot map it, or there is no such worker.
     pub(crate) fn see(&self, handle: &QueueFile, worker: usize) -> io::Result<()> {
         let place = self.results.get(worker).ok_or(io::ErrorKind::NotFound)?;
         if place.get().is_none() {
             let results = (self.plan.start_of_results(worker), self.plan.results());
             let part = handle.with(|file| Part::map(file, results, Access::ReadOnly))?;
-            // If another thread was first, ours is unmapped.
+            // If another thread was first, this thread's mapping is dropped.
             let _ = place.set(part);
         }
         Ok(())
     }
 
-    /// Has memory there, up to this slot at least, for an array of the worker's part, which this process is;
-    /// `None`: the system has none.
+    /// Allocates memory, at least up to this slot, for an array in the part of `worker`, which must be this
+    /// process. `None`: the system has no memory.
     #[cold]
     fn back(
         &self,
@@ -393,7 +395,7 @@ impl MappedQueue {
         let wanted = wanted.max(self.plan.first_slots()).min(self.plan.slots);
         let start = part.offsets.starts[array];
         part.populate(start, wanted * bytes).ok()?;
-        // ORDERING: Relaxed; as in `own_outcome`.
+        // ORDERING: Relaxed; as in `own_outcome`, a worker has one thread here.
         backed.store(wanted, Ordering::Relaxed);
         Some(())
     }
@@ -403,11 +405,11 @@ impl MappedQueue {
         self.results.get(worker)?.get()
     }
 
-    /// A slot's bytes in a part of which they are the array of that number.
+    /// The bytes of a slot. `array` is the number of the array in `part` that holds them.
     fn bytes<const N: usize>(&self, part: &Part<N>, array: usize, slot: usize) -> NonNull<u8> {
         assert!(slot < self.plan.slots);
         let offset = part.offsets.starts[array] + slot * INLINE;
-        // SAFETY: the slot is one of the plan's.
+        // SAFETY: the slot is one of the geometry's, so the offset is inside the mapping.
         unsafe { part.memory.place().add(offset) }
     }
 }
@@ -427,17 +429,17 @@ impl<const N: usize> Part<N> {
     /// The array of that number.
     ///
     /// # Safety
-    /// `T` is an atomic, or a structure of them, and that array holds `count` of it.
+    /// `T` is an atomic, or a structure of atomics, and the array holds `count` of it.
     unsafe fn array<T>(&self, number: usize, count: usize) -> &[T] {
         // SAFETY: the offset is inside the mapping.
         let place = unsafe { self.memory.place().add(self.offsets.starts[number]) };
-        // SAFETY: the array is aligned to a cache line, lies inside the mapping, which lives as long
-        // as `self`, and zero, like any other bytes, is valid for atomics. Where the mapping is for
-        // reading alone, users only load.
+        // SAFETY: the array is aligned to a cache line, and lies inside the mapping, which lives as long as
+        // `self`. Zero, like any other bytes, is valid for atomics. Where the mapping is read-only, users
+        // only load.
         unsafe { std::slice::from_raw_parts(place.cast::<T>().as_ptr(), count) }
     }
 
-    /// Has the memory of so many bytes there, from that offset on.
+    /// Populates the given number of bytes with memory, from the given offset on.
     fn populate(&self, from: usize, bytes: usize) -> io::Result<()> {
         let page = sys::page_size();
         let (start, end) = (from / page * page, (from + bytes).next_multiple_of(page));
@@ -445,7 +447,7 @@ impl<const N: usize> Part<N> {
         // SAFETY: the offset is inside the mapping.
         let place = unsafe { self.memory.place().add(start) };
         match sys::populate_to_write(place, end - start) {
-            // Then it comes as it is touched.
+            // Then each page is allocated when it is first touched.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             outcome => outcome,
         }
@@ -455,75 +457,75 @@ impl<const N: usize> Part<N> {
 impl Memory for MappedQueue {
     #[inline]
     fn control(&self) -> &Control {
-        // SAFETY: the part begins with it; all bytes are valid.
+        // SAFETY: the part begins with the control words; any bytes are valid for them.
         unsafe { self.control.memory.place().cast().as_ref() }
     }
 
     #[inline]
     fn done(&self) -> &[AtomicU64] {
-        // SAFETY: the second array.
+        // SAFETY: the second array holds the done bits, one per slot.
         unsafe { self.control.array(1, self.plan.slots.div_ceil(64)) }
     }
 
     fn asleep(&self) -> &[AtomicU64] {
-        // SAFETY: the third array.
+        // SAFETY: the third array holds the sleepers' bits, one per worker.
         unsafe { self.control.array(2, self.plan.workers.div_ceil(64)) }
     }
 
     fn event_counts(&self) -> &[CachePadded<EventCount>] {
-        // SAFETY: the fourth array.
+        // SAFETY: the fourth array holds the event counts, one per worker.
         unsafe { self.control.array(3, self.plan.workers) }
     }
 
     #[inline]
     fn states(&self) -> &[CachePadded<AtomicU64>] {
-        // SAFETY: the fifth array.
+        // SAFETY: the fifth array holds the states, one per slot.
         unsafe { self.control.array(4, self.plan.slots) }
     }
 
     #[inline]
     fn bulletin(&self) -> &Bulletin {
-        // SAFETY: the part begins with it; all bytes are valid.
+        // SAFETY: the part begins with the bulletin; any bytes are valid for it.
         unsafe { self.publications.memory.place().cast().as_ref() }
     }
 
     #[inline]
     fn ring(&self) -> &[AtomicU32] {
-        // SAFETY: the second array.
+        // SAFETY: the second array is the ring, with `PLACES` entries per slot.
         unsafe { self.publications.array(1, self.plan.slots * PLACES) }
     }
 
     #[inline]
     fn published(&self) -> &[Publication] {
-        // SAFETY: the third array.
+        // SAFETY: the third array holds the publications, one per slot.
         unsafe { self.publications.array(2, self.plan.slots) }
     }
 
     #[inline]
     fn worker_words(&self, worker: usize) -> Option<&WorkerWords> {
         let part = self.results(worker)?;
-        // SAFETY: the part begins with it; all bytes are valid.
+        // SAFETY: the part begins with the worker words; any bytes are valid for them.
         Some(unsafe { part.memory.place().cast().as_ref() })
     }
 
     #[inline]
     fn outcomes(&self, worker: usize) -> Option<&[SlotOutcome]> {
         let part = self.results(worker)?;
-        // SAFETY: the second array.
+        // SAFETY: the second array holds the outcomes, one per slot.
         Some(unsafe { part.array(1, self.plan.slots) })
     }
 
     fn write_argument(&self, slot: usize, bytes: &[u8]) {
         assert!(bytes.len() <= INLINE);
         let place = self.bytes(&self.publications, 3, slot);
-        // SAFETY: the slot has room for so many; no reference to shared bytes ever exists.
+        // SAFETY: the slot has room for that number of bytes; no reference to shared bytes ever exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
     }
 
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
         assert!(size <= INLINE);
         let place = self.bytes(&self.publications, 3, slot);
-        // SAFETY: the slot holds so many.
+        // SAFETY: the slot holds that number of bytes.
         unsafe { copy_out(place, size, into) };
     }
 
@@ -544,7 +546,7 @@ impl Memory for MappedQueue {
 
     #[inline]
     fn has_room(&self, worker: usize, slot: usize) -> bool {
-        // ORDERING: Relaxed; as above.
+        // ORDERING: Relaxed; as in `own_outcome`.
         slot < self.backed_results.load(Ordering::Relaxed)
             || self
                 .back(worker, slot, 2, INLINE, &self.backed_results)
@@ -557,9 +559,10 @@ impl Memory for MappedQueue {
         let Some(part) = self.results(worker) else {
             unreachable!("a worker has its own part")
         };
-        // SAFETY: the slot has room up to there.
+        // SAFETY: the slot has room up to that offset.
         let place = unsafe { self.bytes(part, 2, slot).add(offset) };
-        // SAFETY: the slot has room for so many; no reference to shared bytes ever exists.
+        // SAFETY: the slot has room for that number of bytes behind the offset; no reference to shared bytes
+        // ever exists.
         unsafe { copy(bytes, place.as_ptr()) };
     }
 
@@ -568,39 +571,39 @@ impl Memory for MappedQueue {
         let Some(part) = self.results(worker) else {
             return into.clear();
         };
-        // SAFETY: the slot holds so many.
+        // SAFETY: the slot holds that number of bytes.
         unsafe { copy_out(self.bytes(part, 2, slot), size, into) };
     }
 }
 
-/// Copies so many bytes to where others were.
+/// Copies `size` bytes from shared memory into a vector, in place of its content.
 ///
 /// # Safety
-/// There are so many. They may change meanwhile, by a worker that misbehaves: then the copy is any bytes, as
-/// it may be anyway.
+/// There are `size` bytes. They may change meanwhile if a worker misbehaves: then the copy holds arbitrary
+/// bytes, as it may in any case.
 unsafe fn copy_out(place: NonNull<u8>, size: usize, into: &mut Vec<u8>) {
     into.clear();
     into.reserve(size);
-    // SAFETY: the caller's promise; the vector has room.
+    // SAFETY: the caller promises that there are `size` bytes to read; the vector has room for them.
     unsafe { std::ptr::copy_nonoverlapping(place.as_ptr(), into.as_mut_ptr(), size) };
-    // SAFETY: so many were written.
+    // SAFETY: `size` bytes were written.
     unsafe { into.set_len(size) };
 }
 
-/// Copies bytes; a few as one or two words, since a call would take as long as all else that is done for a
-/// number.
+/// Copies bytes; 8 to 16 of them as two words, since a call would take as long as everything else that
+/// is done for a number.
 ///
 /// # Safety
-/// There is room for so many, elsewhere.
+/// There is room for that number of bytes at `to`, which does not overlap `bytes`.
 #[inline]
 unsafe fn copy(bytes: &[u8], to: *mut u8) {
     match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
         (Some(first), Some(last)) if bytes.len() <= 16 => {
-            // SAFETY: the first eight of them.
+            // SAFETY: `to` has room for the first eight bytes.
             unsafe { to.cast::<[u8; 8]>().write(*first) };
-            // SAFETY: they are at least eight.
+            // SAFETY: there are at least eight bytes.
             let behind = unsafe { to.add(bytes.len() - 8) };
-            // SAFETY: the last eight, some of which may be among the first.
+            // SAFETY: these are the last eight bytes, some of which may be among the first eight.
             unsafe { behind.cast::<[u8; 8]>().write(*last) };
         }
         // SAFETY: the caller's promise.

@@ -1,4 +1,5 @@
-//! The board: small tasks in memory that the program and its workers share.
+//! The shared-memory queue: small tasks in memory that the program and its workers share. The program's side
+//! calls it from `process/host/in_flight/`, a worker's side from `process/worker/`.
 //!
 //! ```text
 //!  the program                    shared memory                      a worker
@@ -8,26 +9,27 @@
 //!  collect ◄── slot: DONE ◄── bitmap: …0100… ◄── finish ◄───┘
 //! ```
 //!
-//! *Publish* writes the task into a free slot, makes it READY, puts its number on the ring, and moves
+//! *Publish* writes the task into a free slot, makes it READY, puts the slot's number on the ring, and moves
 //! the tail. *Claim* reads the ring at the head and moves the slot from READY to RUNNING by one
-//! compare-exchange: the only step in which a task changes hands, so that a worker can vanish between
-//! any two steps and the slot still says whose it was. A worker that finds the slot at the head claimed
-//! already advances the head itself. *Finish* writes the result, moves the slot to DONE, and sets its bit.
+//! compare-exchange. That is the only step in which a task changes hands, so a worker can vanish between any
+//! two steps and the slot still says which worker had the task. A worker that finds the slot at the head
+//! claimed already advances the head itself (helping). *Finish* writes the result, moves the slot to DONE,
+//! and sets its bit.
 //!
-//! A slot's state holds the position on the ring at which the task was published: a claim that was
-//! slow finds another position there, and fails. So a slot can be used again as soon as its task has
-//! ended, while the ring needs `tail - head` to stay below its length.
+//! A slot's state holds the position on the ring at which the task was published: a slow claim finds another
+//! position there, and fails. So a slot can be reused as soon as its task has ended, while the ring needs
+//! `tail - head` to stay below its length.
 //!
-//! *Stray writes.* A task may write where it should not, and the memory that its worker can write is then
-//! any bytes. Which process writes what stands in [`layout`]; on it rests what follows.
-//! - What the program publishes cannot be written by workers. A worker checks all the same that what it
-//!   claims is what was published there, by its checksum and its place, before it calls anything.
-//! - Outcomes lie in a part of the one worker that writes them, with a checksum; one that does not fit is
-//!   no outcome ([`Reading::Corrupt`]).
-//! - The words that all write (head, searcher, sleepers, states, bits) can be made anew from what the
-//!   program knows, and from what workers say at their own desks: which place they claimed last.
-//!   `InFlight`'s audit does so; here are its steps ([`ShmQueue::standing`], [`ShmQueue::republish`]…).
-//! - No loop here is longer than the ring, whatever stands in memory.
+//! *Stray writes.* A task may write where it should not; then the memory that its worker can write holds
+//! arbitrary bytes. [`layout`] says which process writes which memory; the following rests on that.
+//! - Workers cannot write what the program publishes. A worker still checks that what it claims is what was
+//!   published there, by its checksum and its [`SlotRef`], before it calls anything.
+//! - Outcomes lie in a part that only one worker writes, with a checksum; bytes whose checksum does not match
+//!   are no outcome ([`Reading::Corrupt`]).
+//! - The words that all processes write (head, searcher, sleepers, states, bits) can be rebuilt from what the
+//!   program knows, and from what each worker says in its own worker words: which slot it claimed last.
+//!   `InFlight`'s audit does so; its steps are here ([`ShmQueue::standing`], [`ShmQueue::republish`]…).
+//! - No loop here runs longer than the ring's length, whatever bytes are in memory.
 
 pub(crate) mod layout;
 
@@ -41,215 +43,219 @@ use crate::sync::{
     AtomicU32, AtomicU64, Ordering, fence, fetch_or_seq_cst, load_seq_cst, store_seq_cst,
 };
 
-/// A board in memory of that kind.
+/// The shared-memory queue, over memory of type `M`.
 pub(crate) struct ShmQueue<M = MappedQueue> {
-    /// The memory.
+    /// The shared memory.
     memory: M,
-    /// What checksums depend on.
+    /// The key of all checksums and masked numbers.
     key: Key,
-    /// Where the next task is published, as only the program itself says.
+    /// The position on the ring at which the next task is published. Private to the program, so a stray write
+    /// of a worker cannot change it.
     tail: AtomicU64,
 }
 
-/// Where a task is published: its slot, and its position on the ring.
+/// A published task: its slot, and its position on the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotRef {
-    /// The slot.
+    /// The slot's index.
     pub(crate) slot: usize,
-    /// The position, cut to [`POSITION_BITS`].
+    /// The position on the ring, truncated to [`POSITION_BITS`].
     position: u64,
 }
 
-/// Where a task stands.
+/// The state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotState {
-    /// It can be claimed.
+    /// The task can be claimed.
     Ready,
-    /// The worker of that index runs it.
+    /// The worker of that index runs the task.
     Running(usize),
-    /// The worker of that index has told its outcome, here or over its link.
+    /// The worker of that index has delivered the outcome, here or over its connection.
     Done(usize),
-    /// It was cancelled before it began.
+    /// The task was cancelled before it began.
     Cancelled,
-    /// It was killed while the worker of that index ran it.
+    /// The task was killed while the worker of that index ran it.
     Killing(usize),
 }
 
-/// What a slot's bytes are.
+/// Slot kind: what a slot's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotKind {
     /// An encoded argument.
     Argument,
-    /// Nothing: what is to be done comes over the link, once asked for.
+    /// No bytes: the worker asks for the task over its connection.
     Rendezvous,
     /// An encoded result.
     Value,
-    /// Why there is none.
+    /// An encoded report on why there is no result.
     Fault,
-    /// Nothing: the outcome came over the link.
+    /// No bytes: the outcome came over the connection.
     OutOfBand,
-    /// The encoded arguments of a map's items; then the results of those that are done.
+    /// The encoded arguments of a map's items; later the results of the items that are done.
     Items,
-    /// The results of a map's items; of the one behind them, the outcome came over the link.
+    /// The results of a map's items; the outcome of the item after them came over the connection.
     ItemsOutOfBand,
-    /// Where an encoded argument is.
+    /// A reference to the block that holds an encoded argument.
     StoredArgument,
-    /// Where an encoded result is.
+    /// A reference to the block that holds an encoded result.
     StoredValue,
 }
 
 /// What a worker finds at the head of the ring.
 #[must_use]
 pub(crate) enum Claim {
-    /// A task to run; its argument was copied out.
+    /// A task to run. Its argument was copied out.
     Task(SlotRef, FunctionRef),
-    /// A task to run; what was copied out says where its argument is.
+    /// A task to run. The reference to the block that holds its argument was copied out.
     Stored(SlotRef, FunctionRef),
-    /// A task to ask for over the link.
+    /// A task that the worker asks for over its connection.
     Rendezvous(SlotRef),
-    /// So many items of a map to run; their arguments were copied out.
+    /// Items of a map to run, and their number. Their arguments were copied out.
     Items(SlotRef, FunctionRef, usize),
-    /// Nothing.
+    /// The ring holds no task.
     Empty,
-    /// Nothing that makes sense: a stray write has hit the head, or what was claimed is not what was
-    /// published. Only the program can put that right.
+    /// Garbage: a stray write has hit the head, or what was claimed is not what was published. Only the
+    /// program can repair that.
     Corrupt,
 }
 
-/// How far a worker has come with the items of a map.
+/// A worker's progress with the items of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchProgress {
-    /// Those that are done.
+    /// Number of items that are done.
     pub(crate) done: usize,
-    /// Bytes of their results.
+    /// Bytes that their results take.
     pub(crate) filled: usize,
-    /// Whether it has begun the one behind them.
+    /// Whether the worker has begun the item after those that are done.
     pub(crate) has_begun: bool,
 }
 
-/// Whether there was room.
+/// The result of publishing.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SlotPublish {
-    /// It is there.
+    /// The task was published there.
     Published(SlotRef),
     /// The ring is full.
     Full,
 }
 
-/// Whether a step was taken.
+/// The result of a state transition.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transition {
-    /// By the caller.
+    /// The caller made the transition.
     Taken,
-    /// Another thread or process was first.
+    /// Another thread or process was first, or the slot is not in the expected state.
     TooLate,
 }
 
-/// Whether a worker's outcome is where the program looks for it.
+/// The result of ending a task: whether the program will find the worker's outcome.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// It is.
+    /// The outcome is where the program looks for it.
     Told,
-    /// The task was killed, and the worker is about to be.
+    /// The task was killed, and the worker is about to be killed.
     Killed,
-    /// The slot is not the worker's any more, which nobody has done on purpose.
+    /// The slot's state does not say that this worker runs the task, which only a stray write causes, or an
+    /// audit after one; or there is no memory for the outcome.
     Displaced,
 }
 
-/// What the program finds where an outcome should be.
+/// What the program reads where an outcome should be.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// The task is not done.
     NotDone,
-    /// An outcome of that form, told by the worker of that index.
+    /// A valid outcome of that kind, written by the worker of that index.
     Sound(SlotKind, usize),
-    /// The slot says that it is done, and there is no outcome that its worker has written.
+    /// The slot's state is DONE, but its worker's part holds no outcome that this worker wrote.
     Corrupt,
 }
 
-/// What a worker that vanished leaves in a slot.
+/// The state of a slot as a dead worker left it.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotAfterDeath {
-    /// It had claimed the task, and not begun it.
+    /// The worker had claimed the task, and not begun it.
     Claimed,
-    /// It was at work on the task.
+    /// The worker was running the task.
     Running,
     /// The task had been killed.
     Killed,
-    /// The outcome is there.
+    /// The worker had ended the task: the outcome is there.
     Done,
-    /// The slot is not its.
+    /// The slot was not this worker's.
     None,
 }
 
-/// What the state of a published task says, held against what workers say.
+/// The state of a published task, checked against what workers say.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It waits on the ring.
+    /// The task waits on the ring.
     Waiting,
-    /// It waits, and the head has passed it: no worker will claim it.
+    /// The task waits, but the head has passed it: no worker will claim it.
     Passed,
-    /// The worker of that index says so too.
+    /// The state names the worker of that index, and its worker words confirm that it runs the task.
     Running(usize),
-    /// A worker is about to say that it has claimed it, or never will.
+    /// The state names the worker of that index, but its worker words do not: it is about to announce the
+    /// claim there, or never will.
     Claimed(usize),
-    /// The worker of that index says that it is done.
+    /// The state says that the worker of that index has ended the task.
     Done(usize),
-    /// The state makes no sense.
+    /// The state is garbage, or cannot occur for a task in flight.
     Garbled,
 }
 
-/// What a worker's part tells of a task.
+/// What a worker's part says about a task.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trace {
-    /// Nothing: it tells of an earlier one, or of none.
+    /// Nothing: the part holds the outcome of an earlier task, or none.
     None,
-    /// The worker has told what became of it, or of some of its items.
+    /// The worker has written an outcome of the task, or of some of its items.
     Ended,
-    /// Nothing that the worker can have written.
+    /// Bytes that the worker cannot have written on purpose.
     Garbled,
 }
 
-/// What a worker says at its desk.
+/// What a worker says about its last claim in its worker words.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Current {
-    /// It has claimed nothing since it came.
+    /// The worker has claimed nothing since it arrived, or has given its last claim up.
     Nothing,
-    /// It has claimed the task there, and no other since.
+    /// The worker has claimed that task, and no other since.
     Place(SlotRef),
-    /// Nothing that it can have said.
+    /// Bytes that the worker cannot have written on purpose.
     Garbled,
 }
 
-/// Bits of a position in a slot's state.
+/// Number of bits that a position has in a slot's state.
 const POSITION_BITS: u32 = 40;
-/// Those bits.
+/// Mask of a position's bits.
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
-/// A worker's index stands above the kind of the state.
+/// Bit offset of the worker's index in a state; the state's kind is below it.
 const WORKER_SHIFT: u32 = 8;
-/// A worker's index is multiplied by this: the product of the highest has 16 bits.
+/// A worker's index is multiplied by this in a state: the product of the highest index has 16 bits.
 const WORKER_FACTOR: u64 = 63;
 const _: () =
     assert!(WORKER_FACTOR * (layout::MAX_WORKERS as u64) < 1 << (POSITION_SHIFT - WORKER_SHIFT));
-/// The position stands above the worker.
+/// Bit offset of the position in a state, above the worker's index.
 const POSITION_SHIFT: u32 = 24;
-/// A worker has claimed nothing.
+/// Content of `WorkerWords::current`, unmasked, when the worker has claimed nothing.
 const NOTHING: u64 = 0;
-/// What is in memory that nobody has written.
+/// Content of memory that no process has written yet.
 const FRESH: u64 = 0;
 
 impl SlotState {
     fn to_bits(self, place: SlotRef) -> u64 {
-        // Any two kinds differ in four bits at least, and any two workers in two, as their numbers are
-        // multiples of a factor that divides no power of two: no single flip makes one state of another.
+        // Any two kinds differ in at least four bits, and any two workers in at least two, as their numbers
+        // are multiples of a factor that divides no power of two. So no single bit flip turns one state into
+        // another.
         let (kind, worker) = match self {
             Self::Ready => (0x35, 0),
             Self::Running(worker) => (0x5a, worker),
@@ -261,7 +267,8 @@ impl SlotState {
         kind | worker << WORKER_SHIFT | place.position << POSITION_SHIFT
     }
 
-    /// The state of the task published there; `None`: the slot holds another, or garbage.
+    /// Decodes the state of the task that was published as `place`; `None`: the slot holds another task, or
+    /// garbage.
     fn from_bits(bits: u64, place: SlotRef) -> Option<Self> {
         let worker = ((bits >> WORKER_SHIFT & 0xffff) / WORKER_FACTOR) as usize;
         let state = match bits & 0xff {
@@ -282,7 +289,7 @@ impl SlotRef {
         Self { slot, position }
     }
 
-    /// As it travels over a link.
+    /// As one number: how it travels over a connection.
     pub(crate) fn to_number(self) -> u64 {
         self.position << POSITION_SHIFT | self.slot as u64
     }
@@ -292,7 +299,8 @@ impl SlotRef {
         Self::new(slot, number >> POSITION_SHIFT)
     }
 
-    /// As a worker says that it has claimed, or ended, it: never [`NOTHING`], nor [`FRESH`].
+    /// As one number: how a worker writes that it has claimed, or ended, the task. Never [`NOTHING`], nor
+    /// [`FRESH`].
     fn to_claim(self) -> u64 {
         self.to_number().wrapping_add(1)
     }
@@ -321,14 +329,14 @@ impl SlotKind {
     }
 }
 
-/// What bytes there are, as one word: form, size, number of items.
+/// Description of a slot's bytes, in one word: kind, size, number of items.
 #[derive(Debug, Clone, Copy)]
 struct Head {
-    /// What they are.
+    /// What the bytes are.
     form: SlotKind,
-    /// How many there are.
+    /// The number of bytes.
     size: usize,
-    /// How many items they are of, where they are of several.
+    /// The number of items that the bytes belong to; 0 if the slot holds no items.
     items: usize,
 }
 
@@ -337,7 +345,7 @@ impl Head {
         self.form as u64 | (self.size as u64) << 16 | (self.items as u64) << 32
     }
 
-    /// `None`: this is none. The size is at most [`INLINE`].
+    /// `None`: `bits` is no valid head. The size of a valid one is at most [`INLINE`].
     fn from_bits(bits: u64) -> Option<Self> {
         Some(Self {
             form: SlotKind::from_bits(bits & 0xffff)?,
@@ -363,20 +371,20 @@ impl BatchProgress {
     }
 }
 
-/// Loads a word that may lie in memory mapped for reading alone, and what was released with it.
+/// Loads a word with acquire semantics; the word may lie in memory that is mapped read-only.
 #[inline]
 fn load_acquire(word: &AtomicU64) -> u64 {
-    // ORDERING: Relaxed, as no other order is promised to work on read-only memory.
+    // ORDERING: Relaxed, as no other ordering is promised to work on read-only memory.
     let value = word.load(Ordering::Relaxed);
-    // ORDERING: Acquire, from the store that released it.
+    // ORDERING: Acquire; pairs with the store that released the value.
     fence(Ordering::Acquire);
     value
 }
 
-/// Loads words, in no order.
+/// Loads words without any ordering.
 #[inline]
 fn words_of<const N: usize>(words: &[AtomicU64; N]) -> [u64; N] {
-    // ORDERING: Relaxed; the caller's.
+    // ORDERING: Relaxed; the caller orders these loads.
     words.each_ref().map(|word| word.load(Ordering::Relaxed))
 }
 
@@ -395,7 +403,7 @@ impl<M: Memory> ShmQueue<M> {
 
     // ---- the program: out --------------------------------------------------------------------
 
-    /// Puts a task into a free slot. One thread at a time.
+    /// Publishes a task in a free slot. Only one thread at a time may publish.
     #[inline]
     pub(crate) fn publish(
         &self,
@@ -407,7 +415,7 @@ impl<M: Memory> ShmQueue<M> {
         self.publish_items(slot, form, call, bytes, 0)
     }
 
-    /// Puts so many items of a map into a free slot. One thread at a time.
+    /// Publishes the given number of items of a map in a free slot. Only one thread at a time may publish.
     #[inline]
     pub(crate) fn publish_items(
         &self,
@@ -425,7 +433,7 @@ impl<M: Memory> ShmQueue<M> {
         let size = bytes.len();
         let head = Head { form, size, items };
         let words = match form {
-            // The words are for stopping the items.
+            // The first word is the flag that stops the items.
             SlotKind::Items => 0,
             _ if size <= FEW => small(bytes),
             _ => 0,
@@ -434,7 +442,7 @@ impl<M: Memory> ShmQueue<M> {
             self.memory.write_argument(slot, bytes);
         }
         let words = [words as u64, (words >> 64) as u64];
-        // ORDERING: Relaxed, all that the state's store releases.
+        // ORDERING: Relaxed, for all of these; the store of the state releases them.
         shared.head.store(head.to_bits(), Ordering::Relaxed);
         for (place, number) in shared.call.iter().zip(call.to_numbers()) {
             place.store(number, Ordering::Relaxed);
@@ -448,14 +456,14 @@ impl<M: Memory> ShmQueue<M> {
         SlotPublish::Published(place)
     }
 
-    /// Puts what lies in a slot there once more, at a new place: nobody will claim it at the old one.
-    /// One thread at a time.
+    /// Publishes a slot's content once more, at a new position on the ring: no worker will claim it at the
+    /// old one. Only one thread at a time may publish.
     pub(crate) fn republish(&self, old: SlotRef) -> SlotPublish {
         let Some(place) = self.next_place(old.slot) else {
             return SlotPublish::Full;
         };
         let shared = &self.memory.published()[old.slot];
-        // ORDERING: Relaxed, all; the program alone writes them, one thread at a time.
+        // ORDERING: Relaxed, for all of these; only the program writes them, one thread at a time.
         let head = Head::from_bits(shared.head.load(Ordering::Relaxed));
         let call = words_of(&shared.call);
         let words = words_of(&shared.words);
@@ -471,13 +479,14 @@ impl<M: Memory> ShmQueue<M> {
         SlotPublish::Published(place)
     }
 
-    /// Where a task that is put into a slot stands; `None`: the ring is full.
+    /// The slot reference of the task that is published next, in `slot`; `None`: the ring is full.
     #[inline]
     fn next_place(&self, slot: usize) -> Option<SlotRef> {
         let length = self.memory.ring().len() as u64;
-        // ORDERING: Relaxed; only the publisher, of which there is one at a time, moves the tail.
+        // ORDERING: Relaxed; only the publisher moves the tail, and there is one publisher at a time.
         let tail = self.tail.load(Ordering::Relaxed);
-        // ORDERING: Acquire; the ring's entry is free once the head that passed it is seen.
+        // ORDERING: Acquire; pairs with `move_head`: the ring's entry is free once the head that passed it is
+        // seen.
         let head = self.memory.control().head.0.load(Ordering::Acquire);
         if tail.wrapping_sub(head) >= length {
             let has_room = match tail.wrapping_sub(head) > length {
@@ -494,38 +503,38 @@ impl<M: Memory> ShmQueue<M> {
         Some(SlotRef::new(slot, tail))
     }
 
-    /// A slot is about to be written. A worker that reads it late, for a task that was there before, finds
-    /// the new place afterwards.
+    /// Prepares a slot for being overwritten: stores the new slot reference first. A worker that still reads
+    /// the slot for its earlier task finds the new reference afterwards.
     #[inline]
     fn begin_publication(&self, shared: &Publication, place: SlotRef) {
-        // ORDERING: Relaxed; the fence.
+        // ORDERING: Relaxed; the fence below orders it.
         shared.place.store(place.to_number(), Ordering::Relaxed);
         // ORDERING: Release; pairs with the acquire fence of `open`: a worker that sees anything that is
-        // written after this sees the place.
+        // written after this sees the new slot reference.
         fence(Ordering::Release);
     }
 
-    /// A slot was written: workers may claim it.
+    /// Makes a slot that was written claimable: sets its state, puts it on the ring, moves the tail.
     #[inline]
     fn end_publication(&self, place: SlotRef) {
-        // ORDERING: Release, to the claim's compare-exchange.
+        // ORDERING: Release; pairs with the claim's compare-exchange.
         self.memory.states()[place.slot]
             .0
             .store(SlotState::Ready.to_bits(place), Ordering::Release);
-        // ORDERING: Relaxed, both; only the publisher moves the tail, and its store releases the ring.
+        // ORDERING: Relaxed, both; only the publisher moves the tail, and the tail's store releases the ring.
         let tail = self.tail.load(Ordering::Relaxed);
         let entry = self.ring_at(tail);
         entry.store(place.slot as u32, Ordering::Relaxed);
         let next = tail.wrapping_add(1);
         // ORDERING: Relaxed; as above.
         self.tail.store(next, Ordering::Relaxed);
-        // ORDERING: Release, to the claim that sees this tail.
+        // ORDERING: Release; pairs with the claim that sees this tail.
         let bulletin = self.memory.bulletin();
         bulletin.tail.0.store(next, Ordering::Release);
     }
 
-    /// The checksum of a published task. Arguments that do not lie in the words cannot be written by
-    /// workers: their size is enough.
+    /// The checksum of a published task. Arguments that do not lie in `words` are not summed: workers cannot
+    /// write them, so their size is enough.
     #[inline]
     fn check_of_published(
         &self,
@@ -536,7 +545,7 @@ impl<M: Memory> ShmQueue<M> {
     ) -> u64 {
         let [entry, function, fingerprint] = call.to_numbers();
         let words = match head.form {
-            SlotKind::Items => [0; 2], // they change
+            SlotKind::Items => [0; 2], // they change: the flag that stops the items
             _ => words,
         };
         self.key.of_words([
@@ -551,17 +560,17 @@ impl<M: Memory> ShmQueue<M> {
         ])
     }
 
-    /// Moves the head past entries that nobody can claim: cancelled ones, of which no worker would
-    /// tell. Whether it has.
+    /// Moves the head past entries that no worker can claim: cancelled ones, which no worker reports. Returns
+    /// whether the head has moved.
     fn skip_ended(&self) -> bool {
         let mut has_moved = false;
         for _ in self.memory.ring() {
             // ORDERING: Acquire; as in `claim`.
             let head = self.memory.control().head.0.load(Ordering::Acquire);
-            // ORDERING: Relaxed; the caller publishes, and has written both.
+            // ORDERING: Relaxed, both; the caller is the publisher, and has written both.
             let waiting = self.tail.load(Ordering::Relaxed).wrapping_sub(head);
             if waiting == 0 || waiting > self.memory.ring().len() as u64 {
-                break; // or the head is garbage, which is not mended by moving it
+                break; // or the head is garbage: moving it on does not repair that
             }
             let slot = self.ring_at(head).load(Ordering::Relaxed) as usize;
             if self.is_ready(SlotRef::new(slot, head)) {
@@ -573,11 +582,11 @@ impl<M: Memory> ShmQueue<M> {
         has_moved
     }
 
-    /// Moves the head on, unless another process has.
+    /// Advances the head by one, unless another process has done so.
     fn move_head(&self, head: u64) {
         let next = head.wrapping_add(1);
-        // ORDERING: Release, so that a publisher that sees the entry free has it read; Relaxed on
-        // failure, since then another process moved it.
+        // ORDERING: Release, so that a publisher that sees the entry free knows that it was read; Relaxed on
+        // failure, since then another process has moved the head.
         let _ = self.memory.control().head.0.compare_exchange(
             head,
             next,
@@ -586,13 +595,13 @@ impl<M: Memory> ShmQueue<M> {
         );
     }
 
-    /// Wakes a worker that sleeps, unless one is looking for tasks anyway. To be called after
-    /// `publish`.
+    /// Wakes one sleeping worker, unless a searcher is looking for tasks already. The publisher calls it
+    /// after `publish`.
     pub(crate) fn wake_one(&self) {
-        // ORDERING: SeqCst; pairs with the fence of a worker that lies down, or stops searching: either
-        // the worker sees the new tail, or the publisher sees that it sleeps, or searches no more.
+        // ORDERING: SeqCst; pairs with the fences of `sleep` and `end_search`: either the worker sees the new
+        // tail, or the publisher sees that the worker sleeps, or that it has stopped searching.
         fence(Ordering::SeqCst);
-        // ORDERING: Relaxed; the fence.
+        // ORDERING: Relaxed; the fence above orders it.
         if self.memory.control().searcher.0.load(Ordering::Relaxed) == 0 {
             self.wake_a_sleeper();
         }
@@ -600,7 +609,7 @@ impl<M: Memory> ShmQueue<M> {
 
     fn wake_a_sleeper(&self) {
         for (word, sleepers) in self.memory.asleep().iter().enumerate() {
-            // ORDERING: Relaxed; the caller's fence.
+            // ORDERING: Relaxed; the caller's fence orders it.
             let mut bits = sleepers.load(Ordering::Relaxed);
             while bits != 0 {
                 let bit = bits.trailing_zeros();
@@ -609,7 +618,8 @@ impl<M: Memory> ShmQueue<M> {
                 else {
                     continue;
                 };
-                // ORDERING: Relaxed; of those who find the bit, one clears it, and rings.
+                // ORDERING: Relaxed; of the threads that find the bit set, exactly one clears it, and
+                // notifies.
                 let before = sleepers.fetch_and(!(1 << bit), Ordering::Relaxed);
                 if before & (1 << bit) != 0 {
                     return event_count.0.notify();
@@ -618,7 +628,7 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Wakes everybody who sleeps: workers, and who collects.
+    /// Wakes all sleepers: workers and the collector.
     pub(crate) fn wake_all(&self) {
         self.wake_workers();
         self.wake_collector();
@@ -626,7 +636,7 @@ impl<M: Memory> ShmQueue<M> {
 
     fn wake_workers(&self) {
         for word in self.memory.asleep() {
-            // ORDERING: Relaxed; the rings release what they should see.
+            // ORDERING: Relaxed; the notifications below release what the workers should see.
             word.store(0, Ordering::Relaxed);
         }
         for event_count in self.memory.event_counts() {
@@ -636,13 +646,14 @@ impl<M: Memory> ShmQueue<M> {
 
     /// Lets workers leave that find no task.
     pub(crate) fn close(&self) {
-        // ORDERING: Release, to `is_closing`: a worker that sees it sees what was published before.
+        // ORDERING: Release; pairs with `is_closing`: a worker that sees the flag sees what was published
+        // before.
         let closing = &self.memory.bulletin().closing.0;
         closing.store(1, Ordering::Release);
         self.wake_all();
     }
 
-    /// Has workers wait that find no task.
+    /// Makes workers that find no task wait again instead of leaving.
     pub(crate) fn reopen(&self) {
         // ORDERING: Relaxed; a worker that leaves all the same is replaced.
         let closing = &self.memory.bulletin().closing.0;
@@ -654,7 +665,8 @@ impl<M: Memory> ShmQueue<M> {
         self.step(place, SlotState::Ready, SlotState::Cancelled)
     }
 
-    /// RUNNING → KILLING; the worker that ran it then begins nothing else, and is to be killed.
+    /// RUNNING → KILLING. Returns the worker that runs the task: it begins nothing else, and the caller must
+    /// kill it. `None`: no worker runs the task.
     pub(crate) fn kill(&self, place: SlotRef) -> Option<usize> {
         let SlotState::Running(worker) = self.state(place)? else {
             return None;
@@ -669,17 +681,18 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Has no item begin any more there.
+    /// Stops the items in a slot: no further item begins there.
     pub(crate) fn stop(&self, place: SlotRef) {
         if let Some(slot) = self.memory.published().get(place.slot) {
-            // ORDERING: Relaxed; a worker that sees it late has begun another item meanwhile. If
-            // another task lies there by now, that is not stopped: `publish` follows a lock of the
-            // caller's.
+            // ORDERING: Relaxed; a worker that sees it late has begun another item meanwhile. Another task
+            // that is published in the slot later is not stopped: a lock of the caller orders `publish` after
+            // this.
             slot.words[0].store(1, Ordering::Relaxed);
         }
     }
 
-    /// How far that worker has come with the items there: at most so many. Nothing of it is checked.
+    /// The worker's progress with the `items` items of a task; at most `items` are done. The value is not
+    /// verified by a checksum.
     pub(crate) fn progress(&self, place: SlotRef, worker: usize, items: usize) -> BatchProgress {
         let outcome = self.outcome_at(place, worker);
         let bits = outcome.map_or(0, |outcome| load_acquire(&outcome.progress));
@@ -692,15 +705,15 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// What the worker says there of that place.
+    /// What the worker has written about this task in its own part; `None`: nothing.
     fn outcome_at(&self, place: SlotRef, worker: usize) -> Option<&SlotOutcome> {
         let outcome = self.memory.outcomes(worker)?.get(place.slot)?;
-        // Acquired: what the worker wrote there for an earlier place is not seen any more.
+        // Acquired, so that nothing that the worker wrote there for an earlier task is seen any more.
         (load_acquire(&outcome.place) == self.masked(place)).then_some(outcome)
     }
 
-    /// The results of the items there that a worker has done, and how far it is. `None`: they are not what
-    /// it wrote.
+    /// Copies out the results of the items that a worker has done, and returns its progress. `None`: they are
+    /// not what the worker wrote.
     pub(crate) fn item_results(
         &self,
         place: SlotRef,
@@ -717,8 +730,8 @@ impl<M: Memory> ShmQueue<M> {
         if progress.done == 0 {
             return (progress.filled == 0).then_some(progress);
         }
-        // ORDERING: Relaxed; the progress acquired it. While the worker is at the next item, it writes the
-        // other one of the two, and bytes behind these.
+        // ORDERING: Relaxed; the load of the progress acquired it. While the worker runs the next item, it
+        // writes the other one of the two words, and bytes behind these.
         let check = outcome.words[progress.done % 2].load(Ordering::Relaxed);
         self.memory
             .read_result(worker, place.slot, progress.filled, bytes);
@@ -727,23 +740,23 @@ impl<M: Memory> ShmQueue<M> {
         if self.check_of_items(place, progress, &sum, bytes) == check {
             return Some(progress);
         }
-        // ORDERING: Acquire, from the checksum that was loaded. If it belongs to two items more, which the
-        // worker has yet to count, those are one behind the progress that is loaded now: the caller hears of
-        // them later.
+        // ORDERING: Acquire; pairs with the release of the checksum that was loaded. That may be the checksum
+        // of two items more, stored by the worker before it counts the second of them. Then the progress that
+        // is loaded now includes at least the first of them: the caller gets the results later.
         fence(Ordering::Acquire);
         let now = BatchProgress::from_bits(outcome.progress.load(Ordering::Relaxed));
         let is_late = (progress.done + 1..=items).contains(&now.done);
         is_late.then_some(BatchProgress::from_bits(0))
     }
 
-    /// How long the items took, in nanoseconds, once they are done.
+    /// The time that the items took, in nanoseconds; meaningful only once they are done.
     pub(crate) fn item_nanos(&self, place: SlotRef, worker: usize) -> u64 {
-        // ORDERING: Relaxed; the state's load acquired it.
+        // ORDERING: Relaxed; the load of the state acquired it.
         let outcome = self.outcome_at(place, worker);
         outcome.map_or(0, |outcome| outcome.nanos.load(Ordering::Relaxed))
     }
 
-    /// Whether a worker has begun it, and has not ended it.
+    /// Whether a worker has begun the task, and has not ended it.
     pub(crate) fn is_running(&self, place: SlotRef) -> bool {
         matches!(
             self.state(place),
@@ -751,7 +764,7 @@ impl<M: Memory> ShmQueue<M> {
         )
     }
 
-    /// The worker that is at it.
+    /// The worker that runs the task; `None`: no worker does, or the task was killed.
     pub(crate) fn runner(&self, place: SlotRef) -> Option<usize> {
         match self.state(place)? {
             SlotState::Running(worker) => Some(worker),
@@ -759,28 +772,28 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Whether no worker has begun it.
+    /// Whether no worker has begun the task.
     pub(crate) fn is_ready(&self, place: SlotRef) -> bool {
         self.state(place) == Some(SlotState::Ready)
     }
 
     // ---- the program: in ---------------------------------------------------------------------
 
-    /// Whether anything is to be collected.
+    /// Whether there is anything to collect.
     pub(crate) fn has_done(&self) -> bool {
-        // ORDERING: Relaxed; a hint.
+        // ORDERING: Relaxed; the result is a hint.
         let mut words = self.memory.done().iter();
         words.any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
-    /// The slots that have become done since the last call.
+    /// Calls `take` for each slot that has become done since the last call.
     pub(crate) fn take_done(&self, mut take: impl FnMut(usize)) {
         for (at, word) in self.memory.done().iter().enumerate() {
-            // ORDERING: Relaxed; a hint, of which the swap is the truth.
+            // ORDERING: Relaxed; this is a hint, the swap below decides.
             if word.load(Ordering::Relaxed) == 0 {
                 continue;
             }
-            // ORDERING: Acquire, from the `finish` that set the bit.
+            // ORDERING: Acquire; pairs with `mark_done`, which set the bit.
             let mut bits = word.swap(0, Ordering::Acquire);
             while bits != 0 {
                 take(at * 64 + bits.trailing_zeros() as usize);
@@ -789,7 +802,7 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// What the outcome of items is, if they are done.
+    /// Verifies the outcome of a task that consists of items, if it is done.
     pub(crate) fn items_outcome(&self, place: SlotRef) -> Reading {
         let Some(SlotState::Done(worker)) = self.state(place) else {
             return Reading::NotDone;
@@ -797,12 +810,12 @@ impl<M: Memory> ShmQueue<M> {
         self.items_outcome_of(place, worker)
     }
 
-    /// What the outcome of items is that the worker says it has ended.
+    /// Verifies the outcome of items that the worker says it has ended, whatever the slot's state says.
     pub(crate) fn items_outcome_of(&self, place: SlotRef, worker: usize) -> Reading {
         let Some((head, check, outcome)) = self.head_of(place, worker) else {
             return Reading::Corrupt;
         };
-        // ORDERING: Relaxed, both; the state's load acquired them, or else they are checked.
+        // ORDERING: Relaxed, both; the load of the state acquired them, or else the checksum verifies them.
         let progress = BatchProgress::from_bits(outcome.progress.load(Ordering::Relaxed));
         let nanos = outcome.nanos.load(Ordering::Relaxed);
         let is_sound = matches!(head.form, SlotKind::Items | SlotKind::ItemsOutOfBand)
@@ -815,7 +828,7 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// The outcome of a task, if it is done; and its bytes.
+    /// Verifies the outcome of a task, if it is done, and copies out its bytes.
     #[inline]
     pub(crate) fn outcome(&self, place: SlotRef, bytes: &mut Vec<u8>) -> Reading {
         let Some(SlotState::Done(worker)) = self.state(place) else {
@@ -824,7 +837,8 @@ impl<M: Memory> ShmQueue<M> {
         self.outcome_of(place, worker, bytes)
     }
 
-    /// The outcome of a task that the worker says it has ended, and its bytes.
+    /// Verifies the outcome of a task that the worker says it has ended, whatever the slot's state says, and
+    /// copies out its bytes.
     #[inline]
     pub(crate) fn outcome_of(&self, place: SlotRef, worker: usize, bytes: &mut Vec<u8>) -> Reading {
         bytes.clear();
@@ -832,7 +846,7 @@ impl<M: Memory> ShmQueue<M> {
             return Reading::Corrupt;
         };
         let expected = if head.size <= FEW {
-            // ORDERING: Relaxed; the state's load acquired them, or else they are checked.
+            // ORDERING: Relaxed; the load of the state acquired them, or else the checksum verifies them.
             let [low, high] = words_of(&outcome.words);
             let both = u128::from(low) | u128::from(high) << 64;
             bytes.extend_from_slice(&both.to_le_bytes()[..head.size]);
@@ -850,24 +864,25 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// What the worker says of that place's outcome, unless it makes no sense.
+    /// The head and the checksum of the outcome that the worker has written for the task; `None`: there is
+    /// none, or its head is garbage.
     #[inline]
     fn head_of(&self, place: SlotRef, worker: usize) -> Option<(Head, u64, &SlotOutcome)> {
         let outcome = self.outcome_at(place, worker)?;
-        // ORDERING: Relaxed, both; the state's load acquired them, or else they are checked.
+        // ORDERING: Relaxed, both; the load of the state acquired them, or else the checksum verifies them.
         let head = Head::from_bits(outcome.head.load(Ordering::Relaxed))?;
         let check = outcome.check.load(Ordering::Relaxed);
         Some((head, check, outcome))
     }
 
-    /// The checksum of an outcome, whose result is, or comes to, these words.
+    /// The checksum of an outcome. `words` are the result itself, or the result's checksum.
     #[inline]
     fn check_of_outcome(&self, place: SlotRef, head: Head, words: [u64; 2]) -> u64 {
         let (place, head) = (place.to_number(), head.to_bits());
         self.key.of_words([place, head, words[0], words[1]])
     }
 
-    /// The checksum of the results of items that are done.
+    /// The checksum of the results of the items that are done.
     #[inline]
     fn check_of_items(
         &self,
@@ -878,44 +893,46 @@ impl<M: Memory> ShmQueue<M> {
     ) -> u64 {
         let count = (progress.done as u64) | (progress.filled as u64) << 32;
         let sum = sum.of(bytes);
-        // Another number of words than an outcome has, so that the one is not taken for the other.
+        // The number of words differs from that of `check_of_outcome`, so that no checksum of the one kind is
+        // taken for one of the other.
         sum ^ self.key.of_words([place.to_number(), count])
     }
 
-    /// A thread looks for outcomes on that core, or, if that is `None`, does so no more.
+    /// Publishes the core on which a thread looks for outcomes; `None`: no thread does any more.
     pub(crate) fn set_waiter_core(&self, core: Option<u32>) {
         self.memory.bulletin().waiter_core.0.set(core);
     }
 
-    /// The core on which a thread looks for outcomes, if one does.
+    /// The core on which a thread looks for outcomes; `None`: no thread does.
     pub(crate) fn waiter_core(&self) -> Option<u32> {
         self.memory.bulletin().waiter_core.0.get()
     }
 
-    /// A task was submitted on that core.
+    /// Publishes the core on which a task was submitted last.
     pub(crate) fn set_submitter_core(&self, core: Option<u32>) {
         self.memory.bulletin().submitter_core.0.set(core);
     }
 
-    /// The core on which a task was submitted last, if any was.
+    /// The core on which a task was submitted last; `None`: unknown.
     pub(crate) fn submitter_core(&self) -> Option<u32> {
         self.memory.bulletin().submitter_core.0.get()
     }
 
-    /// Before the collector sleeps; it looks for work after this, and may then `wait`.
+    /// Announces that the collector is about to sleep. The collector then looks for work once more, and may
+    /// `wait` with the returned key.
     pub(crate) fn prepare_wait(&self) -> WaitKey {
         let collector = &self.memory.control().collector.0;
         let ticket = collector.event_count.prepare();
-        // ORDERING: Relaxed; the fence. An exchange, as loom places a store beside the exchange of a worker that
-        // has found the last sleeper up again, not behind it.
+        // ORDERING: Relaxed; the fence below orders it. A swap rather than a store: loom places a store
+        // beside the swap of a worker that has found the previous sleeper awake again, not behind it.
         collector.asleep.swap(1, Ordering::Relaxed);
         // ORDERING: SeqCst; pairs with `mark_done` and `ItemRun::end`, which store and load in order: either
-        // the worker sees the collector asleep, or the collector sees the bit, or the progress.
+        // the worker sees that the collector sleeps, or the collector sees the bit, or the progress.
         fence(Ordering::SeqCst);
         ticket
     }
 
-    /// The collector sleeps until there is something to collect, or the deadline has passed.
+    /// Makes the collector sleep until there is something to collect, or the deadline has passed.
     pub(crate) fn wait(&self, ticket: WaitKey, deadline: Option<std::time::Instant>) {
         self.memory
             .control()
@@ -925,9 +942,9 @@ impl<M: Memory> ShmQueue<M> {
             .sleep(ticket, deadline);
     }
 
-    /// The collector is up.
+    /// Announces that the collector is awake.
     pub(crate) fn end_wait(&self) {
-        // ORDERING: Relaxed; at worst a worker rings for nothing.
+        // ORDERING: Relaxed; at worst a worker notifies in vain.
         self.memory
             .control()
             .collector
@@ -936,39 +953,40 @@ impl<M: Memory> ShmQueue<M> {
             .store(0, Ordering::Relaxed);
     }
 
-    /// Wakes the collector, if it sleeps or is about to.
+    /// Wakes the collector, if it sleeps or is about to sleep.
     pub(crate) fn wake_collector(&self) {
         let collector = &self.memory.control().collector.0;
-        // ORDERING: Relaxed; a collector that is about to sleep holds a ticket that the ring makes void.
+        // ORDERING: Relaxed; a collector that is about to sleep holds a wait key that `notify` invalidates.
         collector.asleep.store(0, Ordering::Relaxed);
         collector.event_count.notify();
     }
 
     // ---- the program: deaths and audits --------------------------------------------------------
 
-    /// A worker is dead: nobody waits for what it was about to do.
+    /// Takes a dead worker out of the protocol: no process waits any longer for what it was about to do.
     pub(crate) fn worker_died(&self, worker: usize) {
         let searcher = &self.memory.control().searcher.0;
-        // ORDERING: Relaxed; the rings below make everybody look again.
+        // ORDERING: Relaxed; the notifications below make all sleepers look again.
         let _ =
             searcher.compare_exchange(worker as u32 + 1, 0, Ordering::Relaxed, Ordering::Relaxed);
-        self.wake_all(); // it may have swallowed a wake-up
+        self.wake_all(); // the dead worker may have swallowed a wake-up
     }
 
-    /// Has workers look again that nobody woke, or that wait for one that searches and has stopped:
-    /// tasks are waiting.
+    /// Makes all workers look for tasks again, when tasks wait that no worker claims: a wake-up was lost to a
+    /// stray write, or workers rely on a searcher that has stopped.
     pub(crate) fn rouse(&self) {
-        // ORDERING: Relaxed; the rings make workers look again. One that searches truly goes on.
+        // ORDERING: Relaxed; the notifications make workers look again. A worker that really searches goes
+        // on.
         let searcher = &self.memory.control().searcher.0;
         searcher.store(0, Ordering::Relaxed);
         self.wake_workers();
     }
 
-    /// Sets the head right if it is none; then all that waited is [`Standing::Passed`]. By the thread
-    /// that publishes.
+    /// Repairs the head if it is no possible position; then all tasks that waited are [`Standing::Passed`].
+    /// Only the publishing thread may call it.
     pub(crate) fn mend_head(&self) {
         let head = &self.memory.control().head.0;
-        // ORDERING: Relaxed; only the publisher moves the tail, and the head is a number alone.
+        // ORDERING: Relaxed; only the publisher moves the tail, and the head carries no other data.
         let tail = self.tail.load(Ordering::Relaxed);
         let waiting = tail.wrapping_sub(head.load(Ordering::Relaxed));
         if waiting > self.memory.ring().len() as u64 {
@@ -977,8 +995,8 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Where a published task stands, as its state says and its worker, if that says so. By the thread
-    /// that publishes.
+    /// The standing of a published task, by its state and by the words of the worker that the state names.
+    /// Only the publishing thread may call it.
     pub(crate) fn standing(&self, place: SlotRef) -> Standing {
         match self.state(place) {
             Some(SlotState::Ready) if self.is_passed(place) => Standing::Passed,
@@ -994,15 +1012,15 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Whether the head is behind a task that nobody has claimed.
+    /// Whether the head has passed a task that no worker has claimed.
     fn is_passed(&self, place: SlotRef) -> bool {
-        // ORDERING: Relaxed; a task that is just being claimed has another state.
+        // ORDERING: Relaxed; a task that is being claimed at this moment has another state.
         let head = self.memory.control().head.0.load(Ordering::Relaxed);
         let ahead = place.position.wrapping_sub(head) & POSITION_MASK;
         ahead >= self.memory.ring().len() as u64 && self.is_ready(place)
     }
 
-    /// What a worker has claimed last, as it says.
+    /// The worker's last claim, according to its worker words.
     pub(crate) fn current(&self, worker: usize) -> Current {
         let Some(desk) = self.memory.worker_words(worker) else {
             return Current::Garbled;
@@ -1016,8 +1034,8 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Whether a worker may tell what came of a task: the state names it, or, where that was overwritten, it
-    /// says at its own desk that it has claimed the task.
+    /// Whether a worker may deliver the outcome of a task: the state names it, or, where the state was
+    /// overwritten, its own worker words say that it has claimed the task.
     pub(crate) fn speaks_for(&self, place: SlotRef, worker: usize) -> bool {
         match self.state(place) {
             Some(
@@ -1027,25 +1045,27 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Says again that a worker runs the task, as that itself says.
+    /// Sets the state to RUNNING again, as the worker's own words say.
     pub(crate) fn restore_running(&self, place: SlotRef, worker: usize) {
         if let Some(state) = self.memory.states().get(place.slot) {
-            // ORDERING: Release; as a claim's exchange.
+            // ORDERING: Release; like the claim's compare-exchange.
             state
                 .0
                 .store(SlotState::Running(worker).to_bits(place), Ordering::Release);
         }
     }
 
-    /// Takes a task off the board that stands so: a claim, or an end, of it fails from now on. Too late: it
-    /// does not stand so any more, and may have begun. By the thread that publishes.
+    /// Takes a task with the given standing off the queue: from now on, neither a claim nor the end of the
+    /// task succeeds. `TooLate`: its standing has changed, and it may have begun. Only the publishing thread
+    /// may call it.
     pub(crate) fn withdraw(&self, place: SlotRef, standing: Standing) -> Transition {
         let from = match standing {
             Standing::Waiting | Standing::Passed => SlotState::Ready,
             Standing::Running(worker) | Standing::Claimed(worker) => SlotState::Running(worker),
             Standing::Done(_) | Standing::Garbled => {
                 if let Some(state) = self.memory.states().get(place.slot) {
-                    // ORDERING: Release; as a step. No process steps from what stands there.
+                    // ORDERING: Release; like a step. No process makes a step from the state that stands
+                    // there.
                     let cancelled = SlotState::Cancelled.to_bits(place);
                     state.0.store(cancelled, Ordering::Release);
                 }
@@ -1058,14 +1078,15 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Gives a task that was withdrawn back to the worker that had claimed it, if that has come to its desk
-    /// meanwhile: it may have begun.
+    /// Gives a withdrawn task back to the worker that had claimed it, if that worker has announced the claim
+    /// in its worker words meanwhile: it may have begun the task.
     ///
-    /// Pairs with `announce_claim`: either the worker sees that the task was withdrawn, and does not begin it, or
-    /// this thread sees the desk. If both see it, the worker leaves its desk again, and the next audit finds
-    /// the task as it was.
+    /// Pairs with `announce_claim`: either the worker sees that the task was withdrawn, and does not begin
+    /// it, or this thread sees the announcement in the worker words. If both see the other, the worker clears
+    /// its words again, and the next audit finds the task as it was.
     fn return_to(&self, worker: usize, place: SlotRef) -> Transition {
-        // ORDERING: SeqCst; as said, between the withdrawal and the look at the desk.
+        // ORDERING: SeqCst, between the withdrawal and the look at the worker words; pairs with
+        // `announce_claim`.
         fence(Ordering::SeqCst);
         if self.current(worker) != Current::Place(place) {
             return Transition::Taken;
@@ -1074,11 +1095,11 @@ impl<M: Memory> ShmQueue<M> {
         Transition::TooLate
     }
 
-    /// Whether a worker has begun to say, in its own part, what became of a task.
+    /// Whether a worker has begun to write the outcome of a task in its own part.
     pub(crate) fn trace(&self, place: SlotRef, worker: usize) -> Trace {
         let outcomes = self.memory.outcomes(worker);
         let Some(outcome) = outcomes.and_then(|outcomes| outcomes.get(place.slot)) else {
-            return Trace::None; // it was never there
+            return Trace::None; // the worker never arrived
         };
         let number = load_acquire(&outcome.place);
         if number == self.key.nowhere(place.slot) {
@@ -1093,34 +1114,35 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// A place as a worker writes it: a number that no accident makes of another one.
+    /// A slot reference as a worker writes it: a masked number, which no accidental write turns into another
+    /// valid one.
     #[inline]
     fn masked(&self, place: SlotRef) -> u64 {
         self.key.mask(place.to_claim())
     }
 
-    /// Whether a worker says in its own part that it has begun one of the items there.
+    /// Whether a worker says in its own part that it has begun one of the task's items.
     pub(crate) fn has_progress(&self, place: SlotRef, worker: usize) -> bool {
-        // ORDERING: Relaxed; the worker is dead, which the program heard from the system.
+        // ORDERING: Relaxed; the worker is dead, as the system has told the program.
         let progress = |outcome: &SlotOutcome| outcome.progress.load(Ordering::Relaxed);
         self.outcome_at(place, worker)
             .is_some_and(|outcome| progress(outcome) != 0)
     }
 
-    /// Whether a task can have been published there, now or earlier.
+    /// Whether `place` can be the reference of a task that was published, now or earlier.
     fn was_published(&self, place: SlotRef) -> bool {
-        // ORDERING: Relaxed; only the publisher moves the tail, and a place that a worker has read was
+        // ORDERING: Relaxed; only the publisher moves the tail, and a reference that a worker has read was
         // published before.
         let tail = self.tail.load(Ordering::Relaxed);
         let age = tail.wrapping_sub(place.position) & POSITION_MASK;
         place.slot < self.memory.states().len() && (1..=tail.min(POSITION_MASK / 2)).contains(&age)
     }
 
-    /// What a dead worker left in a slot.
+    /// The state of a task as a dead worker left it.
     pub(crate) fn slot_after_death(&self, place: SlotRef, worker: usize) -> SlotAfterDeath {
         match self.state(place) {
             Some(SlotState::Running(whose)) if whose == worker => match self.current(worker) {
-                // What it has written since, if that was garbage, it has written after the claim.
+                // Garbage in the worker words was written after the claim: the task had begun.
                 Current::Place(current) if current == place => SlotAfterDeath::Running,
                 Current::Garbled => SlotAfterDeath::Running,
                 Current::Place(_) | Current::Nothing => SlotAfterDeath::Claimed,
@@ -1133,14 +1155,15 @@ impl<M: Memory> ShmQueue<M> {
 
     // ---- a worker ----------------------------------------------------------------------------
 
-    /// A worker is about to take tasks: it has claimed nothing. Where it has ended nothing so far, it says so, by a
-    /// number that no accident makes: what is overwritten with zeros is not taken for that.
+    /// Initializes a worker's part before it takes tasks: it has claimed nothing. Where it has ended nothing
+    /// so far, it writes a number that no accidental write produces, so that a part that is overwritten with
+    /// zeros is not taken for an untouched one.
     pub(crate) fn arrive(&self, me: usize) {
         let slots = 0..self.memory.states().len();
-        // Where there is no memory, it can claim nothing either.
+        // Slots without memory for an outcome cannot be claimed either.
         let outcome_of = |slot| Some((slot, self.memory.own_outcome(me, slot)?));
         for (slot, outcome) in slots.map_while(outcome_of) {
-            // ORDERING: Relaxed, both; released by the desk.
+            // ORDERING: Relaxed, both; the store of the worker words below releases them.
             if outcome.place.load(Ordering::Relaxed) == FRESH {
                 outcome
                     .place
@@ -1150,36 +1173,38 @@ impl<M: Memory> ShmQueue<M> {
         self.set_current(me, NOTHING);
     }
 
-    /// Takes the task at the head of the ring, if there is one; its argument is copied out.
+    /// Claims the task at the head of the ring, if there is one, and copies its argument out.
     pub(crate) fn claim(&self, me: usize, argument: &mut Vec<u8>) -> Claim {
         let length = self.memory.ring().len() as u64;
         for _ in 0..=length {
-            // ORDERING: Acquire; what the process had seen that moved the head is seen here.
+            // ORDERING: Acquire; pairs with `move_head`: what the process that moved the head had seen is
+            // seen here.
             let head = self.memory.control().head.0.load(Ordering::Acquire);
             match self.tail_seen().wrapping_sub(head) {
                 0 => return Claim::Empty,
                 waiting if waiting > length => return Claim::Corrupt,
                 _ => {}
             }
-            // ORDERING: Relaxed; the tail's load acquired it. If the ring has gone round meanwhile,
-            // the slot's state tells.
+            // ORDERING: Relaxed; the tail's load acquired it. If the ring has wrapped around meanwhile, the
+            // step fails, as the slot's state holds another position.
             let slot = self.ring_at(head).load(Ordering::Relaxed) as usize;
             let place = SlotRef::new(slot, head);
             let step = self.step(place, SlotState::Ready, SlotState::Running(me));
-            // Ours, or taken: the head moves on, by the process that is first.
+            // Claimed by this worker or by another one: either way the first process to get there moves the
+            // head on.
             self.move_head(head);
             if step == Transition::Taken {
                 return self.open(place, me, argument);
             }
         }
-        Claim::Corrupt // somebody moves the head back again and again
+        Claim::Corrupt // some process moves the head back again and again
     }
 
-    /// What a claimed slot holds, unless it is not what was published there, or there is no memory for
-    /// what comes of it.
+    /// Reads and verifies the content of a claimed slot. `Corrupt`: it is not what was published there, or
+    /// there is no memory for the outcome.
     fn open(&self, place: SlotRef, me: usize, argument: &mut Vec<u8>) -> Claim {
         let shared = &self.memory.published()[place.slot];
-        // ORDERING: Relaxed, all; the claim's compare-exchange acquired them.
+        // ORDERING: Relaxed, for all of these; the claim's compare-exchange acquired them.
         let head = Head::from_bits(shared.head.load(Ordering::Relaxed));
         let call = words_of(&shared.call);
         let words = words_of(&shared.words);
@@ -1195,16 +1220,16 @@ impl<M: Memory> ShmQueue<M> {
             argument.clear();
             argument.extend_from_slice(&both.to_le_bytes()[..head.size]);
         }
-        // ORDERING: Acquire; pairs with the release fence of `begin_publication`: either all of the above
-        // is what was published at this place, or the place is another by now.
+        // ORDERING: Acquire; pairs with the release fence of `begin_publication`: either all of the above is
+        // what was published with this slot reference, or the reference that is loaded next is a new one.
         fence(Ordering::Acquire);
         let is_there = shared.place.load(Ordering::Relaxed) == place.to_number();
         if !is_there || check != self.check_of_published(place, head, call, words) {
             return Claim::Corrupt;
         }
         if head.form == SlotKind::Items {
-            // ORDERING: Relaxed, then Release, to `outcome_at`: a collector that sees this place sees no
-            // progress with items that were there before.
+            // ORDERING: Relaxed, then Release; pairs with `outcome_at`: a collector that sees this slot
+            // reference does not see the progress of items that were there before.
             outcome.progress.store(0, Ordering::Relaxed);
             outcome.place.store(self.masked(place), Ordering::Release);
         }
@@ -1220,13 +1245,14 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// A worker says at its desk that it has claimed a task. Returns whether the task is still its.
+    /// Announces a claim in the worker words. Returns whether the task still belongs to the worker.
     ///
-    /// Pairs with `return_to`: either the audit, which has withdrawn the task, sees the desk, or this worker
-    /// sees another state.
+    /// Pairs with `return_to`: either the audit, which has withdrawn the task, sees the announcement, or this
+    /// worker sees another state.
     fn announce_claim(&self, place: SlotRef, me: usize) -> bool {
         if let Some(desk) = self.memory.worker_words(me) {
-            // In order against the state; and released to `current`: what the worker did before is seen.
+            // Sequentially consistent, in order against the state's load; and a release that pairs with
+            // `current`: what the worker did before is seen.
             store_seq_cst(&desk.current, self.masked(place));
         }
         let running = SlotState::Running(me).to_bits(place);
@@ -1234,34 +1260,34 @@ impl<M: Memory> ShmQueue<M> {
         state.is_some_and(|state| load_seq_cst(&state.0) == running)
     }
 
-    /// Whether a task that a worker has claimed is still its: if so, what it has read of the argument before
-    /// is that.
+    /// Whether a task that a worker has claimed still belongs to it. If so, what it has read of the argument
+    /// before this call is the argument.
     pub(crate) fn holds(&self, place: SlotRef, me: usize) -> bool {
-        // ORDERING: Acquire; pairs with the withdrawal, after which the argument's memory is used for another:
-        // a worker that has read a byte of that sees another state.
+        // ORDERING: Acquire; pairs with the withdrawal, after which the argument's memory is reused for
+        // another argument: a worker that has read a byte of that one sees another state.
         fence(Ordering::Acquire);
         matches!(self.state(place), Some(SlotState::Running(worker) | SlotState::Killing(worker)) if worker == me)
     }
 
-    /// A worker has called nothing of what it has claimed, as the claim did not hold: the task is not its.
+    /// Gives up a claim that did not hold: the worker has called nothing of it, and the task is not its own.
     pub(crate) fn leave_claim(&self, me: usize) {
         self.set_current(me, NOTHING);
     }
 
     fn set_current(&self, me: usize, number: u64) {
         if let Some(desk) = self.memory.worker_words(me) {
-            // ORDERING: Release, to `current`: what the worker did before it claimed this is seen.
+            // ORDERING: Release; pairs with `current`: what the worker did before it claimed this is seen.
             desk.current.store(self.key.mask(number), Ordering::Release);
         }
     }
 
-    /// Where this worker says what it has done with a slot, if there is memory for it.
+    /// Where this worker writes the outcome for a slot; `None`: there is no memory for it.
     #[inline]
     fn own_outcome(&self, place: SlotRef, me: usize) -> Option<&SlotOutcome> {
         self.memory.own_outcome(me, place.slot)
     }
 
-    /// A worker begins to run items that it has claimed; `None`: there is no memory for it.
+    /// Starts the run of items that a worker has claimed; `None`: there is no memory for their results.
     pub(crate) fn begin_run(&self, place: SlotRef, me: usize) -> Option<ItemRun<'_, M>> {
         if !self.memory.has_room(me, place.slot) {
             return None;
@@ -1294,7 +1320,7 @@ impl<M: Memory> ShmQueue<M> {
             size,
             items: 0,
         };
-        // ORDERING: Relaxed, all; released by the step.
+        // ORDERING: Relaxed, for all of these; the step to DONE releases them.
         outcome.place.store(self.masked(place), Ordering::Relaxed);
         outcome.head.store(head.to_bits(), Ordering::Relaxed);
         let check = if size <= FEW {
@@ -1312,7 +1338,7 @@ impl<M: Memory> ShmQueue<M> {
         self.end(place, me)
     }
 
-    /// RUNNING → DONE, and the collector hears of it.
+    /// RUNNING → DONE, and notifies the collector.
     #[inline]
     fn end(&self, place: SlotRef, me: usize) -> Finish {
         if self.step(place, SlotState::Running(me), SlotState::Done(me)) == Transition::TooLate {
@@ -1325,44 +1351,46 @@ impl<M: Memory> ShmQueue<M> {
         Finish::Told
     }
 
-    /// There is something to collect in a slot: says so, and wakes the collector if it sleeps.
+    /// Sets the bit that says that a slot has something to collect, and wakes the collector if it sleeps.
     fn mark_done(&self, place: SlotRef) {
         let word = &self.memory.done()[place.slot / 64];
-        // In order against `prepare_wait`; and released to the collector's swap.
+        // Sequentially consistent, in order against `prepare_wait`; and a release that pairs with the
+        // collector's swap.
         fetch_or_seq_cst(word, 1 << (place.slot % 64));
         let collector = &self.memory.control().collector.0;
-        // ORDERING: Relaxed; of the workers that find it asleep, one wakes it.
+        // ORDERING: Relaxed; of the workers that find the collector asleep, exactly one wakes it.
         if load_seq_cst(&collector.asleep) != 0 && collector.asleep.swap(0, Ordering::Relaxed) != 0
         {
             collector.event_count.notify();
         }
     }
 
-    /// Whether there is a task to claim. Where the head makes no sense, there is none until the program
-    /// has mended it.
+    /// Whether there is a task to claim. If the head is garbage, there is none until the program has repaired
+    /// it.
     pub(crate) fn has_ready(&self) -> bool {
-        // ORDERING: Acquire, so that the tail is no older; a hint otherwise, or behind a fence of the
-        // caller's.
+        // ORDERING: Acquire, so that the tail loaded next is no older. Otherwise the result is a hint, or a
+        // fence of the caller orders it.
         let head = self.memory.control().head.0.load(Ordering::Acquire);
         let waiting = self.tail_seen().wrapping_sub(head);
         (1..=self.memory.ring().len() as u64).contains(&waiting)
     }
 
-    /// Where the next task is published, as far as was told.
+    /// The position at which the next task is published, as the program last announced it.
     fn tail_seen(&self) -> u64 {
         load_acquire(&self.memory.bulletin().tail.0)
     }
 
-    /// Whether a worker that finds no task from here on is to leave.
+    /// Whether a worker that finds no task from here on must leave.
     pub(crate) fn is_closing(&self) -> bool {
-        // ORDERING: Relaxed, as the memory may be read-only; a worker that sees it late is rung.
+        // ORDERING: Relaxed, as the memory may be read-only; a worker that sees the flag late is woken by
+        // `close`.
         let closing = self.memory.bulletin().closing.0.load(Ordering::Relaxed);
-        // ORDERING: Acquire, from `close`.
+        // ORDERING: Acquire; pairs with `close`.
         fence(Ordering::Acquire);
         closing != 0
     }
 
-    /// Takes the searcher's seat, if it is free: publishers then wake nobody.
+    /// Makes the worker the searcher, if there is none: as long as there is one, publishers wake no worker.
     pub(crate) fn begin_search(&self, me: usize) -> Transition {
         let searcher = &self.memory.control().searcher.0;
         // ORDERING: Relaxed; it orders nothing before the fence of `end_search`.
@@ -1372,25 +1400,25 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Leaves the searcher's seat. What was published meanwhile, and not claimed, is somebody's to
-    /// see: the caller looks again before it sleeps, and wakes another if it found a task.
+    /// Ends the search. A task that was published meanwhile and not claimed must still be seen: the caller
+    /// looks again before it sleeps, and wakes another worker if it found a task.
     pub(crate) fn end_search(&self) {
-        // ORDERING: Relaxed; the fence.
+        // ORDERING: Relaxed; the fence below orders it.
         self.memory.control().searcher.0.store(0, Ordering::Relaxed);
-        // ORDERING: SeqCst; pairs with `wake_one`: either the publisher sees that nobody searches, or
-        // the caller sees the new tail.
+        // ORDERING: SeqCst; pairs with `wake_one`: either the publisher sees that no worker searches, or the
+        // caller sees the new tail.
         fence(Ordering::SeqCst);
     }
 
-    /// If there is more to claim, wakes another worker for it.
+    /// If there is another task to claim, wakes another worker for it.
     pub(crate) fn pass_on(&self) {
         if self.has_ready() {
             self.wake_a_sleeper();
         }
     }
 
-    /// Sleeps until a task is published, or the worker is to leave, or all are woken, or the deadline has
-    /// passed, unless there is reason not to. May wake for nothing.
+    /// Sleeps until a task is published, the worker must leave, all workers are woken, or the deadline has
+    /// passed; returns at once if `has_reason` gives a reason not to sleep. Spurious wake-ups are possible.
     pub(crate) fn sleep(
         &self,
         me: usize,
@@ -1400,16 +1428,16 @@ impl<M: Memory> ShmQueue<M> {
         let event_count = &self.memory.event_counts()[me].0;
         let (word, bit) = (&self.memory.asleep()[me / 64], 1_u64 << (me % 64));
         let ticket = event_count.prepare();
-        // ORDERING: Relaxed; the fence.
+        // ORDERING: Relaxed; the fence below orders it.
         word.fetch_or(bit, Ordering::Relaxed);
-        // ORDERING: SeqCst; pairs with `wake_one`: either the publisher sees the bit, or this worker the
+        // ORDERING: SeqCst; pairs with `wake_one`: either the publisher sees the bit, or this worker sees the
         // tail.
         fence(Ordering::SeqCst);
         if !self.has_ready() && !self.is_closing() && !has_reason() {
             event_count.sleep(ticket, deadline);
         }
-        // ORDERING: Relaxed; a publisher that still finds the bit rings for nothing, and another
-        // task's publisher, or `pass_on`, sees to the rest.
+        // ORDERING: Relaxed; a publisher that still finds the bit notifies in vain, and the publisher of
+        // another task, or `pass_on`, wakes a worker for what is left.
         word.fetch_and(!bit, Ordering::Relaxed);
     }
 
@@ -1417,7 +1445,7 @@ impl<M: Memory> ShmQueue<M> {
 
     fn state(&self, place: SlotRef) -> Option<SlotState> {
         let slot = self.memory.states().get(place.slot)?;
-        // ORDERING: Acquire, from the step into DONE.
+        // ORDERING: Acquire; pairs with the step to DONE.
         SlotState::from_bits(slot.0.load(Ordering::Acquire), place)
     }
 
@@ -1426,7 +1454,7 @@ impl<M: Memory> ShmQueue<M> {
             return Transition::TooLate;
         };
         let (from, to) = (from.to_bits(place), to.to_bits(place));
-        // ORDERING: AcqRel; the slot's other fields change hands by it.
+        // ORDERING: AcqRel; the slot's other fields change hands by this step.
         let step = slot
             .0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
@@ -1438,43 +1466,43 @@ impl<M: Memory> ShmQueue<M> {
 
     fn ring_at(&self, position: u64) -> &AtomicU32 {
         let ring = self.memory.ring();
-        // A power of two.
+        // The length is a power of two.
         &ring[position as usize & (ring.len() - 1)]
     }
 }
 
-/// Items that a worker runs, one after the other: it says how far it is, and lays results down.
+/// A run of items in a worker, one after the other: writes each result, and publishes the progress.
 pub(crate) struct ItemRun<'a, M = MappedQueue> {
-    /// Where they lie.
+    /// The queue that the items were claimed from.
     queue: &'a ShmQueue<M>,
-    /// Where on the board.
+    /// The claimed slot.
     place: SlotRef,
-    /// The worker.
+    /// The index of the worker.
     me: usize,
-    /// Where it says how far it is.
+    /// Where the worker publishes its progress.
     outcome: &'a SlotOutcome,
-    /// Not 0: no item is to begin any more.
+    /// Not 0: no further item may begin.
     stop: &'a AtomicU64,
-    /// The results so far.
+    /// The checksum of the results so far.
     sum: PrefixSum,
-    /// How far it is.
+    /// The progress so far.
     progress: BatchProgress,
 }
 
 impl<M: Memory> ItemRun<'_, M> {
-    /// How many items are done.
+    /// The number of items that are done.
     #[inline]
     pub(crate) fn done(&self) -> usize {
         self.progress.done
     }
 
-    /// How many bytes their results take.
+    /// The number of bytes that their results take.
     #[inline]
     pub(crate) fn filled(&self) -> usize {
         self.progress.filled
     }
 
-    /// Whether another item may begin; the worker says that it does.
+    /// Publishes that the next item begins, if it may. `TooLate`: the items were stopped.
     #[inline]
     pub(crate) fn begin(&mut self) -> Transition {
         // ORDERING: Relaxed; as in `stop`.
@@ -1486,15 +1514,15 @@ impl<M: Memory> ItemRun<'_, M> {
             has_begun,
             ..self.progress
         };
-        // ORDERING: Release, to `progress`: it takes the place of what the last `end` stored.
+        // ORDERING: Release; pairs with `progress`: this value replaces the one that the last `end` released.
         self.outcome
             .progress
             .store(begun.to_bits(), Ordering::Release);
         Transition::Taken
     }
 
-    /// An item is done. These are the results of all so far, that of this one behind the others, which are
-    /// laid down already. A collector that sleeps until something comes hears of it.
+    /// Ends an item. `results` are the results of all items so far; only those of this item, at the end, are
+    /// not written yet. Notifies a collector that sleeps until something arrives.
     #[inline]
     pub(crate) fn end(&mut self, results: &[u8]) {
         let (queue, place) = (self.queue, self.place);
@@ -1506,11 +1534,11 @@ impl<M: Memory> ItemRun<'_, M> {
         self.progress.filled = results.len();
         self.sum.extend(results);
         let check = queue.check_of_items(place, self.progress, &self.sum, results);
-        // ORDERING: Release, to the fence of `item_results`: a collector that takes this one for that of two
-        // items less sees the progress of one less.
+        // ORDERING: Release; pairs with the fence of `item_results`: a collector that takes this checksum for
+        // the one of two items less sees the progress of one item less.
         self.outcome.words[self.progress.done % 2].store(check, Ordering::Release);
-        // In order against `prepare_wait`, after which the collector looks at the progress; and released
-        // to `progress`.
+        // Sequentially consistent, in order against `prepare_wait`, after which the collector looks at the
+        // progress; and a release that pairs with `progress`.
         store_seq_cst(&self.outcome.progress, self.progress.to_bits());
         let collector = &queue.memory.control().collector.0;
         if load_seq_cst(&collector.asleep) != 0 {
@@ -1518,14 +1546,14 @@ impl<M: Memory> ItemRun<'_, M> {
         }
     }
 
-    /// RUNNING → DONE; they took so long.
+    /// RUNNING → DONE; `nanos` is the time that the items took, in nanoseconds.
     pub(crate) fn finish(self, form: SlotKind, nanos: u64) -> Finish {
         let head = Head {
             form,
             size: self.progress.filled,
             items: self.progress.done,
         };
-        // ORDERING: Relaxed, all; the step releases them.
+        // ORDERING: Relaxed, for all of these; the step to DONE releases them.
         self.outcome.nanos.store(nanos, Ordering::Relaxed);
         self.outcome.head.store(head.to_bits(), Ordering::Relaxed);
         let check = self.queue.check_of_outcome(self.place, head, [nanos, 0]);

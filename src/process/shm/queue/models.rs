@@ -1,5 +1,5 @@
-//! Models of the board, checked by loom: threads in place of processes, one of which may vanish
-//! between any two of its steps.
+//! Models of the queue, checked by loom: threads in place of processes, one of which may vanish between any
+//! two of its steps.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const CALL: FunctionRef = FunctionRef {
     fingerprint: 3,
 };
 
-/// Puts a task with one byte into a slot.
+/// Publishes a task whose argument is one byte.
 fn publish(queue: &ShmQueue<View>, slot: usize, byte: u8) -> SlotRef {
     match queue.publish(slot, SlotKind::Argument, CALL, &[byte]) {
         SlotPublish::Published(place) => place,
@@ -27,7 +27,7 @@ fn publish(queue: &ShmQueue<View>, slot: usize, byte: u8) -> SlotRef {
     }
 }
 
-/// Runs all tasks until the board is closed; how many.
+/// Runs all tasks until the queue is closed; returns the number of tasks that it has run.
 fn work(queue: &ShmQueue<View>, me: usize) -> usize {
     let (mut argument, mut count, mut has_waited) = (Vec::new(), 0, false);
     loop {
@@ -58,7 +58,7 @@ fn work(queue: &ShmQueue<View>, me: usize) -> usize {
     }
 }
 
-/// Waits for the outcomes of all these, as who collects does; their bytes.
+/// Waits for the outcomes of all these tasks, as the collector does; returns the byte of each.
 fn collect(queue: &ShmQueue<View>, places: &[SlotRef]) -> Vec<u8> {
     let mut outcomes = vec![None; places.len()];
     loop {
@@ -193,7 +193,7 @@ fn a_cancelled_slot_is_used_again_while_a_worker_is_slow() {
         };
         let mut expected = Vec::new();
         if queue.cancel(first) == Transition::Taken {
-            // The ring's one entry is passed by the worker, or by the publisher.
+            // The ring's only entry is passed by the worker, or by the publisher.
             let second = publish(&queue, 0, 2);
             let seen = worker.join().unwrap();
             expected.extend((!queue.is_ready(second)).then_some(2));
@@ -216,7 +216,7 @@ fn kill_meets_finish() {
                 let mut argument = Vec::new();
                 while let Claim::Task(place, _) = queue.claim(0, &mut argument) {
                     if queue.finish(place, 0, SlotKind::Value, &[9]) == Finish::Killed {
-                        return; // it waits for its death
+                        return; // it waits to be killed
                     }
                 }
             })
@@ -234,8 +234,8 @@ fn kill_meets_finish() {
     });
 }
 
-/// One of two workers vanishes after so many looks at the memory: whatever it was about to do, each
-/// task is either lost with it, as its slot says, or done, once.
+/// One of two workers vanishes after `steps` accesses to the memory. Whatever it was about to do, each task
+/// is either lost with it, as its slot says, or done, once.
 #[test]
 fn a_worker_vanishes_between_any_two_steps() {
     for steps in 0..24 {
@@ -244,7 +244,7 @@ fn a_worker_vanishes_between_any_two_steps() {
             let queue = immortal(&heap);
             let mortal = mortal(&heap, steps);
             let mortal = thread::spawn(move || {
-                // It may get through before it vanishes.
+                // It may finish before it vanishes.
                 let _ = unwind::catch(|| work(&mortal, 0));
             });
             let mut places = Vec::new();
@@ -254,7 +254,7 @@ fn a_worker_vanishes_between_any_two_steps() {
             }
             queue.close();
             mortal.join().unwrap();
-            // As its attendant does, who has seen it dead.
+            // As the worker's supervisor does, which has seen it dead.
             queue.worker_died(0);
             let mut moved = places.clone();
             let left = |remains| -> Vec<SlotRef> {
@@ -263,7 +263,7 @@ fn a_worker_vanishes_between_any_two_steps() {
                 left.collect()
             };
             let lost = left(SlotAfterDeath::Running).len();
-            // What it had claimed and not begun is put there once more.
+            // A task that it had claimed and not begun is published once more.
             let claimed = left(SlotAfterDeath::Claimed);
             for old in &claimed {
                 let standing = queue.standing(*old);
@@ -276,7 +276,7 @@ fn a_worker_vanishes_between_any_two_steps() {
                 moved[at] = new;
             }
             let places = moved;
-            // Another one sees to the rest.
+            // The other worker runs the rest.
             work(&queue, 1);
             let done = |worker| {
                 let remains = places
@@ -295,7 +295,7 @@ fn a_worker_vanishes_between_any_two_steps() {
     }
 }
 
-/// Puts items into a slot.
+/// Publishes items in a slot.
 fn publish_items(queue: &ShmQueue<View>, slot: usize, items: usize) -> SlotRef {
     match queue.publish_items(slot, SlotKind::Items, CALL, &[0], items) {
         SlotPublish::Published(place) => place,
@@ -303,7 +303,7 @@ fn publish_items(queue: &ShmQueue<View>, slot: usize, items: usize) -> SlotRef {
     }
 }
 
-/// How far a worker has come with items each of which comes to a byte.
+/// The progress of a worker that has done `done` items, whose results take one byte each.
 fn so_far(done: usize) -> BatchProgress {
     BatchProgress {
         done,
@@ -312,7 +312,7 @@ fn so_far(done: usize) -> BatchProgress {
     }
 }
 
-/// Runs the items of the one slot, each of which comes to a byte.
+/// Runs the items of the only slot; each result takes one byte.
 fn run_items(queue: &ShmQueue<View>) {
     let Claim::Items(place, call, items) = queue.claim(0, &mut Vec::new()) else {
         return; // they were cancelled
@@ -330,8 +330,8 @@ fn run_items(queue: &ShmQueue<View>) {
     let _ = run.finish(SlotKind::Items, 1);
 }
 
-/// A worker vanishes after so many looks at the memory: the program knows which items are done, has
-/// their results, and knows which one was begun.
+/// A worker vanishes after `steps` accesses to the memory: the program knows which items are done, has their
+/// results, and knows which one was begun.
 #[test]
 fn a_worker_vanishes_between_any_two_steps_of_its_items() {
     for steps in 0..30 {
@@ -341,7 +341,7 @@ fn a_worker_vanishes_between_any_two_steps_of_its_items() {
             let place = publish_items(&queue, 0, 2);
             let mortal = mortal(&heap, steps);
             let mortal = thread::spawn(move || {
-                // It may get through before it vanishes.
+                // It may finish before it vanishes.
                 let _ = unwind::catch(|| run_items(&mortal));
             });
             mortal.join().unwrap();
@@ -350,7 +350,7 @@ fn a_worker_vanishes_between_any_two_steps_of_its_items() {
             let sound = queue.item_results(place, 0, 2, &mut results);
             match (queue.slot_after_death(place, 0), sound) {
                 (SlotAfterDeath::None, _) => assert!(queue.is_ready(place)),
-                // None has begun: it may run elsewhere.
+                // No item has begun: they may run elsewhere.
                 (SlotAfterDeath::Claimed, _) => {}
                 (SlotAfterDeath::Running | SlotAfterDeath::Done, None) => {
                     panic!("its own results are sound")
@@ -370,7 +370,7 @@ fn a_worker_vanishes_between_any_two_steps_of_its_items() {
     }
 }
 
-/// Whoever sleeps until something comes is woken by an item, and not only by the last.
+/// A collector that sleeps until something arrives is woken by each item, not only by the last one.
 #[test]
 fn an_item_meets_who_lies_down() {
     model(|| {
@@ -385,7 +385,7 @@ fn an_item_meets_who_lies_down() {
                 };
                 let mut run = queue.begin_run(place, 0).unwrap();
                 assert_eq!(run.begin(), Transition::Taken);
-                // And is at the next one for ever.
+                // And runs the next item for ever.
                 run.end(&[1]);
             })
         };
@@ -401,7 +401,7 @@ fn an_item_meets_who_lies_down() {
     });
 }
 
-/// What is to stop stops before the next item, or has begun it.
+/// Items that are stopped stop before the next item, or that item has begun.
 #[test]
 fn stop_meets_the_next_item() {
     model(|| {
@@ -424,8 +424,8 @@ fn stop_meets_the_next_item() {
     });
 }
 
-/// A worker is about to say at its desk that it has claimed a task, while the audit takes the task for one that
-/// nobody has begun, and publishes it again: it runs once, here or there.
+/// A worker is about to announce a claim in its worker words, while the audit takes the task for one that no
+/// worker has begun, and publishes it again: it runs once, here or there.
 #[test]
 fn a_claim_meets_the_audit() {
     model(|| {
@@ -437,7 +437,7 @@ fn a_claim_meets_the_audit() {
             thread::spawn(move || {
                 let mut argument = Vec::new();
                 match queue.claim(0, &mut argument) {
-                    // If the audit takes it away for a moment, the outcome is in the worker's own part.
+                    // If the audit withdraws the task for a moment, the outcome is in the worker's own part.
                     Claim::Task(place, _) => {
                         let (Finish::Told | Finish::Displaced) =
                             queue.finish(place, 0, SlotKind::Value, &[2])
@@ -462,7 +462,7 @@ fn a_claim_meets_the_audit() {
     });
 }
 
-/// Publishes a task again that stands as if no worker had begun it, as the audit does.
+/// Publishes a task again whose standing is that no worker has begun it, as the audit does.
 fn audit(queue: &ShmQueue<View>, place: SlotRef) -> Transition {
     let standing = queue.standing(place);
     if !matches!(standing, Standing::Claimed(_))
@@ -476,8 +476,8 @@ fn audit(queue: &ShmQueue<View>, place: SlotRef) -> Transition {
     }
 }
 
-/// Results are read while their worker lays down more, in a slot that held others before: what is read is what
-/// was laid down.
+/// Results are read while their worker writes more, in a slot that held others before: what is read is what
+/// was written.
 #[test]
 fn an_item_meets_who_reads_those_before_it() {
     model(|| {
