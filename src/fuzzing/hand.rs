@@ -352,7 +352,7 @@ impl<'a> FuzzedWorker<'a> {
                     tasks.make_up(id);
                     let (Finish::Told | Finish::Killed | Finish::Displaced) =
                         self.queue
-                            .finish(place, self.me, form(script), &bytes(script));
+                            .finish(place, self.me, form(script, tasks), &bytes(script));
                 }
                 self.at = at;
             }
@@ -365,7 +365,7 @@ impl<'a> FuzzedWorker<'a> {
         }
         let finish = self
             .queue
-            .finish(place, self.me, form(script), &bytes(script));
+            .finish(place, self.me, form(script, tasks), &bytes(script));
         self.after(finish);
     }
 
@@ -379,7 +379,7 @@ impl<'a> FuzzedWorker<'a> {
             tasks.make_up(id);
         }
         if script.below(3) == 0 {
-            let finish = chunk.run.finish(form(script), script.number());
+            let finish = chunk.run.finish(form(script, tasks), script.number());
             return self.after(finish);
         }
         chunk.results.truncate(chunk.run.filled());
@@ -444,7 +444,7 @@ fn fault_of(error: Error) -> Fault {
 }
 
 /// A slot kind that the script chooses.
-fn form(script: &mut Script<'_>) -> SlotKind {
+fn form(script: &mut Script<'_>, tasks: &mut Tasks) -> SlotKind {
     let forms = [
         SlotKind::Value,
         SlotKind::Fault,
@@ -456,7 +456,11 @@ fn form(script: &mut Script<'_>) -> SlotKind {
         SlotKind::Rendezvous,
         SlotKind::StoredArgument,
     ];
-    forms[script.below(forms.len())]
+    let form = forms[script.below(forms.len())];
+    if form == SlotKind::StoredValue {
+        tasks.misplace();
+    }
+    form
 }
 
 /// Bytes that the script chooses: a few from the script itself, many equal ones, or a block reference.

@@ -85,6 +85,9 @@ pub(super) struct Tasks {
     /// Whether a slot's state may have become exactly another valid state, which no accident does: then a
     /// task may run twice, or a worker that does not have it may report its outcome.
     is_forged: bool,
+    /// Whether a worker may have told of a block that holds no result, with a sound checksum, which no accident
+    /// makes: its later results in that block are refused.
+    is_misplaced: bool,
 }
 
 impl Tasks {
@@ -223,6 +226,11 @@ impl Tasks {
         self.is_hit = true;
     }
 
+    /// A worker may be about to tell of a block that holds no result.
+    pub(super) fn misplace(&mut self) {
+        self.is_misplaced = true;
+    }
+
     /// Notes that a slot's state may have become exactly another valid state.
     pub(super) fn forge(&mut self) {
         self.is_forged = true;
@@ -243,6 +251,7 @@ impl Tasks {
             match came {
                 Ok(true) | Err(Error::Cancelled | Error::BrokenPool(_)) => {}
                 Ok(false) => assert!(is_made_up, "task {id} has another value"),
+                Err(Error::Decode(_)) if self.is_misplaced => {}
                 Err(Error::MemoryCorrupted(_)) => assert!(self.is_hit, "nothing has hit task {id}"),
                 Err(error) => assert!(is_made_up, "task {id}: {error:?}"),
             }
