@@ -4,8 +4,8 @@
 
 mod script;
 mod tasks;
-mod hand;
-mod board;
+mod worker;
+mod queue;
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -21,7 +21,7 @@ use crate::transport::wire::{
     Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, frame,
 };
 
-pub use board::board;
+pub use queue::queue;
 
 /// The most bytes of one input that are used: a socket takes them at once, and no text of that length is
 /// truncated, whatever it becomes in decoding.
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_worker_may_write_what_it_likes() {
-        replay("board", super::board);
+        replay("queue", super::queue);
     }
 
     #[test]

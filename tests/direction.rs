@@ -47,13 +47,13 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     (
         "remote",
         "process::shm",
-        "a lease is of a block of the depot",
+        "a lease is of a block of the arena",
     ),
     ("task", "pool", "a task says what a queue asks of it"),
     (
         "transport",
         "process::shm",
-        "what is little is so on the board too",
+        "what is little is so in the queue, too",
     ),
     ("process::worker", "process::host", "both speak one dialect"),
     (

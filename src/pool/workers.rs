@@ -116,7 +116,7 @@ impl Workers {
 
     fn seats(&self) -> impl Iterator<Item = (usize, &WorkerEntry)> {
         let seats = self.seats.iter().enumerate();
-        seats.filter_map(|(index, seat)| Some((index, seat.as_ref()?)))
+        seats.filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
     }
 
     /// The number of workers that will look for a task without being started.

@@ -83,7 +83,7 @@ impl ProcessPoolBuilder {
     pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
         let encoded = unwind::catch(|| codec::encode(&arg, self.worker_config.payload_limit))
             .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
-        let initializer = function::export(f).and_then(|call| Ok((call, encoded?)));
+        let initializer = function::function_ref(f).and_then(|call| Ok((call, encoded?)));
         match initializer {
             Ok((call, mut argument)) => {
                 self.worker_config.given = argument.take_attachments();
@@ -304,7 +304,7 @@ impl ProcessPoolBuilder {
         };
         let grace = self.terminate_grace;
         let pool =
-            ProcessPoolExecutor::with_launch(limits, self.observer, self.worker_config, grace);
+            ProcessPoolExecutor::with_config(limits, self.observer, self.worker_config, grace);
         Ok(pool)
     }
 }

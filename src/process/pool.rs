@@ -184,7 +184,7 @@ impl ProcessPoolExecutor {
                 self.worker_pool.withdraw_admission();
                 for part in parts {
                     let requests = match part {
-                        BatchPart::Parcel(item_batch) => RemoteWork::Parcel(item_batch),
+                        BatchPart::Batch(item_batch) => RemoteWork::Items(item_batch),
                         BatchPart::Item(item) => RemoteWork::One(item),
                     };
                     fail_refused(self.worker_pool.submit_more(requests));
@@ -193,7 +193,7 @@ impl ProcessPoolExecutor {
         }
     }
 
-    pub(super) fn with_launch(
+    pub(super) fn with_config(
         limits: Limits,
         observer: Option<Arc<dyn Observer>>,
         mut worker_config: WorkerConfig,
@@ -216,7 +216,7 @@ impl ProcessPoolExecutor {
             .clone()
             .map(|in_flight| in_flight as Arc<dyn PullQueue<_>>);
         let threads = Threads {
-            name_prefix: "process attendant".to_owned(),
+            name_prefix: "cf-super".to_owned(),
             stack_size: Some(stack::size()),
         };
         let worker_pool =
@@ -415,7 +415,7 @@ impl PoolHandle for ProcessPoolHandle {
         let is_taken_back = self
             .worker_pool
             .upgrade()
-            .is_some_and(|worker_pool| worker_pool.spoilt());
+            .is_some_and(|worker_pool| worker_pool.on_decode_failed());
         if let (false, Some(in_flight)) = (is_taken_back, self.in_flight()) {
             in_flight.spoilt();
         }

@@ -143,7 +143,7 @@ pub(crate) struct BatchBuilder {
 /// A part of a chunk, as it is queued.
 pub(crate) enum BatchPart {
     /// A batch of items.
-    Parcel(Box<ItemBatch>),
+    Batch(Box<ItemBatch>),
     /// An item that is too large for a batch.
     Item(DynPromise<dyn RemoteTask>),
 }
@@ -255,7 +255,7 @@ impl BatchBuilder {
             items,
             sink: Arc::clone(&self.sink),
         };
-        self.parts.push(BatchPart::Parcel(Box::new(item_batch)));
+        self.parts.push(BatchPart::Batch(Box::new(item_batch)));
     }
 
     /// Closes the open batch, which is one item that is too large for a batch: it becomes a part by itself.

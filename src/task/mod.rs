@@ -173,7 +173,7 @@ impl Task {
         R: Payload,
     {
         let portable = Portable {
-            call: function::export_in_context(function),
+            call: function::function_ref_in_context(function),
             prefix: Some(Arc::clone(context) as Arc<dyn Prefix>),
             ..Portable::coded(Err(Error::Cancelled))
         };
@@ -894,7 +894,7 @@ struct Portable<A, R> {
 
 impl<A: Payload, R: Payload> Portable<A, R> {
     fn of(function: fn(A) -> R) -> Self {
-        Self::coded(function::export(function))
+        Self::coded(function::function_ref(function))
     }
 
     fn coded(call: Result<FunctionRef, Error>) -> Self {

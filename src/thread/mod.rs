@@ -382,7 +382,7 @@ type Initializer = Box<dyn Fn() + Send + Sync>;
 /// The main loop of a worker thread: initializer, then tasks until the pool has none for it.
 fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer: &Timer) {
     deadlock::join_workers();
-    let _seat = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
+    let _guard = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
     if let Some(initializer) = initializer {
         if let Err(panic) = unwind::catch(initializer) {
             let info = PanicInfo::new(panic, None, Some(context.index()));

@@ -161,7 +161,7 @@ pub(crate) struct Welcome {
     /// The maximum memory of the worker, in bytes; 0: no limit.
     pub(crate) memory_limit: u64,
     /// Whether the descriptor of the shared signals comes along.
-    pub(crate) has_flag: bool,
+    pub(crate) has_signals: bool,
     /// The numbers of slots and of workers of the shared-memory queue; (0, 0): there is no queue.
     pub(crate) queue: (u32, u32),
     /// The key of the checksums in the shared-memory queue.
@@ -226,7 +226,7 @@ impl Welcome {
         body.extend(self.index.to_le_bytes());
         body.extend(self.payload_limit.to_le_bytes());
         body.extend(self.memory_limit.to_le_bytes());
-        body.push(u8::from(self.has_flag));
+        body.push(u8::from(self.has_signals));
         body.extend(self.queue.0.to_le_bytes());
         body.extend(self.queue.1.to_le_bytes());
         body.extend(self.key.0.to_le_bytes());
@@ -247,7 +247,7 @@ impl Welcome {
             index: reader.u32()?,
             payload_limit: reader.u64()?,
             memory_limit: reader.u64()?,
-            has_flag: reader.bool()?,
+            has_signals: reader.bool()?,
             queue: (reader.u32()?, reader.u32()?),
             key: (reader.u64()?, reader.u64()?),
             has_arena: reader.bool()?,

@@ -324,7 +324,7 @@ impl Standby {
     fn start(
         start: impl FnOnce() -> Result<Connection, StartError> + Send + 'static,
     ) -> Option<Self> {
-        let name = "process starter".to_owned();
+        let name = "cf-starter".to_owned();
         let thread = std::thread::Builder::new().name(name).spawn(start);
         thread.ok().map(Self)
     }
@@ -348,7 +348,7 @@ impl Leaver {
     /// here.
     fn start(link: Connection) -> Option<Self> {
         let (hand_over, receive) = crossbeam_channel::bounded::<Connection>(1);
-        let name = "process reaper".to_owned();
+        let name = "cf-reaper".to_owned();
         let wait = move || {
             if let Ok(link) = receive.recv() {
                 link.close();
@@ -394,12 +394,12 @@ fn start(
         Arc::clone(process_table),
     );
     move || {
-        let bereave = move |pid| {
+        let clear_ready = move |pid| {
             if let (true, Some(worker_pool)) = (seats.is_at(index, pid), worker_pool.upgrade()) {
                 worker_pool.on_process_exit(index);
             }
         };
         let sit = |process: &_| process_table.occupy(index, process);
-        worker_config.start(index, spawn_on, sit, bereave)
+        worker_config.start(index, spawn_on, sit, clear_ready)
     }
 }

@@ -151,7 +151,7 @@ struct Worker {
     /// The memory of large arguments and results; `None` if the pool has none.
     worker_arena: Option<Arc<WorkerArena>>,
     /// The program's count of released regions of shared memory, as this worker read it last.
-    drops: Cell<u32>,
+    release_epoch: Cell<u32>,
     /// What tasks can ask about their worker (`current_worker`).
     progress: Arc<Progress>,
     /// Tells this process from a copy that a task has forked.
@@ -166,28 +166,28 @@ impl Worker {
     fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
         let link = UnixStream::from(sys::copy_high(stdin.as_fd())?);
-        let mut channel = FramedStream::new(Arc::new(link));
+        let mut stream = FramedStream::new(Arc::new(link));
         // Hello first: the program sends nothing before it, and this process has enough to do until the
         // answer comes.
-        say_hello(&channel);
+        say_hello(&stream);
         sys::redirect(File::open("/dev/null")?.as_fd(), libc::STDIN_FILENO)?;
         sys::die_with_parent();
-        if sys::is_hung_up(channel.stream().as_fd()) {
+        if sys::is_hung_up(stream.stream().as_fd()) {
             exit(0); // the program ended before the line above
         }
         sys::heed_signals();
         sys::stand_aside_from_terminal();
 
-        let welcome = hear_welcome(&mut channel)?;
+        let welcome = receive_welcome(&mut stream)?;
         if welcome.dialect != dialect() {
             let words = "the parent is another build of the program";
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
-        let mut passed = channel.take_passed().into_iter();
+        let mut passed = stream.take_passed().into_iter();
         for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
             sys::redirect(next(&mut passed)?.as_fd(), number)?;
         }
-        let flag = match welcome.has_flag {
+        let flag = match welcome.has_signals {
             true => Some(SharedSignals::map(next(&mut passed)?)?),
             false => None,
         };
@@ -212,12 +212,12 @@ impl Worker {
             sys::set_title(&title);
         }
         Ok(Self {
-            stream: channel,
+            stream: stream,
             welcome,
             signals: flag,
             queue,
             worker_arena,
-            drops: Cell::new(0),
+            release_epoch: Cell::new(0),
             progress: Arc::default(),
             fork_epoch: ForkEpoch::here(),
             stdout: io::stdout(),
@@ -226,7 +226,7 @@ impl Worker {
 
     fn serve(&mut self) -> ! {
         let index = self.welcome.index as usize;
-        let _seat = WorkerInfo::here(index, Arc::clone(&self.progress)).enter();
+        let _guard = WorkerInfo::here(index, Arc::clone(&self.progress)).enter();
         // The program sends the worker to the queue (`Resume`): by then the pool knows that it is ready.
         let outcome = self.initialize().and_then(|()| self.run_tasks());
         let outcome = outcome.and_then(|told| match (told, self.queue.take()) {
@@ -350,14 +350,14 @@ impl Worker {
         if registry::keeps_any() || self.worker_arena.as_ref().is_some_and(is_warm) {
             self.stream
                 .give_up_at(Instant::now().checked_add(KEPT_IDLE));
-            let heard = self.stream.receive_header();
+            let received = self.stream.receive_header();
             self.stream.give_up_at(None);
-            match heard {
+            match received {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     registry::forget_all();
                     self.purge();
                 }
-                heard => return heard,
+                received => return received,
             }
         }
         self.stream.receive_header()
@@ -389,8 +389,11 @@ impl Worker {
 
     /// Whether the program has released shared memory that may still be mapped here.
     fn has_stale(&self) -> bool {
-        let drops = self.signals.as_ref().map_or(0, SharedSignals::drops);
-        drops != self.drops.get()
+        let release_epoch = self
+            .signals
+            .as_ref()
+            .map_or(0, SharedSignals::release_epoch);
+        release_epoch != self.release_epoch.get()
     }
 
     /// Unmaps the shared memory that the program has released.
@@ -398,8 +401,11 @@ impl Worker {
         if self.has_stale() {
             // The count is read before the unmapping, not after it: a region released meanwhile is seen next
             // time.
-            self.drops
-                .set(self.signals.as_ref().map_or(0, SharedSignals::drops));
+            self.release_epoch.set(
+                self.signals
+                    .as_ref()
+                    .map_or(0, SharedSignals::release_epoch),
+            );
             registry::forget_closed();
         }
     }
@@ -661,11 +667,11 @@ impl<'a> QueueConsumer<'a> {
             run,
             results: &mut self.results,
             last_result: self.last_result,
-            stand: BatchState::Ready,
+            batch_state: BatchState::Ready,
         };
         items.run_all(call);
         self.last_result = items.last_result;
-        let form = match items.stand {
+        let form = match items.batch_state {
             BatchState::Ready => SlotKind::Items,
             BatchState::Told => SlotKind::ItemsOutOfBand,
             BatchState::Broken(error) => return Err(error),
@@ -677,8 +683,8 @@ impl<'a> QueueConsumer<'a> {
         self.server.go_on(finish)?;
         self.placement.record_tasks(items);
         let each = took.checked_div(items as u32).unwrap_or(took);
-        let submitted_from = self.queue.submitter_core();
-        self.placement.run_items(each, submitted_from);
+        let submitter_core = self.queue.submitter_core();
+        self.placement.run_items(each, submitter_core);
         Ok(())
     }
 
@@ -691,11 +697,11 @@ impl<'a> QueueConsumer<'a> {
     /// Waits until there may be something to do: first spins for a while, unless another worker does so or
     /// spinning here would be in the way; then sleeps.
     fn wait(&mut self) {
-        let watched_from = self.queue.waiter_core();
-        let submitted_from = self.queue.submitter_core();
-        let in_the_way = self.placement.contended_core(watched_from, submitted_from);
+        let waiter_core = self.queue.waiter_core();
+        let submitter_core = self.queue.submitter_core();
+        let in_the_way = self.placement.contended_core(waiter_core, submitter_core);
         if in_the_way.is_none() && self.queue.begin_search(self.me) == Transition::Taken {
-            self.placement.on_idle(watched_from);
+            self.placement.on_idle(waiter_core);
             spin_then_yield(|| self.queue.has_ready() || self.queue.is_closing());
             self.queue.end_search();
             if self.queue.has_ready() {
@@ -703,16 +709,16 @@ impl<'a> QueueConsumer<'a> {
             }
         }
         self.server.shield();
-        self.placement.before_sleep(submitted_from);
+        self.placement.before_sleep(submitter_core);
         let purge_at = self.server.purge_at();
         self.queue
             .sleep(self.me, purge_at, || self.server.has_stale());
         if purge_at.is_some_and(|due| due <= Instant::now()) {
             self.server.purge();
         }
-        let watched_from = self.queue.waiter_core();
+        let waiter_core = self.queue.waiter_core();
         self.placement
-            .after_wake(watched_from, self.queue.submitter_core());
+            .after_wake(waiter_core, self.queue.submitter_core());
         self.server.release_stale();
     }
 }
@@ -735,7 +741,7 @@ struct BatchRunner<'a> {
     /// Length of the last outcome in bytes: the next one is expected to be as large.
     last_result: usize,
     /// Whether another item may begin.
-    stand: BatchState,
+    batch_state: BatchState,
 }
 
 /// Whether another item of a batch may begin.
@@ -786,7 +792,7 @@ impl BatchRunner<'_> {
             ItemOutcome::Fault => Kind::LargeFault,
         };
         let body = Encoded::copy(item_writer.body()).naming(brought);
-        self.stand = match self.server.say(kind, self.place, &body) {
+        self.batch_state = match self.server.say(kind, self.place, &body) {
             Ok(()) => BatchState::Told,
             Err(error) => BatchState::Broken(error),
         };
@@ -797,7 +803,8 @@ impl ItemCursor for BatchRunner<'_> {
     fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
         let (index, filled) = (self.run.done(), self.run.filled());
         let is_roomy = filled + self.last_result <= INLINE;
-        let may_begin = is_roomy && index < self.count && matches!(self.stand, BatchState::Ready);
+        let may_begin =
+            is_roomy && index < self.count && matches!(self.batch_state, BatchState::Ready);
         if !may_begin {
             return None; // the program queues the remaining items again
         }
@@ -838,32 +845,32 @@ fn next(passed: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
 }
 
 /// Sends the hello: this process is a worker, and which build of which program it is.
-fn say_hello(channel: &FramedStream) {
+fn say_hello(stream: &FramedStream) {
     let hello = Hello {
         dialect: dialect(),
         pid: std::process::id(),
     };
     let frame = wire::frame(Kind::Hello, &hello.to_body());
-    if channel.send(&[&frame]).is_err() {
+    if stream.send(&[&frame]).is_err() {
         exit(0) // the program has ended, or does not need this worker any more
     }
 }
 
-fn hear_welcome(channel: &mut FramedStream) -> io::Result<Welcome> {
+fn receive_welcome(stream: &mut FramedStream) -> io::Result<Welcome> {
     let garbled = || {
         io::Error::new(
             io::ErrorKind::InvalidData,
             "the parent's welcome is garbled",
         )
     };
-    let Received::Some(header) = channel.receive_header()? else {
+    let Received::Some(header) = stream.receive_header()? else {
         exit(0) // the program has ended, or does not need this worker any more
     };
     if header.kind != Kind::Welcome {
         return Err(garbled());
     }
     let mut body = Vec::new();
-    channel.receive_body(header.length, &mut body)?;
+    stream.receive_body(header.length, &mut body)?;
     Welcome::from_body(&body).ok_or_else(garbled)
 }
 

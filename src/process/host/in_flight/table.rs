@@ -35,7 +35,7 @@ pub(super) struct SlotTable {
     /// How many tasks have completed, failed, or been cancelled so far.
     pub(super) counts: Counts,
     /// How many slots hold items of maps.
-    pub(super) parcels: usize,
+    pub(super) item_batches: usize,
     /// A buffer into which outcomes are read, kept for the next.
     pub(super) scratch: Vec<u8>,
     /// Whether a task that is not published yet may have listeners.
@@ -93,7 +93,7 @@ pub(super) enum Published {
         /// The promise to which its outcome goes.
         reply: DynPromise<dyn RemoteTask>,
         /// What only some tasks have; `None` for most.
-        aside: Option<Box<Extra>>,
+        extra: Option<Box<Extra>>,
     },
     /// Items of a map.
     Items {
@@ -225,9 +225,9 @@ impl SlotTable {
         Completion::Task(news)
     }
 
-    pub(super) fn take_told(&mut self, slot: usize) -> Option<RemoteOutcome<'static>> {
+    pub(super) fn take_out_of_band(&mut self, slot: usize) -> Option<RemoteOutcome<'static>> {
         match &mut self.records[slot].as_mut()?.work {
-            Published::Task { aside, .. } => aside.as_mut()?.out_of_band.take(),
+            Published::Task { extra, .. } => extra.as_mut()?.out_of_band.take(),
             Published::Items { .. } | Published::Rendezvous(_) => None,
         }
     }
@@ -247,7 +247,7 @@ impl SlotEntry {
     pub(super) fn into_requests(self) -> Option<RemoteWork> {
         match self.work {
             Published::Task { .. } => None,
-            Published::Items { item_batch, .. } => Some(RemoteWork::Parcel(item_batch)),
+            Published::Items { item_batch, .. } => Some(RemoteWork::Items(item_batch)),
             Published::Rendezvous(requests) => Some(requests),
         }
     }

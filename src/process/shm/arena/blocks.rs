@@ -423,7 +423,7 @@ impl Blocks {
     }
 
     /// Purges a block, which must belong to the caller: gives its memory back.
-    pub(crate) fn cool(&self, block: Block) {
+    pub(crate) fn purge(&self, block: Block) {
         if let Ok(memory) = self.memory() {
             // Fails only where the memory stays allocated, which costs nothing but memory.
             let _ = memory.purge(self.offset(block), block.size());
@@ -564,7 +564,7 @@ mod tests {
         blocks.write(block, &[1, 2, 3, 4]).unwrap();
         assert!(blocks.has(block, size_of_class(0)) && !blocks.has(block, block.size() + 1));
         assert_eq!(bytes(&blocks, block, 4).unwrap(), [1, 2, 3, 4]);
-        blocks.cool(block);
+        blocks.purge(block);
         assert!(!blocks.has(block, 1));
         assert_eq!(bytes(&blocks, block, 4).unwrap(), [0; 4]);
     }

@@ -22,7 +22,7 @@ pub(crate) struct Heap {
     published: Vec<Publication>,
     done: [AtomicU64; 1],
     asleep: [AtomicU64; 1],
-    beds: [CachePadded<EventCount>; 2],
+    event_counts: [CachePadded<EventCount>; 2],
     process_table: [WorkerWords; 2],
     outcomes: [Vec<SlotOutcome>; 2],
     arguments: Vec<Bytes>,
@@ -84,7 +84,7 @@ impl Heap {
             published: some(slots, Publication::default),
             done: [AtomicU64::new(0)],
             asleep: [AtomicU64::new(0)],
-            beds: Default::default(),
+            event_counts: Default::default(),
             // As workers leave it when they arrive.
             process_table: [(); 2].map(|()| WorkerWords {
                 current: AtomicU64::new(key().mask(0)),
@@ -142,7 +142,7 @@ impl Memory for View {
         &self.step().asleep
     }
     fn event_counts(&self) -> &[CachePadded<EventCount>] {
-        &self.step().beds
+        &self.step().event_counts
     }
     fn worker_words(&self, worker: usize) -> Option<&WorkerWords> {
         self.step().process_table.get(worker)

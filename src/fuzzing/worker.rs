@@ -58,7 +58,7 @@ enum At<'a> {
     /// It runs the items of a batch.
     Items(Box<Chunk<'a>>),
     /// It has claimed a rendezvous, and has not asked for the task yet.
-    Ticket(SlotRef),
+    Rendezvous(SlotRef),
 }
 
 /// Where the argument of a claimed task lies.
@@ -67,7 +67,7 @@ enum Where {
     /// In the slot.
     Here,
     /// In a block of the arena.
-    Depot,
+    Arena,
 }
 
 /// The items of a batch that a worker runs.
@@ -122,7 +122,7 @@ impl<'a> FuzzedWorker<'a> {
             }
             At::Ran(place, outcome) => self.finish(place, outcome),
             At::Items(chunk) => self.go_on_with_items(chunk),
-            At::Ticket(place) => self.ask_for(place),
+            At::Rendezvous(place) => self.ask_for(place),
         }
     }
 
@@ -148,11 +148,11 @@ impl<'a> FuzzedWorker<'a> {
                 let lease = location.and_then(|location| self.worker_arena.argument(location));
                 let bytes = lease.and_then(|lease| lease.read::<u8>().ok());
                 self.note(place, bytes.and_then(|bytes| id_of(&bytes)));
-                self.at = At::Task(place, call, argument, Where::Depot);
+                self.at = At::Task(place, call, argument, Where::Arena);
             }
             Claim::Rendezvous(place) => {
                 self.note(place, None);
-                self.at = At::Ticket(place);
+                self.at = At::Rendezvous(place);
             }
             Claim::Items(place, call, _) => {
                 let arguments: VecDeque<_> = LengthDelimited::new(&argument)
@@ -193,7 +193,7 @@ impl<'a> FuzzedWorker<'a> {
         let worker_arena = Some(&self.worker_arena);
         let argument = match lies {
             Where::Here => Argument::Kept(&mut argument),
-            Where::Depot => {
+            Where::Arena => {
                 let location = BlockRef::from_bytes(&argument);
                 let (queue, me, claim) = (Arc::clone(self.queue), self.me, Arc::clone(claim));
                 let lease = location.and_then(|location| {
@@ -305,14 +305,14 @@ impl<'a> FuzzedWorker<'a> {
 
     /// The worker dies, and another worker takes its index.
     pub(super) fn die(&mut self) {
-        self.exit_forked_copy();
+        self.vanish();
         self.queue.arrive(self.me);
         self.worker_arena = worker_arena_of(self.in_flight, self.me);
         self.in_flight.enlist(self.me).expect("its part is mapped");
     }
 
     /// The worker dies; the program recovers what it leaves behind.
-    pub(super) fn exit_forked_copy(&mut self) {
+    pub(super) fn vanish(&mut self) {
         self.at = At::Nothing;
         let end = ProcessEnd::Signalled(11);
         for orphan in self.in_flight.recover_worker(self.me, 1, end) {
@@ -346,7 +346,7 @@ impl<'a> FuzzedWorker<'a> {
             }
             At::Ran(place, _) => self.finish_with(place, script, tasks),
             At::Items(chunk) => self.end_items_with(chunk, script, tasks),
-            at @ (At::Nothing | At::Ticket(_)) => {
+            at @ (At::Nothing | At::Rendezvous(_)) => {
                 // The slot of an earlier task, or of one for which it has not published an outcome.
                 if let Some((place, id)) = self.last {
                     tasks.make_up(id);
@@ -408,7 +408,7 @@ impl<'a> FuzzedWorker<'a> {
     /// Asks for the task in a slot over the connection.
     pub(super) fn redeem(&mut self, place: SlotRef) {
         match self.at {
-            At::Nothing | At::Ticket(_) => {
+            At::Nothing | At::Rendezvous(_) => {
                 self.at = At::Nothing;
                 self.ask_for(place);
             }
@@ -436,7 +436,7 @@ pub(super) fn put(in_flight: &InFlight, requests: RemoteWork) {
 fn worker_arena_of(in_flight: &InFlight, worker: usize) -> Arc<WorkerArena> {
     let arena = in_flight.arena().expect("the system has shared memory");
     let descriptor = arena.descriptor().expect("it is open");
-    WorkerArena::map(descriptor, super::board::WORKERS, worker).expect("it can be mapped")
+    WorkerArena::map(descriptor, super::queue::WORKERS, worker).expect("it can be mapped")
 }
 
 fn fault_of(error: Error) -> Fault {
