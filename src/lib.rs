@@ -71,3 +71,8 @@ pub use worker::{WorkerInfo, current_worker};
 #[cfg(doctest)]
 #[doc = include_str!("../MIGRATING.md")]
 struct Migrating;
+
+/// So are those that must not compile.
+#[cfg(doctest)]
+#[doc = include_str!("../tests/compile_fail.md")]
+struct CompileFail;
