@@ -1,4 +1,5 @@
-#![doc = include_str!("../README.md")]
+// Its programs are doctests of `tests/pages`.
+#![cfg_attr(not(doctest), doc = include_str!("../README.md"))]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("concurrent-futures runs on Linux only, so far");
@@ -67,12 +68,7 @@ pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{AsCompleted, ReturnWhen, Waited, as_completed, wait};
 pub use worker::{WorkerInfo, current_worker};
 
-/// The programs in MIGRATING.md are doctests.
-#[cfg(doctest)]
-#[doc = include_str!("../MIGRATING.md")]
-struct Migrating;
-
-/// So are those that must not compile.
+/// The programs that must not compile are doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../tests/compile_fail.md")]
 struct CompileFail;
