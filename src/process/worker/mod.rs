@@ -79,18 +79,8 @@ pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 /// }
 /// ```
 ///
-/// With tokio, call it before the runtime starts. Inside a runtime it works too, but workers then
-/// run their tasks inside that runtime.
-///
-/// ```no_run
-/// fn main() {
-///     concurrent_futures::init();
-///     async_main();
-/// }
-///
-/// #[tokio::main]
-/// async fn async_main() {}
-/// ```
+/// With tokio, call it before the runtime starts, as [the guide](crate#where-init-goes) does. Inside a
+/// runtime it works too, but workers then run their tasks inside that runtime.
 ///
 /// In tests of libtest and nextest, and in doctests, it is the first statement of each test that
 /// uses process pools; with `harness = false`, of `main`.
