@@ -13,12 +13,12 @@ use std::os::unix::net::UnixStream;
 
 use crate::process::host::child::ChildProcess;
 use crate::process::host::connection::{Connection, Response};
-use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, StartError, WorkerConfig, dialect};
+use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, StartError, WorkerConfig};
 use crate::process::host::stdio::WorkerStdio;
 use crate::remote::codec;
 use crate::transport::framed::FramedStream;
 use crate::transport::wire::{
-    Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, frame,
+    Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, dialect, frame,
 };
 
 pub use queue::queue;

@@ -44,23 +44,6 @@ const ROOMS: &[&str] = &[
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("sys", "error", "how a child ended is part of an error"),
     ("shared", "remote", "its tests see how it travels"),
-    (
-        "remote",
-        "process::shm",
-        "a lease is of a block of the arena",
-    ),
-    ("task", "pool", "a task says what a queue asks of it"),
-    (
-        "transport",
-        "process::shm",
-        "what is little is so in the queue, too",
-    ),
-    ("process::worker", "process::host", "both speak one dialect"),
-    (
-        "process::pool",
-        "process::builder",
-        "`builder()` names what it returns",
-    ),
 ];
 
 /// Rooms that know nothing of each other.

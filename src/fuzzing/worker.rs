@@ -10,21 +10,20 @@ use super::tasks::{LIMIT, Tasks, id_of, last_run};
 use crate::error::{Error, ProcessEnd};
 use crate::future::state::Start;
 use crate::pool::PullQueue;
-use crate::pool::backlog::WorkItem;
 use crate::process::host::in_flight::{InFlight, Orphan};
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
-use crate::process::shm::queue::layout::INLINE;
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::worker::body_of;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, Argument, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
-use crate::remote::lease::BlockRef;
+use crate::remote::lease::{BlockRef, EAGER_LIMIT};
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
 use crate::task::request::RemoteOutcome;
+use crate::task::work_item::WorkItem;
 use crate::transport::wire::Fault;
 use crate::transport::work::RemoteWork;
 
@@ -215,7 +214,7 @@ impl<'a> FuzzedWorker<'a> {
     /// Publishes a task's outcome, as a real worker does.
     fn finish(&mut self, place: SlotRef, outcome: Result<Encoded, Fault>) {
         let (form, body) = body_of(outcome);
-        let finish = if body.len() <= INLINE {
+        let finish = if body.len() <= EAGER_LIMIT {
             self.queue.finish(place, self.me, form, &body)
         } else {
             self.in_flight.tell(place, Ok(body), self.me);
@@ -259,7 +258,7 @@ impl<'a> FuzzedWorker<'a> {
         if chunk.has_begun {
             return self.end_item(chunk);
         }
-        let is_roomy = chunk.run.filled() + chunk.last_result <= INLINE;
+        let is_roomy = chunk.run.filled() + chunk.last_result <= EAGER_LIMIT;
         let may_begin = is_roomy && !chunk.arguments.is_empty();
         if may_begin && chunk.run.begin() == Transition::Taken {
             chunk.has_begun = true;
@@ -288,7 +287,7 @@ impl<'a> FuzzedWorker<'a> {
             item_writer.mark_as_fault();
         }
         item_writer.end();
-        chunk.last_result = item_writer.len().min(INLINE);
+        chunk.last_result = item_writer.len().min(EAGER_LIMIT);
         if let Some(results) = item_writer.fitting() {
             chunk.run.end(results);
             self.at = At::Items(chunk);
@@ -384,7 +383,7 @@ impl<'a> FuzzedWorker<'a> {
         }
         chunk.results.truncate(chunk.run.filled());
         chunk.results.extend(bytes(script));
-        chunk.results.truncate(INLINE);
+        chunk.results.truncate(EAGER_LIMIT);
         chunk.run.end(&chunk.results);
         chunk.has_begun = false;
         self.at = At::Items(chunk);
@@ -466,7 +465,7 @@ fn form(script: &mut Script<'_>, tasks: &mut Tasks) -> SlotKind {
 /// Bytes that the script chooses: a few from the script itself, many equal ones, or a block reference.
 fn bytes(script: &mut Script<'_>) -> Vec<u8> {
     match script.below(3) {
-        0 => vec![script.byte(); script.below(INLINE + 1)],
+        0 => vec![script.byte(); script.below(EAGER_LIMIT + 1)],
         1 => {
             // A block reference, plausible in every field.
             let block = script.below(400) as u32;

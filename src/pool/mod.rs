@@ -33,7 +33,7 @@ use crate::future::id::FutureId;
 use crate::future::pool_handle::{TaskLocation, Unqueue, Waiter};
 use crate::idle::core_hint::CoreHint;
 use crate::options::Shutdown;
-use crate::pool::backlog::{Backlog, Withdrawn, WorkItem};
+use crate::pool::backlog::Backlog;
 use crate::pool::observer::Observer;
 use crate::pool::worker_state::{Killed, Status, WorkerState};
 use crate::pool::workers::{WorkerEntry, Workers};
@@ -44,6 +44,7 @@ use crate::sync::{
 use crate::sys;
 use crate::sys::fork;
 use crate::task::timeout;
+use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::unwind::discard;
 
 pub(crate) use pull_queue::{PullQueue, QueueLoad};

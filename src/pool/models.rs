@@ -7,8 +7,8 @@ use loom::sync::atomic::Ordering;
 use loom::thread;
 
 use super::*;
-use crate::pool::backlog::Withdrawn;
 use crate::sync::{LIVING, ROOM};
+use crate::task::work_item::Withdrawn;
 
 // ---- tasks -------------------------------------------------------------------------------------
 

@@ -12,10 +12,10 @@ use crate::future::Verdict;
 use crate::future::id::FutureId;
 use crate::idle::coalesce::Coalescing;
 use crate::idle::placement::CorePlacement;
-use crate::pool::backlog::WorkItem;
 use crate::pool::observer::{ObserverHandle, WorkerEnd};
 use crate::pool::worker_state::{Dequeued, Killed, Status, WorkerState};
 use crate::sync::{MutexGuard, Ordering, spin_then_yield};
+use crate::task::work_item::WorkItem;
 
 /// A worker's view of its pool. Dropping it takes the worker out of the pool.
 pub(crate) struct WorkerContext<W: WorkItem> {

@@ -56,6 +56,23 @@ pub struct ProcessPoolBuilder {
     fault: Option<Error>,
 }
 
+impl ProcessPoolExecutor {
+    /// A pool of at most `max_workers` processes. (`ProcessPoolExecutor(max_workers)`)
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init),
+    /// [`Error::Unsupported`] if it has more rights than the user that started it,
+    /// [`Error::InvalidConfig`] if `max_workers` is 0.
+    pub fn new(max_workers: usize) -> Result<Self, Error> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// The builder of a pool with settings.
+    pub fn builder() -> ProcessPoolBuilder {
+        ProcessPoolBuilder::new()
+    }
+}
+
 impl ProcessPoolBuilder {
     pub(super) fn new() -> Self {
         Self {

@@ -14,10 +14,8 @@ use crate::future::id::FutureId;
 use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Unqueue, Waiter};
 use crate::future::pool_registry::{self, Registration};
 use crate::options::Shutdown;
-use crate::pool::backlog::WorkItem;
 use crate::pool::observer::Observer;
 use crate::pool::{Admit, Limits, OnFull, PullQueue, Submit, Threads, WorkerPool};
-use crate::process::builder::ProcessPoolBuilder;
 use crate::process::host::driver::{CollectedBy, CompletionSource};
 use crate::process::host::handshake::WorkerConfig;
 use crate::process::host::in_flight::InFlight;
@@ -28,6 +26,7 @@ use crate::remote::lease::{NoStore, PayloadStore};
 use crate::sys::fork;
 use crate::sys::stack;
 use crate::task::item_batch::BatchPart;
+use crate::task::work_item::WorkItem;
 use crate::task::{RemoteForm, Task};
 use crate::transport::work::RemoteWork;
 
@@ -78,21 +77,6 @@ pub struct ProcessPoolExecutor {
 }
 
 impl ProcessPoolExecutor {
-    /// A pool of at most `max_workers` processes. (`ProcessPoolExecutor(max_workers)`)
-    ///
-    /// # Errors
-    /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init),
-    /// [`Error::Unsupported`] if it has more rights than the user that started it,
-    /// [`Error::InvalidConfig`] if `max_workers` is 0.
-    pub fn new(max_workers: usize) -> Result<Self, Error> {
-        Self::builder().max_workers(max_workers).build()
-    }
-
-    /// The builder of a pool with settings.
-    pub fn builder() -> ProcessPoolBuilder {
-        ProcessPoolBuilder::new()
-    }
-
     /// The process ids of the workers that are ready.
     ///
     /// ```

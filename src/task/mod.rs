@@ -11,6 +11,7 @@ pub(crate) mod results;
 pub(crate) mod request;
 pub(crate) mod portable;
 pub(crate) mod item_batch;
+pub(crate) mod work_item;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -29,7 +30,6 @@ use crate::future::pool_registry::PoolId;
 use crate::future::state::{Outcome, Start};
 use crate::future::{Body, Expire, Future, Promise, Settle, TaskCell, Verdict, pair};
 use crate::options::{PackedOptions, TaskOptions};
-use crate::pool::backlog::Withdrawn;
 use crate::remote::codec;
 use crate::remote::context::{Context, Prefix};
 use crate::remote::function::{self, FunctionRef};
@@ -42,6 +42,7 @@ use crate::task::portable::PortableTask;
 use crate::task::request::RemoteTask;
 use crate::task::results::{ChunkResults, Decode, Expiring, ItemTiming, Listener};
 use crate::task::timeout::TimeoutGuard;
+use crate::task::work_item::Withdrawn;
 use crate::task_info::{Function, TaskInfo};
 use crate::unwind::{self, Panic, discard};
 

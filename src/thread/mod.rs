@@ -18,10 +18,10 @@ use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Waiter};
 use crate::future::pool_registry::{self, Registration};
 use crate::future::{Expire, Future, Verdict};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
-use crate::pool::backlog::{Withdrawn, WorkItem};
 use crate::pool::{Admit, OnFull, Submit, WorkerContext, WorkerPool};
 use crate::sync::ThreadId;
 use crate::task::timeout::{TimeoutGuard, Timer};
+use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::task::{Task, WorkerHooks};
 use crate::unwind;
 

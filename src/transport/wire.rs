@@ -5,7 +5,9 @@
 //! inside the bodies are encoded by serde. Everything else is encoded here by hand, so that no byte from the
 //! other side is trusted further than its own bounds check.
 
+use crate::remote::codec;
 use crate::remote::function::FunctionRef;
+use crate::sys::image;
 use crate::unwind::Panic;
 
 /// The version of the protocol that this file describes.
@@ -146,6 +148,15 @@ pub(crate) struct ProtocolVersion {
     pub(crate) codec: u8,
     /// The build id: differs between any two builds of the program.
     pub(crate) stamp: Vec<u8>,
+}
+
+/// The protocol, codec and build of this program, which a worker's must equal.
+pub(crate) fn dialect() -> ProtocolVersion {
+    ProtocolVersion {
+        protocol: PROTOCOL,
+        codec: codec::ID,
+        stamp: image::current().stamp(),
+    }
 }
 
 /// The first message from the parent to a worker. These descriptors come with it: stdout, stderr, and those

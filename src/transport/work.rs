@@ -9,18 +9,10 @@ use crate::future::Verdict;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::options::TaskOptions;
-use crate::pool::backlog::{Withdrawn, WorkItem};
-use crate::process::shm::queue::layout::INLINE;
-use crate::remote::lease::EAGER_LIMIT;
-use crate::task::item_batch::{self, ItemBatch};
+use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteTask, Request};
 use crate::task::results::ItemTiming;
-
-// A value that is longer than a slot has room for goes to the arena.
-const _: () = assert!(EAGER_LIMIT == INLINE);
-
-// An item batch fits into a slot.
-const _: () = assert!(item_batch::ROOM == INLINE);
+use crate::task::work_item::{Withdrawn, WorkItem};
 
 /// A work item for a worker process.
 pub(crate) enum RemoteWork {

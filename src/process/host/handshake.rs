@@ -25,13 +25,12 @@ use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
 use crate::process::shm::queue::layout::{QueueFile, QueueGeometry};
 use crate::process::shm::signals::SharedSignals;
-use crate::remote::codec;
 use crate::remote::function::FunctionRef;
 use crate::shared::attachments::Attachments;
 use crate::sys;
 use crate::sys::image;
 use crate::transport::framed::{FramedStream, Received};
-use crate::transport::wire::{self, Fault, Header, Hello, Kind, ProtocolVersion, Welcome};
+use crate::transport::wire::{self, Fault, Header, Hello, Kind, Welcome, dialect};
 
 /// How the workers of a pool are started, and the limits that hold for them.
 #[derive(Debug, Clone)]
@@ -251,15 +250,6 @@ pub(crate) const DEFAULT_PAYLOAD_LIMIT: u64 = 16 << 30;
 
 /// How long a process may take to end once its exit has closed its end of the connection.
 const LEAVING: Duration = Duration::from_millis(500);
-
-/// The protocol, codec and build of this program, which a worker's must equal.
-pub(crate) fn dialect() -> ProtocolVersion {
-    ProtocolVersion {
-        protocol: wire::PROTOCOL,
-        codec: codec::ID,
-        stamp: image::current().stamp(),
-    }
-}
 
 /// The process title `PROGRAM:worker-N`, with the program's name cut so that the rest fits into what the
 /// kernel keeps of a title.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::{Error, ProcessEnd};
-use crate::pool::backlog::WorkItem;
 use crate::pool::{AfterLoss, Tenure, WorkerContext};
 use crate::process::host::child::SpawnOn;
 use crate::process::host::connection::{Connection, Disconnect, WorkerMessage};
@@ -18,6 +17,7 @@ use crate::process::host::in_flight::{InFlight, Orphan};
 use crate::process::host::pipeline::{Pipeline, PipelineEnd, WorkerExit};
 use crate::process::host::process_table::ProcessTable;
 use crate::task::request::RemoteOutcome;
+use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;
 
 /// The supervisor's main loop: one worker process after the other, as long as one is needed.

@@ -22,18 +22,17 @@ use crate::clock::{self, Clock};
 use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::idle::placement::CorePlacement;
-use crate::process::host::handshake::dialect;
 use crate::process::reexec::{self, Role};
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 use crate::process::shm::checksum::Key;
 use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
-use crate::process::shm::queue::layout::{INLINE, MappedQueue, QueueGeometry};
+use crate::process::shm::queue::layout::{MappedQueue, QueueGeometry};
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::shm::signals::SharedSignals;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, Argument, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
-use crate::remote::lease::{BlockRef, Lease, NoStore, PayloadStore};
+use crate::remote::lease::{BlockRef, EAGER_LIMIT, Lease, NoStore, PayloadStore};
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
 use crate::shared::registry;
@@ -42,7 +41,7 @@ use crate::sys;
 use crate::sys::fork::ForkEpoch;
 use crate::sys::image;
 use crate::transport::framed::{self, FramedStream, Received};
-use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
+use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome, dialect};
 use crate::unwind::{self, Panic};
 
 /// A worker that waits for a frame from the program for this long unmaps shared memory that it keeps for
@@ -627,7 +626,7 @@ impl<'a> QueueConsumer<'a> {
     /// connection.
     fn finish(&mut self, place: SlotRef, outcome: Result<Encoded, Fault>) -> io::Result<()> {
         let (form, body) = body_of(outcome);
-        let finish = if body.len() <= INLINE && body.attachments().is_empty() {
+        let finish = if body.len() <= EAGER_LIMIT && body.attachments().is_empty() {
             self.queue.finish(place, self.me, form, &body)
         } else {
             let kind = match form {
@@ -773,7 +772,7 @@ impl BatchRunner<'_> {
             Attachments::default()
         });
         item_writer.end();
-        self.last_result = item_writer.len().min(INLINE);
+        self.last_result = item_writer.len().min(EAGER_LIMIT);
         if let (Some(results), true) = (item_writer.fitting(), brought.is_empty()) {
             return self.run.end(results);
         }
@@ -792,7 +791,7 @@ impl BatchRunner<'_> {
 impl ItemCursor for BatchRunner<'_> {
     fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
         let (index, filled) = (self.run.done(), self.run.filled());
-        let is_roomy = filled + self.last_result <= INLINE;
+        let is_roomy = filled + self.last_result <= EAGER_LIMIT;
         let may_begin =
             is_roomy && index < self.count && matches!(self.batch_state, BatchState::Ready);
         if !may_begin {

@@ -72,11 +72,11 @@ fn items_are_packed_as_far_as_there_is_room() {
         [(0, 2), (2, 3)]
     );
     assert_eq!(
-        items(&mut pack(&chunk_results, &[9, ROOM - 2, 9])),
+        items(&mut pack(&chunk_results, &[9, EAGER_LIMIT - 2, 9])),
         [(0, 1), (1, 2), (2, 3)]
     );
     assert_eq!(
-        items(&mut pack(&chunk_results, &[9, ROOM - 1, 9, 9])),
+        items(&mut pack(&chunk_results, &[9, EAGER_LIMIT - 1, 9, 9])),
         [(0, 1), (1, 2), (2, 4)]
     );
     assert_eq!(
@@ -127,7 +127,7 @@ fn what_is_dropped_is_cancelled_once() {
 fn an_item_that_arrives_keeps_its_batch_until_that_was_told() {
     let chunk_results = chunk_results(1);
     let last = Arc::downgrade(&chunk_results);
-    let Some(BatchPart::Item(item)) = pack(&chunk_results, &[ROOM + 1]).pop() else {
+    let Some(BatchPart::Item(item)) = pack(&chunk_results, &[EAGER_LIMIT + 1]).pop() else {
         panic!("it travels alone")
     };
     let news = item.arrive(RemoteOutcome::Value(Source::Borrowed(&[7]))).1;

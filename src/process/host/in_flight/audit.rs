@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 use super::InFlight;
 use super::table::{Completion, Presence, Published, SlotEntry, SlotTable, Taken};
 use crate::error::Error;
-use crate::pool::backlog::WorkItem;
 use crate::process::host::connection;
 use crate::process::host::driver::CollectedBy;
 use crate::process::shm::queue::{Current, SlotPublish, SlotRef, Standing, Trace, Transition};
 use crate::task::request::RemoteOutcome;
+use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;
 
 /// The longest time between two audits while a thread sleeps on the queue.

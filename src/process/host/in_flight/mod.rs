@@ -23,7 +23,7 @@ use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::Unqueue;
 use crate::future::state::Start;
-use crate::pool::backlog::{Backlog, Withdrawn, WorkItem};
+use crate::pool::backlog::Backlog;
 use crate::pool::worker_state::Counts;
 use crate::pool::{PullQueue, QueueLoad, WorkerPool};
 use crate::process::host::callback_thread::CallbackThread;
@@ -31,18 +31,19 @@ use crate::process::host::driver::{CollectedBy, CompletionDriver, CompletionSour
 use crate::process::host::pipeline::error_of;
 use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
-use crate::process::shm::queue::layout::{INLINE, MappedQueue, QueueFile, QueueGeometry};
+use crate::process::shm::queue::layout::{MappedQueue, QueueFile, QueueGeometry};
 use crate::process::shm::queue::{
     Current, Reading, ShmQueue, SlotKind, SlotPublish, SlotRef, Transition,
 };
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
-use crate::remote::lease::Lease;
+use crate::remote::lease::{EAGER_LIMIT, Lease};
 use crate::shared::invalidation::{self, InvalidationListener};
 use crate::sys;
 use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteOutcome, RemoteTask};
+use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::transport::wire::Fault;
 use crate::transport::work::RemoteWork;
 use crate::unwind;
@@ -615,7 +616,7 @@ impl InFlight {
                         let place = lease.location().to_bytes();
                         queue.publish(slot, SlotKind::StoredArgument, call, &place)
                     }
-                    None if argument.len() <= INLINE => {
+                    None if argument.len() <= EAGER_LIMIT => {
                         queue.publish(slot, SlotKind::Argument, call, &argument)
                     }
                     None => {

@@ -8,7 +8,6 @@ use super::audit::is_rendezvous;
 use super::table::{Completion, Published, SlotEntry, SlotTable, Taken, WorkerRecord};
 use crate::error::{Error, ProcessEnd, Suspect};
 use crate::future::dyn_promise::DynPromise;
-use crate::pool::backlog::WorkItem;
 use crate::process::host::driver::CollectedBy;
 use crate::process::host::handshake::from_outside;
 use crate::process::shm::queue::{
@@ -16,6 +15,7 @@ use crate::process::shm::queue::{
 };
 use crate::process::worker::UNFIT;
 use crate::task::request::RemoteTask;
+use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;
 
 /// What a dead worker leaves behind unfinished.

@@ -26,12 +26,13 @@ pub(crate) mod worker;
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::process::shm::arena::blocks::{ArenaGeometry, Block, Blocks, ShardWords};
-use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::process::shm::arena::blocks::{ArenaGeometry, Blocks, ShardWords};
+use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 
 /// The program's side of the arena.
 pub(crate) struct Arena {
@@ -291,8 +292,12 @@ impl Arena {
 }
 
 impl BlockOwner for Arena {
-    fn blocks(&self) -> &Blocks {
-        &self.blocks
+    fn is_forked_copy(&self) -> bool {
+        self.blocks.is_elsewhere()
+    }
+
+    fn read(&self, block: Block, to: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+        self.blocks.read(block, to)
     }
 
     /// A worker may report more bytes than it has written: reading them would allocate memory for them, so

@@ -3,12 +3,13 @@
 
 use std::alloc::Layout;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::process::shm::arena::blocks::{self, ArenaGeometry, Block, Blocks, ShardWords};
-use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::process::shm::arena::blocks::{self, ArenaGeometry, Blocks, ShardWords};
+use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 
 /// A worker's side of the arena.
 pub(crate) struct WorkerArena {
@@ -210,8 +211,12 @@ pub(super) enum Warmth {
 }
 
 impl BlockOwner for WorkerArena {
-    fn blocks(&self) -> &Blocks {
-        &self.blocks
+    fn is_forked_copy(&self) -> bool {
+        self.blocks.is_elsewhere()
+    }
+
+    fn read(&self, block: Block, to: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+        self.blocks.read(block, to)
     }
 
     /// Always: the program is trusted, and the worker knows what it has written.
@@ -251,8 +256,12 @@ impl BlockOwner for WorkerArena {
 }
 
 impl<F: Fn() -> bool + Send + Sync> BlockOwner for ClaimedArgument<F> {
-    fn blocks(&self) -> &Blocks {
-        self.worker_arena.blocks()
+    fn is_forked_copy(&self) -> bool {
+        self.worker_arena.is_forked_copy()
+    }
+
+    fn read(&self, block: Block, to: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+        self.worker_arena.read(block, to)
     }
 
     fn has(&self, block: Block, bytes: usize) -> bool {

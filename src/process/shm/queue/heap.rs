@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize as Counter, Ordering as CounterOrdering};
 
 use super::ShmQueue;
 use super::layout::{
-    Bulletin, CachePadded, Control, INLINE, Memory, Publication, SlotOutcome, WorkerWords,
+    Bulletin, CachePadded, Control, Memory, Publication, SlotOutcome, WorkerWords,
 };
 use crate::process::shm::checksum::Key;
 use crate::process::shm::event_count::EventCount;
+use crate::remote::lease::EAGER_LIMIT;
 use crate::sync::{AtomicU32, AtomicU64, UnsafeCell};
 
 /// The queue's memory, for two workers.
@@ -36,7 +37,7 @@ struct Bytes(Vec<UnsafeCell<u8>>);
 unsafe impl Sync for Bytes {}
 
 /// Bytes per slot; only a few in loom's models, where each byte costs time.
-const ROOM: usize = if cfg!(loom) { 3 } else { INLINE };
+const ROOM: usize = if cfg!(loom) { 3 } else { EAGER_LIMIT };
 
 impl Bytes {
     fn new() -> Self {

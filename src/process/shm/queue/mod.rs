@@ -35,10 +35,9 @@ pub(crate) mod layout;
 
 use crate::process::shm::checksum::{Key, PrefixSum, small};
 use crate::process::shm::event_count::WaitKey;
-use crate::process::shm::queue::layout::{
-    FEW, INLINE, MappedQueue, Memory, Publication, SlotOutcome,
-};
+use crate::process::shm::queue::layout::{FEW, MappedQueue, Memory, Publication, SlotOutcome};
 use crate::remote::function::FunctionRef;
+use crate::remote::lease::EAGER_LIMIT;
 use crate::sync::{
     AtomicU32, AtomicU64, Ordering, fence, fetch_or_seq_cst, load_seq_cst, store_seq_cst,
 };
@@ -345,14 +344,14 @@ impl Head {
         self.form as u64 | (self.size as u64) << 16 | (self.items as u64) << 32
     }
 
-    /// `None`: `bits` is no valid head. The size of a valid one is at most [`INLINE`].
+    /// `None`: `bits` is no valid head. The size of a valid one is at most [`EAGER_LIMIT`].
     fn from_bits(bits: u64) -> Option<Self> {
         Some(Self {
             form: SlotKind::from_bits(bits & 0xffff)?,
             size: ((bits >> 16) & 0xffff) as usize,
             items: (bits >> 32) as usize,
         })
-        .filter(|head| head.size <= INLINE)
+        .filter(|head| head.size <= EAGER_LIMIT)
     }
 }
 
@@ -724,7 +723,7 @@ impl<M: Memory> ShmQueue<M> {
         bytes.clear();
         let outcome = self.outcome_at(place, worker)?;
         let progress = BatchProgress::from_bits(load_acquire(&outcome.progress));
-        if progress.done > items || progress.filled > INLINE {
+        if progress.done > items || progress.filled > EAGER_LIMIT {
             return None;
         }
         if progress.done == 0 {
@@ -1309,7 +1308,7 @@ impl<M: Memory> ShmQueue<M> {
         })
     }
 
-    /// RUNNING → DONE, with an outcome of at most [`INLINE`] bytes.
+    /// RUNNING → DONE, with an outcome of at most [`EAGER_LIMIT`] bytes.
     #[inline]
     pub(crate) fn finish(&self, place: SlotRef, me: usize, form: SlotKind, bytes: &[u8]) -> Finish {
         let size = bytes.len();
