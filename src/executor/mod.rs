@@ -231,14 +231,15 @@ pub trait Executor: Send + Sync {
         Map::in_context(self, MapOptions::new(), f, context, items.into_iter())
     }
 
-    /// Like [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    /// Like [`map`](Self::map), but yields `(index, result)` as items finish.
     /// (`multiprocessing.Pool.imap_unordered`)
     ///
     /// ```
-    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
     /// let pool = ThreadPoolExecutor::new(2)?;
     /// let mut lengths = [0; 3];
-    /// for (index, length) in pool.map_unordered(MapOptions::new(), |word: String| word.len(), ["a", "bb", "ccc"].map(String::from)) {
+    /// let words = ["a", "bb", "ccc"].map(String::from);
+    /// for (index, length) in Executor::map_unordered(&pool, |word: String| word.len(), words) {
     ///     lengths[index] = length?;
     /// }
     /// assert_eq!(lengths, [1, 2, 3]);
@@ -246,6 +247,28 @@ pub trait Executor: Send + Sync {
     /// ```
     #[track_caller]
     fn map_unordered<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
+        &self,
+        f: fn(A) -> R,
+        items: I,
+    ) -> MapUnordered<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+    {
+        self.map_unordered_with(MapOptions::new(), f, items)
+    }
+
+    /// Like [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let options = MapOptions::new().chunksize(10);
+    /// let squares = Executor::map_unordered_with(&pool, options, |n: u64| n * n, 0..100);
+    /// assert_eq!(squares.map(|(_, square)| square.unwrap()).sum::<u64>(), 328_350);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map_unordered_with<A: Payload, R: Payload, I: IntoIterator<Item = A>>(
         &self,
         options: MapOptions,
         f: fn(A) -> R,

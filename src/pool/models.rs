@@ -299,7 +299,7 @@ fn a_task_comes_as_its_worker_lies_down_and_runs() {
 }
 
 #[test]
-fn a_task_comes_as_two_workers_lie_down_and_runs() {
+fn a_task_comes_as_two_workers_sleep_and_runs() {
     explore(2, || all_tasks_run(2, 2));
 }
 

@@ -160,7 +160,7 @@ impl TaskEvent {
 pub enum WorkerEnd {
     /// The worker left: the pool is shut down, the worker was idle for too long, or it has run as many tasks
     /// as it may.
-    Left,
+    Retired,
     /// The worker's process died, or was killed.
     Lost,
 }
@@ -176,7 +176,7 @@ pub enum TaskOutcome {
     /// The task was killed.
     Cancelled,
     /// The task ended after its limit had passed and its future was done: a thread cannot be stopped.
-    Late,
+    AfterTimeout,
 }
 
 /// The handle by which one worker calls the observer; it does nothing if there is none.
@@ -235,7 +235,7 @@ impl ObserverHandle {
                 Verdict::Completed => TaskOutcome::Completed,
                 Verdict::Failed => TaskOutcome::Failed,
                 Verdict::Cancelled => TaskOutcome::Cancelled,
-                Verdict::Late => TaskOutcome::Late,
+                Verdict::Late => TaskOutcome::AfterTimeout,
             };
             unwind::call(|| observer.task_finished(&task, outcome));
         }

@@ -279,7 +279,7 @@ impl<W: WorkItem> WorkerContext<W> {
 
     /// Tells the observer that the worker leaves; another may take its place.
     pub(crate) fn retire(&self) {
-        self.watch.borrow_mut().worker_ended(WorkerEnd::Left);
+        self.watch.borrow_mut().worker_ended(WorkerEnd::Retired);
     }
 
     /// Reports that the task which was starting turned out to be cancelled. The cancellation has taken it off

@@ -169,20 +169,41 @@ impl ThreadPoolExecutor {
         Map::local(self, options, f, items.into_iter())
     }
 
-    /// Like [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    /// Like [`map`](Self::map), but yields `(index, result)` as items finish.
     /// (`multiprocessing.Pool.imap_unordered`)
     ///
     /// ```
-    /// # use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    /// # use concurrent_futures::ThreadPoolExecutor;
     /// let pool = ThreadPoolExecutor::new(2)?;
     /// let offset = 10;
-    /// for (index, result) in pool.map_unordered(MapOptions::new(), move |n| n + offset, 0..3_usize) {
+    /// for (index, result) in pool.map_unordered(move |n| n + offset, 0..3_usize) {
     ///     assert_eq!(result?, index + 10);
     /// }
     /// # Ok::<(), concurrent_futures::Error>(())
     /// ```
     #[track_caller]
-    pub fn map_unordered<F, A, R, I>(
+    pub fn map_unordered<F, A, R, I>(&self, f: F, items: I) -> MapUnordered<'_, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_unordered_with(MapOptions::new(), f, items)
+    }
+
+    /// Like [`map_with`](Self::map_with), but yields `(index, result)` as items finish.
+    ///
+    /// ```
+    /// # use concurrent_futures::{MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let options = MapOptions::new().chunksize(10);
+    /// let squares = pool.map_unordered_with(options, |n: u64| n * n, 0..100);
+    /// assert_eq!(squares.map(|(_, square)| square.unwrap()).sum::<u64>(), 328_350);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn map_unordered_with<F, A, R, I>(
         &self,
         options: MapOptions,
         f: F,

@@ -201,7 +201,7 @@ impl Worker {
             sys::set_title(&title);
         }
         Ok(Self {
-            stream: stream,
+            stream,
             welcome,
             signals: flag,
             queue,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use concurrent_futures::Stats;
 
-use crate::ledger::{Entry, Pool, SUM, complain, is};
+use crate::log::{Entry, Pool, SUM, complain, is};
 use crate::outcome::Came;
 use crate::plan::Kind;
 use crate::tasks::mix;

@@ -8,7 +8,7 @@ use rand::Rng;
 
 use crate::drive::Driver;
 use crate::jobs::Answer;
-use crate::ledger::{Entry, Pool};
+use crate::log::{Entry, Pool};
 use crate::plan::Plan;
 use crate::tasks::{Live, mix};
 

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 
 use crate::callbacks::Told;
 use crate::jobs::{Answer, Job, Tiny, Work};
-use crate::ledger::{Entry, Pool, complain, is_anything_wrong};
+use crate::log::{Entry, Pool, complain, is_anything_wrong};
 use crate::outcome::Came;
 use crate::plan::{Kind, Plan};
 use crate::support::asynchronous::{Wakes, block_on, poll_once};

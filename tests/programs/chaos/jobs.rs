@@ -3,7 +3,7 @@
 use concurrent_futures::Payload;
 
 use crate::plan::Plan;
-use crate::tasks::{Order, Parcel, mix, work};
+use crate::tasks::{Load, Order, mix, work};
 
 /// A function that is submitted.
 pub trait Job {
@@ -45,15 +45,15 @@ impl Job for Tiny {
 
 impl Job for Work {
     type Argument = Order;
-    type Result = Parcel;
-    const FUNCTION: fn(Order) -> Parcel = work;
+    type Result = Load;
+    const FUNCTION: fn(Order) -> Load = work;
 
     fn argument(plan: &Plan) -> Order {
         plan.order()
     }
 
     fn id(argument: &Order) -> u64 {
-        argument.parcel.id
+        argument.load.id
     }
 }
 
@@ -67,7 +67,7 @@ impl Answer for u64 {
     }
 }
 
-impl Answer for Parcel {
+impl Answer for Load {
     fn answers(&self, plan: &Plan) -> bool {
         plan.is_result(self)
     }

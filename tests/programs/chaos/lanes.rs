@@ -13,7 +13,7 @@ use crate::book::check_stats;
 use crate::drive::Driver;
 use crate::ends::{Amid, End, Manner};
 use crate::killer::Killer;
-use crate::ledger::{Entry, Pool, complain, is_anything_wrong};
+use crate::log::{Entry, Pool, complain, is_anything_wrong};
 use crate::plan::Plan;
 use crate::pools::{POOLS, Workers};
 use crate::tasks::mix;

@@ -12,7 +12,7 @@ mod ends;
 mod hunt;
 mod jobs;
 mod killer;
-mod ledger;
+mod log;
 mod lanes;
 mod maps;
 mod memory;
@@ -75,7 +75,7 @@ fn endure() {
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut random = StdRng::seed_from_u64(seed);
     let mut report = Report::new();
-    while Instant::now() < end && !ledger::is_anything_wrong() {
+    while Instant::now() < end && !log::is_anything_wrong() {
         act(
             &mut report,
             &mut random,
@@ -87,7 +87,7 @@ fn endure() {
     drop(vigil);
     println!("{report}");
     report.check();
-    let wrong = ledger::is_anything_wrong();
+    let wrong = log::is_anything_wrong();
     assert!(!wrong, "CHAOS_SEED={seed}: what is wrong was told above");
 }
 
@@ -137,7 +137,7 @@ fn be_quiet() {
         let is_meant = words.is_some_and(|words| words.starts_with("on purpose"));
         if !is_meant {
             hook(panic);
-            ledger::complain("that was a panic of this program");
+            log::complain("that was a panic of this program");
         }
     }));
     let nothing = libc::rlimit {

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 
 use crate::drive::Driver;
 use crate::jobs::Job;
-use crate::ledger::Entry;
+use crate::log::Entry;
 use crate::plan::{Kind, Plan};
 
 /// What is asked of a map.
@@ -34,8 +34,8 @@ impl Driver<'_> {
     pub fn map<J: Job>(&mut self, most: usize, plan: impl Fn(&mut StdRng) -> Plan) {
         let most = most.min(self.page.settings.longest_map);
         let count = self.random.random_range(1..=most);
-        let wishes = Wishes::any(&mut self.random, count);
-        let plans = (0..count).map(|_| wishes.adapt(plan(&mut self.random)));
+        let asked = Wishes::any(&mut self.random, count);
+        let plans = (0..count).map(|_| asked.adapt(plan(&mut self.random)));
         let entries: Vec<_> = plans.map(|plan| Entry::new(plan, self.page)).collect();
         let pulled = Cell::new(0);
         let items = entries.iter().map(|entry| {
@@ -43,19 +43,19 @@ impl Driver<'_> {
             J::argument(&entry.plan)
         });
         let see = |(index, outcome): (usize, Result<J::Result, Error>)| match outcome {
-            Err(Error::Timeout) if wishes.timeout.is_some() => {}
+            Err(Error::Timeout) if asked.timeout.is_some() => {}
             outcome => entries[index].tell(outcome.as_ref()),
         };
-        let options = wishes.options();
+        let options = asked.options();
         if self.random.random_bool(0.5) {
             let map = self.pool.map_with(options, J::FUNCTION, items);
-            map.enumerate().take(wishes.read).for_each(see);
+            map.enumerate().take(asked.read).for_each(see);
         } else {
-            let map = self.pool.map_unordered(options, J::FUNCTION, items);
-            map.take(wishes.read).for_each(see);
+            let map = self.pool.map_unordered_with(options, J::FUNCTION, items);
+            map.take(asked.read).for_each(see);
         }
         for entry in &entries[..pulled.get()] {
-            let unseen = entry.came().is_none() && wishes.leave_some_unseen();
+            let unseen = entry.came().is_none() && asked.leave_some_unseen();
             entry.facts.let_go.store(unseen, Ordering::Release);
         }
         self.entries.extend(entries.into_iter().take(pulled.get()));

@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::pools::{PAYLOAD_LIMIT, Settings};
-use crate::tasks::{Deed, Order, Parcel, Trap};
+use crate::tasks::{Deed, Load, Order, Trap};
 
 /// One task.
 #[derive(Debug, Clone, Copy)]
@@ -172,7 +172,7 @@ impl Plan {
             _ => (Trap::Nowhere, Trap::Nowhere),
         };
         Order {
-            parcel: Parcel::new(self.id, self.size, trap),
+            load: Load::new(self.id, self.size, trap),
             deed: self.deed,
             size_back: self.size_back,
             trap_back,
@@ -188,8 +188,8 @@ impl Plan {
     }
 
     /// Whether a value is this task's result.
-    pub fn is_result(&self, parcel: &Parcel) -> bool {
-        parcel.is_right(self.id) && parcel.size() == self.size_back
+    pub fn is_result(&self, load: &Load) -> bool {
+        load.is_right(self.id) && load.size() == self.size_back
     }
 
     /// Of a kind that exits.

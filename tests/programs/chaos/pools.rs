@@ -177,7 +177,7 @@ impl Observer for Workers {
 
     fn worker_ended(&self, _: &WorkerEvent, reason: WorkerEnd) {
         let counter = match reason {
-            WorkerEnd::Left => &self.left,
+            WorkerEnd::Retired => &self.left,
             _ => &self.lost,
         };
         counter.fetch_add(1, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use crate::book::{Book, COLUMNS};
 use crate::ends::Manner;
 use crate::killer::Deeds;
 use crate::lanes::Past;
-use crate::ledger::complain;
+use crate::log::complain;
 use crate::memory::Memory;
 use crate::pools::Workers;
 

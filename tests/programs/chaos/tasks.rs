@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::support::os;
 
 /// An argument or a result. Its bytes follow from its number.
-pub struct Parcel {
+pub struct Load {
     /// Of the task.
     pub id: u64,
     /// Where its own serde code misbehaves.
@@ -25,7 +25,7 @@ pub struct Parcel {
     _live: Live,
 }
 
-/// Where a parcel's serde code misbehaves.
+/// Where a load's serde code misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trap {
     Nowhere,
@@ -64,7 +64,7 @@ pub enum Deed {
 #[derive(Serialize, Deserialize)]
 pub struct Order {
     /// Comes along.
-    pub parcel: Parcel,
+    pub load: Load,
     /// What to do with it.
     pub deed: Deed,
     /// How large the result is.
@@ -74,9 +74,9 @@ pub struct Order {
 }
 
 /// The task.
-pub fn work(order: Order) -> Parcel {
-    let id = order.parcel.id;
-    assert!(order.parcel.is_right(id), "the argument of {id} is mangled");
+pub fn work(order: Order) -> Load {
+    let id = order.load.id;
+    assert!(order.load.is_right(id), "the argument of {id} is mangled");
     match order.deed {
         Deed::Nothing => {}
         Deed::Sleep(time) => std::thread::sleep(time),
@@ -103,7 +103,7 @@ pub fn work(order: Order) -> Parcel {
         }
         Deed::Scribble(seed) => scribble(seed),
     }
-    Parcel::new(id, order.size_back, order.trap_back)
+    Load::new(id, order.size_back, order.trap_back)
 }
 
 /// The smallest task.
@@ -173,9 +173,9 @@ fn writable() -> Vec<(usize, usize)> {
     maps.lines().filter(is_ours).filter_map(range).collect()
 }
 
-// ---- parcels ---------------------------------------------------------------------------------
+// ---- loads -----------------------------------------------------------------------------------
 
-impl Parcel {
+impl Load {
     pub fn new(id: u64, size: usize, trap: Trap) -> Self {
         Self {
             id,
@@ -206,7 +206,7 @@ fn bytes_of(id: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
-impl Serialize for Parcel {
+impl Serialize for Load {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.trap {
             Trap::ErrorInEncoding => Err(ser::Error::custom(excuse(self.id))),
@@ -216,7 +216,7 @@ impl Serialize for Parcel {
     }
 }
 
-impl<'de> Deserialize<'de> for Parcel {
+impl<'de> Deserialize<'de> for Load {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (id, trap, bytes) = Deserialize::deserialize(deserializer)?;
         let _live = Live::new();

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::ledger::TOLD;
+use crate::log::TOLD;
 use crate::support::{os, watchdog};
 
 /// An outcome is reported at least once in this time.

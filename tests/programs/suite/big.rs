@@ -1,6 +1,6 @@
 //! Payloads of every size, to processes and back, and those over the limit.
 
-mod depot;
+mod arena;
 
 use std::fmt;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub fn trials() -> Vec<Trial> {
     ] {
         all.push(echo_trial(name, size));
     }
-    all.extend(depot::trials());
+    all.extend(arena::trials());
     // Takes some 10 GiB of memory.
     all.push(echo_trial("over_2_gib", (2 << 30) + (200 << 20)).with_ignored_flag(true));
     all

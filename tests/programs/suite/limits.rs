@@ -624,7 +624,7 @@ fn waits_for_many_in_a_full_pool_are_deadlocks() {
         let inner = || (0..3).map(|n| own.submit(double, n)).collect::<Vec<_>>();
         let completed = as_completed(inner()).filter(|f| f.exception().is_some());
         let waited = wait(inner(), None, ReturnWhen::AllCompleted).done.len();
-        let unordered = own.map_unordered(MapOptions::new(), double, 0..3);
+        let unordered = own.map_unordered_with(MapOptions::new(), double, 0..3);
         let unordered = unordered.filter(|(_, result)| result.is_err());
         (completed.count(), waited, unordered.count())
     });

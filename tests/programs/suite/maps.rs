@@ -1,4 +1,4 @@
-//! `map`, `map_with` and `map_unordered`: order here, in the files below all the rest.
+//! `map`, `map_with` and `map_unordered_with`: order here, in the files below all the rest.
 
 mod ends;
 mod errors;
@@ -19,6 +19,7 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         map_with_every_chunksize_gives_the_same::<K>,
         numbers_without_end_are_a_chunk_and_a_buffer::<K>,
         map_unordered_tells_the_index::<K>,
+        map_unordered_takes_no_options::<K>,
         maps_interleave::<K>,
         map_lends_a_context::<K>,
         a_context_names_shared_memory::<K>,
@@ -64,7 +65,11 @@ fn map_keeps_order<K: Kind>() {
 fn map_of_nothing_is_empty<K: Kind>() {
     let pool = K::pool(2);
     assert!(pool.map(double, []).next().is_none());
-    assert!(pool.map_unordered(OPTIONS, double, []).next().is_none());
+    assert!(
+        pool.map_unordered_with(OPTIONS, double, [])
+            .next()
+            .is_none()
+    );
     assert_eq!(pool.stats().workers, 0);
 }
 
@@ -92,12 +97,21 @@ fn map_unordered_tells_the_index<K: Kind>() {
     for chunk in [1, 3, 1000] {
         let options = OPTIONS.chunksize(chunk);
         let mut seen = [false; 100];
-        for (index, result) in pool.map_unordered(options, double, 0..100) {
+        for (index, result) in pool.map_unordered_with(options, double, 0..100) {
             assert_eq!(result.unwrap(), 2 * index as u64);
             assert!(!std::mem::replace(&mut seen[index], true), "{index} twice");
         }
         assert!(seen.into_iter().all(|seen| seen));
     }
+}
+
+fn map_unordered_takes_no_options<K: Kind>() {
+    let pool = K::pool(2);
+    let mut doubles = [0; 100];
+    for (index, result) in pool.map_unordered(double, 0..100) {
+        doubles[index] = result.unwrap();
+    }
+    assert!(doubles.into_iter().eq((0..100).map(double)));
 }
 
 fn maps_interleave<K: Kind>() {
@@ -129,7 +143,7 @@ fn map_unordered_yields_as_items_finish<K: Kind>() {
     let held = Hold::new();
     let inputs = [Some(held.argument()), None, None];
     let task = |held: Option<Held>| held.map_or(0, hold);
-    let mut map = pool.map_unordered(OPTIONS.chunksize(1), task, inputs);
+    let mut map = pool.map_unordered_with(OPTIONS.chunksize(1), task, inputs);
     assert_eq!(map.next().unwrap().0, 1);
     assert_eq!(map.next().unwrap().0, 2);
     held.release();
@@ -175,7 +189,7 @@ fn closures_map_too() {
     let shared = std::sync::Arc::clone(&words);
     let lengths = pool.map(move |at: usize| shared[at].len(), 0..3);
     assert_eq!(lengths.map(Result::unwrap).collect::<Vec<_>>(), [1, 2, 3]);
-    let unordered = pool.map_unordered(OPTIONS, move |at: usize| words[at], 0..3);
+    let unordered = pool.map_unordered_with(OPTIONS, move |at: usize| words[at], 0..3);
     assert_eq!(
         unordered
             .map(|(index, word)| word.unwrap().len() - index)

@@ -45,10 +45,10 @@ fn threads_are_named() {
     let name = |()| thread::current().name().unwrap().to_owned();
     let pool = ThreadPoolExecutor::builder()
         .max_workers(1)
-        .thread_name_prefix("crew")
+        .thread_name_prefix("team")
         .build()
         .unwrap();
-    assert_eq!(pool.submit(name, ()).result().unwrap(), "crew_0");
+    assert_eq!(pool.submit(name, ()).result().unwrap(), "team_0");
     let pool = Threads::pool(1);
     let given = pool.submit(name, ()).result().unwrap();
     let number = given.strip_prefix("ThreadPoolExecutor-").unwrap();

@@ -61,7 +61,7 @@ fn outcome(options: TaskOptions, lie_of: Lie) -> Result<(), Error> {
 }
 
 /// The worker is killed for what it said; the words that say so.
-fn offence(way: Way, bytes: Vec<u8>) -> String {
+fn violation(way: Way, bytes: Vec<u8>) -> String {
     match outcome(way.options(), Lie::new(bytes, Then::Stay)) {
         Err(Error::WorkerDied(death)) => {
             assert_eq!(death.signal(), Some(libc::SIGKILL));
@@ -171,7 +171,7 @@ fn a_worker_announces_more_than_it_may_send() {
     for way in [Told, Taken] {
         let values = [u64::MAX, 1 << 62, (16 << 30) + 1].map(|length| way.value(length));
         for frame in values.into_iter().chain([way.fault(2 << 30)]) {
-            let words = offence(way, frame.header());
+            let words = violation(way, frame.header());
             assert!(
                 words.contains("announced more bytes than it may send"),
                 "{words}"
@@ -198,11 +198,11 @@ fn a_worker_answers_what_nobody_asked() {
     for way in [Told, Taken] {
         let whole = way.value(0);
         for kind in [HELLO, 99] {
-            offence(way, Frame { kind, ..whole }.header());
+            violation(way, Frame { kind, ..whole }.header());
         }
-        offence(way, way.fault(4).with(b"what"));
+        violation(way, way.fault(4).with(b"what"));
     }
-    offence(
+    violation(
         Told,
         Frame {
             task: 7,
@@ -210,8 +210,8 @@ fn a_worker_answers_what_nobody_asked() {
         }
         .header(),
     );
-    offence(Told, Taken.value(0).header());
-    offence(Taken, Told.value(0).header());
+    violation(Told, Taken.value(0).header());
+    violation(Taken, Told.value(0).header());
 }
 
 fn a_worker_speaks_of_places_that_are_not_its_own() {
@@ -251,11 +251,11 @@ fn a_worker_says_that_its_result_is_where_none_can_be() {
         location(u32::MAX, 1),
     ];
     for bytes in lies.into_iter().chain([frame(7).with(b"nowhere")]) {
-        let words = offence(Told, bytes);
+        let words = violation(Told, bytes);
         assert!(words.contains("result is not where it may be"), "{words}");
     }
-    offence(Told, frame(21).header());
-    offence(Taken, frame(20).header());
+    violation(Told, frame(21).header());
+    violation(Taken, frame(20).header());
     // Memory for it is not made up.
     let frugal = Frugal::begin();
     let never_written = location(62, 1 << 30);

@@ -111,7 +111,7 @@ kinds! {
         DoneOnes,
         SleepersZero,
         SleepersOnes,
-        Beds,
+        EventCounts,
         StatesGarbage,
         StatesZero,
         StatesFlipped,
@@ -151,7 +151,7 @@ impl Wound {
                 | DoneOnes
                 | SleepersZero
                 | SleepersOnes
-                | Beds
+                | EventCounts
                 | StatesGarbage
                 | StatesZero
                 | StatesFlipped
@@ -175,7 +175,7 @@ impl Wound {
             DoneOnes => (0..4).for_each(|at| put(Part::Control, 192 + 8 * at, u64::MAX)),
             SleepersZero => put(Part::Control, 256, 0),
             SleepersOnes => put(Part::Control, 256, u64::MAX),
-            Beds => (0..16).for_each(|at| put(Part::Control, 320 + 8 * at, random.next())),
+            EventCounts => (0..16).for_each(|at| put(Part::Control, 320 + 8 * at, random.next())),
             StatesGarbage => each_slot(|at| put(Part::Control, STATES + at, 0x4141_4141)),
             StatesZero => each_slot(|at| put(Part::Control, STATES + at, 0)),
             StatesFlipped => each_slot(|at| flip(Part::Control, STATES + at, 1 << 13)),
@@ -550,7 +550,7 @@ fn arguments_that_wait_cannot_be_overwritten() {
     let count = pool.submit(|()| read_only(), ()).result().unwrap();
     assert!(
         count >= 4,
-        "published tasks, words and blocks of the depot, the flag: {count}"
+        "published tasks, words and blocks of the arena, the signals: {count}"
     );
     // A block of the worker's own shard is writable too, as long as it holds no unread result.
     let control_and_outcomes = pool.submit(|()| writable("board").len(), ()).result();
@@ -580,7 +580,7 @@ fn fill_blocks((cue, written): Cue) -> u64 {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let line = maps
         .lines()
-        .find(|line| line.contains("depot") && line.contains(" r--s "));
+        .find(|line| line.contains("concurrent-futures depot") && line.contains(" r--s "));
     let start = line.unwrap().split('-').next().unwrap();
     let start = usize::from_str_radix(start, 16).unwrap();
     let word: *mut u64 = std::ptr::with_exposed_provenance_mut(start);

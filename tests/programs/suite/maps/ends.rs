@@ -89,7 +89,7 @@ fn map_unordered_times_out_once_and_ends<K: Kind>() {
     assert_works(&pool);
     let (held, ran) = (Hold::new(), Beacon::new());
     let options = OPTIONS.chunksize(1).timeout(Duration::from_millis(200));
-    let mut map = pool.map_unordered(options, maybe_hold, steps(&held, &ran));
+    let mut map = pool.map_unordered_with(options, maybe_hold, steps(&held, &ran));
     map.next().unwrap().1.unwrap();
     held.await_begun();
     assert_error!(map.next().unwrap().1, Error::Timeout);
@@ -145,7 +145,7 @@ fn dropping_a_map_after_quick_items_cancels_what_has_not_started<K: Kind>() {
 fn dropping_a_map_unordered_cancels_what_has_not_started<K: Kind>() {
     let pool = K::pool(1);
     let (held, ran) = (Hold::new(), Beacon::new());
-    let mut map = pool.map_unordered(OPTIONS.chunksize(100), maybe_hold, steps(&held, &ran));
+    let mut map = pool.map_unordered_with(OPTIONS.chunksize(100), maybe_hold, steps(&held, &ran));
     map.next().unwrap().1.unwrap();
     held.await_begun();
     drop(map);

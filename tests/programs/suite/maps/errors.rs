@@ -40,7 +40,7 @@ fn map_goes_on_after_an_error<K: Kind>() {
 
 fn map_unordered_goes_on_after_an_error<K: Kind>() {
     let pool = K::pool(2);
-    let map = pool.map_unordered(OPTIONS, odd_ones_fail, 0..20);
+    let map = pool.map_unordered_with(OPTIONS, odd_ones_fail, 0..20);
     let (even, odd): (Vec<_>, Vec<_>) = map.partition(|(_, result)| result.is_ok());
     assert_eq!((even.len(), odd.len()), (10, 10));
     assert!(odd.into_iter().all(|(index, _)| index % 2 == 1));
@@ -91,7 +91,7 @@ fn map_refuses_zero_sizes<K: Kind>() {
 fn map_unordered_refuses_zero_sizes<K: Kind>() {
     let pool = K::pool(1);
     for options in [OPTIONS.chunksize(0), OPTIONS.buffersize(0)] {
-        let mut map = pool.map_unordered(options, double, 0..5);
+        let mut map = pool.map_unordered_with(options, double, 0..5);
         assert_error!(map.next().unwrap().1, Error::InvalidConfig(_));
         assert!(map.next().is_none());
     }

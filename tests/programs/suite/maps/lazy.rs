@@ -47,7 +47,7 @@ fn map_takes_input_without_end<K: Kind>() {
         .map(Result::unwrap)
         .collect();
     assert!(first.into_iter().eq((0..5000).map(double)));
-    let unordered = pool.map_unordered(OPTIONS, double, 0..).take(5000);
+    let unordered = pool.map_unordered_with(OPTIONS, double, 0..).take(5000);
     for (index, result) in unordered {
         assert_eq!(result.unwrap(), 2 * index as u64);
     }
@@ -77,7 +77,7 @@ fn map_unordered_reads_no_further_than_its_buffer<K: Kind>() {
     for (chunk, buffer) in [(1, 1), (3, 7), (100, 7)] {
         let pulled = Cell::new(0);
         let options = OPTIONS.chunksize(chunk).buffersize(buffer);
-        let mut map = pool.map_unordered(options, double, counted(&pulled));
+        let mut map = pool.map_unordered_with(options, double, counted(&pulled));
         for read in 0..100 {
             let ahead = pulled.get() - read;
             assert!(ahead <= buffer, "{chunk} {buffer}: {ahead}");
@@ -105,7 +105,7 @@ fn map_pulls_at_the_call_what_workers_can_begin<K: Kind>() {
     };
     let begun = [
         pulled_by(&|| drop(pool.map(double, counted(&pulled)))),
-        pulled_by(&|| drop(pool.map_unordered(OPTIONS, double, counted(&pulled)))),
+        pulled_by(&|| drop(pool.map_unordered_with(OPTIONS, double, counted(&pulled)))),
         pulled_by(&|| drop(pool.map_with_context(|a: &u64, b| a + b, 1, counted(&pulled)))),
     ];
     assert_eq!(begun, [pool.max_workers(); 3]);
@@ -125,7 +125,7 @@ fn map_of_a_slow_source_gives_what_has_come<K: Kind>() {
     let mut map = pool.map(double, slow());
     assert_eq!(map.next().unwrap().unwrap(), 0);
     assert!(pulled.get() < MANY, "all was pulled for the first result");
-    let mut map = pool.map_unordered(OPTIONS, double, slow());
+    let mut map = pool.map_unordered_with(OPTIONS, double, slow());
     map.next().unwrap().1.unwrap();
     assert!(pulled.get() < MANY, "all was pulled for the first result");
     let mut map = pool.map_with_context(|a: &u64, b| a + b, 1, slow());
@@ -143,7 +143,7 @@ fn map_of_a_slow_source_misses_nothing<K: Kind>() {
             pool.map(double, items()).map(Result::unwrap).sum::<u64>(),
             3540
         );
-        let unordered = pool.map_unordered(OPTIONS, double, items());
+        let unordered = pool.map_unordered_with(OPTIONS, double, items());
         assert_eq!(
             unordered.map(|(_, result)| result.unwrap()).sum::<u64>(),
             3540
@@ -182,7 +182,7 @@ fn map_of_a_source_that_waits_for_results<K: Kind>() {
         }
         drop(map);
         (0..seeds as u64).for_each(|n| feed.send(n).unwrap());
-        let mut map = pool.map_unordered(options, |n: u64| n + 1, source());
+        let mut map = pool.map_unordered_with(options, |n: u64| n + 1, source());
         for _ in 0..50 {
             feed.send(map.next().unwrap().1.unwrap()).unwrap();
         }
@@ -231,7 +231,7 @@ fn map_of_a_hundred_thousand_items<K: Kind>() {
 
 fn map_unordered_of_a_hundred_thousand_items<K: Kind>() {
     let pool = K::pool(2);
-    let map = pool.map_unordered(OPTIONS, double, 0..100_000);
+    let map = pool.map_unordered_with(OPTIONS, double, 0..100_000);
     let sum: u64 = map.map(|(_, result)| result.unwrap()).sum();
     assert_eq!(sum, 9_999_900_000);
 }
@@ -261,7 +261,7 @@ fn map_of_big_results_reads_no_further_than_the_budget() {
 fn map_unordered_of_big_results_reads_no_further_than_the_budget() {
     let pool = Processes::pool(2);
     let pulled = Cell::new(0);
-    let mut map = pool.map_unordered(OPTIONS, mebibyte, counted(&pulled));
+    let mut map = pool.map_unordered_with(OPTIONS, mebibyte, counted(&pulled));
     for read in 0..200 {
         assert!(pulled.get() - read < FEW, "{} at {read}", pulled.get());
         let (index, result) = map.next().unwrap();

@@ -150,7 +150,7 @@ fn an_item_of_a_map_is_decoded_by_whoever_reads() {
         for seen in pool.map_with(options, see, 0..20) {
             assert_eq!(seen.unwrap().0, thread::current().id());
         }
-        for (_, seen) in pool.map_unordered(options, see, 0..20) {
+        for (_, seen) in pool.map_unordered_with(options, see, 0..20) {
             assert_eq!(seen.unwrap().0, thread::current().id());
         }
     }
@@ -238,7 +238,7 @@ fn items_that_cannot_be_decoded_count_as_failed() {
             assert_met(number, outcome);
         }
         assert_counted(pool.stats(), 4, 5);
-        for (index, outcome) in pool.map_unordered(options, meet, numbers) {
+        for (index, outcome) in pool.map_unordered_with(options, meet, numbers) {
             assert_met(numbers[index], outcome);
         }
         assert_counted(pool.stats(), 8, 10);

@@ -32,12 +32,12 @@ const STRANGER: u32 = 54_321;
 #[derive(Clone, Copy)]
 enum Way {
     /// Over the shared-memory queue.
-    Board,
+    Queue,
     /// Over the connection.
     Link,
 }
 
-const WAYS: [Way; 2] = [Way::Board, Way::Link];
+const WAYS: [Way; 2] = [Way::Queue, Way::Link];
 
 /// A pool whose workers are ready.
 fn warm_pool(way: Way, workers: usize, initializer: fn(())) -> ProcessPoolExecutor {
@@ -45,7 +45,7 @@ fn warm_pool(way: Way, workers: usize, initializer: fn(())) -> ProcessPoolExecut
         .max_workers(workers)
         .initializer(initializer, ());
     let builder = match way {
-        Way::Board => builder,
+        Way::Queue => builder,
         Way::Link => builder.max_tasks_per_child(1000),
     };
     let pool = builder.build().unwrap();

@@ -14,9 +14,9 @@ pub struct Wakes {
     woken: Receiver<()>,
 }
 
-struct Bell(Sender<()>);
+struct Ringer(Sender<()>);
 
-impl Wake for Bell {
+impl Wake for Ringer {
     fn wake(self: Arc<Self>) {
         // A receiver that is gone needs no wake.
         let _ = self.0.send(());
@@ -27,7 +27,7 @@ impl Wakes {
     pub fn new() -> Self {
         let (sender, woken) = channel();
         Self {
-            waker: Waker::from(Arc::new(Bell(sender))),
+            waker: Waker::from(Arc::new(Ringer(sender))),
             woken,
         }
     }

@@ -206,13 +206,13 @@ fn results_outlive_their_pool() {
 /// Bytes of shared memory that the payloads of this program's pools have.
 fn memory_of_payloads() -> u64 {
     let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let of_a_depot = |path: &PathBuf| {
+    let of_an_arena = |path: &PathBuf| {
         let target = fs::read_link(path).unwrap_or_default();
         target
             .to_string_lossy()
             .contains("concurrent-futures depot")
     };
-    let files = descriptors.map(|entry| entry.path()).filter(of_a_depot);
+    let files = descriptors.map(|entry| entry.path()).filter(of_an_arena);
     files
         .map(|path| fs::metadata(path).unwrap().blocks() * 512)
         .sum()

@@ -1,0 +1,151 @@
+//! Words that the code once had for itself, in place of the field's, do not come back.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "these are tests: what is not there fails them"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each with the word that took its place.
+const RETIRED: &[(&str, &str)] = &[
+    ("crew", "worker pool"),
+    ("roster", "workers"),
+    ("shelf", "pull queue"),
+    ("gait", "coalescing"),
+    ("footing", "core placement"),
+    ("bereft", "process lost"),
+    ("bereave", "on_process_exit"),
+    ("career", "main loop"),
+    ("pledge", "type-erased promise"),
+    ("errand", "portable task"),
+    ("luggage", "payload state"),
+    ("parcel", "item batch"),
+    ("packer", "batch builder"),
+    ("agenda", "timer queue"),
+    ("wishes", "packed options"),
+    ("berth", "result placement"),
+    ("depot", "arena"),
+    ("ledger", "in-flight table"),
+    ("tender", "completion driver"),
+    ("herald", "callback thread"),
+    ("attendant", "supervisor"),
+    ("desks", "process table"),
+    ("reentry", "re-exec"),
+    ("offence", "protocol violation"),
+    ("lie_down", "before_sleep, prepare_wait"),
+    ("get_up", "after_wake, end_wait"),
+    ("look_around", "spin_then_yield"),
+    ("is_attentive", "needs_wakeup"),
+    ("is_hooked", "has_listeners"),
+];
+
+/// Names of shared memory, as `/proc/PID/maps` shows them: programs that look for them know these.
+const KEPT: [&str; 2] = ["concurrent-futures board", "concurrent-futures depot"];
+
+/// What is read: the code, and the pages.
+const PLACES: [&str; 12] = [
+    "src",
+    "tests/programs",
+    "tests/direction.rs",
+    "tests/plain.rs",
+    "examples",
+    "benches",
+    "fuzz/fuzz_targets",
+    "README.md",
+    "ARCHITECTURE.md",
+    "DESIGN.md",
+    "SECURITY.md",
+    "LESSON.md",
+];
+
+#[test]
+fn words_that_were_retired_do_not_come_back() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files: Vec<_> = PLACES
+        .iter()
+        .flat_map(|place| files(&root.join(place)))
+        .collect();
+    assert!(files.len() > 100, "{} files", files.len());
+    let found: Vec<_> = files.iter().flat_map(|file| retired_in(file)).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_retired_word_is_found_in_a_name_and_in_a_sentence() {
+    let is_found = |line| RETIRED.iter().any(|(word, _)| has_word(line, word));
+    assert!(is_found("/// Of the crew."));
+    assert!(is_found("let the_crew = Crew::new();"));
+    assert!(is_found("queue.lie_down()"));
+    assert!(!is_found("a screw, and what is tenderly said"));
+}
+
+/// The lines of a file with a retired word, and what to say.
+fn retired_in(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let lines = text.lines().enumerate();
+    let of_line = |(at, line): (usize, &str)| {
+        let line = KEPT
+            .iter()
+            .fold(line.to_owned(), |line, name| line.replace(name, ""));
+        let found = RETIRED
+            .iter()
+            .filter(move |(word, _)| has_word(&line, word));
+        let file = file.display();
+        found
+            .map(|(word, instead)| format!("{file}:{}: {word}: say {instead}", at + 1))
+            .collect::<Vec<_>>()
+    };
+    lines.flat_map(of_line).collect()
+}
+
+/// Whether a line has the word, alone or as a part of a name, in singular or plural.
+fn has_word(line: &str, word: &str) -> bool {
+    let parts = word.matches('_').count() + 1;
+    let names = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+    names.map(words_of).any(|words| {
+        let plural = format!("{word}s");
+        words
+            .windows(parts)
+            .map(|part| part.join("_"))
+            .any(|part| part == word || part == plural)
+    })
+}
+
+/// The words of a name, in small letters: `the_Crew` and `TheCrew` are the and crew.
+fn words_of(name: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut is_after_small = false;
+    for c in name.chars() {
+        if c == '_' {
+            is_after_small = false;
+            words.push(String::new());
+            continue;
+        }
+        if words.is_empty() || (c.is_uppercase() && is_after_small) {
+            words.push(String::new());
+        }
+        is_after_small = c.is_lowercase();
+        if let Some(word) = words.last_mut() {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words
+}
+
+/// A file, or all of a folder, that are Rust's or Markdown.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).unwrap();
+        return entries
+            .flat_map(|entry| files(&entry.unwrap().path()))
+            .collect();
+    }
+    let is_text = path.extension().is_some_and(|it| it == "rs" || it == "md");
+    if is_text {
+        vec![path.to_owned()]
+    } else {
+        Vec::new()
+    }
+}
