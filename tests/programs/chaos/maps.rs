@@ -14,7 +14,7 @@ use crate::log::Entry;
 use crate::plan::{Kind, Plan};
 
 /// What is asked of a map.
-struct Wishes {
+struct Asked {
     /// Items a message.
     chunksize: Option<usize>,
     /// Items ahead of the reader.
@@ -34,7 +34,7 @@ impl Driver<'_> {
     pub fn map<J: Job>(&mut self, most: usize, plan: impl Fn(&mut StdRng) -> Plan) {
         let most = most.min(self.page.settings.longest_map);
         let count = self.random.random_range(1..=most);
-        let asked = Wishes::any(&mut self.random, count);
+        let asked = Asked::any(&mut self.random, count);
         let plans = (0..count).map(|_| asked.adapt(plan(&mut self.random)));
         let entries: Vec<_> = plans.map(|plan| Entry::new(plan, self.page)).collect();
         let pulled = Cell::new(0);
@@ -62,7 +62,7 @@ impl Driver<'_> {
     }
 }
 
-impl Wishes {
+impl Asked {
     fn any(random: &mut StdRng, count: usize) -> Self {
         let millis =
             |random: &mut StdRng, most| Duration::from_millis(random.random_range(0..most));
