@@ -365,7 +365,7 @@ impl<W: WorkItem> WorkerPool<W> {
         const SOME: u64 = 8;
 
         if id.number() % SOME == 0 {
-            self.submitted_from.set(sys::current_core());
+            self.submitted_from.set(sys::affinity::current_core());
         }
     }
 
@@ -374,7 +374,7 @@ impl<W: WorkItem> WorkerPool<W> {
         if wait.is_over() {
             return;
         }
-        self.watched_from.set(sys::current_core());
+        self.watched_from.set(sys::affinity::current_core());
         spin_then_yield(|| wait.is_over());
         self.watched_from.set(None);
     }

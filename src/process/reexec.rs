@@ -122,7 +122,7 @@ pub(crate) fn note_mistrust() {
 /// The arguments with which a worker is started, and the name and value of its mark. `stdin` is the worker's
 /// end of the socket.
 pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
-    let number = sys::socket_number(stdin).unwrap_or(0);
+    let number = sys::stream::socket_number(stdin).unwrap_or(0);
     let test = WAY.get().and_then(EntryPath::test).unwrap_or_default();
     let arguments = match test {
         "" => vec![ARGUMENT],
@@ -145,7 +145,7 @@ impl Role {
                 "has another environment or standard input than it was given, by a launcher perhaps",
             ),
             None => Self::Program,
-            Some(_) if sys::has_gained_rights() => {
+            Some(_) if sys::rights::has_gained_rights() => {
                 refuse("has more rights than the user who started it")
             }
             Some(_) if !is_peer_trusted(stdin) => {
@@ -171,8 +171,8 @@ fn is_called_worker(arguments: impl Iterator<Item = OsString>) -> bool {
 /// become, and its workers run as that user too; if a launcher gives up rights, the worker finds a socket of
 /// root.
 fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {
-    let trusted = [0, sys::real_user(), sys::effective_user()];
-    sys::peer_user(stdin).is_ok_and(|peer| trusted.contains(&peer))
+    let trusted = [0, sys::rights::real_user(), sys::rights::effective_user()];
+    sys::rights::peer_user(stdin).is_ok_and(|peer| trusted.contains(&peer))
 }
 
 impl WorkerMark {
@@ -182,12 +182,12 @@ impl WorkerMark {
         let value = env::var(MARK).ok()?;
         // With other threads it stays, which does no harm: a child that inherits it has another stdin, since
         // the worker's own becomes /dev/null.
-        if sys::is_single_threaded() {
+        if sys::thread::is_single_threaded() {
             // SAFETY: the process has no other thread that could read the environment.
             unsafe { env::remove_var(MARK) };
         }
         let (number, test) = value.split_once(';')?;
-        let socket = sys::socket_number(stdin)?;
+        let socket = sys::stream::socket_number(stdin)?;
         (number.parse() == Ok(socket)).then(|| Self {
             test: (!test.is_empty()).then(|| test.to_owned()),
         })
@@ -199,7 +199,7 @@ impl EntryPath {
         match std::thread::current().name() {
             // libtest runs each test on a thread with the test's name. If other code has made the thread,
             // usually nothing looks at arguments before `init` is called.
-            Some(name) if !sys::is_main_thread() => Self::Test(name.to_owned()),
+            Some(name) if !sys::thread::is_main_thread() => Self::Test(name.to_owned()),
             _ => Self::Main,
         }
     }

@@ -22,7 +22,7 @@ pub(crate) struct Region {
     /// The number of bytes that were written; not 0.
     size: usize,
     /// The descriptor by which other processes map it; `None` where descriptors are short
-    /// (`sys::leaves_room`), or once it is closed.
+    /// (`sys::descriptors::leaves_room`), or once it is closed.
     file: Option<File>,
     /// The id of the memory.
     region_id: RegionId,
@@ -61,18 +61,18 @@ impl Region {
     /// # Errors
     /// If the system refuses the memory or the descriptor, or if workers could not open it.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
-        let is_found = sys::is_open_to_others() && sys::number_in_proc().is_some();
-        if bytes.is_empty() || !is_found || !sys::may_write(bytes.len() as u64) {
+        let is_found = sys::handle::is_open_to_others() && sys::handle::number_in_proc().is_some();
+        if bytes.is_empty() || !is_found || !sys::limits::may_write(bytes.len() as u64) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let memory = sys::shared_file(c"concurrent-futures shared")?;
-        if !sys::leaves_room(memory.as_fd()) {
+        let memory = sys::memory::shared_file(c"concurrent-futures shared")?;
+        if !sys::descriptors::leaves_room(memory.as_fd()) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let mut file = File::from(memory);
         // Written through the descriptor: no page is cleared first, and a lack of memory is an error.
         file.write_all(bytes)?;
-        sys::seal_content(file.as_fd())?;
+        sys::memory::seal_content(file.as_fd())?;
         Self::of_file(file, fresh_id())
     }
 
@@ -90,7 +90,10 @@ impl Region {
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(name.path())?;
-        let region = Self::of_descriptor(sys::above_standard(file.into())?, name.region_id.id)?;
+        let region = Self::of_descriptor(
+            sys::descriptors::above_standard(file.into())?,
+            name.region_id.id,
+        )?;
         if region.region_id != name.region_id || region.size as u64 != name.size {
             return Err(io::Error::other("it is not what its name says"));
         }
@@ -107,14 +110,14 @@ impl Region {
 
     fn of_file(file: File, id: u64) -> io::Result<Self> {
         let facts = file.metadata()?;
-        if !sys::is_constant(file.as_fd()) {
+        if !sys::memory::is_constant(file.as_fd()) {
             return Err(io::Error::other("it is not sealed"));
         }
         let size = usize::try_from(facts.size()).map_err(io::Error::other)?;
         // This process would have to provide the pages of a hole as it reads them. Seals prevent new holes,
         // not those that are there. The number of blocks does not tell: it also counts what is allocated
         // behind the end.
-        if size == 0 || !sys::is_without_holes(file.as_fd(), 0, size) {
+        if size == 0 || !sys::memory::is_without_holes(file.as_fd(), 0, size) {
             return Err(io::Error::other("it has holes"));
         }
         let memory = Mapping::of_constant(file.as_fd(), size)?;
@@ -122,9 +125,9 @@ impl Region {
         Ok(Self {
             memory,
             size,
-            file: sys::leaves_room(file.as_fd()).then_some(file),
+            file: sys::descriptors::leaves_room(file.as_fd()).then_some(file),
             region_id: RegionId { inode, id },
-            holder: sys::number_in_proc(),
+            holder: sys::handle::number_in_proc(),
         })
     }
 

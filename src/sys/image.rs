@@ -2,14 +2,14 @@
 //! data lie, which build it is, and which file to execute to start the program again. `remote/function.rs`
 //! checks function references against it; `process/` starts workers by it.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::OnceLock;
 
-use crate::sys;
 #[cfg(not(miri))]
 use elf::find;
 
@@ -94,6 +94,19 @@ fn started_file() -> Option<&'static Path> {
     (now == *then).then_some(path)
 }
 
+/// The path that the kernel was asked to execute (`AT_EXECFN`), unchanged; `None` if it is not known.
+fn started_path() -> Option<&'static Path> {
+    // SAFETY: reads the auxiliary vector that the kernel gave to this process.
+    let path = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let path: *const libc::c_char = ptr::with_exposed_provenance(path as usize);
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel has put a C string there, which stays as long as the process.
+    let path = unsafe { CStr::from_ptr(path) };
+    Some(Path::new(OsStr::from_bytes(path.to_bytes())))
+}
+
 /// Identifies a file: device, inode, size, and modification time (seconds, nanoseconds).
 type Identity = [u64; 5];
 
@@ -107,7 +120,7 @@ pub(crate) fn note_file() {
         if std::fs::symlink_metadata(LINK).is_ok() {
             return None;
         }
-        let path = std::path::absolute(sys::started_path()?).ok()?;
+        let path = std::path::absolute(started_path()?).ok()?;
         let region_id = region_id(&path)?;
         Some((path, region_id))
     });

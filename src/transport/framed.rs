@@ -21,7 +21,7 @@ pub(crate) struct FramedStream {
     start: usize,
     /// End of the bytes in `buffer` that were received.
     end: usize,
-    /// Descriptors that were received and not taken, at most [`sys::MAX_PASSED`].
+    /// Descriptors that were received and not taken, at most [`sys::stream::MAX_PASSED`].
     passed: Vec<OwnedFd>,
     /// When waiting for bytes fails as `TimedOut`; `None`: never.
     deadline: Option<Instant>,
@@ -169,11 +169,12 @@ impl FramedStream {
         self.end -= self.start;
         self.start = 0;
         self.await_bytes()?;
-        let (received, passed) = sys::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
+        let (received, passed) =
+            sys::stream::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
         self.end += received;
         self.passed.extend(passed);
         // A sender of more descriptors than a frame can have does not make this side keep them open.
-        self.passed.truncate(sys::MAX_PASSED);
+        self.passed.truncate(sys::stream::MAX_PASSED);
         Ok(received)
     }
 
@@ -183,7 +184,7 @@ impl FramedStream {
         if self.deadline.is_none() {
             return Ok(());
         }
-        match sys::poll_readable([Some(self.stream.as_fd())], self.deadline)? {
+        match sys::stream::poll_readable([Some(self.stream.as_fd())], self.deadline)? {
             [true] => Ok(()),
             [false] => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -208,7 +209,7 @@ fn send_counting(
     let mut descriptors = descriptors;
     IoSlice::advance_slices(&mut rest, 0); // skips empty parts
     while !rest.is_empty() {
-        let sent = sys::send(stream.as_fd(), rest, descriptors)?;
+        let sent = sys::stream::send(stream.as_fd(), rest, descriptors)?;
         descriptors = &[];
         *count += sent;
         IoSlice::advance_slices(&mut rest, sent);
@@ -226,7 +227,7 @@ fn make_room(body: &mut Vec<u8>, rest: u64) -> usize {
     let part = wanted.min(body.len().max(FIRST));
     if body.len() >= FIRST && body.capacity() - body.len() < part {
         body.reserve_exact(part);
-        sys::prefer_huge_pages(body.spare_capacity_mut());
+        sys::memory::prefer_huge_pages(body.spare_capacity_mut());
     }
     part
 }

@@ -18,8 +18,8 @@ use crate::error::ProcessEnd;
 use crate::process::shm::signals::SharedSignals;
 use crate::shared::invalidation::{self, InvalidationListener};
 use crate::sys;
+use crate::sys::child::Handle;
 use crate::sys::fork::ForkEpoch;
-use crate::sys::handle::Handle;
 
 /// A child process.
 pub(crate) struct ChildProcess {
@@ -184,9 +184,9 @@ impl ChildProcess {
         link: &Arc<UnixStream>,
     ) -> io::Result<(Arc<Self>, ChildStderr, u64)> {
         // Not std's pipe, which may take the number of a standard descriptor that the program has closed.
-        let (stderr, writer) = sys::pipe()?;
+        let (stderr, writer) = sys::stdio::pipe()?;
         let spawned = command.stderr(writer).spawn();
-        let inherited = sys::own_peak_memory();
+        let inherited = sys::worker::own_peak_memory();
         // The program's copies of the child's ends are closed together with the command.
         drop(command);
         let child = spawned?;

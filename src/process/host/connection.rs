@@ -350,7 +350,7 @@ impl Connection {
         };
         while !self.stream.has_buffered() {
             let polled = [Some(self.stream.stream().as_fd()), pipe.readable()];
-            match sys::poll_readable(polled, self.stream.deadline())? {
+            match sys::stream::poll_readable(polled, self.stream.deadline())? {
                 [true, _] => break,
                 [false, true] => drop(pipe.read()),
                 [false, false] => return Err(io::ErrorKind::TimedOut.into()),
@@ -363,7 +363,7 @@ impl Connection {
     /// mapped here, is left out: decoding a reference to it fails.
     fn take_in(&mut self, header: Header) -> Result<(), Disconnect> {
         /// The bytes of the longest body.
-        const MOST: u64 = (sys::MAX_PASSED * size_of::<u64>()) as u64;
+        const MOST: u64 = (sys::stream::MAX_PASSED * size_of::<u64>()) as u64;
 
         if header.length > MOST || !self.brought.is_empty() {
             return Err(Disconnect::ProtocolViolation(

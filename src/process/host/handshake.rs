@@ -105,7 +105,7 @@ impl WorkerConfig {
     pub(crate) fn check(&self) -> Result<(), Error> {
         reexec::check()?;
         // With a launcher in between, the launcher's rights are what counts.
-        if self.launcher.is_empty() && sys::would_gain_rights(image::program()) {
+        if self.launcher.is_empty() && sys::rights::would_gain_rights(image::program()) {
             let words = "a worker would have more rights than the user of this process, and so would \
                          not obey it";
             return Err(Error::Unsupported(words.into()));
@@ -136,7 +136,7 @@ impl WorkerConfig {
         self.check()
             .map_err(|error| failed(index, &io::Error::other(error)))?;
         let deadline = Instant::now().checked_add(self.start_timeout);
-        let (ours, theirs) = sys::socket_pair().map_err(|error| failed(index, &error))?;
+        let (ours, theirs) = sys::stream::socket_pair().map_err(|error| failed(index, &error))?;
         let ours = Arc::new(ours);
         let started = self
             .command(index, theirs.into())
@@ -180,7 +180,7 @@ impl WorkerConfig {
             .process_group(0)
             .stdin(Stdio::from(stdin))
             // Output before `init` does not come from the user's tasks: libtest prints there, for example.
-            .stdout(sys::open_null()?);
+            .stdout(sys::stdio::open_null()?);
         if let Some(dir) = &self.current_dir {
             // Checked here: a worker that cannot change into it would fail like a missing program.
             if !dir.is_dir() {
@@ -211,7 +211,7 @@ impl WorkerConfig {
         // By the program's process id: a launcher's own /proc/self/exe is the launcher.
         let program = match image::program() {
             link if link.starts_with("/proc/self") => {
-                let Some(number) = sys::number_in_proc() else {
+                let Some(number) = sys::handle::number_in_proc() else {
                     let words =
                         "/proc, where a launcher finds the program, does not list this process";
                     return Err(io::Error::new(io::ErrorKind::NotFound, words));
@@ -449,7 +449,11 @@ impl<'a> Handshake<'a> {
         let ready = if buffered {
             Ok([true, false, false, false])
         } else {
-            sys::poll_readable_or_writable([Some(link), stderr, output], ours, self.deadline)
+            sys::stream::poll_readable_or_writable(
+                [Some(link), stderr, output],
+                ours,
+                self.deadline,
+            )
         };
         match ready.map_err(stop_of)? {
             [false, false, false, false] => Err(HandshakeError::Late),
@@ -491,7 +495,7 @@ impl<'a> Handshake<'a> {
     /// through std: its lock may be held by the very thread that waits for this worker.
     fn pass_on(&mut self) {
         while !self.unsaid.is_empty() {
-            match sys::write_at_once(io::stderr().as_fd(), &self.unsaid) {
+            match sys::stdio::write_at_once(io::stderr().as_fd(), &self.unsaid) {
                 Ok(0) => self.unsaid.clear(),
                 Ok(count) => drop(self.unsaid.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -635,7 +639,7 @@ impl<'a> Handshake<'a> {
 
     fn stderr_is_waiting(&self) -> bool {
         let stderr = self.stderr.as_ref().map(AsFd::as_fd);
-        sys::poll_readable([stderr], Some(Instant::now())).is_ok_and(|[readable]| readable)
+        sys::stream::poll_readable([stderr], Some(Instant::now())).is_ok_and(|[readable]| readable)
     }
 }
 

@@ -77,9 +77,9 @@ impl WorkerStreams {
         let captures = [stdout, stderr].contains(&WorkerStdio::Capture);
         let (captured, writer) = captures.then(Captured::new).transpose()?.unzip();
         let place = |policy, number: RawFd| match (policy, &writer) {
-            (WorkerStdio::Inherit, _) => sys::standard(number),
+            (WorkerStdio::Inherit, _) => sys::stdio::standard(number),
             (WorkerStdio::Capture, Some(writer)) => writer.try_clone(),
-            _ => sys::open_null(),
+            _ => sys::stdio::open_null(),
         };
         Ok(Self {
             stdout: place(stdout, libc::STDOUT_FILENO)?,
@@ -102,12 +102,12 @@ impl WorkerStreams {
 impl Captured {
     /// Makes a capture. Returns it, and the descriptor that the worker writes to.
     fn new() -> io::Result<(Self, OwnedFd)> {
-        if !sys::has_long_files() {
-            let (reader, writer) = sys::pipe()?;
+        if !sys::limits::has_long_files() {
+            let (reader, writer) = sys::stdio::pipe()?;
             return Ok((Self::Pipe(Pipe::new(reader)?), writer));
         }
-        let memory = sys::anonymous_file(c"concurrent-futures output")?;
-        sys::append_only(memory.as_fd())?;
+        let memory = sys::memory::anonymous_file(c"concurrent-futures output")?;
+        sys::stdio::append_only(memory.as_fd())?;
         let ours = memory.try_clone()?;
         Ok((Self::Memory(ours.into()), memory))
     }
@@ -144,7 +144,7 @@ impl Captured {
 
 impl Pipe {
     fn new(reader: OwnedFd) -> io::Result<Self> {
-        sys::never_wait(reader.as_fd())?;
+        sys::stdio::never_wait(reader.as_fd())?;
         Ok(Self {
             reader: reader.into(),
             tail: RefCell::default(),

@@ -165,18 +165,18 @@ impl Worker {
     /// welcome.
     fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
-        let link = UnixStream::from(sys::copy_high(stdin.as_fd())?);
+        let link = UnixStream::from(sys::descriptors::copy_high(stdin.as_fd())?);
         let mut channel = FramedStream::new(Arc::new(link));
         // Hello first: the program sends nothing before it, and this process has enough to do until the
         // answer comes.
         say_hello(&channel);
-        sys::redirect(File::open("/dev/null")?.as_fd(), libc::STDIN_FILENO)?;
-        sys::die_with_parent();
-        if sys::is_hung_up(channel.stream().as_fd()) {
+        sys::stdio::redirect(File::open("/dev/null")?.as_fd(), libc::STDIN_FILENO)?;
+        sys::worker::die_with_parent();
+        if sys::stream::is_hung_up(channel.stream().as_fd()) {
             exit(0); // the program ended before the line above
         }
-        sys::heed_signals();
-        sys::stand_aside_from_terminal();
+        sys::worker::heed_signals();
+        sys::worker::stand_aside_from_terminal();
 
         let welcome = hear_welcome(&mut channel)?;
         if welcome.dialect != dialect() {
@@ -185,7 +185,7 @@ impl Worker {
         }
         let mut passed = channel.take_passed().into_iter();
         for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
-            sys::redirect(next(&mut passed)?.as_fd(), number)?;
+            sys::stdio::redirect(next(&mut passed)?.as_fd(), number)?;
         }
         let flag = match welcome.has_flag {
             true => Some(SharedSignals::map(next(&mut passed)?)?),
@@ -206,10 +206,10 @@ impl Worker {
             false => None,
         };
         if welcome.memory_limit > 0 {
-            sys::limit_memory(welcome.memory_limit)?;
+            sys::worker::limit_memory(welcome.memory_limit)?;
         }
         if let Ok(title) = std::ffi::CString::new(welcome.title.clone()) {
-            sys::set_title(&title);
+            sys::thread::set_title(&title);
         }
         Ok(Self {
             stream: channel,
@@ -259,7 +259,7 @@ impl Worker {
         self.flush();
         // Only after the initializer: what needs a process with one thread can be done there. If the thread
         // cannot be started, only the signal at the program's end (`die_with_parent`) ends this worker.
-        let _ = sys::end_when_hung_up(self.stream.stream().as_fd());
+        let _ = sys::worker::end_when_hung_up(self.stream.stream().as_fd());
         self.stream.send(&[&wire::frame(Kind::Ready, &report)])
     }
 
@@ -313,13 +313,13 @@ impl Worker {
     fn flush(&self) {
         // If user code has closed stdout, the error is its own affair.
         let _ = (&self.stdout).flush();
-        sys::flush_c_output();
+        sys::stdio::flush_c_output();
     }
 
     /// Called when a task has ended, before its outcome is sent.
     fn finish_task(&self) {
         if self.fork_epoch.is_forked_copy() {
-            sys::exit_forked_copy(); // a copy that the task forked: only the original sends the outcome
+            sys::worker::exit_forked_copy(); // a copy that the task forked: only the original sends the outcome
         }
         self.flush();
     }
@@ -435,7 +435,7 @@ impl Worker {
         match finish {
             Finish::Told => Ok(()),
             Finish::Killed => {
-                sys::park_until_killed(KILLED);
+                sys::worker::park_until_killed(KILLED);
                 exit(UNFIT)
             }
             Finish::Displaced => {

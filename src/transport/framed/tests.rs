@@ -122,13 +122,13 @@ fn descriptors_that_nobody_asks_for_are_closed() {
     let mut earlier: Option<UnixStream> = None;
     for _ in 0..10 {
         let (carried, far) = UnixStream::pair().unwrap();
-        let carried = vec![carried.as_fd(); sys::MAX_PASSED];
+        let carried = vec![carried.as_fd(); sys::stream::MAX_PASSED];
         channel.send_with(&[&frame], &carried).unwrap();
         assert_eq!(receive(&mut other), b"abc");
-        assert!(earlier.is_none_or(|far| sys::is_hung_up(far.as_fd())));
+        assert!(earlier.is_none_or(|far| sys::stream::is_hung_up(far.as_fd())));
         earlier = Some(far);
     }
-    assert_eq!(other.take_passed().len(), sys::MAX_PASSED);
+    assert_eq!(other.take_passed().len(), sys::stream::MAX_PASSED);
 }
 
 #[test]

@@ -132,7 +132,7 @@ pub(crate) fn all() -> u64 {
 }
 
 fn size_of_class(class: usize) -> usize {
-    size_with_pages(class, sys::page_size())
+    size_with_pages(class, sys::memory::page_size())
 }
 
 /// Size in bytes of the blocks of a class: whole pages, since each block is mapped by itself. Where a page
@@ -364,7 +364,7 @@ impl Blocks {
             return Ok(());
         }
         let wanted = bytes.next_multiple_of(size_of_class(0)).min(block.size());
-        match sys::populate_to_write(place, wanted) {
+        match sys::memory::populate_to_write(place, wanted) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 self.memory()?.allocate(self.offset(block), wanted)?;
             }
@@ -391,10 +391,10 @@ impl Blocks {
         let place = self.memory_of(mapping, block)?.place();
         // ORDERING: Relaxed; as in `make_room`.
         if mapping.extent.load(Ordering::Relaxed) < bytes {
-            sys::populate_to_read(place, bytes);
+            sys::memory::populate_to_read(place, bytes);
             mapping.extent.store(bytes, Ordering::Relaxed);
         }
-        sys::prefer_huge_pages(room);
+        sys::memory::prefer_huge_pages(room);
         let room = room.as_mut_ptr().cast();
         // SAFETY: the block is mapped, and holds that number of bytes; the vector has room for them. The
         // bytes may change meanwhile if a worker misbehaves: then the copy holds arbitrary bytes, as it may

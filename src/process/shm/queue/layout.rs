@@ -186,7 +186,7 @@ impl<const N: usize> Offsets<N> {
 
     /// Bytes of the part in the file, in whole pages.
     fn size(self) -> u64 {
-        self.end.next_multiple_of(sys::page_size()) as u64
+        self.end.next_multiple_of(sys::memory::page_size()) as u64
     }
 }
 
@@ -441,12 +441,12 @@ impl<const N: usize> Part<N> {
 
     /// Populates the given number of bytes with memory, from the given offset on.
     fn populate(&self, from: usize, bytes: usize) -> io::Result<()> {
-        let page = sys::page_size();
+        let page = sys::memory::page_size();
         let (start, end) = (from / page * page, (from + bytes).next_multiple_of(page));
         let end = end.min(self.offsets.end.next_multiple_of(page));
         // SAFETY: the offset is inside the mapping.
         let place = unsafe { self.memory.place().add(start) };
-        match sys::populate_to_write(place, end - start) {
+        match sys::memory::populate_to_write(place, end - start) {
             // Then each page is allocated when it is first touched.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             outcome => outcome,
