@@ -42,7 +42,6 @@ const ROOMS: &[&str] = &[
 
 /// The uses that go upwards: the room, the room that it uses, and why that is no harm.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("sys", "error", "how a child ended is part of an error"),
     ("shared", "remote", "its tests see how it travels"),
     (
         "remote",

@@ -14,11 +14,11 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
 use crate::error::Error;
 use crate::sys;
+use crate::sys::handle::BorrowedHandle;
 use crate::sys::image;
 
 /// The environment variable that marks a worker. Its value is the inode number of the socket that is the
@@ -121,7 +121,7 @@ pub(crate) fn note_mistrust() {
 
 /// The arguments with which a worker is started, and the name and value of its mark. `stdin` is the worker's
 /// end of the socket.
-pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
+pub(crate) fn arguments(stdin: BorrowedHandle<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
     let number = sys::stream::socket_number(stdin).unwrap_or(0);
     let test = WAY.get().and_then(EntryPath::test).unwrap_or_default();
     let arguments = match test {
@@ -134,7 +134,7 @@ pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str,
 
 impl Role {
     /// Determines the role of this process; `stdin` is its standard input.
-    pub(crate) fn find(stdin: BorrowedFd<'_>) -> Self {
+    pub(crate) fn find(stdin: BorrowedHandle<'_>) -> Self {
         let is_called_worker = is_called_worker(env::args_os());
         let refuse = |why| match is_called_worker {
             true => Self::Unfit(why),
@@ -170,7 +170,7 @@ fn is_called_worker(arguments: impl Iterator<Item = OsString>) -> bool {
 /// or its effective user. A program that has given up its rights makes sockets as the user that it has
 /// become, and its workers run as that user too; if a launcher gives up rights, the worker finds a socket of
 /// root.
-fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {
+fn is_peer_trusted(stdin: BorrowedHandle<'_>) -> bool {
     let trusted = [0, sys::rights::real_user(), sys::rights::effective_user()];
     sys::rights::peer_user(stdin).is_ok_and(|peer| trusted.contains(&peer))
 }
@@ -178,7 +178,7 @@ fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {
 impl WorkerMark {
     /// Reads the mark, and removes it from the environment if no other thread can read that meanwhile.
     /// `None`: this process is no worker.
-    fn take(stdin: BorrowedFd<'_>) -> Option<Self> {
+    fn take(stdin: BorrowedHandle<'_>) -> Option<Self> {
         let value = env::var(MARK).ok()?;
         // With other threads it stays, which does no harm: a child that inherits it has another stdin, since
         // the worker's own becomes /dev/null.

@@ -1,17 +1,92 @@
-//! How system calls identify a child process. `process/host/child.rs` waits for, signals and reaps its child
-//! through a [`Handle`].
+//! Children: how a program waits for them, signals and reaps them, and how they ended.
+//! `process/host/child.rs` does that through a [`Handle`], which says how system calls identify the child.
 //!
 //! By a descriptor (a pidfd) where the system has them: it always refers to this child. By process id
 //! elsewhere: a program that ignores SIGCHLD, or reaps all children itself, frees the id of a child that has
 //! ended, and the system may give the id to another process.
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr;
 
-use crate::error::ProcessEnd;
 use crate::sys::call::{checked, retried, wide};
 use crate::sys::descriptors::{above_standard, leaves_room};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcessEnd {
+    /// The process called `exit`, or returned from `main`, with this exit code.
+    Exited(i32),
+    /// The signal with this number ended the process.
+    Signalled(i32),
+    /// The process has ended in an unknown way: the system or another thread of the program has reaped it.
+    Unknown,
+}
+
+impl fmt::Display for ProcessEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Exited(code) => write!(f, "exited with code {code}"),
+            Self::Signalled(signal) => {
+                write!(f, "was ended by signal {signal}")?;
+                signal_name(signal).map_or(Ok(()), |name| write!(f, " ({name})"))
+            }
+            Self::Unknown => {
+                f.write_str("ended in an unknown way (its exit status was taken by somebody else)")
+            }
+        }
+    }
+}
+
+/// Whether a process was ended by a signal that others send, rather than by what it did itself.
+pub(crate) fn from_outside(end: ProcessEnd) -> bool {
+    const OUTSIDE: [i32; 5] = [
+        libc::SIGKILL,
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+    ];
+    matches!(end, ProcessEnd::Signalled(signal) if OUTSIDE.contains(&signal))
+}
+
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// Makes a child that `command` starts the leader of a process group of its own.
+pub(crate) fn lead_group(command: &mut Command) {
+    command.process_group(0);
+}
+
+/// Sets the name under which `command` starts its program: the first of the program's arguments (`argv[0]`).
+pub(crate) fn start_as(command: &mut Command, name: impl AsRef<OsStr>) {
+    command.arg0(name);
+}
 
 /// Identifies a child, to wait for it, signal it and reap it.
 #[derive(Debug)]
@@ -85,13 +160,21 @@ impl Handle {
         sent
     }
 
+    /// Asks the child to end (SIGTERM).
+    ///
+    /// # Errors
+    /// Those of [`signal`](Self::signal).
+    pub(crate) fn terminate(&self) -> io::Result<()> {
+        self.signal(libc::SIGTERM)
+    }
+
     /// Sends a signal to the child. The child is not known to be reaped. It is no error if the child has
     /// ended.
     ///
     /// # Errors
     /// `EPERM` if the child has rights that the program has dropped; the error of a system call filter that
     /// refuses signals.
-    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+    fn signal(&self, signal: i32) -> io::Result<()> {
         let sent = match self {
             Self::Descriptor { descriptor, .. } => signal_by(descriptor.as_fd(), signal),
             Self::Number(pid) => self::signal(*pid, signal),

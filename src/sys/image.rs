@@ -3,6 +3,7 @@
 //! checks function references against it; `process/` starts workers by it.
 
 use std::ffi::{CStr, OsStr};
+use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::OnceLock;
 
+use crate::sys::handle::number_in_proc;
 #[cfg(not(miri))]
 use elf::find;
 
@@ -72,6 +74,24 @@ pub(crate) fn program() -> &'static Path {
     static EMULATED: OnceLock<Option<PathBuf>> = OnceLock::new();
     let emulated = EMULATED.get_or_init(program_under_emulator).as_deref();
     emulated.or_else(started_file).unwrap_or(Path::new(LINK))
+}
+
+/// The path by which a launcher executes this program.
+///
+/// # Errors
+/// `NotFound` where a launcher could not find it.
+pub(crate) fn program_for_launcher() -> io::Result<PathBuf> {
+    match program() {
+        // By the program's process id: a launcher's own /proc/self/exe is the launcher.
+        link if link.starts_with("/proc/self") => {
+            let Some(number) = number_in_proc() else {
+                let words = "/proc, where a launcher finds the program, does not list this process";
+                return Err(io::Error::new(io::ErrorKind::NotFound, words));
+            };
+            Ok(PathBuf::from(format!("/proc/{number}/exe")))
+        }
+        file => Ok(file.to_owned()),
+    }
 }
 
 /// The program's file, if an emulator such as valgrind runs it: there, reading [`LINK`] returns the program's

@@ -3,8 +3,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Instant;
 
 use crate::sys::call::{checked, retried};
@@ -94,9 +94,28 @@ pub(crate) fn never_wait(file: BorrowedFd<'_>) -> io::Result<()> {
     checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(|_| ())
 }
 
+/// The number of the descriptor of standard output.
+pub(crate) const OUTPUT: RawFd = libc::STDOUT_FILENO;
+
+/// The number of the descriptor of standard error.
+pub(crate) const ERROR: RawFd = libc::STDERR_FILENO;
+
+/// The file of the system that is empty, and discards what is written to it.
+pub(crate) const NULL: &str = "/dev/null";
+
 /// Opens `/dev/null` for writing: data written to it are discarded.
 pub(crate) fn open_null() -> io::Result<OwnedFd> {
-    above_standard(File::options().write(true).open("/dev/null")?.into())
+    above_standard(File::options().write(true).open(NULL)?.into())
+}
+
+/// Makes standard input of this process empty.
+pub(crate) fn empty_input() -> io::Result<()> {
+    redirect(File::open(NULL)?.as_fd(), libc::STDIN_FILENO)
+}
+
+/// Reads bytes of a file, from the place `start` on, without moving the file's offset. Returns how many.
+pub(crate) fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<usize> {
+    file.read_at(bytes, start)
 }
 
 /// Makes descriptor number `number` (0, 1 or 2) a copy of `descriptor`.

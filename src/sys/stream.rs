@@ -3,11 +3,13 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use crate::sys::call::{checked, retried, wide};
 use crate::sys::descriptors::above_standard;
+
+/// One end of a pair of connected sockets.
+pub(crate) use std::os::unix::net::UnixStream as Stream;
 
 /// The largest number of descriptors that [`send`] passes with one message.
 pub(crate) const MAX_PASSED: usize = 16;
@@ -170,9 +172,9 @@ pub(super) fn poll_until<const N: usize>(
 }
 
 /// Makes two sockets that are connected with each other.
-pub(crate) fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
-    let (one, other) = UnixStream::pair()?;
-    let high = |end: UnixStream| above_standard(end.into()).map(UnixStream::from);
+pub(crate) fn socket_pair() -> io::Result<(Stream, Stream)> {
+    let (one, other) = Stream::pair()?;
+    let high = |end: Stream| above_standard(end.into()).map(Stream::from);
     Ok((high(one)?, high(other)?))
 }
 

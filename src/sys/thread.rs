@@ -14,6 +14,13 @@ pub(crate) fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
+/// The system's id of the calling thread.
+pub(crate) fn native_id() -> u64 {
+    // SAFETY: gettid reads nothing and cannot fail.
+    let id = unsafe { libc::gettid() };
+    u64::from(id.unsigned_abs())
+}
+
 /// Sets the name of the calling thread in process lists.
 pub(crate) fn set_title(title: &CStr) {
     // SAFETY: the string outlives the call, which copies it.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys::call::{answered, checked, narrow, retried, wide};
 use crate::sys::descriptors::copy_high;
+use crate::sys::limits::limits_of;
 use crate::sys::thread::set_title;
 
 /// The peak memory (maximum resident set size) of this process so far, in bytes.
@@ -150,12 +151,7 @@ fn end_tree() -> ! {
 
 /// Makes allocations beyond `bytes` bytes (`RLIMIT_DATA`) fail, in this process and those that it starts.
 pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the structure outlives the call.
-    checked(unsafe { libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit) })?;
+    let mut limit = limits_of(libc::RLIMIT_DATA)?;
     // A lower limit that the process already has is not raised.
     limit.rlim_max = limit.rlim_max.min(narrow(bytes, libc::rlim_t::MAX));
     limit.rlim_cur = limit.rlim_max;

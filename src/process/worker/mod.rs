@@ -8,10 +8,7 @@
 //! `remote/function.rs` to decode, call and encode.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +37,9 @@ use crate::shared::registry;
 use crate::sync::spin_then_yield;
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
+use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::image;
+use crate::sys::stream::Stream;
 use crate::transport::framed::{self, FramedStream, Received};
 use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
 use crate::unwind::{self, Panic};
@@ -110,7 +109,7 @@ fn init_from(caller: usize) {
         return;
     }
     let stdin = io::stdin();
-    match Role::find(stdin.as_fd()) {
+    match Role::find(stdin.as_handle()) {
         Role::Program => {
             image::note_file();
             reexec::note(caller);
@@ -165,14 +164,14 @@ impl Worker {
     /// welcome.
     fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
-        let link = UnixStream::from(sys::descriptors::copy_high(stdin.as_fd())?);
+        let link = Stream::from(sys::descriptors::copy_high(stdin.as_handle())?);
         let mut channel = FramedStream::new(Arc::new(link));
         // Hello first: the program sends nothing before it, and this process has enough to do until the
         // answer comes.
         say_hello(&channel);
-        sys::stdio::redirect(File::open("/dev/null")?.as_fd(), libc::STDIN_FILENO)?;
+        sys::stdio::empty_input()?;
         sys::worker::die_with_parent();
-        if sys::stream::is_hung_up(channel.stream().as_fd()) {
+        if sys::stream::is_hung_up(channel.stream().as_handle()) {
             exit(0); // the program ended before the line above
         }
         sys::worker::heed_signals();
@@ -184,8 +183,8 @@ impl Worker {
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
         let mut passed = channel.take_passed().into_iter();
-        for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
-            sys::stdio::redirect(next(&mut passed)?.as_fd(), number)?;
+        for number in [sys::stdio::OUTPUT, sys::stdio::ERROR] {
+            sys::stdio::redirect(next(&mut passed)?.as_handle(), number)?;
         }
         let flag = match welcome.has_flag {
             true => Some(SharedSignals::map(next(&mut passed)?)?),
@@ -259,7 +258,7 @@ impl Worker {
         self.flush();
         // Only after the initializer: what needs a process with one thread can be done there. If the thread
         // cannot be started, only the signal at the program's end (`die_with_parent`) ends this worker.
-        let _ = sys::worker::end_when_hung_up(self.stream.stream().as_fd());
+        let _ = sys::worker::end_when_hung_up(self.stream.stream().as_handle());
         self.stream.send(&[&wire::frame(Kind::Ready, &report)])
     }
 
@@ -477,7 +476,7 @@ pub(crate) fn body_of(outcome: Result<Encoded, Fault>) -> (SlotKind, Encoded) {
 /// Stops and starts the program's clock of a task that came over the connection, by frames.
 struct ClockAfar {
     /// The connection to the program.
-    link: Arc<UnixStream>,
+    link: Arc<Stream>,
     /// The task's number in frames.
     task: u64,
     /// Tells the worker process from a copy that the task has forked.
@@ -831,7 +830,7 @@ impl ItemCursor for BatchRunner<'_> {
 }
 
 /// Takes the next descriptor that came with the welcome.
-fn next(passed: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
+fn next(passed: &mut impl Iterator<Item = OwnedHandle>) -> io::Result<OwnedHandle> {
     let words = "the parent's welcome lacks descriptors";
     let missing = || io::Error::new(io::ErrorKind::InvalidData, words);
     passed.next().ok_or_else(missing)

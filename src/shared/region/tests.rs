@@ -1,9 +1,12 @@
 //! Which descriptors are accepted as sealed memory, and which are refused.
 
-use std::os::fd::AsRawFd;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::sys::memory::Access;
 
 const SIZE: usize = 10_000;
 
@@ -52,20 +55,12 @@ fn nobody_can_change_it() {
     let ours = region();
     let descriptor = ours.descriptor().unwrap();
     let reserved = sys::memory::reserve(SIZE).unwrap();
-    assert!(
-        sys::memory::map_shared(
-            reserved,
-            descriptor,
-            0,
-            SIZE,
-            sys::memory::Access::ReadWrite
-        )
-        .is_err()
-    );
+    assert!(sys::memory::map_shared(reserved, descriptor, 0, SIZE, Access::ReadWrite).is_err());
     sys::memory::unmap(reserved, SIZE);
     assert!(sys::memory::set_size(descriptor, 1).is_err());
     assert!(sys::memory::set_size(descriptor, 2 * SIZE as u64).is_err());
-    let path = ours.name().unwrap().path();
+    let name = ours.name().unwrap();
+    let path = format!("/proc/{}/fd/{}", name.holder, name.descriptor);
     let mut again = File::options().write(true).open(path).unwrap();
     assert!(again.write_all(b"x").is_err());
 }

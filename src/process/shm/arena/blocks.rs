@@ -7,7 +7,6 @@
 //! [`shield`]: Blocks::shield
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,6 +16,7 @@ use bytemuck::Pod;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
+use crate::sys::handle::OwnedHandle;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
 /// Size in bytes of the smallest blocks, if that is at least a page; blocks of each further class are four
@@ -245,7 +245,7 @@ impl Blocks {
     }
 
     /// Maps the same memory in the worker of that index.
-    pub(crate) fn map(memory: OwnedFd, plan: ArenaGeometry, worker: usize) -> io::Result<Self> {
+    pub(crate) fn map(memory: OwnedHandle, plan: ArenaGeometry, worker: usize) -> io::Result<Self> {
         if worker >= plan.workers {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -268,7 +268,7 @@ impl Blocks {
     }
 
     /// A copy of the descriptor, for a worker that is being started.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedHandle> {
         self.memory()?.descriptor()
     }
 

@@ -26,12 +26,12 @@ pub(crate) mod worker;
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::process::shm::arena::blocks::{ArenaGeometry, Block, Blocks, ShardWords};
 use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::sys::handle::OwnedHandle;
 
 /// The program's side of the arena.
 pub(crate) struct Arena {
@@ -126,7 +126,7 @@ impl Arena {
     }
 
     /// The descriptor by which a worker maps the memory.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedHandle> {
         self.blocks.descriptor()
     }
 

@@ -3,12 +3,12 @@
 
 use std::alloc::Layout;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::process::shm::arena::blocks::{self, ArenaGeometry, Block, Blocks, ShardWords};
 use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::sys::handle::OwnedHandle;
 
 /// A worker's side of the arena.
 pub(crate) struct WorkerArena {
@@ -24,7 +24,7 @@ pub(crate) struct WorkerArena {
 
 impl WorkerArena {
     /// Maps the arena of a pool with `workers` workers, in the worker of index `worker`.
-    pub(crate) fn map(memory: OwnedFd, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
+    pub(crate) fn map(memory: OwnedHandle, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
         let blocks = Blocks::map(memory, ArenaGeometry::of(workers), worker)?;
         let books = WorkerArenaState::of(blocks.words(worker));
         Ok(Arc::new(Self {

@@ -11,7 +11,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -20,6 +19,7 @@ use crate::idle::core_hint::CoreHint;
 use crate::process::shm::event_count::EventCount;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys;
+use crate::sys::handle::OwnedHandle;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
 /// The queue's memory, as the algorithm sees it. Models implement this trait to provide memory of their own.
@@ -274,7 +274,7 @@ impl QueueFile {
     }
 
     /// A copy of the descriptor, for a worker that is being started.
-    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn copy(&self) -> io::Result<OwnedHandle> {
         self.with(SharedFile::descriptor)
     }
 
@@ -345,7 +345,7 @@ impl MappedQueue {
     }
 
     /// Maps the same memory in the worker of that index.
-    pub(crate) fn map(memory: OwnedFd, plan: QueueGeometry, worker: usize) -> io::Result<Self> {
+    pub(crate) fn map(memory: OwnedHandle, plan: QueueGeometry, worker: usize) -> io::Result<Self> {
         let file = SharedFile::received(memory);
         let publications = (plan.start_of_publications(), plan.publications());
         let results = (plan.start_of_results(worker), plan.results());
