@@ -15,12 +15,14 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use clap::Parser;
 use concurrent_futures::{Executor, ProcessPoolExecutor, ThreadPoolExecutor};
 
 fn main() -> Result<(), Box<dyn Error>> {
     concurrent_futures::init();
-    Args::parse();
+    if std::env::args().len() > 1 {
+        print!("{HELP}");
+        return Ok(());
+    }
 
     println!("The machine");
     show("logical cores", machine_cores());
@@ -51,9 +53,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Shows how many cores there are, how many this program may use, and how big pools are by default.
-#[derive(Parser)]
-struct Args {}
+const HELP: &str = "\
+Shows how many cores there are, how many this program may use, and how big pools are by default.
+
+Usage: cores
+";
 
 fn show(what: &str, answer: Option<impl Display>) {
     match answer {

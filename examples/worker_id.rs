@@ -17,15 +17,17 @@ use std::num::NonZeroUsize;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use clap::{Parser, ValueEnum};
 use concurrent_futures::{
     Executor, Process, ProcessPoolExecutor, ThreadPoolExecutor, current_worker,
 };
+use lexopt::{Arg, Parser, ValueExt};
 use serde::{Deserialize, Serialize};
 
 fn main() -> Result<(), Box<dyn Error>> {
     concurrent_futures::init();
-    let args = Args::parse();
+    let Some(args) = Args::parse()? else {
+        return Ok(());
+    };
     println!("The main program has PID {}.\n", std::process::id());
 
     let workers = args.workers.get();
@@ -43,25 +45,63 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Which worker runs a task? Threads share a PID, processes do not.
-#[derive(Parser)]
+const HELP: &str = "\
+Which worker runs a task? Threads share a PID, processes do not.
+
+Usage: worker_id [OPTIONS]
+
+Options:
+      --executor <NAME>  Where tasks run [default: threads]
+                           threads:   A pool of threads
+                           processes: A pool of processes
+                           process:   One child process a task, no pool
+      --workers <N>      How many workers; as many tasks [default: 4]
+  -h, --help             Print help
+";
+
 struct Args {
-    /// Where tasks run
-    #[arg(long, value_enum, default_value_t = Kind::Threads)]
     executor: Kind,
-    /// How many workers; as many tasks
-    #[arg(long, value_name = "N", default_value = "4")]
     workers: NonZeroUsize,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+impl Args {
+    /// `None` where help was asked for, and given.
+    fn parse() -> Result<Option<Self>, lexopt::Error> {
+        let mut args = Self {
+            executor: Kind::Threads,
+            workers: NonZeroUsize::new(4).expect("it is more than 0"),
+        };
+        let mut parser = Parser::from_env();
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Arg::Long("executor") => args.executor = parser.value()?.parse_with(Kind::named)?,
+                Arg::Long("workers") => args.workers = parser.value()?.parse()?,
+                Arg::Short('h') | Arg::Long("help") => {
+                    print!("{HELP}");
+                    return Ok(None);
+                }
+                _ => return Err(arg.unexpected()),
+            }
+        }
+        Ok(Some(args))
+    }
+}
+
 enum Kind {
-    /// A pool of threads
     Threads,
-    /// A pool of processes
     Processes,
-    /// One child process a task, no pool
     Process,
+}
+
+impl Kind {
+    fn named(name: &str) -> Result<Self, &'static str> {
+        match name {
+            "threads" => Ok(Self::Threads),
+            "processes" => Ok(Self::Processes),
+            "process" => Ok(Self::Process),
+            _ => Err("executors are threads, processes, process"),
+        }
+    }
 }
 
 /// Runs the tasks in a pool. This function cannot tell threads from processes.

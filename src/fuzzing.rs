@@ -4,24 +4,24 @@
 
 mod script;
 mod tasks;
-mod hand;
-mod board;
+mod worker;
+mod queue;
 
 use std::io::Write;
 use std::net::Shutdown;
 
 use crate::process::host::child::ChildProcess;
 use crate::process::host::connection::{Connection, Response};
-use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, StartError, WorkerConfig, dialect};
+use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, StartError, WorkerConfig};
 use crate::process::host::stdio::WorkerStdio;
 use crate::remote::codec;
 use crate::sys::stream::Stream;
 use crate::transport::framed::FramedStream;
 use crate::transport::wire::{
-    Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, frame,
+    Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, dialect, frame,
 };
 
-pub use board::board;
+pub use queue::queue;
 
 /// The most bytes of one input that are used: a socket takes them at once, and no text of that length is
 /// truncated, whatever it becomes in decoding.
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_worker_may_write_what_it_likes() {
-        replay("board", super::board);
+        replay("queue", super::queue);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-#![doc = include_str!("../README.md")]
+// Its programs are doctests of `tests/pages`.
+#![cfg_attr(not(doctest), doc = include_str!("../README.md"))]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("concurrent-futures runs on Linux only, so far");
@@ -46,7 +47,7 @@ pub use task::Task;
 pub use task_info::TaskInfo;
 pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
 
-/// The programs in MIGRATING.md are doctests.
+/// The programs that must not compile are doctests.
 #[cfg(doctest)]
-#[doc = include_str!("../MIGRATING.md")]
-struct Migrating;
+#[doc = include_str!("../tests/compile_fail.md")]
+struct CompileFail;

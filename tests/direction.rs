@@ -41,26 +41,7 @@ const ROOMS: &[&str] = &[
 ];
 
 /// The uses that go upwards: the room, the room that it uses, and why that is no harm.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("shared", "remote", "its tests see how it travels"),
-    (
-        "remote",
-        "process::shm",
-        "a lease is of a block of the depot",
-    ),
-    ("task", "pool", "a task says what a queue asks of it"),
-    (
-        "transport",
-        "process::shm",
-        "what is little is so on the board too",
-    ),
-    ("process::worker", "process::host", "both speak one dialect"),
-    (
-        "process::pool",
-        "process::builder",
-        "`builder()` names what it returns",
-    ),
-];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[("shared", "remote", "its tests see how it travels")];
 
 /// Rooms that know nothing of each other.
 const STRANGERS: [(&str, &str); 2] = [("thread", "process"), ("process", "thread")];

@@ -20,24 +20,23 @@
 //! With `--gil`, a thread that throws darts holds a lock that the whole process shares, as Python's
 //! interpreter does. Threads take turns then; processes have a lock each. The ceiling goes without.
 
+mod args;
 mod kernel;
 mod lanes;
 mod runner;
 mod table;
 
 use std::error::Error;
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-use std::thread;
 
-use clap::{Parser, ValueEnum};
-
+use args::Args;
 use kernel::{Darts, Gil, Kernel};
-use runner::Runner;
 use table::Table;
 
 fn main() -> Result<(), Box<dyn Error>> {
     concurrent_futures::init();
-    let args = Args::parse();
+    let Some(args) = Args::parse()? else {
+        return Ok(());
+    };
     let seed = args.seed.unwrap_or_else(rand::random);
     let gil = if args.gil { Gil::Held } else { Gil::None };
     println!(
@@ -47,9 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         args.rounds,
         gil.note()
     );
-    for &kernel in args.kernel.kernels() {
+    for &kernel in args.kernels {
         let tasks = tasks(args.samples.get(), kernel, gil, seed);
-        let mut table = Table::new(args.executor.rows());
+        let mut table = Table::new(args.executors);
         // Every row once a round: what slows the machine down for a moment hits them alike.
         for _ in 0..args.rounds.get() {
             table.measure(args.workers.get(), &tasks)?;
@@ -58,79 +57,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         table.print(args.samples.get());
     }
     Ok(())
-}
-
-/// Computes π by throwing darts, serially and in parallel.
-#[derive(Parser)]
-struct Args {
-    /// What to measure, beside the yardsticks
-    #[arg(long, value_enum, default_value_t = Executors::All)]
-    executor: Executors,
-    /// How darts are thrown
-    #[arg(long, value_enum, default_value_t = Kernels::Scalar)]
-    kernel: Kernels,
-    /// Throw them under one lock for the whole process
-    #[arg(long)]
-    gil: bool,
-    /// Threads or processes that work at a time
-    #[arg(long, value_name = "N", default_value_t = cores())]
-    workers: NonZeroUsize,
-    /// Darts to throw
-    #[arg(long, value_name = "N", default_value = "100000000")]
-    samples: NonZeroU64,
-    /// Where the random numbers start [default: somewhere else each time]
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
-    /// How often everything is measured; the best time counts
-    #[arg(long, value_name = "N", default_value = "5")]
-    rounds: NonZeroU32,
-}
-
-fn cores() -> NonZeroUsize {
-    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Executors {
-    Serial,
-    Threads,
-    Processes,
-    All,
-}
-
-impl Executors {
-    fn rows(self) -> &'static [Runner] {
-        use Runner::{BareThreads, Processes, Serial, Threads};
-        match self {
-            Self::Serial => &[Serial],
-            Self::Threads => &[Serial, BareThreads, Threads],
-            Self::Processes => &[Serial, BareThreads, Processes],
-            Self::All => &[Serial, BareThreads, Threads, Processes],
-        }
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Kernels {
-    /// One dart at a time
-    Scalar,
-    /// Arrays of coordinates, then a count over them
-    Array,
-    /// 32 darts at a time, in vector registers
-    Simd,
-    /// The three, one after the other
-    All,
-}
-
-impl Kernels {
-    fn kernels(self) -> &'static [Kernel] {
-        match self {
-            Self::Scalar => &[Kernel::Scalar],
-            Self::Array => &[Kernel::Array],
-            Self::Simd => &[Kernel::Simd],
-            Self::All => &[Kernel::Scalar, Kernel::Array, Kernel::Simd],
-        }
-    }
 }
 
 /// Many more tasks than workers, so that none is idle for long while the last ones run.

@@ -583,7 +583,7 @@ const CHUNK_NANOS: u64 = 1_000_000;
 /// The largest adaptive chunk, in items.
 const MAX_CHUNK: usize = 4096;
 /// Pulls that take this long are slow: they keep results from the reader for longer than it would notice.
-const PATIENCE: Duration = Duration::from_millis(1);
+const PULL_LIMIT: Duration = Duration::from_millis(1);
 /// The maximum number of items pulled between two looks at the clock.
 const STRIDE: usize = 16;
 
@@ -694,7 +694,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     /// again.
     fn is_slow(&self, round: &Round) -> bool {
         let so_far = round.span.map(|(begun, last)| last - begun);
-        self.last_took.max(so_far.unwrap_or_default()) >= PATIENCE
+        self.last_took.max(so_far.unwrap_or_default()) >= PULL_LIMIT
     }
 
     /// Pulls and sends a chunk of at most `size` items; `None`: there are no more items.
@@ -736,7 +736,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             let before = chunk.len();
             chunk.extend(self.items.by_ref().take(stride));
             let is_over = chunk.len() < before + stride;
-            if is_over || chunk.len() == size || begun.elapsed() >= PATIENCE {
+            if is_over || chunk.len() == size || begun.elapsed() >= PULL_LIMIT {
                 return chunk;
             }
         }

@@ -71,7 +71,7 @@ impl Executor for SerialExecutor {
         if self.lock().closed {
             return task.fail(Error::ShutDown);
         }
-        let _seat = WorkerInfo::here(0, Arc::clone(&self.progress)).enter();
+        let _guard = WorkerInfo::here(0, Arc::clone(&self.progress)).enter();
         task.run_on(self);
     }
 }

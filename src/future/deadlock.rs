@@ -55,8 +55,8 @@ pub(crate) fn wait_for(any: Vec<Awaited>) -> WaitGuard {
         waits.insert(me, any);
         find_victim(waits, me)
     };
-    if let Some((owner, id)) = victim {
-        owner.fail_deadlocked(id);
+    if let Some((pool_handle, id)) = victim {
+        pool_handle.fail_deadlocked(id);
     }
     WaitGuard
 }
@@ -74,9 +74,9 @@ fn find_victim(
     me: ThreadId,
 ) -> Option<(Arc<dyn PoolHandle>, FutureId)> {
     let place = |thread, awaited: &Awaited| match awaited {
-        Awaited::Task(Some(owner), id) => owner.place(*id),
+        Awaited::Task(Some(pool_handle), id) => pool_handle.place(*id),
         Awaited::Task(None, _) => TaskLocation::Elsewhere,
-        Awaited::Pool(owner) => TaskLocation::All(others(waits, owner, thread)),
+        Awaited::Pool(pool_handle) => TaskLocation::All(others(waits, pool_handle, thread)),
     };
     let places: HashMap<ThreadId, Vec<TaskLocation>> = waits
         .iter()
@@ -89,8 +89,8 @@ fn find_victim(
     let in_vain = std::iter::once(me).chain(stuck);
     let mut awaited = in_vain.flat_map(|thread| waits[&thread].iter().zip(&places[&thread]));
     awaited.find_map(|(awaited, place)| match (awaited, place) {
-        (Awaited::Task(Some(owner), id), TaskLocation::Queued { .. }) => {
-            Some((Arc::clone(owner), *id))
+        (Awaited::Task(Some(pool_handle), id), TaskLocation::Queued { .. }) => {
+            Some((Arc::clone(pool_handle), *id))
         }
         _ => None,
     })

@@ -25,7 +25,7 @@ impl<P: ?Sized + Settle> DynPromise<P> {
     pub(crate) fn into_inner(mut self) -> Arc<P> {
         match self.0.take() {
             Some(task) => task,
-            None => unreachable!("redeeming consumes the pledge"),
+            None => unreachable!("into_inner consumes the promise"),
         }
     }
 
@@ -42,7 +42,7 @@ impl<P: ?Sized + Settle> Deref for DynPromise<P> {
     fn deref(&self) -> &P {
         match &self.0 {
             Some(task) => task,
-            None => unreachable!("redeeming consumes the pledge"),
+            None => unreachable!("into_inner consumes the promise"),
         }
     }
 }

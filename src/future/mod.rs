@@ -72,7 +72,7 @@ pub(crate) struct TaskCell<T, B: ?Sized = dyn Body<T>> {
     /// The phase of the task, its listeners, and its outcome.
     cell: FutureState<T>,
     /// The pool that accepted the task.
-    owner: AtomicPoolId,
+    pool_handle: AtomicPoolId,
     /// What is to be done: function and argument, later the encoded result.
     body: B,
 }
@@ -144,7 +144,7 @@ pub(crate) fn pair<T, B: Body<T> + 'static>(body: B) -> (Future<T>, Promise<T, B
     let task_cell = Arc::new(TaskCell {
         id: FutureId::first_of(1),
         cell: FutureState::new(),
-        owner: AtomicPoolId::default(),
+        pool_handle: AtomicPoolId::default(),
         body,
     });
     let promise = Promise {
@@ -286,7 +286,7 @@ impl<T> Future<T> {
             Unqueue::NotHere => {
                 // An executor that holds the task back may hand it to a process pool later, where no thread
                 // reads the future's state before a worker runs the task.
-                self.task_cell.owner.cancel();
+                self.task_cell.pool_handle.cancel();
                 None
             }
             Unqueue::Started => return false,
@@ -294,8 +294,8 @@ impl<T> Future<T> {
         let cancelled = match self.task_cell.cell.withdraw() {
             Withdraw::Yours(settling) => {
                 complete(settling, || {
-                    if let Some(owner) = self.task_cell.owner() {
-                        owner.on_cancelled(self.task_cell.id);
+                    if let Some(pool_handle) = self.task_cell.pool_handle() {
+                        pool_handle.on_cancelled(self.task_cell.id);
                     }
                 });
                 true
@@ -335,7 +335,7 @@ impl<T> Future<T> {
             || (!self.done()
                 && self
                     .task_cell
-                    .owner()
+                    .pool_handle()
                     .is_some_and(|o| o.kill(self.task_cell.id)))
             || self.cancelled()
     }
@@ -362,7 +362,7 @@ impl<T> Future<T> {
             || (cell.is_open()
                 && self
                     .task_cell
-                    .owner()
+                    .pool_handle()
                     .is_some_and(|o| o.runs(self.task_cell.id)))
     }
 
@@ -415,7 +415,7 @@ impl<T> Future<T> {
 
     /// A wait for this future, as the detection of deadlocks sees it.
     pub(crate) fn awaited(&self) -> deadlock::Awaited {
-        deadlock::Awaited::Task(self.task_cell.owner(), self.task_cell.id)
+        deadlock::Awaited::Task(self.task_cell.pool_handle(), self.task_cell.id)
     }
 
     /// Calls `watcher` once the future can be inspected. `false`: it can be already, and `watcher` is not
@@ -693,7 +693,7 @@ impl<T, B: ?Sized> TaskCell<T, B> {
     /// Sets the pool that the future asks, to cancel, to wait, or for the state of the task.
     pub(crate) fn attach(&self, pool: PoolId) {
         // A task that is forwarded from pool to pool keeps its first pool.
-        self.owner.set(pool);
+        self.pool_handle.set(pool);
     }
 
     /// A worker begins the task. [`Start::Cancelled`]: the worker leaves it.
@@ -718,7 +718,7 @@ impl<T, B: ?Sized> TaskCell<T, B> {
 
     /// Whether the task was cancelled, or is about to be, before it reached the pull queue.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.owner.is_cancelled()
+        self.pool_handle.is_cancelled()
     }
 
     /// How the task ends if it is cancelled now: killed if it runs, else withdrawn.
@@ -730,8 +730,8 @@ impl<T, B: ?Sized> TaskCell<T, B> {
         }
     }
 
-    fn owner(&self) -> Option<Arc<dyn PoolHandle>> {
-        self.owner.pool()
+    fn pool_handle(&self) -> Option<Arc<dyn PoolHandle>> {
+        self.pool_handle.pool()
     }
 
     fn settle(&self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
@@ -756,10 +756,10 @@ impl<T, B: ?Sized + Body<T>> TaskCell<T, B> {
             Look::Open(opened) => {
                 // SAFETY: `look` returns `Open` to one thread only, after the promise was given up.
                 let outcome = unsafe { self.body.open() };
-                let is_spoilt = outcome.is_err();
+                let has_decode_failed = outcome.is_err();
                 complete(opened.lay_down(outcome), || {
-                    if let (true, Some(owner)) = (is_spoilt, self.owner()) {
-                        owner.on_decode_failed();
+                    if let (true, Some(pool_handle)) = (has_decode_failed, self.pool_handle()) {
+                        pool_handle.on_decode_failed();
                     }
                 });
             }
@@ -773,7 +773,7 @@ impl<T> TaskCell<T> {
     /// has been received.
     fn ending(&self) -> Option<Ending> {
         if self.cell.is_open() {
-            self.owner()?.poll_completions();
+            self.pool_handle()?.poll_completions();
         }
         let _ = self.look();
         self.cell.ending()
@@ -795,7 +795,9 @@ impl<T> TaskCell<T> {
     /// Blocks until the future can be inspected or the deadline has passed.
     fn sleep(&self, deadline: Option<Instant>) -> WaitEnd {
         let wait = Waiting(self);
-        let helped = self.owner().map(|owner| owner.drive_until(&wait, deadline));
+        let helped = self
+            .pool_handle()
+            .map(|pool_handle| pool_handle.drive_until(&wait, deadline));
         if helped != Some(Drive::Recheck) {
             spin_then_yield(|| self.cell.end_of_wait().is_some());
         }
@@ -813,14 +815,16 @@ impl<T> TaskCell<T> {
         if !self.cell.is_open() {
             return Unqueue::NotHere;
         }
-        let owner = self.owner();
-        owner.map_or(Unqueue::NotHere, |owner| owner.try_unqueue(self.id))
+        let pool_handle = self.pool_handle();
+        pool_handle.map_or(Unqueue::NotHere, |pool_handle| {
+            pool_handle.try_unqueue(self.id)
+        })
     }
 
     /// Tells the pool that a listener is to be called as soon as the task is done.
     fn hook(&self) {
-        if let Some(owner) = self.owner() {
-            owner.notify_on_completion(self.id);
+        if let Some(pool_handle) = self.pool_handle() {
+            pool_handle.notify_on_completion(self.id);
         }
     }
 }
@@ -858,8 +862,8 @@ impl<T: Send, B: Body<T>> Expire for TaskCell<T, B> {
             Err(Error::TaskTimeout { limit }),
             Ending::Finished,
             |verdict| {
-                if let (Verdict::Failed, Some(owner)) = (verdict, self.owner()) {
-                    owner.on_timeout(self.id);
+                if let (Verdict::Failed, Some(pool_handle)) = (verdict, self.pool_handle()) {
+                    pool_handle.on_timeout(self.id);
                 }
             },
         );

@@ -46,26 +46,26 @@ struct RegistrySlot {
     /// How often the slot was taken: its generation; 0: never.
     uses: u32,
     /// The pool in the slot; `None`: the slot is free.
-    owner: Option<Weak<dyn PoolHandle>>,
+    pool_handle: Option<Weak<dyn PoolHandle>>,
 }
 
 /// The slots. They are reused, and never removed.
 static PLACES: RwLock<Vec<RegistrySlot>> = RwLock::new(Vec::new());
 
 /// Enters a pool, in a free slot if there is one.
-pub(crate) fn enter(owner: &Arc<dyn PoolHandle>) -> Registration {
-    let owner = Some(Arc::downgrade(owner));
+pub(crate) fn enter(pool_handle: &Arc<dyn PoolHandle>) -> Registration {
+    let pool_handle = Some(Arc::downgrade(pool_handle));
     let mut places = PLACES.write().unwrap_or_else(PoisonError::into_inner);
-    let free = places.iter().position(|place| place.owner.is_none());
+    let free = places.iter().position(|place| place.pool_handle.is_none());
     let place = free.unwrap_or_else(|| {
         places.push(RegistrySlot {
             uses: 0,
-            owner: None,
+            pool_handle: None,
         });
         places.len() - 1
     });
     let uses = places[place].uses % MOST_USES + 1;
-    places[place] = RegistrySlot { uses, owner };
+    places[place] = RegistrySlot { uses, pool_handle };
     let Ok(place) = u32::try_from(place) else {
         unreachable!("there is no memory for so many pools")
     };
@@ -76,8 +76,11 @@ pub(crate) fn enter(owner: &Arc<dyn PoolHandle>) -> Registration {
 fn find(number: PoolId) -> Option<Arc<dyn PoolHandle>> {
     let places = PLACES.read().unwrap_or_else(PoisonError::into_inner);
     let place = places.get(number.place as usize)?;
-    let owner = place.owner.as_ref().filter(|_| place.uses == number.uses);
-    owner?.upgrade()
+    let pool_handle = place
+        .pool_handle
+        .as_ref()
+        .filter(|_| place.uses == number.uses);
+    pool_handle?.upgrade()
 }
 
 impl Registration {
@@ -89,7 +92,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut places = PLACES.write().unwrap_or_else(PoisonError::into_inner);
-        let gone = places[self.0.place as usize].owner.take();
+        let gone = places[self.0.place as usize].pool_handle.take();
         drop(places);
         drop(gone);
     }

@@ -56,7 +56,7 @@ pub(crate) struct FutureState<T> {
     /// The phase of the task, and its listeners.
     inner: Mutex<Inner<T>>,
     /// Notified when the phase becomes `Done`, when an outcome arrives, and when callbacks begin during
-    /// `Opening`.
+    /// `Decoding`.
     done: Condvar,
     /// The outcome. `None` before there is one, and once the handle has taken the value. Written and read by
     /// the settler during `Settling` (or stored under the lock as it arrives), afterwards only by the one
@@ -73,7 +73,7 @@ unsafe impl<T: Send> Sync for FutureState<T> {}
 struct Inner<T> {
     /// Where the task is in its life.
     phase: Phase,
-    /// The thread that decodes or settles it, during `Opening` or `Settling`.
+    /// The thread that decodes or settles it, during `Decoding` or `Settling`.
     by: Option<ThreadToken>,
     /// Callbacks, watchers and waker; `None`: nothing was registered.
     listeners: Option<Box<Listeners<T>>>,
@@ -105,7 +105,7 @@ enum Phase {
     /// them.
     Ready(Ending),
     /// A thread (`Inner::by`) decodes the result, or is about to publish the outcome of `Ready`.
-    Opening(Ending),
+    Decoding(Ending),
     /// The outcome is stored, and a thread (`Inner::by`) runs the callbacks.
     Settling(Ending),
     /// The outcome belongs to the `Future` handle.
@@ -127,7 +127,7 @@ pub(crate) enum Ending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WatchKey(usize);
 
-/// Proof that the phase is `Settling` or `Opening`, that the holder is the settler, and that the outcome is
+/// Proof that the phase is `Settling` or `Decoding`, that the holder is the settler, and that the outcome is
 /// stored.
 #[must_use = "a cell that is never published hangs its waiters"]
 pub(crate) struct Settling<'a, T> {
@@ -137,7 +137,7 @@ pub(crate) struct Settling<'a, T> {
     has_no_callbacks: bool,
 }
 
-/// Proof that the phase is `Opening`, that the holder is the thread that decodes the result, and that the
+/// Proof that the phase is `Decoding`, that the holder is the thread that decodes the result, and that the
 /// outcome is still to be stored.
 #[must_use = "a cell that is never published hangs its waiters"]
 pub(crate) struct Opened<'a, T> {
@@ -303,7 +303,7 @@ impl<T> FutureState<T> {
             }
             Phase::Received
             | Phase::Ready(_)
-            | Phase::Opening(_)
+            | Phase::Decoding(_)
             | Phase::Settling(_)
             | Phase::Done(_) => Err(outcome),
         }
@@ -351,14 +351,14 @@ impl<T> FutureState<T> {
         let cell = self;
         match inner.phase {
             Phase::Received => {
-                inner.take_over(Phase::Opening(Ending::Finished));
+                inner.take_over(Phase::Decoding(Ending::Finished));
                 Look::Open(Opened {
                     cell,
                     has_no_callbacks,
                 })
             }
             Phase::Ready(ending) => {
-                inner.take_over(Phase::Opening(ending));
+                inner.take_over(Phase::Decoding(ending));
                 Look::Publish(Settling {
                     cell,
                     has_no_callbacks,
@@ -371,7 +371,7 @@ impl<T> FutureState<T> {
     /// Stores the outcome. The caller has just made the transition into `Settling`, or has opened the state.
     fn settling(&self, outcome: Outcome<T>, has_no_callbacks: bool) -> Settling<'_, T> {
         self.outcome.with_mut(|place| {
-            // SAFETY: the transition into `Settling` or `Opening` is made once and by the caller, so no other
+            // SAFETY: the transition into `Settling` or `Decoding` is made once and by the caller, so no other
             // thread reads or writes the outcome until the caller publishes.
             unsafe { *place = Some(outcome) };
         });
@@ -409,13 +409,13 @@ impl<T> FutureState<T> {
     }
 
     /// How the task ended; `None` while it has not. Blocks while another thread decodes the result
-    /// (`Opening`), since that is about to end.
+    /// (`Decoding`), since that is about to end.
     pub(crate) fn ending(&self) -> Option<Ending> {
         let mut inner = lock(&self.inner);
         loop {
             match inner.phase {
                 Phase::Done(ending) => return Some(ending),
-                Phase::Opening(_) if !inner.is_mine() => inner = self.sleep(inner),
+                Phase::Decoding(_) if !inner.is_mine() => inner = self.sleep(inner),
                 _ => return None,
             }
         }
@@ -574,7 +574,7 @@ impl<T> Inner<T> {
         match self.phase {
             Phase::Done(_) => Some(WaitEnd::Done),
             Phase::Received | Phase::Ready(_) => Some(WaitEnd::Arrived),
-            Phase::Opening(_) | Phase::Settling(_) if self.is_mine() => Some(WaitEnd::Deadlock),
+            Phase::Decoding(_) | Phase::Settling(_) if self.is_mine() => Some(WaitEnd::Deadlock),
             _ => None,
         }
     }
@@ -654,7 +654,7 @@ impl<'a, T> Settling<'a, T> {
             return Publish::More(self, callbacks);
         }
         let ending = match inner.phase {
-            Phase::Settling(ending) | Phase::Opening(ending) => ending,
+            Phase::Settling(ending) | Phase::Decoding(ending) => ending,
             _ => unreachable!("only the settler leaves SETTLING, by this move"),
         };
         inner.phase = Phase::Done(ending);
@@ -682,7 +682,7 @@ impl<T> FutureState<T> {
             return Vec::new();
         };
         let callbacks = std::mem::take(&mut listeners.callbacks);
-        if let (Phase::Opening(ending), false) = (inner.phase, callbacks.is_empty()) {
+        if let (Phase::Decoding(ending), false) = (inner.phase, callbacks.is_empty()) {
             inner.phase = Phase::Settling(ending);
             self.done.notify_all();
         }

@@ -275,7 +275,7 @@ fn inverted(id: u64, size: usize) -> Vec<u8> {
 /// Encodes a task as work for a worker process.
 fn requests_of(task: Task, arena: &Arc<Arena>) -> Vec<RemoteWork> {
     let of_part = |part| match part {
-        BatchPart::Parcel(item_batch) => RemoteWork::Parcel(item_batch),
+        BatchPart::Batch(item_batch) => RemoteWork::Items(item_batch),
         BatchPart::Item(item) => RemoteWork::One(item),
     };
     match task.into_outgoing(LIMIT, arena, &mut |_| ()) {
@@ -286,6 +286,6 @@ fn requests_of(task: Task, arena: &Arc<Arena>) -> Vec<RemoteWork> {
 }
 
 /// Options with a time limit, which make a task a rendezvous.
-pub(super) fn with_ticket() -> TaskOptions {
+pub(super) fn with_rendezvous() -> TaskOptions {
     TaskOptions::new().timeout(Duration::from_secs(3600))
 }

@@ -9,7 +9,7 @@ pub(crate) struct Hysteresis {
     rounds: u32,
     /// The threshold for `rounds`. It grows if leaving gained little the last time, since leaving costs as
     /// much as some rounds.
-    on_full: u32,
+    threshold: u32,
     /// Number of rounds on other cores since the worker last left.
     gained: u32,
 }
@@ -21,7 +21,7 @@ impl Hysteresis {
     pub(crate) const fn new() -> Self {
         Self {
             rounds: 0,
-            on_full: SOME_ROUNDS,
+            threshold: SOME_ROUNDS,
             gained: SOME_ROUNDS,
         }
     }
@@ -40,13 +40,13 @@ impl Hysteresis {
     /// Records a round on that core; returns whether to leave it now.
     pub(crate) fn is_over(&mut self) -> bool {
         self.rounds += 1;
-        if self.rounds < self.on_full {
+        if self.rounds < self.threshold {
             return false;
         }
         self.rounds = 0;
-        self.on_full = match std::mem::take(&mut self.gained) {
+        self.threshold = match std::mem::take(&mut self.gained) {
             SOME_ROUNDS.. => SOME_ROUNDS,
-            _ => self.on_full.saturating_mul(2),
+            _ => self.threshold.saturating_mul(2),
         };
         true
     }

@@ -80,10 +80,10 @@ impl CorePlacement {
         self.steps = self.steps.saturating_add(tasks);
     }
 
-    /// The worker is about to sleep. `submitted_from`: the core on which a task was last submitted; `None`:
+    /// The worker is about to sleep. `submitter_core`: the core on which a task was last submitted; `None`:
     /// not known. If the worker was recently woken there for short tasks, this excludes that core until
     /// [`after_wake`](Self::after_wake): the worker sleeps, and is woken, on another core.
-    pub(crate) fn before_sleep(&mut self, submitted_from: Option<u32>) {
+    pub(crate) fn before_sleep(&mut self, submitter_core: Option<u32>) {
         if let Some(since) = self.awake_since.take() {
             self.awake += since.elapsed();
         }
@@ -93,47 +93,47 @@ impl CorePlacement {
         }
         if self.keep_off > 0 {
             self.keep_off -= 1;
-            self.away = submitted_from.and_then(sys::affinity::stay_off);
+            self.away = submitter_core.and_then(sys::affinity::stay_off);
         }
     }
 
     /// Returns the current core if spinning there would compete with the submitter: both run on it, tasks are
-    /// short, and no thread is blocked waiting for a result (`watched_from` is `None`).
+    /// short, and no thread is blocked waiting for a result (`waiter_core` is `None`).
     pub(crate) fn contended_core(
         &self,
-        watched_from: Option<u32>,
-        submitted_from: Option<u32>,
+        waiter_core: Option<u32>,
+        submitter_core: Option<u32>,
     ) -> Option<u32> {
-        let core = submitted_from.filter(|_| self.is_hasty && watched_from.is_none())?;
+        let core = submitter_core.filter(|_| self.is_hasty && waiter_core.is_none())?;
         (sys::affinity::current_core() == Some(core)).then_some(core)
     }
 
-    /// The worker goes on, whether it has slept or not. `watched_from`: the core of a waiter; `None`: no
-    /// thread waits. `submitted_from`: the core on which a task was last submitted. From now on the kernel
+    /// The worker goes on, whether it has slept or not. `waiter_core`: the core of a waiter; `None`: no
+    /// thread waits. `submitter_core`: the core on which a task was last submitted. From now on the kernel
     /// may move the worker to any core that it was allowed before.
-    pub(crate) fn after_wake(&mut self, watched_from: Option<u32>, submitted_from: Option<u32>) {
+    pub(crate) fn after_wake(&mut self, waiter_core: Option<u32>, submitter_core: Option<u32>) {
         if self.awake_since.is_some() {
             return;
         }
         self.away = None;
-        if let Some(core) = self.contended_core(watched_from, submitted_from) {
+        if let Some(core) = self.contended_core(waiter_core, submitter_core) {
             self.keep_off = MANY_SLEEPS;
             sys::affinity::leave_core(core);
         }
         self.awake_since = Some(Instant::now());
     }
 
-    /// The worker has run items of a map; `each`: the average time per item, `submitted_from`: the core of
+    /// The worker has run items of a map; `each`: the average time per item, `submitter_core`: the core of
     /// the thread that sent them, if known.
-    pub(crate) fn run_items(&mut self, each: Duration, submitted_from: Option<u32>) {
-        if let Some(core) = submitted_from.filter(|_| each < SHORT_ITEM) {
+    pub(crate) fn run_items(&mut self, each: Duration, submitter_core: Option<u32>) {
+        if let Some(core) = submitter_core.filter(|_| each < SHORT_ITEM) {
             yield_core(&mut self.from_sender, core);
         }
     }
 
-    /// The worker has run out of tasks. `watched_from`: the core of a waiter; `None`: no thread waits.
-    pub(crate) fn on_idle(&mut self, watched_from: Option<u32>) {
-        match (self.is_quick(), watched_from) {
+    /// The worker has run out of tasks. `waiter_core`: the core of a waiter; `None`: no thread waits.
+    pub(crate) fn on_idle(&mut self, waiter_core: Option<u32>) {
+        match (self.is_quick(), waiter_core) {
             (true, Some(core)) => yield_core(&mut self.from_waiter, core),
             _ => self.from_waiter.forget(),
         }

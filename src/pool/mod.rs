@@ -33,7 +33,7 @@ use crate::future::id::FutureId;
 use crate::future::pool_handle::{TaskLocation, Unqueue, Waiter};
 use crate::idle::core_hint::CoreHint;
 use crate::options::Shutdown;
-use crate::pool::backlog::{Backlog, Withdrawn, WorkItem};
+use crate::pool::backlog::Backlog;
 use crate::pool::observer::Observer;
 use crate::pool::worker_state::{Killed, Status, WorkerState};
 use crate::pool::workers::{WorkerEntry, Workers};
@@ -44,6 +44,7 @@ use crate::sync::{
 use crate::sys;
 use crate::sys::fork;
 use crate::task::timeout;
+use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::unwind::discard;
 
 pub(crate) use pull_queue::{PullQueue, QueueLoad};
@@ -83,9 +84,9 @@ pub(crate) struct WorkerPool<W: WorkItem> {
     /// How many workers may spin for work at a time instead of going to sleep: the number of cores.
     max_searchers: usize,
     /// The core on which a waiter spins for an outcome; `None`: no waiter spins.
-    watched_from: CoreHint,
+    waiter_core: CoreHint,
     /// The core on which work was submitted a moment ago.
-    submitted_from: CoreHint,
+    submitter_core: CoreHint,
     /// The process that the threads belong to; a forked copy of it has none of them.
     fork_epoch: fork::ForkEpoch,
 }
@@ -245,8 +246,8 @@ impl<W: WorkItem> WorkerPool<W> {
             news: AtomicU32::new(0),
             is_refusing: AtomicBool::new(false),
             max_searchers: cores(),
-            watched_from: CoreHint::default(),
-            submitted_from: CoreHint::default(),
+            waiter_core: CoreHint::default(),
+            submitter_core: CoreHint::default(),
             fork_epoch: fork::ForkEpoch::here(),
         })
     }
@@ -359,13 +360,13 @@ impl<W: WorkItem> WorkerPool<W> {
         Submit::Accepted
     }
 
-    /// Notes the core of the calling thread, which submits work of this id, as `submitted_from`.
+    /// Notes the core of the calling thread, which submits work of this id, as `submitter_core`.
     fn note_submission(&self, id: FutureId) {
         /// One submission in this many is noted: a sample is enough.
         const SOME: u64 = 8;
 
         if id.number() % SOME == 0 {
-            self.submitted_from.set(sys::affinity::current_core());
+            self.submitter_core.set(sys::affinity::current_core());
         }
     }
 
@@ -374,9 +375,9 @@ impl<W: WorkItem> WorkerPool<W> {
         if wait.is_over() {
             return;
         }
-        self.watched_from.set(sys::affinity::current_core());
+        self.waiter_core.set(sys::affinity::current_core());
         spin_then_yield(|| wait.is_over());
-        self.watched_from.set(None);
+        self.waiter_core.set(None);
     }
 
     fn submit_to_queue(self: &Arc<Self>, pull_queue: &dyn PullQueue<W>, work: W) -> Submit<W> {
@@ -567,7 +568,7 @@ impl<W: WorkItem> WorkerPool<W> {
 
     /// Counts one value as an error, because it cannot be decoded; `false`: this pool has counted no value.
     #[must_use]
-    pub(crate) fn spoilt(&self) -> bool {
+    pub(crate) fn on_decode_failed(&self) -> bool {
         !self.fork_epoch.is_forked_copy() && self.lock().entries.spoil()
     }
 

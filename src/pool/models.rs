@@ -7,8 +7,8 @@ use loom::sync::atomic::Ordering;
 use loom::thread;
 
 use super::*;
-use crate::pool::backlog::Withdrawn;
 use crate::sync::{LIVING, ROOM};
+use crate::task::work_item::Withdrawn;
 
 // ---- tasks -------------------------------------------------------------------------------------
 
@@ -151,19 +151,21 @@ struct Process {
 }
 
 /// The current process of the one worker: the process table.
-type Desk = Arc<Mutex<Arc<Mutex<Process>>>>;
+type ProcessEntry = Arc<Mutex<Arc<Mutex<Process>>>>;
 
 /// Gives one process after the other its tasks, as a supervisor does.
-fn attend(desk: &Desk) -> impl Fn(&WorkerContext<Job>, &Fates) + Send + Sync + 'static {
-    let desk = Arc::clone(desk);
+fn attend(
+    process_entry: &ProcessEntry,
+) -> impl Fn(&WorkerContext<Job>, &Fates) + Send + Sync + 'static {
+    let process_entry = Arc::clone(process_entry);
     move |context, fates| {
         loop {
             context.ready(1);
-            let process = Arc::clone(&lock(&desk));
+            let process = Arc::clone(&lock(&process_entry));
             if serve(context, fates, &process) == AfterLoss::Stop {
                 return;
             }
-            *lock(&desk) = Arc::default();
+            *lock(&process_entry) = Arc::default();
         }
     }
 }
@@ -194,12 +196,12 @@ fn serve(context: &WorkerContext<Job>, fates: &Fates, process: &Mutex<Process>) 
 #[test]
 fn a_kill_meets_the_end_of_its_task_and_the_beginning_of_the_next() {
     explore(3, || {
-        let desk = Desk::default();
-        let scene = Scene::new(1, attend(&desk));
+        let process_entry = ProcessEntry::default();
+        let scene = Scene::new(1, attend(&process_entry));
         assert!(scene.submit(1) && scene.submit(2));
-        let killed = scene
-            .pool
-            .mark_killed(FutureId::from_number(1), |_| Arc::clone(&lock(&desk)));
+        let killed = scene.pool.mark_killed(FutureId::from_number(1), |_| {
+            Arc::clone(&lock(&process_entry))
+        });
         if let Some(process) = &killed {
             let mut process = lock(process);
             assert_eq!(process.given.unwrap_or(1), 1, "the next task is not hit");
@@ -217,8 +219,8 @@ fn a_kill_meets_the_end_of_its_task_and_the_beginning_of_the_next() {
 #[test]
 fn two_kills_meet_and_hit_one_task() {
     explore(2, || {
-        let desk = Desk::default();
-        let scene = Scene::new(1, attend(&desk));
+        let process_entry = ProcessEntry::default();
+        let scene = Scene::new(1, attend(&process_entry));
         assert!(scene.submit(1) && scene.submit(2));
         let kill = |scene: &Scene| scene.pool.mark_killed(FutureId::from_number(1), |_| ());
         let its = scene.clone();
@@ -232,13 +234,13 @@ fn two_kills_meet_and_hit_one_task() {
 #[test]
 fn a_process_dies_as_its_worker_falls_idle_and_is_not_kept() {
     explore(3, || {
-        let desk = Desk::default();
-        let scene = Scene::new(1, attend(&desk));
+        let process_entry = ProcessEntry::default();
+        let scene = Scene::new(1, attend(&process_entry));
         assert!(scene.submit(1));
-        let process = Arc::clone(&lock(&desk));
+        let process = Arc::clone(&lock(&process_entry));
         lock(&process).dead = true;
         scene.pool.on_process_exit(0);
-        let is_kept = || Arc::ptr_eq(&lock(&desk), &process);
+        let is_kept = || Arc::ptr_eq(&lock(&process_entry), &process);
         let mut state = scene.pool.lock();
         while state.entries.len() > 0 && is_kept() {
             state = sleep(&scene.pool.change, state);
@@ -251,10 +253,10 @@ fn a_process_dies_as_its_worker_falls_idle_and_is_not_kept() {
 #[test]
 fn a_process_dies_as_a_task_comes_and_it_runs() {
     explore(3, || {
-        let desk = Desk::default();
-        let scene = Scene::new(1, attend(&desk));
+        let process_entry = ProcessEntry::default();
+        let scene = Scene::new(1, attend(&process_entry));
         assert!(scene.submit(1));
-        let (its, process) = (scene.clone(), Arc::clone(&lock(&desk)));
+        let (its, process) = (scene.clone(), Arc::clone(&lock(&process_entry)));
         let reaper = thread::spawn(move || {
             lock(&process).dead = true;
             its.pool.on_process_exit(0);

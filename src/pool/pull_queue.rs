@@ -7,8 +7,9 @@ use std::time::Instant;
 use crate::executor::Stats;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::Unqueue;
-use crate::pool::backlog::{Backlog, Withdrawn};
+use crate::pool::backlog::Backlog;
 use crate::pool::worker_state::Counts;
+use crate::task::work_item::Withdrawn;
 
 /// A queue from which workers take tasks by themselves, in order, before the backlog. Methods are called
 /// under the pool's lock unless they say otherwise, so they must not call the pool.

@@ -12,10 +12,10 @@ use crate::future::Verdict;
 use crate::future::id::FutureId;
 use crate::idle::coalesce::Coalescing;
 use crate::idle::placement::CorePlacement;
-use crate::pool::backlog::WorkItem;
 use crate::pool::observer::{ObserverHandle, WorkerEnd};
 use crate::pool::worker_state::{Dequeued, Killed, Status, WorkerState};
 use crate::sync::{MutexGuard, Ordering, spin_then_yield};
+use crate::task::work_item::WorkItem;
 
 /// A worker's view of its pool. Dropping it takes the worker out of the pool.
 pub(crate) struct WorkerContext<W: WorkItem> {
@@ -152,11 +152,11 @@ impl<W: WorkItem> WorkerContext<W> {
 
     fn wait_for_work(&self) -> Option<W> {
         let work = self.wait_in_pool();
-        let submitted_from = self.worker_pool.submitted_from.get();
-        let watched_from = self.worker_pool.watched_from.get();
+        let submitter_core = self.worker_pool.submitter_core.get();
+        let waiter_core = self.worker_pool.waiter_core.get();
         self.placement
             .borrow_mut()
-            .after_wake(watched_from, submitted_from);
+            .after_wake(waiter_core, submitter_core);
         work
     }
 
@@ -227,14 +227,14 @@ impl<W: WorkItem> WorkerContext<W> {
         state.searchers += 1;
         self.worker_pool.update_needs_wakeup(&state);
         drop(state);
-        let watched_from = self.worker_pool.watched_from.get();
-        self.placement.borrow_mut().on_idle(watched_from);
+        let waiter_core = self.worker_pool.waiter_core.get();
+        self.placement.borrow_mut().on_idle(waiter_core);
         spin_then_yield(|| self.news() != seen);
         if self.news() == seen {
             // The worker is about to sleep, and may have to move to another core first; that is not done
             // under a lock.
-            let submitted_from = self.worker_pool.submitted_from.get();
-            self.placement.borrow_mut().before_sleep(submitted_from);
+            let submitter_core = self.worker_pool.submitter_core.get();
+            self.placement.borrow_mut().before_sleep(submitter_core);
         }
         let mut state = self.worker_pool.lock();
         state.searchers -= 1;

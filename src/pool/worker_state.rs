@@ -3,8 +3,9 @@
 
 use crate::future::Verdict;
 use crate::future::id::FutureId;
-use crate::pool::backlog::{Backlog, WorkItem};
+use crate::pool::backlog::Backlog;
 use crate::sync::{Mutex, MutexGuard, lock};
+use crate::task::work_item::WorkItem;
 
 /// The state of a worker, and how the tasks that it ended have ended.
 pub(crate) struct WorkerState(

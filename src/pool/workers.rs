@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::current_worker::Progress;
 use crate::executor::Stats;
 use crate::future::id::FutureId;
-use crate::pool::backlog::{Backlog, WorkItem};
+use crate::pool::backlog::Backlog;
 use crate::pool::worker_state::{Counts, Status, WorkerState, WorkerStateInner};
 use crate::sync::{JoinHandle, MutexGuard, ThreadId};
+use crate::task::work_item::WorkItem;
 
 /// The workers of one pool, and the counts of what they have done.
 #[derive(Default)]
@@ -116,7 +117,7 @@ impl Workers {
 
     fn seats(&self) -> impl Iterator<Item = (usize, &WorkerEntry)> {
         let seats = self.seats.iter().enumerate();
-        seats.filter_map(|(index, seat)| Some((index, seat.as_ref()?)))
+        seats.filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
     }
 
     /// The number of workers that will look for a task without being started.

@@ -56,6 +56,23 @@ pub struct ProcessPoolBuilder {
     fault: Option<Error>,
 }
 
+impl ProcessPoolExecutor {
+    /// A pool of at most `max_workers` processes. (`ProcessPoolExecutor(max_workers)`)
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init),
+    /// [`Error::Unsupported`] if it has more rights than the user that started it,
+    /// [`Error::InvalidConfig`] if `max_workers` is 0.
+    pub fn new(max_workers: usize) -> Result<Self, Error> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// The builder of a pool with settings.
+    pub fn builder() -> ProcessPoolBuilder {
+        ProcessPoolBuilder::new()
+    }
+}
+
 impl ProcessPoolBuilder {
     pub(super) fn new() -> Self {
         Self {
@@ -83,7 +100,7 @@ impl ProcessPoolBuilder {
     pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
         let encoded = unwind::catch(|| codec::encode(&arg, self.worker_config.payload_limit))
             .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
-        let initializer = function::export(f).and_then(|call| Ok((call, encoded?)));
+        let initializer = function::function_ref(f).and_then(|call| Ok((call, encoded?)));
         match initializer {
             Ok((call, mut argument)) => {
                 self.worker_config.given = argument.take_attachments();
@@ -304,7 +321,7 @@ impl ProcessPoolBuilder {
         };
         let grace = self.terminate_grace;
         let pool =
-            ProcessPoolExecutor::with_launch(limits, self.observer, self.worker_config, grace);
+            ProcessPoolExecutor::with_config(limits, self.observer, self.worker_config, grace);
         Ok(pool)
     }
 }

@@ -14,10 +14,8 @@ use crate::future::id::FutureId;
 use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Unqueue, Waiter};
 use crate::future::pool_registry::{self, Registration};
 use crate::options::Shutdown;
-use crate::pool::backlog::WorkItem;
 use crate::pool::observer::Observer;
 use crate::pool::{Admit, Limits, OnFull, PullQueue, Submit, Threads, WorkerPool};
-use crate::process::builder::ProcessPoolBuilder;
 use crate::process::host::driver::{CollectedBy, CompletionSource};
 use crate::process::host::handshake::WorkerConfig;
 use crate::process::host::in_flight::InFlight;
@@ -28,6 +26,7 @@ use crate::remote::lease::{NoStore, PayloadStore};
 use crate::sys::fork;
 use crate::sys::stack;
 use crate::task::item_batch::BatchPart;
+use crate::task::work_item::WorkItem;
 use crate::task::{RemoteForm, Task};
 use crate::transport::work::RemoteWork;
 
@@ -78,21 +77,6 @@ pub struct ProcessPoolExecutor {
 }
 
 impl ProcessPoolExecutor {
-    /// A pool of at most `max_workers` processes. (`ProcessPoolExecutor(max_workers)`)
-    ///
-    /// # Errors
-    /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init),
-    /// [`Error::Unsupported`] if it has more rights than the user that started it,
-    /// [`Error::InvalidConfig`] if `max_workers` is 0.
-    pub fn new(max_workers: usize) -> Result<Self, Error> {
-        Self::builder().max_workers(max_workers).build()
-    }
-
-    /// The builder of a pool with settings.
-    pub fn builder() -> ProcessPoolBuilder {
-        ProcessPoolBuilder::new()
-    }
-
     /// The process ids of the workers that are ready.
     ///
     /// ```
@@ -184,7 +168,7 @@ impl ProcessPoolExecutor {
                 self.worker_pool.withdraw_admission();
                 for part in parts {
                     let requests = match part {
-                        BatchPart::Parcel(item_batch) => RemoteWork::Parcel(item_batch),
+                        BatchPart::Batch(item_batch) => RemoteWork::Items(item_batch),
                         BatchPart::Item(item) => RemoteWork::One(item),
                     };
                     fail_refused(self.worker_pool.submit_more(requests));
@@ -193,7 +177,7 @@ impl ProcessPoolExecutor {
         }
     }
 
-    pub(super) fn with_launch(
+    pub(super) fn with_config(
         limits: Limits,
         observer: Option<Arc<dyn Observer>>,
         mut worker_config: WorkerConfig,
@@ -216,7 +200,7 @@ impl ProcessPoolExecutor {
             .clone()
             .map(|in_flight| in_flight as Arc<dyn PullQueue<_>>);
         let threads = Threads {
-            name_prefix: "process attendant".to_owned(),
+            name_prefix: "cf-super".to_owned(),
             stack_size: Some(stack::size()),
         };
         let worker_pool =
@@ -415,7 +399,7 @@ impl PoolHandle for ProcessPoolHandle {
         let is_taken_back = self
             .worker_pool
             .upgrade()
-            .is_some_and(|worker_pool| worker_pool.spoilt());
+            .is_some_and(|worker_pool| worker_pool.on_decode_failed());
         if let (false, Some(in_flight)) = (is_taken_back, self.in_flight()) {
             in_flight.spoilt();
         }

@@ -136,7 +136,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let told = Arc::default();
         let tell = Arc::clone(&told);
         let supervisor = std::thread::Builder::new()
-            .name(format!("attendant of {name}"))
+            .name(format!("cf-process {name}"))
             .stack_size(stack::size())
             .spawn(move || attend(link, Request::new(task), &tell))
             .map_err(|error| Error::spawn("a thread", &error))?;

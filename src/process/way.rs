@@ -238,7 +238,7 @@ fn map<A: Payload, R: Payload>(
         panic!("it can be encoded")
     };
     for part in parts {
-        let BatchPart::Parcel(mut item_batch) = part else {
+        let BatchPart::Batch(mut item_batch) = part else {
             panic!("they are small")
         };
         let (call, count) = (item_batch.call, item_batch.len());

@@ -122,35 +122,37 @@ where
 /// Returns the reference to a function that takes a context.
 ///
 /// # Errors
-/// Those of [`export`].
-pub(crate) fn export_in_context<C, A, R>(function: fn(&C, A) -> R) -> Result<FunctionRef, Error>
+/// Those of [`function_ref`].
+pub(crate) fn function_ref_in_context<C, A, R>(
+    function: fn(&C, A) -> R,
+) -> Result<FunctionRef, Error>
 where
     C: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
     let address = (function as *const ()).expose_provenance();
-    export_as(InContext::<C, A, R>::ENTRY, address)
+    function_ref_as(InContext::<C, A, R>::ENTRY, address)
 }
 
 /// Returns the reference to a function, which travels in place of it.
 ///
 /// # Errors
 /// `Unsupported` if the function lies outside the program's own image, as one of a plugin does.
-pub(crate) fn export<A, R>(function: fn(A) -> R) -> Result<FunctionRef, Error>
+pub(crate) fn function_ref<A, R>(function: fn(A) -> R) -> Result<FunctionRef, Error>
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
     let address = (function as *const ()).expose_provenance();
-    export_as(Signature::<A, R>::ENTRY, address)
+    function_ref_as(Signature::<A, R>::ENTRY, address)
 }
 
 /// Returns the reference to the function at `address`, which the stub `entry` can run.
 ///
 /// # Errors
-/// Those of [`export`].
-fn export_as(entry: &'static Stub, address: usize) -> Result<FunctionRef, Error> {
+/// Those of [`function_ref`].
+fn function_ref_as(entry: &'static Stub, address: usize) -> Result<FunctionRef, Error> {
     let fingerprint = (entry.fingerprint)();
     let entry = ptr::from_ref(entry).expose_provenance();
     let image = image::current();
@@ -182,7 +184,7 @@ pub(crate) fn invoke(
     room: &dyn PayloadStore,
 ) -> Result<Encoded, Error> {
     let ResolvedFunction { entry, function } = resolve(call)?;
-    // SAFETY: the stub's fingerprint is the one that `export` took from the function's own type, so `run`
+    // SAFETY: the stub's fingerprint is the one that `function_ref` took from the function's own type, so `run`
     // calls it as what it is.
     unsafe { (entry.run)(function, argument, limit, room) }
 }
@@ -209,7 +211,7 @@ impl ResolvedFunction {
     /// Calls the function on each encoded argument; a result may have at most `limit` bytes. If one of the
     /// calls panics, the panic propagates.
     pub(crate) fn call_each(self, limit: u64, item_cursor: &mut dyn ItemCursor) {
-        // SAFETY: the stub's fingerprint is the one that `export` took from the function's own type, so
+        // SAFETY: the stub's fingerprint is the one that `function_ref` took from the function's own type, so
         // `run_items` calls it as what it is.
         unsafe { (self.entry.run_items)(self.function, limit, item_cursor) }
     }
@@ -231,7 +233,7 @@ fn locate(call: FunctionRef) -> Option<(&'static Stub, *const ())> {
     // The magic is the first field.
     let magic: *const u64 = entry.cast();
     // SAFETY: the address is aligned and inside the image's mapped, never unmapped data, whose
-    // provenance `export`'s twin statics expose; any bytes are a valid u64.
+    // provenance `function_ref`'s twin statics expose; any bytes are a valid u64.
     let magic = unsafe { magic.read() };
     if magic != MAGIC {
         return None;
@@ -482,21 +484,21 @@ mod tests {
 
     #[test]
     fn a_call_finds_its_function() {
-        let call = export(double as fn(u32) -> u32).unwrap();
+        let call = function_ref(double as fn(u32) -> u32).unwrap();
         let result = invoke(call, &mut encoded(21), 100).unwrap();
         assert_eq!(codec::decode::<u32>(&result).unwrap(), 42);
     }
 
     #[test]
     fn a_closure_without_captures_is_a_function() {
-        let call = export::<u32, String>(|x| x.to_string()).unwrap();
+        let call = function_ref::<u32, String>(|x| x.to_string()).unwrap();
         let result = invoke(call, &mut encoded(21), 100).unwrap();
         assert_eq!(codec::decode::<String>(&result).unwrap(), "21");
     }
 
     #[test]
     fn what_names_no_function_is_refused() {
-        let call = export(double as fn(u32) -> u32).unwrap();
+        let call = function_ref(double as fn(u32) -> u32).unwrap();
         let wrong = [
             FunctionRef { entry: 0, ..call },
             FunctionRef {
@@ -529,6 +531,6 @@ mod tests {
         // is only exported, never called.
         let foreign: fn(i64) -> i64 =
             unsafe { std::mem::transmute::<*const (), fn(i64) -> i64>(libc::labs as *const ()) };
-        assert!(matches!(export(foreign), Err(Error::Unsupported(_))));
+        assert!(matches!(function_ref(foreign), Err(Error::Unsupported(_))));
     }
 }

@@ -4,11 +4,19 @@
 //! (`process::shm::arena`) implements [`BlockOwner`] and [`PayloadStore`] for both sides: the program and the
 //! worker.
 
+use std::io;
+use std::mem::MaybeUninit;
+use std::slice;
 use std::sync::Arc;
 
 use bytemuck::Pod;
 
-use crate::process::shm::arena::blocks::{Block, Blocks};
+/// A block of the arena: how it travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block(
+    /// The block's number, counted through all shards.
+    pub(crate) u32,
+);
 
 /// Bytes in a block that this lease has for itself. Dropping the lease gives the block back, unless it was
 /// handed over.
@@ -36,7 +44,13 @@ enum ReleasedBy {
 
 /// The owner of blocks: one process's side of the arena, as a lease sees it.
 pub(crate) trait BlockOwner: Send + Sync {
-    fn blocks(&self) -> &Blocks;
+    /// Whether this process is a forked copy of the owner's, where the memory is not mapped.
+    fn is_forked_copy(&self) -> bool;
+    /// Copies as many bytes out of the block as `to` holds, all of which are written.
+    ///
+    /// # Errors
+    /// The system cannot map the block, or it is another worker's.
+    fn read(&self, block: Block, to: &mut [MaybeUninit<u8>]) -> io::Result<()>;
     /// Whether this number of bytes of the block can be read without the system allocating memory for them.
     fn has(&self, block: Block, bytes: usize) -> bool;
     /// Whether the block, which was read just now, held the lease's bytes all the time.
@@ -106,7 +120,7 @@ impl Lease {
             let words = "bytes are no whole number of elements";
             return Err(format!("{} {words}", self.length));
         }
-        if self.block_owner.blocks().is_elsewhere() {
+        if self.block_owner.is_forked_copy() {
             return Err("they are with the program that this one was forked from".to_owned());
         }
         if !self.block_owner.has(self.block, self.length) {
@@ -117,10 +131,14 @@ impl Lease {
         if numbers.try_reserve_exact(count).is_err() {
             return Err(self.block_owner.lacks(self.length));
         }
-        let read = self
-            .block_owner
-            .blocks()
-            .read(self.block, &mut numbers, count);
+        let room = numbers.spare_capacity_mut().as_mut_ptr();
+        // SAFETY: the vector has room for `count` numbers, which are that many bytes.
+        let room = unsafe { slice::from_raw_parts_mut(room.cast(), self.length) };
+        let read = self.block_owner.read(self.block, room);
+        if read.is_ok() {
+            // SAFETY: all bytes of `count` numbers were written, and any bytes are valid as such numbers.
+            unsafe { numbers.set_len(count) };
+        }
         match read {
             Ok(()) if !self.block_owner.has_kept(self.block) => {
                 Err("they were taken back meanwhile".to_owned())
@@ -172,7 +190,7 @@ impl BlockRef {
 
     pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        bytes[0..4].copy_from_slice(&self.block.to_number().to_le_bytes());
+        bytes[0..4].copy_from_slice(&self.block.0.to_le_bytes());
         bytes[4..12].copy_from_slice(&self.length.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.resident.to_le_bytes());
         bytes
@@ -184,7 +202,7 @@ impl BlockRef {
         let (block, rest) = bytes.split_first_chunk()?;
         let (length, resident) = rest.split_first_chunk()?;
         Some(Self {
-            block: Block::from_number(u32::from_le_bytes(*block)),
+            block: Block(u32::from_le_bytes(*block)),
             length: u64::from_le_bytes(*length),
             resident: u64::from_le_bytes(resident.try_into().ok()?),
         })
@@ -198,7 +216,7 @@ mod tests {
     #[test]
     fn locations_come_back() {
         let location = BlockRef {
-            block: Block::from_number(7),
+            block: Block(7),
             length: 1 << 40,
             resident: 12,
         };

@@ -3,7 +3,7 @@
 //!
 //! The codec (`remote/codec/`) runs serde inside [`while_writing`], [`while_finding`] or [`while_fetching`].
 //! Serde passes no context to the impls of `Shared`, so they note what they refer to in thread-locals, by
-//! [`name`] and [`resident`].
+//! [`name`] and [`mapped_region`].
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -45,7 +45,7 @@ enum Direction {
 
 thread_local! {
     /// What the thread does with a message, and whether `NOTES` has notes on it.
-    static DESK: Cell<(Direction, bool)> = const { Cell::new((Direction::Nothing, false)) };
+    static CURRENT: Cell<(Direction, bool)> = const { Cell::new((Direction::Nothing, false)) };
     /// The notes on the message. Without a destructor, so that it exists as long as the thread: the
     /// destructor of another thread-local may submit a task. Nothing leaks by that, since `attend` takes out
     /// what its work left.
@@ -73,14 +73,14 @@ pub(crate) fn while_fetching<R>(decode: impl FnOnce() -> R) -> (R, Attachments) 
 
 /// Whether this thread is encoding a message.
 pub(crate) fn is_writing() -> bool {
-    DESK.get().0 == Direction::Write
+    CURRENT.get().0 == Direction::Write
 }
 
 /// The region reference to encode in the current message, which is noted; `None` if the bytes are to be
 /// encoded.
-pub(crate) fn name(resident: &Arc<MappedRegion>) -> Option<RegionRef> {
-    let name = resident.name()?;
-    note(|notes| notes.add(resident));
+pub(crate) fn name(mapped_region: &Arc<MappedRegion>) -> Option<RegionRef> {
+    let name = mapped_region.name()?;
+    note(|notes| notes.add(mapped_region));
     Some(name)
 }
 
@@ -88,19 +88,19 @@ pub(crate) fn name(resident: &Arc<MappedRegion>) -> Option<RegionRef> {
 ///
 /// # Errors
 /// The reason why it is not here.
-pub(crate) fn resident(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
-    let resident = match DESK.get().0 {
+pub(crate) fn mapped_region(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
+    let mapped_region = match CURRENT.get().0 {
         Direction::Fetch => registry::fetch(name)?,
         _ => registry::find(name.region_id)
             .ok_or("it names shared memory that this process does not have")?,
     };
-    note(|notes| notes.add(&resident));
-    Ok(resident)
+    note(|notes| notes.add(&mapped_region));
+    Ok(mapped_region)
 }
 
 /// Notes the reason why the current message cannot be decoded.
 pub(crate) fn blame(words: &str) {
-    if DESK.get().0 != Direction::Nothing {
+    if CURRENT.get().0 != Direction::Nothing {
         note(|notes| notes.fault = Some(words.to_owned()));
     }
 }
@@ -117,16 +117,16 @@ impl Attachments {
     }
 
     /// Adds a region.
-    pub(crate) fn add(&mut self, resident: &Arc<MappedRegion>) {
-        self.0.get_or_insert_default().add(resident);
+    pub(crate) fn add(&mut self, mapped_region: &Arc<MappedRegion>) {
+        self.0.get_or_insert_default().add(mapped_region);
     }
 
     /// Adds the regions of `other` that are not in `self`.
     pub(crate) fn join(&mut self, other: &Self) {
         let mut more = other.clone();
         more.leave_out(self);
-        for resident in more.residents() {
-            self.add(resident);
+        for mapped_region in more.residents() {
+            self.add(mapped_region);
         }
     }
 
@@ -136,10 +136,10 @@ impl Attachments {
             return;
         };
         let mut left: Vec<Arc<MappedRegion>> = Vec::new();
-        for resident in notes.residents.drain(..) {
-            let is_same = |it: &Arc<MappedRegion>| Arc::ptr_eq(it, &resident);
+        for mapped_region in notes.residents.drain(..) {
+            let is_same = |it: &Arc<MappedRegion>| Arc::ptr_eq(it, &mapped_region);
             if !other.residents().iter().any(is_same) && !left.iter().any(is_same) {
-                left.push(resident);
+                left.push(mapped_region);
             }
         }
         notes.residents = left;
@@ -168,17 +168,17 @@ impl Attachments {
 
 impl Notes {
     /// Adds a region, unless it is the last one again: formats may encode twice, to know the size first.
-    fn add(&mut self, resident: &Arc<MappedRegion>) {
+    fn add(&mut self, mapped_region: &Arc<MappedRegion>) {
         let last = self.residents.last();
-        if !last.is_some_and(|last| Arc::ptr_eq(last, resident)) {
-            self.residents.push(Arc::clone(resident));
+        if !last.is_some_and(|last| Arc::ptr_eq(last, mapped_region)) {
+            self.residents.push(Arc::clone(mapped_region));
         }
     }
 }
 
 impl std::fmt::Debug for Attachments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Manifest").field(&self.len()).finish()
+        f.debug_tuple("Attachments").field(&self.len()).finish()
     }
 }
 
@@ -195,7 +195,7 @@ struct Outer {
 fn attend<R>(task: Direction, work: impl FnOnce() -> R) -> (R, Attachments) {
     let outer = Outer {
         notes: take_notes(),
-        task: DESK.replace((task, false)).0,
+        task: CURRENT.replace((task, false)).0,
     };
     let outcome = work();
     let notes = take_notes();
@@ -206,11 +206,11 @@ fn attend<R>(task: Direction, work: impl FnOnce() -> R) -> (R, Attachments) {
 impl Drop for Outer {
     #[inline]
     fn drop(&mut self) {
-        if self.notes.is_none() && !DESK.get().1 {
-            return DESK.set((self.task, false));
+        if self.notes.is_none() && !CURRENT.get().1 {
+            return CURRENT.set((self.task, false));
         }
         let left = take_notes(); // of work that has panicked
-        DESK.set((self.task, self.notes.is_some()));
+        CURRENT.set((self.task, self.notes.is_some()));
         if self.notes.is_some() {
             NOTES.set(self.notes.take().map(ManuallyDrop::new));
         }
@@ -220,16 +220,16 @@ impl Drop for Outer {
 
 #[inline]
 fn take_notes() -> Option<Box<Notes>> {
-    let (task, has_notes) = DESK.get();
+    let (task, has_notes) = CURRENT.get();
     if !has_notes {
         return None;
     }
-    DESK.set((task, false));
+    CURRENT.set((task, false));
     NOTES.take().map(ManuallyDrop::into_inner)
 }
 
 fn note(write: impl FnOnce(&mut Notes)) {
-    let (task, has_notes) = DESK.get();
+    let (task, has_notes) = CURRENT.get();
     if task == Direction::Nothing {
         return;
     }
@@ -240,6 +240,6 @@ fn note(write: impl FnOnce(&mut Notes)) {
         false => Box::default(),
     };
     write(&mut notes);
-    DESK.set((task, true));
+    CURRENT.set((task, true));
     NOTES.set(Some(ManuallyDrop::new(notes)));
 }

@@ -17,7 +17,7 @@ pub(crate) trait InvalidationListener: Send + Sync {
 }
 
 /// The listeners: every way to reach a worker of this program.
-static BELLS: Mutex<Vec<Weak<dyn InvalidationListener>>> = Mutex::new(Vec::new());
+static LISTENERS: Mutex<Vec<Weak<dyn InvalidationListener>>> = Mutex::new(Vec::new());
 
 /// Whether this is the process that has the workers, not a forked copy of it. In a copy, locks may be held
 /// for ever by threads that it does not have.
@@ -31,17 +31,17 @@ pub(crate) fn subscribe(listener: Weak<dyn InvalidationListener>) {
     if !are_ours() {
         return; // a copy has no shared memory either
     }
-    let mut bells = BELLS.lock().unwrap_or_else(PoisonError::into_inner);
-    bells.retain(|listener| listener.strong_count() > 0);
-    bells.push(listener);
+    let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    listeners.retain(|listener| listener.strong_count() > 0);
+    listeners.push(listener);
 }
 
 /// Notifies all listeners that some memory is gone. All counts are written before the first worker is woken,
 /// so a woken worker reads a new count.
 pub(crate) fn broadcast() {
-    let bells = BELLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let all: Vec<_> = bells.iter().filter_map(Weak::upgrade).collect();
-    drop(bells);
+    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let all: Vec<_> = listeners.iter().filter_map(Weak::upgrade).collect();
+    drop(listeners);
     for listener in &all {
         listener.note();
     }

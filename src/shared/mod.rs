@@ -121,10 +121,10 @@ use crate::shared::registry::MappedRegion;
 /// An idle worker unmaps at once what the program has dropped; a worker of a pool that sends its workers all
 /// tasks over sockets (README, "Tuning") does so a second after its last task.
 pub struct Shared<T> {
-    /// The elements, which `owner` keeps in place.
+    /// The elements, which `storage` keeps in place.
     elements: NonNull<[T]>,
     /// Keeps the memory of the elements.
-    owner: Storage<T>,
+    storage: Storage<T>,
 }
 
 /// The owner of the memory of the elements.
@@ -180,29 +180,29 @@ impl<T: Pod> Shared<T> {
         Self::sealed(MappedRegion::copy_of(bytes)?).ok()
     }
 
-    fn sealed(resident: Arc<MappedRegion>) -> Result<Self, String> {
-        let elements = try_cast_slice(resident.region().bytes()).map_err(|error| {
-            let (size, name) = (resident.region().bytes().len(), type_name::<T>());
+    fn sealed(mapped_region: Arc<MappedRegion>) -> Result<Self, String> {
+        let elements = try_cast_slice(mapped_region.region().bytes()).map_err(|error| {
+            let (size, name) = (mapped_region.region().bytes().len(), type_name::<T>());
             format!("{size} bytes of shared memory are no elements of type {name}: {error}")
         })?;
         Ok(Self {
             elements: NonNull::from(elements),
-            owner: Storage::Sealed(resident),
+            storage: Storage::Sealed(mapped_region),
         })
     }
 
     fn own(elements: Vec<T>) -> Self {
-        let owner = Arc::new(elements);
+        let storage = Arc::new(elements);
         Self {
-            elements: NonNull::from(owner.as_slice()),
-            owner: Storage::Own(owner),
+            elements: NonNull::from(storage.as_slice()),
+            storage: Storage::Own(storage),
         }
     }
 
     /// Makes a handle of what was received: a region reference, or the bytes themselves.
     fn received(travelled: Travelled<'_>) -> Result<Self, String> {
         match travelled {
-            Travelled::Name(name) => Self::sealed(attachments::resident(&name)?),
+            Travelled::Name(name) => Self::sealed(attachments::mapped_region(&name)?),
             Travelled::Whole(bytes) if bytes.len() % size_of::<T>() == 0 => {
                 Ok(Self::own(pod_collect_to_vec(bytes)))
             }
@@ -232,7 +232,8 @@ impl Shared<u8> {
     /// Shares the encoded context that all items of a map are given, also if it has less than [`LEAST`]
     /// bytes.
     pub(crate) fn of_context(bytes: &[u8]) -> Self {
-        let sealed = MappedRegion::copy_of(bytes).and_then(|resident| Self::sealed(resident).ok());
+        let sealed =
+            MappedRegion::copy_of(bytes).and_then(|mapped_region| Self::sealed(mapped_region).ok());
         sealed.unwrap_or_else(|| Self::own(bytes.to_vec()))
     }
 
@@ -246,9 +247,9 @@ impl Shared<u8> {
         decode: impl FnOnce(&[u8]) -> Result<C, Error>,
         look: impl FnOnce(&C) -> R,
     ) -> Result<R, Error> {
-        match &self.owner {
+        match &self.storage {
             Storage::Own(bytes) => decode(bytes).map(|it| look(&it)),
-            Storage::Sealed(resident) => match resident.view(decode)? {
+            Storage::Sealed(mapped_region) => match mapped_region.view(decode)? {
                 Some(it) => Ok(look(it)),
                 None => Err(Error::Decode("the context is of another type".into())),
             },
@@ -275,8 +276,8 @@ impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
         Self {
             elements: self.elements,
-            owner: match &self.owner {
-                Storage::Sealed(resident) => Storage::Sealed(Arc::clone(resident)),
+            storage: match &self.storage {
+                Storage::Sealed(mapped_region) => Storage::Sealed(Arc::clone(mapped_region)),
                 Storage::Own(elements) => Storage::Own(Arc::clone(elements)),
             },
         }
@@ -314,8 +315,8 @@ impl<T: Pod> Serialize for Shared<T> {
                 "a Shared is serialised only as an argument or a result of a process pool's task",
             ));
         }
-        let name = match &self.owner {
-            Storage::Sealed(resident) => attachments::name(resident),
+        let name = match &self.storage {
+            Storage::Sealed(mapped_region) => attachments::name(mapped_region),
             Storage::Own(_) => None,
         };
         let bytes: &[u8] = if name.is_some() {

@@ -34,7 +34,7 @@ type View = Box<dyn Any + Send + Sync>;
 /// A mapped region in the registry.
 struct RegistryEntry {
     /// The region, which the registry does not keep mapped by this.
-    resident: Weak<MappedRegion>,
+    mapped_region: Weak<MappedRegion>,
     /// Ownership by the registry itself, in a worker: kept for the next task that refers to the region.
     /// `None`: not kept.
     kept: Option<(RegionRef, Arc<MappedRegion>)>,
@@ -90,10 +90,10 @@ impl MappedRegion {
         // owner's read in `drop`.
         if !self.is_named.swap(true, Ordering::Relaxed) {
             let entry = entries.entry(name.region_id).or_insert(RegistryEntry {
-                resident: Weak::new(),
+                mapped_region: Weak::new(),
                 kept: None,
             });
-            entry.resident = Arc::downgrade(self);
+            entry.mapped_region = Arc::downgrade(self);
         }
         Some(name)
     }
@@ -120,7 +120,7 @@ impl Drop for MappedRegion {
 
 /// The mapped region of this id; `None` if it is not mapped here.
 pub(crate) fn find(region_id: RegionId) -> Option<Arc<MappedRegion>> {
-    lock()?.get(&region_id)?.resident.upgrade()
+    lock()?.get(&region_id)?.mapped_region.upgrade()
 }
 
 /// In a worker: the region that the program refers to, found in the registry, or else mapped and kept there.
@@ -128,19 +128,19 @@ pub(crate) fn find(region_id: RegionId) -> Option<Arc<MappedRegion>> {
 /// # Errors
 /// The reason why it cannot be mapped.
 pub(crate) fn fetch(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
-    if let Some(resident) = find(name.region_id) {
-        return Ok(resident);
+    if let Some(mapped_region) = find(name.region_id) {
+        return Ok(mapped_region);
     }
     let region = Region::open(name).map_err(|error| {
         let holder = name.holder;
         format!("the shared memory that process {holder} has named cannot be mapped: {error}")
     })?;
-    let resident = enter(MappedRegion::settle(region));
+    let mapped_region = enter(MappedRegion::settle(region));
     let mut entries = lock().ok_or("a forked copy of the program maps no shared memory")?;
     if let Some(entry) = entries.get_mut(&name.region_id) {
-        entry.kept = Some((*name, Arc::clone(&resident)));
+        entry.kept = Some((*name, Arc::clone(&mapped_region)));
     }
-    Ok(resident)
+    Ok(mapped_region)
 }
 
 /// Maps memory that a worker has sent; `None` if it is not sealed memory without holes, or cannot be mapped.
@@ -171,31 +171,34 @@ pub(crate) fn keeps_any() -> bool {
 }
 
 /// Enters a mapped region under its id, unless one is entered already. Returns the one that is entered.
-fn enter(resident: Arc<MappedRegion>) -> Arc<MappedRegion> {
+fn enter(mapped_region: Arc<MappedRegion>) -> Arc<MappedRegion> {
     let Some(mut entries) = lock() else {
-        return resident;
+        return mapped_region;
     };
-    let region_id = resident.region.region_id();
-    if let Some(earlier) = entries.get(&region_id).and_then(|it| it.resident.upgrade()) {
+    let region_id = mapped_region.region.region_id();
+    if let Some(earlier) = entries
+        .get(&region_id)
+        .and_then(|it| it.mapped_region.upgrade())
+    {
         drop(entries);
         return earlier; // the new mapping is dropped, without the lock
     }
     let entry = RegistryEntry {
-        resident: Arc::downgrade(&resident),
+        mapped_region: Arc::downgrade(&mapped_region),
         kept: None,
     };
     let gone = entries.insert(region_id, entry);
     drop(entries);
     drop(gone);
-    resident
+    mapped_region
 }
 
-fn leave(resident: &MappedRegion) {
+fn leave(mapped_region: &MappedRegion) {
     let Some(mut entries) = lock() else {
         return;
     };
-    let region_id = resident.region.region_id();
-    let is_its = |entry: &RegistryEntry| std::ptr::eq(entry.resident.as_ptr(), resident);
+    let region_id = mapped_region.region.region_id();
+    let is_its = |entry: &RegistryEntry| std::ptr::eq(entry.mapped_region.as_ptr(), mapped_region);
     if entries.get(&region_id).is_some_and(is_its) {
         entries.remove(&region_id);
     }

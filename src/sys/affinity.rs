@@ -43,7 +43,7 @@ pub(crate) struct AffinityGuard {
 
 impl std::fmt::Debug for AffinityGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Away").finish_non_exhaustive()
+        f.debug_struct("AffinityGuard").finish_non_exhaustive()
     }
 }
 

@@ -128,10 +128,10 @@ fn started_path() -> Option<&'static Path> {
 }
 
 /// Identifies a file: device, inode, size, and modification time (seconds, nanoseconds).
-type Identity = [u64; 5];
+type FileId = [u64; 5];
 
 /// The file that the kernel was asked to execute, if there was no /proc when `init` was called.
-static STARTED: OnceLock<Option<(PathBuf, Identity)>> = OnceLock::new();
+static STARTED: OnceLock<Option<(PathBuf, FileId)>> = OnceLock::new();
 
 /// Notes the file from which the program was started, if there is no /proc that could tell later. If another
 /// file replaces it from now on, that other file is not executed.
@@ -146,7 +146,7 @@ pub(crate) fn note_file() {
     });
 }
 
-fn region_id(file: &Path) -> Option<Identity> {
+fn region_id(file: &Path) -> Option<FileId> {
     let facts = std::fs::metadata(file).ok()?;
     Some([
         facts.dev(),

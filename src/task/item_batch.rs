@@ -17,7 +17,7 @@ use crate::options::TaskOptions;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
-use crate::remote::lease::PayloadStore;
+use crate::remote::lease::{EAGER_LIMIT, PayloadStore};
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
 use crate::sync::exclusive_cell::ExclusiveCell;
@@ -38,9 +38,6 @@ pub(crate) struct ItemBatch {
     /// The results of the chunk, where the items' outcomes go.
     pub(crate) sink: Arc<dyn ResultSink>,
 }
-
-/// The capacity of a batch, in bytes: that of a slot of the shared-memory queue.
-pub(crate) const ROOM: usize = 2048;
 
 impl ItemBatch {
     /// The indexes of its items.
@@ -143,7 +140,7 @@ pub(crate) struct BatchBuilder {
 /// A part of a chunk, as it is queued.
 pub(crate) enum BatchPart {
     /// A batch of items.
-    Parcel(Box<ItemBatch>),
+    Batch(Box<ItemBatch>),
     /// An item that is too large for a batch.
     Item(DynPromise<dyn RemoteTask>),
 }
@@ -191,7 +188,7 @@ impl BatchBuilder {
             }
         }
         let size = self.bytes.len() - before - 2;
-        if before > 0 && (self.bytes.len() > ROOM || self.items.end != index) {
+        if before > 0 && (self.bytes.len() > EAGER_LIMIT || self.items.end != index) {
             let last = self.bytes.split_off(before);
             self.close();
             self.bytes = last;
@@ -199,13 +196,13 @@ impl BatchBuilder {
         if self.items.is_empty() {
             self.items.start = index;
             // All items are assumed to be of one size.
-            let room = self.expected.saturating_mul(size + 2).min(ROOM);
+            let room = self.expected.saturating_mul(size + 2).min(EAGER_LIMIT);
             self.bytes.reserve(room.saturating_sub(self.bytes.len()));
         }
         self.items.end = index + 1;
         self.expected = self.expected.saturating_sub(1);
         match u16::try_from(size) {
-            Ok(length) if self.bytes.len() <= ROOM => {
+            Ok(length) if self.bytes.len() <= EAGER_LIMIT => {
                 let at = self.bytes.len() - size - 2;
                 self.bytes[at..at + 2].copy_from_slice(&length.to_le_bytes());
             }
@@ -229,7 +226,7 @@ impl BatchBuilder {
         let is_next = !self.items.is_empty() && self.items.end == index;
         let length = u16::try_from(bytes.len());
         match length {
-            Ok(length) if is_next && self.whole + 2 + bytes.len() <= ROOM => {
+            Ok(length) if is_next && self.whole + 2 + bytes.len() <= EAGER_LIMIT => {
                 self.bytes.truncate(self.whole);
                 self.bytes.extend_from_slice(&length.to_le_bytes());
                 self.bytes.extend_from_slice(bytes);
@@ -255,7 +252,7 @@ impl BatchBuilder {
             items,
             sink: Arc::clone(&self.sink),
         };
-        self.parts.push(BatchPart::Parcel(Box::new(item_batch)));
+        self.parts.push(BatchPart::Batch(Box::new(item_batch)));
     }
 
     /// Closes the open batch, which is one item that is too large for a batch: it becomes a part by itself.

@@ -11,6 +11,7 @@ pub(crate) mod results;
 pub(crate) mod request;
 pub(crate) mod portable;
 pub(crate) mod item_batch;
+pub(crate) mod work_item;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -29,7 +30,6 @@ use crate::future::pool_registry::PoolId;
 use crate::future::state::{Outcome, Start};
 use crate::future::{Body, Expire, Future, Promise, Settle, TaskCell, Verdict, pair};
 use crate::options::{PackedOptions, TaskOptions};
-use crate::pool::backlog::Withdrawn;
 use crate::remote::codec;
 use crate::remote::context::{Context, Prefix};
 use crate::remote::function::{self, FunctionRef};
@@ -42,6 +42,7 @@ use crate::task::portable::PortableTask;
 use crate::task::request::RemoteTask;
 use crate::task::results::{ChunkResults, Decode, Expiring, ItemTiming, Listener};
 use crate::task::timeout::TimeoutGuard;
+use crate::task::work_item::Withdrawn;
 use crate::task_info::{Function, TaskInfo};
 use crate::unwind::{self, Panic, discard};
 
@@ -173,7 +174,7 @@ impl Task {
         R: Payload,
     {
         let portable = Portable {
-            call: function::export_in_context(function),
+            call: function::function_ref_in_context(function),
             prefix: Some(Arc::clone(context) as Arc<dyn Prefix>),
             ..Portable::coded(Err(Error::Cancelled))
         };
@@ -894,7 +895,7 @@ struct Portable<A, R> {
 
 impl<A: Payload, R: Payload> Portable<A, R> {
     fn of(function: fn(A) -> R) -> Self {
-        Self::coded(function::export(function))
+        Self::coded(function::function_ref(function))
     }
 
     fn coded(call: Result<FunctionRef, Error>) -> Self {

@@ -100,7 +100,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
         if pod::is_number::<A>() {
             // A number is encoded only when it is sent.
             codec::check_size(size_of::<A>(), limit)?;
-            return function::export(self.function).map(|_| ());
+            return function::function_ref(self.function).map(|_| ());
         }
         // SAFETY: guaranteed by the caller.
         let mut argument = unsafe { self.take_argument() };
@@ -109,7 +109,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
         if std::mem::needs_drop::<A>() {
             unwind::catch(|| drop(argument)).map_err(|panic| self.panicked(panic))?;
         }
-        function::export(self.function)?;
+        function::function_ref(self.function)?;
         // SAFETY: guaranteed by the caller.
         unsafe { self.load(PayloadState::Encoded(bytes?)) };
         Ok(())
@@ -200,7 +200,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
             return None;
         };
         // The reference to the function could be made before, in `encode`.
-        let call = function::export(self.body().function).ok()?;
+        let call = function::function_ref(self.body().function).ok()?;
         Some((call, Scalar::of(argument)?))
     }
 
@@ -208,7 +208,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
         let body = self.body();
         // SAFETY: guaranteed by the caller.
         let payload_state = unsafe { body.unload() };
-        match (function::export(body.function), payload_state) {
+        match (function::function_ref(body.function), payload_state) {
             (Ok(call), PayloadState::Encoded(mut argument)) => {
                 let given = argument.take_attachments();
                 if !given.is_empty() {

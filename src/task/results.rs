@@ -39,7 +39,7 @@ pub(crate) struct ChunkResults<R> {
     /// Times and sizes that the map learns from its items.
     timing: Arc<ItemTiming>,
     /// The pool that accepted the chunk.
-    owner: AtomicPoolId,
+    pool_handle: AtomicPoolId,
     /// Whether no thread will read the outcomes of items that have not begun: they need not begin.
     is_abandoned: AtomicBool,
     /// Called whenever outcomes have arrived; `None` unless a thread waits for several chunks.
@@ -177,7 +177,7 @@ impl<R> ChunkResults<R> {
             info,
             decode,
             timing: Arc::clone(timing),
-            owner: AtomicPoolId::default(),
+            pool_handle: AtomicPoolId::default(),
             is_abandoned: AtomicBool::new(false),
             listener,
             outcomes: Mutex::new(Outcomes {
@@ -214,11 +214,11 @@ impl<R> ChunkResults<R> {
     /// Sets the pool that has accepted the chunk.
     pub(crate) fn attach(&self, pool: PoolId) {
         // A chunk that is forwarded from one pool to another keeps its first pool.
-        self.owner.set(pool);
+        self.pool_handle.set(pool);
     }
 
-    fn owner(&self) -> Option<Arc<dyn PoolHandle>> {
-        self.owner.pool()
+    fn pool_handle(&self) -> Option<Arc<dyn PoolHandle>> {
+        self.pool_handle.pool()
     }
 
     // ---- the reader --------------------------------------------------------------------------
@@ -234,7 +234,9 @@ impl<R> ChunkResults<R> {
             chunk_results: self,
             index,
         };
-        let helped = self.owner().map(|owner| owner.drive_until(&wait, deadline));
+        let helped = self
+            .pool_handle()
+            .map(|pool_handle| pool_handle.drive_until(&wait, deadline));
         if helped != Some(Drive::Recheck) {
             spin_then_yield(|| self.has(index));
         }
@@ -254,8 +256,8 @@ impl<R> ChunkResults<R> {
         if self.has(index) {
             return true;
         }
-        if let Some(owner) = self.owner() {
-            owner.poll_completions();
+        if let Some(pool_handle) = self.pool_handle() {
+            pool_handle.poll_completions();
         }
         self.has(index)
     }
@@ -331,11 +333,11 @@ impl<R> ChunkResults<R> {
         }
         // The program has counted a value for each item of the run, so each must have an outcome.
         outcomes.resize_with(run.count, || Err(missing()));
-        if let Some(owner) = self.owner() {
+        if let Some(pool_handle) = self.pool_handle() {
             outcomes
                 .iter()
                 .filter(|it| it.is_err())
-                .for_each(|_| owner.on_decode_failed());
+                .for_each(|_| pool_handle.on_decode_failed());
         }
         outcomes
     }
@@ -351,8 +353,8 @@ impl<R> ChunkResults<R> {
     /// Decodes what was counted as a value; if that fails, tells the pool.
     fn read_value(&self, value: Source<'_>) -> Outcome<R> {
         let outcome = self.decode(value);
-        if let (Err(_), Some(owner)) = (&outcome, self.owner()) {
-            owner.on_decode_failed();
+        if let (Err(_), Some(pool_handle)) = (&outcome, self.pool_handle()) {
+            pool_handle.on_decode_failed();
         }
         outcome
     }
@@ -373,8 +375,8 @@ impl<R> ChunkResults<R> {
         // ORDERING: Relaxed; a worker that sees it late has begun one more item meanwhile. The pool finds the
         // items that wait in queues, below.
         self.is_abandoned.store(true, Ordering::Relaxed);
-        if let Some(owner) = self.owner() {
-            owner.cancel_range(self.id(0), self.id(self.len.saturating_sub(1)));
+        if let Some(pool_handle) = self.pool_handle() {
+            pool_handle.cancel_range(self.id(0), self.id(self.len.saturating_sub(1)));
         }
     }
 
@@ -385,7 +387,7 @@ impl<R> ChunkResults<R> {
 
     /// What a worker that waits for this item depends on, for the detection of deadlocks.
     pub(crate) fn awaited(&self, index: usize) -> Awaited {
-        Awaited::Task(self.owner(), self.id(index))
+        Awaited::Task(self.pool_handle(), self.id(index))
     }
 
     fn has(&self, index: usize) -> bool {
@@ -662,8 +664,10 @@ impl<R: Send> Expire for Expiring<R> {
         let error = Error::TaskTimeout { limit };
         self.chunk_results
             .settle(self.index, Err(error), |verdict| {
-                if let (Verdict::Failed, Some(owner)) = (verdict, self.chunk_results.owner()) {
-                    owner.on_timeout(self.chunk_results.id(self.index));
+                if let (Verdict::Failed, Some(pool_handle)) =
+                    (verdict, self.chunk_results.pool_handle())
+                {
+                    pool_handle.on_timeout(self.chunk_results.id(self.index));
                 }
             });
     }

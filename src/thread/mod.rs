@@ -18,10 +18,10 @@ use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Waiter};
 use crate::future::pool_registry::{self, Registration};
 use crate::future::{Expire, Future, Verdict};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
-use crate::pool::backlog::{Withdrawn, WorkItem};
 use crate::pool::{Admit, OnFull, Submit, WorkerContext, WorkerPool};
 use crate::sync::ThreadId;
 use crate::task::timeout::{TimeoutGuard, Timer};
+use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::task::{Task, WorkerHooks};
 use crate::unwind;
 
@@ -382,7 +382,7 @@ type Initializer = Box<dyn Fn() + Send + Sync>;
 /// The main loop of a worker thread: initializer, then tasks until the pool has none for it.
 fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer: &Timer) {
     deadlock::join_workers();
-    let _seat = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
+    let _guard = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
     if let Some(initializer) = initializer {
         if let Err(panic) = unwind::catch(initializer) {
             let info = PanicInfo::new(panic, None, Some(context.index()));

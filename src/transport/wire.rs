@@ -5,7 +5,9 @@
 //! inside the bodies are encoded by serde. Everything else is encoded here by hand, so that no byte from the
 //! other side is trusted further than its own bounds check.
 
+use crate::remote::codec;
 use crate::remote::function::FunctionRef;
+use crate::sys::image;
 use crate::unwind::Panic;
 
 /// The version of the protocol that this file describes.
@@ -148,6 +150,15 @@ pub(crate) struct ProtocolVersion {
     pub(crate) stamp: Vec<u8>,
 }
 
+/// The protocol, codec and build of this program, which a worker's must equal.
+pub(crate) fn dialect() -> ProtocolVersion {
+    ProtocolVersion {
+        protocol: PROTOCOL,
+        codec: codec::ID,
+        stamp: image::current().stamp(),
+    }
+}
+
 /// The first message from the parent to a worker. These descriptors come with it: stdout, stderr, and those
 /// of the shared signals, the shared-memory queue and the arena, if these exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +172,7 @@ pub(crate) struct Welcome {
     /// The maximum memory of the worker, in bytes; 0: no limit.
     pub(crate) memory_limit: u64,
     /// Whether the descriptor of the shared signals comes along.
-    pub(crate) has_flag: bool,
+    pub(crate) has_signals: bool,
     /// The numbers of slots and of workers of the shared-memory queue; (0, 0): there is no queue.
     pub(crate) queue: (u32, u32),
     /// The key of the checksums in the shared-memory queue.
@@ -226,7 +237,7 @@ impl Welcome {
         body.extend(self.index.to_le_bytes());
         body.extend(self.payload_limit.to_le_bytes());
         body.extend(self.memory_limit.to_le_bytes());
-        body.push(u8::from(self.has_flag));
+        body.push(u8::from(self.has_signals));
         body.extend(self.queue.0.to_le_bytes());
         body.extend(self.queue.1.to_le_bytes());
         body.extend(self.key.0.to_le_bytes());
@@ -247,7 +258,7 @@ impl Welcome {
             index: reader.u32()?,
             payload_limit: reader.u64()?,
             memory_limit: reader.u64()?,
-            has_flag: reader.bool()?,
+            has_signals: reader.bool()?,
             queue: (reader.u32()?, reader.u32()?),
             key: (reader.u64()?, reader.u64()?),
             has_arena: reader.bool()?,

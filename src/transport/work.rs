@@ -9,18 +9,10 @@ use crate::future::Verdict;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::options::TaskOptions;
-use crate::pool::backlog::{Withdrawn, WorkItem};
-use crate::process::shm::queue::layout::INLINE;
-use crate::remote::lease::EAGER_LIMIT;
-use crate::task::item_batch::{self, ItemBatch};
+use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteTask, Request};
 use crate::task::results::ItemTiming;
-
-// A value that is longer than a slot has room for goes to the arena.
-const _: () = assert!(EAGER_LIMIT == INLINE);
-
-// An item batch fits into a slot.
-const _: () = assert!(item_batch::ROOM == INLINE);
+use crate::task::work_item::{Withdrawn, WorkItem};
 
 /// A work item for a worker process.
 pub(crate) enum RemoteWork {
@@ -29,7 +21,7 @@ pub(crate) enum RemoteWork {
     /// A chunk of a map, or the rest of one, as single tasks.
     Chunk(Box<RemoteChunk>),
     /// Items of a map, packed into one message.
-    Parcel(Box<ItemBatch>),
+    Items(Box<ItemBatch>),
 }
 
 /// A chunk of a map, or the rest of one, as single tasks.
@@ -51,7 +43,7 @@ impl RemoteWork {
         match self {
             Self::One(task) => is_plain(task.options()),
             Self::Chunk(_) => false,
-            Self::Parcel(item_batch) => is_plain(item_batch.options),
+            Self::Items(item_batch) => is_plain(item_batch.options),
         }
     }
 
@@ -63,7 +55,7 @@ impl RemoteWork {
                 let first = chunk.waiting.front();
                 first.is_some_and(|task| task.reply.is_abandoned())
             }
-            Self::Parcel(item_batch) => item_batch.sink.is_abandoned(),
+            Self::Items(item_batch) => item_batch.sink.is_abandoned(),
         }
     }
 
@@ -81,7 +73,7 @@ impl RemoteWork {
         match self {
             Self::One(task) => (VecDeque::from([Request::new(task)]), None),
             Self::Chunk(chunk) => (chunk.waiting, chunk.timing),
-            Self::Parcel(item_batch) => {
+            Self::Items(item_batch) => {
                 let timing = Arc::clone(item_batch.sink.timing());
                 (item_batch.into_requests(), Some(timing))
             }
@@ -103,7 +95,7 @@ impl RemoteWork {
                 chunk.waiting.remove(at.ok()?)
             }
             // The items of a batch are only cancelled all together, with their map.
-            Self::Parcel(_) => None,
+            Self::Items(_) => None,
         }
     }
 }
@@ -116,7 +108,7 @@ impl WorkItem for RemoteWork {
                 Some(request) => request.reply.id(),
                 None => unreachable!("empty chunks are not queued"),
             },
-            Self::Parcel(item_batch) => item_batch.id(),
+            Self::Items(item_batch) => item_batch.id(),
         }
     }
 
@@ -125,7 +117,7 @@ impl WorkItem for RemoteWork {
             Self::Chunk(chunk) if !chunk.waiting.is_empty() => {
                 chunk.waiting[chunk.waiting.len() - 1].reply.id()
             }
-            Self::Parcel(item_batch) => item_batch.last(),
+            Self::Items(item_batch) => item_batch.last(),
             _ => self.id(),
         }
     }
@@ -134,7 +126,7 @@ impl WorkItem for RemoteWork {
         match self {
             Self::One(_) => 1,
             Self::Chunk(chunk) => chunk.waiting.len(),
-            Self::Parcel(item_batch) => item_batch.len(),
+            Self::Items(item_batch) => item_batch.len(),
         }
     }
 
@@ -145,7 +137,7 @@ impl WorkItem for RemoteWork {
                 let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
                 at.is_ok()
             }
-            Self::Parcel(item_batch) => (item_batch.id()..=item_batch.last()).contains(&id),
+            Self::Items(item_batch) => (item_batch.id()..=item_batch.last()).contains(&id),
         }
     }
 
@@ -156,7 +148,7 @@ impl WorkItem for RemoteWork {
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         match self {
             Self::One(task) => task.fail(error.clone(), settled),
-            Self::Parcel(item_batch) => item_batch.fail(error, settled),
+            Self::Items(item_batch) => item_batch.fail(error, settled),
             Self::Chunk(chunk) => {
                 for request in chunk.waiting {
                     request.reply.fail(error.clone(), settled);

@@ -634,9 +634,9 @@ mod models {
         });
     }
 
-    struct Bell(Count);
+    struct Ringer(Count);
 
-    impl Wake for Bell {
+    impl Wake for Ringer {
         fn wake(self: std::sync::Arc<Self>) {
             self.0.add();
         }
@@ -644,7 +644,7 @@ mod models {
 
     fn listener() -> (Count, Waker) {
         let count = Count::new();
-        let waker = Waker::from(std::sync::Arc::new(Bell(count.clone())));
+        let waker = Waker::from(std::sync::Arc::new(Ringer(count.clone())));
         (count, waker)
     }
 

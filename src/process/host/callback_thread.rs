@@ -46,7 +46,7 @@ enum Message {
     /// Drop these values of users.
     Discard(Arc<dyn Any + Send + Sync>),
     /// Drop these results of a map's chunk.
-    DiscardAnswers(Arc<dyn ResultSink>),
+    DiscardSink(Arc<dyn ResultSink>),
 }
 
 impl CallbackThread {
@@ -75,7 +75,7 @@ impl CallbackThread {
     /// the caller has the last reference: the calling thread must not drop user values.
     pub(crate) fn discard_sink(self: &Arc<Self>, sink: Arc<dyn ResultSink>) {
         if sink.is_abandoned() || Arc::strong_count(&sink) == 1 {
-            self.send(Message::DiscardAnswers(sink));
+            self.send(Message::DiscardSink(sink));
         }
     }
 
@@ -98,7 +98,7 @@ impl CallbackThread {
     fn start(self: &Arc<Self>, state: &mut State) {
         let (sender, messages) = unbounded();
         let me = Arc::clone(self);
-        let name = "callback herald".to_owned();
+        let name = "cf-callbacks".to_owned();
         let builder = thread::Builder::new().name(name);
         let builder = builder.stack_size(stack::size());
         if let Ok(thread) = builder.spawn(move || me.serve(&messages)) {
@@ -177,7 +177,7 @@ impl Message {
             }
             Self::Wake(waker) => unwind::call(|| waker.wake()),
             Self::Discard(values) => unwind::discard(values),
-            Self::DiscardAnswers(sink) => unwind::discard(sink),
+            Self::DiscardSink(sink) => unwind::discard(sink),
         }
     }
 }

@@ -89,7 +89,7 @@ pub(crate) struct Started {
     /// The read end of its standard error.
     pub(crate) stderr: ChildStderr,
     /// The thread that waits for it.
-    pub(crate) watcher: WaitThread,
+    pub(crate) wait_thread: WaitThread,
 }
 
 /// Which thread starts a child.
@@ -131,10 +131,10 @@ impl ChildProcess {
             }
         };
         match WaitThread::start(watch) {
-            Ok(watcher) => Ok(Started {
+            Ok(wait_thread) => Ok(Started {
                 process,
                 stderr,
-                watcher,
+                wait_thread,
             }),
             Err(error) => {
                 process.kill();
@@ -161,18 +161,18 @@ impl ChildProcess {
             process.watch(&link, inherited);
             then(process.pid);
         };
-        let watcher = WaitThread::start(watch)?;
+        let wait_thread = WaitThread::start(watch)?;
         match hear.recv() {
             Ok(Ok((process, stderr))) => Ok(Started {
                 process,
                 stderr,
-                watcher,
+                wait_thread,
             }),
             Ok(Err(error)) => {
-                watcher.join();
+                wait_thread.join();
                 Err(error)
             }
-            Err(_) => unreachable!("the watcher tells what became of the start"),
+            Err(_) => unreachable!("the wait thread tells what became of the start"),
         }
     }
 
@@ -235,7 +235,7 @@ impl ChildProcess {
     }
 
     /// Keeps the program's side of the signals that the process shares.
-    pub(crate) fn keep_flag(self: &Arc<Self>, flag: SharedSignals) {
+    pub(crate) fn keep_signals(self: &Arc<Self>, flag: SharedSignals) {
         // Set once, by the welcome.
         let _ = self.flag.set(flag);
         let listener: Weak<Self> = Arc::downgrade(self);
@@ -380,7 +380,7 @@ impl InvalidationListener for ChildProcess {
 
 impl WaitThread {
     fn start(watch: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        let name = "process watcher".to_owned();
+        let name = "cf-wait".to_owned();
         Ok(Self(thread::Builder::new().name(name).spawn(watch)?))
     }
 

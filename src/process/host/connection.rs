@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     child: Arc<ChildProcess>,
     /// The thread that waits for the process; `None` once the process has ended and this thread was joined,
     /// or was left to itself.
-    watcher: Option<WaitThread>,
+    wait_thread: Option<WaitThread>,
     /// How many tasks were sent. Their numbers, from 0, identify them in frames.
     sent: u64,
     /// How many outcomes were received.
@@ -100,18 +100,18 @@ pub(crate) const SEND_BUFFER: usize = 32 << 10;
 const KEPT: usize = 1 << 20;
 
 impl Connection {
-    /// Makes a connection that refuses results of more than `payload_limit` bytes. If there is no `watcher`,
+    /// Makes a connection that refuses results of more than `payload_limit` bytes. If there is no `wait_thread`,
     /// the process has ended.
     pub(crate) fn new(
-        channel: FramedStream,
+        stream: FramedStream,
         process: Arc<ChildProcess>,
-        watcher: impl Into<Option<WaitThread>>,
+        wait_thread: impl Into<Option<WaitThread>>,
         payload_limit: u64,
     ) -> Self {
         Self {
-            stream: channel,
+            stream: stream,
             child: process,
-            watcher: watcher.into(),
+            wait_thread: wait_thread.into(),
             sent: 0,
             received: 0,
             undelivered: None,
@@ -133,11 +133,11 @@ impl Connection {
         self.output.as_ref()
     }
 
-    pub(crate) fn channel(&self) -> &FramedStream {
+    pub(crate) fn stream(&self) -> &FramedStream {
         &self.stream
     }
 
-    pub(crate) fn channel_mut(&mut self) -> &mut FramedStream {
+    pub(crate) fn stream_mut(&mut self) -> &mut FramedStream {
         &mut self.stream
     }
 
@@ -427,7 +427,7 @@ impl Connection {
         // No thread reads what it prints from now on: it must not wait for that.
         self.output = None;
         let end = self.child.wait_or_kill(LEAVING);
-        self.join_watcher();
+        self.join_wait_thread();
         end
     }
 
@@ -435,7 +435,7 @@ impl Connection {
     pub(crate) fn kill_and_reap(&mut self) -> ProcessEnd {
         self.child.kill();
         let end = self.child.wait();
-        self.join_watcher();
+        self.join_wait_thread();
         end
     }
 
@@ -446,7 +446,7 @@ impl Connection {
         let sent = self.child.kill();
         if sent == Signal::Refused && self.child.wait_at_most(on_full).is_none() {
             // The wait thread goes on alone: it reaps the process whenever that ends.
-            self.watcher = None;
+            self.wait_thread = None;
             return ProcessEnd::Unknown;
         }
         self.kill_and_reap()
@@ -457,16 +457,16 @@ impl Connection {
         self.child.wait_at_most(limit).is_some()
     }
 
-    fn join_watcher(&mut self) {
-        if let Some(watcher) = self.watcher.take() {
-            watcher.join();
+    fn join_wait_thread(&mut self) {
+        if let Some(wait_thread) = self.wait_thread.take() {
+            wait_thread.join();
         }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.watcher.is_some() {
+        if self.wait_thread.is_some() {
             self.kill_and_reap();
         }
     }

@@ -135,9 +135,9 @@ impl<S: CompletionSource> CompletionDriver<S> {
             return Drive::Recheck;
         }
         match self.try_lead() {
-            Some(seat) => {
+            Some(lead_guard) => {
                 self.wait_as_leader(store, wait, deadline);
-                drop(seat);
+                drop(lead_guard);
                 self.hand_over_lead(store);
             }
             None => self.wait_as_follower(wait, deadline),
@@ -158,13 +158,10 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
         let queue = store.queue();
         while !wait.is_over() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            let ticket = queue.prepare_wait();
+            let key = queue.prepare_wait();
             if !store.sweep() && !queue.has_done() && !wait.is_over() {
                 let audit_at = store.audit_at();
-                queue.wait(
-                    ticket,
-                    Some(deadline.map_or(audit_at, |it| it.min(audit_at))),
-                );
+                queue.wait(key, Some(deadline.map_or(audit_at, |it| it.min(audit_at))));
             }
             queue.end_wait();
             store.collect(CollectedBy::Users);
@@ -223,7 +220,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
             let has_left = HasLeft(store.driver());
             has_left.0.run(&*store);
         };
-        let name = "outcome tender".to_owned();
+        let name = "cf-driver".to_owned();
         // Without a thread, waiters collect what they can; the next call tries again.
         if let Ok(thread) = sync::spawn(name, Some(stack::size()), tend) {
             orders.id = Some(thread.thread().id());
@@ -238,9 +235,9 @@ impl<S: CompletionSource> CompletionDriver<S> {
             let queue = store.queue();
             placement.after_wake(queue.waiter_core(), queue.submitter_core());
             // A waiter that holds the lock calls when it releases it.
-            if let Some(seat) = self.try_lead() {
+            if let Some(lead_guard) = self.try_lead() {
                 self.lead(store, &mut placement);
-                drop(seat);
+                drop(lead_guard);
             }
             placement.before_sleep(store.queue().submitter_core());
         }
@@ -316,12 +313,12 @@ impl<S: CompletionSource> CompletionDriver<S> {
                 yield_now();
             } else {
                 let again = store.reclaim();
-                let ticket = queue.prepare_wait();
+                let key = queue.prepare_wait();
                 let mut is_needed = || matches!(self.stays(store, &mut helped), Stay::Needed);
                 if !store.sweep() && !queue.has_done() && is_needed() {
                     placement.before_sleep(queue.submitter_core());
                     let audit_at = store.audit_at();
-                    queue.wait(ticket, Some(again.map_or(audit_at, |it| it.min(audit_at))));
+                    queue.wait(key, Some(again.map_or(audit_at, |it| it.min(audit_at))));
                     placement.after_wake(queue.waiter_core(), queue.submitter_core());
                 }
                 queue.end_wait();
@@ -345,8 +342,8 @@ impl<S: CompletionSource> CompletionDriver<S> {
 
     fn try_lead(&self) -> Option<MutexGuard<'_, ()>> {
         match self.leader.try_lock() {
-            Ok(seat) => Some(seat),
-            Err(TryLockError::Poisoned(seat)) => Some(seat.into_inner()),
+            Ok(lead_guard) => Some(lead_guard),
+            Err(TryLockError::Poisoned(lead_guard)) => Some(lead_guard.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
     }

@@ -23,7 +23,6 @@ use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
 use crate::process::shm::queue::layout::{QueueFile, QueueGeometry};
 use crate::process::shm::signals::SharedSignals;
-use crate::remote::codec;
 use crate::remote::function::FunctionRef;
 use crate::shared::attachments::Attachments;
 use crate::sys;
@@ -31,7 +30,7 @@ use crate::sys::child::from_outside;
 use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::image;
 use crate::transport::framed::{FramedStream, Received};
-use crate::transport::wire::{self, Fault, Header, Hello, Kind, ProtocolVersion, Welcome};
+use crate::transport::wire::{self, Fault, Header, Hello, Kind, Welcome, dialect};
 
 /// How the workers of a pool are started, and the limits that hold for them.
 #[derive(Debug, Clone)]
@@ -146,7 +145,7 @@ impl WorkerConfig {
         let link = Connection::new(
             FramedStream::new(ours),
             started.process,
-            started.watcher,
+            started.wait_thread,
             self.payload_limit,
         );
         Handshake::new(self, index, link, Some(started.stderr), deadline).finish()
@@ -216,7 +215,7 @@ impl WorkerConfig {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             payload_limit: self.payload_limit,
             memory_limit: self.memory_limit.unwrap_or(0),
-            has_flag: flag.is_some(),
+            has_signals: flag.is_some(),
             key: self
                 .queue
                 .as_ref()
@@ -237,15 +236,6 @@ pub(crate) const DEFAULT_PAYLOAD_LIMIT: u64 = 16 << 30;
 
 /// How long a process may take to end once its exit has closed its end of the connection.
 const LEAVING: Duration = Duration::from_millis(500);
-
-/// The protocol, codec and build of this program, which a worker's must equal.
-pub(crate) fn dialect() -> ProtocolVersion {
-    ProtocolVersion {
-        protocol: wire::PROTOCOL,
-        codec: codec::ID,
-        stamp: image::current().stamp(),
-    }
-}
 
 /// The process title `PROGRAM:worker-N`, with the program's name cut so that the rest fits into what the
 /// kernel keeps of a title.
@@ -370,10 +360,10 @@ impl<'a> Handshake<'a> {
     /// Bounds the time of each write, and sets the deadline of reads, for frames that should go or come at
     /// once.
     fn limit_patience(&mut self, limit: Option<Duration>, deadline: Option<Instant>) {
-        let channel = self.link.channel_mut();
+        let stream = self.link.stream_mut();
         // Fails only for a limit of zero, which then does not apply.
-        let _ = channel.stream().set_write_timeout(limit);
-        channel.give_up_at(deadline);
+        let _ = stream.stream().set_write_timeout(limit);
+        stream.give_up_at(deadline);
     }
 
     /// Sends the welcome, with the descriptors that a worker needs. Only a process that has said hello gets
@@ -411,27 +401,25 @@ impl<'a> Handshake<'a> {
             .collect();
         let welcome = self.worker_config.welcome(self.index, flag.as_ref());
         let frame = wire::frame(Kind::Welcome, &welcome.to_body());
-        let channel = self.link.channel();
-        channel
-            .send_with(&[&frame], &descriptors)
-            .map_err(stop_of)?;
+        let stream = self.link.stream();
+        stream.send_with(&[&frame], &descriptors).map_err(stop_of)?;
         self.link.keep_output(output.into_captured());
         if let Some(flag) = flag {
-            self.link.process().keep_flag(flag);
+            self.link.process().keep_signals(flag);
         }
         Ok(())
     }
 
     /// Waits for the next event of the handshake, and handles it: a frame, or output of the worker.
     fn wait_for_news(&mut self) -> Result<(), HandshakeError> {
-        let link = self.link.channel().stream().as_handle();
+        let link = self.link.stream().stream().as_handle();
         let stderr = self.stderr.as_ref().map(AsHandle::as_handle);
         let stderr = stderr.filter(|_| self.unsaid.is_empty());
         let ours = io::stderr();
         let ours = (!self.unsaid.is_empty()).then(|| ours.as_handle());
         let pipe = self.link.output().and_then(Captured::pipe);
         let output = pipe.and_then(Pipe::readable);
-        let buffered = self.link.channel().has_buffered();
+        let buffered = self.link.stream().has_buffered();
         let ready = if buffered {
             Ok([true, false, false, false])
         } else {
@@ -492,7 +480,7 @@ impl<'a> Handshake<'a> {
     }
 
     fn hear_frame(&mut self) -> Result<(), HandshakeError> {
-        let header = match self.link.channel_mut().receive_header().map_err(stop_of)? {
+        let header = match self.link.stream_mut().receive_header().map_err(stop_of)? {
             Received::Some(header) => header,
             Received::Closed => return Err(HandshakeError::Gone),
         };
@@ -523,8 +511,8 @@ impl<'a> Handshake<'a> {
             )));
         }
         let mut body = Vec::new();
-        let channel = self.link.channel_mut();
-        channel
+        let stream = self.link.stream_mut();
+        stream
             .receive_body(header.length, &mut body)
             .map_err(stop_of)?;
         Ok(body)

@@ -20,7 +20,7 @@ pub(crate) enum Piece {
 }
 
 /// The outcomes that a worker has written for some items.
-pub(crate) struct Pieces {
+pub(crate) struct ItemOutcomes {
     /// The outcomes, in the order of the items.
     pub(crate) item_outcomes: Vec<Piece>,
     /// For how many of the items there is an outcome.
@@ -37,14 +37,14 @@ pub(crate) fn item_outcomes_of(
     count: usize,
     worker: usize,
     sink: &dyn ResultSink,
-) -> Pieces {
+) -> ItemOutcomes {
     let mut item_outcomes = Vec::with_capacity(1);
     let mut run = Gathering::new(first);
     let mut read = 0;
     for at in 0..count {
         let Some((length, kind)) = head(bytes, read) else {
             item_outcomes.extend(run.end(bytes, read, first + at));
-            return Pieces {
+            return ItemOutcomes {
                 item_outcomes,
                 items: at,
                 bytes: read,
@@ -62,7 +62,7 @@ pub(crate) fn item_outcomes_of(
         read += 2 + length;
     }
     item_outcomes.extend(run.end(bytes, read, first + count));
-    Pieces {
+    ItemOutcomes {
         item_outcomes,
         items: count,
         bytes: read,

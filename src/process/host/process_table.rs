@@ -57,8 +57,8 @@ impl ProcessTable {
 
     /// Notes that the process takes the worker's tasks from now on, in place of the one before it.
     pub(crate) fn make_ready(&self, index: usize, process: &Arc<ChildProcess>) {
-        if let Some(desk) = self.lock().process_table.get_mut(index) {
-            *desk = ProcessEntry {
+        if let Some(entry) = self.lock().process_table.get_mut(index) {
+            *entry = ProcessEntry {
                 ready: Some(Arc::clone(process)),
                 starting: None,
             };
@@ -72,14 +72,14 @@ impl ProcessTable {
 
     /// Removes the process that took the worker's tasks; a process that is not ready yet stays.
     pub(crate) fn clear_ready(&self, index: usize) {
-        if let Some(desk) = self.lock().process_table.get_mut(index) {
-            desk.ready = None;
+        if let Some(entry) = self.lock().process_table.get_mut(index) {
+            entry.ready = None;
         }
     }
 
     pub(crate) fn vacate(&self, index: usize) {
-        if let Some(desk) = self.lock().process_table.get_mut(index) {
-            *desk = ProcessEntry::default();
+        if let Some(entry) = self.lock().process_table.get_mut(index) {
+            *entry = ProcessEntry::default();
         }
     }
 
@@ -97,7 +97,7 @@ impl ProcessTable {
         let ready = state
             .process_table
             .iter()
-            .filter_map(|desk| desk.ready.as_ref());
+            .filter_map(|entry| entry.ready.as_ref());
         ready
             .filter(|process| process.end().is_none())
             .map(|process| process.pid())
@@ -132,7 +132,7 @@ impl ProcessTable {
         state.closed = true;
         let process_table = state.process_table.iter();
         process_table
-            .flat_map(|desk| [&desk.ready, &desk.starting])
+            .flat_map(|entry| [&entry.ready, &entry.starting])
             .flatten()
             .map(Arc::clone)
             .collect()

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::Error;
-use crate::pool::backlog::WorkItem;
 use crate::pool::{AfterLoss, Tenure, WorkerContext};
 use crate::process::host::child::SpawnOn;
 use crate::process::host::connection::{Connection, Disconnect, WorkerMessage};
@@ -19,6 +18,7 @@ use crate::process::host::pipeline::{Pipeline, PipelineEnd, WorkerExit};
 use crate::process::host::process_table::ProcessTable;
 use crate::sys::child::ProcessEnd;
 use crate::task::request::RemoteOutcome;
+use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;
 
 /// The supervisor's main loop: one worker process after the other, as long as one is needed.
@@ -325,7 +325,7 @@ impl Standby {
     fn start(
         start: impl FnOnce() -> Result<Connection, StartError> + Send + 'static,
     ) -> Option<Self> {
-        let name = "process starter".to_owned();
+        let name = "cf-starter".to_owned();
         let thread = std::thread::Builder::new().name(name).spawn(start);
         thread.ok().map(Self)
     }
@@ -349,7 +349,7 @@ impl Leaver {
     /// here.
     fn start(link: Connection) -> Option<Self> {
         let (hand_over, receive) = crossbeam_channel::bounded::<Connection>(1);
-        let name = "process reaper".to_owned();
+        let name = "cf-reaper".to_owned();
         let wait = move || {
             if let Ok(link) = receive.recv() {
                 link.close();
@@ -395,12 +395,12 @@ fn start(
         Arc::clone(process_table),
     );
     move || {
-        let bereave = move |pid| {
+        let clear_ready = move |pid| {
             if let (true, Some(worker_pool)) = (seats.is_at(index, pid), worker_pool.upgrade()) {
                 worker_pool.on_process_exit(index);
             }
         };
         let sit = |process: &_| process_table.occupy(index, process);
-        worker_config.start(index, spawn_on, sit, bereave)
+        worker_config.start(index, spawn_on, sit, clear_ready)
     }
 }

@@ -52,8 +52,8 @@ impl EventCount {
     /// Sleeps until a notification, if there was none since the wait key was taken, or until the deadline.
     /// Spurious wake-ups are possible.
     #[cfg(not(loom))]
-    pub(crate) fn sleep(&self, ticket: WaitKey, deadline: Option<Instant>) {
-        sys::wait::futex_wait(&self.rung, ticket.0, deadline);
+    pub(crate) fn sleep(&self, key: WaitKey, deadline: Option<Instant>) {
+        sys::wait::futex_wait(&self.rung, key.0, deadline);
     }
 }
 
@@ -75,10 +75,10 @@ impl EventCount {
         drop(guard);
     }
 
-    pub(crate) fn sleep(&self, ticket: WaitKey, _deadline: Option<Instant>) {
+    pub(crate) fn sleep(&self, key: WaitKey, _deadline: Option<Instant>) {
         let guard = crate::sync::lock(&self.model.lock);
         // ORDERING: Relaxed; the lock orders it against the waker's notification.
-        if self.rung.load(Ordering::Relaxed) == ticket.0 {
+        if self.rung.load(Ordering::Relaxed) == key.0 {
             drop(crate::sync::sleep(&self.model.event, guard));
         }
     }

@@ -1,7 +1,7 @@
 //! Encoding of the outcomes of a map's items in a slot of the shared-memory queue: each outcome follows two
 //! bytes that hold its length, and whether it is a fault.
 
-use crate::process::shm::queue::layout::INLINE;
+use crate::remote::lease::EAGER_LIMIT;
 
 /// Bit that is set in a length if a fault follows.
 const IS_FAULT: u16 = 1 << 15;
@@ -66,7 +66,7 @@ impl<'a> ItemWriter<'a> {
 
     /// The earlier outcomes and this one with its length, if all of them fit into a slot.
     pub(crate) fn fitting(&self) -> Option<&[u8]> {
-        (self.bytes.len() <= INLINE).then_some(&self.bytes[..])
+        (self.bytes.len() <= EAGER_LIMIT).then_some(&self.bytes[..])
     }
 
     /// The outcome, without its length.

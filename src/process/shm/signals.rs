@@ -25,7 +25,7 @@ struct Words {
     /// Not 0: the flag is raised.
     raised: AtomicU32,
     /// How many times the parent has dropped shared memory.
-    drops: AtomicU32,
+    release_epoch: AtomicU32,
 }
 
 impl SharedSignals {
@@ -62,17 +62,17 @@ impl SharedSignals {
 
     /// Counts that the parent has dropped shared memory.
     pub(crate) fn count_drop(&self) {
-        // ORDERING: Release; pairs with `drops`: a worker that sees the count finds the memory closed.
-        self.words().drops.fetch_add(1, Ordering::Release);
+        // ORDERING: Release; pairs with `release_epoch`: a worker that sees the count finds the memory closed.
+        self.words().release_epoch.fetch_add(1, Ordering::Release);
     }
 
     /// How many times the parent has dropped shared memory.
-    pub(crate) fn drops(&self) -> u32 {
+    pub(crate) fn release_epoch(&self) -> u32 {
         // ORDERING: Relaxed, as the memory may be read-only, where no other ordering is promised to work.
-        let drops = self.words().drops.load(Ordering::Relaxed);
+        let release_epoch = self.words().release_epoch.load(Ordering::Relaxed);
         // ORDERING: Acquire; pairs with `count_drop`.
         fence(Ordering::Acquire);
-        drops
+        release_epoch
     }
 
     fn words(&self) -> &Words {
@@ -95,9 +95,9 @@ mod tests {
         assert!(theirs.is_raised());
         ours.lower();
         assert!(!theirs.is_raised());
-        assert_eq!(theirs.drops(), 0);
+        assert_eq!(theirs.release_epoch(), 0);
         ours.count_drop();
-        assert_eq!(theirs.drops(), 1);
+        assert_eq!(theirs.release_epoch(), 1);
         assert!(!theirs.is_raised());
     }
 }

@@ -19,18 +19,17 @@ use crate::clock::{self, Clock};
 use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::idle::placement::CorePlacement;
-use crate::process::host::handshake::dialect;
 use crate::process::reexec::{self, Role};
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 use crate::process::shm::checksum::Key;
 use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
-use crate::process::shm::queue::layout::{INLINE, MappedQueue, QueueGeometry};
+use crate::process::shm::queue::layout::{MappedQueue, QueueGeometry};
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::shm::signals::SharedSignals;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, Argument, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
-use crate::remote::lease::{BlockRef, Lease, NoStore, PayloadStore};
+use crate::remote::lease::{BlockRef, EAGER_LIMIT, Lease, NoStore, PayloadStore};
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
 use crate::shared::registry;
@@ -41,7 +40,7 @@ use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::image;
 use crate::sys::stream::Stream;
 use crate::transport::framed::{self, FramedStream, Received};
-use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome};
+use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome, dialect};
 use crate::unwind::{self, Panic};
 
 /// A worker that waits for a frame from the program for this long unmaps shared memory that it keeps for
@@ -78,18 +77,8 @@ pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 /// }
 /// ```
 ///
-/// With tokio, call it before the runtime starts. Inside a runtime it works too, but workers then
-/// run their tasks inside that runtime.
-///
-/// ```no_run
-/// fn main() {
-///     concurrent_futures::init();
-///     async_main();
-/// }
-///
-/// #[tokio::main]
-/// async fn async_main() {}
-/// ```
+/// With tokio, call it before the runtime starts, as [the guide](crate#where-init-goes) does. Inside a
+/// runtime it works too, but workers then run their tasks inside that runtime.
 ///
 /// In tests of libtest and nextest, and in doctests, it is the first statement of each test that
 /// uses process pools; with `harness = false`, of `main`.
@@ -150,7 +139,7 @@ struct Worker {
     /// The memory of large arguments and results; `None` if the pool has none.
     worker_arena: Option<Arc<WorkerArena>>,
     /// The program's count of released regions of shared memory, as this worker read it last.
-    drops: Cell<u32>,
+    release_epoch: Cell<u32>,
     /// What tasks can ask about their worker (`current_worker`).
     progress: Arc<Progress>,
     /// Tells this process from a copy that a task has forked.
@@ -165,28 +154,28 @@ impl Worker {
     fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
         let link = Stream::from(sys::descriptors::copy_high(stdin.as_handle())?);
-        let mut channel = FramedStream::new(Arc::new(link));
+        let mut stream = FramedStream::new(Arc::new(link));
         // Hello first: the program sends nothing before it, and this process has enough to do until the
         // answer comes.
-        say_hello(&channel);
+        say_hello(&stream);
         sys::stdio::empty_input()?;
         sys::worker::die_with_parent();
-        if sys::stream::is_hung_up(channel.stream().as_handle()) {
+        if sys::stream::is_hung_up(stream.stream().as_handle()) {
             exit(0); // the program ended before the line above
         }
         sys::worker::heed_signals();
         sys::worker::stand_aside_from_terminal();
 
-        let welcome = hear_welcome(&mut channel)?;
+        let welcome = receive_welcome(&mut stream)?;
         if welcome.dialect != dialect() {
             let words = "the parent is another build of the program";
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
-        let mut passed = channel.take_passed().into_iter();
+        let mut passed = stream.take_passed().into_iter();
         for number in [sys::stdio::OUTPUT, sys::stdio::ERROR] {
             sys::stdio::redirect(next(&mut passed)?.as_handle(), number)?;
         }
-        let flag = match welcome.has_flag {
+        let flag = match welcome.has_signals {
             true => Some(SharedSignals::map(next(&mut passed)?)?),
             false => None,
         };
@@ -211,12 +200,12 @@ impl Worker {
             sys::thread::set_title(&title);
         }
         Ok(Self {
-            stream: channel,
+            stream: stream,
             welcome,
             signals: flag,
             queue,
             worker_arena,
-            drops: Cell::new(0),
+            release_epoch: Cell::new(0),
             progress: Arc::default(),
             fork_epoch: ForkEpoch::here(),
             stdout: io::stdout(),
@@ -225,7 +214,7 @@ impl Worker {
 
     fn serve(&mut self) -> ! {
         let index = self.welcome.index as usize;
-        let _seat = WorkerInfo::here(index, Arc::clone(&self.progress)).enter();
+        let _guard = WorkerInfo::here(index, Arc::clone(&self.progress)).enter();
         // The program sends the worker to the queue (`Resume`): by then the pool knows that it is ready.
         let outcome = self.initialize().and_then(|()| self.run_tasks());
         let outcome = outcome.and_then(|told| match (told, self.queue.take()) {
@@ -349,14 +338,14 @@ impl Worker {
         if registry::keeps_any() || self.worker_arena.as_ref().is_some_and(is_warm) {
             self.stream
                 .give_up_at(Instant::now().checked_add(KEPT_IDLE));
-            let heard = self.stream.receive_header();
+            let received = self.stream.receive_header();
             self.stream.give_up_at(None);
-            match heard {
+            match received {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     registry::forget_all();
                     self.purge();
                 }
-                heard => return heard,
+                received => return received,
             }
         }
         self.stream.receive_header()
@@ -388,8 +377,11 @@ impl Worker {
 
     /// Whether the program has released shared memory that may still be mapped here.
     fn has_stale(&self) -> bool {
-        let drops = self.signals.as_ref().map_or(0, SharedSignals::drops);
-        drops != self.drops.get()
+        let release_epoch = self
+            .signals
+            .as_ref()
+            .map_or(0, SharedSignals::release_epoch);
+        release_epoch != self.release_epoch.get()
     }
 
     /// Unmaps the shared memory that the program has released.
@@ -397,8 +389,11 @@ impl Worker {
         if self.has_stale() {
             // The count is read before the unmapping, not after it: a region released meanwhile is seen next
             // time.
-            self.drops
-                .set(self.signals.as_ref().map_or(0, SharedSignals::drops));
+            self.release_epoch.set(
+                self.signals
+                    .as_ref()
+                    .map_or(0, SharedSignals::release_epoch),
+            );
             registry::forget_closed();
         }
     }
@@ -630,7 +625,7 @@ impl<'a> QueueConsumer<'a> {
     /// connection.
     fn finish(&mut self, place: SlotRef, outcome: Result<Encoded, Fault>) -> io::Result<()> {
         let (form, body) = body_of(outcome);
-        let finish = if body.len() <= INLINE && body.attachments().is_empty() {
+        let finish = if body.len() <= EAGER_LIMIT && body.attachments().is_empty() {
             self.queue.finish(place, self.me, form, &body)
         } else {
             let kind = match form {
@@ -660,11 +655,11 @@ impl<'a> QueueConsumer<'a> {
             run,
             results: &mut self.results,
             last_result: self.last_result,
-            stand: BatchState::Ready,
+            batch_state: BatchState::Ready,
         };
         items.run_all(call);
         self.last_result = items.last_result;
-        let form = match items.stand {
+        let form = match items.batch_state {
             BatchState::Ready => SlotKind::Items,
             BatchState::Told => SlotKind::ItemsOutOfBand,
             BatchState::Broken(error) => return Err(error),
@@ -676,8 +671,8 @@ impl<'a> QueueConsumer<'a> {
         self.server.go_on(finish)?;
         self.placement.record_tasks(items);
         let each = took.checked_div(items as u32).unwrap_or(took);
-        let submitted_from = self.queue.submitter_core();
-        self.placement.run_items(each, submitted_from);
+        let submitter_core = self.queue.submitter_core();
+        self.placement.run_items(each, submitter_core);
         Ok(())
     }
 
@@ -690,11 +685,11 @@ impl<'a> QueueConsumer<'a> {
     /// Waits until there may be something to do: first spins for a while, unless another worker does so or
     /// spinning here would be in the way; then sleeps.
     fn wait(&mut self) {
-        let watched_from = self.queue.waiter_core();
-        let submitted_from = self.queue.submitter_core();
-        let in_the_way = self.placement.contended_core(watched_from, submitted_from);
+        let waiter_core = self.queue.waiter_core();
+        let submitter_core = self.queue.submitter_core();
+        let in_the_way = self.placement.contended_core(waiter_core, submitter_core);
         if in_the_way.is_none() && self.queue.begin_search(self.me) == Transition::Taken {
-            self.placement.on_idle(watched_from);
+            self.placement.on_idle(waiter_core);
             spin_then_yield(|| self.queue.has_ready() || self.queue.is_closing());
             self.queue.end_search();
             if self.queue.has_ready() {
@@ -702,16 +697,16 @@ impl<'a> QueueConsumer<'a> {
             }
         }
         self.server.shield();
-        self.placement.before_sleep(submitted_from);
+        self.placement.before_sleep(submitter_core);
         let purge_at = self.server.purge_at();
         self.queue
             .sleep(self.me, purge_at, || self.server.has_stale());
         if purge_at.is_some_and(|due| due <= Instant::now()) {
             self.server.purge();
         }
-        let watched_from = self.queue.waiter_core();
+        let waiter_core = self.queue.waiter_core();
         self.placement
-            .after_wake(watched_from, self.queue.submitter_core());
+            .after_wake(waiter_core, self.queue.submitter_core());
         self.server.release_stale();
     }
 }
@@ -734,7 +729,7 @@ struct BatchRunner<'a> {
     /// Length of the last outcome in bytes: the next one is expected to be as large.
     last_result: usize,
     /// Whether another item may begin.
-    stand: BatchState,
+    batch_state: BatchState,
 }
 
 /// Whether another item of a batch may begin.
@@ -776,7 +771,7 @@ impl BatchRunner<'_> {
             Attachments::default()
         });
         item_writer.end();
-        self.last_result = item_writer.len().min(INLINE);
+        self.last_result = item_writer.len().min(EAGER_LIMIT);
         if let (Some(results), true) = (item_writer.fitting(), brought.is_empty()) {
             return self.run.end(results);
         }
@@ -785,7 +780,7 @@ impl BatchRunner<'_> {
             ItemOutcome::Fault => Kind::LargeFault,
         };
         let body = Encoded::copy(item_writer.body()).naming(brought);
-        self.stand = match self.server.say(kind, self.place, &body) {
+        self.batch_state = match self.server.say(kind, self.place, &body) {
             Ok(()) => BatchState::Told,
             Err(error) => BatchState::Broken(error),
         };
@@ -795,8 +790,9 @@ impl BatchRunner<'_> {
 impl ItemCursor for BatchRunner<'_> {
     fn begin(&mut self) -> Option<(&[u8], &mut Vec<u8>)> {
         let (index, filled) = (self.run.done(), self.run.filled());
-        let is_roomy = filled + self.last_result <= INLINE;
-        let may_begin = is_roomy && index < self.count && matches!(self.stand, BatchState::Ready);
+        let is_roomy = filled + self.last_result <= EAGER_LIMIT;
+        let may_begin =
+            is_roomy && index < self.count && matches!(self.batch_state, BatchState::Ready);
         if !may_begin {
             return None; // the program queues the remaining items again
         }
@@ -837,32 +833,32 @@ fn next(passed: &mut impl Iterator<Item = OwnedHandle>) -> io::Result<OwnedHandl
 }
 
 /// Sends the hello: this process is a worker, and which build of which program it is.
-fn say_hello(channel: &FramedStream) {
+fn say_hello(stream: &FramedStream) {
     let hello = Hello {
         dialect: dialect(),
         pid: std::process::id(),
     };
     let frame = wire::frame(Kind::Hello, &hello.to_body());
-    if channel.send(&[&frame]).is_err() {
+    if stream.send(&[&frame]).is_err() {
         exit(0) // the program has ended, or does not need this worker any more
     }
 }
 
-fn hear_welcome(channel: &mut FramedStream) -> io::Result<Welcome> {
+fn receive_welcome(stream: &mut FramedStream) -> io::Result<Welcome> {
     let garbled = || {
         io::Error::new(
             io::ErrorKind::InvalidData,
             "the parent's welcome is garbled",
         )
     };
-    let Received::Some(header) = channel.receive_header()? else {
+    let Received::Some(header) = stream.receive_header()? else {
         exit(0) // the program has ended, or does not need this worker any more
     };
     if header.kind != Kind::Welcome {
         return Err(garbled());
     }
     let mut body = Vec::new();
-    channel.receive_body(header.length, &mut body)?;
+    stream.receive_body(header.length, &mut body)?;
     Welcome::from_body(&body).ok_or_else(garbled)
 }
 

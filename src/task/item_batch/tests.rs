@@ -40,7 +40,7 @@ fn pack(chunk_results: &Arc<ChunkResults<u8>>, sizes: &[usize]) -> Vec<BatchPart
 /// The index of the first item of each part, and the index behind its last; a large item is a part by itself.
 fn items(parts: &mut [BatchPart]) -> Vec<(usize, usize)> {
     let each = parts.iter_mut().map(|part| match part {
-        BatchPart::Parcel(item_batch) => (item_batch.items().start, item_batch.items().end),
+        BatchPart::Batch(item_batch) => (item_batch.items().start, item_batch.items().end),
         BatchPart::Item(item) => {
             let index = usize::from(item.take_message().1[0]);
             (index, index + 1)
@@ -72,11 +72,11 @@ fn items_are_packed_as_far_as_there_is_room() {
         [(0, 2), (2, 3)]
     );
     assert_eq!(
-        items(&mut pack(&chunk_results, &[9, ROOM - 2, 9])),
+        items(&mut pack(&chunk_results, &[9, EAGER_LIMIT - 2, 9])),
         [(0, 1), (1, 2), (2, 3)]
     );
     assert_eq!(
-        items(&mut pack(&chunk_results, &[9, ROOM - 1, 9, 9])),
+        items(&mut pack(&chunk_results, &[9, EAGER_LIMIT - 1, 9, 9])),
         [(0, 1), (1, 2), (2, 4)]
     );
     assert_eq!(
@@ -90,7 +90,7 @@ fn items_are_packed_as_far_as_there_is_room() {
 #[test]
 fn what_is_seen_to_is_left_out() {
     let parts = pack(&chunk_results(9), &[3, 4, 5, 6]);
-    let Some(BatchPart::Parcel(mut item_batch)) = parts.into_iter().next() else {
+    let Some(BatchPart::Batch(mut item_batch)) = parts.into_iter().next() else {
         panic!("they are few")
     };
     item_batch.skip(1);
@@ -105,7 +105,7 @@ fn what_is_seen_to_is_left_out() {
 fn what_is_dropped_is_cancelled_once() {
     let chunk_results = chunk_results(3);
     let parts = pack(&chunk_results, &[1, 1, 1]);
-    let Some(BatchPart::Parcel(mut item_batch)) = parts.into_iter().next() else {
+    let Some(BatchPart::Batch(mut item_batch)) = parts.into_iter().next() else {
         panic!("they are few")
     };
     let first = item_batch.pop().unwrap();
@@ -127,7 +127,7 @@ fn what_is_dropped_is_cancelled_once() {
 fn an_item_that_arrives_keeps_its_batch_until_that_was_told() {
     let chunk_results = chunk_results(1);
     let last = Arc::downgrade(&chunk_results);
-    let Some(BatchPart::Item(item)) = pack(&chunk_results, &[ROOM + 1]).pop() else {
+    let Some(BatchPart::Item(item)) = pack(&chunk_results, &[EAGER_LIMIT + 1]).pop() else {
         panic!("it travels alone")
     };
     let news = item.arrive(RemoteOutcome::Value(Source::Borrowed(&[7]))).1;

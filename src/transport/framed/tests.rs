@@ -7,19 +7,19 @@ use proptest::prelude::*;
 use super::*;
 use crate::transport::wire::{Kind, frame};
 
-fn channel() -> (FramedStream, Stream) {
+fn stream() -> (FramedStream, Stream) {
     let (ours, theirs) = Stream::pair().unwrap();
     (FramedStream::new(Arc::new(ours)), theirs)
 }
 
 /// The body of the next frame.
-fn receive(channel: &mut FramedStream) -> Vec<u8> {
-    let Received::Some(header) = channel.receive_header().unwrap() else {
+fn receive(stream: &mut FramedStream) -> Vec<u8> {
+    let Received::Some(header) = stream.receive_header().unwrap() else {
         panic!("closed")
     };
     assert_eq!(header.kind, Kind::Value);
     let mut body = vec![99; 3]; // old contents, to be replaced
-    channel.receive_body(header.length, &mut body).unwrap();
+    stream.receive_body(header.length, &mut body).unwrap();
     body
 }
 
@@ -45,13 +45,13 @@ proptest! {
         bodies.extend(long.map(|length| vec![7; length]));
         bodies.push(b"last".to_vec());
         let bytes = bodies.iter().flat_map(|body| frame(Kind::Value, body)).collect();
-        let (mut channel, theirs) = channel();
+        let (mut stream, theirs) = stream();
         send_cut(theirs, bytes, at_a_time);
         for body in bodies {
-            prop_assert!(receive(&mut channel) == body);
+            prop_assert!(receive(&mut stream) == body);
         }
-        prop_assert!(matches!(channel.receive_header(), Ok(Received::Closed)));
-        prop_assert!(!channel.has_buffered());
+        prop_assert!(matches!(stream.receive_header(), Ok(Received::Closed)));
+        prop_assert!(!stream.has_buffered());
     }
 
     #[test]
@@ -60,11 +60,11 @@ proptest! {
         cut: prop::sample::Index,
     ) {
         let whole = frame(Kind::Value, &body);
-        let (mut channel, mut theirs) = channel();
+        let (mut stream, mut theirs) = stream();
         theirs.write_all(&whole[..1 + cut.index(whole.len() - 1)]).unwrap();
         drop(theirs);
-        let error = match channel.receive_header() {
-            Ok(Received::Some(header)) => channel.receive_body(header.length, &mut Vec::new()).err(),
+        let error = match stream.receive_header() {
+            Ok(Received::Some(header)) => stream.receive_body(header.length, &mut Vec::new()).err(),
             Ok(Received::Closed) => None,
             Err(error) => Some(error),
         };
@@ -74,35 +74,35 @@ proptest! {
 
 #[test]
 fn what_was_announced_takes_no_memory_before_it_comes() {
-    let (mut channel, mut theirs) = channel();
+    let (mut stream, mut theirs) = stream();
     theirs.write_all(b"so much").unwrap();
     drop(theirs);
     let mut body = Vec::new();
-    assert!(channel.receive_body(u64::MAX, &mut body).is_err());
+    assert!(stream.receive_body(u64::MAX, &mut body).is_err());
     assert_eq!(body, b"so much");
     assert!(body.capacity() < 1 << 10, "{}", body.capacity());
 }
 
 #[test]
 fn more_parts_than_a_call_takes_are_sent_in_order_and_counted() {
-    let (channel, theirs) = channel();
+    let (stream, theirs) = stream();
     let mut other = FramedStream::new(Arc::new(theirs));
     let whole = frame(Kind::Value, &[1, 2, 3, 4].repeat(1000));
     let mut parts: Vec<&[u8]> = whole.chunks(3).collect();
     parts.insert(7, b"");
     let mut count = 0;
-    channel.send_counting(&parts, &[], &mut count).unwrap();
+    stream.send_counting(&parts, &[], &mut count).unwrap();
     assert_eq!(count, whole.len());
     assert_eq!(receive(&mut other), whole[Header::SIZE..]);
 }
 
 #[test]
 fn descriptors_come_along() {
-    let (channel, theirs) = channel();
+    let (stream, theirs) = stream();
     let mut other = FramedStream::new(Arc::new(theirs));
     let (carried, far) = Stream::pair().unwrap();
-    let sent = [carried.as_handle(), channel.stream().as_handle()];
-    channel
+    let sent = [carried.as_handle(), stream.stream().as_handle()];
+    stream
         .send_with(&[&frame(Kind::Value, b"abc")], &sent)
         .unwrap();
     assert_eq!(receive(&mut other), b"abc");
@@ -116,14 +116,14 @@ fn descriptors_come_along() {
 
 #[test]
 fn descriptors_that_nobody_asks_for_are_closed() {
-    let (channel, theirs) = channel();
+    let (stream, theirs) = stream();
     let mut other = FramedStream::new(Arc::new(theirs));
     let frame = frame(Kind::Value, b"abc");
     let mut earlier: Option<Stream> = None;
     for _ in 0..10 {
         let (carried, far) = Stream::pair().unwrap();
         let carried = vec![carried.as_handle(); sys::stream::MAX_PASSED];
-        channel.send_with(&[&frame], &carried).unwrap();
+        stream.send_with(&[&frame], &carried).unwrap();
         assert_eq!(receive(&mut other), b"abc");
         assert!(earlier.is_none_or(|far| sys::stream::is_hung_up(far.as_handle())));
         earlier = Some(far);
@@ -133,21 +133,21 @@ fn descriptors_that_nobody_asks_for_are_closed() {
 
 #[test]
 fn a_body_that_is_still_coming_at_the_deadline_is_late() {
-    let (mut channel, mut theirs) = channel();
+    let (mut stream, mut theirs) = stream();
     let whole = frame(Kind::Value, b"in two parts");
     let (head, body) = whole.split_at(Header::SIZE);
     theirs.write_all(head).unwrap();
-    assert!(matches!(channel.receive_header(), Ok(Received::Some(_))));
+    assert!(matches!(stream.receive_header(), Ok(Received::Some(_))));
     theirs.write_all(body).unwrap();
-    channel.give_up_at(Some(Instant::now()));
+    stream.give_up_at(Some(Instant::now()));
     let mut taken = Vec::new();
-    let late = channel.receive_body(body.len() as u64, &mut taken);
+    let late = stream.receive_body(body.len() as u64, &mut taken);
     assert_eq!(late.map_err(|e| e.kind()), Err(io::ErrorKind::TimedOut));
-    channel.give_up_at(None);
-    channel.receive_body(body.len() as u64, &mut taken).unwrap();
+    stream.give_up_at(None);
+    stream.receive_body(body.len() as u64, &mut taken).unwrap();
     assert_eq!(taken, body);
     // A frame that has been received whole can be read after the deadline, too.
     theirs.write_all(&whole).unwrap();
-    channel.give_up_at(Some(Instant::now()));
-    assert_eq!(receive(&mut channel), body);
+    stream.give_up_at(Some(Instant::now()));
+    assert_eq!(receive(&mut stream), body);
 }

@@ -33,13 +33,13 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     (dialect(), numbers, limits, title, initializer).prop_map(
         |(
             dialect,
-            (index, [has_flag, has_arena], (queue, key)),
+            (index, [has_signals, has_arena], (queue, key)),
             (payload_limit, memory_limit),
             title,
             initializer,
         )| {
             Welcome {
-                has_flag,
+                has_signals,
                 queue,
                 key,
                 has_arena,

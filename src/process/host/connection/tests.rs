@@ -14,9 +14,9 @@ const LIMIT: u64 = 100;
 fn link(sent: &[u8]) -> (Connection, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(sent).unwrap();
-    let channel = FramedStream::new(Arc::new(ours));
+    let stream = FramedStream::new(Arc::new(ours));
     (
-        Connection::new(channel, ChildProcess::ended(), None, LIMIT),
+        Connection::new(stream, ChildProcess::ended(), None, LIMIT),
         theirs,
     )
 }
@@ -64,7 +64,7 @@ fn values_and_faults_come_in_the_order_of_their_tasks() {
 }
 
 #[test]
-fn an_answer_to_a_task_that_is_not_its_turn_is_an_offence() {
+fn an_answer_to_a_task_that_is_not_its_turn_is_an_violation() {
     let violation = Disconnect::ProtocolViolation("it answered a task that it was not given");
     for task in [1, 2, u64::MAX] {
         assert_eq!(complaint(&answer(Kind::Value, task, b"x")), violation);
@@ -79,7 +79,7 @@ fn an_answer_to_a_task_that_is_not_its_turn_is_an_offence() {
 }
 
 #[test]
-fn what_only_comes_before_tasks_is_an_offence() {
+fn what_only_comes_before_tasks_is_an_violation() {
     for kind in [Kind::Welcome, Kind::Task, Kind::Hello, Kind::Ready] {
         let violation = Disconnect::ProtocolViolation("it sent what only comes before tasks");
         assert_eq!(complaint(&answer(kind, 0, b"")), violation);
@@ -98,7 +98,7 @@ fn an_answer_over_the_limit_is_refused_by_its_head() {
 }
 
 #[test]
-fn garbage_is_an_offence() {
+fn garbage_is_an_violation() {
     let garbled = Disconnect::ProtocolViolation("its report on a task is garbled");
     assert_eq!(complaint(&answer(Kind::Fault, 0, &[99])), garbled);
     assert_eq!(complaint(&answer(Kind::Fault, 0, &[])), garbled);
@@ -129,8 +129,8 @@ fn a_worker_that_says_nothing_is_late_at_the_deadline_and_what_came_before_count
 /// A connection to a worker, and the worker's end of it.
 fn both_ends() -> (Connection, FramedStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let channel = FramedStream::new(Arc::new(ours));
-    let link = Connection::new(channel, ChildProcess::ended(), None, LIMIT);
+    let stream = FramedStream::new(Arc::new(ours));
+    let link = Connection::new(stream, ChildProcess::ended(), None, LIMIT);
     (link, FramedStream::new(Arc::new(theirs)))
 }
 
@@ -169,7 +169,7 @@ fn shared_memory_that_was_announced_and_did_not_come_is_left_out() {
 }
 
 #[test]
-fn more_shared_memory_than_a_result_may_bring_is_an_offence() {
+fn more_shared_memory_than_a_result_may_bring_is_an_violation() {
     let violation = Disconnect::ProtocolViolation("it sent more shared memory than it may");
     assert_eq!(
         complaint(&memory(&[0; sys::stream::MAX_PASSED + 1])),

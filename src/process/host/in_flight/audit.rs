@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 use super::InFlight;
 use super::table::{Completion, Presence, Published, SlotEntry, SlotTable, Taken};
 use crate::error::Error;
-use crate::pool::backlog::WorkItem;
 use crate::process::host::connection;
 use crate::process::host::driver::CollectedBy;
 use crate::process::shm::queue::{Current, SlotPublish, SlotRef, Standing, Trace, Transition};
 use crate::task::request::RemoteOutcome;
+use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;
 
 /// The longest time between two audits while a thread sleeps on the queue.
@@ -135,17 +135,17 @@ impl InFlight {
     /// Checks all that is in flight, and repairs or ends what made no sense twice.
     pub(crate) fn audit(&self) {
         let mut findings = Findings::default();
-        let mut books = self.lock();
+        let mut table = self.lock();
         self.queue.mend_head();
-        for slot in 0..books.records.len() {
-            if books.records[slot].is_some() {
-                self.audit_slot(&mut books, slot, &mut findings);
+        for slot in 0..table.records.len() {
+            if table.records[slot].is_some() {
+                self.audit_slot(&mut table, slot, &mut findings);
             }
         }
-        let overdue = self.find_overdue(&mut books);
+        let overdue = self.find_overdue(&mut table);
         // Noted under the lock: what is found from here on is noted after it.
         self.watch.note(&findings);
-        drop(books);
+        drop(table);
         if findings.is_any_suspect {
             self.driver.call();
         }
@@ -177,8 +177,8 @@ impl InFlight {
     }
 
     /// Checks the work in a slot: collects its outcome, or finds it sound, or suspects it.
-    fn audit_slot(&self, books: &mut SlotTable, slot: usize, findings: &mut Findings) {
-        let Some(place) = books.records[slot]
+    fn audit_slot(&self, table: &mut SlotTable, slot: usize, findings: &mut Findings) {
+        let Some(place) = table.records[slot]
             .as_ref()
             .map(|slot_entry| slot_entry.place)
         else {
@@ -190,22 +190,22 @@ impl InFlight {
                 findings.is_any_waiting = true;
                 true
             }
-            Standing::Running(worker) => books.lives(worker),
-            Standing::Done(worker) => match self.take_outcome(books, slot) {
+            Standing::Running(worker) => table.lives(worker),
+            Standing::Done(worker) => match self.take_outcome(table, slot) {
                 Taken::Arrived(completion) => return findings.arrivals.push(completion),
                 // A rendezvous is never done here. Any other outcome that is not there yet comes over the
                 // connection.
-                Taken::Nothing => books.lives(worker) && !is_rendezvous(books, slot),
+                Taken::Nothing => table.lives(worker) && !is_rendezvous(table, slot),
                 Taken::Corrupt => false,
             },
             Standing::Passed | Standing::Claimed(_) | Standing::Garbled => false,
         };
         if is_sound {
-            books.suspects.remove(&slot);
+            table.suspects.remove(&slot);
             return;
         }
-        match books.suspect(slot).elapsed() >= self.watch.confirmation() {
-            true => self.recover(books, slot, standing, findings),
+        match table.suspect(slot).elapsed() >= self.watch.confirmation() {
+            true => self.recover(table, slot, standing, findings),
             false => findings.is_any_suspect = true,
         }
     }
@@ -213,20 +213,20 @@ impl InFlight {
     /// Repairs or ends the work in a slot that made no sense twice.
     fn recover(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         standing: Standing,
         findings: &mut Findings,
     ) {
-        let Some(place) = books.records[slot]
+        let Some(place) = table.records[slot]
             .as_ref()
             .map(|slot_entry| slot_entry.place)
         else {
             return;
         };
-        let living: Vec<usize> = books.living().collect();
+        let living: Vec<usize> = table.living().collect();
         for worker in &living {
-            match self.take_outcome_of(books, slot, *worker) {
+            match self.take_outcome_of(table, slot, *worker) {
                 Taken::Arrived(completion) => return findings.arrivals.push(completion),
                 Taken::Nothing | Taken::Corrupt => {}
             }
@@ -236,15 +236,15 @@ impl InFlight {
         let at_it = |worker: &usize| self.queue.current(*worker) == Current::Place(place);
         let is_ended = |worker| self.queue.trace(place, worker) == Trace::Ended;
         if let Some(worker) = living.iter().copied().find(at_it) {
-            if !is_done && (!is_task(books, slot) || !is_ended(worker)) {
+            if !is_done && (!is_task(table, slot) || !is_ended(worker)) {
                 return self.queue.restore_running(place, worker);
             }
         }
-        if is_rendezvous(books, slot) {
+        if is_rendezvous(table, slot) {
             // A rendezvous that no worker has asked for has not begun. A worker that asks for it from now on
             // does not get it (`take_rendezvous`).
             let (Transition::Taken | Transition::TooLate) = self.queue.withdraw(place, standing);
-            let requests = self.remove(books, slot).and_then(SlotEntry::into_requests);
+            let requests = self.remove(table, slot).and_then(SlotEntry::into_requests);
             return findings.untouched.extend(requests);
         }
         if self.queue.withdraw(place, standing) == Transition::TooLate {
@@ -253,14 +253,14 @@ impl InFlight {
         }
         let begun = match standing {
             Standing::Done(worker) => Some(Some(worker)),
-            _ => self.may_have_begun(books, slot, place),
+            _ => self.may_have_begun(table, slot, place),
         };
         match begun {
             Some(worker) => {
-                let completion = self.give_up(books, slot, worker);
+                let completion = self.give_up(table, slot, worker);
                 findings.arrivals.extend(completion);
             }
-            None => self.publish_again(books, slot, findings),
+            None => self.publish_again(table, slot, findings),
         }
     }
 
@@ -268,19 +268,19 @@ impl InFlight {
     /// no worker has.
     fn may_have_begun(
         &self,
-        books: &SlotTable,
+        table: &SlotTable,
         slot: usize,
         place: SlotRef,
     ) -> Option<Option<usize>> {
-        let slot_entry = books.records[slot].as_ref()?;
+        let slot_entry = table.records[slot].as_ref()?;
         if slot_entry.is_doubtful || slot_entry.is_partly_taken() {
             return Some(None);
         }
         let has_left_a_trace = |worker: &usize| self.queue.trace(place, *worker) != Trace::None;
         let cannot_tell = |worker: &usize| self.queue.current(*worker) == Current::Garbled;
-        (0..books.workers.len())
+        (0..table.workers.len())
             .find(|worker| {
-                has_left_a_trace(worker) || (books.lives(*worker) && cannot_tell(worker))
+                has_left_a_trace(worker) || (table.lives(*worker) && cannot_tell(worker))
             })
             .map(Some)
     }
@@ -289,33 +289,33 @@ impl InFlight {
     /// known.
     pub(super) fn give_up(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: Option<usize>,
     ) -> Option<Completion> {
-        match &books.records[slot].as_ref()?.work {
+        match &table.records[slot].as_ref()?.work {
             Published::Task { reply, .. } => {
-                let error = books.corruption(reply.info(), worker);
-                let reply = self.remove_begun(books, slot)?;
-                Some(books.completion(reply, RemoteOutcome::Error(error)))
+                let error = table.corruption(reply.info(), worker);
+                let reply = self.remove_begun(table, slot)?;
+                Some(table.completion(reply, RemoteOutcome::Error(error)))
             }
-            Published::Items { .. } => self.give_up_items(books, slot, worker),
+            Published::Items { .. } => self.give_up_items(table, slot, worker),
             Published::Rendezvous(_) => None,
         }
     }
 
     /// Publishes withdrawn work again, which no worker has begun.
-    fn publish_again(&self, books: &mut SlotTable, slot: usize, findings: &mut Findings) {
+    fn publish_again(&self, table: &mut SlotTable, slot: usize, findings: &mut Findings) {
         if self.is_cleared() {
-            return findings.arrivals.extend(self.cancel_unbegun(books, slot));
+            return findings.arrivals.extend(self.cancel_unbegun(table, slot));
         }
-        let Some(slot_entry) = &mut books.records[slot] else {
+        let Some(slot_entry) = &mut table.records[slot] else {
             return;
         };
         match self.queue.republish(slot_entry.place) {
             SlotPublish::Published(place) => {
                 slot_entry.place = place;
-                books.suspects.remove(&slot);
+                table.suspects.remove(&slot);
                 findings.is_any_waiting = true;
             }
             // It stays withdrawn, and the next audit tries again.
@@ -324,14 +324,14 @@ impl InFlight {
     }
 
     /// Cancels work that no worker has begun, and none may begin any more.
-    pub(super) fn cancel_unbegun(&self, books: &mut SlotTable, slot: usize) -> Option<Completion> {
-        match &books.records[slot].as_ref()?.work {
+    pub(super) fn cancel_unbegun(&self, table: &mut SlotTable, slot: usize) -> Option<Completion> {
+        match &table.records[slot].as_ref()?.work {
             Published::Task { .. } => {
-                let reply = self.remove_begun(books, slot)?;
-                Some(books.completion(reply, RemoteOutcome::Killed))
+                let reply = self.remove_begun(table, slot)?;
+                Some(table.completion(reply, RemoteOutcome::Killed))
             }
             Published::Items { .. } => {
-                let Published::Items { item_batch, .. } = self.remove(books, slot)?.work else {
+                let Published::Items { item_batch, .. } = self.remove(table, slot)?.work else {
                     return None;
                 };
                 Some(Completion::Items {
@@ -349,18 +349,18 @@ impl InFlight {
     /// says.
     pub(super) fn take_outcome_of(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: usize,
     ) -> Taken {
-        match books.records[slot]
+        match table.records[slot]
             .as_ref()
             .map(|slot_entry| &slot_entry.work)
         {
-            Some(Published::Task { .. }) => self.take_task(books, slot, |place, bytes| {
+            Some(Published::Task { .. }) => self.take_task(table, slot, |place, bytes| {
                 self.queue.outcome_of(place, worker, bytes)
             }),
-            Some(Published::Items { .. }) => self.take_items_of(books, slot, |place| {
+            Some(Published::Items { .. }) => self.take_items_of(table, slot, |place| {
                 self.queue.items_outcome_of(place, worker)
             }),
             Some(Published::Rendezvous(_)) | None => Taken::Nothing,
@@ -369,11 +369,11 @@ impl InFlight {
 
     /// Workers that were to leave, have had nothing to do for [`connection::LEAVING`], and are still there:
     /// such a worker hangs in its exit, or was stopped.
-    fn find_overdue(&self, books: &mut SlotTable) -> Vec<usize> {
+    fn find_overdue(&self, table: &mut SlotTable) -> Vec<usize> {
         if !self.is_closing() {
             return Vec::new();
         }
-        let at_work: Vec<usize> = books
+        let at_work: Vec<usize> = table
             .records
             .iter()
             .flatten()
@@ -384,7 +384,7 @@ impl InFlight {
             .collect();
         let now = Instant::now();
         let mut overdue = Vec::new();
-        for (index, worker) in books.workers.iter_mut().enumerate() {
+        for (index, worker) in table.workers.iter_mut().enumerate() {
             if worker.presence != Presence::Here || at_work.contains(&index) {
                 worker.idle_since = None;
                 continue;
@@ -410,12 +410,12 @@ impl InFlight {
     }
 }
 
-fn is_task(books: &SlotTable, slot: usize) -> bool {
-    let slot_entry = books.records[slot].as_ref();
+fn is_task(table: &SlotTable, slot: usize) -> bool {
+    let slot_entry = table.records[slot].as_ref();
     slot_entry.is_some_and(SlotEntry::is_task)
 }
 
-pub(super) fn is_rendezvous(books: &SlotTable, slot: usize) -> bool {
-    let slot_entry = books.records[slot].as_ref();
+pub(super) fn is_rendezvous(table: &SlotTable, slot: usize) -> bool {
+    let slot_entry = table.records[slot].as_ref();
     slot_entry.is_some_and(|slot_entry| matches!(slot_entry.work, Published::Rendezvous(_)))
 }

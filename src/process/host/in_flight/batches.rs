@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::table::{Completion, Published, SlotEntry, SlotTable, Taken};
 use super::{InFlight, Orphan};
 use crate::error::Error;
-use crate::process::host::item_outcomes::{Piece, Pieces, item_outcomes_of};
+use crate::process::host::item_outcomes::{ItemOutcomes, Piece, item_outcomes_of};
 use crate::process::shm::queue::{BatchProgress, Reading, SlotAfterDeath, SlotKind, SlotRef};
 use crate::remote::encoded::Encoded;
 use crate::task::item_batch::ItemBatch;
@@ -25,13 +25,13 @@ struct Closed {
 impl InFlight {
     /// Takes the outcomes of items in a slot: all, with the items that the worker left unstarted, where the
     /// slot is done; else those that are done so far.
-    pub(super) fn take_items(&self, books: &mut SlotTable, slot: usize) -> Taken {
-        let Some(slot_entry) = &books.records[slot] else {
+    pub(super) fn take_items(&self, table: &mut SlotTable, slot: usize) -> Taken {
+        let Some(slot_entry) = &table.records[slot] else {
             return Taken::Nothing;
         };
         match self.queue.items_outcome(slot_entry.place) {
-            Reading::NotDone => self.take_early(books, slot),
-            reading => self.take_items_of(books, slot, |_| reading),
+            Reading::NotDone => self.take_early(table, slot),
+            reading => self.take_items_of(table, slot, |_| reading),
         }
     }
 
@@ -39,7 +39,7 @@ impl InFlight {
     /// removed.
     pub(super) fn take_items_of(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         read: impl FnOnce(SlotRef) -> Reading,
     ) -> Taken {
@@ -47,14 +47,14 @@ impl InFlight {
             place,
             work: Published::Items { out_of_band, .. },
             ..
-        }) = &mut books.records[slot]
+        }) = &mut table.records[slot]
         else {
             return Taken::Nothing;
         };
         let (out_of_band, worker) = match read(*place) {
             Reading::NotDone => return Taken::Nothing,
             Reading::Corrupt => {
-                books.suspect(slot);
+                table.suspect(slot);
                 return Taken::Corrupt;
             }
             // The worker says that the outcome of one item comes over its connection. If it has not come so
@@ -65,17 +65,17 @@ impl InFlight {
             },
             Reading::Sound(_, worker) => (None, worker),
         };
-        match self.close_items(books, slot, worker, out_of_band) {
+        match self.close_items(table, slot, worker, out_of_band) {
             Some(closed) => Taken::Arrived(closed.completion),
             None => Taken::Nothing,
         }
     }
 
     /// Takes the outcomes that are done of items which a worker is still running.
-    pub(super) fn take_early(&self, books: &mut SlotTable, slot: usize) -> Taken {
+    pub(super) fn take_early(&self, table: &mut SlotTable, slot: usize) -> Taken {
         let SlotTable {
             records, scratch, ..
-        } = books;
+        } = table;
         let Some(SlotEntry {
             place,
             work: Published::Items {
@@ -95,7 +95,7 @@ impl InFlight {
         }
         let count = item_batch.len();
         let Some(progress) = self.queue.item_results(*place, worker, count, scratch) else {
-            books.suspect(slot);
+            table.suspect(slot);
             return Taken::Corrupt;
         };
         let (done, bytes) = (progress.done, scratch.get(taken.1..));
@@ -109,7 +109,7 @@ impl InFlight {
             return Taken::Nothing; // left until the slot is done; then the error is reported
         }
         *taken = (done, taken.1 + found.bytes);
-        books.count(&found.item_outcomes);
+        table.count(&found.item_outcomes);
         Taken::Arrived(Completion::Items {
             sink,
             item_outcomes: found.item_outcomes,
@@ -121,12 +121,12 @@ impl InFlight {
     /// connection, if one did. `None`: the slot holds no items.
     fn close_items(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: usize,
         out_of_band: Option<Result<Encoded, Fault>>,
     ) -> Option<Closed> {
-        let slot_entry = self.remove(books, slot)?;
+        let slot_entry = self.remove(table, slot)?;
         let place = slot_entry.place;
         let Published::Items {
             mut item_batch,
@@ -139,21 +139,21 @@ impl InFlight {
         let count = item_batch.len();
         let results = self
             .queue
-            .item_results(place, worker, count, &mut books.scratch);
+            .item_results(place, worker, count, &mut table.scratch);
         let Some(BatchProgress {
             done, has_begun, ..
         }) = results.filter(|progress| progress.done >= taken.0)
         else {
             return Some(Closed {
-                completion: hit(books, *item_batch, taken.0, Some(worker)),
+                completion: hit(table, *item_batch, taken.0, Some(worker)),
                 has_begun: false,
             });
         };
         let sink = Arc::clone(&item_batch.sink);
-        let bytes = books.scratch.get(taken.1..).unwrap_or(&[]);
+        let bytes = table.scratch.get(taken.1..).unwrap_or(&[]);
         let first = item_batch.items().start;
         let (from, new) = (first + taken.0, done - taken.0);
-        let Pieces {
+        let ItemOutcomes {
             mut item_outcomes,
             items,
             ..
@@ -175,7 +175,7 @@ impl InFlight {
             out_of_band
                 .map(|out_of_band| Piece::out_of_band(first + done, out_of_band, worker, &*sink)),
         );
-        books.count(&item_outcomes);
+        table.count(&item_outcomes);
         item_batch.skip(done + usize::from(was_told));
         let rest = (item_batch.len() > 0).then_some(item_batch);
         let completion = Completion::Items {
@@ -193,14 +193,14 @@ impl InFlight {
     /// is the one that may have written it; `None`: not known.
     pub(super) fn give_up_items(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: Option<usize>,
     ) -> Option<Completion> {
-        match self.remove(books, slot)?.work {
+        match self.remove(table, slot)?.work {
             Published::Items {
                 item_batch, taken, ..
-            } => Some(hit(books, *item_batch, taken.0, worker)),
+            } => Some(hit(table, *item_batch, taken.0, worker)),
             Published::Task { .. } | Published::Rendezvous(_) => None,
         }
     }
@@ -209,28 +209,28 @@ impl InFlight {
     /// it was running is returned as an orphan, and the rest goes back to the queue.
     pub(super) fn recover_items(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: usize,
         remains: SlotAfterDeath,
     ) -> (Option<Orphan>, Option<Completion>) {
         if remains == SlotAfterDeath::Done {
-            match self.take_items(books, slot) {
+            match self.take_items(table, slot) {
                 Taken::Arrived(completion) => return (None, Some(completion)),
-                Taken::Corrupt => return (None, self.give_up_items(books, slot, Some(worker))),
+                Taken::Corrupt => return (None, self.give_up_items(table, slot, Some(worker))),
                 // An outcome that the worker sent over its connection never came: the item that it was
                 // running is lost.
                 Taken::Nothing => {}
             }
         }
-        let out_of_band = match &mut books.records[slot] {
+        let out_of_band = match &mut table.records[slot] {
             Some(SlotEntry {
                 work: Published::Items { out_of_band, .. },
                 ..
             }) => out_of_band.take().map(|out_of_band| *out_of_band),
             _ => None,
         };
-        let Some(mut closed) = self.close_items(books, slot, worker, out_of_band) else {
+        let Some(mut closed) = self.close_items(table, slot, worker, out_of_band) else {
             return (None, None);
         };
         let mut lost = None;
@@ -246,19 +246,19 @@ impl InFlight {
 
 /// The outcomes of items that a stray write has hit: `MemoryCorrupted` for all but the first `taken`.
 fn hit(
-    books: &mut SlotTable,
+    table: &mut SlotTable,
     mut item_batch: ItemBatch,
     taken: usize,
     worker: Option<usize>,
 ) -> Completion {
     let sink = Arc::clone(&item_batch.sink);
-    let error = books.corruption(sink.info(), worker);
+    let error = table.corruption(sink.info(), worker);
     let items = item_batch.items().skip(taken);
     let item_outcomes: Vec<_> = items
         .map(|index| Piece::Error(index, error.clone()))
         .collect();
     item_batch.skip(item_batch.len());
-    books.count(&item_outcomes);
+    table.count(&item_outcomes);
     Completion::Items {
         sink,
         item_outcomes,

@@ -23,7 +23,7 @@ use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::Unqueue;
 use crate::future::state::Start;
-use crate::pool::backlog::{Backlog, Withdrawn, WorkItem};
+use crate::pool::backlog::Backlog;
 use crate::pool::worker_state::Counts;
 use crate::pool::{PullQueue, QueueLoad, WorkerPool};
 use crate::process::host::callback_thread::CallbackThread;
@@ -31,18 +31,19 @@ use crate::process::host::driver::{CollectedBy, CompletionDriver, CompletionSour
 use crate::process::host::pipeline::error_of;
 use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
-use crate::process::shm::queue::layout::{INLINE, MappedQueue, QueueFile, QueueGeometry};
+use crate::process::shm::queue::layout::{MappedQueue, QueueFile, QueueGeometry};
 use crate::process::shm::queue::{
     Current, Reading, ShmQueue, SlotKind, SlotPublish, SlotRef, Transition,
 };
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
-use crate::remote::lease::Lease;
+use crate::remote::lease::{EAGER_LIMIT, Lease};
 use crate::shared::invalidation::{self, InvalidationListener};
 use crate::sys;
 use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteOutcome, RemoteTask};
+use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::transport::wire::Fault;
 use crate::transport::work::RemoteWork;
 use crate::unwind;
@@ -92,9 +93,9 @@ pub(crate) struct InFlight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Put {
     /// It has: the caller calls the driver.
-    IsHooked,
+    HasListeners,
     /// It has none.
-    IsQuiet,
+    HasNone,
 }
 
 /// A rendezvous calls no function.
@@ -111,13 +112,13 @@ impl InFlight {
         let plan = QueueGeometry::of(workers)?;
         let (memory, handle) = MappedQueue::create(plan).ok()?;
         let key = Key::fresh();
-        let books = SlotTable {
+        let table = SlotTable {
             records: (0..plan.slots).map(|_| None).collect(),
             free: (0..plan.first_slots()).rev().collect(),
             backed: plan.first_slots(),
             limit: plan.slots,
             counts: Counts::default(),
-            parcels: 0,
+            item_batches: 0,
             scratch: Vec::new(),
             has_any_listeners: false,
             workers: vec![WorkerRecord::default(); workers],
@@ -131,7 +132,7 @@ impl InFlight {
             plan,
             key,
             arena: arena.inspect(|arena| arena.when_warmed(call_driver(me.clone()))),
-            table: Mutex::new(books),
+            table: Mutex::new(table),
             is_behind: AtomicBool::new(false),
             listening: AtomicUsize::new(0),
             helped: AtomicU64::new(0),
@@ -190,16 +191,16 @@ impl InFlight {
     // ---- outcomes ----------------------------------------------------------------------------
 
     /// Takes the outcome of a slot that is done, or of those of its items that are done.
-    fn take_outcome(&self, books: &mut SlotTable, slot: usize) -> Taken {
-        match books.records.get(slot).and_then(Option::as_ref) {
+    fn take_outcome(&self, table: &mut SlotTable, slot: usize) -> Taken {
+        match table.records.get(slot).and_then(Option::as_ref) {
             Some(slot_entry) => match slot_entry.work {
                 Published::Task { .. } => {}
-                Published::Items { .. } => return self.take_items(books, slot),
+                Published::Items { .. } => return self.take_items(table, slot),
                 Published::Rendezvous(_) => return Taken::Nothing,
             },
             None => return Taken::Nothing,
         }
-        self.take_task(books, slot, |place, bytes| self.queue.outcome(place, bytes))
+        self.take_task(table, slot, |place, bytes| self.queue.outcome(place, bytes))
     }
 
     /// Takes the outcome of a task, which `read` reads from shared memory. Removes the task if there is a
@@ -207,14 +208,14 @@ impl InFlight {
     #[inline]
     fn take_task(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         read: impl FnOnce(SlotRef, &mut Vec<u8>) -> Reading,
     ) -> Taken {
         // The buffer is moved out, so that it can be read while the slot table is written.
-        let mut bytes = std::mem::take(&mut books.scratch);
-        let taken = self.take_task_by(books, slot, &mut bytes, read);
-        books.scratch = bytes;
+        let mut bytes = std::mem::take(&mut table.scratch);
+        let taken = self.take_task_by(table, slot, &mut bytes, read);
+        table.scratch = bytes;
         taken
     }
 
@@ -222,16 +223,16 @@ impl InFlight {
     #[inline]
     fn take_task_by(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         bytes: &mut Vec<u8>,
         read: impl FnOnce(SlotRef, &mut Vec<u8>) -> Reading,
     ) -> Taken {
-        let Some(slot_entry) = books.records.get_mut(slot).and_then(Option::as_mut) else {
+        let Some(slot_entry) = table.records.get_mut(slot).and_then(Option::as_mut) else {
             return Taken::Nothing;
         };
         let place = slot_entry.place;
-        let Published::Task { reply, aside, .. } = &mut slot_entry.work else {
+        let Published::Task { reply, extra, .. } = &mut slot_entry.work else {
             return Taken::Nothing;
         };
         let outcome = match read(place, bytes) {
@@ -246,18 +247,18 @@ impl InFlight {
             }
             // The worker says that the outcome comes over its connection. If it has not come so far, the slot
             // is closed when it comes (`tell`).
-            Reading::Sound(..) => match aside.as_mut().and_then(|aside| aside.out_of_band.take()) {
+            Reading::Sound(..) => match extra.as_mut().and_then(|extra| extra.out_of_band.take()) {
                 Some(out_of_band) => out_of_band,
                 None => return Taken::Nothing,
             },
             Reading::NotDone => return Taken::Nothing,
             Reading::Corrupt => {
-                books.suspect(slot);
+                table.suspect(slot);
                 return Taken::Corrupt;
             }
         };
-        match self.remove_task(books, slot) {
-            Some(reply) => Taken::Arrived(books.completion(reply, outcome)),
+        match self.remove_task(table, slot) {
+            Some(reply) => Taken::Arrived(table.completion(reply, outcome)),
             None => Taken::Nothing,
         }
     }
@@ -282,10 +283,10 @@ impl InFlight {
     #[inline]
     fn remove_task(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
     ) -> Option<DynPromise<dyn RemoteTask>> {
-        match self.remove(books, slot)?.work {
+        match self.remove(table, slot)?.work {
             Published::Task { reply, .. } => Some(reply),
             Published::Items { .. } | Published::Rendezvous(_) => None,
         }
@@ -294,23 +295,23 @@ impl InFlight {
     /// Removes a task that has begun, and marks it as started, as its promise is settled later.
     fn remove_begun(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
     ) -> Option<DynPromise<dyn RemoteTask>> {
-        let reply = self.remove_task(books, slot)?;
+        let reply = self.remove_task(table, slot)?;
         // Only a recall cancels such a task, and a recall removes the slot entry.
         let (Start::Begun | Start::Cancelled) = reply.start();
         Some(reply)
     }
 
     #[inline]
-    fn remove(&self, books: &mut SlotTable, slot: usize) -> Option<SlotEntry> {
-        let slot_entry = books.records[slot].take()?;
-        books.free.push(slot);
-        if !books.suspects.is_empty() {
-            books.suspects.remove(&slot);
+    fn remove(&self, table: &mut SlotTable, slot: usize) -> Option<SlotEntry> {
+        let slot_entry = table.records[slot].take()?;
+        table.free.push(slot);
+        if !table.suspects.is_empty() {
+            table.suspects.remove(&slot);
         }
-        books.parcels -= usize::from(matches!(slot_entry.work, Published::Items { .. }));
+        table.item_batches -= usize::from(matches!(slot_entry.work, Published::Items { .. }));
         if slot_entry.has_listeners {
             // ORDERING: Relaxed; read by the driver, which looks again and again while it matters.
             self.listening.fetch_sub(1, Ordering::Relaxed);
@@ -380,7 +381,7 @@ impl InFlight {
         let worker_pool = self.worker_pool.get().and_then(Weak::upgrade);
         match worker_pool {
             Some(worker_pool) if !rest.sink.is_abandoned() => {
-                worker_pool.put_back(RemoteWork::Parcel(rest))
+                worker_pool.put_back(RemoteWork::Items(rest))
             }
             _ => rest.fail(&Error::Cancelled, &mut |_| {
                 self.lock().counts.cancelled += 1;
@@ -392,8 +393,8 @@ impl InFlight {
     /// only if that worker may report on the task: a frame that names the slot of another worker's task does
     /// not end that task.
     pub(crate) fn tell(&self, place: SlotRef, outcome: Result<Encoded, Fault>, worker: usize) {
-        let mut books = self.lock();
-        let slot_entry = books.records.get_mut(place.slot).and_then(Option::as_mut);
+        let mut table = self.lock();
+        let slot_entry = table.records.get_mut(place.slot).and_then(Option::as_mut);
         let is_its = |slot_entry: &&mut SlotEntry| {
             slot_entry.place == place && self.queue.speaks_for(place, worker)
         };
@@ -401,8 +402,8 @@ impl InFlight {
             return; // the task was killed, or the worker invents a report
         };
         match &mut slot_entry.work {
-            Published::Task { reply, aside, .. } => {
-                aside.get_or_insert_default().out_of_band = Some(match outcome {
+            Published::Task { reply, extra, .. } => {
+                extra.get_or_insert_default().out_of_band = Some(match outcome {
                     Ok(value) => RemoteOutcome::Value(Source::Owned(value)),
                     Err(fault) => RemoteOutcome::Error(error_of(fault, reply.info(), worker, None)),
                 });
@@ -410,8 +411,8 @@ impl InFlight {
             Published::Items { out_of_band, .. } => *out_of_band = Some(Box::new(outcome)),
             Published::Rendezvous(_) => {}
         }
-        let taken = self.take_outcome(&mut books, place.slot);
-        drop(books);
+        let taken = self.take_outcome(&mut table, place.slot);
+        drop(table);
         self.fetch_more();
         match taken {
             Taken::Arrived(completion) => self.deliver(completion, CollectedBy::Ours),
@@ -435,8 +436,8 @@ impl InFlight {
 
     /// Whether a worker runs the task of that id.
     pub(crate) fn runs(&self, id: FutureId) -> bool {
-        let mut books = self.lock();
-        let found = books.find(id);
+        let mut table = self.lock();
+        let found = table.find(id);
         found.is_some_and(|(_, slot_entry)| {
             slot_entry.is_task() && self.queue.is_running(slot_entry.place)
         })
@@ -446,8 +447,8 @@ impl InFlight {
     /// index, under the lock, while no other process can take that index; returns what `at` returns. `None`:
     /// no worker runs such a task.
     pub(crate) fn mark_killed<P>(&self, id: FutureId, at: impl FnOnce(usize) -> P) -> Option<P> {
-        let mut books = self.lock();
-        let (_, slot_entry) = books.find(id)?;
+        let mut table = self.lock();
+        let (_, slot_entry) = table.find(id)?;
         if !slot_entry.is_task() {
             return None;
         }
@@ -458,26 +459,26 @@ impl InFlight {
 
     /// Notes that a task has listeners that must learn of its outcome at once, and calls the driver.
     pub(crate) fn hook(&self, id: FutureId) {
-        let mut books = self.lock();
-        match books.find(id) {
+        let mut table = self.lock();
+        match table.find(id) {
             Some((_, slot_entry)) if slot_entry.is_task() && !slot_entry.has_listeners => {
                 slot_entry.has_listeners = true;
                 // ORDERING: Relaxed; the driver is woken below.
                 self.listening.fetch_add(1, Ordering::Relaxed);
-                drop(books);
+                drop(table);
                 self.driver.call();
             }
             Some(_) => {}
             // It may be on its way here: `put_in` then asks the promise itself.
-            None => books.has_any_listeners = true,
+            None => table.has_any_listeners = true,
         }
     }
 
     /// Counts a task as failed that was counted as completed: its value cannot be decoded.
     pub(crate) fn spoilt(&self) {
-        let mut books = self.lock();
-        books.counts.completed = books.counts.completed.saturating_sub(1);
-        books.counts.failed += 1;
+        let mut table = self.lock();
+        table.counts.completed = table.counts.completed.saturating_sub(1);
+        table.counts.failed += 1;
     }
 
     // ---- workers -----------------------------------------------------------------------------
@@ -515,8 +516,8 @@ impl InFlight {
     /// Takes the work that a worker asks for over its connection. `None`: the slot holds no rendezvous that
     /// this worker has claimed.
     pub(crate) fn take_rendezvous(&self, place: SlotRef, worker: usize) -> Option<RemoteWork> {
-        let mut books = self.lock();
-        let slot_entry = books.records.get(place.slot)?.as_ref()?;
+        let mut table = self.lock();
+        let slot_entry = table.records.get(place.slot)?.as_ref()?;
         let is_its = slot_entry.place == place
             && matches!(slot_entry.work, Published::Rendezvous(_))
             && self.queue.current(worker) == Current::Place(place)
@@ -524,8 +525,8 @@ impl InFlight {
         if !is_its {
             return None;
         }
-        let slot_entry = self.remove(&mut books, place.slot)?;
-        drop(books);
+        let slot_entry = self.remove(&mut table, place.slot)?;
+        drop(table);
         self.note_presence(worker, Presence::Told);
         self.fetch_more();
         slot_entry.into_requests()
@@ -536,18 +537,18 @@ impl InFlight {
     /// # Errors
     /// The work, where there is no free slot, or the ring is full.
     #[inline]
-    fn put_in(&self, books: &mut SlotTable, work: RemoteWork) -> Result<Put, RemoteWork> {
-        if !self.make_room(books) {
+    fn put_in(&self, table: &mut SlotTable, work: RemoteWork) -> Result<Put, RemoteWork> {
+        if !self.make_room(table) {
             return Err(work);
         }
-        let Some(slot) = books.free.pop() else {
+        let Some(slot) = table.free.pop() else {
             return Err(work);
         };
         let is_abandoned = work.is_abandoned();
         let (place, work) = match self.publish_task(slot, work) {
-            Ok(posted) => posted,
+            Ok(published) => published,
             Err(work) => {
-                books.free.push(slot);
+                table.free.push(slot);
                 return Err(work);
             }
         };
@@ -555,7 +556,7 @@ impl InFlight {
             self.queue.stop(place); // its map was dropped before it was published
         }
         let has_listeners = match &work {
-            Published::Task { reply, .. } => books.has_any_listeners && reply.has_listeners(),
+            Published::Task { reply, .. } => table.has_any_listeners && reply.has_listeners(),
             Published::Items { item_batch, .. } => item_batch.sink.has_listeners(),
             Published::Rendezvous(_) => false, // its outcome comes over a connection, and settles elsewhere
         };
@@ -563,30 +564,30 @@ impl InFlight {
             // ORDERING: Relaxed; the caller calls the driver.
             self.listening.fetch_add(1, Ordering::Relaxed);
         }
-        books.parcels += usize::from(matches!(work, Published::Items { .. }));
-        books.records[slot] = Some(SlotEntry::new(place, work, has_listeners));
+        table.item_batches += usize::from(matches!(work, Published::Items { .. }));
+        table.records[slot] = Some(SlotEntry::new(place, work, has_listeners));
         Ok(match has_listeners {
-            true => Put::IsHooked,
-            false => Put::IsQuiet,
+            true => Put::HasListeners,
+            false => Put::HasNone,
         })
     }
 
     /// Whether a slot is free. If none is, more slots get memory, as far as the limit and the system allow.
-    fn make_room(&self, books: &mut SlotTable) -> bool {
-        if !books.free.is_empty() {
+    fn make_room(&self, table: &mut SlotTable) -> bool {
+        if !table.free.is_empty() {
             return true;
         }
-        if books.backed == books.limit {
+        if table.backed == table.limit {
             return false;
         }
-        let more = books.backed..books.limit.min(2 * books.backed);
+        let more = table.backed..table.limit.min(2 * table.backed);
         if self.memory.back(self.plan, more.clone()).is_err() {
             // The system has no more memory: the slots that have some must do.
-            books.limit = books.backed;
+            table.limit = table.backed;
             return false;
         }
-        books.backed = more.end;
-        books.free.extend(more.rev());
+        table.backed = more.end;
+        table.free.extend(more.rev());
         true
     }
 
@@ -615,7 +616,7 @@ impl InFlight {
                         let place = lease.location().to_bytes();
                         queue.publish(slot, SlotKind::StoredArgument, call, &place)
                     }
-                    None if argument.len() <= INLINE => {
+                    None if argument.len() <= EAGER_LIMIT => {
                         queue.publish(slot, SlotKind::Argument, call, &argument)
                     }
                     None => {
@@ -629,11 +630,11 @@ impl InFlight {
                 }
                 note_published(published, reply, argument.into_lease().ok())
             }
-            RemoteWork::Parcel(item_batch) if is_plain => {
+            RemoteWork::Items(item_batch) if is_plain => {
                 let (call, count) = (item_batch.call, item_batch.len());
                 let bytes = &item_batch.bytes;
                 match queue.publish_items(slot, SlotKind::Items, call, bytes, count) {
-                    SlotPublish::Full => Err(RemoteWork::Parcel(item_batch)),
+                    SlotPublish::Full => Err(RemoteWork::Items(item_batch)),
                     SlotPublish::Published(place) => {
                         let (out_of_band, taken) = (None, (0, 0));
                         let item_batch = Published::Items {
@@ -665,8 +666,8 @@ impl InFlight {
     }
 
     /// Removes from a slot what no worker has begun, into `taken`, and has workers not begin the rest.
-    fn take_back(&self, books: &mut SlotTable, slot: usize, taken: &mut Vec<Box<dyn Withdrawn>>) {
-        let Some(slot_entry) = &mut books.records[slot] else {
+    fn take_back(&self, table: &mut SlotTable, slot: usize, taken: &mut Vec<Box<dyn Withdrawn>>) {
+        let Some(slot_entry) = &mut table.records[slot] else {
             return;
         };
         if let Published::Rendezvous(requests) = &mut slot_entry.work {
@@ -677,7 +678,7 @@ impl InFlight {
         if self.queue.cancel(slot_entry.place) == Transition::TooLate {
             return self.queue.stop(slot_entry.place);
         }
-        match self.remove(books, slot).map(|slot_entry| slot_entry.work) {
+        match self.remove(table, slot).map(|slot_entry| slot_entry.work) {
             Some(Published::Task { reply, .. }) => taken.push(Box::new(reply)),
             Some(Published::Items { item_batch, .. }) => taken.push(item_batch),
             Some(Published::Rendezvous(_)) | None => {}
@@ -715,17 +716,17 @@ impl CompletionSource for InFlight {
             self.helped.fetch_add(1, Ordering::Relaxed);
         }
         let (mut arrivals, mut collected, mut is_any_corrupt) = (Vec::new(), 0, false);
-        let mut books = self.lock();
+        let mut table = self.lock();
         self.queue.take_done(|slot| {
             collected += 1;
-            match self.take_outcome(&mut books, slot) {
+            match self.take_outcome(&mut table, slot) {
                 Taken::Arrived(completion) if completion.is_over() => {}
                 Taken::Arrived(completion) => arrivals.push(completion),
                 Taken::Nothing => {}
                 Taken::Corrupt => is_any_corrupt = true,
             }
         });
-        drop(books);
+        drop(table);
         if is_any_corrupt {
             self.suspect();
         }
@@ -738,18 +739,18 @@ impl CompletionSource for InFlight {
 
     fn sweep(&self) -> bool {
         let (mut arrivals, mut is_any_corrupt) = (Vec::new(), false);
-        let mut books = self.lock();
-        if books.parcels == 0 {
+        let mut table = self.lock();
+        if table.item_batches == 0 {
             return false;
         }
-        for slot in 0..books.records.len() {
-            match self.take_early(&mut books, slot) {
+        for slot in 0..table.records.len() {
+            match self.take_early(&mut table, slot) {
                 Taken::Arrived(completion) => arrivals.push(completion),
                 Taken::Nothing => {}
                 Taken::Corrupt => is_any_corrupt = true,
             }
         }
-        drop(books);
+        drop(table);
         if is_any_corrupt {
             self.suspect();
         }
@@ -802,7 +803,7 @@ fn note_published(
     let SlotPublish::Published(place) = published else {
         return Err(RemoteWork::One(reply));
     };
-    let aside = argument.map(|lease| {
+    let extra = argument.map(|lease| {
         Box::new(Extra {
             _argument: Some(lease),
             out_of_band: None,
@@ -811,7 +812,7 @@ fn note_published(
     let task = Published::Task {
         id: reply.id(),
         reply,
-        aside,
+        extra,
     };
     Ok((place, task))
 }
@@ -828,31 +829,31 @@ fn call_driver(in_flight: Weak<InFlight>) -> impl Fn() + Send + Sync + 'static {
 impl PullQueue<RemoteWork> for InFlight {
     fn put(&self, work: RemoteWork) -> Result<(), RemoteWork> {
         let put = self.put_in(&mut self.lock(), work)?;
-        if put == Put::IsHooked {
+        if put == Put::HasListeners {
             self.driver.call();
         }
         Ok(())
     }
 
     fn refill(&self, backlog: &Backlog<RemoteWork>) {
-        let mut books = self.lock();
-        let mut any = Put::IsQuiet;
-        while self.make_room(&mut books) {
+        let mut table = self.lock();
+        let mut any = Put::HasNone;
+        while self.make_room(&mut table) {
             let Some(work) = backlog.pop() else {
-                books.has_any_listeners = false;
+                table.has_any_listeners = false;
                 break;
             };
-            match self.put_in(&mut books, work) {
-                Ok(Put::IsQuiet) => {}
-                Ok(Put::IsHooked) => any = Put::IsHooked,
+            match self.put_in(&mut table, work) {
+                Ok(Put::HasNone) => {}
+                Ok(Put::HasListeners) => any = Put::HasListeners,
                 Err(work) => {
                     backlog.put_back(work);
                     break;
                 }
             }
         }
-        drop(books);
-        if any == Put::IsHooked {
+        drop(table);
+        if any == Put::HasListeners {
             self.driver.call();
         }
     }
@@ -862,8 +863,8 @@ impl PullQueue<RemoteWork> for InFlight {
     }
 
     fn occupied(&self) -> usize {
-        let books = self.lock();
-        books.backed - books.free.len()
+        let table = self.lock();
+        table.backed - table.free.len()
     }
 
     fn is_behind(&self) -> bool {
@@ -880,12 +881,12 @@ impl PullQueue<RemoteWork> for InFlight {
     }
 
     fn load(&self) -> QueueLoad {
-        let books = self.lock();
+        let table = self.lock();
         let mut load = QueueLoad {
-            counts: books.counts,
+            counts: table.counts,
             ..QueueLoad::default()
         };
-        for (slot, slot_entry) in books.records.iter().enumerate() {
+        for (slot, slot_entry) in table.records.iter().enumerate() {
             let Some(slot_entry) = slot_entry else {
                 continue;
             };
@@ -893,7 +894,7 @@ impl PullQueue<RemoteWork> for InFlight {
             let is_running = self.queue.is_running(slot_entry.place);
             // A suspect slot counts as ready: its task may have to run once the audit has repaired the slot.
             let is_ready = self.queue.is_ready(slot_entry.place)
-                || (!is_running && books.suspects.contains_key(&slot));
+                || (!is_running && table.suspects.contains_key(&slot));
             load.waiting += usize::from(is_ready);
             match &slot_entry.work {
                 Published::Task { .. } => {
@@ -923,19 +924,19 @@ impl PullQueue<RemoteWork> for InFlight {
     }
 
     fn clear(&self) -> Vec<Box<dyn Withdrawn>> {
-        let mut books = self.lock();
+        let mut table = self.lock();
         // ORDERING: Relaxed; read and written under the slot table's lock.
         self.is_cleared.store(true, Ordering::Relaxed);
         let mut taken = Vec::new();
-        for slot in 0..books.records.len() {
-            self.take_back(&mut books, slot, &mut taken);
+        for slot in 0..table.records.len() {
+            self.take_back(&mut table, slot, &mut taken);
         }
         taken
     }
 
     fn recall(&self, id: FutureId) -> Unqueue {
-        let mut books = self.lock();
-        let Some((slot, slot_entry)) = books.find(id) else {
+        let mut table = self.lock();
+        let Some((slot, slot_entry)) = table.find(id) else {
             return Unqueue::NotHere;
         };
         let place = slot_entry.place;
@@ -944,7 +945,7 @@ impl PullQueue<RemoteWork> for InFlight {
                 if self.queue.cancel(place) == Transition::TooLate {
                     return Unqueue::Started;
                 }
-                let slot_entry = self.remove(&mut books, slot);
+                let slot_entry = self.remove(&mut table, slot);
                 Unqueue::Removed(Box::new(slot_entry.map(|slot_entry| slot_entry.work)))
             }
             // Items of a map are cancelled only all together (`abandon`).
@@ -954,7 +955,7 @@ impl PullQueue<RemoteWork> for InFlight {
                 // That was the last task of the rendezvous: unless its worker is asking for it, no worker
                 // needs to.
                 if requests.is_empty() && self.queue.cancel(place) == Transition::Taken {
-                    let _ = self.remove(&mut books, slot);
+                    let _ = self.remove(&mut table, slot);
                 }
                 Unqueue::Removed(Box::new(request))
             }
@@ -962,12 +963,12 @@ impl PullQueue<RemoteWork> for InFlight {
     }
 
     fn abandon(&self, first: FutureId, last: FutureId) -> Vec<Box<dyn Withdrawn>> {
-        let mut books = self.lock();
+        let mut table = self.lock();
         let mut taken = Vec::new();
-        for slot in 0..books.records.len() {
-            let slot_entry = books.records[slot].as_ref();
+        for slot in 0..table.records.len() {
+            let slot_entry = table.records[slot].as_ref();
             if slot_entry.is_some_and(|slot_entry| slot_entry.is_one_of(first, last)) {
-                self.take_back(&mut books, slot, &mut taken);
+                self.take_back(&mut table, slot, &mut taken);
             }
         }
         taken

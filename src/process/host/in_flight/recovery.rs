@@ -8,7 +8,6 @@ use super::audit::is_rendezvous;
 use super::table::{Completion, Published, SlotEntry, SlotTable, Taken, WorkerRecord};
 use crate::error::{Error, Suspect};
 use crate::future::dyn_promise::DynPromise;
-use crate::pool::backlog::WorkItem;
 use crate::process::host::driver::CollectedBy;
 use crate::process::shm::queue::{
     Current, SlotAfterDeath, SlotPublish, SlotRef, Standing, Trace, Transition,
@@ -16,6 +15,7 @@ use crate::process::shm::queue::{
 use crate::process::worker::UNFIT;
 use crate::sys::child::{ProcessEnd, from_outside};
 use crate::task::request::RemoteTask;
+use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;
 
 /// What a dead worker leaves behind unfinished.
@@ -54,67 +54,67 @@ impl InFlight {
     pub(crate) fn recover_worker(&self, worker: usize, pid: u32, end: ProcessEnd) -> Vec<Orphan> {
         let mut legacies = Vec::new();
         let mut arrivals = Vec::new();
-        let mut books = self.lock();
+        let mut table = self.lock();
         if is_suspicious(end) {
             let death = Some((pid, end));
-            books.suspect = Some(Suspect { worker, death });
+            table.suspect = Some(Suspect { worker, death });
         }
-        if let Some(worker) = books.workers.get_mut(worker) {
+        if let Some(worker) = table.workers.get_mut(worker) {
             *worker = WorkerRecord::default();
         }
         let mut is_any_suspect = false;
-        for slot in 0..books.records.len() {
-            let Some(slot_entry) = &books.records[slot] else {
+        for slot in 0..table.records.len() {
+            let Some(slot_entry) = &table.records[slot] else {
                 continue;
             };
             let place = slot_entry.place;
             let remains = match self.queue.slot_after_death(place, worker) {
                 SlotAfterDeath::None => {
-                    self.remains_of_garbled(&mut books, slot, worker, place, &mut arrivals)
+                    self.remains_of_garbled(&mut table, slot, worker, place, &mut arrivals)
                 }
                 // Its state was overwritten: the audit restores the worker that the slot belongs to.
-                _ if self.is_with_another(&books, worker, place) => {
-                    books.suspect(slot);
+                _ if self.is_with_another(&table, worker, place) => {
+                    table.suspect(slot);
                     SlotAfterDeath::None
                 }
                 remains => remains,
             };
             match remains {
                 SlotAfterDeath::None => {
-                    is_any_suspect |= books.suspects.contains_key(&slot);
+                    is_any_suspect |= table.suspects.contains_key(&slot);
                     continue;
                 }
                 // An outcome that the worker has written counts, although the state says that it has not
                 // begun.
                 SlotAfterDeath::Claimed
-                    if self.takes_told(&mut books, slot, worker, &mut arrivals) =>
+                    if self.takes_out_of_band(&mut table, slot, worker, &mut arrivals) =>
                 {
                     continue;
                 }
-                SlotAfterDeath::Claimed if self.has_begun(&books, slot, worker) => {
+                SlotAfterDeath::Claimed if self.has_begun(&table, slot, worker) => {
                     arrivals.extend(self.recover_overwritten(
-                        &mut books,
+                        &mut table,
                         slot,
                         worker,
                         &mut legacies,
                     ));
                     continue;
                 }
-                SlotAfterDeath::Claimed if self.is_cleared() && !is_rendezvous(&books, slot) => {
-                    arrivals.extend(self.cancel_unbegun(&mut books, slot));
+                SlotAfterDeath::Claimed if self.is_cleared() && !is_rendezvous(&table, slot) => {
+                    arrivals.extend(self.cancel_unbegun(&mut table, slot));
                     continue;
                 }
-                SlotAfterDeath::Claimed if self.publish_unbegun(&mut books, slot, worker) => {
+                SlotAfterDeath::Claimed if self.publish_unbegun(&mut table, slot, worker) => {
                     continue;
                 }
                 _ => {}
             }
-            match books.records[slot]
+            match table.records[slot]
                 .as_ref()
                 .map(|slot_entry| &slot_entry.work)
             {
                 Some(Published::Task { .. }) => {
-                    match self.recover_task(&mut books, slot, worker, remains) {
+                    match self.recover_task(&mut table, slot, worker, remains) {
                         Recovered::Arrived(completion) => arrivals.push(completion),
                         Recovered::Left(orphan) => legacies.push(orphan),
                         Recovered::Nothing => {}
@@ -122,19 +122,19 @@ impl InFlight {
                 }
                 Some(Published::Items { .. }) => {
                     let (orphan, completion) =
-                        self.recover_items(&mut books, slot, worker, remains);
+                        self.recover_items(&mut table, slot, worker, remains);
                     legacies.extend(orphan);
                     arrivals.extend(completion);
                 }
                 Some(Published::Rendezvous(_)) => {
-                    let requests = self.remove(&mut books, slot);
+                    let requests = self.remove(&mut table, slot);
                     let requests = requests.and_then(SlotEntry::into_requests);
                     legacies.extend(requests.map(Orphan::Unstarted));
                 }
                 None => {}
             }
         }
-        drop(books);
+        drop(table);
         if let Some(arena) = &self.arena {
             arena.worker_died(worker);
         }
@@ -151,19 +151,19 @@ impl InFlight {
 
     /// Whether a living worker says in its own part that it runs the task, or ran it, while the dead worker,
     /// to which the state gives the task, does not say so.
-    fn is_with_another(&self, books: &SlotTable, worker: usize, place: SlotRef) -> bool {
+    fn is_with_another(&self, table: &SlotTable, worker: usize, place: SlotRef) -> bool {
         let here = Current::Place(place);
         let is_with = |other| {
             self.queue.current(other) == here || self.queue.trace(place, other) == Trace::Ended
         };
-        self.queue.current(worker) != here && books.living().any(is_with)
+        self.queue.current(worker) != here && table.living().any(is_with)
     }
 
     /// What a dead worker left in a slot if the state there names no worker that can be there. What this
     /// cannot tell is left to the audit.
     fn remains_of_garbled(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: usize,
         place: SlotRef,
@@ -172,18 +172,18 @@ impl InFlight {
         let says_so = self.queue.current(worker) == Current::Place(place);
         let is_garbled = match self.queue.standing(place) {
             Standing::Waiting => return SlotAfterDeath::None,
-            Standing::Running(other) => !books.lives(other),
+            Standing::Running(other) => !table.lives(other),
             // The dead worker says that it was at the task, and the other one does not.
-            Standing::Claimed(other) | Standing::Done(other) => says_so || !books.lives(other),
+            Standing::Claimed(other) | Standing::Done(other) => says_so || !table.lives(other),
             Standing::Passed | Standing::Garbled => true,
         };
         if !is_garbled {
             return SlotAfterDeath::None;
         }
-        if self.takes_told(books, slot, worker, arrivals) {
+        if self.takes_out_of_band(table, slot, worker, arrivals) {
             return SlotAfterDeath::None;
         }
-        let Some(slot_entry) = &mut books.records[slot] else {
+        let Some(slot_entry) = &mut table.records[slot] else {
             return SlotAfterDeath::None;
         };
         match self.queue.current(worker) {
@@ -196,7 +196,7 @@ impl InFlight {
                 // stood for.
                 slot_entry.is_doubtful |= current == Current::Garbled
                     || self.queue.trace(place, worker) == Trace::Garbled;
-                books.suspect(slot);
+                table.suspect(slot);
                 SlotAfterDeath::None
             }
         }
@@ -204,14 +204,14 @@ impl InFlight {
 
     /// Takes the outcome that a dead worker has written in its own part, although no state says that it has.
     /// Returns whether there was one.
-    fn takes_told(
+    fn takes_out_of_band(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: usize,
         arrivals: &mut Vec<Completion>,
     ) -> bool {
-        let taken = self.take_outcome_of(books, slot, worker);
+        let taken = self.take_outcome_of(table, slot, worker);
         match taken {
             Taken::Arrived(completion) => {
                 arrivals.push(completion);
@@ -223,11 +223,11 @@ impl InFlight {
 
     /// Whether a dead worker has begun what it had claimed. Its own part says so, although its worker words
     /// do not.
-    fn has_begun(&self, books: &SlotTable, slot: usize, worker: usize) -> bool {
-        let Some(slot_entry) = &books.records[slot] else {
+    fn has_begun(&self, table: &SlotTable, slot: usize, worker: usize) -> bool {
+        let Some(slot_entry) = &table.records[slot] else {
             return false;
         };
-        if is_rendezvous(books, slot) {
+        if is_rendezvous(table, slot) {
             return false;
         }
         let tells_so = match self.queue.trace(slot_entry.place, worker) {
@@ -246,28 +246,28 @@ impl InFlight {
     /// those end of which that is true.
     fn recover_overwritten(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: usize,
         legacies: &mut Vec<Orphan>,
     ) -> Option<Completion> {
-        match &books.records[slot].as_ref()?.work {
+        match &table.records[slot].as_ref()?.work {
             Published::Items { .. } => {
                 let (orphan, completion) =
-                    self.recover_items(books, slot, worker, SlotAfterDeath::Running);
+                    self.recover_items(table, slot, worker, SlotAfterDeath::Running);
                 legacies.extend(orphan);
                 completion
             }
             Published::Task { .. } | Published::Rendezvous(_) => {
-                self.give_up(books, slot, Some(worker))
+                self.give_up(table, slot, Some(worker))
             }
         }
     }
 
     /// Publishes again what a dead worker had claimed and not begun. Returns `false` if it was not published,
     /// and has to go back to the worker pool's queue.
-    fn publish_unbegun(&self, books: &mut SlotTable, slot: usize, worker: usize) -> bool {
-        let Some(slot_entry) = &mut books.records[slot] else {
+    fn publish_unbegun(&self, table: &mut SlotTable, slot: usize, worker: usize) -> bool {
+        let Some(slot_entry) = &mut table.records[slot] else {
             return true;
         };
         if matches!(slot_entry.work, Published::Rendezvous(_)) {
@@ -289,16 +289,16 @@ impl InFlight {
     /// Removes a task of a dead worker, with its outcome if there is one.
     fn recover_task(
         &self,
-        books: &mut SlotTable,
+        table: &mut SlotTable,
         slot: usize,
         worker: usize,
         remains: SlotAfterDeath,
     ) -> Recovered {
         if remains == SlotAfterDeath::Done {
-            match self.take_outcome(books, slot) {
+            match self.take_outcome(table, slot) {
                 Taken::Arrived(completion) => return Recovered::Arrived(completion),
                 Taken::Corrupt => {
-                    return match self.give_up(books, slot, Some(worker)) {
+                    return match self.give_up(table, slot, Some(worker)) {
                         Some(completion) => Recovered::Arrived(completion),
                         None => Recovered::Nothing,
                     };
@@ -308,16 +308,16 @@ impl InFlight {
             }
         }
         let out_of_band = match remains {
-            SlotAfterDeath::Running => books.take_told(slot),
+            SlotAfterDeath::Running => table.take_out_of_band(slot),
             _ => None,
         };
         if let Some(outcome) = out_of_band {
-            return match self.remove_task(books, slot) {
-                Some(reply) => Recovered::Arrived(books.completion(reply, outcome)),
+            return match self.remove_task(table, slot) {
+                Some(reply) => Recovered::Arrived(table.completion(reply, outcome)),
                 None => Recovered::Nothing,
             };
         }
-        match self.remove_begun(books, slot) {
+        match self.remove_begun(table, slot) {
             Some(reply) if remains == SlotAfterDeath::Killed => {
                 Recovered::Left(Orphan::Killed(reply))
             }
@@ -330,19 +330,19 @@ impl InFlight {
     /// corrupted the shared memory, and neither recovery nor audit has repaired it. Tasks and items fail as
     /// `MemoryCorrupted`, rendezvous as `BrokenPool`.
     pub(super) fn write_off(&self) {
-        let mut books = self.lock();
+        let mut table = self.lock();
         let (mut arrivals, mut tickets) = (Vec::new(), Vec::new());
-        for slot in 0..books.records.len() {
-            match &books.records[slot] {
+        for slot in 0..table.records.len() {
+            match &table.records[slot] {
                 Some(SlotEntry {
                     work: Published::Rendezvous(_),
                     ..
-                }) => tickets.extend(self.remove(&mut books, slot).map(SlotEntry::into_requests)),
-                Some(_) => arrivals.extend(self.give_up(&mut books, slot, None)),
+                }) => tickets.extend(self.remove(&mut table, slot).map(SlotEntry::into_requests)),
+                Some(_) => arrivals.extend(self.give_up(&mut table, slot, None)),
                 None => {}
             }
         }
-        drop(books);
+        drop(table);
         for completion in arrivals {
             self.deliver(completion, CollectedBy::Ours);
         }

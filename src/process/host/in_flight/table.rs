@@ -9,7 +9,6 @@ use crate::error::{Error, MemoryCorruption, Suspect};
 use crate::future::Notifications;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
-use crate::pool::backlog::WorkItem;
 use crate::pool::worker_state::Counts;
 use crate::process::host::item_outcomes::Piece;
 use crate::process::shm::queue::SlotRef;
@@ -18,6 +17,7 @@ use crate::remote::lease::Lease;
 use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::task::results::ResultSink;
+use crate::task::work_item::WorkItem;
 use crate::task_info::TaskInfo;
 use crate::transport::wire::Fault;
 use crate::transport::work::RemoteWork;
@@ -35,7 +35,7 @@ pub(super) struct SlotTable {
     /// How many tasks have completed, failed, or been cancelled so far.
     pub(super) counts: Counts,
     /// How many slots hold items of maps.
-    pub(super) parcels: usize,
+    pub(super) item_batches: usize,
     /// A buffer into which outcomes are read, kept for the next.
     pub(super) scratch: Vec<u8>,
     /// Whether a task that is not published yet may have listeners.
@@ -93,7 +93,7 @@ pub(super) enum Published {
         /// The promise to which its outcome goes.
         reply: DynPromise<dyn RemoteTask>,
         /// What only some tasks have; `None` for most.
-        aside: Option<Box<Extra>>,
+        extra: Option<Box<Extra>>,
     },
     /// Items of a map.
     Items {
@@ -225,9 +225,9 @@ impl SlotTable {
         Completion::Task(news)
     }
 
-    pub(super) fn take_told(&mut self, slot: usize) -> Option<RemoteOutcome<'static>> {
+    pub(super) fn take_out_of_band(&mut self, slot: usize) -> Option<RemoteOutcome<'static>> {
         match &mut self.records[slot].as_mut()?.work {
-            Published::Task { aside, .. } => aside.as_mut()?.out_of_band.take(),
+            Published::Task { extra, .. } => extra.as_mut()?.out_of_band.take(),
             Published::Items { .. } | Published::Rendezvous(_) => None,
         }
     }
@@ -247,7 +247,7 @@ impl SlotEntry {
     pub(super) fn into_requests(self) -> Option<RemoteWork> {
         match self.work {
             Published::Task { .. } => None,
-            Published::Items { item_batch, .. } => Some(RemoteWork::Parcel(item_batch)),
+            Published::Items { item_batch, .. } => Some(RemoteWork::Items(item_batch)),
             Published::Rendezvous(requests) => Some(requests),
         }
     }

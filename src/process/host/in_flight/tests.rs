@@ -51,7 +51,7 @@ impl Scene {
     fn claim(&self) -> (SlotRef, BlockRef) {
         let mut argument = Vec::new();
         let Claim::Stored(place, _) = self.queue.claim(0, &mut argument) else {
-            panic!("its argument is in the depot")
+            panic!("its argument is in the arena")
         };
         let location = BlockRef::from_bytes(&argument).unwrap();
         assert!(self.worker_arena.argument(location).is_some());
@@ -203,8 +203,8 @@ fn a_task_is_not_run_again_whose_worker_has_a_bit_of_its_desk_flipped() {
     let scene = Scene::new();
     let future = scene.context(10);
     let _ = scene.claim_short();
-    let desk = scene.queue.memory().worker_words(0).unwrap();
-    desk.current.fetch_xor(1 << 63, Ordering::Relaxed);
+    let words = scene.queue.memory().worker_words(0).unwrap();
+    words.current.fetch_xor(1 << 63, Ordering::Relaxed);
     scene.audit();
     assert!(scene.is_empty());
     assert!(matches!(future.result(), Err(Error::MemoryCorrupted(_))));
@@ -287,10 +287,10 @@ fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
     let RemoteForm::Many(parts) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
         panic!("they can be encoded")
     };
-    let Some(BatchPart::Parcel(item_batch)) = parts.into_iter().next() else {
+    let Some(BatchPart::Batch(item_batch)) = parts.into_iter().next() else {
         panic!("they are small")
     };
-    assert!(scene.in_flight.put(RemoteWork::Parcel(item_batch)).is_ok());
+    assert!(scene.in_flight.put(RemoteWork::Items(item_batch)).is_ok());
     let Claim::Items(place, ..) = scene.queue.claim(0, &mut Vec::new()) else {
         panic!("there are some")
     };

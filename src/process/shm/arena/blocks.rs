@@ -7,12 +7,12 @@
 //! [`shield`]: Blocks::shield
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytemuck::Pod;
-
+use crate::remote::lease::Block;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
@@ -72,27 +72,11 @@ fn store_size() -> u64 {
     (last.offset_in_store() + last.size() as u64).next_multiple_of(ALIGNMENT)
 }
 
-/// A block: its shard, its class, and its number within the class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Block(
-    /// The block's number, counted through all shards.
-    u32,
-);
-
 impl Block {
     /// The block of that bit in a shard's words.
     pub(crate) fn of_bit(store: usize, bit: u32) -> Self {
         // Cannot overflow: the queue limits the number of workers.
         Self((store * BLOCKS) as u32 + bit)
-    }
-
-    /// The block's number: how it travels.
-    pub(crate) fn to_number(self) -> u32 {
-        self.0
-    }
-
-    pub(crate) fn from_number(number: u32) -> Self {
-        Self(number)
     }
 
     pub(crate) fn store(self) -> usize {
@@ -374,19 +358,13 @@ impl Blocks {
         Ok(())
     }
 
-    /// Copies `count` numbers out of a block and appends them to `into`, which must have room for them.
+    /// Copies as many bytes out of a block as `to` holds.
     ///
     /// # Errors
     /// The system cannot map the block, or it is another worker's.
-    pub(crate) fn read<N: Pod>(
-        &self,
-        block: Block,
-        into: &mut Vec<N>,
-        count: usize,
-    ) -> io::Result<()> {
-        let bytes = count * size_of::<N>();
-        let room = into.spare_capacity_mut();
-        assert!(bytes <= block.size() && count <= room.len());
+    pub(crate) fn read(&self, block: Block, to: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+        let bytes = to.len();
+        assert!(bytes <= block.size());
         let mapping = self.mapping(block)?;
         let place = self.memory_of(mapping, block)?.place();
         // ORDERING: Relaxed; as in `make_room`.
@@ -394,14 +372,12 @@ impl Blocks {
             sys::memory::populate_to_read(place, bytes);
             mapping.extent.store(bytes, Ordering::Relaxed);
         }
-        sys::memory::prefer_huge_pages(room);
-        let room = room.as_mut_ptr().cast();
-        // SAFETY: the block is mapped, and holds that number of bytes; the vector has room for them. The
+        sys::memory::prefer_huge_pages(to);
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the block is mapped, and holds that number of bytes; so does the caller's memory. The
         // bytes may change meanwhile if a worker misbehaves: then the copy holds arbitrary bytes, as it may
         // in any case.
-        unsafe { std::ptr::copy_nonoverlapping(place.as_ptr().cast_const(), room, bytes) };
-        // SAFETY: `count` numbers were written, and any bytes are valid as such numbers.
-        unsafe { into.set_len(into.len() + count) };
+        unsafe { std::ptr::copy_nonoverlapping(place.as_ptr().cast_const(), to, bytes) };
         Ok(())
     }
 
@@ -423,7 +399,7 @@ impl Blocks {
     }
 
     /// Purges a block, which must belong to the caller: gives its memory back.
-    pub(crate) fn cool(&self, block: Block) {
+    pub(crate) fn purge(&self, block: Block) {
         if let Ok(memory) = self.memory() {
             // Fails only where the memory stays allocated, which costs nothing but memory.
             let _ = memory.purge(self.offset(block), block.size());
@@ -552,8 +528,11 @@ mod tests {
     }
 
     fn bytes(blocks: &Blocks, block: Block, count: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(count);
-        blocks.read(block, &mut bytes, count).map(|()| bytes)
+        let mut bytes = Box::new_uninit_slice(count);
+        // SAFETY: `read` has written all of them.
+        blocks
+            .read(block, &mut bytes)
+            .map(|()| unsafe { bytes.assume_init() }.into_vec())
     }
 
     #[test]
@@ -564,7 +543,7 @@ mod tests {
         blocks.write(block, &[1, 2, 3, 4]).unwrap();
         assert!(blocks.has(block, size_of_class(0)) && !blocks.has(block, block.size() + 1));
         assert_eq!(bytes(&blocks, block, 4).unwrap(), [1, 2, 3, 4]);
-        blocks.cool(block);
+        blocks.purge(block);
         assert!(!blocks.has(block, 1));
         assert_eq!(bytes(&blocks, block, 4).unwrap(), [0; 4]);
     }
@@ -615,7 +594,7 @@ mod tests {
     #[test]
     fn blocks_that_do_not_exist_are_refused() {
         let blocks = Blocks::create(ArenaGeometry::of(1)).unwrap();
-        let beyond = Block::from_number(u32::MAX);
+        let beyond = Block(u32::MAX);
         assert!(bytes(&blocks, beyond, 1).is_err());
         assert!(blocks.write(beyond, &[1]).is_err());
     }

@@ -26,11 +26,12 @@ pub(crate) mod worker;
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::process::shm::arena::blocks::{ArenaGeometry, Block, Blocks, ShardWords};
-use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::process::shm::arena::blocks::{ArenaGeometry, Blocks, ShardWords};
+use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 use crate::sys::handle::OwnedHandle;
 
 /// The program's side of the arena.
@@ -52,7 +53,7 @@ struct ArenaState {
     /// When a block was last taken or given back.
     used: Instant,
     /// Whether a call of [`Arena::reclaim`] is due that will give idle memory back.
-    is_tended: bool,
+    is_purge_scheduled: bool,
     /// Whether the pool has ended.
     is_over: bool,
 }
@@ -105,15 +106,15 @@ impl Arena {
     /// The system refuses shared memory.
     pub(crate) fn new(workers: usize, payload_limit: u64) -> io::Result<Arc<Self>> {
         let plan = ArenaGeometry::of(workers);
-        let books = ArenaState {
+        let state = ArenaState {
             shards: vec![Shard::default(); plan.stores()].into(),
             used: Instant::now(),
-            is_tended: false,
+            is_purge_scheduled: false,
             is_over: false,
         };
         Ok(Arc::new(Self {
             blocks: Blocks::create(plan)?,
-            state: Mutex::new(books),
+            state: Mutex::new(state),
             payload_limit,
             warmed: OnceLock::new(),
         }))
@@ -171,10 +172,10 @@ impl Arena {
             return;
         }
         let words = self.blocks.words(worker);
-        let mut books = self.lock();
-        let leased = books.shards[worker].worker_died(words);
+        let mut state = self.lock();
+        let leased = state.shards[worker].worker_died(words);
         // Safe without the lock: the successor is not started before this is done.
-        drop(books);
+        drop(state);
         match leased {
             0 => self.blocks.purge_shard(worker),
             leased => self.purge_blocks(worker, blocks::all() & !leased),
@@ -184,9 +185,9 @@ impl Arena {
     /// Takes a block of the program's own that has room for that number of bytes; `None`: there is none.
     fn take(&self, bytes: usize) -> Option<Block> {
         let first = self.blocks.plan().workers;
-        let mut books = self.lock();
+        let mut state = self.lock();
         for bits in blocks::suitable(bytes) {
-            for (number, store) in (first..).zip(&mut books.shards[first..]) {
+            for (number, store) in (first..).zip(&mut state.shards[first..]) {
                 // Resident blocks before others.
                 let free = bits & !store.leased;
                 let best = match free & store.warm {
@@ -209,14 +210,17 @@ impl Arena {
     /// Gives memory back that was idle for [`IDLE`]. Returns when to call this again; `None`: not before the
     /// next use.
     pub(crate) fn reclaim(&self) -> Option<Instant> {
-        let mut books = self.lock();
-        let due = books.used.checked_add(IDLE).filter(|_| books.is_tended)?;
+        let mut state = self.lock();
+        let due = state
+            .used
+            .checked_add(IDLE)
+            .filter(|_| state.is_purge_scheduled)?;
         if due > Instant::now() {
             return Some(due);
         }
-        books.is_tended = false;
-        let idle = self.take_warm(&mut books);
-        drop(books);
+        state.is_purge_scheduled = false;
+        let idle = self.take_warm(&mut state);
+        drop(state);
         self.purge(&idle);
         None
     }
@@ -226,14 +230,14 @@ impl Arena {
     pub(crate) fn close(&self) {
         let idle = self.take_warm(&mut self.lock());
         self.purge(&idle);
-        let mut books = self.lock();
-        books.is_over = true;
-        self.close_unless_leased(books);
+        let mut state = self.lock();
+        state.is_over = true;
+        self.close_unless_leased(state);
     }
 
-    fn close_unless_leased(&self, books: MutexGuard<'_, ArenaState>) {
-        let is_read = books.shards.iter().any(|store| store.leased != 0);
-        drop(books);
+    fn close_unless_leased(&self, state: MutexGuard<'_, ArenaState>) {
+        let is_read = state.shards.iter().any(|store| store.leased != 0);
+        drop(state);
         if !is_read {
             self.blocks.close();
         }
@@ -241,9 +245,9 @@ impl Arena {
 
     /// Leases all resident, free blocks of the program's own to the caller: their shards, and the bits of
     /// their blocks.
-    fn take_warm(&self, books: &mut ArenaState) -> Vec<(usize, u64)> {
+    fn take_warm(&self, state: &mut ArenaState) -> Vec<(usize, u64)> {
         let first = self.blocks.plan().workers;
-        let own = (first..).zip(&mut books.shards[first..]);
+        let own = (first..).zip(&mut state.shards[first..]);
         own.filter_map(|(number, store)| {
             let free = store.warm & !store.leased;
             store.leased |= free;
@@ -256,9 +260,9 @@ impl Arena {
     fn purge(&self, idle: &[(usize, u64)]) {
         for &(number, bits) in idle {
             self.purge_blocks(number, bits);
-            let mut books = self.lock();
-            books.shards[number].warm &= !bits;
-            books.shards[number].leased &= !bits;
+            let mut state = self.lock();
+            state.shards[number].warm &= !bits;
+            state.shards[number].leased &= !bits;
         }
     }
 
@@ -267,17 +271,17 @@ impl Arena {
         let mut left = blocks;
         while left != 0 {
             self.blocks
-                .cool(Block::of_bit(store, left.trailing_zeros()));
+                .purge(Block::of_bit(store, left.trailing_zeros()));
             left &= left - 1;
         }
     }
 
     /// Notes a use of memory, and makes sure that `reclaim` will be called.
-    fn note_use(&self, mut books: MutexGuard<'_, ArenaState>) {
-        books.used = Instant::now();
-        let was_tended = std::mem::replace(&mut books.is_tended, true);
-        drop(books);
-        if let (false, Some(call)) = (was_tended, self.warmed.get()) {
+    fn note_use(&self, mut state: MutexGuard<'_, ArenaState>) {
+        state.used = Instant::now();
+        let was_purge_scheduled = std::mem::replace(&mut state.is_purge_scheduled, true);
+        drop(state);
+        if let (false, Some(call)) = (was_purge_scheduled, self.warmed.get()) {
             call();
         }
     }
@@ -288,8 +292,12 @@ impl Arena {
 }
 
 impl BlockOwner for Arena {
-    fn blocks(&self) -> &Blocks {
-        &self.blocks
+    fn is_forked_copy(&self) -> bool {
+        self.blocks.is_elsewhere()
+    }
+
+    fn read(&self, block: Block, to: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+        self.blocks.read(block, to)
     }
 
     /// A worker may report more bytes than it has written: reading them would allocate memory for them, so
@@ -312,21 +320,21 @@ impl BlockOwner for Arena {
             return; // another thread may have held the lock when this copy was forked
         }
         let number = block.store();
-        let mut books = self.lock();
-        if books.shards[number].orphaned & block.bit() != 0 {
+        let mut state = self.lock();
+        if state.shards[number].orphaned & block.bit() != 0 {
             // Its worker, which would give the memory back, is dead. The block is still leased, so no other
             // thread uses it meanwhile.
-            drop(books);
-            self.blocks.cool(block);
-            books = self.lock();
+            drop(state);
+            self.blocks.purge(block);
+            state = self.lock();
         }
         let is_a_worker_s = number < self.blocks.plan().workers;
         let words = is_a_worker_s.then(|| self.blocks.words(number));
-        books.shards[number].give_back(block.bit(), words);
-        if books.is_over {
-            self.close_unless_leased(books);
+        state.shards[number].give_back(block.bit(), words);
+        if state.is_over {
+            self.close_unless_leased(state);
         } else if number >= self.blocks.plan().workers {
-            self.note_use(books);
+            self.note_use(state);
         }
     }
 
@@ -336,7 +344,7 @@ impl BlockOwner for Arena {
 
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Depot").finish_non_exhaustive()
+        f.debug_struct("Arena").finish_non_exhaustive()
     }
 }
 

@@ -36,11 +36,11 @@ impl Shared {
     }
 
     /// Writes the value into the block and reports it, as a worker does, if the block belongs to the worker.
-    fn put(&self, books: &mut WorkerArenaState, value: u64) {
-        books.take_back(&self.words);
-        if let Some((bit, _)) = books.take(LARGE) {
+    fn put(&self, state: &mut WorkerArenaState, value: u64) {
+        state.take_back(&self.words);
+        if let Some((bit, _)) = state.take(LARGE) {
             self.write(value);
-            books.hand_over(1 << bit);
+            state.hand_over(1 << bit);
             // ORDERING: Release; pairs with `arrive`.
             self.told.store(value, Ordering::Release);
         }
@@ -60,13 +60,13 @@ impl Shared {
 }
 
 /// The state of a worker in which one of the largest blocks is free, and the bit of that block.
-fn books(words: &ShardWords) -> (WorkerArenaState, u64) {
-    let mut books = WorkerArenaState::of(words);
-    let all = std::iter::from_fn(|| books.take(LARGE));
+fn state(words: &ShardWords) -> (WorkerArenaState, u64) {
+    let mut state = WorkerArenaState::of(words);
+    let all = std::iter::from_fn(|| state.take(LARGE));
     let Some((last, _)) = all.take(6).last() else {
         panic!("it takes six of seven")
     };
-    (books, 1 << (last + 1))
+    (state, 1 << (last + 1))
 }
 
 /// A worker reuses a block that the program reads and gives back.
@@ -74,11 +74,11 @@ fn books(words: &ShardWords) -> (WorkerArenaState, u64) {
 fn a_block_is_one_sides_at_a_time() {
     loom::model(|| {
         let shared = Arc::new(Shared::default());
-        let (mut books, block) = books(&shared.words);
+        let (mut state, block) = state(&shared.words);
         let mut store = Shard::default();
         let worker = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || (1..=3).for_each(|value| shared.put(&mut books, value)))
+            thread::spawn(move || (1..=3).for_each(|value| shared.put(&mut state, value)))
         };
         for value in 1..=3 {
             if shared.arrive(&mut store, block, value) {
@@ -95,7 +95,7 @@ fn a_block_is_one_sides_at_a_time() {
 fn a_successor_meets_what_the_program_gives_back() {
     loom::model(|| {
         let shared = Arc::new(Shared::default());
-        let (mut predecessor, block) = books(&shared.words);
+        let (mut predecessor, block) = state(&shared.words);
         let mut store = Shard::default();
         shared.put(&mut predecessor, 1);
         assert!(shared.arrive(&mut store, block, 1));
@@ -103,8 +103,8 @@ fn a_successor_meets_what_the_program_gives_back() {
         let successor = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
-                let (mut books, _) = books(&shared.words);
-                (2..=3).for_each(|value| shared.put(&mut books, value));
+                let (mut state, _) = state(&shared.words);
+                (2..=3).for_each(|value| shared.put(&mut state, value));
             })
         };
         assert_eq!(shared.read(), 1);

@@ -76,14 +76,11 @@ fn few_bytes_travel_otherwise_and_so_do_too_many() {
 fn each_block_is_one_argument_s_until_that_is_dropped() {
     let (arena, _) = arena();
     let leases: Vec<_> = std::iter::from_fn(|| arena.store(&pattern(5000))).collect();
-    let blocks: BTreeSet<_> = leases
-        .iter()
-        .map(|lease| lease.block().to_number())
-        .collect();
+    let blocks: BTreeSet<_> = leases.iter().map(|lease| lease.block().0).collect();
     assert_eq!((leases.len(), blocks.len()), (14, 14));
     drop(leases);
     let again = arena.store(&pattern(5000)).unwrap();
-    assert!(blocks.contains(&again.block().to_number()));
+    assert!(blocks.contains(&again.block().0));
 }
 
 #[test]
@@ -178,7 +175,7 @@ fn location() -> impl Strategy<Value = Vec<u8>> {
     let any_bytes = proptest::collection::vec(any::<u8>(), 0..30);
     let numbers = (0..300_u32, 0..(2 * LIMIT), any::<u64>());
     let likely = numbers.prop_map(|(block, length, resident)| {
-        let block = Block::from_number(block);
+        let block = Block(block);
         BlockRef {
             block,
             length,
@@ -201,7 +198,7 @@ proptest! {
         let mut leases = Vec::new();
         for location in &said {
             if let Ok(lease) = arena.arrived(location, 1) {
-                prop_assert!(lent.insert(lease.block().to_number()));
+                prop_assert!(lent.insert(lease.block().0));
                 prop_assert!(lease.len() as u64 <= LIMIT && lease.len() <= lease.block().size());
                 let _ = lease.read::<u8>();
                 leases.push(lease);

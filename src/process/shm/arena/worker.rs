@@ -3,11 +3,12 @@
 
 use std::alloc::Layout;
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::process::shm::arena::blocks::{self, ArenaGeometry, Block, Blocks, ShardWords};
-use crate::remote::lease::{BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::process::shm::arena::blocks::{self, ArenaGeometry, Blocks, ShardWords};
+use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 use crate::sys::handle::OwnedHandle;
 
 /// A worker's side of the arena.
@@ -26,11 +27,11 @@ impl WorkerArena {
     /// Maps the arena of a pool with `workers` workers, in the worker of index `worker`.
     pub(crate) fn map(memory: OwnedHandle, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
         let blocks = Blocks::map(memory, ArenaGeometry::of(workers), worker)?;
-        let books = WorkerArenaState::of(blocks.words(worker));
+        let state = WorkerArenaState::of(blocks.words(worker));
         Ok(Arc::new(Self {
             blocks,
             worker,
-            state: Mutex::new(books),
+            state: Mutex::new(state),
             exposed: AtomicU64::new(0),
         }))
     }
@@ -72,10 +73,10 @@ impl WorkerArena {
     fn shield_exposed(&self) {
         // ORDERING: Relaxed; as in `shield`.
         let exposed = self.exposed.swap(0, Ordering::Relaxed);
-        let mut books = self.lock();
-        books.take_back(self.words());
-        let mut left = exposed & books.taken;
-        drop(books);
+        let mut state = self.lock();
+        state.take_back(self.words());
+        let mut left = exposed & state.taken;
+        drop(state);
         while left != 0 {
             self.blocks
                 .shield(Block::of_bit(self.worker, left.trailing_zeros()));
@@ -85,15 +86,15 @@ impl WorkerArena {
 
     /// Gives the memory of free blocks back to the system.
     pub(crate) fn purge(&self) {
-        let mut books = self.lock();
-        books.take_back(self.words());
-        let idle = books.warm & !books.taken;
-        books.warm &= !idle;
-        drop(books);
+        let mut state = self.lock();
+        state.take_back(self.words());
+        let idle = state.warm & !state.taken;
+        state.warm &= !idle;
+        drop(state);
         let mut left = idle;
         while left != 0 {
             self.blocks
-                .cool(Block::of_bit(self.worker, left.trailing_zeros()));
+                .purge(Block::of_bit(self.worker, left.trailing_zeros()));
             left &= left - 1;
         }
     }
@@ -106,9 +107,9 @@ impl WorkerArena {
     /// Takes a block of the worker's own that has room for that number of bytes. Returns also whether the
     /// block is resident. `None`: there is no free block.
     fn take(&self, bytes: usize) -> Option<(Block, Warmth)> {
-        let mut books = self.lock();
-        books.take_back(self.words());
-        let (bit, warmth) = books.take(bytes)?;
+        let mut state = self.lock();
+        state.take_back(self.words());
+        let (bit, warmth) = state.take(bytes)?;
         Some((Block::of_bit(self.worker, bit), warmth))
     }
 
@@ -210,8 +211,12 @@ pub(super) enum Warmth {
 }
 
 impl BlockOwner for WorkerArena {
-    fn blocks(&self) -> &Blocks {
-        &self.blocks
+    fn is_forked_copy(&self) -> bool {
+        self.blocks.is_elsewhere()
+    }
+
+    fn read(&self, block: Block, to: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+        self.blocks.read(block, to)
     }
 
     /// Always: the program is trusted, and the worker knows what it has written.
@@ -234,10 +239,10 @@ impl BlockOwner for WorkerArena {
     fn give_back(&self, block: Block) {
         let is_own = block.store() == self.worker;
         if is_own && !self.blocks.is_elsewhere() {
-            self.blocks.cool(block); // the program never learned of it
-            let mut books = self.lock();
-            books.warm &= !block.bit();
-            books.taken &= !block.bit();
+            self.blocks.purge(block); // the program never learned of it
+            let mut state = self.lock();
+            state.warm &= !block.bit();
+            state.taken &= !block.bit();
         }
     }
 
@@ -251,8 +256,12 @@ impl BlockOwner for WorkerArena {
 }
 
 impl<F: Fn() -> bool + Send + Sync> BlockOwner for ClaimedArgument<F> {
-    fn blocks(&self) -> &Blocks {
-        self.worker_arena.blocks()
+    fn is_forked_copy(&self) -> bool {
+        self.worker_arena.is_forked_copy()
+    }
+
+    fn read(&self, block: Block, to: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+        self.worker_arena.read(block, to)
     }
 
     fn has(&self, block: Block, bytes: usize) -> bool {

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize as Counter, Ordering as CounterOrdering};
 
 use super::ShmQueue;
 use super::layout::{
-    Bulletin, CachePadded, Control, INLINE, Memory, Publication, SlotOutcome, WorkerWords,
+    Bulletin, CachePadded, Control, Memory, Publication, SlotOutcome, WorkerWords,
 };
 use crate::process::shm::checksum::Key;
 use crate::process::shm::event_count::EventCount;
+use crate::remote::lease::EAGER_LIMIT;
 use crate::sync::{AtomicU32, AtomicU64, UnsafeCell};
 
 /// The queue's memory, for two workers.
@@ -22,7 +23,7 @@ pub(crate) struct Heap {
     published: Vec<Publication>,
     done: [AtomicU64; 1],
     asleep: [AtomicU64; 1],
-    beds: [CachePadded<EventCount>; 2],
+    event_counts: [CachePadded<EventCount>; 2],
     process_table: [WorkerWords; 2],
     outcomes: [Vec<SlotOutcome>; 2],
     arguments: Vec<Bytes>,
@@ -36,7 +37,7 @@ struct Bytes(Vec<UnsafeCell<u8>>);
 unsafe impl Sync for Bytes {}
 
 /// Bytes per slot; only a few in loom's models, where each byte costs time.
-const ROOM: usize = if cfg!(loom) { 3 } else { INLINE };
+const ROOM: usize = if cfg!(loom) { 3 } else { EAGER_LIMIT };
 
 impl Bytes {
     fn new() -> Self {
@@ -84,7 +85,7 @@ impl Heap {
             published: some(slots, Publication::default),
             done: [AtomicU64::new(0)],
             asleep: [AtomicU64::new(0)],
-            beds: Default::default(),
+            event_counts: Default::default(),
             // As workers leave it when they arrive.
             process_table: [(); 2].map(|()| WorkerWords {
                 current: AtomicU64::new(key().mask(0)),
@@ -142,7 +143,7 @@ impl Memory for View {
         &self.step().asleep
     }
     fn event_counts(&self) -> &[CachePadded<EventCount>] {
-        &self.step().beds
+        &self.step().event_counts
     }
     fn worker_words(&self, worker: usize) -> Option<&WorkerWords> {
         self.step().process_table.get(worker)

@@ -17,6 +17,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::idle::core_hint::CoreHint;
 use crate::process::shm::event_count::EventCount;
+use crate::remote::lease::EAGER_LIMIT;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys;
 use crate::sys::handle::OwnedHandle;
@@ -40,9 +41,9 @@ pub(crate) trait Memory {
     fn worker_words(&self, worker: usize) -> Option<&WorkerWords>;
     /// The worker's outcome for each slot. `None`: as in `worker_words`.
     fn outcomes(&self, worker: usize) -> Option<&[SlotOutcome]>;
-    /// Copies an argument of at most [`INLINE`] bytes into a slot. Only the program calls it.
+    /// Copies an argument of at most [`EAGER_LIMIT`] bytes into a slot. Only the program calls it.
     fn write_argument(&self, slot: usize, bytes: &[u8]);
-    /// Copies the `size` bytes of an argument, at most [`INLINE`], out of a slot.
+    /// Copies the `size` bytes of an argument, at most [`EAGER_LIMIT`], out of a slot.
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>);
     /// The outcome for a slot, to be written by the worker, which must be this process; `None`: the system
     /// has no memory for it.
@@ -51,14 +52,11 @@ pub(crate) trait Memory {
     /// bytes.
     fn has_room(&self, worker: usize, slot: usize) -> bool;
     /// Copies a result into a slot of the worker, which must be this process, from the given offset on; its
-    /// end is at most at [`INLINE`].
+    /// end is at most at [`EAGER_LIMIT`].
     fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]);
-    /// Copies the `size` bytes of a worker's result, at most [`INLINE`], out of a slot.
+    /// Copies the `size` bytes of a worker's result, at most [`EAGER_LIMIT`], out of a slot.
     fn read_result(&self, worker: usize, slot: usize, size: usize, into: &mut Vec<u8>);
 }
-
-/// Capacity of a slot for an argument or a result, in bytes.
-pub(crate) const INLINE: usize = 2048;
 
 /// A value in a cache line of its own.
 #[derive(Default)]
@@ -225,7 +223,7 @@ impl QueueGeometry {
             size_of::<Bulletin>(),
             self.slots * PLACES * size_of::<AtomicU32>(),
             self.slots * size_of::<Publication>(),
-            self.slots * INLINE,
+            self.slots * EAGER_LIMIT,
         ])
     }
 
@@ -234,7 +232,7 @@ impl QueueGeometry {
         Offsets::of([
             size_of::<WorkerWords>(),
             self.slots * size_of::<SlotOutcome>(),
-            self.slots * INLINE,
+            self.slots * EAGER_LIMIT,
         ])
     }
 
@@ -250,7 +248,7 @@ impl QueueGeometry {
     /// Where the argument of a slot begins in the file.
     fn start_of_argument(self, slot: usize) -> u64 {
         let [.., arguments] = self.publications().starts;
-        self.start_of_publications() + (arguments + slot * INLINE) as u64
+        self.start_of_publications() + (arguments + slot * EAGER_LIMIT) as u64
     }
 
     /// The number of slots that have memory for their bytes from the start. It is not all of them, so that a
@@ -281,7 +279,7 @@ impl QueueFile {
     /// Allocates the memory for the arguments of these slots.
     pub(crate) fn back(&self, plan: QueueGeometry, slots: Range<usize>) -> io::Result<()> {
         let from = plan.start_of_argument(slots.start);
-        self.with(|memory| memory.allocate(from, slots.len() * INLINE))
+        self.with(|memory| memory.allocate(from, slots.len() * EAGER_LIMIT))
     }
 
     fn with<T>(&self, f: impl FnOnce(&SharedFile) -> io::Result<T>) -> io::Result<T> {
@@ -330,7 +328,7 @@ impl MappedQueue {
         let size = plan.start_of_results(plan.workers);
         let file = SharedFile::create(c"concurrent-futures board", size, plan.control().end)?;
         let [.., arguments] = plan.publications().starts;
-        let first = arguments + plan.first_slots() * INLINE;
+        let first = arguments + plan.first_slots() * EAGER_LIMIT;
         file.allocate(plan.start_of_publications(), first)?;
         let publications = (plan.start_of_publications(), plan.publications());
         let memory = Self {
@@ -408,7 +406,7 @@ impl MappedQueue {
     /// The bytes of a slot. `array` is the number of the array in `part` that holds them.
     fn bytes<const N: usize>(&self, part: &Part<N>, array: usize, slot: usize) -> NonNull<u8> {
         assert!(slot < self.plan.slots);
-        let offset = part.offsets.starts[array] + slot * INLINE;
+        let offset = part.offsets.starts[array] + slot * EAGER_LIMIT;
         // SAFETY: the slot is one of the geometry's, so the offset is inside the mapping.
         unsafe { part.memory.place().add(offset) }
     }
@@ -516,14 +514,14 @@ impl Memory for MappedQueue {
     }
 
     fn write_argument(&self, slot: usize, bytes: &[u8]) {
-        assert!(bytes.len() <= INLINE);
+        assert!(bytes.len() <= EAGER_LIMIT);
         let place = self.bytes(&self.publications, 3, slot);
         // SAFETY: the slot has room for that number of bytes; no reference to shared bytes ever exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
     }
 
     fn read_argument(&self, slot: usize, size: usize, into: &mut Vec<u8>) {
-        assert!(size <= INLINE);
+        assert!(size <= EAGER_LIMIT);
         let place = self.bytes(&self.publications, 3, slot);
         // SAFETY: the slot holds that number of bytes.
         unsafe { copy_out(place, size, into) };
@@ -549,13 +547,13 @@ impl Memory for MappedQueue {
         // ORDERING: Relaxed; as in `own_outcome`.
         slot < self.backed_results.load(Ordering::Relaxed)
             || self
-                .back(worker, slot, 2, INLINE, &self.backed_results)
+                .back(worker, slot, 2, EAGER_LIMIT, &self.backed_results)
                 .is_some()
     }
 
     #[inline]
     fn write_result(&self, worker: usize, slot: usize, offset: usize, bytes: &[u8]) {
-        assert!(offset <= INLINE && bytes.len() <= INLINE - offset);
+        assert!(offset <= EAGER_LIMIT && bytes.len() <= EAGER_LIMIT - offset);
         let Some(part) = self.results(worker) else {
             unreachable!("a worker has its own part")
         };
@@ -567,7 +565,7 @@ impl Memory for MappedQueue {
     }
 
     fn read_result(&self, worker: usize, slot: usize, size: usize, into: &mut Vec<u8>) {
-        assert!(size <= INLINE);
+        assert!(size <= EAGER_LIMIT);
         let Some(part) = self.results(worker) else {
             return into.clear();
         };

@@ -35,10 +35,9 @@ pub(crate) mod layout;
 
 use crate::process::shm::checksum::{Key, PrefixSum, small};
 use crate::process::shm::event_count::WaitKey;
-use crate::process::shm::queue::layout::{
-    FEW, INLINE, MappedQueue, Memory, Publication, SlotOutcome,
-};
+use crate::process::shm::queue::layout::{FEW, MappedQueue, Memory, Publication, SlotOutcome};
 use crate::remote::function::FunctionRef;
+use crate::remote::lease::EAGER_LIMIT;
 use crate::sync::{
     AtomicU32, AtomicU64, Ordering, fence, fetch_or_seq_cst, load_seq_cst, store_seq_cst,
 };
@@ -345,14 +344,14 @@ impl Head {
         self.form as u64 | (self.size as u64) << 16 | (self.items as u64) << 32
     }
 
-    /// `None`: `bits` is no valid head. The size of a valid one is at most [`INLINE`].
+    /// `None`: `bits` is no valid head. The size of a valid one is at most [`EAGER_LIMIT`].
     fn from_bits(bits: u64) -> Option<Self> {
         Some(Self {
             form: SlotKind::from_bits(bits & 0xffff)?,
             size: ((bits >> 16) & 0xffff) as usize,
             items: (bits >> 32) as usize,
         })
-        .filter(|head| head.size <= INLINE)
+        .filter(|head| head.size <= EAGER_LIMIT)
     }
 }
 
@@ -724,7 +723,7 @@ impl<M: Memory> ShmQueue<M> {
         bytes.clear();
         let outcome = self.outcome_at(place, worker)?;
         let progress = BatchProgress::from_bits(load_acquire(&outcome.progress));
-        if progress.done > items || progress.filled > INLINE {
+        if progress.done > items || progress.filled > EAGER_LIMIT {
             return None;
         }
         if progress.done == 0 {
@@ -922,24 +921,24 @@ impl<M: Memory> ShmQueue<M> {
     /// `wait` with the returned key.
     pub(crate) fn prepare_wait(&self) -> WaitKey {
         let collector = &self.memory.control().collector.0;
-        let ticket = collector.event_count.prepare();
+        let key = collector.event_count.prepare();
         // ORDERING: Relaxed; the fence below orders it. A swap rather than a store: loom places a store
         // beside the swap of a worker that has found the previous sleeper awake again, not behind it.
         collector.asleep.swap(1, Ordering::Relaxed);
         // ORDERING: SeqCst; pairs with `mark_done` and `ItemRun::end`, which store and load in order: either
         // the worker sees that the collector sleeps, or the collector sees the bit, or the progress.
         fence(Ordering::SeqCst);
-        ticket
+        key
     }
 
     /// Makes the collector sleep until there is something to collect, or the deadline has passed.
-    pub(crate) fn wait(&self, ticket: WaitKey, deadline: Option<std::time::Instant>) {
+    pub(crate) fn wait(&self, key: WaitKey, deadline: Option<std::time::Instant>) {
         self.memory
             .control()
             .collector
             .0
             .event_count
-            .sleep(ticket, deadline);
+            .sleep(key, deadline);
     }
 
     /// Announces that the collector is awake.
@@ -1022,10 +1021,10 @@ impl<M: Memory> ShmQueue<M> {
 
     /// The worker's last claim, according to its worker words.
     pub(crate) fn current(&self, worker: usize) -> Current {
-        let Some(desk) = self.memory.worker_words(worker) else {
+        let Some(words) = self.memory.worker_words(worker) else {
             return Current::Garbled;
         };
-        match self.key.unmask(load_acquire(&desk.current)) {
+        match self.key.unmask(load_acquire(&words.current)) {
             NOTHING => Current::Nothing,
             number => match SlotRef::of_claim(number) {
                 Some(place) if self.was_published(place) => Current::Place(place),
@@ -1250,10 +1249,10 @@ impl<M: Memory> ShmQueue<M> {
     /// Pairs with `return_to`: either the audit, which has withdrawn the task, sees the announcement, or this
     /// worker sees another state.
     fn announce_claim(&self, place: SlotRef, me: usize) -> bool {
-        if let Some(desk) = self.memory.worker_words(me) {
+        if let Some(words) = self.memory.worker_words(me) {
             // Sequentially consistent, in order against the state's load; and a release that pairs with
             // `current`: what the worker did before is seen.
-            store_seq_cst(&desk.current, self.masked(place));
+            store_seq_cst(&words.current, self.masked(place));
         }
         let running = SlotState::Running(me).to_bits(place);
         let state = self.memory.states().get(place.slot);
@@ -1275,9 +1274,11 @@ impl<M: Memory> ShmQueue<M> {
     }
 
     fn set_current(&self, me: usize, number: u64) {
-        if let Some(desk) = self.memory.worker_words(me) {
+        if let Some(words) = self.memory.worker_words(me) {
             // ORDERING: Release; pairs with `current`: what the worker did before it claimed this is seen.
-            desk.current.store(self.key.mask(number), Ordering::Release);
+            words
+                .current
+                .store(self.key.mask(number), Ordering::Release);
         }
     }
 
@@ -1307,7 +1308,7 @@ impl<M: Memory> ShmQueue<M> {
         })
     }
 
-    /// RUNNING → DONE, with an outcome of at most [`INLINE`] bytes.
+    /// RUNNING → DONE, with an outcome of at most [`EAGER_LIMIT`] bytes.
     #[inline]
     pub(crate) fn finish(&self, place: SlotRef, me: usize, form: SlotKind, bytes: &[u8]) -> Finish {
         let size = bytes.len();
@@ -1427,14 +1428,14 @@ impl<M: Memory> ShmQueue<M> {
     ) {
         let event_count = &self.memory.event_counts()[me].0;
         let (word, bit) = (&self.memory.asleep()[me / 64], 1_u64 << (me % 64));
-        let ticket = event_count.prepare();
+        let key = event_count.prepare();
         // ORDERING: Relaxed; the fence below orders it.
         word.fetch_or(bit, Ordering::Relaxed);
         // ORDERING: SeqCst; pairs with `wake_one`: either the publisher sees the bit, or this worker sees the
         // tail.
         fence(Ordering::SeqCst);
         if !self.has_ready() && !self.is_closing() && !has_reason() {
-            event_count.sleep(ticket, deadline);
+            event_count.sleep(key, deadline);
         }
         // ORDERING: Relaxed; a publisher that still finds the bit notifies in vain, and the publisher of
         // another task, or `pass_on`, wakes a worker for what is left.

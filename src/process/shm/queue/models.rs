@@ -74,9 +74,9 @@ fn collect(queue: &ShmQueue<View>, places: &[SlotRef]) -> Vec<u8> {
         if let Some(all) = outcomes.iter().copied().collect() {
             return all;
         }
-        let ticket = queue.prepare_wait();
+        let key = queue.prepare_wait();
         if !queue.has_done() {
-            queue.wait(ticket, None);
+            queue.wait(key, None);
         }
         queue.end_wait();
     }
@@ -390,9 +390,9 @@ fn an_item_meets_who_lies_down() {
             })
         };
         while queue.progress(place, 0, 1).done == 0 {
-            let ticket = queue.prepare_wait();
+            let key = queue.prepare_wait();
             if queue.progress(place, 0, 1).done == 0 && !queue.has_done() {
-                queue.wait(ticket, None);
+                queue.wait(key, None);
             }
             queue.end_wait();
             queue.take_done(|_| ());

@@ -10,22 +10,21 @@ use super::tasks::{LIMIT, Tasks, id_of, last_run};
 use crate::error::Error;
 use crate::future::state::Start;
 use crate::pool::PullQueue;
-use crate::pool::backlog::WorkItem;
 use crate::process::host::in_flight::{InFlight, Orphan};
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
-use crate::process::shm::queue::layout::INLINE;
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::worker::body_of;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, Argument, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
-use crate::remote::lease::BlockRef;
+use crate::remote::lease::{BlockRef, EAGER_LIMIT};
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
 use crate::sys::child::ProcessEnd;
 use crate::task::request::RemoteOutcome;
+use crate::task::work_item::WorkItem;
 use crate::transport::wire::Fault;
 use crate::transport::work::RemoteWork;
 
@@ -59,7 +58,7 @@ enum At<'a> {
     /// It runs the items of a batch.
     Items(Box<Chunk<'a>>),
     /// It has claimed a rendezvous, and has not asked for the task yet.
-    Ticket(SlotRef),
+    Rendezvous(SlotRef),
 }
 
 /// Where the argument of a claimed task lies.
@@ -68,7 +67,7 @@ enum Where {
     /// In the slot.
     Here,
     /// In a block of the arena.
-    Depot,
+    Arena,
 }
 
 /// The items of a batch that a worker runs.
@@ -123,7 +122,7 @@ impl<'a> FuzzedWorker<'a> {
             }
             At::Ran(place, outcome) => self.finish(place, outcome),
             At::Items(chunk) => self.go_on_with_items(chunk),
-            At::Ticket(place) => self.ask_for(place),
+            At::Rendezvous(place) => self.ask_for(place),
         }
     }
 
@@ -149,11 +148,11 @@ impl<'a> FuzzedWorker<'a> {
                 let lease = location.and_then(|location| self.worker_arena.argument(location));
                 let bytes = lease.and_then(|lease| lease.read::<u8>().ok());
                 self.note(place, bytes.and_then(|bytes| id_of(&bytes)));
-                self.at = At::Task(place, call, argument, Where::Depot);
+                self.at = At::Task(place, call, argument, Where::Arena);
             }
             Claim::Rendezvous(place) => {
                 self.note(place, None);
-                self.at = At::Ticket(place);
+                self.at = At::Rendezvous(place);
             }
             Claim::Items(place, call, _) => {
                 let arguments: VecDeque<_> = LengthDelimited::new(&argument)
@@ -194,7 +193,7 @@ impl<'a> FuzzedWorker<'a> {
         let worker_arena = Some(&self.worker_arena);
         let argument = match lies {
             Where::Here => Argument::Kept(&mut argument),
-            Where::Depot => {
+            Where::Arena => {
                 let location = BlockRef::from_bytes(&argument);
                 let (queue, me, claim) = (Arc::clone(self.queue), self.me, Arc::clone(claim));
                 let lease = location.and_then(|location| {
@@ -216,7 +215,7 @@ impl<'a> FuzzedWorker<'a> {
     /// Publishes a task's outcome, as a real worker does.
     fn finish(&mut self, place: SlotRef, outcome: Result<Encoded, Fault>) {
         let (form, body) = body_of(outcome);
-        let finish = if body.len() <= INLINE {
+        let finish = if body.len() <= EAGER_LIMIT {
             self.queue.finish(place, self.me, form, &body)
         } else {
             self.in_flight.tell(place, Ok(body), self.me);
@@ -260,7 +259,7 @@ impl<'a> FuzzedWorker<'a> {
         if chunk.has_begun {
             return self.end_item(chunk);
         }
-        let is_roomy = chunk.run.filled() + chunk.last_result <= INLINE;
+        let is_roomy = chunk.run.filled() + chunk.last_result <= EAGER_LIMIT;
         let may_begin = is_roomy && !chunk.arguments.is_empty();
         if may_begin && chunk.run.begin() == Transition::Taken {
             chunk.has_begun = true;
@@ -289,7 +288,7 @@ impl<'a> FuzzedWorker<'a> {
             item_writer.mark_as_fault();
         }
         item_writer.end();
-        chunk.last_result = item_writer.len().min(INLINE);
+        chunk.last_result = item_writer.len().min(EAGER_LIMIT);
         if let Some(results) = item_writer.fitting() {
             chunk.run.end(results);
             self.at = At::Items(chunk);
@@ -306,14 +305,14 @@ impl<'a> FuzzedWorker<'a> {
 
     /// The worker dies, and another worker takes its index.
     pub(super) fn die(&mut self) {
-        self.exit_forked_copy();
+        self.vanish();
         self.queue.arrive(self.me);
         self.worker_arena = worker_arena_of(self.in_flight, self.me);
         self.in_flight.enlist(self.me).expect("its part is mapped");
     }
 
     /// The worker dies; the program recovers what it leaves behind.
-    pub(super) fn exit_forked_copy(&mut self) {
+    pub(super) fn vanish(&mut self) {
         self.at = At::Nothing;
         let end = ProcessEnd::Signalled(11);
         for orphan in self.in_flight.recover_worker(self.me, 1, end) {
@@ -347,7 +346,7 @@ impl<'a> FuzzedWorker<'a> {
             }
             At::Ran(place, _) => self.finish_with(place, script, tasks),
             At::Items(chunk) => self.end_items_with(chunk, script, tasks),
-            at @ (At::Nothing | At::Ticket(_)) => {
+            at @ (At::Nothing | At::Rendezvous(_)) => {
                 // The slot of an earlier task, or of one for which it has not published an outcome.
                 if let Some((place, id)) = self.last {
                     tasks.make_up(id);
@@ -385,7 +384,7 @@ impl<'a> FuzzedWorker<'a> {
         }
         chunk.results.truncate(chunk.run.filled());
         chunk.results.extend(bytes(script));
-        chunk.results.truncate(INLINE);
+        chunk.results.truncate(EAGER_LIMIT);
         chunk.run.end(&chunk.results);
         chunk.has_begun = false;
         self.at = At::Items(chunk);
@@ -409,7 +408,7 @@ impl<'a> FuzzedWorker<'a> {
     /// Asks for the task in a slot over the connection.
     pub(super) fn redeem(&mut self, place: SlotRef) {
         match self.at {
-            At::Nothing | At::Ticket(_) => {
+            At::Nothing | At::Rendezvous(_) => {
                 self.at = At::Nothing;
                 self.ask_for(place);
             }
@@ -437,7 +436,7 @@ pub(super) fn put(in_flight: &InFlight, requests: RemoteWork) {
 fn worker_arena_of(in_flight: &InFlight, worker: usize) -> Arc<WorkerArena> {
     let arena = in_flight.arena().expect("the system has shared memory");
     let descriptor = arena.descriptor().expect("it is open");
-    WorkerArena::map(descriptor, super::board::WORKERS, worker).expect("it can be mapped")
+    WorkerArena::map(descriptor, super::queue::WORKERS, worker).expect("it can be mapped")
 }
 
 fn fault_of(error: Error) -> Fault {
@@ -467,7 +466,7 @@ fn form(script: &mut Script<'_>, tasks: &mut Tasks) -> SlotKind {
 /// Bytes that the script chooses: a few from the script itself, many equal ones, or a block reference.
 fn bytes(script: &mut Script<'_>) -> Vec<u8> {
     match script.below(3) {
-        0 => vec![script.byte(); script.below(INLINE + 1)],
+        0 => vec![script.byte(); script.below(EAGER_LIMIT + 1)],
         1 => {
             // A block reference, plausible in every field.
             let block = script.below(400) as u32;

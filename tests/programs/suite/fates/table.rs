@@ -22,7 +22,7 @@ struct Row {
 }
 
 /// Trials of this suite. `pools::name` stands for `threads::name` and `processes::name`, `crashes`
-/// for the crash matrix without its panics; `bad_start::name` is one of `tests/bad_start.rs`.
+/// for the crash matrix without its panics; `bad_start::name` is one of `bad_start.rs`.
 /// None: the cell says nothing.
 type Names = &'static [&'static str];
 
@@ -526,7 +526,7 @@ fn every_cell_has_its_trials(names: &BTreeSet<String>) {
 
 /// What README.md says, row by row.
 fn told() -> Vec<Vec<String>> {
-    let readme = include_str!("../../../README.md");
+    let readme = include_str!("../../../../README.md");
     let (_, section) = readme.split_once("\n## What happens to whom\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let rows = section.lines().filter(|line| line.starts_with('|'));

@@ -29,7 +29,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// A program or a library that is built for a trial.
 pub struct Fixture {
-    /// What it is called, and its file in `tests/fixtures`.
+    /// What it is called, and its file in `tests/programs/fixtures`.
     pub name: &'static str,
     /// What it is, in the words of its manifest, but for the file.
     pub target: &'static str,
@@ -48,7 +48,7 @@ edition = "2024"
 [workspace]
 
 TARGET
-path = "ROOT/tests/fixtures/NAME.rs"
+path = "ROOT/tests/programs/fixtures/NAME.rs"
 
 [dependencies]
 concurrent-futures = { path = "ROOT", default-features = false, features = [FEATURES] }
@@ -70,7 +70,7 @@ fn program() -> PathBuf {
 
 /// Builds a fixture, unless that was done; where it is.
 pub fn build(fixture: &Fixture) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(fixture.name);
     let manifest = place.join("Cargo.toml");
     let text = MANIFEST

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::hand::{FuzzedWorker, put};
 use super::script::Script;
 use super::tasks::{self, LIMIT, Tasks};
+use super::worker::{FuzzedWorker, put};
 use crate::error::Error;
 use crate::options::TaskOptions;
 use crate::pool::PullQueue;
@@ -31,7 +31,7 @@ const MOST: usize = 2048;
 /// Runs tasks on a shared-memory queue with two workers and stray writes, as the bytes say. Then kills the
 /// workers, and checks that every task has ended with its own value, a value that its worker made up, or an
 /// error, and that none ran twice.
-pub fn board(bytes: &[u8]) {
+pub fn queue(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(MOST)];
     tasks::forget_runs();
     let Some(in_flight) = InFlight::new(WORKERS, LIMIT) else {
@@ -39,12 +39,12 @@ pub fn board(bytes: &[u8]) {
     };
     // Everything happens on this thread: no thread of the driver runs.
     in_flight.driver().end();
-    let boards: Vec<_> = (0..WORKERS)
+    let queues: Vec<_> = (0..WORKERS)
         .map(|worker| queue_of(&in_flight, worker))
         .collect();
     let mut scene = Scene {
-        hands: (0..WORKERS)
-            .map(|worker| FuzzedWorker::new(&in_flight, &boards[worker], worker))
+        workers: (0..WORKERS)
+            .map(|worker| FuzzedWorker::new(&in_flight, &queues[worker], worker))
             .collect(),
         in_flight: &in_flight,
         tasks: Tasks::default(),
@@ -76,7 +76,7 @@ struct Scene<'a> {
     /// The program's side.
     in_flight: &'a Arc<InFlight>,
     /// The workers.
-    hands: Vec<FuzzedWorker<'a>>,
+    workers: Vec<FuzzedWorker<'a>>,
     /// The tasks that were submitted.
     tasks: Tasks,
     /// The steps that are left.
@@ -89,7 +89,7 @@ impl Scene<'_> {
             0..5 => self.submit(),
             5..18 => {
                 let worker = self.script.below(WORKERS);
-                self.hands[worker].go_on();
+                self.workers[worker].go_on();
             }
             18..23 => self.scribble(),
             23 | 24 => {
@@ -101,12 +101,12 @@ impl Scene<'_> {
             26 => self.audit(),
             27 => {
                 let worker = self.script.below(WORKERS);
-                self.hands[worker].end_with(&mut self.script, &mut self.tasks);
+                self.workers[worker].end_with(&mut self.script, &mut self.tasks);
             }
             28 => self.speak_out_of_turn(),
             29 => {
                 let worker = self.script.below(WORKERS);
-                self.hands[worker].die();
+                self.workers[worker].die();
             }
             30 => self.call_off(),
             _ => self.in_flight.alarm(),
@@ -123,7 +123,7 @@ impl Scene<'_> {
             2 => tasks.text(TaskOptions::new(), 30, &arena),
             3 => tasks.text(TaskOptions::new(), 1000, &arena),
             4 => tasks.text(TaskOptions::new(), 5000, &arena),
-            5 => tasks.number(tasks::with_ticket(), &arena),
+            5 => tasks.number(tasks::with_rendezvous(), &arena),
             6 => tasks.numbers(1 + script.below(20), &arena),
             _ => tasks.texts(1 + script.below(5), 8 + script.below(900), &arena),
         };
@@ -152,8 +152,8 @@ impl Scene<'_> {
             (1, Some(id), _) => {
                 if let Some(worker) = self.in_flight.mark_killed(id, |worker| worker) {
                     // The index is in range and belongs to a worker, whatever the memory says.
-                    if let Some(hand) = self.hands.get_mut(worker) {
-                        hand.die();
+                    if let Some(worker) = self.workers.get_mut(worker) {
+                        worker.die();
                     }
                 }
             }
@@ -165,8 +165,8 @@ impl Scene<'_> {
     fn speak_out_of_turn(&mut self) {
         let worker = self.script.below(WORKERS);
         let place = match self.script.below(4) {
-            0 => self.hands[worker].place(),
-            1 => self.hands[(worker + 1) % WORKERS].place(),
+            0 => self.workers[worker].place(),
+            1 => self.workers[(worker + 1) % WORKERS].place(),
             2 => {
                 let (slot, position) = (self.script.below(SLOTS), self.script.below(64));
                 Some(SlotRef::from_number((position << 24 | slot) as u64))
@@ -179,9 +179,9 @@ impl Scene<'_> {
         match self.script.below(3) {
             0 => {
                 self.tasks.hit();
-                self.hands[worker].redeem(place);
+                self.workers[worker].redeem(place);
             }
-            _ => self.hands[worker].tell(place, &mut self.script, &mut self.tasks),
+            _ => self.workers[worker].tell(place, &mut self.script, &mut self.tasks),
         }
     }
 
@@ -192,7 +192,7 @@ impl Scene<'_> {
         let worker = self.script.below(WORKERS);
         let (slot, other) = (self.script.below(SLOTS), self.script.below(SLOTS));
         let script = &mut self.script;
-        let memory = self.hands[worker].queue.memory();
+        let memory = self.workers[worker].queue.memory();
         let control = memory.control();
         match script.below(16) {
             0 => overwrite(&control.head.0, None, script),
@@ -207,8 +207,8 @@ impl Scene<'_> {
                 }
             }
             8 => {
-                if let Some(desk) = memory.worker_words(worker) {
-                    overwrite(&desk.current, None, script);
+                if let Some(words) = memory.worker_words(worker) {
+                    overwrite(&words.current, None, script);
                 }
             }
             9 => {
@@ -246,13 +246,13 @@ impl Scene<'_> {
                 break;
             }
             self.in_flight.audit();
-            for hand in &mut self.hands {
-                hand.drain();
+            for worker in &mut self.workers {
+                worker.drain();
             }
             let _ = self.in_flight.collect(CollectedBy::Ours);
         }
-        for hand in &mut self.hands {
-            hand.exit_forked_copy();
+        for worker in &mut self.workers {
+            worker.vanish();
         }
         self.in_flight.audit();
         self.in_flight.audit();

@@ -38,6 +38,16 @@ pub fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Whether this process ignores a signal, and so do those that it starts.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: a sigaction is numbers and pointers, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer outlives the call.
+    let answer = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    assert_eq!(answer, 0, "sigaction: {}", std::io::Error::last_os_error());
+    action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Closes a standard descriptor.
 pub fn close(number: i32) {
     // SAFETY: no memory is touched; 0, 1 and 2 have no owner.
