@@ -109,7 +109,7 @@ impl Connection {
         payload_limit: u64,
     ) -> Self {
         Self {
-            stream: stream,
+            stream,
             child: process,
             wait_thread: wait_thread.into(),
             sent: 0,

@@ -200,7 +200,7 @@ impl Worker {
             sys::thread::set_title(&title);
         }
         Ok(Self {
-            stream: stream,
+            stream,
             welcome,
             signals: flag,
             queue,
