@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::sys;
+
 thread_local! {
     /// The worker that this thread runs; `None`: this thread is no worker.
     static CURRENT: RefCell<Option<WorkerInfo>> = const { RefCell::new(None) };
@@ -70,7 +72,7 @@ impl WorkerInfo {
         Self {
             index,
             thread_name: thread.name().unwrap_or("").into(),
-            native_id: native_thread_id(),
+            native_id: sys::thread::native_id(),
             progress,
         }
     }
@@ -170,11 +172,4 @@ impl Drop for EnterGuard {
         // On a thread without thread-locals there is nothing to restore.
         let _ = CURRENT.try_with(|current| current.replace(self.0.take()));
     }
-}
-
-/// The system's id of the calling thread.
-fn native_thread_id() -> u64 {
-    // SAFETY: gettid reads nothing and cannot fail.
-    let id = unsafe { libc::gettid() };
-    u64::from(id.unsigned_abs())
 }

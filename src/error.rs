@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sys::child::ProcessEnd;
 use crate::task_info::TaskInfo;
 use crate::unwind::Panic;
 
@@ -360,17 +361,6 @@ impl fmt::Display for MemoryCorruption {
     }
 }
 
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProcessEnd {
-    /// The process called `exit`, or returned from `main`, with this exit code.
-    Exited(i32),
-    /// The signal with this number ended the process.
-    Signalled(i32),
-    /// The process has ended in an unknown way: the system or another thread of the program has reaped it.
-    Unknown,
-}
-
 impl WorkerDeath {
     pub(crate) fn new(report: DeathReport) -> Self {
         Self(Arc::new(report))
@@ -450,45 +440,6 @@ impl fmt::Display for WorkerDeath {
         }
         Ok(())
     }
-}
-
-impl fmt::Display for ProcessEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Exited(code) => write!(f, "exited with code {code}"),
-            Self::Signalled(signal) => {
-                write!(f, "was ended by signal {signal}")?;
-                signal_name(signal).map_or(Ok(()), |name| write!(f, " ({name})"))
-            }
-            Self::Unknown => {
-                f.write_str("ended in an unknown way (its exit status was taken by somebody else)")
-            }
-        }
-    }
-}
-
-fn signal_name(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGINT => "SIGINT",
-        libc::SIGQUIT => "SIGQUIT",
-        libc::SIGILL => "SIGILL",
-        libc::SIGTRAP => "SIGTRAP",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGUSR1 => "SIGUSR1",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGUSR2 => "SIGUSR2",
-        libc::SIGPIPE => "SIGPIPE",
-        libc::SIGALRM => "SIGALRM",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGXCPU => "SIGXCPU",
-        libc::SIGXFSZ => "SIGXFSZ",
-        libc::SIGSYS => "SIGSYS",
-        _ => return None,
-    })
 }
 
 impl Error {

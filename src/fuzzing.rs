@@ -9,13 +9,13 @@ mod queue;
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 
 use crate::process::host::child::ChildProcess;
 use crate::process::host::connection::{Connection, Response};
 use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, StartError, WorkerConfig};
 use crate::process::host::stdio::WorkerStdio;
 use crate::remote::codec;
+use crate::sys::stream::Stream;
 use crate::transport::framed::FramedStream;
 use crate::transport::wire::{
     Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, dialect, frame,
@@ -110,8 +110,8 @@ pub fn replies(bytes: &[u8]) {
 
 /// Returns the program's end of a connection, and the worker's end, which has sent these bytes and sends no
 /// more.
-fn worker_that_says(bytes: &[u8]) -> (UnixStream, UnixStream) {
-    let (ours, theirs) = UnixStream::pair().expect("a socketpair");
+fn worker_that_says(bytes: &[u8]) -> (Stream, Stream) {
+    let (ours, theirs) = Stream::pair().expect("a socketpair");
     theirs.set_nonblocking(true).expect("a mode");
     (&theirs).write_all(bytes).expect("room in the socket");
     theirs.shutdown(Shutdown::Write).expect("a hang-up");

@@ -41,10 +41,7 @@ const ROOMS: &[&str] = &[
 ];
 
 /// The uses that go upwards: the room, the room that it uses, and why that is no harm.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("sys", "error", "how a child ended is part of an error"),
-    ("shared", "remote", "its tests see how it travels"),
-];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[("shared", "remote", "its tests see how it travels")];
 
 /// Rooms that know nothing of each other.
 const STRANGERS: [(&str, &str); 2] = [("thread", "process"), ("process", "thread")];
@@ -124,6 +121,60 @@ fn nobody_asks_what_time_it_is() {
     }
 }
 
+/// What only `sys` names: its file for a feature is then all that another system needs of its own.
+#[test]
+fn the_system_is_named_in_one_room() {
+    let found: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| may_not_name_the_system(path))
+        .flat_map(|path| {
+            let code = without_tests(&code_of(&path));
+            system_names_in(&code)
+                .into_iter()
+                .map(move |name| (path.clone(), name))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Tests may look at the system from outside, and the façade says where the crate runs.
+fn may_not_name_the_system(path: &Path) -> bool {
+    let is_test = ["tests.rs", "models.rs"]
+        .iter()
+        .any(|name| path.ends_with(name));
+    let room = module_of(path).map(|module| room_of(&module));
+    !is_test && room.is_some_and(|room| room != "sys")
+}
+
+fn system_names_in(code: &str) -> Vec<&'static str> {
+    const NAMES: [&str; 6] = [
+        "libc::",
+        "std::os::",
+        "/proc",
+        "/dev/",
+        "target_os",
+        "target_family",
+    ];
+    NAMES
+        .into_iter()
+        .filter(|name| code.contains(name))
+        .collect()
+}
+
+#[test]
+fn names_of_the_system_are_recognised() {
+    let code = strip_comments(
+        "use std::os::fd::AsFd; // libc::c_int\n\
+         const LINK: &str = \"/proc/self/exe\";\n\
+         #[cfg(test)]\nmod tests { const NULL: &str = \"/dev/null\"; }",
+    );
+    assert_eq!(
+        system_names_in(&without_tests(&code)),
+        ["std::os::", "/proc"]
+    );
+}
+
 #[test]
 fn uses_are_recognised() {
     let code = strip_comments(
@@ -194,6 +245,22 @@ fn module_of(path: &Path) -> Option<String> {
 
 fn code_of(path: &Path) -> String {
     strip_comments(&fs::read_to_string(path).unwrap())
+}
+
+/// The code before its tests, which stand at the end of a file.
+fn without_tests(code: &str) -> String {
+    let start = code
+        .match_indices("#[cfg(test)]\n")
+        .find(|(at, line)| is_module(&code[at + line.len()..]));
+    code[..start.map_or(code.len(), |(at, _)| at)].to_owned()
+}
+
+/// Whether this is the start of a module with a body, behind further attributes.
+fn is_module(code: &str) -> bool {
+    let mut lines = code.lines().skip_while(|line| line.starts_with("#["));
+    lines
+        .next()
+        .is_some_and(|line| line.starts_with("mod ") && line.contains('{'))
 }
 
 fn strip_comments(source: &str) -> String {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::script::Script;
 use super::tasks::{LIMIT, Tasks, id_of, last_run};
-use crate::error::{Error, ProcessEnd};
+use crate::error::Error;
 use crate::future::state::Start;
 use crate::pool::PullQueue;
 use crate::process::host::in_flight::{InFlight, Orphan};
@@ -22,6 +22,7 @@ use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::{BlockRef, EAGER_LIMIT};
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
+use crate::sys::child::ProcessEnd;
 use crate::task::request::RemoteOutcome;
 use crate::task::work_item::WorkItem;
 use crate::transport::wire::Fault;

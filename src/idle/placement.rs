@@ -16,7 +16,8 @@
 use std::time::{Duration, Instant};
 
 use crate::idle::hysteresis::Hysteresis;
-use crate::sys::{self, AffinityGuard};
+use crate::sys;
+use crate::sys::affinity::AffinityGuard;
 
 /// The placement state of one worker thread; only that thread uses it.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ impl CorePlacement {
         }
         if self.keep_off > 0 {
             self.keep_off -= 1;
-            self.away = submitter_core.and_then(sys::stay_off);
+            self.away = submitter_core.and_then(sys::affinity::stay_off);
         }
     }
 
@@ -104,7 +105,7 @@ impl CorePlacement {
         submitter_core: Option<u32>,
     ) -> Option<u32> {
         let core = submitter_core.filter(|_| self.is_hasty && waiter_core.is_none())?;
-        (sys::current_core() == Some(core)).then_some(core)
+        (sys::affinity::current_core() == Some(core)).then_some(core)
     }
 
     /// The worker goes on, whether it has slept or not. `waiter_core`: the core of a waiter; `None`: no
@@ -117,7 +118,7 @@ impl CorePlacement {
         self.away = None;
         if let Some(core) = self.contended_core(waiter_core, submitter_core) {
             self.keep_off = MANY_SLEEPS;
-            sys::leave_core(core);
+            sys::affinity::leave_core(core);
         }
         self.awake_since = Some(Instant::now());
     }
@@ -149,9 +150,9 @@ impl CorePlacement {
 /// Records a round while another thread needs `core`. Leaves `core` if the caller runs on it and `hysteresis`
 /// allows it.
 fn yield_core(hysteresis: &mut Hysteresis, core: u32) {
-    if sys::current_core() != Some(core) {
+    if sys::affinity::current_core() != Some(core) {
         hysteresis.gain();
     } else if hysteresis.is_over() {
-        sys::leave_core(core);
+        sys::affinity::leave_core(core);
     }
 }

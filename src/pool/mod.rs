@@ -366,7 +366,7 @@ impl<W: WorkItem> WorkerPool<W> {
         const SOME: u64 = 8;
 
         if id.number() % SOME == 0 {
-            self.submitter_core.set(sys::current_core());
+            self.submitter_core.set(sys::affinity::current_core());
         }
     }
 
@@ -375,7 +375,7 @@ impl<W: WorkItem> WorkerPool<W> {
         if wait.is_over() {
             return;
         }
-        self.waiter_core.set(sys::current_core());
+        self.waiter_core.set(sys::affinity::current_core());
         spin_then_yield(|| wait.is_over());
         self.waiter_core.set(None);
     }

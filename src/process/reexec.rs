@@ -14,11 +14,11 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
 use crate::error::Error;
 use crate::sys;
+use crate::sys::handle::BorrowedHandle;
 use crate::sys::image;
 
 /// The environment variable that marks a worker. Its value is the inode number of the socket that is the
@@ -121,8 +121,8 @@ pub(crate) fn note_mistrust() {
 
 /// The arguments with which a worker is started, and the name and value of its mark. `stdin` is the worker's
 /// end of the socket.
-pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
-    let number = sys::socket_number(stdin).unwrap_or(0);
+pub(crate) fn arguments(stdin: BorrowedHandle<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
+    let number = sys::stream::socket_number(stdin).unwrap_or(0);
     let test = WAY.get().and_then(EntryPath::test).unwrap_or_default();
     let arguments = match test {
         "" => vec![ARGUMENT],
@@ -134,7 +134,7 @@ pub(crate) fn arguments(stdin: BorrowedFd<'_>) -> (Vec<OsString>, (&'static str,
 
 impl Role {
     /// Determines the role of this process; `stdin` is its standard input.
-    pub(crate) fn find(stdin: BorrowedFd<'_>) -> Self {
+    pub(crate) fn find(stdin: BorrowedHandle<'_>) -> Self {
         let is_called_worker = is_called_worker(env::args_os());
         let refuse = |why| match is_called_worker {
             true => Self::Unfit(why),
@@ -145,7 +145,7 @@ impl Role {
                 "has another environment or standard input than it was given, by a launcher perhaps",
             ),
             None => Self::Program,
-            Some(_) if sys::has_gained_rights() => {
+            Some(_) if sys::rights::has_gained_rights() => {
                 refuse("has more rights than the user who started it")
             }
             Some(_) if !is_peer_trusted(stdin) => {
@@ -170,24 +170,24 @@ fn is_called_worker(arguments: impl Iterator<Item = OsString>) -> bool {
 /// or its effective user. A program that has given up its rights makes sockets as the user that it has
 /// become, and its workers run as that user too; if a launcher gives up rights, the worker finds a socket of
 /// root.
-fn is_peer_trusted(stdin: BorrowedFd<'_>) -> bool {
-    let trusted = [0, sys::real_user(), sys::effective_user()];
-    sys::peer_user(stdin).is_ok_and(|peer| trusted.contains(&peer))
+fn is_peer_trusted(stdin: BorrowedHandle<'_>) -> bool {
+    let trusted = [0, sys::rights::real_user(), sys::rights::effective_user()];
+    sys::rights::peer_user(stdin).is_ok_and(|peer| trusted.contains(&peer))
 }
 
 impl WorkerMark {
     /// Reads the mark, and removes it from the environment if no other thread can read that meanwhile.
     /// `None`: this process is no worker.
-    fn take(stdin: BorrowedFd<'_>) -> Option<Self> {
+    fn take(stdin: BorrowedHandle<'_>) -> Option<Self> {
         let value = env::var(MARK).ok()?;
         // With other threads it stays, which does no harm: a child that inherits it has another stdin, since
         // the worker's own becomes /dev/null.
-        if sys::is_single_threaded() {
+        if sys::thread::is_single_threaded() {
             // SAFETY: the process has no other thread that could read the environment.
             unsafe { env::remove_var(MARK) };
         }
         let (number, test) = value.split_once(';')?;
-        let socket = sys::socket_number(stdin)?;
+        let socket = sys::stream::socket_number(stdin)?;
         (number.parse() == Ok(socket)).then(|| Self {
             test: (!test.is_empty()).then(|| test.to_owned()),
         })
@@ -199,7 +199,7 @@ impl EntryPath {
         match std::thread::current().name() {
             // libtest runs each test on a thread with the test's name. If other code has made the thread,
             // usually nothing looks at arguments before `init` is called.
-            Some(name) if !sys::is_main_thread() => Self::Test(name.to_owned()),
+            Some(name) if !sys::thread::is_main_thread() => Self::Test(name.to_owned()),
             _ => Self::Main,
         }
     }

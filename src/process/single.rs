@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::error::{Error, ProcessEnd};
+use crate::error::Error;
 use crate::future::Future;
 use crate::future::state::Start;
 use crate::options::TaskOptions;
@@ -23,6 +23,7 @@ use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::NoStore;
 use crate::remote::payload::Payload;
+use crate::sys::child::ProcessEnd;
 use crate::sys::stack;
 use crate::task::request::Request;
 use crate::task::{RemoteForm, Task};

@@ -177,7 +177,7 @@ impl PodSource for &[u8] {
         }
         if is::<N, u8>() {
             let mut bytes = Vec::with_capacity(self.len());
-            sys::prefer_huge_pages(bytes.spare_capacity_mut());
+            sys::memory::prefer_huge_pages(bytes.spare_capacity_mut());
             bytes.extend_from_slice(self);
             return same(bytes);
         }

@@ -7,11 +7,11 @@
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::shared::region::RegionRef;
 use crate::shared::registry::{self, MappedRegion};
+use crate::sys::handle::BorrowedHandle;
 
 /// The mapped regions that a message refers to. Without any it allocates nothing.
 #[derive(Clone, Default)]
@@ -156,7 +156,7 @@ impl Attachments {
     }
 
     /// The descriptors of the regions. A region that has a reference has a descriptor.
-    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedHandle<'_>> {
         let all = self.residents().iter();
         all.filter_map(|it| it.region().descriptor()).collect()
     }

@@ -4,15 +4,14 @@
 //! checked here: the kernel confirms the seals, and that there are no holes, before the memory is mapped
 //! (`sys/shared_memory.rs`).
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys;
+use crate::sys::handle::{AsHandle, BorrowedHandle, OwnedHandle};
 use crate::sys::shared_memory::Mapping;
 
 /// Sealed memory, mapped in this process.
@@ -22,7 +21,7 @@ pub(crate) struct Region {
     /// The number of bytes that were written; not 0.
     size: usize,
     /// The descriptor by which other processes map it; `None` where descriptors are short
-    /// (`sys::leaves_room`), or once it is closed.
+    /// (`sys::descriptors::leaves_room`), or once it is closed.
     file: Option<File>,
     /// The id of the memory.
     region_id: RegionId,
@@ -61,18 +60,18 @@ impl Region {
     /// # Errors
     /// If the system refuses the memory or the descriptor, or if workers could not open it.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
-        let is_found = sys::is_open_to_others() && sys::number_in_proc().is_some();
-        if bytes.is_empty() || !is_found || !sys::may_write(bytes.len() as u64) {
+        let is_found = sys::handle::is_open_to_others() && sys::handle::number_in_proc().is_some();
+        if bytes.is_empty() || !is_found || !sys::limits::may_write(bytes.len() as u64) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let memory = sys::shared_file(c"concurrent-futures shared")?;
-        if !sys::leaves_room(memory.as_fd()) {
+        let memory = sys::memory::shared_file(c"concurrent-futures shared")?;
+        if !sys::descriptors::leaves_room(memory.as_handle()) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let mut file = File::from(memory);
         // Written through the descriptor: no page is cleared first, and a lack of memory is an error.
         file.write_all(bytes)?;
-        sys::seal_content(file.as_fd())?;
+        sys::memory::seal_content(file.as_handle())?;
         Self::of_file(file, fresh_id())
     }
 
@@ -86,11 +85,8 @@ impl Region {
         if !name.is_held()? {
             return Err(io::Error::other("its holder has let go of it"));
         }
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(name.path())?;
-        let region = Self::of_descriptor(sys::above_standard(file.into())?, name.region_id.id)?;
+        let memory = sys::handle::open_held(name.holder, name.descriptor)?;
+        let region = Self::of_descriptor(memory, name.region_id.id)?;
         if region.region_id != name.region_id || region.size as u64 != name.size {
             return Err(io::Error::other("it is not what its name says"));
         }
@@ -101,30 +97,30 @@ impl Region {
     ///
     /// # Errors
     /// If the memory can be changed, or cannot be mapped.
-    pub(crate) fn of_descriptor(memory: OwnedFd, id: u64) -> io::Result<Self> {
+    pub(crate) fn of_descriptor(memory: OwnedHandle, id: u64) -> io::Result<Self> {
         Self::of_file(memory.into(), id)
     }
 
     fn of_file(file: File, id: u64) -> io::Result<Self> {
         let facts = file.metadata()?;
-        if !sys::is_constant(file.as_fd()) {
+        if !sys::memory::is_constant(file.as_handle()) {
             return Err(io::Error::other("it is not sealed"));
         }
-        let size = usize::try_from(facts.size()).map_err(io::Error::other)?;
+        let size = usize::try_from(facts.len()).map_err(io::Error::other)?;
         // This process would have to provide the pages of a hole as it reads them. Seals prevent new holes,
         // not those that are there. The number of blocks does not tell: it also counts what is allocated
         // behind the end.
-        if size == 0 || !sys::is_without_holes(file.as_fd(), 0, size) {
+        if size == 0 || !sys::memory::is_without_holes(file.as_handle(), 0, size) {
             return Err(io::Error::other("it has holes"));
         }
-        let memory = Mapping::of_constant(file.as_fd(), size)?;
-        let inode = facts.ino();
+        let memory = Mapping::of_constant(file.as_handle(), size)?;
+        let inode = sys::handle::file_number(&facts);
         Ok(Self {
             memory,
             size,
-            file: sys::leaves_room(file.as_fd()).then_some(file),
+            file: sys::descriptors::leaves_room(file.as_handle()).then_some(file),
             region_id: RegionId { inode, id },
-            holder: sys::number_in_proc(),
+            holder: sys::handle::number_in_proc(),
         })
     }
 
@@ -141,16 +137,15 @@ impl Region {
     }
 
     /// The descriptor; `None` if it was not kept.
-    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_ref().map(AsFd::as_fd)
+    pub(crate) fn descriptor(&self) -> Option<BorrowedHandle<'_>> {
+        self.file.as_ref().map(AsHandle::as_handle)
     }
 
     /// The reference by which other processes find the memory here; `None` if they cannot.
     pub(crate) fn name(&self) -> Option<RegionRef> {
-        use std::os::fd::AsRawFd;
         Some(RegionRef {
             holder: self.holder?,
-            descriptor: self.descriptor()?.as_raw_fd().unsigned_abs(),
+            descriptor: sys::handle::number_of(self.descriptor()?),
             region_id: self.region_id,
             size: self.size as u64,
         })
@@ -173,15 +168,8 @@ impl RegionRef {
     /// # Errors
     /// If this process may not look, for example because it has another user's rights.
     fn is_held(&self) -> io::Result<bool> {
-        match fs::metadata(self.path()) {
-            Ok(facts) => Ok(facts.is_file() && facts.ino() == self.region_id.inode),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", self.holder, self.descriptor)
+        let held = sys::handle::held_file_number(self.holder, self.descriptor)?;
+        Ok(held == Some(self.region_id.inode))
     }
 }
 

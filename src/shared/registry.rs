@@ -7,13 +7,13 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::shared::invalidation;
 use crate::shared::region::{Region, RegionId, RegionRef};
 use crate::sys::fork::ForkEpoch;
+use crate::sys::handle::OwnedHandle;
 use crate::unwind::discard;
 
 /// A region that is mapped in this process. Dropping its last `Arc` unmaps it.
@@ -144,7 +144,7 @@ pub(crate) fn fetch(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
 }
 
 /// Maps memory that a worker has sent; `None` if it is not sealed memory without holes, or cannot be mapped.
-pub(crate) fn take_in(memory: OwnedFd, id: u64) -> Option<Arc<MappedRegion>> {
+pub(crate) fn take_in(memory: OwnedHandle, id: u64) -> Option<Arc<MappedRegion>> {
     let region = Region::of_descriptor(memory, id).ok()?;
     Some(enter(MappedRegion::settle(region)))
 }

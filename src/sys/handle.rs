@@ -1,195 +1,80 @@
-//! How system calls identify a child process. `process/host/child.rs` waits for, signals and reaps its child
-//! through a [`Handle`].
-//!
-//! By a descriptor (a pidfd) where the system has them: it always refers to this child. By process id
-//! elsewhere: a program that ignores SIGCHLD, or reaps all children itself, frees the id of a child that has
-//! ended, and the system may give the id to another process.
+//! Handles: what stands for an open file, and how a process finds the open file of another (through `/proc`).
+//! All rooms that pass memory and streams name them by these types; `shared/region.rs` opens what another
+//! process holds.
 
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use crate::error::ProcessEnd;
-use crate::sys::{self, Child};
+use crate::sys::descriptors::above_standard;
 
-/// Identifies a child, to wait for it, signal it and reap it.
-#[derive(Debug)]
-pub(crate) enum Handle {
-    /// By a pidfd.
-    Descriptor {
-        /// The pidfd of the child.
-        descriptor: OwnedFd,
-        /// The id of the process group that the child leads or led.
-        group: u32,
-    },
-    /// By process id, which belongs to the child until it is reaped.
-    Number(u32),
-    /// No longer identifiable: the system or other code of the program has reaped the child.
-    Gone,
+/// A descriptor, which is closed when dropped.
+pub(crate) use std::os::fd::OwnedFd as OwnedHandle;
+
+/// A descriptor that another value owns.
+pub(crate) use std::os::fd::BorrowedFd as BorrowedHandle;
+
+/// A value that owns or borrows a descriptor: a file, a stream, a pipe.
+pub(crate) trait AsHandle {
+    /// The descriptor of the value.
+    fn as_handle(&self) -> BorrowedHandle<'_>;
 }
 
-impl Handle {
-    /// Makes the handle of a child that was just started.
-    pub(crate) fn of(pid: u32) -> Self {
-        let descriptor = match sys::open_process(pid) {
-            Ok(descriptor) if sys::leaves_room(descriptor.as_fd()) => descriptor,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Self::Gone,
-            // Before Linux 5.3, under a system call filter, or where few descriptors are left.
-            Ok(_) | Err(_) => return Self::Number(pid),
-        };
-        match sys::look_after(Child::Descriptor(descriptor.as_fd())) {
-            Ok(()) => Self::Descriptor {
-                descriptor,
-                group: pid,
-            },
-            // The child was reaped; the pidfd may refer to another process with the same id.
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Self::Gone,
-            // Linux 5.3 cannot wait by a pidfd.
-            Err(_) => Self::Number(pid),
-        }
-    }
-
-    /// Blocks until the child has ended, and does not reap it.
-    ///
-    /// # Errors
-    /// `ECHILD` if the system or other code of the program has reaped it.
-    pub(crate) fn wait_for_end(&self) -> io::Result<()> {
-        sys::wait_for_end(self.child()?)
-    }
-
-    /// Kills the rest of the process group of a child that has ended, and reaps the child. Returns how the
-    /// child ended, and its peak memory in bytes. `waited`: the result of
-    /// [`wait_for_end`](Self::wait_for_end).
-    ///
-    /// # Errors
-    /// An error if the system or other code of the program has reaped the child.
-    pub(crate) fn reap(&self, waited: io::Result<()>) -> io::Result<(ProcessEnd, u64)> {
-        if let Self::Descriptor { .. } = self {
-            self.kill_group();
-        }
-        waited?;
-        if let Self::Number(_) = self {
-            self.kill_group();
-        }
-        sys::reap(self.child()?)
-    }
-
-    /// Sends SIGKILL to the child and to its process group. The child is not known to be reaped.
-    ///
-    /// # Errors
-    /// Those of [`signal`](Self::signal), for the child itself.
-    pub(crate) fn kill_tree(&self) -> io::Result<()> {
-        let sent = self.signal(libc::SIGKILL);
-        self.kill_group();
-        sent
-    }
-
-    /// Sends a signal to the child. The child is not known to be reaped. It is no error if the child has
-    /// ended.
-    ///
-    /// # Errors
-    /// `EPERM` if the child has rights that the program has dropped; the error of a system call filter that
-    /// refuses signals.
-    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
-        let sent = match self {
-            Self::Descriptor { descriptor, .. } => sys::signal_by(descriptor.as_fd(), signal),
-            Self::Number(pid) => sys::signal(*pid, signal),
-            Self::Gone => Ok(()),
-        };
-        match sent {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            sent => sent,
-        }
-    }
-
-    /// Sends SIGKILL to the process group that the child leads or led.
-    fn kill_group(&self) {
-        match self {
-            Self::Descriptor { descriptor, group } => {
-                let descriptor = descriptor.as_fd();
-                let sent = sys::kill_group_by(descriptor);
-                let is_unknown = sent.is_err_and(|it| it.raw_os_error() == Some(libc::EINVAL));
-                // Before Linux 6.9 by the group's id, which is not reused until the child is reaped; signal 0
-                // checks that the child was not.
-                if is_unknown && sys::signal_by(descriptor, 0).is_ok() {
-                    sys::kill_group(*group);
-                }
-            }
-            Self::Number(pid) => sys::kill_group(*pid),
-            Self::Gone => {}
-        }
-    }
-
-    fn child(&self) -> io::Result<Child<'_>> {
-        match self {
-            Self::Descriptor { descriptor, .. } => Ok(Child::Descriptor(descriptor.as_fd())),
-            Self::Number(pid) => Ok(Child::Number(*pid)),
-            Self::Gone => Err(io::Error::from_raw_os_error(libc::ECHILD)),
-        }
+impl<T: AsFd + ?Sized> AsHandle for T {
+    #[inline]
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.as_fd()
     }
 }
 
-#[cfg(test)]
-#[allow(clippy::zombie_processes, reason = "handles reap what is started here")]
-mod tests {
-    use std::process::{Command, Stdio};
+/// The number of a descriptor, by which [`open_held`] finds it in another process.
+pub(crate) fn number_of(handle: BorrowedHandle<'_>) -> u32 {
+    handle.as_raw_fd().unsigned_abs()
+}
 
-    use super::*;
+/// The number of a file (its inode), the same in all processes; it may be reused once the file is gone.
+pub(crate) fn file_number(facts: &Metadata) -> u64 {
+    facts.ino()
+}
 
-    /// Both ways to identify a child.
-    const WAYS: [fn(u32) -> Handle; 2] = [Handle::of, Handle::Number];
-
-    /// Starts a child that exits at once.
-    fn exiting(way: fn(u32) -> Handle) -> Handle {
-        let child = Command::new("sh").args(["-c", "exit 7"]).spawn();
-        way(child.unwrap().id())
+/// The number of the file that process `holder` has open as `descriptor`; `None` if that is no ordinary file,
+/// or not open.
+///
+/// # Errors
+/// If this process may not look, for example because it has another user's rights.
+pub(crate) fn held_file_number(holder: u32, descriptor: u32) -> io::Result<Option<u64>> {
+    match std::fs::metadata(path_of_held(holder, descriptor)) {
+        Ok(facts) => Ok(facts.is_file().then(|| file_number(&facts))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
+}
 
-    #[test]
-    fn an_exit_is_told_once() {
-        for way in WAYS {
-            let handle = exiting(way);
-            let waited = handle.wait_for_end();
-            let (end, peak) = handle.reap(waited).unwrap();
-            assert_eq!(end, ProcessEnd::Exited(7));
-            assert!(peak > 0);
-            assert!(handle.reap(handle.wait_for_end()).is_err());
-        }
-    }
+/// Opens for reading the file that process `holder` has open as `descriptor`. Callers have checked that it is
+/// a file: opening something else may have effects, or block for ever.
+pub(crate) fn open_held(holder: u32, descriptor: u32) -> io::Result<OwnedHandle> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path_of_held(holder, descriptor))?;
+    above_standard(file.into())
+}
 
-    #[test]
-    fn a_signal_ends_a_child() {
-        for way in WAYS {
-            let mut waiting = Command::new("cat");
-            let child = waiting.stdin(Stdio::piped()).spawn().unwrap();
-            let handle = way(child.id());
-            handle.signal(libc::SIGTERM).unwrap();
-            let waited = handle.wait_for_end();
-            let (end, _) = handle.reap(waited).unwrap();
-            assert_eq!(end, ProcessEnd::Signalled(libc::SIGTERM));
-        }
-    }
+fn path_of_held(holder: u32, descriptor: u32) -> String {
+    format!("/proc/{holder}/fd/{descriptor}")
+}
 
-    #[test]
-    fn what_a_child_has_started_ends_with_it() {
-        use std::io::Read;
-        use std::os::unix::process::CommandExt;
-        for way in WAYS {
-            let mut leader = Command::new("sh");
-            // The `sleep` that stays has the pipe's write end, too.
-            leader.args(["-c", "sleep 1000 & exit 0"]).process_group(0);
-            let mut child = leader.stdout(Stdio::piped()).spawn().unwrap();
-            let handle = way(child.id());
-            let waited = handle.wait_for_end();
-            assert_eq!(handle.reap(waited).unwrap().0, ProcessEnd::Exited(0));
-            let mut said = Vec::new();
-            let mut pipe = child.stdout.take().unwrap();
-            assert_eq!(pipe.read_to_end(&mut said).unwrap(), 0);
-        }
-    }
+/// Whether processes of the same user may access the open files of this process through `/proc`
+/// (`PR_GET_DUMPABLE`).
+pub(crate) fn is_open_to_others() -> bool {
+    // SAFETY: no memory is touched.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
+}
 
-    #[test]
-    fn what_is_no_child_has_no_handle() {
-        assert!(matches!(Handle::of(i32::MAX as u32), Handle::Gone));
-        assert!(matches!(Handle::of(std::process::id()), Handle::Gone));
-    }
+/// The id by which /proc lists this process; `None` if it does not. In a PID namespace that sees the /proc of
+/// its parent namespace, this differs from the process's own id, which may belong to another process there.
+pub(crate) fn number_in_proc() -> Option<u32> {
+    let target = std::fs::read_link("/proc/self").ok()?;
+    target.to_str()?.parse().ok()
 }

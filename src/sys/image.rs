@@ -2,14 +2,16 @@
 //! data lie, which build it is, and which file to execute to start the program again. `remote/function.rs`
 //! checks function references against it; `process/` starts workers by it.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
+use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::OnceLock;
 
-use crate::sys;
+use crate::sys::handle::number_in_proc;
 #[cfg(not(miri))]
 use elf::find;
 
@@ -74,6 +76,24 @@ pub(crate) fn program() -> &'static Path {
     emulated.or_else(started_file).unwrap_or(Path::new(LINK))
 }
 
+/// The path by which a launcher executes this program.
+///
+/// # Errors
+/// `NotFound` where a launcher could not find it.
+pub(crate) fn program_for_launcher() -> io::Result<PathBuf> {
+    match program() {
+        // By the program's process id: a launcher's own /proc/self/exe is the launcher.
+        link if link.starts_with("/proc/self") => {
+            let Some(number) = number_in_proc() else {
+                let words = "/proc, where a launcher finds the program, does not list this process";
+                return Err(io::Error::new(io::ErrorKind::NotFound, words));
+            };
+            Ok(PathBuf::from(format!("/proc/{number}/exe")))
+        }
+        file => Ok(file.to_owned()),
+    }
+}
+
 /// The program's file, if an emulator such as valgrind runs it: there, reading [`LINK`] returns the program's
 /// path, but executing it executes the emulator. It is detected by that: the file behind the link differs
 /// from the file that the link names, and the latter is mapped at the address of this crate's code.
@@ -94,6 +114,19 @@ fn started_file() -> Option<&'static Path> {
     (now == *then).then_some(path)
 }
 
+/// The path that the kernel was asked to execute (`AT_EXECFN`), unchanged; `None` if it is not known.
+fn started_path() -> Option<&'static Path> {
+    // SAFETY: reads the auxiliary vector that the kernel gave to this process.
+    let path = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let path: *const libc::c_char = ptr::with_exposed_provenance(path as usize);
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel has put a C string there, which stays as long as the process.
+    let path = unsafe { CStr::from_ptr(path) };
+    Some(Path::new(OsStr::from_bytes(path.to_bytes())))
+}
+
 /// Identifies a file: device, inode, size, and modification time (seconds, nanoseconds).
 type FileId = [u64; 5];
 
@@ -107,7 +140,7 @@ pub(crate) fn note_file() {
         if std::fs::symlink_metadata(LINK).is_ok() {
             return None;
         }
-        let path = std::path::absolute(sys::started_path()?).ok()?;
+        let path = std::path::absolute(started_path()?).ok()?;
         let region_id = region_id(&path)?;
         Some((path, region_id))
     });

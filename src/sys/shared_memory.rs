@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
 
-pub(crate) use crate::sys::Access;
+pub(crate) use crate::sys::memory::Access;
 
 /// The minimum size of the guard on each side of a mapping, in bytes. A stride that jumps over it counts as a
 /// wild pointer, not as an overrun.
@@ -35,12 +35,12 @@ impl SharedFile {
     /// Errors of the system: no memory, no descriptors, a limit on the size of files. Also an error if the
     /// environment says `CONCURRENT_FUTURES_SHARED_MEMORY=never`.
     pub(crate) fn create(name: &CStr, bytes: u64, allocated: usize) -> io::Result<Self> {
-        let file = sys::shared_file(name)?;
-        sys::set_size(file.as_fd(), bytes)?;
+        let file = sys::memory::shared_file(name)?;
+        sys::memory::set_size(file.as_fd(), bytes)?;
         if allocated > 0 {
-            sys::allocate_part(file.as_fd(), 0, allocated)?;
+            sys::memory::allocate_part(file.as_fd(), 0, allocated)?;
         }
-        sys::seal_size(file.as_fd())?;
+        sys::memory::seal_size(file.as_fd())?;
         Ok(Self(file))
     }
 
@@ -58,27 +58,27 @@ impl SharedFile {
     /// the mapping.
     pub(crate) fn map(&self, from: u64, bytes: usize, access: Access) -> io::Result<Mapping> {
         let mapping = Mapping::reserve(bytes, Some(ForkEpoch::here()))?;
-        sys::map_shared(mapping.place, self.0.as_fd(), from, bytes, access)?;
-        sys::keep_from_forks(mapping.place, mapping.bytes);
-        if bytes >= sys::HUGE {
-            sys::prefer_huge_pages_in(mapping.place, mapping.bytes);
+        sys::memory::map_shared(mapping.place, self.0.as_fd(), from, bytes, access)?;
+        sys::memory::keep_from_forks(mapping.place, mapping.bytes);
+        if bytes >= sys::memory::HUGE {
+            sys::memory::prefer_huge_pages_in(mapping.place, mapping.bytes);
         }
         Ok(mapping)
     }
 
     /// Allocates the memory of a part: accessing it later cannot fail for lack of memory.
     pub(crate) fn allocate(&self, from: u64, bytes: usize) -> io::Result<()> {
-        sys::allocate_part(self.0.as_fd(), from, bytes)
+        sys::memory::allocate_part(self.0.as_fd(), from, bytes)
     }
 
     /// Returns the memory of a part to the system; the part then reads as zeros.
     pub(crate) fn purge(&self, from: u64, bytes: usize) -> io::Result<()> {
-        sys::punch_hole(self.0.as_fd(), from, bytes)
+        sys::memory::punch_hole(self.0.as_fd(), from, bytes)
     }
 
     /// Whether all of a part has memory allocated.
     pub(crate) fn is_without_holes(&self, from: u64, bytes: usize) -> bool {
-        sys::is_without_holes(self.0.as_fd(), from, bytes)
+        sys::memory::is_without_holes(self.0.as_fd(), from, bytes)
     }
 }
 
@@ -110,20 +110,24 @@ impl Mapping {
     /// Maps a file whose content is sealed. Forked copies of the process have the mapping, too.
     pub(crate) fn of_constant(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         let mapping = Self::reserve(bytes, None)?;
-        sys::map_constant(mapping.place, file, bytes)?;
+        sys::memory::map_constant(mapping.place, file, bytes)?;
         Ok(mapping)
     }
 
     /// Reserves addresses for `bytes` bytes and two guards; nothing is mapped there yet.
     fn reserve(bytes: usize, fork_epoch: Option<ForkEpoch>) -> io::Result<Self> {
-        let page = sys::page_size();
+        let page = sys::memory::page_size();
         let too_much = || io::Error::from(io::ErrorKind::OutOfMemory);
-        let alignment = if bytes >= sys::HUGE { sys::HUGE } else { page };
+        let alignment = if bytes >= sys::memory::HUGE {
+            sys::memory::HUGE
+        } else {
+            page
+        };
         let bytes = bytes.max(1).checked_next_multiple_of(page);
         let bytes = bytes.ok_or_else(too_much)?;
         let around = 2 * GUARD.next_multiple_of(page) + alignment;
         let reserved_bytes = bytes.checked_add(around).ok_or_else(too_much)?;
-        let reserved = sys::reserve(reserved_bytes)?;
+        let reserved = sys::memory::reserve(reserved_bytes)?;
         let first = (reserved.addr().get() + GUARD).next_multiple_of(alignment);
         let offset = first - reserved.addr().get();
         // SAFETY: the offset is inside the reserved range, whose size includes the guards and the alignment.
@@ -144,7 +148,7 @@ impl Mapping {
 
     /// Changes the permitted accesses to the whole mapping.
     pub(crate) fn protect(&self, access: Access) -> io::Result<()> {
-        sys::protect(self.place, self.bytes, access)
+        sys::memory::protect(self.place, self.bytes, access)
     }
 
     /// Whether the caller runs in a forked copy of the process, which does not have the mapping.
@@ -156,7 +160,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if !self.is_elsewhere() {
-            sys::unmap(self.reserved, self.reserved_bytes);
+            sys::memory::unmap(self.reserved, self.reserved_bytes);
         }
     }
 }
@@ -195,12 +199,12 @@ mod tests {
             for inside in [place, place + bytes - 1] {
                 assert_eq!(permissions(inside).unwrap(), expected);
             }
-            let behind = place + bytes.next_multiple_of(sys::page_size());
+            let behind = place + bytes.next_multiple_of(sys::memory::page_size());
             for guarded in [place - 1, place - GUARD, behind, behind + GUARD - 1] {
                 assert_eq!(permissions(guarded).unwrap(), "---p", "{bytes}");
             }
-            if bytes >= sys::HUGE {
-                assert_eq!(place % sys::HUGE, 0);
+            if bytes >= sys::memory::HUGE {
+                assert_eq!(place % sys::memory::HUGE, 0);
             }
         }
     }
@@ -218,8 +222,8 @@ mod tests {
     fn nobody_changes_the_size() {
         let file = file(4096);
         let theirs = file.descriptor().unwrap();
-        assert!(sys::set_size(theirs.as_fd(), 0).is_err());
-        assert!(sys::set_size(theirs.as_fd(), 1 << 20).is_err());
+        assert!(sys::memory::set_size(theirs.as_fd(), 0).is_err());
+        assert!(sys::memory::set_size(theirs.as_fd(), 1 << 20).is_err());
     }
 
     #[test]

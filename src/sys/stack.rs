@@ -3,6 +3,8 @@
 
 use std::env;
 
+use crate::sys::limits::soft_limit;
+
 /// The usual stack limit of a program's main thread on Linux: 8 MiB.
 const USUAL: usize = 8 << 20;
 
@@ -13,28 +15,13 @@ const USUAL: usize = 8 << 20;
 pub(crate) fn size() -> usize {
     let asked = env::var("RUST_MIN_STACK").ok();
     let asked = asked.and_then(|bytes| bytes.parse().ok());
-    size_for(soft_limit(), asked)
+    // The limit of the main thread; `None`: it has no limit, or the limit is not known.
+    size_for(soft_limit(libc::RLIMIT_STACK), asked)
 }
 
 fn size_for(limit: Option<u64>, asked: Option<usize>) -> usize {
     let limit = limit.and_then(|limit| usize::try_from(limit).ok());
     USUAL.max(limit.unwrap_or(0)).max(asked.unwrap_or(0))
-}
-
-/// The stack limit of the main thread, in bytes; `None`: it has no limit, or the limit is not known.
-fn soft_limit() -> Option<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the buffer outlives the call.
-    let answer = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) };
-    (answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(wide(limit.rlim_cur))
-}
-
-/// Converts a number of the C library, which has 32 bits on some systems, to 64 bits.
-fn wide(number: impl Into<u64>) -> u64 {
-    number.into()
 }
 
 #[cfg(test)]

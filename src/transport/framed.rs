@@ -2,27 +2,27 @@
 //! sides (`process/host/`, `process/worker/`); the format of the frames is in [`wire`].
 
 use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::remote::encoded::Encoded;
 use crate::sys;
+use crate::sys::handle::{AsHandle, BorrowedHandle, OwnedHandle};
+use crate::sys::stream::Stream;
 use crate::transport::wire::{self, Header, Kind};
 
 /// One end of a connection: sends bytes, and receives frames.
 pub(crate) struct FramedStream {
     /// The connected socket.
-    stream: Arc<UnixStream>,
+    stream: Arc<Stream>,
     /// Bytes that were received and not consumed: `buffer[start..end]`.
     buffer: Box<[u8]>,
     /// Start of the bytes in `buffer` that were not consumed.
     start: usize,
     /// End of the bytes in `buffer` that were received.
     end: usize,
-    /// Descriptors that were received and not taken, at most [`sys::MAX_PASSED`].
-    passed: Vec<OwnedFd>,
+    /// Descriptors that were received and not taken, at most [`sys::stream::MAX_PASSED`].
+    passed: Vec<OwnedHandle>,
     /// When waiting for bytes fails as `TimedOut`; `None`: never.
     deadline: Option<Instant>,
 }
@@ -39,7 +39,7 @@ pub(crate) enum Received<T> {
 const BUFFER: usize = 64 << 10;
 
 impl FramedStream {
-    pub(crate) fn new(stream: Arc<UnixStream>) -> Self {
+    pub(crate) fn new(stream: Arc<Stream>) -> Self {
         Self {
             stream,
             buffer: vec![0; BUFFER].into(),
@@ -59,7 +59,7 @@ impl FramedStream {
         self.deadline
     }
 
-    pub(crate) fn stream(&self) -> &Arc<UnixStream> {
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
     }
 
@@ -72,7 +72,7 @@ impl FramedStream {
     pub(crate) fn send_with(
         &self,
         parts: &[&[u8]],
-        descriptors: &[BorrowedFd<'_>],
+        descriptors: &[BorrowedHandle<'_>],
     ) -> io::Result<()> {
         self.send_counting(parts, descriptors, &mut 0)
     }
@@ -93,7 +93,7 @@ impl FramedStream {
     pub(crate) fn send_counting(
         &self,
         parts: &[&[u8]],
-        descriptors: &[BorrowedFd<'_>],
+        descriptors: &[BorrowedHandle<'_>],
         count: &mut usize,
     ) -> io::Result<()> {
         send_counting(&self.stream, parts, descriptors, count)
@@ -156,7 +156,7 @@ impl FramedStream {
     }
 
     /// Takes the descriptors that came with the last header.
-    pub(crate) fn take_passed(&mut self) -> Vec<OwnedFd> {
+    pub(crate) fn take_passed(&mut self) -> Vec<OwnedHandle> {
         std::mem::take(&mut self.passed)
     }
 
@@ -169,11 +169,12 @@ impl FramedStream {
         self.end -= self.start;
         self.start = 0;
         self.await_bytes()?;
-        let (received, passed) = sys::receive(self.stream.as_fd(), &mut self.buffer[self.end..])?;
+        let (received, passed) =
+            sys::stream::receive(self.stream.as_handle(), &mut self.buffer[self.end..])?;
         self.end += received;
         self.passed.extend(passed);
         // A sender of more descriptors than a frame can have does not make this side keep them open.
-        self.passed.truncate(sys::MAX_PASSED);
+        self.passed.truncate(sys::stream::MAX_PASSED);
         Ok(received)
     }
 
@@ -183,7 +184,7 @@ impl FramedStream {
         if self.deadline.is_none() {
             return Ok(());
         }
-        match sys::poll_readable([Some(self.stream.as_fd())], self.deadline)? {
+        match sys::stream::poll_readable([Some(self.stream.as_handle())], self.deadline)? {
             [true] => Ok(()),
             [false] => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -191,16 +192,16 @@ impl FramedStream {
 }
 
 /// Sends a frame without a body over a socket.
-pub(crate) fn send_signal(stream: &UnixStream, frame: &[u8; Header::SIZE]) -> io::Result<()> {
+pub(crate) fn send_signal(stream: &Stream, frame: &[u8; Header::SIZE]) -> io::Result<()> {
     send_counting(stream, &[frame], &[], &mut 0)
 }
 
 /// Sends all parts, and the descriptors along with the first byte; adds the number of bytes that were sent to
 /// `count`.
 fn send_counting(
-    stream: &UnixStream,
+    stream: &Stream,
     parts: &[&[u8]],
-    descriptors: &[BorrowedFd<'_>],
+    descriptors: &[BorrowedHandle<'_>],
     count: &mut usize,
 ) -> io::Result<()> {
     let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
@@ -208,7 +209,7 @@ fn send_counting(
     let mut descriptors = descriptors;
     IoSlice::advance_slices(&mut rest, 0); // skips empty parts
     while !rest.is_empty() {
-        let sent = sys::send(stream.as_fd(), rest, descriptors)?;
+        let sent = sys::stream::send(stream.as_handle(), rest, descriptors)?;
         descriptors = &[];
         *count += sent;
         IoSlice::advance_slices(&mut rest, sent);
@@ -226,7 +227,7 @@ fn make_room(body: &mut Vec<u8>, rest: u64) -> usize {
     let part = wanted.min(body.len().max(FIRST));
     if body.len() >= FIRST && body.capacity() - body.len() < part {
         body.reserve_exact(part);
-        sys::prefer_huge_pages(body.spare_capacity_mut());
+        sys::memory::prefer_huge_pages(body.spare_capacity_mut());
     }
     part
 }

@@ -8,18 +8,17 @@
 use std::fmt;
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, Command};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::error::ProcessEnd;
 use crate::process::shm::signals::SharedSignals;
 use crate::shared::invalidation::{self, InvalidationListener};
 use crate::sys;
+use crate::sys::child::{Handle, ProcessEnd};
 use crate::sys::fork::ForkEpoch;
-use crate::sys::handle::Handle;
+use crate::sys::stream::Stream;
 
 /// A child process.
 pub(crate) struct ChildProcess {
@@ -35,7 +34,7 @@ pub(crate) struct ChildProcess {
     /// The program that it is a child of: a forked copy of that program does not touch it.
     fork_epoch: ForkEpoch,
     /// The program's end of the connection to it, as long as any owner needs that.
-    link: Weak<UnixStream>,
+    link: Weak<Stream>,
     /// The signals that the program shares with it; set by the welcome.
     flag: OnceLock<SharedSignals>,
 }
@@ -107,7 +106,7 @@ impl ChildProcess {
     /// is called with its process id, all on the wait thread.
     pub(crate) fn start(
         command: Command,
-        link: Arc<UnixStream>,
+        link: Arc<Stream>,
         spawn_on: SpawnOn,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
@@ -120,7 +119,7 @@ impl ChildProcess {
     /// Starts a child on the calling thread.
     fn start_here(
         command: Command,
-        link: Arc<UnixStream>,
+        link: Arc<Stream>,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
         let (process, stderr, inherited) = Self::spawn(command, &link)?;
@@ -148,7 +147,7 @@ impl ChildProcess {
     /// Starts a child on the thread that waits for it.
     fn start_there(
         command: Command,
-        link: Arc<UnixStream>,
+        link: Arc<Stream>,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
         let (tell, hear) = crossbeam_channel::bounded(1);
@@ -181,12 +180,12 @@ impl ChildProcess {
     /// which is the program's.
     fn spawn(
         mut command: Command,
-        link: &Arc<UnixStream>,
+        link: &Arc<Stream>,
     ) -> io::Result<(Arc<Self>, ChildStderr, u64)> {
         // Not std's pipe, which may take the number of a standard descriptor that the program has closed.
-        let (stderr, writer) = sys::pipe()?;
+        let (stderr, writer) = sys::stdio::pipe()?;
         let spawned = command.stderr(writer).spawn();
-        let inherited = sys::own_peak_memory();
+        let inherited = sys::worker::own_peak_memory();
         // The program's copies of the child's ends are closed together with the command.
         drop(command);
         let child = spawned?;
@@ -217,7 +216,7 @@ impl ChildProcess {
     }
 
     /// Waits for the end of the process, and reaps it. What is left of its process group is ended, too.
-    fn watch(&self, link: &UnixStream, inherited: u64) {
+    fn watch(&self, link: &Stream, inherited: u64) {
         let waited = self.handle.wait_for_end();
         let mut life = self.lock();
         // Fails if another part of the program has reaped it: then nothing is known of its end.
@@ -285,7 +284,7 @@ impl ChildProcess {
 
     /// Asks it to end (SIGTERM). Returns at once.
     pub(crate) fn terminate(&self) -> Signal {
-        self.signal_or_hang_up(|handle| handle.signal(libc::SIGTERM))
+        self.signal_or_hang_up(Handle::terminate)
     }
 
     /// Sends a signal. If the system refuses it, shuts the connection instead: a thread of the worker waits

@@ -7,12 +7,10 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::Pauses;
-use crate::error::ProcessEnd;
 use crate::process::host::child::{ChildProcess, Signal, WaitThread};
 use crate::process::host::stdio::Captured;
 use crate::process::shm::queue::SlotRef;
@@ -21,6 +19,8 @@ use crate::remote::lease::BlockRef;
 use crate::shared::attachments::Attachments;
 use crate::shared::registry;
 use crate::sys;
+use crate::sys::child::ProcessEnd;
+use crate::sys::handle::AsHandle;
 use crate::task::request::Request;
 use crate::transport::framed::{FramedStream, Received};
 use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Kind};
@@ -349,8 +349,8 @@ impl Connection {
             return Ok(());
         };
         while !self.stream.has_buffered() {
-            let polled = [Some(self.stream.stream().as_fd()), pipe.readable()];
-            match sys::poll_readable(polled, self.stream.deadline())? {
+            let polled = [Some(self.stream.stream().as_handle()), pipe.readable()];
+            match sys::stream::poll_readable(polled, self.stream.deadline())? {
                 [true, _] => break,
                 [false, true] => drop(pipe.read()),
                 [false, false] => return Err(io::ErrorKind::TimedOut.into()),
@@ -363,7 +363,7 @@ impl Connection {
     /// mapped here, is left out: decoding a reference to it fails.
     fn take_in(&mut self, header: Header) -> Result<(), Disconnect> {
         /// The bytes of the longest body.
-        const MOST: u64 = (sys::MAX_PASSED * size_of::<u64>()) as u64;
+        const MOST: u64 = (sys::stream::MAX_PASSED * size_of::<u64>()) as u64;
 
         if header.length > MOST || !self.brought.is_empty() {
             return Err(Disconnect::ProtocolViolation(

@@ -415,7 +415,7 @@ fn look_for<S: CompletionSource>(store: &S, wait: &dyn Waiter, deadline: Option<
     if wait.is_over() {
         return true;
     }
-    store.queue().set_waiter_core(sys::current_core());
+    store.queue().set_waiter_core(sys::affinity::current_core());
     let is_over = look_on_for(store, wait, deadline);
     store.queue().set_waiter_core(None);
     is_over

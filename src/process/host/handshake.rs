@@ -8,14 +8,12 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, PanicInfo, ProcessEnd};
+use crate::error::{Error, PanicInfo};
 use crate::pool::Limits;
 use crate::process::host::child::{ChildProcess, SpawnOn};
 use crate::process::host::connection::Connection;
@@ -28,6 +26,8 @@ use crate::process::shm::signals::SharedSignals;
 use crate::remote::function::FunctionRef;
 use crate::shared::attachments::Attachments;
 use crate::sys;
+use crate::sys::child::from_outside;
+use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::image;
 use crate::transport::framed::{FramedStream, Received};
 use crate::transport::wire::{self, Fault, Header, Hello, Kind, Welcome, dialect};
@@ -104,7 +104,7 @@ impl WorkerConfig {
     pub(crate) fn check(&self) -> Result<(), Error> {
         reexec::check()?;
         // With a launcher in between, the launcher's rights are what counts.
-        if self.launcher.is_empty() && sys::would_gain_rights(image::program()) {
+        if self.launcher.is_empty() && sys::rights::would_gain_rights(image::program()) {
             let words = "a worker would have more rights than the user of this process, and so would \
                          not obey it";
             return Err(Error::Unsupported(words.into()));
@@ -135,7 +135,7 @@ impl WorkerConfig {
         self.check()
             .map_err(|error| failed(index, &io::Error::other(error)))?;
         let deadline = Instant::now().checked_add(self.start_timeout);
-        let (ours, theirs) = sys::socket_pair().map_err(|error| failed(index, &error))?;
+        let (ours, theirs) = sys::stream::socket_pair().map_err(|error| failed(index, &error))?;
         let ours = Arc::new(ours);
         let started = self
             .command(index, theirs.into())
@@ -153,10 +153,7 @@ impl WorkerConfig {
 
     /// Runs the handshake with a stand-in for a worker that was started, at the other end of `ours`.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn greet(
-        &self,
-        ours: std::os::unix::net::UnixStream,
-    ) -> Result<Connection, StartError> {
+    pub(crate) fn greet(&self, ours: sys::stream::Stream) -> Result<Connection, StartError> {
         let link = Connection::new(
             FramedStream::new(Arc::new(ours)),
             ChildProcess::ended(),
@@ -166,20 +163,20 @@ impl WorkerConfig {
         Handshake::new(self, 0, link, None, None).finish()
     }
 
-    fn command(&self, index: usize, stdin: OwnedFd) -> io::Result<Command> {
+    fn command(&self, index: usize, stdin: OwnedHandle) -> io::Result<Command> {
         let mut command = self.program()?;
-        let (arguments, (mark, value)) = reexec::arguments(stdin.as_fd());
+        let (arguments, (mark, value)) = reexec::arguments(stdin.as_handle());
         if let (true, Some(name)) = (self.launcher.is_empty(), std::env::args_os().next()) {
-            command.arg0(name);
+            sys::child::start_as(&mut command, name);
         }
+        sys::child::lead_group(&mut command);
         command
             .args(arguments)
             .envs(&self.env)
             .env(mark, value)
-            .process_group(0)
             .stdin(Stdio::from(stdin))
             // Output before `init` does not come from the user's tasks: libtest prints there, for example.
-            .stdout(sys::open_null()?);
+            .stdout(sys::stdio::open_null()?);
         if let Some(dir) = &self.current_dir {
             // Checked here: a worker that cannot change into it would fail like a missing program.
             if !dir.is_dir() {
@@ -207,18 +204,7 @@ impl WorkerConfig {
             return Ok(command);
         };
         let mut command = Command::new(launcher);
-        // By the program's process id: a launcher's own /proc/self/exe is the launcher.
-        let program = match image::program() {
-            link if link.starts_with("/proc/self") => {
-                let Some(number) = sys::number_in_proc() else {
-                    let words =
-                        "/proc, where a launcher finds the program, does not list this process";
-                    return Err(io::Error::new(io::ErrorKind::NotFound, words));
-                };
-                PathBuf::from(format!("/proc/{number}/exe"))
-            }
-            file => file.to_owned(),
-        };
+        let program = image::program_for_launcher()?;
         command.args(arguments).arg(program).args(loaded);
         Ok(command)
     }
@@ -276,7 +262,7 @@ fn failed(index: usize, error: &io::Error) -> StartError {
 
 /// The files that a start needs and that are missing, as text to append to a message.
 fn what_is_missing() -> String {
-    let needed = [image::program(), Path::new("/dev/null")];
+    let needed = [image::program(), Path::new(sys::stdio::NULL)];
     let missing = needed.iter().filter(|file| !file.exists());
     missing
         .map(|file| format!("; there is no {}", file.display()))
@@ -411,7 +397,7 @@ impl<'a> Handshake<'a> {
             .chain(&flag_memory)
             .chain(&queue)
             .chain(&arena)
-            .map(AsFd::as_fd)
+            .map(AsHandle::as_handle)
             .collect();
         let welcome = self.worker_config.welcome(self.index, flag.as_ref());
         let frame = wire::frame(Kind::Welcome, &welcome.to_body());
@@ -426,18 +412,22 @@ impl<'a> Handshake<'a> {
 
     /// Waits for the next event of the handshake, and handles it: a frame, or output of the worker.
     fn wait_for_news(&mut self) -> Result<(), HandshakeError> {
-        let link = self.link.stream().stream().as_fd();
-        let stderr = self.stderr.as_ref().map(AsFd::as_fd);
+        let link = self.link.stream().stream().as_handle();
+        let stderr = self.stderr.as_ref().map(AsHandle::as_handle);
         let stderr = stderr.filter(|_| self.unsaid.is_empty());
         let ours = io::stderr();
-        let ours = (!self.unsaid.is_empty()).then(|| ours.as_fd());
+        let ours = (!self.unsaid.is_empty()).then(|| ours.as_handle());
         let pipe = self.link.output().and_then(Captured::pipe);
         let output = pipe.and_then(Pipe::readable);
         let buffered = self.link.stream().has_buffered();
         let ready = if buffered {
             Ok([true, false, false, false])
         } else {
-            sys::poll_readable_or_writable([Some(link), stderr, output], ours, self.deadline)
+            sys::stream::poll_readable_or_writable(
+                [Some(link), stderr, output],
+                ours,
+                self.deadline,
+            )
         };
         match ready.map_err(stop_of)? {
             [false, false, false, false] => Err(HandshakeError::Late),
@@ -479,7 +469,7 @@ impl<'a> Handshake<'a> {
     /// through std: its lock may be held by the very thread that waits for this worker.
     fn pass_on(&mut self) {
         while !self.unsaid.is_empty() {
-            match sys::write_at_once(io::stderr().as_fd(), &self.unsaid) {
+            match sys::stdio::write_at_once(io::stderr().as_handle(), &self.unsaid) {
                 Ok(0) => self.unsaid.clear(),
                 Ok(count) => drop(self.unsaid.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -622,8 +612,8 @@ impl<'a> Handshake<'a> {
     }
 
     fn stderr_is_waiting(&self) -> bool {
-        let stderr = self.stderr.as_ref().map(AsFd::as_fd);
-        sys::poll_readable([stderr], Some(Instant::now())).is_ok_and(|[readable]| readable)
+        let stderr = self.stderr.as_ref().map(AsHandle::as_handle);
+        sys::stream::poll_readable([stderr], Some(Instant::now())).is_ok_and(|[readable]| readable)
     }
 }
 
@@ -642,18 +632,6 @@ fn initializer_fault(fault: &Fault) -> String {
         }
         Fault::LeftAlone => "the initializer was left alone".to_owned(),
     }
-}
-
-/// Whether a process was ended by a signal that others send, rather than by what it did itself.
-pub(crate) fn from_outside(end: ProcessEnd) -> bool {
-    const OUTSIDE: [i32; 5] = [
-        libc::SIGKILL,
-        libc::SIGTERM,
-        libc::SIGINT,
-        libc::SIGHUP,
-        libc::SIGQUIT,
-    ];
-    matches!(end, ProcessEnd::Signalled(signal) if OUTSIDE.contains(&signal))
 }
 
 fn stop_of(error: io::Error) -> HandshakeError {

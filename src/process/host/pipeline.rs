@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{DeathReport, Error, PanicInfo, ProcessEnd, WorkerDeath};
+use crate::error::{DeathReport, Error, PanicInfo, WorkerDeath};
 use crate::future::Verdict;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::state::Start;
@@ -21,6 +21,7 @@ use crate::process::shm::signals::SharedSignals;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::PayloadStore;
+use crate::sys::child::ProcessEnd;
 use crate::task::request::{RemoteTask, Request};
 use crate::task::results::ItemTiming;
 use crate::task::work_item::WorkItem;

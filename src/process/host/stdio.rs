@@ -4,10 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
 
 use crate::sys;
+use crate::sys::handle::{AsHandle, BorrowedHandle, OwnedHandle};
 
 /// Where the standard output or error of workers goes.
 ///
@@ -42,9 +41,9 @@ pub enum WorkerStdio {
 /// Where the outputs of one worker go.
 pub(crate) struct WorkerStreams {
     /// The descriptor for the worker's standard output.
-    stdout: OwnedFd,
+    stdout: OwnedHandle,
     /// The descriptor for the worker's standard error.
-    stderr: OwnedFd,
+    stderr: OwnedHandle,
     /// What the worker prints, where one of them is captured.
     captured: Option<Captured>,
 }
@@ -76,20 +75,20 @@ impl WorkerStreams {
     pub(crate) fn new(stdout: WorkerStdio, stderr: WorkerStdio) -> io::Result<Self> {
         let captures = [stdout, stderr].contains(&WorkerStdio::Capture);
         let (captured, writer) = captures.then(Captured::new).transpose()?.unzip();
-        let place = |policy, number: RawFd| match (policy, &writer) {
-            (WorkerStdio::Inherit, _) => sys::standard(number),
+        let place = |policy, number| match (policy, &writer) {
+            (WorkerStdio::Inherit, _) => sys::stdio::standard(number),
             (WorkerStdio::Capture, Some(writer)) => writer.try_clone(),
-            _ => sys::open_null(),
+            _ => sys::stdio::open_null(),
         };
         Ok(Self {
-            stdout: place(stdout, libc::STDOUT_FILENO)?,
-            stderr: place(stderr, libc::STDERR_FILENO)?,
+            stdout: place(stdout, sys::stdio::OUTPUT)?,
+            stderr: place(stderr, sys::stdio::ERROR)?,
             captured,
         })
     }
 
     /// The descriptors for standard output and error, to be passed to the worker.
-    pub(crate) fn descriptors(&self) -> [&OwnedFd; 2] {
+    pub(crate) fn descriptors(&self) -> [&OwnedHandle; 2] {
         [&self.stdout, &self.stderr]
     }
 
@@ -101,13 +100,13 @@ impl WorkerStreams {
 
 impl Captured {
     /// Makes a capture. Returns it, and the descriptor that the worker writes to.
-    fn new() -> io::Result<(Self, OwnedFd)> {
-        if !sys::has_long_files() {
-            let (reader, writer) = sys::pipe()?;
+    fn new() -> io::Result<(Self, OwnedHandle)> {
+        if !sys::limits::has_long_files() {
+            let (reader, writer) = sys::stdio::pipe()?;
             return Ok((Self::Pipe(Pipe::new(reader)?), writer));
         }
-        let memory = sys::anonymous_file(c"concurrent-futures output")?;
-        sys::append_only(memory.as_fd())?;
+        let memory = sys::memory::anonymous_file(c"concurrent-futures output")?;
+        sys::stdio::append_only(memory.as_handle())?;
         let ours = memory.try_clone()?;
         Ok((Self::Memory(ours.into()), memory))
     }
@@ -143,8 +142,8 @@ impl Captured {
 }
 
 impl Pipe {
-    fn new(reader: OwnedFd) -> io::Result<Self> {
-        sys::never_wait(reader.as_fd())?;
+    fn new(reader: OwnedHandle) -> io::Result<Self> {
+        sys::stdio::never_wait(reader.as_handle())?;
         Ok(Self {
             reader: reader.into(),
             tail: RefCell::default(),
@@ -153,8 +152,8 @@ impl Pipe {
     }
 
     /// The descriptor that is readable when something was printed; `None`: nothing will be printed any more.
-    pub(crate) fn readable(&self) -> Option<BorrowedFd<'_>> {
-        (!self.is_closed.get()).then(|| self.reader.as_fd())
+    pub(crate) fn readable(&self) -> Option<BorrowedHandle<'_>> {
+        (!self.is_closed.get()).then(|| self.reader.as_handle())
     }
 
     /// Reads some of what was printed. Returns whether there may be more.
@@ -195,7 +194,7 @@ fn take_end(file: &File) -> Option<Vec<u8>> {
     }
     let start = size.saturating_sub(TOLD);
     let mut bytes = vec![0; (size - start) as usize];
-    let read = file.read_at(&mut bytes, start).unwrap_or(0);
+    let read = sys::stdio::read_at(file, &mut bytes, start).unwrap_or(0);
     bytes.truncate(read);
     let _ = file.set_len(0);
     Some(bytes)

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::error::{Error, ProcessEnd};
+use crate::error::Error;
 use crate::pool::{AfterLoss, Tenure, WorkerContext};
 use crate::process::host::child::SpawnOn;
 use crate::process::host::connection::{Connection, Disconnect, WorkerMessage};
@@ -16,6 +16,7 @@ use crate::process::host::handshake::{StartError, WorkerConfig};
 use crate::process::host::in_flight::{InFlight, Orphan};
 use crate::process::host::pipeline::{Pipeline, PipelineEnd, WorkerExit};
 use crate::process::host::process_table::ProcessTable;
+use crate::sys::child::ProcessEnd;
 use crate::task::request::RemoteOutcome;
 use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;

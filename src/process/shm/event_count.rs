@@ -46,14 +46,14 @@ impl EventCount {
 
     #[cfg(not(loom))]
     fn wake(&self) {
-        sys::futex_wake(&self.rung);
+        sys::wait::futex_wake(&self.rung);
     }
 
     /// Sleeps until a notification, if there was none since the wait key was taken, or until the deadline.
     /// Spurious wake-ups are possible.
     #[cfg(not(loom))]
     pub(crate) fn sleep(&self, key: WaitKey, deadline: Option<Instant>) {
-        sys::futex_wait(&self.rung, key.0, deadline);
+        sys::wait::futex_wait(&self.rung, key.0, deadline);
     }
 }
 

@@ -8,9 +8,9 @@
 //! same.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
+use crate::sys::handle::OwnedHandle;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
 /// One side's mapping of the signals.
@@ -30,7 +30,7 @@ struct Words {
 
 impl SharedSignals {
     /// Creates the signals, with the flag lowered, and the descriptor by which the worker maps them.
-    pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
+    pub(crate) fn new() -> io::Result<(Self, OwnedHandle)> {
         let bytes = size_of::<Words>();
         let file = SharedFile::create(c"concurrent-futures flag", bytes as u64, bytes)?;
         let memory = file.map(0, bytes, Access::ReadWrite)?;
@@ -38,7 +38,7 @@ impl SharedSignals {
     }
 
     /// Maps the worker's side, which is read-only.
-    pub(crate) fn map(memory: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn map(memory: OwnedHandle) -> io::Result<Self> {
         let file = SharedFile::received(memory);
         let memory = file.map(0, size_of::<Words>(), Access::ReadOnly)?;
         Ok(Self { memory })

@@ -8,10 +8,7 @@
 //! `remote/function.rs` to decode, call and encode.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,7 +36,9 @@ use crate::shared::registry;
 use crate::sync::spin_then_yield;
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
+use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::image;
+use crate::sys::stream::Stream;
 use crate::transport::framed::{self, FramedStream, Received};
 use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Hello, Kind, Welcome, dialect};
 use crate::unwind::{self, Panic};
@@ -99,7 +98,7 @@ fn init_from(caller: usize) {
         return;
     }
     let stdin = io::stdin();
-    match Role::find(stdin.as_fd()) {
+    match Role::find(stdin.as_handle()) {
         Role::Program => {
             image::note_file();
             reexec::note(caller);
@@ -154,18 +153,18 @@ impl Worker {
     /// welcome.
     fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
-        let link = UnixStream::from(sys::copy_high(stdin.as_fd())?);
+        let link = Stream::from(sys::descriptors::copy_high(stdin.as_handle())?);
         let mut stream = FramedStream::new(Arc::new(link));
         // Hello first: the program sends nothing before it, and this process has enough to do until the
         // answer comes.
         say_hello(&stream);
-        sys::redirect(File::open("/dev/null")?.as_fd(), libc::STDIN_FILENO)?;
-        sys::die_with_parent();
-        if sys::is_hung_up(stream.stream().as_fd()) {
+        sys::stdio::empty_input()?;
+        sys::worker::die_with_parent();
+        if sys::stream::is_hung_up(stream.stream().as_handle()) {
             exit(0); // the program ended before the line above
         }
-        sys::heed_signals();
-        sys::stand_aside_from_terminal();
+        sys::worker::heed_signals();
+        sys::worker::stand_aside_from_terminal();
 
         let welcome = receive_welcome(&mut stream)?;
         if welcome.dialect != dialect() {
@@ -173,8 +172,8 @@ impl Worker {
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
         let mut passed = stream.take_passed().into_iter();
-        for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
-            sys::redirect(next(&mut passed)?.as_fd(), number)?;
+        for number in [sys::stdio::OUTPUT, sys::stdio::ERROR] {
+            sys::stdio::redirect(next(&mut passed)?.as_handle(), number)?;
         }
         let flag = match welcome.has_signals {
             true => Some(SharedSignals::map(next(&mut passed)?)?),
@@ -195,10 +194,10 @@ impl Worker {
             false => None,
         };
         if welcome.memory_limit > 0 {
-            sys::limit_memory(welcome.memory_limit)?;
+            sys::worker::limit_memory(welcome.memory_limit)?;
         }
         if let Ok(title) = std::ffi::CString::new(welcome.title.clone()) {
-            sys::set_title(&title);
+            sys::thread::set_title(&title);
         }
         Ok(Self {
             stream,
@@ -248,7 +247,7 @@ impl Worker {
         self.flush();
         // Only after the initializer: what needs a process with one thread can be done there. If the thread
         // cannot be started, only the signal at the program's end (`die_with_parent`) ends this worker.
-        let _ = sys::end_when_hung_up(self.stream.stream().as_fd());
+        let _ = sys::worker::end_when_hung_up(self.stream.stream().as_handle());
         self.stream.send(&[&wire::frame(Kind::Ready, &report)])
     }
 
@@ -302,13 +301,13 @@ impl Worker {
     fn flush(&self) {
         // If user code has closed stdout, the error is its own affair.
         let _ = (&self.stdout).flush();
-        sys::flush_c_output();
+        sys::stdio::flush_c_output();
     }
 
     /// Called when a task has ended, before its outcome is sent.
     fn finish_task(&self) {
         if self.fork_epoch.is_forked_copy() {
-            sys::exit_forked_copy(); // a copy that the task forked: only the original sends the outcome
+            sys::worker::exit_forked_copy(); // a copy that the task forked: only the original sends the outcome
         }
         self.flush();
     }
@@ -430,7 +429,7 @@ impl Worker {
         match finish {
             Finish::Told => Ok(()),
             Finish::Killed => {
-                sys::park_until_killed(KILLED);
+                sys::worker::park_until_killed(KILLED);
                 exit(UNFIT)
             }
             Finish::Displaced => {
@@ -472,7 +471,7 @@ pub(crate) fn body_of(outcome: Result<Encoded, Fault>) -> (SlotKind, Encoded) {
 /// Stops and starts the program's clock of a task that came over the connection, by frames.
 struct ClockAfar {
     /// The connection to the program.
-    link: Arc<UnixStream>,
+    link: Arc<Stream>,
     /// The task's number in frames.
     task: u64,
     /// Tells the worker process from a copy that the task has forked.
@@ -827,7 +826,7 @@ impl ItemCursor for BatchRunner<'_> {
 }
 
 /// Takes the next descriptor that came with the welcome.
-fn next(passed: &mut impl Iterator<Item = OwnedFd>) -> io::Result<OwnedFd> {
+fn next(passed: &mut impl Iterator<Item = OwnedHandle>) -> io::Result<OwnedHandle> {
     let words = "the parent's welcome lacks descriptors";
     let missing = || io::Error::new(io::ErrorKind::InvalidData, words);
     passed.next().ok_or_else(missing)

@@ -243,7 +243,7 @@ pub(crate) fn pack_result<T: Serialize + 'static>(
 /// `Encode` if there are more than fit into one message.
 fn brought(mut named: Attachments, given: &Attachments) -> Result<Attachments, Error> {
     named.leave_out(given);
-    let (count, most) = (named.len(), sys::MAX_PASSED);
+    let (count, most) = (named.len(), sys::stream::MAX_PASSED);
     if count > most {
         let words = format!("a result brings at most {most} new Shared, and this one {count}");
         return Err(Error::Encode(words.into()));

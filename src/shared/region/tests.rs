@@ -1,9 +1,12 @@
 //! Which descriptors are accepted as sealed memory, and which are refused.
 
-use std::os::fd::AsRawFd;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::sys::memory::Access;
 
 const SIZE: usize = 10_000;
 
@@ -33,7 +36,7 @@ fn name_of(file: &(impl AsRawFd + ?Sized), size: u64) -> RegionRef {
 }
 
 fn unsealed(size: u64) -> File {
-    let file = File::from(sys::anonymous_file(c"test").unwrap());
+    let file = File::from(sys::memory::anonymous_file(c"test").unwrap());
     file.set_len(size).unwrap();
     file
 }
@@ -51,12 +54,13 @@ fn a_region_is_found_by_its_name() {
 fn nobody_can_change_it() {
     let ours = region();
     let descriptor = ours.descriptor().unwrap();
-    let reserved = sys::reserve(SIZE).unwrap();
-    assert!(sys::map_shared(reserved, descriptor, 0, SIZE, sys::Access::ReadWrite).is_err());
-    sys::unmap(reserved, SIZE);
-    assert!(sys::set_size(descriptor, 1).is_err());
-    assert!(sys::set_size(descriptor, 2 * SIZE as u64).is_err());
-    let path = ours.name().unwrap().path();
+    let reserved = sys::memory::reserve(SIZE).unwrap();
+    assert!(sys::memory::map_shared(reserved, descriptor, 0, SIZE, Access::ReadWrite).is_err());
+    sys::memory::unmap(reserved, SIZE);
+    assert!(sys::memory::set_size(descriptor, 1).is_err());
+    assert!(sys::memory::set_size(descriptor, 2 * SIZE as u64).is_err());
+    let name = ours.name().unwrap();
+    let path = format!("/proc/{}/fd/{}", name.holder, name.descriptor);
     let mut again = File::options().write(true).open(path).unwrap();
     assert!(again.write_all(b"x").is_err());
 }
@@ -105,7 +109,7 @@ fn what_is_no_sealed_memory_is_refused() {
     let file = unsealed(SIZE as u64);
     assert_eq!(refusal(&name_of(&file, SIZE as u64)).unwrap(), open);
     // Only the size is sealed.
-    sys::seal_size(file.as_fd()).unwrap();
+    sys::memory::seal_size(file.as_fd()).unwrap();
     assert_eq!(refusal(&name_of(&file, SIZE as u64)).unwrap(), open);
 }
 
@@ -113,7 +117,7 @@ fn what_is_no_sealed_memory_is_refused() {
 fn what_has_holes_is_refused() {
     for size in [0, SIZE as u64] {
         let file = unsealed(size);
-        sys::seal_content(file.as_fd()).unwrap();
+        sys::memory::seal_content(file.as_fd()).unwrap();
         assert_eq!(refusal(&name_of(&file, size)).unwrap(), "it has holes");
     }
 }
@@ -129,7 +133,7 @@ fn memory_behind_the_end_fills_no_hole() {
         libc::fallocate(file.as_raw_fd(), mode, behind, 1 << 20)
     };
     assert_eq!(answer, 0);
-    sys::seal_content(file.as_fd()).unwrap();
+    sys::memory::seal_content(file.as_fd()).unwrap();
     let facts = file.metadata().unwrap();
     assert!(facts.len() == SIZE as u64 && facts.blocks() * 512 > facts.len());
     assert_eq!(

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::transport::wire::{Kind, frame};
 
-fn stream() -> (FramedStream, UnixStream) {
-    let (ours, theirs) = UnixStream::pair().unwrap();
+fn stream() -> (FramedStream, Stream) {
+    let (ours, theirs) = Stream::pair().unwrap();
     (FramedStream::new(Arc::new(ours)), theirs)
 }
 
@@ -24,7 +24,7 @@ fn receive(stream: &mut FramedStream) -> Vec<u8> {
 }
 
 /// Sends all bytes, `at_a_time` of them at a time, from another thread: a socket's buffer is limited.
-fn send_cut(mut socket: UnixStream, bytes: Vec<u8>, at_a_time: usize) {
+fn send_cut(mut socket: Stream, bytes: Vec<u8>, at_a_time: usize) {
     std::thread::spawn(move || {
         for piece in bytes.chunks(at_a_time) {
             socket.write_all(piece).unwrap();
@@ -100,15 +100,15 @@ fn more_parts_than_a_call_takes_are_sent_in_order_and_counted() {
 fn descriptors_come_along() {
     let (stream, theirs) = stream();
     let mut other = FramedStream::new(Arc::new(theirs));
-    let (carried, far) = UnixStream::pair().unwrap();
-    let sent = [carried.as_fd(), stream.stream().as_fd()];
+    let (carried, far) = Stream::pair().unwrap();
+    let sent = [carried.as_handle(), stream.stream().as_handle()];
     stream
         .send_with(&[&frame(Kind::Value, b"abc")], &sent)
         .unwrap();
     assert_eq!(receive(&mut other), b"abc");
     let mut passed = other.take_passed();
     assert_eq!((passed.len(), other.take_passed().len()), (2, 0));
-    let copy = UnixStream::from(passed.swap_remove(0));
+    let copy = Stream::from(passed.swap_remove(0));
     (&copy).write_all(b"through").unwrap();
     drop((copy, carried));
     assert_eq!(io::read_to_string(far).unwrap(), "through");
@@ -119,16 +119,16 @@ fn descriptors_that_nobody_asks_for_are_closed() {
     let (stream, theirs) = stream();
     let mut other = FramedStream::new(Arc::new(theirs));
     let frame = frame(Kind::Value, b"abc");
-    let mut earlier: Option<UnixStream> = None;
+    let mut earlier: Option<Stream> = None;
     for _ in 0..10 {
-        let (carried, far) = UnixStream::pair().unwrap();
-        let carried = vec![carried.as_fd(); sys::MAX_PASSED];
+        let (carried, far) = Stream::pair().unwrap();
+        let carried = vec![carried.as_handle(); sys::stream::MAX_PASSED];
         stream.send_with(&[&frame], &carried).unwrap();
         assert_eq!(receive(&mut other), b"abc");
-        assert!(earlier.is_none_or(|far| sys::is_hung_up(far.as_fd())));
+        assert!(earlier.is_none_or(|far| sys::stream::is_hung_up(far.as_handle())));
         earlier = Some(far);
     }
-    assert_eq!(other.take_passed().len(), sys::MAX_PASSED);
+    assert_eq!(other.take_passed().len(), sys::stream::MAX_PASSED);
 }
 
 #[test]

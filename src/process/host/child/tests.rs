@@ -48,7 +48,7 @@ fn reap(pid: libc::pid_t) -> i32 {
 
 #[test]
 fn a_stranger_with_the_number_of_a_child_is_left_alone() {
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = Stream::pair().unwrap();
     let ours = Arc::new(ours);
     let (process, ..) = ChildProcess::spawn(Command::new("true"), &ours).unwrap();
     reap(process.pid as libc::pid_t);

@@ -145,7 +145,7 @@ fn shared_memory_comes_with_the_next_outcome() {
     let (mut link, worker) = both_ends();
     let region = Region::copy_of(&[7; 5000]).unwrap();
     let ours = region.descriptor().unwrap();
-    let loose = sys::anonymous_file(c"test").unwrap();
+    let loose = sys::memory::anonymous_file(c"test").unwrap();
     // What is not sealed is left out.
     let parts = [memory(&[1, 2]), answer(Kind::Value, 0, b"x")].concat();
     worker.send_with(&[&parts], &[loose.as_fd(), ours]).unwrap();
@@ -171,7 +171,10 @@ fn shared_memory_that_was_announced_and_did_not_come_is_left_out() {
 #[test]
 fn more_shared_memory_than_a_result_may_bring_is_an_violation() {
     let violation = Disconnect::ProtocolViolation("it sent more shared memory than it may");
-    assert_eq!(complaint(&memory(&[0; sys::MAX_PASSED + 1])), violation);
+    assert_eq!(
+        complaint(&memory(&[0; sys::stream::MAX_PASSED + 1])),
+        violation
+    );
     assert_eq!(complaint(&head_of(Kind::Memory, 0, u64::MAX)), violation);
     let (mut link, worker) = both_ends();
     let region = Region::copy_of(&[7; 5000]).unwrap();

@@ -173,7 +173,7 @@ impl InFlight {
 
     /// Notes the core of the calling thread, which is about to submit a task.
     pub(crate) fn note_submission(&self) {
-        self.queue.set_submitter_core(sys::current_core());
+        self.queue.set_submitter_core(sys::affinity::current_core());
     }
 
     /// Whether workers that find nothing leave.

@@ -6,14 +6,14 @@
 use super::InFlight;
 use super::audit::is_rendezvous;
 use super::table::{Completion, Published, SlotEntry, SlotTable, Taken, WorkerRecord};
-use crate::error::{Error, ProcessEnd, Suspect};
+use crate::error::{Error, Suspect};
 use crate::future::dyn_promise::DynPromise;
 use crate::process::host::driver::CollectedBy;
-use crate::process::host::handshake::from_outside;
 use crate::process::shm::queue::{
     Current, SlotAfterDeath, SlotPublish, SlotRef, Standing, Trace, Transition,
 };
 use crate::process::worker::UNFIT;
+use crate::sys::child::{ProcessEnd, from_outside};
 use crate::task::request::RemoteTask;
 use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;

@@ -3,7 +3,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::ProcessEnd;
 use crate::future::Future;
 use crate::options::TaskOptions;
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
@@ -11,6 +10,7 @@ use crate::process::shm::queue::layout::{MappedQueue, Memory};
 use crate::process::shm::queue::{Claim, Finish};
 use crate::remote::lease::BlockRef;
 use crate::remote::lease::{NoStore, PayloadStore};
+use crate::sys::child::ProcessEnd;
 use crate::task::item_batch::BatchPart;
 use crate::task::{ChunkSpec, RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};

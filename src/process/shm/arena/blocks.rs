@@ -8,7 +8,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,6 +16,7 @@ use crate::remote::lease::Block;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
+use crate::sys::handle::OwnedHandle;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
 /// Size in bytes of the smallest blocks, if that is at least a page; blocks of each further class are four
@@ -116,7 +116,7 @@ pub(crate) fn all() -> u64 {
 }
 
 fn size_of_class(class: usize) -> usize {
-    size_with_pages(class, sys::page_size())
+    size_with_pages(class, sys::memory::page_size())
 }
 
 /// Size in bytes of the blocks of a class: whole pages, since each block is mapped by itself. Where a page
@@ -229,7 +229,7 @@ impl Blocks {
     }
 
     /// Maps the same memory in the worker of that index.
-    pub(crate) fn map(memory: OwnedFd, plan: ArenaGeometry, worker: usize) -> io::Result<Self> {
+    pub(crate) fn map(memory: OwnedHandle, plan: ArenaGeometry, worker: usize) -> io::Result<Self> {
         if worker >= plan.workers {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -252,7 +252,7 @@ impl Blocks {
     }
 
     /// A copy of the descriptor, for a worker that is being started.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedHandle> {
         self.memory()?.descriptor()
     }
 
@@ -348,7 +348,7 @@ impl Blocks {
             return Ok(());
         }
         let wanted = bytes.next_multiple_of(size_of_class(0)).min(block.size());
-        match sys::populate_to_write(place, wanted) {
+        match sys::memory::populate_to_write(place, wanted) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 self.memory()?.allocate(self.offset(block), wanted)?;
             }
@@ -369,10 +369,10 @@ impl Blocks {
         let place = self.memory_of(mapping, block)?.place();
         // ORDERING: Relaxed; as in `make_room`.
         if mapping.extent.load(Ordering::Relaxed) < bytes {
-            sys::populate_to_read(place, bytes);
+            sys::memory::populate_to_read(place, bytes);
             mapping.extent.store(bytes, Ordering::Relaxed);
         }
-        sys::prefer_huge_pages(to);
+        sys::memory::prefer_huge_pages(to);
         let to = to.as_mut_ptr().cast();
         // SAFETY: the block is mapped, and holds that number of bytes; so does the caller's memory. The
         // bytes may change meanwhile if a worker misbehaves: then the copy holds arbitrary bytes, as it may

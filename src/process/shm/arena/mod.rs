@@ -27,12 +27,12 @@ pub(crate) mod worker;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::process::shm::arena::blocks::{ArenaGeometry, Blocks, ShardWords};
 use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::sys::handle::OwnedHandle;
 
 /// The program's side of the arena.
 pub(crate) struct Arena {
@@ -127,7 +127,7 @@ impl Arena {
     }
 
     /// The descriptor by which a worker maps the memory.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedHandle> {
         self.blocks.descriptor()
     }
 

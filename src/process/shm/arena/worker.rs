@@ -4,12 +4,12 @@
 use std::alloc::Layout;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::process::shm::arena::blocks::{self, ArenaGeometry, Blocks, ShardWords};
 use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::sys::handle::OwnedHandle;
 
 /// A worker's side of the arena.
 pub(crate) struct WorkerArena {
@@ -25,7 +25,7 @@ pub(crate) struct WorkerArena {
 
 impl WorkerArena {
     /// Maps the arena of a pool with `workers` workers, in the worker of index `worker`.
-    pub(crate) fn map(memory: OwnedFd, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
+    pub(crate) fn map(memory: OwnedHandle, workers: usize, worker: usize) -> io::Result<Arc<Self>> {
         let blocks = Blocks::map(memory, ArenaGeometry::of(workers), worker)?;
         let state = WorkerArenaState::of(blocks.words(worker));
         Ok(Arc::new(Self {

@@ -11,7 +11,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -21,6 +20,7 @@ use crate::process::shm::event_count::EventCount;
 use crate::remote::lease::EAGER_LIMIT;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys;
+use crate::sys::handle::OwnedHandle;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
 
 /// The queue's memory, as the algorithm sees it. Models implement this trait to provide memory of their own.
@@ -184,7 +184,7 @@ impl<const N: usize> Offsets<N> {
 
     /// Bytes of the part in the file, in whole pages.
     fn size(self) -> u64 {
-        self.end.next_multiple_of(sys::page_size()) as u64
+        self.end.next_multiple_of(sys::memory::page_size()) as u64
     }
 }
 
@@ -272,7 +272,7 @@ impl QueueFile {
     }
 
     /// A copy of the descriptor, for a worker that is being started.
-    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn copy(&self) -> io::Result<OwnedHandle> {
         self.with(SharedFile::descriptor)
     }
 
@@ -343,7 +343,7 @@ impl MappedQueue {
     }
 
     /// Maps the same memory in the worker of that index.
-    pub(crate) fn map(memory: OwnedFd, plan: QueueGeometry, worker: usize) -> io::Result<Self> {
+    pub(crate) fn map(memory: OwnedHandle, plan: QueueGeometry, worker: usize) -> io::Result<Self> {
         let file = SharedFile::received(memory);
         let publications = (plan.start_of_publications(), plan.publications());
         let results = (plan.start_of_results(worker), plan.results());
@@ -439,12 +439,12 @@ impl<const N: usize> Part<N> {
 
     /// Populates the given number of bytes with memory, from the given offset on.
     fn populate(&self, from: usize, bytes: usize) -> io::Result<()> {
-        let page = sys::page_size();
+        let page = sys::memory::page_size();
         let (start, end) = (from / page * page, (from + bytes).next_multiple_of(page));
         let end = end.min(self.offsets.end.next_multiple_of(page));
         // SAFETY: the offset is inside the mapping.
         let place = unsafe { self.memory.place().add(start) };
-        match sys::populate_to_write(place, end - start) {
+        match sys::memory::populate_to_write(place, end - start) {
             // Then each page is allocated when it is first touched.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             outcome => outcome,
