@@ -107,7 +107,7 @@ impl ProcessPoolExecutor {
 
     /// Ends the pool and its workers: queued tasks are cancelled, running ones end as
     /// [`Error::ShutDown`]. Workers get SIGTERM, and SIGKILL after
-    /// [`terminate_grace`](ProcessPoolBuilder::terminate_grace); none is left when it returns.
+    /// [`terminate_grace`](crate::ProcessPoolBuilder::terminate_grace); none is left when it returns.
     /// (`ProcessPoolExecutor.terminate_workers`)
     ///
     /// ```
