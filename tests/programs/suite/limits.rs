@@ -360,7 +360,7 @@ fn an_idle_worker_leaves() {
         .build()
         .unwrap();
     let before = pool.submit(|()| id(), ()).result().unwrap();
-    ended.wait_for("worker 0 ended: Left");
+    ended.wait_for("worker 0 ended: Retired");
     assert_ne!(pool.submit(|()| id(), ()).result().unwrap(), before);
 }
 
@@ -730,7 +730,7 @@ fn an_observer_hears_of_everything<K: Bounded>() {
         "task finished on 0: Completed",
         "task started on 0",
         "task finished on 0: Failed",
-        "worker 0 ended: Left",
+        "worker 0 ended: Retired",
     ];
     assert_eq!(*events.heard.lock().unwrap(), expected);
 }
