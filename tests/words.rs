@@ -26,8 +26,10 @@ const RETIRED: &[(&str, &str)] = &[
     ("agenda", "timer queue"),
     ("wishes", "packed options"),
     ("berth", "result placement"),
+    ("board", "shared-memory queue"),
     ("depot", "arena"),
     ("ledger", "in-flight table"),
+    ("legacy", "orphan"),
     ("tender", "completion driver"),
     ("herald", "callback thread"),
     ("attendant", "supervisor"),
@@ -45,7 +47,7 @@ const RETIRED: &[(&str, &str)] = &[
 const KEPT: [&str; 2] = ["concurrent-futures board", "concurrent-futures depot"];
 
 /// What is read: the code, and the pages.
-const PLACES: [&str; 12] = [
+const PLACES: [&str; 13] = [
     "src",
     "tests/programs",
     "tests/direction.rs",
@@ -58,6 +60,7 @@ const PLACES: [&str; 12] = [
     "DESIGN.md",
     "SECURITY.md",
     "LESSON.md",
+    "MIGRATING.md",
 ];
 
 #[test]
@@ -106,7 +109,10 @@ fn has_word(line: &str, word: &str) -> bool {
     let parts = word.matches('_').count() + 1;
     let names = line.split(|c: char| !c.is_alphanumeric() && c != '_');
     names.map(words_of).any(|words| {
-        let plural = format!("{word}s");
+        let plural = match word.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{word}s"),
+        };
         words
             .windows(parts)
             .map(|part| part.join("_"))

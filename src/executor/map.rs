@@ -1,5 +1,5 @@
 //! The lazy maps: one function applied to many items. Called by the methods of [`Executor`]; sends chunks as
-//! tasks and reads their results from [`ChunkResults`].
+//! tasks and reads their results from [`ChunkResults`]. [`Feed::next_size`] says how large a chunk is.
 //!
 //! The reader's thread pulls the source. So a slow pull keeps results from the reader, and a pull that needs
 //! those results waits for ever. Therefore the source is pulled at the start of `next`, when the caller has

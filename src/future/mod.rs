@@ -87,7 +87,7 @@ pub(crate) trait Body<T>: Send + Sync {
     /// Decodes what has been received into the outcome.
     ///
     /// # Safety
-    /// The caller is the one thread that won the transition to `Opening`.
+    /// The caller is the one thread that won the transition to `Decoding`.
     unsafe fn open(&self) -> Outcome<T>;
 }
 
@@ -400,7 +400,7 @@ impl<T> Future<T> {
         let mut f: Callback<T> = Box::new(f);
         f = loop {
             match self.task_cell.cell.add_callback(f) {
-                Register::Registered => return self.task_cell.hook(),
+                Register::Registered => return self.task_cell.notify_on_completion(),
                 Register::Done(f) => break f,
                 Register::Arrived(again) => f = again,
             }
@@ -423,7 +423,7 @@ impl<T> Future<T> {
     pub(crate) fn watch(&self, key: WatchKey, watcher: Watcher) -> bool {
         let is_watched = Waiting(&self.task_cell).watch(key, watcher);
         if is_watched {
-            self.task_cell.hook();
+            self.task_cell.notify_on_completion();
         }
         is_watched
     }
@@ -470,7 +470,7 @@ impl<T> std::future::Future for Future<T> {
         loop {
             match this.task_cell.cell.set_waker(context.waker()) {
                 Register::Registered => {
-                    this.task_cell.hook();
+                    this.task_cell.notify_on_completion();
                     return Poll::Pending;
                 }
                 Register::Done(()) => return Poll::Ready(this.take()),
@@ -822,7 +822,7 @@ impl<T> TaskCell<T> {
     }
 
     /// Tells the pool that a listener is to be called as soon as the task is done.
-    fn hook(&self) {
+    fn notify_on_completion(&self) {
         if let Some(pool_handle) = self.pool_handle() {
             pool_handle.notify_on_completion(self.id);
         }
@@ -892,7 +892,7 @@ impl Verdict {
     }
 }
 
-/// Runs the callbacks, then `before`, and publishes: Settling or Opening → Done.
+/// Runs the callbacks, then `before`, and publishes: Settling or Decoding → Done.
 fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
     if !settling.has_no_callbacks() {
         run_callbacks(&settling);

@@ -14,7 +14,7 @@
 //!
 //! ```text
 //!                  arrive              look            publish
-//!  Pending, Running ────► Received ──────► Opening ─────────► Done
+//!  Pending, Running ────► Received ─────► Decoding ─────────► Done
 //!                                            └► Settling ─────┘
 //! ```
 //! With callbacks the state is `Settling` while they run. An outcome that needs no decoding, such as an
@@ -344,7 +344,7 @@ impl<T> FutureState<T> {
         });
     }
 
-    /// Received or Ready → Opening, for the first caller; all others learn how a wait would end now.
+    /// Received or Ready → Decoding, for the first caller; all others learn how a wait would end now.
     pub(crate) fn look(&self) -> Look<'_, T> {
         let mut inner = lock(&self.inner);
         let has_no_callbacks = inner.has_no_callbacks();
@@ -645,7 +645,7 @@ impl<'a, T> Settling<'a, T> {
         }
     }
 
-    /// Settling or Opening → Done, unless there are callbacks to run first.
+    /// Settling or Decoding → Done, unless there are callbacks to run first.
     pub(crate) fn publish(self) -> Publish<'a, T> {
         let mut inner = lock(&self.cell.inner);
         if !inner.has_no_callbacks() {
@@ -675,7 +675,7 @@ impl<'a, T> Settling<'a, T> {
 }
 
 impl<T> FutureState<T> {
-    /// Takes out the callbacks. Opening → Settling if there are any: a thread that calls `ending` meanwhile
+    /// Takes out the callbacks. Decoding → Settling if there are any: a thread that calls `ending` meanwhile
     /// learns that the future is not done, rather than waiting for user code.
     fn begin_callbacks(&self, inner: &mut Inner<T>) -> Vec<Callback<T>> {
         let Some(listeners) = &mut inner.listeners else {

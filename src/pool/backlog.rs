@@ -39,7 +39,7 @@ struct Half<W> {
     /// The id of the entry at the back; kept when that entry is gone.
     last: Option<FutureId>,
     /// The number of work items that wait, tombstones not counted.
-    item_outcomes: usize,
+    work_items: usize,
     /// The number of tasks in those work items.
     tasks: usize,
 }
@@ -160,7 +160,7 @@ impl<W: WorkItem> Backlog<W> {
     /// The number of work items that wait: each gives one worker something to do.
     pub(crate) fn len(&self) -> usize {
         let (front, back) = self.lock();
-        front.item_outcomes + back.item_outcomes
+        front.work_items + back.work_items
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -186,7 +186,7 @@ impl<W: WorkItem> Half<W> {
         Self {
             waiting: VecDeque::new(),
             last: None,
-            item_outcomes: 0,
+            work_items: 0,
             tasks: 0,
         }
     }
@@ -194,7 +194,7 @@ impl<W: WorkItem> Half<W> {
     #[inline(always)]
     fn push(&mut self, work: W) {
         self.tasks += work.len();
-        self.item_outcomes += 1;
+        self.work_items += 1;
         let id = work.id();
         if self.waiting.is_empty() || self.last < Some(id) {
             self.last = Some(id);
@@ -250,7 +250,7 @@ impl<W: WorkItem> Half<W> {
         for at in from..to {
             if let Some(work) = self.waiting[at].take() {
                 self.tasks -= work.len();
-                self.item_outcomes -= 1;
+                self.work_items -= 1;
                 taken.push(Box::new(Whole(work)));
             }
         }
@@ -261,7 +261,7 @@ impl<W: WorkItem> Half<W> {
     /// Counts one work item, of the given number of tasks, as gone.
     fn forget(&mut self, tasks: usize) {
         self.tasks -= tasks;
-        self.item_outcomes -= 1;
+        self.work_items -= 1;
         self.trim();
     }
 
@@ -284,7 +284,7 @@ impl<W: WorkItem> Half<W> {
     }
 
     fn take_all(&mut self) -> Vec<Box<dyn Withdrawn>> {
-        (self.tasks, self.item_outcomes) = (0, 0);
+        (self.tasks, self.work_items) = (0, 0);
         let all = std::mem::take(&mut self.waiting).into_iter();
         all.filter_map(|place| Some(Box::new(Whole(place.into_work()?)) as _))
             .collect()

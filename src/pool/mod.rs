@@ -1,10 +1,11 @@
-//! The worker pool: worker threads over one queue, what thread pools and process pools share. Called by
+//! The worker pool: worker threads over one backlog, what thread pools and process pools share. Called by
 //! `thread/` and `process/`; workers call it through [`WorkerContext`].
 //!
 //! A worker is a thread. It takes work with [`WorkerContext::take`], reports the start and the end of each
 //! task, and leaves when no work is left and the pool closes. Lock order: the pool's lock (stage, workers),
-//! then the lock of a worker's state, then the backlog's locks. No user code runs under any of them, and no
-//! future's lock is taken under them.
+//! then the lock of a worker's state, then the backlog's locks. No user code runs under any of them. The
+//! methods of a pull queue run under the pool's lock and take further locks, that of a future's state among
+//! them; ARCHITECTURE.md, Invariants, has the whole order.
 //!
 //! Fast path, for work that goes to the backlog: submitting takes only the backlog's lock unless
 //! `needs_wakeup` is set (a worker must be started or woken). The submitter pushes, *then* reads

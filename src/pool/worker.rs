@@ -162,8 +162,8 @@ impl<W: WorkItem> WorkerContext<W> {
 
     fn wait_in_pool(&self) -> Option<W> {
         let worker_pool = &*self.worker_pool;
-        let on_full = worker_pool.limits.idle_timeout;
-        let on_full = on_full.and_then(|limit| Instant::now().checked_add(limit));
+        let idle_deadline = worker_pool.limits.idle_timeout;
+        let idle_deadline = idle_deadline.and_then(|limit| Instant::now().checked_add(limit));
         let mut state = worker_pool.lock();
         let mut has_searched = false;
         loop {
@@ -182,14 +182,14 @@ impl<W: WorkItem> WorkerContext<W> {
             let Stage::Open = state.stage else {
                 return None;
             };
-            if on_full.is_some_and(|end| end <= Instant::now()) {
+            if idle_deadline.is_some_and(|end| end <= Instant::now()) {
                 // No longer idle: work that comes from now on is for another worker.
                 self.worker_state.set(Status::ProcessLost);
                 return None;
             }
             state = if has_searched || state.searchers >= worker_pool.max_searchers {
                 has_searched = false;
-                self.sleep(state, on_full)
+                self.sleep(state, idle_deadline)
             } else {
                 has_searched = true;
                 self.search(state, seen)
@@ -197,11 +197,11 @@ impl<W: WorkItem> WorkerContext<W> {
         }
     }
 
-    /// Sleeps until a worker is to take work from the backlog, or the deadline `on_full` has passed.
+    /// Sleeps until a worker is to take work from the backlog, or the deadline `idle_deadline` has passed.
     fn sleep<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        on_full: Option<Instant>,
+        idle_deadline: Option<Instant>,
     ) -> MutexGuard<'a, State> {
         let worker_pool = &*self.worker_pool;
         state.sleepers += 1;
@@ -209,7 +209,7 @@ impl<W: WorkItem> WorkerContext<W> {
         // Pairs with `WorkerPool::submit_more`: either the submitter sees `needs_wakeup`, or this thread sees
         // the work.
         if worker_pool.backlog.is_empty() {
-            state = worker_pool.sleep_until(&worker_pool.work, state, on_full);
+            state = worker_pool.sleep_until(&worker_pool.work, state, idle_deadline);
         }
         state.sleepers -= 1;
         // The caller checks the backlog afterwards.

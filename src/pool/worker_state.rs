@@ -9,7 +9,7 @@ use crate::task::work_item::WorkItem;
 
 /// The state of a worker, and how the tasks that it ended have ended.
 pub(crate) struct WorkerState(
-    /// The state. Only the backlog's locks are taken under this lock.
+    /// The state. Under this lock the backlog's locks are taken, and the process table's.
     Mutex<WorkerStateInner>,
 );
 

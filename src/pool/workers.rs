@@ -15,7 +15,7 @@ use crate::task::work_item::WorkItem;
 #[derive(Default)]
 pub(crate) struct Workers {
     /// The entries; a worker's index is its position. `None`: the index is free.
-    seats: Vec<Option<WorkerEntry>>,
+    entries: Vec<Option<WorkerEntry>>,
     /// How tasks ended that had no worker, or whose worker has left.
     counts: Counts,
     /// Lost workers that were replaced so far.
@@ -37,30 +37,30 @@ pub(crate) struct WorkerEntry {
 impl Workers {
     /// The lowest free index.
     pub(crate) fn free_index(&self) -> usize {
-        let free = self.seats.iter().position(Option::is_none);
-        free.unwrap_or(self.seats.len())
+        let free = self.entries.iter().position(Option::is_none);
+        free.unwrap_or(self.entries.len())
     }
 
     pub(crate) fn insert(&mut self, index: usize, worker: WorkerEntry) {
-        if self.seats.len() <= index {
-            self.seats.resize_with(index + 1, || None);
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, || None);
         }
-        self.seats[index] = Some(worker);
+        self.entries[index] = Some(worker);
     }
 
     pub(crate) fn remove(&mut self, index: usize) -> Option<WorkerEntry> {
-        let worker = self.seats.get_mut(index)?.take()?;
+        let worker = self.entries.get_mut(index)?.take()?;
         self.counts
             .add(std::mem::take(&mut worker.worker_state.lock().counts));
         Some(worker)
     }
 
     pub(crate) fn worker(&mut self, index: usize) -> Option<&mut WorkerEntry> {
-        self.seats.get_mut(index)?.as_mut()
+        self.entries.get_mut(index)?.as_mut()
     }
 
     pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerEntry> {
-        self.seats.iter().flatten()
+        self.entries.iter().flatten()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -69,7 +69,7 @@ impl Workers {
 
     /// The worker with this thread id.
     pub(crate) fn by_thread(&mut self, id: ThreadId) -> Option<&mut WorkerEntry> {
-        let mut workers = self.seats.iter_mut().flatten();
+        let mut workers = self.entries.iter_mut().flatten();
         workers.find(|worker| worker.thread.thread().id() == id)
     }
 
@@ -80,7 +80,7 @@ impl Workers {
         id: FutureId,
         act: impl FnOnce(usize, &WorkerEntry, &mut WorkerStateInner) -> R,
     ) -> Option<R> {
-        for (index, worker) in self.seats() {
+        for (index, worker) in self.entries() {
             let mut inner = worker.worker_state.lock();
             if inner.runs(id) {
                 return Some(act(index, worker, &mut inner));
@@ -92,7 +92,7 @@ impl Workers {
     /// Takes a task that was cancelled before it began off the count of the worker that has it in its chunk;
     /// that worker will not begin it.
     pub(crate) fn withdraw(&self, id: FutureId) {
-        for (_, worker) in self.seats() {
+        for (_, worker) in self.entries() {
             if let Status::Busy { rest, chunk, .. } = &mut worker.worker_state.lock().status {
                 if (chunk.0..=chunk.1).contains(&id) {
                     *rest -= 1;
@@ -104,7 +104,7 @@ impl Workers {
     /// Takes the tasks with ids `first..=last` that have not begun off the counts: their map was dropped.
     /// Calls `act` with the index of each worker whose chunk has some of them.
     pub(crate) fn abandon(&self, first: FutureId, last: FutureId, act: &mut dyn FnMut(usize)) {
-        for (index, worker) in self.seats() {
+        for (index, worker) in self.entries() {
             let mut inner = worker.worker_state.lock();
             if let Status::Busy { rest, chunk, .. } = &mut inner.status {
                 if first <= chunk.1 && chunk.0 <= last {
@@ -115,9 +115,9 @@ impl Workers {
         }
     }
 
-    fn seats(&self) -> impl Iterator<Item = (usize, &WorkerEntry)> {
-        let seats = self.seats.iter().enumerate();
-        seats.filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
+    fn entries(&self) -> impl Iterator<Item = (usize, &WorkerEntry)> {
+        let entries = self.entries.iter().enumerate();
+        entries.filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
     }
 
     /// The number of workers that will look for a task without being started.
@@ -129,11 +129,11 @@ impl Workers {
     /// both at one moment.
     pub(crate) fn free_and_waiting<W: WorkItem>(&self, backlog: &Backlog<W>) -> (usize, usize) {
         // With all these locks held, no worker takes work from the backlog.
-        let shifts: Vec<MutexGuard<'_, WorkerStateInner>> = self
+        let states: Vec<MutexGuard<'_, WorkerStateInner>> = self
             .workers()
             .map(|worker| worker.worker_state.lock())
             .collect();
-        let free = shifts.iter().filter(|inner| inner.status.is_free());
+        let free = states.iter().filter(|inner| inner.status.is_free());
         (free.count(), backlog.tasks())
     }
 
@@ -157,7 +157,7 @@ impl Workers {
     /// Counts one value as an error, because it could not be decoded; `false`: no value was counted.
     #[must_use]
     pub(crate) fn spoil(&mut self) -> bool {
-        let mut workers = self.seats.iter().flatten();
+        let mut workers = self.entries.iter().flatten();
         self.counts.spoil() || workers.any(|worker| worker.worker_state.lock().counts.spoil())
     }
 
@@ -168,18 +168,18 @@ impl Workers {
     /// The public statistics, all of one moment.
     pub(crate) fn stats<W: WorkItem>(&self, backlog: &Backlog<W>) -> Stats {
         // With all these locks held, no worker takes work from the backlog.
-        let shifts: Vec<MutexGuard<'_, WorkerStateInner>> = self
+        let states: Vec<MutexGuard<'_, WorkerStateInner>> = self
             .workers()
             .map(|worker| worker.worker_state.lock())
             .collect();
         let mut stats = Stats {
-            workers: shifts.len(),
+            workers: states.len(),
             pending: backlog.tasks(),
             worker_restarts: self.restarts,
             ..Stats::default()
         };
         let mut counts = self.counts;
-        for inner in shifts {
+        for inner in states {
             counts.add(inner.counts);
             match inner.status {
                 Status::Idle => stats.idle += 1,

@@ -193,9 +193,9 @@ impl ProcessPoolExecutor {
         let arena = in_flight.as_ref().and_then(|in_flight| in_flight.arena());
         worker_config.arena.clone_from(&arena);
         let worker_config = Arc::new(worker_config);
-        let (seats, books) = (Arc::clone(&process_table), in_flight.clone());
+        let (entries, table) = (Arc::clone(&process_table), in_flight.clone());
         let worker_main =
-            move |context: &_| attend(context, &worker_config, &seats, books.as_deref());
+            move |context: &_| attend(context, &worker_config, &entries, table.as_deref());
         let pull_queue = in_flight
             .clone()
             .map(|in_flight| in_flight as Arc<dyn PullQueue<_>>);
@@ -207,9 +207,9 @@ impl ProcessPoolExecutor {
             WorkerPool::new(limits, threads, observer, pull_queue, Box::new(worker_main));
         if let Some(in_flight) = &in_flight {
             in_flight.serve(&worker_pool);
-            let seats = Arc::clone(&process_table);
+            let entries = Arc::clone(&process_table);
             in_flight.kill_by(move |worker| {
-                if let Some(process) = seats.at(worker) {
+                if let Some(process) = entries.at(worker) {
                     process.kill();
                 }
             });
@@ -382,7 +382,7 @@ impl PoolHandle for ProcessPoolHandle {
 
     fn notify_on_completion(&self, id: FutureId) {
         if let Some(in_flight) = self.in_flight() {
-            in_flight.hook(id);
+            in_flight.notify_on_completion(id);
         }
     }
 

@@ -39,7 +39,7 @@ const OPTIONS: [&str; 4] = [
 ];
 
 /// How a worker reaches `init`, noted by the first call of `init`.
-static WAY: OnceLock<EntryPath> = OnceLock::new();
+static ENTRY_PATH: OnceLock<EntryPath> = OnceLock::new();
 
 /// How the program reaches the call of `init` from its start.
 enum EntryPath {
@@ -77,7 +77,7 @@ pub(crate) struct WorkerMark {
 
 /// Whether `init` was called in this process.
 pub(crate) fn is_known() -> bool {
-    WAY.get().is_some()
+    ENTRY_PATH.get().is_some()
 }
 
 /// Checks that workers can be started, and will reach `init`.
@@ -86,7 +86,7 @@ pub(crate) fn is_known() -> bool {
 /// `NotInitialized` before `init`. `Unsupported` in a process that was itself started as a worker, by a
 /// process that it must not obey, and in a library that a program without `init` has loaded.
 pub(crate) fn check() -> Result<(), Error> {
-    match WAY.get() {
+    match ENTRY_PATH.get() {
         None => Err(Error::NotInitialized),
         Some(EntryPath::Barred) => {
             let words = "a process that was to be a worker, and is none, starts no workers";
@@ -103,7 +103,7 @@ pub(crate) fn check() -> Result<(), Error> {
 
 /// Notes how `init` was reached, from code at the address `caller`; only the first call counts.
 pub(crate) fn note(caller: usize) {
-    WAY.get_or_init(|| match image::is_foreign(caller) {
+    ENTRY_PATH.get_or_init(|| match image::is_foreign(caller) {
         true => EntryPath::Foreign,
         false => EntryPath::here(),
     });
@@ -111,19 +111,22 @@ pub(crate) fn note(caller: usize) {
 
 /// Notes in a worker how its parent reached `init`.
 pub(crate) fn note_mark(mark: &WorkerMark) {
-    WAY.get_or_init(|| mark.test.clone().map_or(EntryPath::Main, EntryPath::Test));
+    ENTRY_PATH.get_or_init(|| mark.test.clone().map_or(EntryPath::Main, EntryPath::Test));
 }
 
 /// Notes that this process was started as a worker and must not be one.
 pub(crate) fn note_mistrust() {
-    WAY.get_or_init(|| EntryPath::Barred);
+    ENTRY_PATH.get_or_init(|| EntryPath::Barred);
 }
 
 /// The arguments with which a worker is started, and the name and value of its mark. `stdin` is the worker's
 /// end of the socket.
 pub(crate) fn arguments(stdin: BorrowedHandle<'_>) -> (Vec<OsString>, (&'static str, OsString)) {
     let number = sys::stream::socket_number(stdin).unwrap_or(0);
-    let test = WAY.get().and_then(EntryPath::test).unwrap_or_default();
+    let test = ENTRY_PATH
+        .get()
+        .and_then(EntryPath::test)
+        .unwrap_or_default();
     let arguments = match test {
         "" => vec![ARGUMENT],
         test => [&[test, ARGUMENT], &OPTIONS[..]].concat(),

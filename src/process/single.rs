@@ -130,7 +130,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         };
         let name = self.name.unwrap_or_else(next_name);
         let link = worker_config
-            .start(0, SpawnOn::Watcher, |_| (), |_| ())
+            .start(0, SpawnOn::WaitThread, |_| (), |_| ())
             .map_err(|f| spawn_error(f, &name))?;
         let process = Arc::clone(link.process());
         let told = Arc::default();

@@ -2,7 +2,7 @@
 //! transport, no pool.
 //!
 //! Called by `executor`, `task`, `transport` and `process`. Relies on `shared` (memory that a message names),
-//! on `sys`, and in `lease` on the blocks of `process::shm::arena`.
+//! and on `sys`. `lease` has the traits that the arena implements.
 
 pub(crate) mod lease;
 pub(crate) mod encoded;

@@ -98,7 +98,7 @@ pub(crate) enum SpawnOn {
     /// The calling thread, which lives longer than the child. This is faster.
     Caller,
     /// The thread that waits for the child.
-    Watcher,
+    WaitThread,
 }
 
 impl ChildProcess {
@@ -112,7 +112,7 @@ impl ChildProcess {
     ) -> io::Result<Started> {
         match spawn_on {
             SpawnOn::Caller => Self::start_here(command, link, then),
-            SpawnOn::Watcher => Self::start_there(command, link, then),
+            SpawnOn::WaitThread => Self::start_there(command, link, then),
         }
     }
 

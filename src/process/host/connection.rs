@@ -440,11 +440,11 @@ impl Connection {
     }
 
     /// Kills and reaps a worker that is not ready. Where the system refuses the signal, it may be that
-    /// nothing in the worker notices that the connection was shut: then this waits for at most `on_full`, and
+    /// nothing in the worker notices that the connection was shut: then this waits for at most `patience`, and
     /// leaves the worker to itself.
-    pub(crate) fn end_or_abandon(&mut self, on_full: Duration) -> ProcessEnd {
+    pub(crate) fn end_or_abandon(&mut self, patience: Duration) -> ProcessEnd {
         let sent = self.child.kill();
-        if sent == Signal::Refused && self.child.wait_at_most(on_full).is_none() {
+        if sent == Signal::Refused && self.child.wait_at_most(patience).is_none() {
             // The wait thread goes on alone: it reaps the process whenever that ends.
             self.wait_thread = None;
             return ProcessEnd::Unknown;

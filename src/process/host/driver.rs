@@ -71,7 +71,7 @@ pub(crate) enum Demand {
 /// done.
 pub(crate) struct CompletionDriver<S> {
     /// The source that is collected from.
-    store: Weak<S>,
+    source: Weak<S>,
     /// The leader lock: held by the thread that may sleep on the queue.
     leader: Mutex<()>,
     /// Orders to the thread, its state, and the number of followers.
@@ -113,9 +113,9 @@ enum Stay {
 }
 
 impl<S: CompletionSource> CompletionDriver<S> {
-    pub(crate) fn new(store: Weak<S>) -> Self {
+    pub(crate) fn new(source: Weak<S>) -> Self {
         Self {
-            store,
+            source,
             leader: Mutex::new(()),
             orders: Mutex::default(),
             change: Condvar::new(),
@@ -127,45 +127,45 @@ impl<S: CompletionSource> CompletionDriver<S> {
     /// Collects outcomes until the wait is over or the deadline has passed.
     pub(crate) fn drive_until(
         &self,
-        store: &S,
+        source: &S,
         wait: &dyn Waiter,
         deadline: Option<Instant>,
     ) -> Drive {
-        if look_for(store, wait, deadline) {
+        if look_for(source, wait, deadline) {
             return Drive::Recheck;
         }
         match self.try_lead() {
             Some(lead_guard) => {
-                self.wait_as_leader(store, wait, deadline);
+                self.wait_as_leader(source, wait, deadline);
                 drop(lead_guard);
-                self.hand_over_lead(store);
+                self.hand_over_lead(source);
             }
             None => self.wait_as_follower(wait, deadline),
         }
         Drive::Recheck
     }
 
-    fn wait_as_leader(&self, store: &S, wait: &dyn Waiter, deadline: Option<Instant>) {
-        let (key, me) = (WatchKey::fresh(), Weak::clone(&self.store));
+    fn wait_as_leader(&self, source: &S, wait: &dyn Waiter, deadline: Option<Instant>) {
+        let (key, me) = (WatchKey::fresh(), Weak::clone(&self.source));
         // What settles the future in another way (a death, a cancellation) must wake this thread, too.
         let wake = move || {
-            if let Some(store) = me.upgrade() {
-                store.queue().wake_collector();
+            if let Some(source) = me.upgrade() {
+                source.queue().wake_collector();
             }
         };
         if !wait.watch(key, Box::new(wake)) {
             return;
         }
-        let queue = store.queue();
+        let queue = source.queue();
         while !wait.is_over() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
             let key = queue.prepare_wait();
-            if !store.sweep() && !queue.has_done() && !wait.is_over() {
-                let audit_at = store.audit_at();
+            if !source.sweep() && !queue.has_done() && !wait.is_over() {
+                let audit_at = source.audit_at();
                 queue.wait(key, Some(deadline.map_or(audit_at, |it| it.min(audit_at))));
             }
             queue.end_wait();
-            store.collect(CollectedBy::Users);
-            store.audit_if_due();
+            source.collect(CollectedBy::Users);
+            source.audit_if_due();
         }
         wait.unwatch(key);
     }
@@ -189,9 +189,9 @@ impl<S: CompletionSource> CompletionDriver<S> {
     }
 
     /// Calls the driver's thread after the leader lock was released, if a leader is still needed.
-    fn hand_over_lead(&self, store: &S) {
+    fn hand_over_lead(&self, source: &S) {
         let waiting = self.lock().waiting;
-        if waiting > 0 || store.demand() != Demand::None {
+        if waiting > 0 || source.demand() != Demand::None {
             self.call();
         }
     }
@@ -213,12 +213,12 @@ impl<S: CompletionSource> CompletionDriver<S> {
     }
 
     fn start(&self, orders: &mut Orders) {
-        let Some(store) = self.store.upgrade() else {
+        let Some(source) = self.source.upgrade() else {
             return;
         };
         let tend = move || {
-            let has_left = HasLeft(store.driver());
-            has_left.0.run(&*store);
+            let has_left = HasLeft(source.driver());
+            has_left.0.run(&*source);
         };
         let name = "cf-driver".to_owned();
         // Without a thread, waiters collect what they can; the next call tries again.
@@ -229,22 +229,22 @@ impl<S: CompletionSource> CompletionDriver<S> {
     }
 
     /// The main loop of the driver's thread.
-    fn run(&self, store: &S) {
+    fn run(&self, source: &S) {
         let mut placement = CorePlacement::new();
-        while self.is_needed(store) {
-            let queue = store.queue();
+        while self.is_needed(source) {
+            let queue = source.queue();
             placement.after_wake(queue.waiter_core(), queue.submitter_core());
             // A waiter that holds the lock calls when it releases it.
             if let Some(lead_guard) = self.try_lead() {
-                self.lead(store, &mut placement);
+                self.lead(source, &mut placement);
                 drop(lead_guard);
             }
-            placement.before_sleep(store.queue().submitter_core());
+            placement.before_sleep(source.queue().submitter_core());
         }
     }
 
     /// Blocks until the thread is needed. `false`: it is to leave.
-    fn is_needed(&self, store: &S) -> bool {
+    fn is_needed(&self, source: &S) -> bool {
         let mut orders = self.lock();
         let mut helped = None;
         loop {
@@ -252,7 +252,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
                 return false;
             }
             let is_called = std::mem::take(&mut orders.is_called);
-            orders = match self.need(store, &orders) {
+            orders = match self.need(source, &orders) {
                 Demand::Now if is_called => return true,
                 Demand::UnlessHelped(count) if helped == Some(count) => return true,
                 Demand::UnlessHelped(count) => {
@@ -264,16 +264,16 @@ impl<S: CompletionSource> CompletionDriver<S> {
                 }
                 Demand::Now | Demand::None => {
                     helped = None;
-                    self.rest(orders, store)
+                    self.rest(orders, source)
                 }
             };
         }
     }
 
     /// Sleeps until the thread is called; wakes up to give memory back.
-    fn rest<'a>(&'a self, orders: MutexGuard<'a, Orders>, store: &S) -> MutexGuard<'a, Orders> {
+    fn rest<'a>(&'a self, orders: MutexGuard<'a, Orders>, source: &S) -> MutexGuard<'a, Orders> {
         drop(orders); // giving memory back takes some time
-        let again = store.reclaim();
+        let again = source.reclaim();
         let orders = self.lock();
         match orders.is_called || orders.is_over {
             true => orders,
@@ -281,22 +281,22 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
-    fn need(&self, store: &S, orders: &Orders) -> Demand {
+    fn need(&self, source: &S, orders: &Orders) -> Demand {
         if orders.waiting > 0 {
             Demand::Now
         } else {
-            store.demand()
+            source.demand()
         }
     }
 
     /// Collects outcomes as long as the thread is needed. Where tasks come in bursts, it is needed again
     /// within moments, so it stays for as long as it would take to be woken.
-    fn lead(&self, store: &S, placement: &mut CorePlacement) {
-        let queue = store.queue();
+    fn lead(&self, source: &S, placement: &mut CorePlacement) {
+        let queue = source.queue();
         let mut helped = None;
         let (mut unneeded, mut idle) = (Idle::new(), Idle::new());
         loop {
-            match self.stays(store, &mut helped) {
+            match self.stays(source, &mut helped) {
                 Stay::Leave => return,
                 Stay::Idle if unneeded.is_short() => {
                     yield_now();
@@ -305,33 +305,33 @@ impl<S: CompletionSource> CompletionDriver<S> {
                 Stay::Idle => return,
                 Stay::Needed => unneeded = Idle::new(),
             }
-            let collected = store.collect(CollectedBy::Ours);
+            let collected = source.collect(CollectedBy::Ours);
             placement.record_tasks(collected);
             if collected > 0 {
                 idle = Idle::new();
             } else if idle.is_short() {
                 yield_now();
             } else {
-                let again = store.reclaim();
+                let again = source.reclaim();
                 let key = queue.prepare_wait();
-                let mut is_needed = || matches!(self.stays(store, &mut helped), Stay::Needed);
-                if !store.sweep() && !queue.has_done() && is_needed() {
+                let mut is_needed = || matches!(self.stays(source, &mut helped), Stay::Needed);
+                if !source.sweep() && !queue.has_done() && is_needed() {
                     placement.before_sleep(queue.submitter_core());
-                    let audit_at = store.audit_at();
+                    let audit_at = source.audit_at();
                     queue.wait(key, Some(again.map_or(audit_at, |it| it.min(audit_at))));
                     placement.after_wake(queue.waiter_core(), queue.submitter_core());
                 }
                 queue.end_wait();
                 idle = Idle::new();
             }
-            store.audit_if_due();
+            source.audit_if_due();
         }
     }
 
     /// Whether the thread keeps the leader lock.
-    fn stays(&self, store: &S, helped: &mut Option<u64>) -> Stay {
+    fn stays(&self, source: &S, helped: &mut Option<u64>) -> Stay {
         let orders = self.lock();
-        match self.need(store, &orders) {
+        match self.need(source, &orders) {
             _ if orders.is_over => Stay::Leave,
             Demand::Now => Stay::Needed,
             Demand::UnlessHelped(count) if *helped.get_or_insert(count) == count => Stay::Needed,
@@ -352,8 +352,8 @@ impl<S: CompletionSource> CompletionDriver<S> {
     pub(crate) fn end(&self) {
         self.lock().is_over = true;
         self.change.notify_all();
-        if let Some(store) = self.store.upgrade() {
-            store.queue().wake_collector();
+        if let Some(source) = self.source.upgrade() {
+            source.queue().wake_collector();
         }
     }
 
@@ -410,30 +410,32 @@ impl<S: CompletionSource> Drop for HasLeft<'_, S> {
 
 /// Looks for an outcome for a short time, without sleeping. Returns whether the waiter has something to look
 /// at: its outcome, or the deadline.
-fn look_for<S: CompletionSource>(store: &S, wait: &dyn Waiter, deadline: Option<Instant>) -> bool {
-    store.collect(CollectedBy::Users);
+fn look_for<S: CompletionSource>(source: &S, wait: &dyn Waiter, deadline: Option<Instant>) -> bool {
+    source.collect(CollectedBy::Users);
     if wait.is_over() {
         return true;
     }
-    store.queue().set_waiter_core(sys::affinity::current_core());
-    let is_over = look_on_for(store, wait, deadline);
-    store.queue().set_waiter_core(None);
+    source
+        .queue()
+        .set_waiter_core(sys::affinity::current_core());
+    let is_over = look_on_for(source, wait, deadline);
+    source.queue().set_waiter_core(None);
     is_over
 }
 
 fn look_on_for<S: CompletionSource>(
-    store: &S,
+    source: &S,
     wait: &dyn Waiter,
     deadline: Option<Instant>,
 ) -> bool {
     let mut idle = Idle::new();
     loop {
-        let collected = store.collect(CollectedBy::Users);
+        let collected = source.collect(CollectedBy::Users);
         if wait.is_over() {
             return true;
         }
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            store.sweep();
+            source.sweep();
             return true;
         }
         if collected > 0 {

@@ -3,6 +3,9 @@
 //!
 //! Supervisors call it, for chunks from the backlog and for those that a worker asked for (rendezvous). It
 //! relies on [`Connection`] for frames and on the [`WorkerContext`] for the worker's state in the pool.
+//!
+//! Time limits in processes are enforced here: the supervisor waits for an outcome until the limit at most
+//! ([`Pipeline::deadline`]), then kills the worker.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -200,9 +200,9 @@ impl Supervisor<'_> {
             true => Tenure::Productive,
             false => Tenure::Barren,
         };
-        let (death, legacies) = self.recover_worker(&mut link, in_flight, broken);
+        let (death, orphans) = self.recover_worker(&mut link, in_flight, broken);
         let may_have_left = matches!(death.end, ProcessEnd::Exited(0) | ProcessEnd::Unknown);
-        match legacies {
+        match orphans {
             Orphans::None if may_have_left && in_flight.is_closing() => AfterLoss::Stop,
             _ => self.context.lost(tenure),
         }
@@ -219,12 +219,12 @@ impl Supervisor<'_> {
         let index = self.context.index();
         let death = WorkerExit::of_worker(index, link, self.worker_config);
         self.process_table.vacate(index);
-        let legacies = in_flight.recover_worker(index, death.pid, death.end);
-        if legacies.is_empty() {
+        let orphans = in_flight.recover_worker(index, death.pid, death.end);
+        if orphans.is_empty() {
             return (death, Orphans::None);
         }
         let stopping = self.context.stopping();
-        for orphan in legacies {
+        for orphan in orphans {
             match orphan {
                 Orphan::Unstarted(requests) if requests.is_empty() => {}
                 Orphan::Unstarted(requests) if requests.is_abandoned() => {
@@ -261,7 +261,7 @@ impl Supervisor<'_> {
                 self.context,
                 self.worker_config,
                 self.process_table,
-                SpawnOn::Watcher,
+                SpawnOn::WaitThread,
             );
             self.standby = Standby::start(start);
         }
@@ -389,14 +389,14 @@ fn start(
     spawn_on: SpawnOn,
 ) -> impl FnOnce() -> Result<Connection, StartError> + Send + 'static + use<> {
     let (worker_pool, index) = (Arc::downgrade(context.worker_pool()), context.index());
-    let (worker_config, process_table, seats) = (
+    let (worker_config, process_table, entries) = (
         Arc::clone(worker_config),
         Arc::clone(process_table),
         Arc::clone(process_table),
     );
     move || {
         let clear_ready = move |pid| {
-            if let (true, Some(worker_pool)) = (seats.is_at(index, pid), worker_pool.upgrade()) {
+            if let (true, Some(worker_pool)) = (entries.is_at(index, pid), worker_pool.upgrade()) {
                 worker_pool.on_process_exit(index);
             }
         };

@@ -36,7 +36,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const CONFIRMATION: Duration = Duration::from_millis(100);
 
 /// Decides when the next audit is due.
-pub(super) struct Watch(
+pub(super) struct AuditSchedule(
     /// The state of that. No other lock is taken under this one.
     Mutex<Times>,
 );
@@ -64,7 +64,7 @@ struct Findings {
     is_any_suspect: bool,
 }
 
-impl Watch {
+impl AuditSchedule {
     pub(super) fn new() -> Self {
         Self(Mutex::new(Times {
             last: Instant::now(),
@@ -75,11 +75,11 @@ impl Watch {
 
     pub(super) fn due(&self) -> Instant {
         let times = self.lock();
-        let on_full = match times.is_suspicious {
+        let period = match times.is_suspicious {
             true => times.confirmation,
             false => PERIOD,
         };
-        times.last + on_full
+        times.last + period
     }
 
     /// How long a suspect slot is left alone before it is checked again.

@@ -50,7 +50,7 @@ use crate::unwind;
 
 pub(crate) use recovery::Orphan;
 
-use audit::Watch;
+use audit::AuditSchedule;
 use table::{Completion, Extra, Presence, Published, SlotEntry, SlotTable, Taken, WorkerRecord};
 
 /// The program's side of the queue: all published work, and what is needed to collect its outcomes.
@@ -78,7 +78,7 @@ pub(crate) struct InFlight {
     /// Whether all unstarted work was removed for good: nothing may begin any more.
     is_cleared: AtomicBool,
     /// When the next audit of the shared memory is due.
-    watch: Watch,
+    watch: AuditSchedule,
     /// The worker pool, which is asked for more work when there is room. Set once.
     worker_pool: OnceLock<Weak<WorkerPool<RemoteWork>>>,
     /// Kills the process of the worker of that index. Set once.
@@ -138,7 +138,7 @@ impl InFlight {
             helped: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             is_cleared: AtomicBool::new(false),
-            watch: Watch::new(),
+            watch: AuditSchedule::new(),
             worker_pool: OnceLock::new(),
             killer: OnceLock::new(),
             driver: CompletionDriver::new(me.clone()),
@@ -458,7 +458,7 @@ impl InFlight {
     }
 
     /// Notes that a task has listeners that must learn of its outcome at once, and calls the driver.
-    pub(crate) fn hook(&self, id: FutureId) {
+    pub(crate) fn notify_on_completion(&self, id: FutureId) {
         let mut table = self.lock();
         match table.find(id) {
             Some((_, slot_entry)) if slot_entry.is_task() && !slot_entry.has_listeners => {

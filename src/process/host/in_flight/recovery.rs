@@ -52,7 +52,7 @@ impl InFlight {
     /// Recovers what a dead worker left in the queue. `end` is how its process ended. Collects what it had
     /// finished, and returns what it had not.
     pub(crate) fn recover_worker(&self, worker: usize, pid: u32, end: ProcessEnd) -> Vec<Orphan> {
-        let mut legacies = Vec::new();
+        let mut orphans = Vec::new();
         let mut arrivals = Vec::new();
         let mut table = self.lock();
         if is_suspicious(end) {
@@ -96,7 +96,7 @@ impl InFlight {
                         &mut table,
                         slot,
                         worker,
-                        &mut legacies,
+                        &mut orphans,
                     ));
                     continue;
                 }
@@ -116,20 +116,20 @@ impl InFlight {
                 Some(Published::Task { .. }) => {
                     match self.recover_task(&mut table, slot, worker, remains) {
                         Recovered::Arrived(completion) => arrivals.push(completion),
-                        Recovered::Left(orphan) => legacies.push(orphan),
+                        Recovered::Left(orphan) => orphans.push(orphan),
                         Recovered::Nothing => {}
                     }
                 }
                 Some(Published::Items { .. }) => {
                     let (orphan, completion) =
                         self.recover_items(&mut table, slot, worker, remains);
-                    legacies.extend(orphan);
+                    orphans.extend(orphan);
                     arrivals.extend(completion);
                 }
                 Some(Published::Rendezvous(_)) => {
                     let requests = self.remove(&mut table, slot);
                     let requests = requests.and_then(SlotEntry::into_requests);
-                    legacies.extend(requests.map(Orphan::Unstarted));
+                    orphans.extend(requests.map(Orphan::Unstarted));
                 }
                 None => {}
             }
@@ -146,7 +146,7 @@ impl InFlight {
         for completion in arrivals {
             self.deliver(completion, CollectedBy::Ours);
         }
-        legacies
+        orphans
     }
 
     /// Whether a living worker says in its own part that it runs the task, or ran it, while the dead worker,
@@ -249,13 +249,13 @@ impl InFlight {
         table: &mut SlotTable,
         slot: usize,
         worker: usize,
-        legacies: &mut Vec<Orphan>,
+        orphans: &mut Vec<Orphan>,
     ) -> Option<Completion> {
         match &table.records[slot].as_ref()?.work {
             Published::Items { .. } => {
                 let (orphan, completion) =
                     self.recover_items(table, slot, worker, SlotAfterDeath::Running);
-                legacies.extend(orphan);
+                orphans.extend(orphan);
                 completion
             }
             Published::Task { .. } | Published::Rendezvous(_) => {

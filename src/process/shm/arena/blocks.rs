@@ -50,7 +50,7 @@ impl ArenaGeometry {
         Self { workers, own }
     }
 
-    pub(crate) fn stores(self) -> usize {
+    pub(crate) fn shards(self) -> usize {
         self.workers + self.own
     }
 
@@ -63,7 +63,7 @@ impl ArenaGeometry {
     }
 
     fn size(self) -> u64 {
-        self.start_of_stores() + self.stores() as u64 * store_size()
+        self.start_of_stores() + self.shards() as u64 * store_size()
     }
 }
 
@@ -204,7 +204,7 @@ pub(crate) struct Blocks {
     /// Holds the [`ShardWords`] of the workers' shards.
     words: Mapping,
     /// The mappings of each shard's blocks; empty for a shard that was never used.
-    stores: Box<[OnceLock<Box<[BlockMapping; BLOCKS]>>]>,
+    shards: Box<[OnceLock<Box<[BlockMapping; BLOCKS]>>]>,
     /// The process in which the memory is mapped; forked copies do not have it.
     fork_epoch: ForkEpoch,
 }
@@ -246,7 +246,7 @@ impl Blocks {
             memory: Mutex::new(Some(Arc::new(memory))),
             plan,
             side,
-            stores: (0..plan.stores()).map(|_| OnceLock::new()).collect(),
+            shards: (0..plan.shards()).map(|_| OnceLock::new()).collect(),
             fork_epoch: ForkEpoch::here(),
         })
     }
@@ -415,7 +415,7 @@ impl Blocks {
             // Fails only where the memory stays allocated, which costs nothing but memory.
             let _ = bytes.map(|bytes| memory.purge(from, bytes));
         }
-        if let Some(mappings) = self.stores.get(store).and_then(OnceLock::get) {
+        if let Some(mappings) = self.shards.get(store).and_then(OnceLock::get) {
             for mapping in mappings.iter() {
                 // ORDERING: Relaxed; as in `make_room`.
                 mapping.extent.store(0, Ordering::Relaxed);
@@ -446,7 +446,7 @@ impl Blocks {
             Side::Program => false,
             Side::Worker(own) => block.store() < self.plan.workers && block.store() != own,
         };
-        let store = self.stores.get(block.store()).filter(|_| !is_another_s);
+        let store = self.shards.get(block.store()).filter(|_| !is_another_s);
         let store = store.ok_or_else(|| io::Error::other("there is no such block"))?;
         let new = || Box::new(std::array::from_fn(|_| BlockMapping::default()));
         Ok(&store.get_or_init(new)[block.at()])
@@ -559,10 +559,10 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_as_many_workers_as_a_board_has() {
+    fn there_is_room_for_as_many_workers_as_a_queue_has() {
         let plan = ArenaGeometry::of(1024);
         let blocks = Blocks::create(plan).unwrap();
-        let last = Block::of_bit(plan.stores() - 1, 0);
+        let last = Block::of_bit(plan.shards() - 1, 0);
         blocks.write(last, &[7; 100]).unwrap();
         assert_eq!(bytes(&blocks, last, 100).unwrap(), [7; 100]);
     }

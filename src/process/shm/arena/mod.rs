@@ -107,7 +107,7 @@ impl Arena {
     pub(crate) fn new(workers: usize, payload_limit: u64) -> io::Result<Arc<Self>> {
         let plan = ArenaGeometry::of(workers);
         let state = ArenaState {
-            shards: vec![Shard::default(); plan.stores()].into(),
+            shards: vec![Shard::default(); plan.shards()].into(),
             used: Instant::now(),
             is_purge_scheduled: false,
             is_over: false,

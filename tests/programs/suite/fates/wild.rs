@@ -242,7 +242,7 @@ fn writable(name: &str) -> Vec<(usize, usize)> {
 }
 
 fn part(part: Part) -> (usize, usize) {
-    let mut parts = writable("board");
+    let mut parts = writable("concurrent-futures board");
     parts.sort_by_key(|(start, end)| end - start);
     match part {
         Part::Control => parts[0],
@@ -553,7 +553,9 @@ fn arguments_that_wait_cannot_be_overwritten() {
         "published tasks, words and blocks of the arena, the signals: {count}"
     );
     // A block of the worker's own shard is writable too, as long as it holds no unread result.
-    let control_and_outcomes = pool.submit(|()| writable("board").len(), ()).result();
+    let control_and_outcomes = pool
+        .submit(|()| writable("concurrent-futures board").len(), ())
+        .result();
     assert_eq!(control_and_outcomes.unwrap(), 2);
 }
 
