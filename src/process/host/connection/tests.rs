@@ -64,7 +64,7 @@ fn values_and_faults_come_in_the_order_of_their_tasks() {
 }
 
 #[test]
-fn an_answer_to_a_task_that_is_not_its_turn_is_an_violation() {
+fn an_answer_to_a_task_that_is_not_its_turn_is_a_violation() {
     let violation = Disconnect::ProtocolViolation("it answered a task that it was not given");
     for task in [1, 2, u64::MAX] {
         assert_eq!(complaint(&answer(Kind::Value, task, b"x")), violation);
@@ -79,7 +79,7 @@ fn an_answer_to_a_task_that_is_not_its_turn_is_an_violation() {
 }
 
 #[test]
-fn what_only_comes_before_tasks_is_an_violation() {
+fn what_only_comes_before_tasks_is_a_violation() {
     for kind in [Kind::Welcome, Kind::Task, Kind::Hello, Kind::Ready] {
         let violation = Disconnect::ProtocolViolation("it sent what only comes before tasks");
         assert_eq!(complaint(&answer(kind, 0, b"")), violation);
@@ -98,7 +98,7 @@ fn an_answer_over_the_limit_is_refused_by_its_head() {
 }
 
 #[test]
-fn garbage_is_an_violation() {
+fn garbage_is_a_violation() {
     let garbled = Disconnect::ProtocolViolation("its report on a task is garbled");
     assert_eq!(complaint(&answer(Kind::Fault, 0, &[99])), garbled);
     assert_eq!(complaint(&answer(Kind::Fault, 0, &[])), garbled);
@@ -169,7 +169,7 @@ fn shared_memory_that_was_announced_and_did_not_come_is_left_out() {
 }
 
 #[test]
-fn more_shared_memory_than_a_result_may_bring_is_an_violation() {
+fn more_shared_memory_than_a_result_may_bring_is_a_violation() {
     let violation = Disconnect::ProtocolViolation("it sent more shared memory than it may");
     assert_eq!(
         complaint(&memory(&[0; sys::stream::MAX_PASSED + 1])),

@@ -230,9 +230,8 @@ impl Random {
 /// Shared memory of that name that this process can write.
 fn writable(name: &str) -> Vec<(usize, usize)> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let name = format!("concurrent-futures {name}");
     maps.lines()
-        .filter(|line| line.contains(" rw-s ") && line.contains(&name))
+        .filter(|line| line.contains(" rw-s ") && line.contains(name))
         .map(|line| {
             let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
             let address = |text| usize::from_str_radix(text, 16).unwrap();
