@@ -43,7 +43,10 @@ enum ReleasedBy {
 }
 
 /// The owner of blocks: one process's side of the arena, as a lease sees it.
-pub(crate) trait BlockOwner: Send + Sync {
+///
+/// # Safety
+/// `read` returns `Ok` only if it has written all of `to`.
+pub(crate) unsafe trait BlockOwner: Send + Sync {
     /// Whether this process is a forked copy of the owner's, where the memory is not mapped.
     fn is_forked_copy(&self) -> bool;
     /// Copies as many bytes out of the block as `to` holds, all of which are written.
@@ -80,7 +83,8 @@ impl PayloadStore for NoStore {
     }
 }
 
-/// The eager limit, in bytes: a value of at most this size travels inside its message (Open MPI's term).
+/// The eager limit, in bytes: a value of at most this size travels inside its message (Open MPI's term). It
+/// is also what a slot of the shared-memory queue, and an item batch, have room for.
 pub(crate) const EAGER_LIMIT: usize = 2048;
 
 impl Lease {
@@ -116,6 +120,7 @@ impl Lease {
     /// # Errors
     /// A text that says what is wrong with the bytes.
     pub(crate) fn read<N: Pod>(&self) -> Result<Vec<N>, String> {
+        const { assert!(size_of::<N>() > 0) };
         if self.length % size_of::<N>() != 0 {
             let words = "bytes are no whole number of elements";
             return Err(format!("{} {words}", self.length));
@@ -136,7 +141,8 @@ impl Lease {
         let room = unsafe { slice::from_raw_parts_mut(room.cast(), self.length) };
         let read = self.block_owner.read(self.block, room);
         if read.is_ok() {
-            // SAFETY: all bytes of `count` numbers were written, and any bytes are valid as such numbers.
+            // SAFETY: all bytes of `count` numbers were written, as `BlockOwner` promises, and any bytes are
+            // valid as such numbers.
             unsafe { numbers.set_len(count) };
         }
         match read {

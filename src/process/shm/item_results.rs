@@ -6,6 +6,9 @@ use crate::remote::lease::EAGER_LIMIT;
 /// Bit that is set in a length if a fault follows.
 const IS_FAULT: u16 = 1 << 15;
 
+// A length has the bits below.
+const _: () = assert!(EAGER_LIMIT < IS_FAULT as usize);
+
 /// Writes one outcome behind those of earlier items.
 pub(crate) struct ItemWriter<'a> {
     /// The earlier outcomes, then two bytes for this outcome's length, then this outcome.

@@ -560,9 +560,9 @@ impl<'a> QueueConsumer<'a> {
                 Claim::Task(place, call) => self.run(place, call)?,
                 Claim::Items(place, call, count) => self.run_items(place, call, count)?,
                 Claim::Stored(place, call) => {
+                    // The ring has passed the task: the worker finds another one, or waits.
                     if self.run_stored(place, call)? == Called::Nothing {
-                        self.wait_for_mending()?;
-                        has_waited = true;
+                        self.server.raise_alarm()?;
                     }
                 }
                 Claim::Rendezvous(place) => match self.ask_for(place)? {
@@ -592,7 +592,8 @@ impl<'a> QueueConsumer<'a> {
     /// has repaired it or there is something else to do.
     fn wait_for_mending(&mut self) -> io::Result<()> {
         self.server.raise_alarm()?;
-        self.queue.sleep(self.me, None, || false);
+        let has_stale = || self.server.has_stale();
+        self.queue.sleep(self.me, self.server.purge_at(), has_stale);
         Ok(())
     }
 

@@ -237,7 +237,10 @@ impl InFlight {
         let is_ended = |worker| self.queue.trace(place, worker) == Trace::Ended;
         if let Some(worker) = living.iter().copied().find(at_it) {
             if !is_done && (!is_task(table, slot) || !is_ended(worker)) {
-                return self.queue.restore_running(place, worker);
+                // If it is too late, the worker has taken a step just now.
+                let restored = self.queue.restore_running(place, worker);
+                findings.is_any_suspect |= restored == Transition::TooLate;
+                return;
             }
         }
         if is_rendezvous(table, slot) {

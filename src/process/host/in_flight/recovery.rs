@@ -85,8 +85,8 @@ impl InFlight {
                     continue;
                 }
                 // An outcome that the worker has written counts, although the state says that it has not
-                // begun.
-                SlotAfterDeath::Claimed
+                // begun, or not ended.
+                SlotAfterDeath::Claimed | SlotAfterDeath::Running
                     if self.takes_out_of_band(&mut table, slot, worker, &mut arrivals) =>
                 {
                     continue;

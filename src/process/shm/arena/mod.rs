@@ -291,7 +291,8 @@ impl Arena {
     }
 }
 
-impl BlockOwner for Arena {
+// SAFETY: `Blocks::read` copies as many bytes as `to` holds, or fails.
+unsafe impl BlockOwner for Arena {
     fn is_forked_copy(&self) -> bool {
         self.blocks.is_elsewhere()
     }

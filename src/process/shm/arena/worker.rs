@@ -210,7 +210,8 @@ pub(super) enum Warmth {
     Cold,
 }
 
-impl BlockOwner for WorkerArena {
+// SAFETY: `Blocks::read` copies as many bytes as `to` holds, or fails.
+unsafe impl BlockOwner for WorkerArena {
     fn is_forked_copy(&self) -> bool {
         self.blocks.is_elsewhere()
     }
@@ -255,7 +256,8 @@ impl BlockOwner for WorkerArena {
     }
 }
 
-impl<F: Fn() -> bool + Send + Sync> BlockOwner for ClaimedArgument<F> {
+// SAFETY: as `WorkerArena`, which it calls.
+unsafe impl<F: Fn() -> bool + Send + Sync> BlockOwner for ClaimedArgument<F> {
     fn is_forked_copy(&self) -> bool {
         self.worker_arena.is_forked_copy()
     }

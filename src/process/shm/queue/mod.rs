@@ -1044,13 +1044,28 @@ impl<M: Memory> ShmQueue<M> {
         }
     }
 
-    /// Sets the state to RUNNING again, as the worker's own words say.
-    pub(crate) fn restore_running(&self, place: SlotRef, worker: usize) {
-        if let Some(state) = self.memory.states().get(place.slot) {
-            // ORDERING: Release; like the claim's compare-exchange.
-            state
-                .0
-                .store(SlotState::Running(worker).to_bits(place), Ordering::Release);
+    /// Sets the state to RUNNING again, as the worker's own words say. `TooLate`: the state names that worker
+    /// already, or has changed meanwhile: the worker may have ended the task, which must not be undone.
+    pub(crate) fn restore_running(&self, place: SlotRef, worker: usize) -> Transition {
+        let Some(state) = self.memory.states().get(place.slot) else {
+            return Transition::TooLate;
+        };
+        // ORDERING: Relaxed; the exchange tells whether these bits are still there.
+        let bits = state.0.load(Ordering::Relaxed);
+        match SlotState::from_bits(bits, place) {
+            Some(
+                SlotState::Running(whose) | SlotState::Killing(whose) | SlotState::Done(whose),
+            ) if whose == worker => return Transition::TooLate,
+            _ => {}
+        }
+        let running = SlotState::Running(worker).to_bits(place);
+        // ORDERING: AcqRel, like the claim's compare-exchange.
+        let restored = state
+            .0
+            .compare_exchange(bits, running, Ordering::AcqRel, Ordering::Relaxed);
+        match restored {
+            Ok(_) => Transition::Taken,
+            Err(_) => Transition::TooLate,
         }
     }
 
@@ -1090,7 +1105,8 @@ impl<M: Memory> ShmQueue<M> {
         if self.current(worker) != Current::Place(place) {
             return Transition::Taken;
         }
-        self.restore_running(place, worker);
+        // The next audit finds the task as it then is.
+        let (Transition::Taken | Transition::TooLate) = self.restore_running(place, worker);
         Transition::TooLate
     }
 
@@ -1262,8 +1278,9 @@ impl<M: Memory> ShmQueue<M> {
     /// Whether a task that a worker has claimed still belongs to it. If so, what it has read of the argument
     /// before this call is the argument.
     pub(crate) fn holds(&self, place: SlotRef, me: usize) -> bool {
-        // ORDERING: Acquire; pairs with the withdrawal, after which the argument's memory is reused for
-        // another argument: a worker that has read a byte of that one sees another state.
+        // ORDERING: Acquire. The program withdraws the task, then gives its block back and takes it again
+        // for another argument, both under the arena's lock, which orders the withdrawal before the bytes
+        // of that one: a worker that has read one of these sees another state.
         fence(Ordering::Acquire);
         matches!(self.state(place), Some(SlotState::Running(worker) | SlotState::Killing(worker)) if worker == me)
     }

@@ -7,8 +7,8 @@ use loom::thread;
 
 use super::heap::{Heap, View, immortal, mortal};
 use super::{
-    BatchProgress, Claim, Finish, Reading, ShmQueue, SlotAfterDeath, SlotKind, SlotPublish,
-    SlotRef, Standing, Transition,
+    BatchProgress, Claim, Current, Finish, Reading, ShmQueue, SlotAfterDeath, SlotKind,
+    SlotPublish, SlotRef, Standing, Transition,
 };
 use crate::remote::function::FunctionRef;
 use crate::unwind;
@@ -459,6 +459,32 @@ fn a_claim_meets_the_audit() {
             runs += 1;
         }
         assert_eq!(runs, 1);
+    });
+}
+
+#[test]
+fn the_end_of_a_task_is_not_undone_by_the_audit() {
+    model(|| {
+        let heap = Arc::new(Heap::new(2));
+        let queue = immortal(&heap);
+        let place = publish(&queue, 0, 1);
+        let worker = {
+            let queue = immortal(&heap);
+            thread::spawn(move || {
+                let Claim::Task(place, _) = queue.claim(0, &mut Vec::new()) else {
+                    panic!("there is a task")
+                };
+                queue.finish(place, 0, SlotKind::Value, &[2])
+            })
+        };
+        // The audit found the worker between its claim and its words, and then reads these.
+        let was_claimed = matches!(queue.standing(place), Standing::Claimed(_));
+        if was_claimed && queue.current(0) == Current::Place(place) {
+            let (Transition::Taken | Transition::TooLate) = queue.restore_running(place, 0);
+        }
+        assert_eq!(worker.join().unwrap(), Finish::Told);
+        let outcome = queue.outcome(place, &mut Vec::new());
+        assert_eq!(outcome, Reading::Sound(SlotKind::Value, 0));
     });
 }
 
