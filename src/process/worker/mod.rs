@@ -245,10 +245,13 @@ impl Worker {
             unwind::chain_hook(); // the initializer may have set a hook
         }
         self.flush();
-        // Only after the initializer: what needs a process with one thread can be done there. If the thread
-        // cannot be started, only the signal at the program's end (`die_with_parent`) ends this worker.
+        self.stream.send(&[&wire::frame(Kind::Ready, &report)])?;
+        // Only after the initializer: what needs a process with one thread can be done there. After the
+        // report, for which the program waits; a connection that is hung up by then ends the worker all the
+        // same. If the thread cannot be started, only the signal at the program's end (`die_with_parent`)
+        // ends this worker.
         let _ = sys::worker::end_when_hung_up(self.stream.stream().as_handle());
-        self.stream.send(&[&wire::frame(Kind::Ready, &report)])
+        Ok(())
     }
 
     /// Runs the tasks that come over the connection, until the program closes its end or sends the worker

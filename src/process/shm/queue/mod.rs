@@ -1175,6 +1175,8 @@ impl<M: Memory> ShmQueue<M> {
     /// zeros is not taken for an untouched one.
     pub(crate) fn arrive(&self, me: usize) {
         let slots = 0..self.memory.states().len();
+        // The last one first, so that the memory of all is asked for at once.
+        let _ = self.memory.own_outcome(me, slots.end.saturating_sub(1));
         // Slots without memory for an outcome cannot be claimed either.
         let outcome_of = |slot| Some((slot, self.memory.own_outcome(me, slot)?));
         for (slot, outcome) in slots.map_while(outcome_of) {
