@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::script::Script;
 use super::tasks::{LIMIT, Tasks, id_of, last_run};
@@ -11,7 +10,7 @@ use crate::error::Error;
 use crate::future::state::Start;
 use crate::pool::PullQueue;
 use crate::process::host::in_flight::{InFlight, Orphan};
-use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
+use crate::process::shm::arena::worker::{ResultPlacement, StoredClaim, WorkerArena};
 use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::worker::body_of;
@@ -109,16 +108,14 @@ impl<'a> FuzzedWorker<'a> {
         match std::mem::replace(&mut self.at, At::Nothing) {
             At::Nothing => self.claim(),
             At::Task(place, call, argument, lies) => {
-                let claim = Arc::new(AtomicBool::new(true));
-                let outcome = self.call(call, argument, lies, place, &claim);
-                // ORDERING: Relaxed; there is one thread.
-                if claim.load(Ordering::Relaxed) {
-                    self.note(place, last_run());
-                    self.at = At::Ran(place, outcome);
-                } else {
+                let claim = StoredClaim::new(self.queue, place, self.me);
+                let outcome = self.call(call, argument, lies, &claim);
+                if claim.is_lost() {
                     self.queue.leave_claim(self.me);
-                    self.in_flight.alarm();
+                    return self.in_flight.alarm();
                 }
+                self.note(place, last_run());
+                self.at = At::Ran(place, outcome);
             }
             At::Ran(place, outcome) => self.finish(place, outcome),
             At::Items(chunk) => self.go_on_with_items(chunk),
@@ -186,8 +183,7 @@ impl<'a> FuzzedWorker<'a> {
         call: FunctionRef,
         mut argument: Vec<u8>,
         lies: Where,
-        place: SlotRef,
-        claim: &Arc<AtomicBool>,
+        claim: &Arc<StoredClaim>,
     ) -> Result<Encoded, Fault> {
         self.worker_arena.shield();
         let worker_arena = Some(&self.worker_arena);
@@ -195,16 +191,8 @@ impl<'a> FuzzedWorker<'a> {
             Where::Here => Argument::Kept(&mut argument),
             Where::Arena => {
                 let location = BlockRef::from_bytes(&argument);
-                let (queue, me, claim) = (Arc::clone(self.queue), self.me, Arc::clone(claim));
-                let lease = location.and_then(|location| {
-                    let holds = move || {
-                        let holds = queue.holds(place, me);
-                        // ORDERING: Relaxed; there is one thread.
-                        claim.fetch_and(holds, Ordering::Relaxed);
-                        holds
-                    };
-                    self.worker_arena.claimed_argument(location, holds)
-                });
+                let lease = location
+                    .and_then(|location| self.worker_arena.claimed_argument(location, claim));
                 let missing = || Fault::Decode("there is no such argument".to_owned());
                 Argument::Leased(lease.ok_or_else(missing)?)
             }
@@ -242,8 +230,8 @@ impl<'a> FuzzedWorker<'a> {
         for request in requests.into_parts().0 {
             if request.reply.start() == Start::Begun {
                 let argument = Vec::from(request.argument);
-                let claim = Arc::default();
-                let outcome = match self.call(request.call, argument, Where::Here, place, &claim) {
+                let claim = StoredClaim::new(self.queue, place, self.me);
+                let outcome = match self.call(request.call, argument, Where::Here, &claim) {
                     Ok(value) => RemoteOutcome::Value(Source::Owned(Vec::from(value).into())),
                     Err(_) => RemoteOutcome::Error(Error::Cancelled),
                 };
@@ -335,9 +323,9 @@ impl<'a> FuzzedWorker<'a> {
         match std::mem::replace(&mut self.at, At::Nothing) {
             At::Task(place, call, argument, lies) => {
                 // The task is run so that its id is known.
-                let claim = Arc::new(AtomicBool::new(true));
-                let _ = self.call(call, argument, lies, place, &claim);
-                if !claim.load(Ordering::Relaxed) {
+                let claim = StoredClaim::new(self.queue, place, self.me);
+                let _ = self.call(call, argument, lies, &claim);
+                if claim.is_lost() {
                     self.queue.leave_claim(self.me);
                     return self.in_flight.alarm();
                 }

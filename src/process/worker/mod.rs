@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::process::exit;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock::{self, Clock};
@@ -20,7 +19,7 @@ use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::idle::placement::CorePlacement;
 use crate::process::reexec::{self, Role};
-use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
+use crate::process::shm::arena::worker::{ResultPlacement, StoredClaim, WorkerArena};
 use crate::process::shm::checksum::Key;
 use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
 use crate::process::shm::queue::layout::{MappedQueue, QueueGeometry};
@@ -603,22 +602,11 @@ impl<'a> QueueConsumer<'a> {
     /// Runs a task whose argument lies in a block of the arena, unless the claim does not hold any more after
     /// the argument was read.
     fn run_stored(&mut self, place: SlotRef, call: FunctionRef) -> io::Result<Called> {
-        let (queue, me) = (Arc::clone(self.queue), self.me);
-        let claim = Arc::new(AtomicBool::new(true));
-        let holds = {
-            let claim = Arc::clone(&claim);
-            move || {
-                let holds = queue.holds(place, me);
-                // ORDERING: Relaxed; only this thread reads it.
-                claim.fetch_and(holds, Ordering::Relaxed);
-                holds
-            }
-        };
-        let lease = |arena: &Arc<WorkerArena>, location| arena.claimed_argument(location, holds);
+        let claim = StoredClaim::new(self.queue, place, self.me);
+        let lease = |arena: &Arc<WorkerArena>, location| arena.claimed_argument(location, &claim);
         let outcome = self.server.run_stored(call, &self.argument, lease);
-        // ORDERING: Relaxed; only this thread has written it.
-        if !claim.load(Ordering::Relaxed) {
-            self.queue.leave_claim(me);
+        if claim.is_lost() {
+            self.queue.leave_claim(self.me);
             return Ok(Called::Nothing);
         }
         self.finish(place, outcome)?;

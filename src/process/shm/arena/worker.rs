@@ -4,10 +4,11 @@
 use std::alloc::Layout;
 use std::io;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::process::shm::arena::blocks::{self, ArenaGeometry, Blocks, ShardWords};
+use crate::process::shm::queue::{ShmQueue, SlotRef};
 use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
 use crate::sys::handle::OwnedHandle;
 
@@ -43,21 +44,18 @@ impl WorkerArena {
     }
 
     /// The argument of a task that the worker has claimed. The program reuses the block once the claim does
-    /// not hold any more, which happens after a stray write; `holds` checks that. `None`: no argument can be
-    /// there.
+    /// not hold any more, which happens after a stray write. `None`: no argument can be there.
     pub(crate) fn claimed_argument(
         self: &Arc<Self>,
         location: BlockRef,
-        holds: impl Fn() -> bool + Send + Sync + 'static,
+        claim: &Arc<StoredClaim>,
     ) -> Option<Lease> {
-        let worker_arena = Arc::clone(self);
-        lease_of(
-            Arc::new(ClaimedArgument {
-                worker_arena,
-                holds,
-            }),
-            location,
-        )
+        let (worker_arena, claim) = (Arc::clone(self), Arc::clone(claim));
+        let argument = ClaimedArgument {
+            worker_arena,
+            claim,
+        };
+        lease_of(Arc::new(argument), location)
     }
 
     /// Write-protects the results that the program has not read yet, as a task is about to run that must not
@@ -130,12 +128,50 @@ fn lease_of(block_owner: Arc<dyn BlockOwner>, location: BlockRef) -> Option<Leas
     is_sound.then(|| Lease::new(block_owner, location.block, length, 0))
 }
 
+/// A worker's claim of a task whose argument lies in the arena: whether it held each time that the argument
+/// was read.
+pub(crate) struct StoredClaim {
+    /// The queue that holds the task.
+    queue: Arc<ShmQueue>,
+    /// The task's slot.
+    place: SlotRef,
+    /// The worker's index.
+    me: usize,
+    /// Whether the claim did not hold at a check.
+    is_lost: AtomicBool,
+}
+
+impl StoredClaim {
+    pub(crate) fn new(queue: &Arc<ShmQueue>, place: SlotRef, me: usize) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Arc::clone(queue),
+            place,
+            me,
+            is_lost: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the claim holds; to be called after the argument was read.
+    fn holds(&self) -> bool {
+        let holds = self.queue.holds(self.place, self.me);
+        // ORDERING: Relaxed; only the worker's own thread uses it.
+        self.is_lost.fetch_or(!holds, Ordering::Relaxed);
+        holds
+    }
+
+    /// Whether the claim did not hold at a check: then the worker has called nothing.
+    pub(crate) fn is_lost(&self) -> bool {
+        // ORDERING: Relaxed; as in `holds`.
+        self.is_lost.load(Ordering::Relaxed)
+    }
+}
+
 /// Owner of the block that holds the argument of a claimed task.
-struct ClaimedArgument<F> {
+struct ClaimedArgument {
     /// The worker's side of the arena.
     worker_arena: Arc<WorkerArena>,
-    /// Whether the claim still holds.
-    holds: F,
+    /// The claim.
+    claim: Arc<StoredClaim>,
 }
 
 /// The worker's knowledge of its shard. Each field has one bit per block.
@@ -257,7 +293,7 @@ unsafe impl BlockOwner for WorkerArena {
 }
 
 // SAFETY: as `WorkerArena`, which it calls.
-unsafe impl<F: Fn() -> bool + Send + Sync> BlockOwner for ClaimedArgument<F> {
+unsafe impl BlockOwner for ClaimedArgument {
     fn is_forked_copy(&self) -> bool {
         self.worker_arena.is_forked_copy()
     }
@@ -272,7 +308,7 @@ unsafe impl<F: Fn() -> bool + Send + Sync> BlockOwner for ClaimedArgument<F> {
 
     /// As long as the claim holds, the program does not use the block for another argument.
     fn has_kept(&self, _: Block) -> bool {
-        (self.holds)()
+        self.claim.holds()
     }
 
     fn lacks(&self, bytes: usize) -> String {
