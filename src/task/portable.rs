@@ -308,4 +308,8 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
     fn has_listeners(&self) -> bool {
         Self::has_listeners(self)
     }
+
+    fn holds_memory(&self) -> bool {
+        !pod::is_number::<A>()
+    }
 }

@@ -105,6 +105,10 @@ pub(crate) trait RemoteTask: Settle {
     ) -> (Verdict, Option<Box<Notifications>>);
     /// Whether listeners must be notified as soon as the task is done.
     fn has_listeners(&self) -> bool;
+    /// Whether the task may hold memory until it settles: an argument, or shared memory that this names.
+    fn holds_memory(&self) -> bool {
+        true
+    }
     /// Whether the task need not begin, as it belongs to a map that was dropped.
     fn is_abandoned(&self) -> bool {
         false

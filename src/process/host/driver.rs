@@ -34,7 +34,8 @@ pub(crate) trait CompletionSource: Send + Sync + Sized + 'static {
     fn sweep(&self) -> bool;
     /// Whether some thread must collect outcomes as they come, although no thread waits for them here.
     fn demand(&self) -> Demand;
-    /// Gives memory back to the system that has not been used for a while. Returns when to call this again.
+    /// Gives back memory that has not been used for a while, and what finished tasks hold whose outcomes no
+    /// thread has collected. Returns when to call this again.
     fn reclaim(&self) -> Option<Instant>;
     /// When the next audit of the shared memory is due.
     fn audit_at(&self) -> Instant;

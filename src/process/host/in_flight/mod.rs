@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::future::Notifications;
@@ -89,14 +89,18 @@ pub(crate) struct InFlight {
     callbacks: Arc<CallbackThread>,
 }
 
-/// Whether work that was published has listeners that must learn of its outcome at once.
+/// Whether work that was published needs the driver's thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Put {
-    /// It has: the caller calls the driver.
-    HasListeners,
-    /// It has none.
-    HasNone,
+    /// It does: the caller calls the driver.
+    CallDriver,
+    /// It does not.
+    Done,
 }
+
+/// How long an outcome that no thread waits for may stay uncollected. Until it is collected, the program
+/// keeps what its task holds: the block of its argument, and the shared memory that the argument names.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A rendezvous calls no function.
 const NO_CALL: FunctionRef = FunctionRef {
@@ -121,6 +125,7 @@ impl InFlight {
             item_batches: 0,
             scratch: Vec::new(),
             has_any_listeners: false,
+            is_watched: false,
             workers: vec![WorkerRecord::default(); workers],
             suspects: BTreeMap::new(),
             suspect: None,
@@ -565,10 +570,12 @@ impl InFlight {
             self.listening.fetch_add(1, Ordering::Relaxed);
         }
         table.item_batches += usize::from(matches!(work, Published::Items { .. }));
+        let is_unwatched = !table.is_watched && work.holds_memory();
+        table.is_watched |= is_unwatched;
         table.records[slot] = Some(SlotEntry::new(place, work, has_listeners));
-        Ok(match has_listeners {
-            true => Put::HasListeners,
-            false => Put::HasNone,
+        Ok(match has_listeners || is_unwatched {
+            true => Put::CallDriver,
+            false => Put::Done,
         })
     }
 
@@ -775,8 +782,18 @@ impl CompletionSource for InFlight {
         }
     }
 
+    /// Also collects outcomes that no thread has collected, and has the caller look again as long as work is
+    /// published. Pairs with `put_in`: either this thread sees the work, or the publisher sees that no thread
+    /// will look, and calls the driver. The lock of the table orders the two.
     fn reclaim(&self) -> Option<Instant> {
-        self.arena.as_ref()?.reclaim()
+        self.collect(CollectedBy::Ours);
+        let mut table = self.lock();
+        table.is_watched = table.free.len() < table.backed;
+        let is_watched = table.is_watched;
+        drop(table);
+        let look_again = is_watched.then(|| Instant::now().checked_add(LOOK_AGAIN));
+        let reclaim_again = self.arena.as_ref().and_then(|arena| arena.reclaim());
+        look_again.flatten().into_iter().chain(reclaim_again).min()
     }
 
     fn audit_at(&self) -> Instant {
@@ -829,7 +846,7 @@ fn call_driver(in_flight: Weak<InFlight>) -> impl Fn() + Send + Sync + 'static {
 impl PullQueue<RemoteWork> for InFlight {
     fn put(&self, work: RemoteWork) -> Result<(), RemoteWork> {
         let put = self.put_in(&mut self.lock(), work)?;
-        if put == Put::HasListeners {
+        if put == Put::CallDriver {
             self.driver.call();
         }
         Ok(())
@@ -837,15 +854,15 @@ impl PullQueue<RemoteWork> for InFlight {
 
     fn refill(&self, backlog: &Backlog<RemoteWork>) {
         let mut table = self.lock();
-        let mut any = Put::HasNone;
+        let mut any = Put::Done;
         while self.make_room(&mut table) {
             let Some(work) = backlog.pop() else {
                 table.has_any_listeners = false;
                 break;
             };
             match self.put_in(&mut table, work) {
-                Ok(Put::HasNone) => {}
-                Ok(Put::HasListeners) => any = Put::HasListeners,
+                Ok(Put::Done) => {}
+                Ok(Put::CallDriver) => any = Put::CallDriver,
                 Err(work) => {
                     backlog.put_back(work);
                     break;
@@ -853,7 +870,7 @@ impl PullQueue<RemoteWork> for InFlight {
             }
         }
         drop(table);
-        if any == Put::HasListeners {
+        if any == Put::CallDriver {
             self.driver.call();
         }
     }

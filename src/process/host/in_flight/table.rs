@@ -40,6 +40,9 @@ pub(super) struct SlotTable {
     pub(super) scratch: Vec<u8>,
     /// Whether a task that is not published yet may have listeners.
     pub(super) has_any_listeners: bool,
+    /// Whether the driver's thread is to look, within [`LOOK_AGAIN`](super::LOOK_AGAIN), for outcomes that no
+    /// thread has collected.
+    pub(super) is_watched: bool,
     /// Suspect slots: the state makes no sense, or the outcome is not what its worker wrote. The time is when
     /// that was first seen.
     pub(super) suspects: BTreeMap<usize, Instant>,
@@ -151,6 +154,16 @@ impl Completion {
     /// Whether nothing is left to do: the outcome is stored, and has no listeners.
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Task(None))
+    }
+}
+
+impl Published {
+    /// Whether the work holds memory until it is removed from its slot: an argument, or shared memory.
+    pub(super) fn holds_memory(&self) -> bool {
+        match self {
+            Self::Task { reply, .. } => reply.holds_memory(),
+            Self::Items { .. } | Self::Rendezvous(_) => true,
+        }
     }
 }
 

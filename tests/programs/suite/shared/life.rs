@@ -25,6 +25,8 @@ pub fn trials() -> Vec<Trial> {
         what_a_task_keeps_stays_mapped,
         a_result_that_nobody_looks_at_keeps_nothing_once_dropped,
         a_cancelled_task_keeps_nothing,
+        a_task_that_nobody_waits_for_keeps_nothing,
+        items_that_nobody_waits_for_keep_nothing,
         what_went_to_threads_wakes_nobody,
         a_thousand_tasks_read_one_copy,
         what_passes_through_is_the_same_memory,
@@ -167,6 +169,32 @@ fn a_cancelled_task_keeps_nothing() {
         assert_eq!(descriptors(own_pid()), 0);
         held.release();
         running.result().unwrap();
+    }
+}
+
+/// No thread collects its outcome, and no other task comes along.
+fn a_task_that_nobody_waits_for_keeps_nothing() {
+    for pool in pools() {
+        let pid = read_in_a_worker(&pool, &numbers());
+        await_nothing_mapped(pid);
+        drop(pool.submit(sum, numbers()));
+        await_nothing_mapped(own_pid());
+        await_nothing_mapped(pid);
+    }
+}
+
+/// The last result is read before the worker has said that it has done all of the items.
+fn items_that_nobody_waits_for_keep_nothing() {
+    fn add(context: &Shared<u64>, n: u64) -> (u64, u32) {
+        (sum(context.clone()) + n, std::process::id())
+    }
+    for pool in pools() {
+        let mut results = pool.map_with_context(add, numbers(), 0..8);
+        let (total, pid) = results.next().unwrap().unwrap();
+        assert_eq!(total, SUM);
+        drop(results);
+        await_nothing_mapped(own_pid());
+        await_nothing_mapped(pid);
     }
 }
 
