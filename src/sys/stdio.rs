@@ -126,9 +126,21 @@ pub(crate) fn redirect(descriptor: BorrowedFd<'_>, number: RawFd) -> io::Result<
     })
 }
 
-/// Returns a copy of standard input, output or error of this process; `/dev/null` if it was closed.
+/// Returns a copy of standard input, output or error of this process; `/dev/null` if it was closed, also
+/// where another file has taken its number since.
 pub(crate) fn standard(number: RawFd) -> io::Result<OwnedFd> {
-    copy_from(number, ABOVE_STANDARD).or_else(|_| open_null())
+    match is_inherited(number) {
+        true => copy_from(number, ABOVE_STANDARD).or_else(|_| open_null()),
+        false => open_null(),
+    }
+}
+
+/// Whether children inherit this descriptor. They inherit the standard ones; they do not inherit what a
+/// library opens, for example the pipe by which std learns that a child could not be started.
+fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: no memory is touched.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags != -1 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Makes writes through any copy of the descriptor go to the end of the file.

@@ -147,6 +147,7 @@ pub fn play_scene() {
         "no processes" => starved::no_processes(),
         "no memory for threads" => starved::no_memory_for_threads(),
         "no descriptors" => starved::no_descriptors(),
+        "taken" => standard::taken(),
         other => match other.strip_prefix("closed ") {
             Some(numbers) => standard::closed(numbers),
             None => panic!("no such scene: {other}"),

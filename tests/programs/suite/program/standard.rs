@@ -1,6 +1,8 @@
 //! Standard descriptors that the program has closed after its start, as daemons do: nothing of ours takes
 //! their place, where whatever prints would write into it.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use concurrent_futures::{
@@ -13,7 +15,10 @@ use crate::support::tasks::double;
 use crate::support::{Kind, Processes, os, trials};
 
 pub fn trials() -> Vec<Trial> {
-    trials!["program"; a_program_has_closed_standard_descriptors]
+    trials!["program";
+        a_program_has_closed_standard_descriptors,
+        a_file_has_taken_the_number_of_standard_output,
+    ]
 }
 
 /// The scene: some of the descriptors 0, 1 and 2 are closed, and stay so.
@@ -57,6 +62,21 @@ pub fn closed(numbers: &str) {
     pool.shutdown(Shutdown::wait());
 }
 
+/// The scene: a file that the program opens gets the number of standard output. The program prints into it;
+/// workers do not.
+pub fn taken() {
+    os::close(1);
+    let file = File::options().write(true).open("/dev/zero").unwrap();
+    assert_eq!(file.as_raw_fd(), 1);
+    let pool = Processes::pool(1);
+    let output = pool.submit(|()| target(1), ()).result().unwrap();
+    assert_eq!(output.to_str(), Some("/dev/null"));
+    let process = Process::new(|()| target(1), ()).start().unwrap();
+    assert_eq!(process.join().unwrap().to_str(), Some("/dev/null"));
+    assert_eq!(target(1).to_str(), Some("/dev/zero"));
+    pool.shutdown(Shutdown::wait());
+}
+
 fn print_and_double(n: u64) -> u64 {
     println!("a task prints");
     eprintln!("a task prints");
@@ -90,4 +110,8 @@ fn a_program_has_closed_standard_descriptors() {
         let status = play(&format!("closed {numbers}"));
         assert_eq!(status.code(), Some(0), "{numbers}");
     }
+}
+
+fn a_file_has_taken_the_number_of_standard_output() {
+    assert_eq!(play("taken").code(), Some(0));
 }
