@@ -9,7 +9,7 @@ use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::executor::{Executor, Stats};
 use crate::future::id::FutureId;
-use crate::future::{Expire, Verdict};
+use crate::future::promise::{Expire, Verdict};
 use crate::options::Shutdown;
 use crate::task::timeout::TimeoutGuard;
 use crate::task::{Task, WorkerHooks};

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::future::{Settle, Verdict};
+use crate::future::promise::{Settle, Verdict};
 
 /// The one owner of a task, apart from its future. Dropping it settles the task as cancelled.
 #[must_use = "dropping it cancels the task"]

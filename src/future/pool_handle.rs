@@ -1,8 +1,8 @@
 //! The interface of a pool to the tasks that it accepted.
 //!
-//! Futures (`mod.rs`) and the results of maps (`task/results.rs`) call it, to cancel, to kill and to wait; so
-//! does the detection of deadlocks. Thread pools (`thread/mod.rs`) and process pools (`process/pool.rs`)
-//! implement it.
+//! Futures (`mod.rs`, `promise.rs`) and the results of maps (`task/results.rs`) call it, to cancel, to kill and
+//! to wait; so does the detection of deadlocks. Thread pools (`thread/mod.rs`) and process pools
+//! (`process/pool.rs`) implement it.
 
 use std::time::Instant;
 

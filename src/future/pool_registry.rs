@@ -2,7 +2,7 @@
 //!
 //! An `Arc` would have its count changed once when a task is submitted and once when its future is dropped,
 //! by all threads that do so. An id costs nothing until a thread needs the pool, to wait or to cancel, and
-//! looks it up. Pools enter themselves; futures (`mod.rs`) and the results of maps (`task/results.rs`) look
+//! looks it up. Pools enter themselves; futures (`promise.rs`) and the results of maps (`task/results.rs`) look
 //! them up.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 
 use crate::error::Error;
-use crate::future::Verdict;
 use crate::future::id::FutureId;
+use crate::future::promise::Verdict;
 use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock};
 use crate::task::work_item::{Withdrawn, WorkItem};
 

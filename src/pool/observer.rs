@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::future::Verdict;
 use crate::future::id::FutureId;
+use crate::future::promise::Verdict;
 use crate::unwind;
 
 /// An observer of a pool: it is told what the workers do, as it happens.

@@ -1,8 +1,8 @@
 //! The state of one worker, under a lock of its own: a task begins and ends without the pool's lock. Written
 //! by the worker, and read by the pool, which takes this lock after its own.
 
-use crate::future::Verdict;
 use crate::future::id::FutureId;
+use crate::future::promise::Verdict;
 use crate::pool::backlog::Backlog;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::task::work_item::WorkItem;

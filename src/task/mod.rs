@@ -24,11 +24,12 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, Clock, Pauses};
 use crate::error::{Error, PanicInfo};
+use crate::future::Future;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::pool_registry::PoolId;
+use crate::future::promise::{Body, Expire, Promise, Settle, TaskCell, Verdict, pair};
 use crate::future::state::{Outcome, Start};
-use crate::future::{Body, Expire, Future, Promise, Settle, TaskCell, Verdict, pair};
 use crate::options::{PackedOptions, TaskOptions};
 use crate::remote::codec;
 use crate::remote::context::{Context, Prefix};

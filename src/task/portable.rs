@@ -8,8 +8,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::error::{Error, PanicInfo};
+use crate::future::promise::{Body, Notifications, Promise, TaskCell, Verdict};
 use crate::future::state::{Delivery, Ending, Outcome, Start};
-use crate::future::{Body, Notifications, Promise, TaskCell, Verdict};
 use crate::options::{PackedOptions, TaskOptions};
 use crate::remote::codec::{self, Source};
 use crate::remote::encoded::Encoded;

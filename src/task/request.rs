@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::future::dyn_promise::DynPromise;
+use crate::future::promise::{Notifications, Settle, Verdict};
 use crate::future::state::Start;
-use crate::future::{Notifications, Settle, Verdict};
 use crate::options::TaskOptions;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;

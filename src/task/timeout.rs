@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::future::Expire;
+use crate::future::promise::Expire;
 use crate::sys::fork::ForkEpoch;
 use crate::sys::stack;
 use crate::unwind::discard;

@@ -2,8 +2,8 @@
 //! process pools (`transport/work.rs`) implement it.
 
 use crate::error::Error;
-use crate::future::Verdict;
 use crate::future::id::FutureId;
+use crate::future::promise::Verdict;
 
 /// An element of the backlog: a task, or a chunk of tasks with ascending ids.
 pub(crate) trait WorkItem: Send + 'static {

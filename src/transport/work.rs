@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::future::Verdict;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
+use crate::future::promise::Verdict;
 use crate::options::TaskOptions;
 use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteTask, Request};

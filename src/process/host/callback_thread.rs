@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
 
-use crate::future::DeferredCallbacks;
+use crate::future::promise::DeferredCallbacks;
 use crate::sys::stack;
 use crate::task::results::ResultSink;
 use crate::unwind;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{DeathReport, Error, PanicInfo, WorkerDeath};
-use crate::future::Verdict;
 use crate::future::dyn_promise::DynPromise;
+use crate::future::promise::Verdict;
 use crate::future::state::Start;
 use crate::pool::{AfterLoss, Conclusion, Tenure, WorkerContext};
 use crate::process::host::child::Peak;

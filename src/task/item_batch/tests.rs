@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::*;
-use crate::future::Verdict;
+use crate::future::promise::Verdict;
 use crate::remote::lease::NoStore;
 use crate::task_info::Function;
 

@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::future::Notifications;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::Unqueue;
+use crate::future::promise::Notifications;
 use crate::future::state::Start;
 use crate::pool::backlog::Backlog;
 use crate::pool::worker_state::Counts;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, MemoryCorruption, Suspect};
-use crate::future::Notifications;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
+use crate::future::promise::Notifications;
 use crate::pool::worker_state::Counts;
 use crate::process::host::item_outcomes::Piece;
 use crate::process::shm::queue::SlotRef;
