@@ -21,8 +21,9 @@ use crate::future::deadlock::{self, Awaited};
 use crate::options::{MapOptions, TaskOptions};
 use crate::remote::context::Context;
 use crate::remote::payload::Payload;
+use crate::task::Task;
+use crate::task::chunk::ChunkSpec;
 use crate::task::results::{ChunkResults, ItemTiming, Listener, TakenResults};
-use crate::task::{ChunkSpec, Task};
 use crate::task_info::{Function, TaskInfo};
 
 /// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map` returns)

@@ -11,8 +11,9 @@ use crate::executor::{Executor, Stats};
 use crate::future::id::FutureId;
 use crate::future::promise::{Expire, Verdict};
 use crate::options::Shutdown;
+use crate::task::Task;
+use crate::task::run::WorkerHooks;
 use crate::task::timeout::TimeoutGuard;
-use crate::task::{Task, WorkerHooks};
 
 /// Runs each task inside `submit`, in the caller: for tests, for debugging, and for the serial row of a
 /// comparison.

@@ -12,9 +12,10 @@ use crate::future::id::FutureId;
 use crate::options::TaskOptions;
 use crate::process::shm::arena::Arena;
 use crate::remote::payload::Payload;
+use crate::task::chunk::ChunkSpec;
 use crate::task::item_batch::BatchPart;
 use crate::task::results::ChunkResults;
-use crate::task::{ChunkSpec, RemoteForm, Task};
+use crate::task::{RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
 use crate::transport::work::RemoteWork;
 

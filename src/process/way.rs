@@ -24,10 +24,11 @@ use crate::remote::lease::NoStore;
 use crate::remote::length_delimited::LengthDelimited;
 use crate::remote::payload::Payload;
 use crate::shared::attachments::Attachments;
+use crate::task::chunk::ChunkSpec;
 use crate::task::item_batch::BatchPart;
 use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::task::results::ItemTiming;
-use crate::task::{ChunkSpec, RemoteForm, Task};
+use crate::task::{RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
 
 /// The most bytes that an encoded value may have.

@@ -1,14 +1,18 @@
 //! The body of a task that may travel to a worker process. It holds the task's argument, then the bytes that
 //! the argument is encoded to, at last the bytes of the result.
 //!
-//! Made by [`Task`](crate::Task); reached by the in-flight table and the supervisors of `process::host` as a
+//! Made by [`Task`]; reached by the in-flight table and the supervisors of `process::host` as a
 //! [`RemoteTask`]. Relies on `codec`, and on [`ExclusiveCell`]: the body has no lock of its own.
 
+use std::any::Any;
 use std::panic::Location;
 use std::sync::Arc;
 
 use crate::error::{Error, PanicInfo};
-use crate::future::promise::{Body, Notifications, Promise, TaskCell, Verdict};
+use crate::future::Future;
+use crate::future::dyn_promise::DynPromise;
+use crate::future::pool_registry::PoolId;
+use crate::future::promise::{Body, Notifications, Promise, TaskCell, Verdict, pair};
 use crate::future::state::{Delivery, Ending, Outcome, Start};
 use crate::options::{PackedOptions, TaskOptions};
 use crate::remote::codec::{self, Source};
@@ -20,8 +24,36 @@ use crate::remote::pod::{self, Scalar};
 use crate::shared::attachments::Attachments;
 use crate::sync::exclusive_cell::ExclusiveCell;
 use crate::task::request::{RemoteOutcome, RemoteTask};
+use crate::task::run::{WorkerHooks, run_single};
+use crate::task::{ErasedTask, Task, Work};
 use crate::task_info::{Function, TaskInfo};
 use crate::unwind::{self, Panic, discard};
+
+impl Task {
+    /// A task that may travel to a worker process.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn portable<A: Payload, R: Payload>(
+        options: TaskOptions,
+        function: fn(A) -> R,
+        argument: A,
+    ) -> (Self, Future<R>) {
+        Self::portable_from(Location::caller(), options, function, argument)
+    }
+
+    /// Makes the task that [`portable`](Self::portable) does, on behalf of a caller at `location`.
+    #[inline]
+    pub(crate) fn portable_from<A: Payload, R: Payload>(
+        location: &'static Location<'static>,
+        options: TaskOptions,
+        function: fn(A) -> R,
+        argument: A,
+    ) -> (Self, Future<R>) {
+        let (future, promise) = pair(PortableTask::new(location, options, function, argument));
+        let job: Arc<dyn ErasedTask> = promise.into_task_cell();
+        (Self(Work::One(DynPromise::new(job))), future)
+    }
+}
 
 /// The body of a task that may travel to a worker process.
 pub(crate) struct PortableTask<A, R> {
@@ -178,6 +210,56 @@ impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
             PayloadState::Encoded(value) => self.decode(Source::Owned(value)),
             _ => unreachable!("what has arrived was laid down"),
         }
+    }
+}
+
+impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
+    fn options(&self) -> TaskOptions {
+        self.body().options()
+    }
+
+    fn attach(&self, pool: PoolId) {
+        Self::attach(self, pool);
+    }
+
+    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
+        let promise = Promise::of(self);
+        let info = promise.info();
+        run_single(promise, info, hooks, |promise| {
+            // SAFETY: `promise` is the task's one promise.
+            let argument = unsafe { promise.take_argument() };
+            let function = promise.function();
+            move || function(argument)
+        });
+    }
+
+    unsafe fn encode(
+        self: Arc<Self>,
+        limit: u64,
+        room: &dyn PayloadStore,
+        settled: &mut dyn FnMut(Verdict),
+    ) -> Option<Arc<dyn RemoteTask>> {
+        if self.is_cancelled() {
+            drop(Promise::of(self));
+            return None;
+        }
+        // SAFETY: guaranteed by the caller.
+        match unsafe { self.body().encode(limit, room) } {
+            // Encoding runs user code, and may take its time: the task was cancelled meanwhile.
+            Ok(()) if self.is_cancelled() => {
+                drop(Promise::of(self));
+                None
+            }
+            Ok(()) => Some(self),
+            Err(error) => {
+                Promise::of(self).settle(Err(error), settled);
+                None
+            }
+        }
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 

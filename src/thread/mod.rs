@@ -21,9 +21,10 @@ use crate::future::promise::{Expire, Verdict};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::pool::{Admit, OnFull, Submit, WorkerContext, WorkerPool};
 use crate::sync::ThreadId;
+use crate::task::Task;
+use crate::task::run::WorkerHooks;
 use crate::task::timeout::{TimeoutGuard, Timer};
 use crate::task::work_item::{Withdrawn, WorkItem};
-use crate::task::{Task, WorkerHooks};
 use crate::unwind;
 
 /// Runs tasks on threads. (`concurrent.futures.ThreadPoolExecutor`)

@@ -11,8 +11,9 @@ use crate::process::shm::queue::{Claim, Finish};
 use crate::remote::lease::BlockRef;
 use crate::remote::lease::{NoStore, PayloadStore};
 use crate::sys::child::ProcessEnd;
+use crate::task::chunk::ChunkSpec;
 use crate::task::item_batch::BatchPart;
-use crate::task::{ChunkSpec, RemoteForm, Task};
+use crate::task::{RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
 
 const LIMIT: u64 = 1 << 20;

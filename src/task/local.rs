@@ -1,0 +1,111 @@
+//! The body of a task that runs in this process only: a function, which may be a closure, and its argument.
+//! Made for thread pools and `SerialExecutor`; none reaches a process pool.
+
+use std::any::Any;
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::future::Future;
+use crate::future::dyn_promise::DynPromise;
+use crate::future::pool_registry::PoolId;
+use crate::future::promise::{Body, Promise, TaskCell, Verdict, pair};
+use crate::future::state::Outcome;
+use crate::options::{PackedOptions, TaskOptions};
+use crate::remote::lease::PayloadStore;
+use crate::sync::exclusive_cell::ExclusiveCell;
+use crate::task::request::RemoteTask;
+use crate::task::run::{WorkerHooks, run_single};
+use crate::task::{ErasedTask, Task, Work};
+use crate::task_info::{Function, TaskInfo};
+use crate::unwind::discard;
+
+impl Task {
+    /// A task that can run in this process only.
+    #[track_caller]
+    pub(crate) fn local<F, A, R>(options: TaskOptions, f: F, argument: A) -> (Self, Future<R>)
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (future, promise) = pair(LocalTask {
+            location: Location::caller(),
+            packed_options: PackedOptions::new(options),
+            call: ExclusiveCell::new(Some((f, argument))),
+        });
+        let job: Arc<dyn ErasedTask> = promise.into_task_cell();
+        (Self(Work::One(DynPromise::new(job))), future)
+    }
+}
+
+/// The body of a task that can run in this process only: the function and its argument.
+struct LocalTask<F, A> {
+    /// Where the task was submitted.
+    location: &'static Location<'static>,
+    /// The options that the task was submitted with.
+    packed_options: PackedOptions,
+    /// Function and argument; `None` once taken out, to be called or dropped.
+    call: ExclusiveCell<Option<(F, A)>>,
+}
+
+impl<F, A, R> Body<R> for LocalTask<F, A>
+where
+    F: FnOnce(A) -> R + Send + 'static,
+    A: Send + 'static,
+{
+    unsafe fn discard(&self) {
+        // The function may be a closure, and its captures may implement `Drop`.
+        // SAFETY: guaranteed by the caller.
+        discard(unsafe { self.call.replace(None) });
+    }
+
+    unsafe fn open(&self) -> Outcome<R> {
+        unreachable!("what is of this process alone does not arrive from another")
+    }
+}
+
+impl<F, A, R> ErasedTask for TaskCell<R, LocalTask<F, A>>
+where
+    F: FnOnce(A) -> R + Send + 'static,
+    A: Send + 'static,
+    R: Send + 'static,
+{
+    fn options(&self) -> TaskOptions {
+        self.body().packed_options.options()
+    }
+
+    fn attach(&self, pool: PoolId) {
+        Self::attach(self, pool);
+    }
+
+    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
+        let promise = Promise::of(self);
+        let function = Function::Type(std::any::type_name::<F>());
+        let info = TaskInfo::new(
+            promise.packed_options.options().given_name(),
+            promise.location,
+            function,
+        );
+        run_single(promise, info, hooks, |promise| {
+            // SAFETY: `promise` is the task's one promise.
+            let taken = unsafe { promise.call.replace(None) };
+            match taken {
+                Some((call, argument)) => move || call(argument),
+                None => unreachable!("it is called once"),
+            }
+        });
+    }
+
+    unsafe fn encode(
+        self: Arc<Self>,
+        _: u64,
+        _: &dyn PayloadStore,
+        _: &mut dyn FnMut(Verdict),
+    ) -> Option<Arc<dyn RemoteTask>> {
+        unreachable!("only portable tasks reach a process pool")
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}

@@ -1,0 +1,177 @@
+//! The run of a task or of an item on this thread: the hooks of its worker, and the clock of its time limit.
+//!
+//! Worker threads and `SerialExecutor` implement [`WorkerHooks`]; `local.rs`, `portable.rs` and `chunk.rs` call
+//! their functions here. Relies on `clock` (what counts against the limit), on the timer (`timeout.rs`) and on
+//! `unwind` (panics become errors).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::{self, Clock, Pauses};
+use crate::error::{Error, PanicInfo};
+use crate::future::id::FutureId;
+use crate::future::promise::{Body, Expire, Promise, Settle, TaskCell, Verdict};
+use crate::future::state::Start;
+use crate::options::TaskOptions;
+use crate::task::ErasedTask;
+use crate::task::timeout::TimeoutGuard;
+use crate::task_info::TaskInfo;
+use crate::unwind::{self, Panic, discard};
+
+/// The hooks of the worker that a task runs on: what the task reports to it, and asks of it.
+pub(crate) trait WorkerHooks {
+    /// The worker is about to begin this item.
+    fn begin(&self, id: FutureId);
+    /// The worker has truly begun the item: it was not cancelled.
+    fn begun(&self, id: FutureId);
+    /// The item that the worker was about to begin turned out to be cancelled.
+    fn abandon(&self);
+    /// Whether items that have not begun must not begin any more.
+    fn cancels(&self) -> bool;
+    /// The rest of the chunk will not begin.
+    fn forget(&self);
+    /// An item of this rest has settled.
+    fn count(&self, verdict: Verdict);
+    /// The current item may run for `limit` from now, as long as the returned guard lives. `None` if no
+    /// thread watches the limit meanwhile.
+    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard>;
+    /// The item's future is about to become done.
+    fn end(&self, verdict: Verdict);
+    /// The worker's index in its pool; `None` if it belongs to no pool.
+    fn index(&self) -> Option<usize>;
+}
+
+/// The hooks of a task that an implementor of `Executor` runs.
+pub(super) struct NoHooks;
+
+impl WorkerHooks for NoHooks {
+    fn begin(&self, _: FutureId) {}
+    fn begun(&self, _: FutureId) {}
+    fn abandon(&self) {}
+    fn cancels(&self) -> bool {
+        false
+    }
+    fn forget(&self) {}
+    fn count(&self, _: Verdict) {}
+    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
+        None
+    }
+    fn end(&self, _: Verdict) {}
+    fn index(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Runs a single task on this thread, unless it was cancelled; `take` takes out what is to be called.
+pub(super) fn run_single<R, B, C>(
+    promise: Promise<R, B>,
+    info: TaskInfo,
+    hooks: &dyn WorkerHooks,
+    take: impl FnOnce(&Promise<R, B>) -> C,
+) where
+    R: Send + 'static,
+    B: Body<R> + 'static,
+    C: FnOnce() -> R,
+    TaskCell<R, B>: ErasedTask,
+{
+    if begin(&promise, hooks) == Start::Cancelled {
+        return;
+    }
+    let expiring = || promise.expiring();
+    let (options, call) = (promise.task_cell().options(), take(&promise));
+    let outcome = call_in_time(expiring, options, info, hooks, call);
+    promise.settle(outcome, |verdict| hooks.end(verdict));
+}
+
+/// Begins an item, unless it was cancelled, and reports to the worker's hooks whether it has begun.
+fn begin<R, B>(promise: &Promise<R, B>, hooks: &dyn WorkerHooks) -> Start
+where
+    R: Send + 'static,
+    B: Body<R> + 'static,
+{
+    let id = promise.task_cell().id();
+    hooks.begin(id);
+    let start = promise.start();
+    match start {
+        Start::Begun => hooks.begun(id),
+        Start::Cancelled => hooks.abandon(),
+    }
+    start
+}
+
+/// Calls an item's function. An outcome that comes after the time limit is dropped: the item ends as
+/// `TaskTimeout`.
+pub(super) fn call_in_time<R: Send + 'static>(
+    expiring: impl FnOnce() -> Arc<dyn Expire>,
+    options: TaskOptions,
+    info: TaskInfo,
+    hooks: &dyn WorkerHooks,
+    call: impl FnOnce() -> R,
+) -> Result<R, Error> {
+    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info, hooks.index()));
+    let Some(limit) = options.given_timeout() else {
+        return run();
+    };
+    let clock = Rc::new(Stopwatch {
+        begun: Instant::now(),
+        limit,
+        pauses: RefCell::default(),
+        watched: hooks.watch(expiring(), limit),
+    });
+    let outcome = clock::measured(Rc::<Stopwatch>::clone(&clock), run);
+    let took = clock.elapsed();
+    drop(clock);
+    if took >= limit {
+        discard(outcome);
+        return Err(Error::TaskTimeout { limit });
+    }
+    outcome
+}
+
+/// The clock of an item that has a time limit.
+struct Stopwatch {
+    /// When the item began.
+    begun: Instant,
+    /// How long the item may run.
+    limit: Duration,
+    /// The periods that do not count as the item's time.
+    pauses: RefCell<Pauses>,
+    /// Lets the item expire at its deadline; `None` if the limit is not checked before the function has
+    /// returned.
+    watched: Option<TimeoutGuard>,
+}
+
+impl Stopwatch {
+    /// How long the item has run, as far as that counts.
+    fn elapsed(&self) -> Duration {
+        let delay = self.pauses.borrow().delay();
+        self.begun.elapsed().saturating_sub(delay)
+    }
+
+    /// Moves the item's deadline later by the time that does not count.
+    fn put_off(&self) {
+        let delay = self.pauses.borrow().delay();
+        let deadline = self.begun.checked_add(self.limit.saturating_add(delay));
+        if let (Some(watched), Some(deadline)) = (&self.watched, deadline) {
+            watched.expire_at(deadline);
+        }
+    }
+}
+
+impl Clock for Stopwatch {
+    fn stop(&self) {
+        self.pauses.borrow_mut().begin(Instant::now());
+        self.put_off();
+    }
+
+    fn go_on(&self) {
+        self.pauses.borrow_mut().end(Instant::now());
+        self.put_off();
+    }
+}
+
+pub(super) fn panicked(panic: Panic, info: TaskInfo, worker: Option<usize>) -> Error {
+    Error::Panicked(PanicInfo::new(panic, Some(info), worker))
+}
