@@ -2,6 +2,7 @@
 //! implement, and its statistics.
 
 pub(crate) mod map;
+mod feed;
 pub(crate) mod serial;
 
 use std::ops::Deref;

@@ -1,0 +1,330 @@
+//! The feed of a map: what pulls the source, cuts it into chunks and sends them to the executor, as far ahead
+//! of the reader as the buffer allows. [`Feed::next_size`] says how large a chunk is.
+//!
+//! Each map (`map.rs`) has one; when it pulls, and why then, is said there.
+
+use std::iter::Fuse;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::executor::Executor;
+use crate::options::{MapOptions, TaskOptions};
+use crate::remote::payload::Payload;
+use crate::task::Task;
+use crate::task::chunk::ChunkSpec;
+use crate::task::results::{ChunkResults, ItemTiming, Listener, TakenResults};
+use crate::task_info::{Function, TaskInfo};
+
+/// Pulls items from the source, and sends them in chunks, as far as the buffer allows.
+pub(super) struct Feed<'a, A, R, It: Iterator<Item = A>> {
+    /// The executor that gets the chunks.
+    executor: &'a dyn Executor,
+    /// The number of workers that can run chunks at a time, 1 to 1024.
+    workers: usize,
+    /// The source of items.
+    pub(super) items: Fuse<It>,
+    /// Makes a task of each chunk.
+    package: Package<A, R>,
+    /// The user's options for each item.
+    options: TaskOptions,
+    /// What errors say of each item.
+    info: TaskInfo,
+    /// What the executor reports: the time that an item takes, and the bytes of arguments and results.
+    timing: Arc<ItemTiming>,
+    /// The chunk size that the user asked for; `None`: adaptive.
+    chunksize: Option<usize>,
+    /// The size of the last chunk that was not sent at the call; 0: none was.
+    last_chunk: usize,
+    /// How long it took to pull and send the last chunk.
+    last_took: Duration,
+    /// The maximum number of items ahead of the reader.
+    buffersize: usize,
+    /// The memory budget in bytes, if the user gave no buffer size; `None`: no budget.
+    budget: Option<u64>,
+    /// The weight of the arguments of all items ahead of the reader, in bytes.
+    weight: u64,
+    /// Bytes of encoded results that were read so far.
+    read: u64,
+    /// The number of items pulled so far.
+    pub(super) pulled: usize,
+    /// When the map times out; `None`: never.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// A chunk that was sent.
+pub(super) struct Sent<R> {
+    /// The chunk's outcomes, those to come included.
+    pub(super) chunk_results: Arc<ChunkResults<R>>,
+    /// The index of the chunk's first item among all items.
+    pub(super) first: usize,
+    /// How many of the chunk's outcomes were not taken; only `MapUnordered` counts them down.
+    pub(super) unread: usize,
+    /// What an item's argument counts for in the memory budget, in bytes, at least 1.
+    pub(super) weight: u64,
+}
+
+/// Makes a task, and the results to come, of a chunk of items.
+pub(super) type Package<A, R> =
+    Box<dyn Fn(ChunkSpec<'_, A>) -> (Task, Arc<ChunkResults<R>>) + Send>;
+
+/// How far a refill goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// One chunk for each worker: at the call.
+    Workers,
+    /// As far as the buffer allows: in `next`.
+    Buffer,
+}
+
+/// One refill of the buffer.
+pub(super) struct Round {
+    /// How far this refill goes.
+    reach: Reach,
+    /// The number of chunks it has sent.
+    sent: usize,
+    /// When its first pull began, and when its last chunk was sent; `None` before the first pull.
+    span: Option<(Instant, Instant)>,
+}
+
+impl Round {
+    /// A refill that has sent nothing yet.
+    pub(super) fn new(reach: Reach) -> Self {
+        Self {
+            reach,
+            sent: 0,
+            span: None,
+        }
+    }
+}
+
+/// The maximum number of items ahead of the reader, for each worker.
+const BUFFER_PER_WORKER: usize = 1024;
+/// The maximum of encoded arguments and results ahead of the reader, in bytes.
+const BUDGET: u64 = 64 << 20;
+/// The maximum number of items ahead of the reader while the size of an encoded result is not known.
+const UNMEASURED: usize = 64;
+/// The time that an adaptive chunk should take, in nanoseconds.
+const CHUNK_NANOS: u64 = 1_000_000;
+/// The largest adaptive chunk, in items.
+const MAX_CHUNK: usize = 4096;
+/// Pulls that take this long are slow: they keep results from the reader for longer than it would notice.
+const PULL_LIMIT: Duration = Duration::from_millis(1);
+/// The maximum number of items pulled between two looks at the clock.
+const STRIDE: usize = 16;
+
+impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, A, R, It> {
+    #[track_caller]
+    pub(super) fn portable(
+        executor: &'a dyn Executor,
+        options: MapOptions,
+        f: fn(A) -> R,
+        items: It,
+    ) -> Self
+    where
+        A: Payload,
+        R: Payload,
+    {
+        let function = Function::Address((f as *const ()).addr());
+        let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
+        let package: Package<A, R> = Box::new(move |plan| Task::portable_chunk(plan, f));
+        Self::of(executor, options, info, package, items)
+    }
+
+    #[track_caller]
+    pub(super) fn local<F>(executor: &'a dyn Executor, options: MapOptions, f: F, items: It) -> Self
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+    {
+        let function = Function::Type(std::any::type_name::<F>());
+        let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
+        let f = Arc::new(f);
+        let package: Package<A, R> = Box::new(move |plan| Task::local_chunk(plan, &f));
+        Self::of(executor, options, info, package, items)
+    }
+
+    pub(super) fn of(
+        executor: &'a dyn Executor,
+        options: MapOptions,
+        info: TaskInfo,
+        package: Package<A, R>,
+        items: It,
+    ) -> Self {
+        let workers = executor.max_workers().clamp(1, 1024);
+        Self {
+            executor,
+            workers,
+            items: items.fuse(),
+            package,
+            options: options.task,
+            info,
+            timing: Arc::default(),
+            chunksize: options.chunksize,
+            last_chunk: 0,
+            last_took: Duration::ZERO,
+            buffersize: options.buffersize.unwrap_or(workers * BUFFER_PER_WORKER),
+            budget: options.buffersize.is_none().then_some(BUDGET),
+            weight: 0,
+            read: 0,
+            pulled: 0,
+            deadline: options.timeout.and_then(|t| Instant::now().checked_add(t)),
+        }
+    }
+
+    /// The maximum size of the next chunk, where `ahead` items were sent and not read; `None`: there is no
+    /// room for a chunk.
+    pub(super) fn room(&self, ahead: usize, round: &Round) -> Option<usize> {
+        if round.reach == Reach::Workers && round.sent == self.workers {
+            return None;
+        }
+        let size = self.next_size(round.reach);
+        let unread = self.timing.arrived().saturating_sub(self.read);
+        let has_room = ahead == 0
+            || (self.budget.is_none_or(|b| self.weight + unread < b)
+                && ahead.saturating_add(size) <= self.window(size));
+        has_room.then_some(size)
+    }
+
+    /// How many items may be ahead of the reader, in chunks of `size`: as many as the budget has room for, by
+    /// the size of their results, but at least one chunk for each worker.
+    fn window(&self, size: usize) -> usize {
+        let Some(budget) = self.budget else {
+            return self.buffersize;
+        };
+        let fitting = match self.timing.result_size() {
+            Some(bytes) => {
+                let room = budget.saturating_sub(self.weight) / bytes.max(1);
+                usize::try_from(room).unwrap_or(usize::MAX)
+            }
+            None if self.timing.is_encoded() => UNMEASURED,
+            None => usize::MAX,
+        };
+        fitting
+            .max(self.workers.saturating_mul(size))
+            .min(self.buffersize)
+    }
+
+    /// The encoded bytes that each of these outcomes counts for in the memory budget.
+    pub(super) fn share<T>(&mut self, taken: &TakenResults<T>) -> u64 {
+        if taken.bytes == 0 {
+            return 0;
+        }
+        let count = taken.outcomes.len().max(1) as u64;
+        // The remainder of the division counts as read at once.
+        self.read += taken.bytes % count;
+        taken.bytes / count
+    }
+
+    /// Takes an item that was read out of the memory budget.
+    pub(super) fn forget(&mut self, weight: u64, share: u64) {
+        self.weight -= weight;
+        self.read += share;
+    }
+
+    /// Whether the source is slow, so that a result that has come is returned before the source is pulled
+    /// again.
+    pub(super) fn is_slow(&self, round: &Round) -> bool {
+        let so_far = round.span.map(|(begun, last)| last - begun);
+        self.last_took.max(so_far.unwrap_or_default()) >= PULL_LIMIT
+    }
+
+    /// Pulls and sends a chunk of at most `size` items; `None`: there are no more items.
+    pub(super) fn next_chunk(
+        &mut self,
+        size: usize,
+        round: &mut Round,
+        listen: impl FnOnce() -> Option<Listener>,
+    ) -> Option<Sent<R>> {
+        let (begun, last) = *round.span.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, now)
+        });
+        let chunk = self.pull(size, last);
+        if chunk.is_empty() {
+            return None;
+        }
+        if round.reach == Reach::Buffer {
+            self.last_chunk = chunk.len();
+        }
+        round.sent += 1;
+        let sent = self.send(chunk, listen());
+        let now = Instant::now();
+        self.last_took = now - last;
+        round.span = Some((begun, now));
+        Some(sent)
+    }
+
+    /// Pulls at most `size` items: fewer at the end of the source, or if pulling is slow and the user has not
+    /// asked for a chunk size.
+    fn pull(&mut self, size: usize, begun: Instant) -> Vec<A> {
+        let mut chunk = Vec::with_capacity(size.min(self.items.size_hint().0));
+        loop {
+            let missing = size - chunk.len();
+            let stride = match self.chunksize {
+                Some(_) => missing,
+                None => chunk.len().clamp(1, STRIDE).min(missing),
+            };
+            let before = chunk.len();
+            chunk.extend(self.items.by_ref().take(stride));
+            let is_over = chunk.len() < before + stride;
+            if is_over || chunk.len() == size || begun.elapsed() >= PULL_LIMIT {
+                return chunk;
+            }
+        }
+    }
+
+    fn send(&mut self, arguments: Vec<A>, listener: Option<Listener>) -> Sent<R> {
+        let before = self.timing.encoded();
+        let (task, chunk_results) = (self.package)(ChunkSpec {
+            options: self.options,
+            info: self.info,
+            arguments,
+            timing: &self.timing,
+            listener,
+        });
+        self.executor.execute(task);
+        let bytes = self.timing.encoded() - before;
+        let count = chunk_results.len();
+        let weight = (bytes / count as u64).max(1);
+        self.weight += weight * count as u64;
+        let first = self.pulled;
+        self.pulled += count;
+        Sent {
+            chunk_results,
+            first,
+            unread: count,
+            weight,
+        }
+    }
+
+    /// The size of the next chunk: the one that the user asked for; else 1 at the call; else as many items as
+    /// take about [`CHUNK_NANOS`], at most twice the last chunk, and few enough to leave work for every
+    /// worker.
+    fn next_size(&self, reach: Reach) -> usize {
+        if let Some(size) = self.chunksize {
+            return size.min(self.buffersize);
+        }
+        let (Reach::Buffer, Some(per_item)) = (reach, self.timing.per_item()) else {
+            return 1;
+        };
+        let nanos = u64::try_from(per_item.as_nanos()).unwrap_or(u64::MAX);
+        let fitting = CHUNK_NANOS / nanos.max(1);
+        let share = self.window(1) / (2 * self.workers);
+        usize::try_from(fitting)
+            .unwrap_or(usize::MAX)
+            .min(self.last_chunk.saturating_mul(2))
+            .min(share)
+            .clamp(1, MAX_CHUNK)
+    }
+}
+
+impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
+    pub(super) fn size_hint(&self, ahead: usize) -> (usize, Option<usize>) {
+        let (low, high) = self.items.size_hint();
+        let low = match self.deadline {
+            Some(_) => low.saturating_add(ahead).min(1),
+            None => low.saturating_add(ahead),
+        };
+        (low, high.and_then(|high| high.checked_add(ahead)))
+    }
+}
