@@ -1,8 +1,9 @@
 //! The trait [`Executor`], which thread pools, process pools and [`SerialExecutor`](serial::SerialExecutor)
-//! implement, and its statistics.
+//! implement.
 
 pub(crate) mod map;
 mod feed;
+pub(crate) mod stats;
 pub(crate) mod serial;
 
 use std::ops::Deref;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::executor::map::{Map, MapUnordered};
+use crate::executor::stats::Stats;
 use crate::future::Future;
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::remote::payload::Payload;
@@ -344,38 +346,6 @@ pub trait Executor: Send + Sync {
         self.execute(task);
         Ok(())
     }
-}
-
-/// What an executor is doing now, and how many tasks have ended.
-///
-/// ```
-/// use concurrent_futures::{Executor, ThreadPoolExecutor};
-///
-/// let pool = ThreadPoolExecutor::new(2)?;
-/// pool.submit(|x: u8| x, 1).result()?;
-/// let stats = pool.stats();
-/// assert_eq!((stats.workers, stats.idle, stats.completed), (1, 1, 1));
-/// # Ok::<(), concurrent_futures::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Workers that exist, including those that are starting.
-    pub workers: usize,
-    /// Workers that wait for a task.
-    pub idle: usize,
-    /// Tasks that were accepted and have not begun.
-    pub pending: usize,
-    /// Tasks that have begun and have not ended.
-    pub running: usize,
-    /// Tasks that returned a value.
-    pub completed: u64,
-    /// Tasks that ended with an error other than [`Error::Cancelled`](crate::Error::Cancelled).
-    pub failed: u64,
-    /// Tasks that were cancelled or killed.
-    pub cancelled: u64,
-    /// Workers started in place of one that was lost.
-    pub worker_restarts: u64,
 }
 
 impl<E: Executor + ?Sized> Executor for &E {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
-use crate::executor::{Executor, Stats};
+use crate::executor::Executor;
+use crate::executor::stats::Stats;
 use crate::future::id::FutureId;
 use crate::future::promise::{Expire, Verdict};
 use crate::options::Shutdown;

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::current_worker::Progress;
 use crate::error::Error;
-use crate::executor::Stats;
+use crate::executor::stats::Stats;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::{TaskLocation, Unqueue, Waiter};
 use crate::future::promise::Verdict;

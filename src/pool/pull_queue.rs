@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use crate::executor::Stats;
+use crate::executor::stats::Stats;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::Unqueue;
 use crate::pool::backlog::Backlog;

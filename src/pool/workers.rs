@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::current_worker::Progress;
-use crate::executor::Stats;
+use crate::executor::stats::Stats;
 use crate::future::id::FutureId;
 use crate::pool::backlog::Backlog;
 use crate::pool::worker_state::{Counts, Status, WorkerState, WorkerStateInner};

@@ -9,7 +9,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::executor::{Executor, Stats};
+use crate::executor::Executor;
+use crate::executor::stats::Stats;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Unqueue, Waiter};
 use crate::future::pool_registry::{self, Registration};

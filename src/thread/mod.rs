@@ -10,8 +10,9 @@ pub use builder::ThreadPoolBuilder;
 
 use crate::current_worker::WorkerInfo;
 use crate::error::{Error, PanicInfo};
+use crate::executor::Executor;
 use crate::executor::map::{Map, MapUnordered};
-use crate::executor::{Executor, Stats};
+use crate::executor::stats::Stats;
 use crate::future::Future;
 use crate::future::deadlock::{self, Awaited};
 use crate::future::id::FutureId;
