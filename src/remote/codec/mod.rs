@@ -6,13 +6,18 @@
 //! refuses a message of which it read another number. Numbers, strings and other POD values ([`pod`]) have no
 //! fields, and travel as their bytes alone.
 //!
-//! `tally` counts, `writer` and `reader` wrap the format's serializer and deserializer. Called by `task`,
-//! `context` and the process pool's builder in the program, by `function` in a worker. Relies on
-//! `shared::attachments`, which notes the shared memory that a message names.
+//! `bincode` and `postcard` are the formats, one of which is compiled in. `tally` counts, `writer` and `reader`
+//! wrap the format's serializer and deserializer. Called by `task`, `context` and the process pool's builder in
+//! the program, by `function` in a worker. Relies on `shared::attachments`, which notes the shared memory that a
+//! message names.
 
 mod tally;
 mod writer;
 mod reader;
+#[cfg(all(feature = "bincode", not(feature = "postcard")))]
+mod bincode;
+#[cfg(feature = "postcard")]
+mod postcard;
 
 use std::any::type_name;
 use std::cell::Cell;
@@ -29,6 +34,11 @@ use crate::remote::pod;
 use crate::shared::attachments::{self, Attachments};
 use crate::sys;
 use tally::Tally;
+
+#[cfg(all(feature = "bincode", not(feature = "postcard")))]
+use self::bincode as format;
+#[cfg(feature = "postcard")]
+use self::postcard as format;
 
 #[cfg(not(any(feature = "bincode", feature = "postcard")))]
 compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
@@ -502,132 +512,6 @@ impl Source<'_> {
 }
 
 pub(crate) use format::ID;
-
-#[cfg(feature = "postcard")]
-mod format {
-    use postcard::Deserializer;
-    use postcard::ser_flavors::Flavor;
-
-    use serde::de::DeserializeSeed;
-
-    use super::writer::WatchedWriter;
-    use super::{Error, Failure, Serialize, Tally};
-
-    /// The format's id in the hello message.
-    pub(crate) const ID: u8 = b'p';
-
-    pub(super) fn encode<T: Serialize>(
-        value: &T,
-        tally: &Tally,
-        limit: u64,
-        into: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        let words = |error: postcard::Error| Error::Encode(error.to_string().into());
-        let watched = WatchedWriter::new(value, tally);
-        let size = postcard::experimental::serialized_size(&watched).map_err(words)?;
-        super::check_size(size, limit)?;
-        tally.reset();
-        postcard::serialize_with_flavor(&watched, Behind(into)).map_err(words)
-    }
-
-    /// Appends to a buffer that stays the caller's, whatever happens.
-    struct Behind<'a>(&'a mut Vec<u8>);
-
-    impl Flavor for Behind<'_> {
-        type Output = ();
-
-        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-            self.0.push(byte);
-            Ok(())
-        }
-
-        fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-
-        fn finalize(self) -> postcard::Result<()> {
-            Ok(())
-        }
-    }
-
-    pub(super) fn decode<'a, S>(seed: S, bytes: &'a [u8]) -> Result<S::Value, Failure>
-    where
-        S: DeserializeSeed<'a>,
-    {
-        let mut source = Deserializer::from_bytes(bytes);
-        let value = seed.deserialize(&mut source).map_err(failure)?;
-        match source.finalize().map_err(failure)? {
-            [] => Ok(value),
-            rest => Err(Failure::Garbled(format!(
-                "{} bytes are left over",
-                rest.len()
-            ))),
-        }
-    }
-
-    fn failure(error: postcard::Error) -> Failure {
-        match error {
-            postcard::Error::SerdeDeCustom => Failure::Said(error.to_string()),
-            other => Failure::Garbled(other.to_string()),
-        }
-    }
-}
-
-#[cfg(all(feature = "bincode", not(feature = "postcard")))]
-mod format {
-    use bincode::{DefaultOptions, ErrorKind, Options};
-
-    use serde::de::DeserializeSeed;
-
-    use super::writer::WatchedWriter;
-    use super::{Error, Failure, Serialize, Tally};
-
-    /// The format's id in the hello message.
-    pub(crate) const ID: u8 = b'b';
-
-    pub(super) fn encode<T: Serialize>(
-        value: &T,
-        tally: &Tally,
-        limit: u64,
-        into: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        let options = DefaultOptions::new();
-        let watched = WatchedWriter::new(value, tally);
-        let measured = options.with_limit(limit).serialized_size(&watched);
-        let encoded = measured.and_then(|_| {
-            tally.reset();
-            options.with_no_limit().serialize_into(into, &watched)
-        });
-        encoded.map_err(|error| match *error {
-            ErrorKind::SizeLimit => Error::TooLarge {
-                size: size_of(value),
-                limit,
-            },
-            other => Error::Encode(other.to_string().into()),
-        })
-    }
-
-    fn size_of<T: Serialize>(value: &T) -> u64 {
-        let unbounded = DefaultOptions::new().with_no_limit();
-        unbounded.serialized_size(value).unwrap_or(u64::MAX)
-    }
-
-    pub(super) fn decode<'a, S>(seed: S, bytes: &'a [u8]) -> Result<S::Value, Failure>
-    where
-        S: DeserializeSeed<'a>,
-    {
-        let exact = DefaultOptions::new()
-            .with_limit(bytes.len() as u64)
-            .reject_trailing_bytes();
-        exact
-            .deserialize_seed(seed, bytes)
-            .map_err(|error| match *error {
-                ErrorKind::Custom(words) => Failure::Said(words),
-                other => Failure::Garbled(other.to_string()),
-            })
-    }
-}
 
 #[cfg(test)]
 mod tests {

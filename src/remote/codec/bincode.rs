@@ -1,0 +1,55 @@
+//! The format bincode, in use unless the feature `postcard` is enabled. DESIGN.md says why it is version 1.3.3.
+
+use bincode::{DefaultOptions, ErrorKind, Options};
+use serde::Serialize;
+use serde::de::DeserializeSeed;
+
+use crate::error::Error;
+use crate::remote::codec::Failure;
+use crate::remote::codec::tally::Tally;
+use crate::remote::codec::writer::WatchedWriter;
+
+/// The format's id in the hello message.
+pub(crate) const ID: u8 = b'b';
+
+pub(super) fn encode<T: Serialize>(
+    value: &T,
+    tally: &Tally,
+    limit: u64,
+    into: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let options = DefaultOptions::new();
+    let watched = WatchedWriter::new(value, tally);
+    let measured = options.with_limit(limit).serialized_size(&watched);
+    let encoded = measured.and_then(|_| {
+        tally.reset();
+        options.with_no_limit().serialize_into(into, &watched)
+    });
+    encoded.map_err(|error| match *error {
+        ErrorKind::SizeLimit => Error::TooLarge {
+            size: size_of(value),
+            limit,
+        },
+        other => Error::Encode(other.to_string().into()),
+    })
+}
+
+fn size_of<T: Serialize>(value: &T) -> u64 {
+    let unbounded = DefaultOptions::new().with_no_limit();
+    unbounded.serialized_size(value).unwrap_or(u64::MAX)
+}
+
+pub(super) fn decode<'a, S>(seed: S, bytes: &'a [u8]) -> Result<S::Value, Failure>
+where
+    S: DeserializeSeed<'a>,
+{
+    let exact = DefaultOptions::new()
+        .with_limit(bytes.len() as u64)
+        .reject_trailing_bytes();
+    exact
+        .deserialize_seed(seed, bytes)
+        .map_err(|error| match *error {
+            ErrorKind::Custom(words) => Failure::Said(words),
+            other => Failure::Garbled(other.to_string()),
+        })
+}
