@@ -16,10 +16,11 @@ use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, Slo
 use crate::process::worker::body_of;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
-use crate::remote::function::{self, Argument, FunctionRef};
+use crate::remote::function::{self, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::{BlockRef, EAGER_LIMIT};
 use crate::remote::length_delimited::LengthDelimited;
+use crate::remote::stub::Argument;
 use crate::shared::attachments::Attachments;
 use crate::sys::child::ProcessEnd;
 use crate::task::request::RemoteOutcome;

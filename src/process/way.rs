@@ -18,11 +18,12 @@ use crate::process::shm::queue::{
 };
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
-use crate::remote::function::{self, Argument, FunctionRef};
+use crate::remote::function::{self, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::NoStore;
 use crate::remote::length_delimited::LengthDelimited;
 use crate::remote::payload::Payload;
+use crate::remote::stub::Argument;
 use crate::shared::attachments::Attachments;
 use crate::task::chunk::ChunkSpec;
 use crate::task::item_batch::BatchPart;

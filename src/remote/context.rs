@@ -1,5 +1,5 @@
 //! The context of a map: a value that every item is given. It is encoded once, and shared. Made by
-//! `executor`, named in items by `task`, found again by `function` in a worker. Relies on `shared`.
+//! `executor`, named in items by `task`, found again by `stub` in a worker. Relies on `shared`.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,4 +1,4 @@
-//! [`ItemCursor`]: how the generic code that runs items (`function`) asks a worker for the next item and
+//! [`ItemCursor`]: how the generic code that runs items (`stub`) asks a worker for the next item and
 //! hands over its result. Implemented by the worker process.
 
 use crate::error::Error;

@@ -13,3 +13,4 @@ pub(crate) mod payload;
 pub(crate) mod context;
 pub(crate) mod item_cursor;
 pub(crate) mod function;
+pub(crate) mod stub;

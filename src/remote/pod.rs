@@ -1,7 +1,7 @@
 //! POD values: values that are the same as their bytes. These are numbers, `()`, `String`, and `Vec` of
 //! numbers (so `Vec<u8>`, too). They travel as one copy rather than element by element.
 //!
-//! Called by `codec`, and by `function` and `task`, which treat numbers apart. Relies on `bytemuck`.
+//! Called by `codec`, and by `stub` and `task`, which treat numbers apart. Relies on `bytemuck`.
 
 use std::any::Any;
 use std::ops::Deref;

@@ -8,7 +8,7 @@
 //!
 //! `bincode` and `postcard` are the formats, one of which is compiled in. `tally` counts, `writer` and `reader`
 //! wrap the format's serializer and deserializer. Called by `task`, `context` and the process pool's builder in
-//! the program, by `function` in a worker. Relies on `shared::attachments`, which notes the shared memory that a
+//! the program, by `stub` in a worker. Relies on `shared::attachments`, which notes the shared memory that a
 //! message names.
 
 mod tally;
