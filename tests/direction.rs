@@ -41,7 +41,7 @@ const ROOMS: &[&str] = &[
 ];
 
 /// The uses that go upwards: the room, the room that it uses, and why that is no harm.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[("shared", "remote", "its tests see how it travels")];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// Rooms that know nothing of each other.
 const STRANGERS: [(&str, &str); 2] = [("thread", "process"), ("process", "thread")];

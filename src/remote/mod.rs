@@ -14,3 +14,6 @@ pub(crate) mod context;
 pub(crate) mod item_cursor;
 pub(crate) mod function;
 pub(crate) mod stub;
+
+#[cfg(test)]
+mod tests;

@@ -440,6 +440,3 @@ impl<'de> Deserialize<'de> for ReceivedBytes<'de> {
         deserializer.deserialize_bytes(Whole)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,13 +2,14 @@
 
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
-use super::*;
 use crate::error::Error;
 use crate::remote::codec::{Source, decode, encode, pack_result, unpack_argument};
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::NoStore;
-use crate::shared::attachments::Attachments;
+use crate::shared::Shared;
+use crate::shared::attachments::{self, Attachments};
 use crate::unwind;
 
 /// Decodes an argument as a worker does.
@@ -85,7 +86,7 @@ fn an_argument_of_a_wrong_name_is_refused_in_words() {
         7_u64,
         7_u64,
         5000_u64,
-        Raw(&[]),
+        OwnRaw(Vec::new()),
     );
     let bytes = encode(&name, 1000).unwrap();
     let Err(Error::Decode(words)) = fetch::<Shared<u8>>(&bytes) else {
@@ -104,7 +105,7 @@ struct OwnRaw(Vec<u8>);
 
 impl Serialize for OwnRaw {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Raw(&self.0).serialize(serializer)
+        serializer.serialize_bytes(&self.0)
     }
 }
 
@@ -169,7 +170,7 @@ fn after_a_message_that_panicked_nothing_is_shared() {
 struct Around(Shared<u8>);
 
 impl Serialize for Around {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let inner = encode(&Shared::bytes([2; 6000]), 1000).unwrap();
         assert_eq!(inner.attachments().len(), 1);
         self.0.serialize(serializer)
