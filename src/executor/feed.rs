@@ -13,7 +13,8 @@ use crate::options::{MapOptions, TaskOptions};
 use crate::remote::payload::Payload;
 use crate::task::Task;
 use crate::task::chunk::ChunkSpec;
-use crate::task::results::{ChunkResults, ItemTiming, Listener, TakenResults};
+use crate::task::item_timing::ItemTiming;
+use crate::task::results::{ChunkResults, Listener, TakenResults};
 use crate::task_info::{Function, TaskInfo};
 
 /// Pulls items from the source, and sends them in chunks, as far as the buffer allows.

@@ -27,8 +27,8 @@ use crate::remote::stub::Argument;
 use crate::shared::attachments::Attachments;
 use crate::task::chunk::ChunkSpec;
 use crate::task::item_batch::BatchPart;
+use crate::task::item_timing::ItemTiming;
 use crate::task::request::{RemoteOutcome, RemoteTask};
-use crate::task::results::ItemTiming;
 use crate::task::{RemoteForm, Task};
 use crate::task_info::{Function, TaskInfo};
 

@@ -13,6 +13,7 @@ pub(crate) mod run;
 pub(crate) mod bit_set;
 pub(crate) mod timeout;
 pub(crate) mod results;
+pub(crate) mod item_timing;
 pub(crate) mod request;
 pub(crate) mod item_batch;
 pub(crate) mod work_item;

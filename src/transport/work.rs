@@ -10,8 +10,8 @@ use crate::future::id::FutureId;
 use crate::future::promise::Verdict;
 use crate::options::TaskOptions;
 use crate::task::item_batch::ItemBatch;
+use crate::task::item_timing::ItemTiming;
 use crate::task::request::{RemoteTask, Request};
-use crate::task::results::ItemTiming;
 use crate::task::work_item::{Withdrawn, WorkItem};
 
 /// A work item for a worker process.
