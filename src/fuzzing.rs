@@ -11,8 +11,9 @@ use std::io::Write;
 use std::net::Shutdown;
 
 use crate::process::host::child::ChildProcess;
+use crate::process::host::config::{DEFAULT_PAYLOAD_LIMIT, WorkerConfig};
 use crate::process::host::connection::{Connection, Response};
-use crate::process::host::handshake::{DEFAULT_PAYLOAD_LIMIT, StartError, WorkerConfig};
+use crate::process::host::handshake::StartError;
 use crate::process::host::stdio::WorkerStdio;
 use crate::remote::codec;
 use crate::sys::stream::Stream;

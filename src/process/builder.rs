@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, PanicInfo};
 use crate::pool::Limits;
 use crate::pool::observer::Observer;
-use crate::process::host::handshake::WorkerConfig;
+use crate::process::host::config::WorkerConfig;
 use crate::process::host::stdio::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
 use crate::remote::codec;

@@ -16,7 +16,7 @@
 //!
 //!   host/supervisor.rs ── host/connection.rs ═══ socket ═══ transport/framed.rs   the rest
 //!          │
-//!          ├─► host/handshake.rs     start, hello
+//!          ├─► host/spawn.rs         start, hello (host/handshake.rs)
 //!          └─► host/child.rs         watch, kill, reap
 //! ```
 

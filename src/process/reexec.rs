@@ -1,6 +1,6 @@
 //! Re-exec: how a worker process reaches the call of `init` that the program has made: with which arguments
 //! it is started, and how it knows that it is a worker. `process/worker/mod.rs` (`init`) and
-//! `host/handshake.rs` call it.
+//! `process/host/` (`config.rs`, `spawn.rs`) call it.
 //!
 //! A program is re-executed with one argument, and calls `init` at the start of `main`. A test binary of
 //! libtest has no `main` of the user: there the worker is started with the arguments that run only the test

@@ -1,5 +1,5 @@
 //! Users, and rights that an executable file gives. A worker obeys no other user's program, and
-//! `process/reexec.rs` and `process/host/handshake.rs` refuse to start one that would have to.
+//! `process/reexec.rs` and `process/host/config.rs` refuse to start one that would have to.
 
 use std::ffi::{CStr, CString};
 use std::io;

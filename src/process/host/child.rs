@@ -1,4 +1,4 @@
-//! One child process: it is started, waited for, killed, and reaped. `handshake` starts it; the `connection`
+//! One child process: it is started, waited for, killed, and reaped. `spawn` starts it; the `connection`
 //! and the process table signal it and wait for it.
 //!
 //! Each child has a wait thread of its own. The kernel tells a worker of its parent's end when the very

@@ -1,7 +1,7 @@
 //! The program's end of the connection to one worker: tasks go out, outcomes come in, and the process behind
 //! it is ended when the connection is dropped.
 //!
-//! Made by `handshake`; used by supervisors, by `pipeline` for chunks, and by `Process`. It relies on
+//! Made by `spawn`; used by supervisors, by `pipeline` for chunks, and by `Process`. It relies on
 //! [`FramedStream`] for frames and on [`ChildProcess`] for the process. What a worker sends is never trusted:
 //! whatever is out of turn, too long or garbled is a [`Disconnect::ProtocolViolation`].
 

@@ -1,70 +1,23 @@
-//! Starts a worker and runs the handshake with it, up to the point where it is ready for tasks: the worker
+//! The handshake with a worker that was started, up to the point where it is ready for tasks: the worker
 //! says hello, the program checks that both are the same build and answers with the welcome, and the worker
 //! runs the initializer and says that it is ready.
 //!
-//! Supervisors and `Process` call [`WorkerConfig::start`]. It relies on `child` for the process, on
-//! `connection` for frames, and on `stdio` for the worker's output.
+//! Called by `spawn`. It relies on `connection` for frames, and on `stdio` for the worker's output.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::process::{ChildStderr, Command, Stdio};
-use std::sync::Arc;
+use std::process::ChildStderr;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, PanicInfo};
-use crate::pool::Limits;
-use crate::process::host::child::{ChildProcess, SpawnOn};
+use crate::process::host::config::WorkerConfig;
 use crate::process::host::connection::Connection;
-use crate::process::host::stdio::{Captured, Pipe, WorkerStdio, WorkerStreams};
-use crate::process::reexec;
-use crate::process::shm::arena::Arena;
-use crate::process::shm::checksum::Key;
-use crate::process::shm::queue::layout::{QueueFile, QueueGeometry};
+use crate::process::host::stdio::{Captured, Pipe, WorkerStreams};
 use crate::process::shm::signals::SharedSignals;
-use crate::remote::function::FunctionRef;
-use crate::shared::attachments::Attachments;
 use crate::sys;
 use crate::sys::child::from_outside;
-use crate::sys::handle::{AsHandle, OwnedHandle};
-use crate::sys::image;
-use crate::transport::framed::{FramedStream, Received};
-use crate::transport::wire::{self, Fault, Header, Hello, Kind, Welcome, dialect};
-
-/// How the workers of a pool are started, and the limits that hold for them.
-#[derive(Debug, Clone)]
-pub(crate) struct WorkerConfig {
-    /// Variables that are added to the workers' environment.
-    pub(crate) env: BTreeMap<OsString, OsString>,
-    /// The directory that they start in; `None`: the program's own.
-    pub(crate) current_dir: Option<PathBuf>,
-    /// How long a worker may take until it has said hello and run the initializer.
-    pub(crate) start_timeout: Duration,
-    /// How many bytes an encoded argument or result may have.
-    pub(crate) payload_limit: u64,
-    /// How many bytes of memory a worker may have; `None`: no limit.
-    pub(crate) memory_limit: Option<u64>,
-    /// How many tasks a worker runs before it is replaced; `None`: any number.
-    pub(crate) max_tasks_per_child: Option<u64>,
-    /// How long tasks may run that have no limit of their own; `None`: any time.
-    pub(crate) task_timeout: Option<Duration>,
-    /// A command in front of the program, and the command's arguments; empty: none.
-    pub(crate) launcher: Vec<OsString>,
-    /// Where the workers' standard output goes.
-    pub(crate) stdout: WorkerStdio,
-    /// Where the workers' standard error goes.
-    pub(crate) stderr: WorkerStdio,
-    /// The function that a worker runs first, and its encoded argument; `None`: none.
-    pub(crate) initializer: Option<(FunctionRef, Vec<u8>)>,
-    /// The shared memory that the initializer's argument refers to.
-    pub(crate) given: Attachments,
-    /// The shared-memory queue from which workers claim tasks by themselves: its file, its geometry, and the
-    /// key of its checksums. `None`: they are told over their connections what to do.
-    pub(crate) queue: Option<(Arc<QueueFile>, QueueGeometry, Key)>,
-    /// The arena of big arguments and results; `None`: there is none.
-    pub(crate) arena: Option<Arc<Arena>>,
-}
+use crate::sys::handle::AsHandle;
+use crate::transport::framed::Received;
+use crate::transport::wire::{self, Fault, Header, Hello, Kind, dialect};
 
 /// Why a worker did not get ready.
 #[derive(Debug)]
@@ -77,207 +30,11 @@ pub(crate) enum StartError {
     Initializer(Error),
 }
 
-impl WorkerConfig {
-    pub(crate) fn new() -> Self {
-        Self {
-            env: BTreeMap::new(),
-            current_dir: None,
-            start_timeout: Duration::from_secs(10),
-            payload_limit: DEFAULT_PAYLOAD_LIMIT,
-            memory_limit: None,
-            max_tasks_per_child: None,
-            task_timeout: None,
-            launcher: Vec::new(),
-            stdout: WorkerStdio::Inherit,
-            stderr: WorkerStdio::Inherit,
-            initializer: None,
-            given: Attachments::default(),
-            queue: None,
-            arena: None,
-        }
-    }
-
-    /// Checks whether workers can be started, as far as that can be told before.
-    ///
-    /// # Errors
-    /// `NotInitialized` and `Unsupported`.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        reexec::check()?;
-        // With a launcher in between, the launcher's rights are what counts.
-        if self.launcher.is_empty() && sys::rights::would_gain_rights(image::program()) {
-            let words = "a worker would have more rights than the user of this process, and so would \
-                         not obey it";
-            return Err(Error::Unsupported(words.into()));
-        }
-        Ok(())
-    }
-
-    /// Whether workers may claim tasks from the queue by themselves. The program then does not learn of a
-    /// task as it begins, and cannot act on it before it ends; captured output, a bound on pending tasks or
-    /// idle time, a number of tasks per child, and a time limit need that.
-    pub(crate) fn suits_queue(&self, limits: Limits) -> bool {
-        let captures = [self.stdout, self.stderr].contains(&WorkerStdio::Capture);
-        let is_bounded = limits.max_pending.is_some() || limits.idle_timeout.is_some();
-        let counts = self.max_tasks_per_child.is_some() || self.task_timeout.is_some();
-        !captures && !is_bounded && !counts
-    }
-
-    /// Starts worker `index` and waits until it is ready. `spawned` is told of the process as soon as there
-    /// is one; `then` is called with its process id when it has ended.
-    pub(crate) fn start(
-        &self,
-        index: usize,
-        spawn_on: SpawnOn,
-        spawned: impl FnOnce(&Arc<ChildProcess>),
-        then: impl FnOnce(u32) + Send + 'static,
-    ) -> Result<Connection, StartError> {
-        // Rights may have changed since the pool was made.
-        self.check()
-            .map_err(|error| failed(index, &io::Error::other(error)))?;
-        let deadline = Instant::now().checked_add(self.start_timeout);
-        let (ours, theirs) = sys::stream::socket_pair().map_err(|error| failed(index, &error))?;
-        let ours = Arc::new(ours);
-        let started = self
-            .command(index, theirs.into())
-            .and_then(|command| ChildProcess::start(command, Arc::clone(&ours), spawn_on, then))
-            .map_err(|error| failed(index, &error))?;
-        spawned(&started.process);
-        let link = Connection::new(
-            FramedStream::new(ours),
-            started.process,
-            started.wait_thread,
-            self.payload_limit,
-        );
-        Handshake::new(self, index, link, Some(started.stderr), deadline).finish()
-    }
-
-    /// Runs the handshake with a stand-in for a worker that was started, at the other end of `ours`.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn greet(&self, ours: sys::stream::Stream) -> Result<Connection, StartError> {
-        let link = Connection::new(
-            FramedStream::new(Arc::new(ours)),
-            ChildProcess::ended(),
-            None,
-            self.payload_limit,
-        );
-        Handshake::new(self, 0, link, None, None).finish()
-    }
-
-    fn command(&self, index: usize, stdin: OwnedHandle) -> io::Result<Command> {
-        let mut command = self.program()?;
-        let (arguments, (mark, value)) = reexec::arguments(stdin.as_handle());
-        if let (true, Some(name)) = (self.launcher.is_empty(), std::env::args_os().next()) {
-            sys::child::start_as(&mut command, name);
-        }
-        sys::child::lead_group(&mut command);
-        command
-            .args(arguments)
-            .envs(&self.env)
-            .env(mark, value)
-            .stdin(Stdio::from(stdin))
-            // Output before `init` does not come from the user's tasks: libtest prints there, for example.
-            .stdout(sys::stdio::open_null()?);
-        if let Some(dir) = &self.current_dir {
-            // Checked here: a worker that cannot change into it would fail like a missing program.
-            if !dir.is_dir() {
-                let words = format!(
-                    "current_dir {} of worker {index} is no directory",
-                    dir.display()
-                );
-                return Err(io::Error::new(io::ErrorKind::NotFound, words));
-            }
-            command.current_dir(dir);
-        }
-        Ok(command)
-    }
-
-    /// The command for this program, behind the launcher if there is one, and behind the loader that runs it
-    /// if that is not the kernel.
-    ///
-    /// # Errors
-    /// Where a launcher could not find the program.
-    fn program(&self) -> io::Result<Command> {
-        let loaded = image::program_behind_loader();
-        let Some((launcher, arguments)) = self.launcher.split_first() else {
-            let mut command = Command::new(image::program());
-            command.args(loaded);
-            return Ok(command);
-        };
-        let mut command = Command::new(launcher);
-        let program = image::program_for_launcher()?;
-        command.args(arguments).arg(program).args(loaded);
-        Ok(command)
-    }
-
-    fn welcome(&self, index: usize, flag: Option<&SharedSignals>) -> Welcome {
-        Welcome {
-            dialect: dialect(),
-            index: u32::try_from(index).unwrap_or(u32::MAX),
-            payload_limit: self.payload_limit,
-            memory_limit: self.memory_limit.unwrap_or(0),
-            has_signals: flag.is_some(),
-            key: self
-                .queue
-                .as_ref()
-                .map_or((0, 0), |(.., key)| key.to_numbers()),
-            queue: self.queue.as_ref().map_or((0, 0), |(_, plan, _)| {
-                // Both are bounded by `MAX_WORKERS`.
-                (plan.slots as u32, plan.workers as u32)
-            }),
-            has_arena: self.arena.is_some(),
-            title: title(index),
-            initializer: self.initializer.clone(),
-        }
-    }
-}
-
-/// 16 GiB: more than a message should have, less than a mistake can make.
-pub(crate) const DEFAULT_PAYLOAD_LIMIT: u64 = 16 << 30;
-
 /// How long a process may take to end once its exit has closed its end of the connection.
 const LEAVING: Duration = Duration::from_millis(500);
 
-/// The process title `PROGRAM:worker-N`, with the program's name cut so that the rest fits into what the
-/// kernel keeps of a title.
-fn title(index: usize) -> Vec<u8> {
-    const KEPT: usize = 15;
-    let arg0 = std::env::args_os().next().unwrap_or_default();
-    let name = Path::new(&arg0).file_name().unwrap_or(OsStr::new(""));
-    let suffix = format!(":worker-{index}");
-    let mut title = name.as_encoded_bytes().to_vec();
-    title.truncate(KEPT.saturating_sub(suffix.len()));
-    title.extend(suffix.as_bytes());
-    title
-}
-
-fn failed(index: usize, error: &io::Error) -> StartError {
-    let program = program_name();
-    let missing = match error.kind() {
-        io::ErrorKind::NotFound => what_is_missing(),
-        _ => String::new(),
-    };
-    let reason = format!("cannot start worker {index} of {program}: {error}{missing}");
-    StartError::Start(Error::BrokenPool(reason.into()))
-}
-
-/// The files that a start needs and that are missing, as text to append to a message.
-fn what_is_missing() -> String {
-    let needed = [image::program(), Path::new(sys::stdio::NULL)];
-    let missing = needed.iter().filter(|file| !file.exists());
-    missing
-        .map(|file| format!("; there is no {}", file.display()))
-        .collect()
-}
-
-fn program_name() -> String {
-    match std::env::current_exe() {
-        Ok(path) => path.display().to_string(),
-        Err(_) => "this program".to_owned(),
-    }
-}
-
 /// A worker between its start and its first task.
-struct Handshake<'a> {
+pub(super) struct Handshake<'a> {
     /// How the worker was started.
     worker_config: &'a WorkerConfig,
     /// The worker's index.
@@ -321,7 +78,7 @@ enum HandshakeError {
 }
 
 impl<'a> Handshake<'a> {
-    fn new(
+    pub(super) fn new(
         worker_config: &'a WorkerConfig,
         index: usize,
         link: Connection,
@@ -340,7 +97,7 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Connection, StartError> {
+    pub(super) fn finish(mut self) -> Result<Connection, StartError> {
         match self.get_ready() {
             Ok(()) => Ok(self.link),
             Err(stop) => Err(self.explain(stop)),
@@ -639,5 +396,12 @@ fn stop_of(error: io::Error) -> HandshakeError {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HandshakeError::Late,
         io::ErrorKind::InvalidData => HandshakeError::Wrong("it sent garbage".into()),
         _ => HandshakeError::Gone,
+    }
+}
+
+pub(super) fn program_name() -> String {
+    match std::env::current_exe() {
+        Ok(path) => path.display().to_string(),
+        Err(_) => "this program".to_owned(),
     }
 }

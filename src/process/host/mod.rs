@@ -2,15 +2,17 @@
 //! replaces or ends them. The pool (`process/pool.rs`) and `Process` (`process/single.rs`) call it; shared
 //! memory lies below it (`process/shm/`), and frames (`transport/`).
 //!
-//! One supervisor thread for each worker (`supervisor`) starts the child (`handshake`, `child`, `stdio`) and
-//! talks to it over a `connection`, one chunk at a time (`pipeline`). Work in the shared-memory queue is in
-//! the `in_flight` table; waiters or the completion `driver` collect its outcomes, and a `callback_thread`
-//! runs user code for them.
+//! One supervisor thread for each worker (`supervisor`) starts the child as its `config` says (`spawn`,
+//! `handshake`, `child`, `stdio`) and talks to it over a `connection`, one chunk at a time (`pipeline`). Work
+//! in the shared-memory queue is in the `in_flight` table; waiters or the completion `driver` collect its
+//! outcomes, and a `callback_thread` runs user code for them.
 
 pub(crate) mod child;
 pub(crate) mod stdio;
 pub(crate) mod connection;
+pub(crate) mod config;
 pub(crate) mod handshake;
+pub(crate) mod spawn;
 pub(crate) mod process_table;
 pub(crate) mod pipeline;
 pub(crate) mod item_outcomes;

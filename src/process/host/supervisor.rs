@@ -1,7 +1,7 @@
 //! The supervisor: the program's thread behind each worker process. It starts the worker, hands it tasks,
 //! settles what a lost worker leaves, and starts the next one.
 //!
-//! The pool runs [`attend`] on the thread of each of its workers. It relies on `handshake` for the start, on
+//! The pool runs [`attend`] on the thread of each of its workers. It relies on `spawn` for the start, on
 //! `pipeline` for chunks, and on `in_flight` for workers that claim tasks by themselves.
 
 use std::collections::VecDeque;
@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use crate::error::Error;
 use crate::pool::{AfterLoss, Tenure, WorkerContext};
 use crate::process::host::child::SpawnOn;
+use crate::process::host::config::WorkerConfig;
 use crate::process::host::connection::{Connection, Disconnect, WorkerMessage};
-use crate::process::host::handshake::{StartError, WorkerConfig};
+use crate::process::host::handshake::StartError;
 use crate::process::host::in_flight::{InFlight, Orphan};
 use crate::process::host::pipeline::{Pipeline, PipelineEnd, WorkerExit};
 use crate::process::host::process_table::ProcessTable;
