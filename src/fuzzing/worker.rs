@@ -13,7 +13,7 @@ use crate::process::host::in_flight::{InFlight, Orphan};
 use crate::process::shm::arena::worker::{ResultPlacement, StoredClaim, WorkerArena};
 use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
-use crate::process::worker::body_of;
+use crate::process::worker::outcome::body_of;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, FunctionRef};

@@ -1,0 +1,102 @@
+//! The connection loop: tasks that come as frames over the connection, one after the other.
+//!
+//! `serve` runs it until the program sends the worker to the queue, and the queue loop for each rendezvous. The
+//! program's side is `process/host/pipeline.rs`.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::clock;
+use crate::process::shm::arena::worker::WorkerArena;
+use crate::process::shm::queue::SlotKind;
+use crate::process::shm::signals::SharedSignals;
+use crate::process::worker::context::{Directive, KEPT_IDLE, Worker};
+use crate::process::worker::outcome::body_of;
+use crate::process::worker::task_clock::ClockAfar;
+use crate::remote::encoded::Encoded;
+use crate::remote::function::FunctionRef;
+use crate::remote::stub::Argument;
+use crate::shared::registry;
+use crate::transport::framed::Received;
+use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Kind};
+
+impl Worker {
+    /// Runs the tasks that come over the connection, until the program closes its end or sends the worker
+    /// back to the queue.
+    pub(super) fn run_tasks(&mut self) -> io::Result<Directive> {
+        let mut code = 0;
+        let mut body = Vec::new();
+        while let Received::Some(header) = self.next_header()? {
+            if header.kind == Kind::Resume {
+                return Ok(Directive::Resume);
+            }
+            let call = self.receive_task(header, &mut body)?;
+            if self.signals.as_ref().is_some_and(SharedSignals::is_raised) {
+                self.tell(header.task, Err(Fault::LeftAlone))?;
+                continue;
+            }
+            let clock = ClockAfar {
+                link: Arc::clone(self.stream.stream()),
+                task: header.task,
+                fork_epoch: self.fork_epoch,
+            };
+            let outcome = clock::measured(Rc::new(clock), || match header.kind {
+                Kind::StoredTask => self.run_stored(call, &body, WorkerArena::argument),
+                _ => self.run(call, Argument::Kept(&mut body)),
+            });
+            // Python's `Process` exits with 1 if its function raised.
+            code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
+            self.tell(header.task, outcome)?;
+        }
+        Ok(Directive::Close(code))
+    }
+
+    /// Receives the next header. If none comes for [`KEPT_IDLE`], unmaps shared memory, because the program
+    /// cannot wake a worker that waits here to tell it that a region was released, and gives back the memory
+    /// of results.
+    fn next_header(&mut self) -> io::Result<Received<Header>> {
+        let is_warm = |worker_arena: &Arc<WorkerArena>| worker_arena.is_warm();
+        if registry::keeps_any() || self.worker_arena.as_ref().is_some_and(is_warm) {
+            self.stream
+                .give_up_at(Instant::now().checked_add(KEPT_IDLE));
+            let received = self.stream.receive_header();
+            self.stream.give_up_at(None);
+            match received {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    registry::forget_all();
+                    self.purge();
+                }
+                received => return received,
+            }
+        }
+        self.stream.receive_header()
+    }
+
+    fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<FunctionRef> {
+        let size = header.length.checked_sub(CALL_SIZE as u64);
+        let (Kind::Task | Kind::StoredTask, Some(size)) = (header.kind, size) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        self.stream.receive_body(CALL_SIZE as u64, argument)?;
+        let Some(call) = argument.first_chunk() else {
+            unreachable!("receive_body gives what was asked for")
+        };
+        let call = wire::call_from_bytes(call);
+        self.stream.receive_body(size, argument)?;
+        Ok(call)
+    }
+
+    fn tell(&self, task: u64, outcome: Result<Encoded, Fault>) -> io::Result<()> {
+        let (form, body) = body_of(outcome);
+        let kind = match form {
+            SlotKind::StoredValue => Kind::StoredValue,
+            SlotKind::Fault => Kind::Fault,
+            _ => Kind::Value,
+        };
+        let length = body.len() as u64;
+        let header = Header { kind, task, length };
+        self.stream.send_bringing(header, &body)
+    }
+}
