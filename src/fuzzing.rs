@@ -17,10 +17,10 @@ use crate::process::host::handshake::StartError;
 use crate::process::host::stdio::WorkerStdio;
 use crate::remote::codec;
 use crate::sys::stream::Stream;
+use crate::transport::fault::Fault;
 use crate::transport::framed::FramedStream;
-use crate::transport::wire::{
-    Fault, Header, Hello, Kind, Welcome, call_from_bytes, call_to_bytes, dialect, frame,
-};
+use crate::transport::messages::{Hello, Welcome, dialect};
+use crate::transport::wire::{Header, Kind, call_from_bytes, call_to_bytes, frame};
 
 pub use queue::queue;
 

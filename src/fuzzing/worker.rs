@@ -25,7 +25,7 @@ use crate::shared::attachments::Attachments;
 use crate::sys::child::ProcessEnd;
 use crate::task::request::RemoteOutcome;
 use crate::task::work_item::WorkItem;
-use crate::transport::wire::Fault;
+use crate::transport::fault::Fault;
 use crate::transport::work::RemoteWork;
 
 /// More steps than a worker can have left.

@@ -19,7 +19,7 @@ use crate::process::host::child::{ChildProcess, SpawnOn};
 use crate::process::host::config::WorkerConfig;
 use crate::process::host::connection::{Connection, Disconnect, Response};
 use crate::process::host::handshake::StartError;
-use crate::process::host::pipeline::{WorkerExit, error_of};
+use crate::process::host::pipeline::WorkerExit;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::NoStore;
@@ -28,7 +28,7 @@ use crate::sys::child::ProcessEnd;
 use crate::sys::stack;
 use crate::task::request::Request;
 use crate::task::{RemoteForm, Task};
-use crate::transport::wire::Fault;
+use crate::transport::fault::{Fault, error_of};
 
 /// A function that is to run in a child process of its own. (`multiprocessing.Process`)
 ///

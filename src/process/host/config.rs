@@ -21,7 +21,7 @@ use crate::remote::function::FunctionRef;
 use crate::shared::attachments::Attachments;
 use crate::sys;
 use crate::sys::image;
-use crate::transport::wire::{Welcome, dialect};
+use crate::transport::messages::{Welcome, dialect};
 
 /// How the workers of a pool are started, and the limits that hold for them.
 #[derive(Debug, Clone)]

@@ -22,8 +22,9 @@ use crate::sys;
 use crate::sys::child::ProcessEnd;
 use crate::sys::handle::AsHandle;
 use crate::task::request::Request;
+use crate::transport::fault::Fault;
 use crate::transport::framed::{FramedStream, Received};
-use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Kind};
+use crate::transport::wire::{self, CALL_SIZE, Header, Kind};
 
 /// The program's end of the connection to one worker. Dropping it kills the worker and reaps it.
 pub(crate) struct Connection {

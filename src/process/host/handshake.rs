@@ -16,8 +16,10 @@ use crate::process::shm::signals::SharedSignals;
 use crate::sys;
 use crate::sys::child::from_outside;
 use crate::sys::handle::AsHandle;
+use crate::transport::fault::Fault;
 use crate::transport::framed::Received;
-use crate::transport::wire::{self, Fault, Header, Hello, Kind, dialect};
+use crate::transport::messages::{Hello, dialect};
+use crate::transport::wire::{self, Header, Kind};
 
 /// Why a worker did not get ready.
 #[derive(Debug)]

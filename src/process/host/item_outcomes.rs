@@ -3,11 +3,10 @@
 //! anything, and nothing here panics for that.
 
 use crate::error::Error;
-use crate::process::host::pipeline::error_of;
 use crate::process::shm::item_results::{ItemOutcome, head};
 use crate::remote::encoded::Encoded;
 use crate::task::results::{EncodedRun, ResultSink};
-use crate::transport::wire::Fault;
+use crate::transport::fault::{Fault, error_of};
 
 /// Outcomes of some items, in the order of the items.
 pub(crate) enum Piece {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{DeathReport, Error, PanicInfo, WorkerDeath};
+use crate::error::{DeathReport, Error, WorkerDeath};
 use crate::future::dyn_promise::DynPromise;
 use crate::future::promise::Verdict;
 use crate::future::state::Start;
@@ -29,7 +29,7 @@ use crate::task::item_timing::ItemTiming;
 use crate::task::request::{RemoteTask, Request};
 use crate::task::work_item::WorkItem;
 use crate::task_info::TaskInfo;
-use crate::transport::wire::Fault;
+use crate::transport::fault::{Fault, error_of};
 use crate::transport::work::{RemoteChunk, RemoteWork};
 use crate::unwind::discard;
 
@@ -462,24 +462,5 @@ impl WorkerExit {
             },
             output,
         }))
-    }
-}
-
-/// The error that a user gets for a fault that a worker reports.
-pub(crate) fn error_of(
-    fault: Fault,
-    task: TaskInfo,
-    worker: usize,
-    printed: Option<String>,
-) -> Error {
-    match fault {
-        Fault::Panicked(panic) => {
-            let info = PanicInfo::with_output(panic, Some(task), Some(worker), printed);
-            Error::Panicked(info)
-        }
-        Fault::Decode(words) => Error::Decode(words.into()),
-        Fault::Encode(words) => Error::Encode(words.into()),
-        Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },
-        Fault::LeftAlone => Error::Cancelled,
     }
 }

@@ -9,14 +9,14 @@ use crate::error::Error;
 use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
 use crate::process::shm::queue::{ItemRun, SlotRef, Transition};
 use crate::process::worker::context::Worker;
-use crate::process::worker::outcome::fault_of;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::EAGER_LIMIT;
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
-use crate::transport::wire::{Fault, Kind};
+use crate::transport::fault::{Fault, fault_of};
+use crate::transport::wire::Kind;
 use crate::unwind;
 
 /// Runs a batch: items of a map that a worker has claimed with one slot.

@@ -1,7 +1,7 @@
 //! The connection loop: tasks that come as frames over the connection, one after the other.
 //!
-//! `serve` runs it until the program sends the worker to the queue, and the queue loop for each rendezvous. The
-//! program's side is `process/host/pipeline.rs`.
+//! `serve` runs it until the program sends the worker to the queue, and the queue loop for each rendezvous.
+//! The program's side is `process/host/pipeline.rs`.
 
 use std::io;
 use std::rc::Rc;
@@ -19,8 +19,9 @@ use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
 use crate::remote::stub::Argument;
 use crate::shared::registry;
+use crate::transport::fault::Fault;
 use crate::transport::framed::Received;
-use crate::transport::wire::{self, CALL_SIZE, Fault, Header, Kind};
+use crate::transport::wire::{self, CALL_SIZE, Header, Kind};
 
 impl Worker {
     /// Runs the tasks that come over the connection, until the program closes its end or sends the worker

@@ -22,8 +22,10 @@ use crate::remote::stub::Argument;
 use crate::shared::registry;
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
+use crate::transport::fault::Fault;
 use crate::transport::framed::FramedStream;
-use crate::transport::wire::{self, Fault, Header, Kind, Welcome};
+use crate::transport::messages::Welcome;
+use crate::transport::wire::{self, Header, Kind};
 
 /// The state of this worker process.
 pub(super) struct Worker {

@@ -63,6 +63,9 @@ pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 ///
 /// In tests of libtest and nextest, and in doctests, it is the first statement of each test that
 /// uses process pools; with `harness = false`, of `main`.
+///
+/// [`Error::NotInitialized`]: crate::Error::NotInitialized
+/// [`Error::Unsupported`]: crate::Error::Unsupported
 #[inline]
 pub fn init() {
     init_from((here as *const ()).addr());

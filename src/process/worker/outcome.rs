@@ -1,14 +1,13 @@
-//! The outcome of user code in a worker, and the forms in which it travels: a value or a fault, then the
-//! bytes and their kind.
+//! The outcome of user code in a worker: it is run, and its outcome becomes bytes and their kind. What the
+//! user gets of a fault is in `transport/fault.rs`.
 
-use crate::error::Error;
 use crate::process::shm::queue::SlotKind;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::lease::PayloadStore;
 use crate::remote::stub::Argument;
-use crate::transport::wire::Fault;
-use crate::unwind::{self, Panic};
+use crate::transport::fault::{Fault, fault_of};
+use crate::unwind;
 
 /// Converts a task's outcome to what a worker sends: the kind of the bytes, and the bytes. For a result in a
 /// block of the arena, the bytes are the block's reference.
@@ -34,16 +33,4 @@ pub(super) fn run(
     fault_of(unwind::catch(|| {
         function::invoke(call, argument, limit, room)
     }))
-}
-
-/// Converts the outcome of user code to the form in which it travels.
-pub(super) fn fault_of<R>(outcome: Result<Result<R, Error>, Panic>) -> Result<R, Fault> {
-    match outcome {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(Error::Decode(words))) => Err(Fault::Decode(words.as_str().to_owned())),
-        Ok(Err(Error::TooLarge { size, limit })) => Err(Fault::TooLarge { size, limit }),
-        Ok(Err(Error::Encode(words))) => Err(Fault::Encode(words.as_str().to_owned())),
-        Ok(Err(other)) => Err(Fault::Encode(other.to_string())),
-        Err(panic) => Err(Fault::Panicked(panic)),
-    }
 }

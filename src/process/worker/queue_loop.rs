@@ -20,7 +20,8 @@ use crate::remote::lease::EAGER_LIMIT;
 use crate::remote::length_delimited::LengthDelimited;
 use crate::remote::stub::Argument;
 use crate::sync::spin_then_yield;
-use crate::transport::wire::{Fault, Kind};
+use crate::transport::fault::Fault;
+use crate::transport::wire::Kind;
 
 /// Claims tasks from the shared-memory queue, and runs them.
 pub(super) struct QueueConsumer<'a> {

@@ -1,5 +1,5 @@
 //! The set-up of a worker process, between `init` and the initializer: the connection is moved away from
-//! stdin, hello and welcome are exchanged (`transport/wire.rs`), and the pool's shared memory is mapped.
+//! stdin, hello and welcome are exchanged (`transport/messages.rs`), and the pool's shared memory is mapped.
 //!
 //! Called by `init_from`. The program's side is `process/host/handshake.rs`.
 
@@ -19,7 +19,8 @@ use crate::sys::fork::ForkEpoch;
 use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::stream::Stream;
 use crate::transport::framed::{FramedStream, Received};
-use crate::transport::wire::{self, Hello, Kind, Welcome, dialect};
+use crate::transport::messages::{Hello, Welcome, dialect};
+use crate::transport::wire::{self, Kind};
 
 impl Worker {
     /// Moves the connection away from stdin, sets the process up as a worker, and exchanges hello and

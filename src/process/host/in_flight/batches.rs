@@ -12,7 +12,7 @@ use crate::process::host::item_outcomes::{ItemOutcomes, Piece, item_outcomes_of}
 use crate::process::shm::queue::{BatchProgress, Reading, SlotAfterDeath, SlotKind, SlotRef};
 use crate::remote::encoded::Encoded;
 use crate::task::item_batch::ItemBatch;
-use crate::transport::wire::Fault;
+use crate::transport::fault::Fault;
 
 /// A batch of items that no worker runs any more, removed from its slot.
 struct Closed {

@@ -28,7 +28,6 @@ use crate::pool::worker_state::Counts;
 use crate::pool::{PullQueue, QueueLoad, WorkerPool};
 use crate::process::host::callback_thread::CallbackThread;
 use crate::process::host::driver::{CollectedBy, CompletionDriver, CompletionSource, Demand};
-use crate::process::host::pipeline::error_of;
 use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
 use crate::process::shm::queue::layout::{MappedQueue, QueueFile, QueueGeometry};
@@ -44,7 +43,7 @@ use crate::sys;
 use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::task::work_item::{Withdrawn, WorkItem};
-use crate::transport::wire::Fault;
+use crate::transport::fault::{Fault, error_of};
 use crate::transport::work::RemoteWork;
 use crate::unwind;
 

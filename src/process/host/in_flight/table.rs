@@ -19,7 +19,7 @@ use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::task::results::ResultSink;
 use crate::task::work_item::WorkItem;
 use crate::task_info::TaskInfo;
-use crate::transport::wire::Fault;
+use crate::transport::fault::Fault;
 use crate::transport::work::RemoteWork;
 
 /// What the lock of the in-flight table guards.

@@ -2,7 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::fault::Fault;
+use super::messages::{Hello, ProtocolVersion, Welcome};
+use super::wire::{Header, Kind, call_from_bytes, call_to_bytes};
+use crate::remote::function::FunctionRef;
+use crate::unwind::Panic;
 
 fn dialect() -> impl Strategy<Value = ProtocolVersion> {
     let stamp = proptest::collection::vec(any::<u8>(), 0..64);

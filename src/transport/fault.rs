@@ -1,0 +1,110 @@
+//! A fault: why a task, or the initializer, has no value, in the form in which it travels from a worker to
+//! the program.
+//!
+//! A worker makes one of what user code did (`process/worker/outcome.rs`); the program makes the user's
+//! [`Error`] of it (`process/host/`).
+
+use crate::error::{Error, PanicInfo};
+use crate::task_info::TaskInfo;
+use crate::transport::wire::{FieldReader, put_text};
+use crate::unwind::Panic;
+
+/// Why a task, or the initializer, has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// User code has panicked.
+    Panicked(Panic),
+    /// The argument could not be decoded.
+    Decode(String),
+    /// The result could not be encoded.
+    Encode(String),
+    /// The worker did not begin the task: the shared signals said to begin nothing more of the chunk.
+    LeftAlone,
+    /// The encoded result is larger than the limit.
+    TooLarge {
+        /// The result's length, in bytes.
+        size: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+}
+
+impl Fault {
+    pub(crate) fn to_body(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        match self {
+            Self::Panicked(panic) => {
+                body.push(0);
+                put_text(&mut body, Some(&panic.message));
+                put_text(&mut body, panic.location.as_deref());
+                put_text(&mut body, panic.backtrace.as_deref());
+            }
+            Self::Decode(words) => {
+                body.push(1);
+                put_text(&mut body, Some(words));
+            }
+            Self::Encode(words) => {
+                body.push(2);
+                put_text(&mut body, Some(words));
+            }
+            Self::TooLarge { size, limit } => {
+                body.push(3);
+                body.extend(size.to_le_bytes());
+                body.extend(limit.to_le_bytes());
+            }
+            Self::LeftAlone => body.push(4),
+        }
+        body
+    }
+
+    pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
+        let mut reader = FieldReader(body);
+        let fault = match reader.u8()? {
+            0 => Self::Panicked(Panic {
+                message: reader.text()??,
+                location: reader.text()?,
+                backtrace: reader.text()?,
+            }),
+            1 => Self::Decode(reader.text()??),
+            2 => Self::Encode(reader.text()??),
+            3 => Self::TooLarge {
+                size: reader.u64()?,
+                limit: reader.u64()?,
+            },
+            4 => Self::LeftAlone,
+            _ => return None,
+        };
+        reader.end(fault)
+    }
+}
+
+/// Converts the outcome of user code to the form in which it travels.
+pub(crate) fn fault_of<R>(outcome: Result<Result<R, Error>, Panic>) -> Result<R, Fault> {
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Error::Decode(words))) => Err(Fault::Decode(words.as_str().to_owned())),
+        Ok(Err(Error::TooLarge { size, limit })) => Err(Fault::TooLarge { size, limit }),
+        Ok(Err(Error::Encode(words))) => Err(Fault::Encode(words.as_str().to_owned())),
+        Ok(Err(other)) => Err(Fault::Encode(other.to_string())),
+        Err(panic) => Err(Fault::Panicked(panic)),
+    }
+}
+
+/// The error that a user gets for a fault that a worker reports.
+pub(crate) fn error_of(
+    fault: Fault,
+    task: TaskInfo,
+    worker: usize,
+    printed: Option<String>,
+) -> Error {
+    match fault {
+        Fault::Panicked(panic) => {
+            let info = PanicInfo::with_output(panic, Some(task), Some(worker), printed);
+            Error::Panicked(info)
+        }
+        Fault::Decode(words) => Error::Decode(words.into()),
+        Fault::Encode(words) => Error::Encode(words.into()),
+        Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },
+        Fault::LeftAlone => Error::Cancelled,
+    }
+}

@@ -1,0 +1,143 @@
+//! The messages that open a connection between the program and a worker: the hello, the welcome, and the
+//! version of all that they speak. Bytes in, bytes out, no I/O.
+//!
+//! Sent and answered by `process/host/handshake.rs` and `process/worker/set_up.rs`. The frames that carry
+//! them, and the encoding of their fields, are in `wire`.
+
+use crate::remote::codec;
+use crate::remote::function::FunctionRef;
+use crate::sys::image;
+use crate::transport::wire::{FieldReader, call_to_bytes, put_bytes};
+
+/// The version of the protocol that this room describes: the frames, and what is in them.
+pub(crate) const PROTOCOL: u32 = 5;
+
+/// The protocol, codec and build of one side; both sides must have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProtocolVersion {
+    /// The protocol version: [`PROTOCOL`].
+    pub(crate) protocol: u32,
+    /// The number of the codec.
+    pub(crate) codec: u8,
+    /// The build id: differs between any two builds of the program.
+    pub(crate) stamp: Vec<u8>,
+}
+
+/// The protocol, codec and build of this program, which a worker's must equal.
+pub(crate) fn dialect() -> ProtocolVersion {
+    ProtocolVersion {
+        protocol: PROTOCOL,
+        codec: codec::ID,
+        stamp: image::current().stamp(),
+    }
+}
+
+/// The first message from the parent to a worker. These descriptors come with it: stdout, stderr, and those
+/// of the shared signals, the shared-memory queue and the arena, if these exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Welcome {
+    /// The protocol, codec and build of the parent.
+    pub(crate) dialect: ProtocolVersion,
+    /// The worker's index in the pool.
+    pub(crate) index: u32,
+    /// The maximum length of an encoded result, in bytes.
+    pub(crate) payload_limit: u64,
+    /// The maximum memory of the worker, in bytes; 0: no limit.
+    pub(crate) memory_limit: u64,
+    /// Whether the descriptor of the shared signals comes along.
+    pub(crate) has_signals: bool,
+    /// The numbers of slots and of workers of the shared-memory queue; (0, 0): there is no queue.
+    pub(crate) queue: (u32, u32),
+    /// The key of the checksums in the shared-memory queue.
+    pub(crate) key: (u64, u64),
+    /// Whether there is an arena, for the same number of workers as the queue.
+    pub(crate) has_arena: bool,
+    /// The worker's name in the process list.
+    pub(crate) title: Vec<u8>,
+    /// The function that the worker runs before its first task, and its encoded argument.
+    pub(crate) initializer: Option<(FunctionRef, Vec<u8>)>,
+}
+
+/// The first message from a worker to the parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hello {
+    /// The protocol, codec and build of the worker.
+    pub(crate) dialect: ProtocolVersion,
+    /// The id of the worker's process.
+    pub(crate) pid: u32,
+}
+
+impl ProtocolVersion {
+    fn put(&self, body: &mut Vec<u8>) {
+        body.extend(self.protocol.to_le_bytes());
+        body.push(self.codec);
+        put_bytes(body, &self.stamp);
+    }
+
+    fn get(reader: &mut FieldReader<'_>) -> Option<Self> {
+        Some(Self {
+            protocol: reader.u32()?,
+            codec: reader.u8()?,
+            stamp: reader.bytes()?.to_vec(),
+        })
+    }
+}
+
+impl Welcome {
+    pub(crate) fn to_body(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        self.dialect.put(&mut body);
+        body.extend(self.index.to_le_bytes());
+        body.extend(self.payload_limit.to_le_bytes());
+        body.extend(self.memory_limit.to_le_bytes());
+        body.push(u8::from(self.has_signals));
+        body.extend(self.queue.0.to_le_bytes());
+        body.extend(self.queue.1.to_le_bytes());
+        body.extend(self.key.0.to_le_bytes());
+        body.extend(self.key.1.to_le_bytes());
+        body.push(u8::from(self.has_arena));
+        put_bytes(&mut body, &self.title);
+        if let Some((call, argument)) = &self.initializer {
+            body.extend(call_to_bytes(*call));
+            body.extend(argument);
+        }
+        body
+    }
+
+    pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
+        let mut reader = FieldReader(body);
+        Some(Self {
+            dialect: ProtocolVersion::get(&mut reader)?,
+            index: reader.u32()?,
+            payload_limit: reader.u64()?,
+            memory_limit: reader.u64()?,
+            has_signals: reader.bool()?,
+            queue: (reader.u32()?, reader.u32()?),
+            key: (reader.u64()?, reader.u64()?),
+            has_arena: reader.bool()?,
+            title: reader.bytes()?.to_vec(),
+            initializer: match reader.0 {
+                [] => None,
+                _ => Some((reader.call()?, reader.0.to_vec())),
+            },
+        })
+    }
+}
+
+impl Hello {
+    pub(crate) fn to_body(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        self.dialect.put(&mut body);
+        body.extend(self.pid.to_le_bytes());
+        body
+    }
+
+    pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
+        let mut reader = FieldReader(body);
+        let hello = Self {
+            dialect: ProtocolVersion::get(&mut reader)?,
+            pid: reader.u32()?,
+        };
+        reader.end(hello)
+    }
+}
