@@ -40,8 +40,7 @@ pub(super) struct SlotTable {
     pub(super) scratch: Vec<u8>,
     /// Whether a task that is not published yet may have listeners.
     pub(super) has_any_listeners: bool,
-    /// Whether the driver's thread is to look, within [`LOOK_AGAIN`](super::LOOK_AGAIN), for outcomes that no
-    /// thread has collected.
+    /// Whether the driver's thread is to look, within a second, for outcomes that no thread has collected.
     pub(super) is_watched: bool,
     /// Suspect slots: the state makes no sense, or the outcome is not what its worker wrote. The time is when
     /// that was first seen.

@@ -3,11 +3,15 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::Error;
 use crate::future::Future;
 use crate::options::TaskOptions;
+use crate::pool::PullQueue;
+use crate::process::host::driver::{CollectedBy, CompletionSource};
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 use crate::process::shm::queue::layout::{MappedQueue, Memory};
-use crate::process::shm::queue::{Claim, Finish};
+use crate::process::shm::queue::{Claim, Finish, SlotKind, Transition};
+use crate::remote::encoded::Encoded;
 use crate::remote::lease::BlockRef;
 use crate::remote::lease::{NoStore, PayloadStore};
 use crate::sys::child::ProcessEnd;
