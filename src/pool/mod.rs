@@ -2,7 +2,7 @@
 //! `thread/` and `process/`; workers call it through [`WorkerContext`].
 //!
 //! A worker is a thread. It takes work with [`WorkerContext::take`], reports the start and the end of each
-//! task, and leaves when no work is left and the pool closes. Lock order: the pool's lock (stage, workers),
+//! task, and leaves when no work is left and the pool closes. Lock order: the pool's lock (`state`),
 //! then the lock of a worker's state, then the backlog's locks. No user code runs under any of them. The
 //! methods of a pull queue run under the pool's lock and take further locks, that of a future's state among
 //! them; ARCHITECTURE.md, Invariants, has the whole order.
@@ -15,6 +15,7 @@
 pub(crate) mod backlog;
 pub(crate) mod observer;
 pub(crate) mod pull_queue;
+mod state;
 pub(crate) mod worker;
 pub(crate) mod worker_state;
 pub(crate) mod workers;
@@ -39,8 +40,8 @@ use crate::pool::observer::Observer;
 use crate::pool::worker_state::{Killed, Status, WorkerState};
 use crate::pool::workers::{WorkerEntry, Workers};
 use crate::sync::{
-    AtomicU32, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, ThreadId, lock, sleep, spawn,
-    spin_then_yield, this_thread,
+    AtomicU32, Condvar, Mutex, MutexGuard, Ordering, ThreadId, lock, sleep, spawn, spin_then_yield,
+    this_thread,
 };
 use crate::sys;
 use crate::sys::fork;
@@ -51,8 +52,7 @@ use crate::unwind::discard;
 pub(crate) use pull_queue::{PullQueue, QueueLoad};
 pub(crate) use worker::{AfterLoss, Conclusion, Tenure, WorkerContext};
 
-/// Worker starts in a row that may fail while no worker is ready; then the pool breaks.
-const MAX_START_FAILURES: u32 = 3;
+use state::{Stage, State};
 
 /// The worker threads of one pool, their queue, and the pool's limits.
 pub(crate) struct WorkerPool<W: WorkItem> {
@@ -114,51 +114,6 @@ pub(crate) struct Threads {
 /// The main loop of a worker: all that its thread runs.
 pub(crate) type WorkerMain<W> = Box<dyn Fn(&WorkerContext<W>) + Send + Sync>;
 
-/// What the pool's lock guards.
-struct State {
-    /// Whether tasks are accepted.
-    stage: Stage,
-    /// Tasks that were admitted and are still to be submitted; counted only where `max_pending` is set.
-    admitted: usize,
-    /// Whether workers are being ended from outside; a lost worker is not replaced then.
-    stopping: bool,
-    /// The workers that exist.
-    entries: Workers,
-    /// Handles of threads that are ending, to be joined.
-    left: Vec<JoinHandle<()>>,
-    /// How many callers of `shutdown` are joining threads.
-    joining: usize,
-    /// Failed starts since the last worker became ready.
-    failures: u32,
-    /// Interrupted starts since the last worker became ready.
-    interruptions: u32,
-    /// Workers lost in a row that had begun no task, while no other worker ended a task either.
-    barren: u32,
-    /// How many tasks had ended when the last worker of that row was lost.
-    ended_at_barren: u64,
-    /// Lost workers that have not been replaced so far.
-    lost: usize,
-    /// How many callers of `warm_up` wait for all workers to be ready.
-    warming: usize,
-    /// How many workers spin for work. While there are any, no sleeping worker is woken for new work.
-    searchers: usize,
-    /// How many workers sleep until there is work.
-    sleepers: usize,
-}
-
-/// Whether tasks are accepted.
-#[derive(Debug, Clone)]
-enum Stage {
-    /// Tasks are accepted.
-    Open,
-    /// No task is accepted; all accepted ones still run.
-    Closing,
-    /// No task is accepted; only those that have begun still run.
-    Cancelling,
-    /// No task is accepted, and none begins any more, for this reason.
-    Broken(Error),
-}
-
 /// Backpressure policy: what `admit` does while there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnFull {
@@ -188,25 +143,6 @@ pub(crate) enum Submit<W> {
     Accepted,
     /// The work is not accepted, for this reason; it is given back.
     Refused(W, Error),
-}
-
-impl Stage {
-    /// Why the pool accepts nothing any more; `None`: it accepts tasks.
-    fn refusal(&self) -> Option<Error> {
-        match self {
-            Self::Open => None,
-            Self::Closing | Self::Cancelling => Some(Error::ShutDown),
-            Self::Broken(error) => Some(error.clone()),
-        }
-    }
-}
-
-impl State {
-    /// Whether workers may be started. After `MAX_START_FAILURES` failed starts in a row none is started any
-    /// more as long as some workers are ready: those go on alone.
-    fn may_start(&self) -> bool {
-        self.failures < MAX_START_FAILURES || self.entries.ready() == 0
-    }
 }
 
 impl<W: WorkItem> WorkerPool<W> {

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{MAX_START_FAILURES, Stage, State, WorkerPool};
+use super::WorkerPool;
+use super::state::{MAX_START_FAILURES, Stage, State};
 use crate::current_worker::Progress;
 use crate::error::Error;
 use crate::future::id::FutureId;
