@@ -71,7 +71,7 @@ pub fn greeting(bytes: &[u8]) {
     let mut worker_config = WorkerConfig::new();
     (worker_config.stdout, worker_config.stderr) = (WorkerStdio::Null, WorkerStdio::Null);
     match worker_config.greet(ours) {
-        Ok(link) => assert_eq!((politeness & 1, link.received()), (1, 0)),
+        Ok(connection) => assert_eq!((politeness & 1, connection.received()), (1, 0)),
         Err(StartError::Start(_) | StartError::Initializer(_) | StartError::Interrupted(_)) => {}
     }
 }
@@ -85,7 +85,7 @@ pub fn replies(bytes: &[u8]) {
     let mut said = rest[..rest.len().min(MOST)].to_vec();
     said.resize(said.len() + 512 * usize::from(more), more);
     let (ours, _theirs) = worker_that_says(&said);
-    let mut link = Connection::new(
+    let mut connection = Connection::new(
         FramedStream::new(ours.into()),
         ChildProcess::ended(),
         None,
@@ -93,7 +93,7 @@ pub fn replies(bytes: &[u8]) {
     );
     let mut told = 0;
     loop {
-        told += match link.receive(None) {
+        told += match connection.receive(None) {
             Ok(Response::Value(value)) => {
                 // Any result is right: what a value means is the user's affair.
                 let _ = codec::decode::<(u8, Vec<String>, Option<u64>)>(&value);
@@ -106,7 +106,7 @@ pub fn replies(bytes: &[u8]) {
         assert!(told <= said.len());
     }
     // A vector doubles when it grows; it does not jump to what a header announces.
-    assert!(link.kept() <= 2 * said.len() + 1024);
+    assert!(connection.kept() <= 2 * said.len() + 1024);
 }
 
 /// Returns the program's end of a connection, and the worker's end, which has sent these bytes and sends no

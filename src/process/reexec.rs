@@ -152,7 +152,7 @@ impl Role {
                 refuse("has more rights than the user who started it")
             }
             Some(_) if !is_peer_trusted(stdin) => {
-                refuse("belongs to another user than the process at its link")
+                refuse("belongs to another user than the process at the end of its connection")
             }
             Some(mark) => Self::Worker(mark),
         }

@@ -130,16 +130,16 @@ impl<A: Payload, R: Payload> Process<A, R> {
             return Err(future.exception().unwrap_or(Error::Cancelled));
         };
         let name = self.name.unwrap_or_else(next_name);
-        let link = worker_config
+        let connection = worker_config
             .start(0, SpawnOn::WaitThread, |_| (), |_| ())
             .map_err(|f| spawn_error(f, &name))?;
-        let process = Arc::clone(link.process());
+        let process = Arc::clone(connection.process());
         let told = Arc::default();
         let tell = Arc::clone(&told);
         let supervisor = std::thread::Builder::new()
             .name(format!("cf-process {name}"))
             .stack_size(stack::size())
-            .spawn(move || attend(link, Request::new(task), &tell))
+            .spawn(move || attend(connection, Request::new(task), &tell))
             .map_err(|error| Error::spawn("a thread", &error))?;
         Ok(RunningProcess {
             name,
@@ -277,21 +277,21 @@ fn spawn_error(failure: StartError, name: &str) -> Error {
 
 /// Main function of the supervisor thread: sends the child its task, and settles the outcome once the child
 /// has ended.
-fn attend(mut link: Connection, request: Request, told: &OnceLock<i32>) {
+fn attend(mut connection: Connection, request: Request, told: &OnceLock<i32>) {
     if request.reply.start() == Start::Cancelled {
         return;
     }
     let info = request.reply.info();
-    let outcome = match converse(&mut link, &request) {
+    let outcome = match converse(&mut connection, &request) {
         Ok(outcome) => {
             // Set before the child ends: a thread that sees the end also sees the code.
             told.get_or_init(|| i32::from(matches!(outcome, Err(Fault::Panicked(_)))));
-            link.close();
+            connection.close();
             outcome.map_err(|fault| error_of(fault, info, 0, None))
         }
         Err(broken) => {
-            let end = link.kill_and_reap();
-            let pid = link.process().pid();
+            let end = connection.kill_and_reap();
+            let pid = connection.process().pid();
             let death = WorkerExit {
                 worker: 0,
                 pid,
@@ -315,11 +315,11 @@ fn attend(mut link: Connection, request: Request, told: &OnceLock<i32>) {
 
 /// Sends the task, and receives the child's answer.
 fn converse(
-    link: &mut Connection,
+    connection: &mut Connection,
     request: &Request,
 ) -> Result<Result<Encoded, Fault>, Disconnect> {
-    link.send(&[request]);
-    Ok(match link.receive(None)? {
+    connection.send(&[request]);
+    Ok(match connection.receive(None)? {
         Response::Value(value) => Ok(value),
         Response::Stored(_) => {
             return Err(Disconnect::ProtocolViolation(

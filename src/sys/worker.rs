@@ -121,7 +121,7 @@ fn start_thread(
 /// Waits on the epoll descriptor whose number is the argument, then kills the process and its process group.
 extern "C" fn end_at_hang_up(epoll: *mut libc::c_void) -> *mut libc::c_void {
     let epoll = epoll.addr() as libc::c_int;
-    set_title(c"link guard");
+    set_title(c"cf-guard");
     let mut event = libc::epoll_event { events: 0, u64: 0 };
     let told = retried(|| {
         // SAFETY: the event outlives the call.

@@ -51,11 +51,11 @@ fn misbehave() {
         Ok("babble") => {
             use std::io::Write;
             use std::os::fd::AsFd;
-            let link = std::io::stdin()
+            let connection = std::io::stdin()
                 .as_fd()
                 .try_clone_to_owned()
                 .expect("stdin is open");
-            let babbled = File::from(link).write_all(&[0x55; 4096]);
+            let babbled = File::from(connection).write_all(&[0x55; 4096]);
             // Its parent may have seen enough, and killed it.
             std::process::exit(i32::from(babbled.is_err()));
         }

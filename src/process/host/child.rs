@@ -34,7 +34,7 @@ pub(crate) struct ChildProcess {
     /// The program that it is a child of: a forked copy of that program does not touch it.
     fork_epoch: ForkEpoch,
     /// The program's end of the connection to it, as long as any owner needs that.
-    link: Weak<Stream>,
+    connection: Weak<Stream>,
     /// The signals that the program shares with it; set by the welcome.
     flag: OnceLock<SharedSignals>,
 }
@@ -102,31 +102,31 @@ pub(crate) enum SpawnOn {
 }
 
 impl ChildProcess {
-    /// Starts a child. When it has ended, it is reaped, `link` (the program's end) is shut down, and `then`
-    /// is called with its process id, all on the wait thread.
+    /// Starts a child. When it has ended, it is reaped, `connection` (the program's end) is shut down, and
+    /// `then` is called with its process id, all on the wait thread.
     pub(crate) fn start(
         command: Command,
-        link: Arc<Stream>,
+        connection: Arc<Stream>,
         spawn_on: SpawnOn,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
         match spawn_on {
-            SpawnOn::Caller => Self::start_here(command, link, then),
-            SpawnOn::WaitThread => Self::start_there(command, link, then),
+            SpawnOn::Caller => Self::start_here(command, connection, then),
+            SpawnOn::WaitThread => Self::start_there(command, connection, then),
         }
     }
 
     /// Starts a child on the calling thread.
     fn start_here(
         command: Command,
-        link: Arc<Stream>,
+        connection: Arc<Stream>,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
-        let (process, stderr, inherited) = Self::spawn(command, &link)?;
+        let (process, stderr, inherited) = Self::spawn(command, &connection)?;
         let watch = {
-            let (process, link) = (Arc::clone(&process), Arc::clone(&link));
+            let (process, connection) = (Arc::clone(&process), Arc::clone(&connection));
             move || {
-                process.watch(&link, inherited);
+                process.watch(&connection, inherited);
                 then(process.pid);
             }
         };
@@ -138,7 +138,7 @@ impl ChildProcess {
             }),
             Err(error) => {
                 process.kill();
-                process.watch(&link, inherited);
+                process.watch(&connection, inherited);
                 Err(error)
             }
         }
@@ -147,18 +147,18 @@ impl ChildProcess {
     /// Starts a child on the thread that waits for it.
     fn start_there(
         command: Command,
-        link: Arc<Stream>,
+        connection: Arc<Stream>,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
         let (tell, hear) = crossbeam_channel::bounded(1);
         let watch = move || {
-            let (process, stderr, inherited) = match Self::spawn(command, &link) {
+            let (process, stderr, inherited) = match Self::spawn(command, &connection) {
                 Ok(spawned) => spawned,
                 Err(error) => return drop(tell.send(Err(error))),
             };
             // The receiver waits for this one message.
             drop(tell.send(Ok((Arc::clone(&process), stderr))));
-            process.watch(&link, inherited);
+            process.watch(&connection, inherited);
             then(process.pid);
         };
         let wait_thread = WaitThread::start(watch)?;
@@ -180,7 +180,7 @@ impl ChildProcess {
     /// which is the program's.
     fn spawn(
         mut command: Command,
-        link: &Arc<Stream>,
+        connection: &Arc<Stream>,
     ) -> io::Result<(Arc<Self>, ChildStderr, u64)> {
         // Not std's pipe, which may take the number of a standard descriptor that the program has closed.
         let (stderr, writer) = sys::stdio::pipe()?;
@@ -195,7 +195,7 @@ impl ChildProcess {
             life: Mutex::new(Life::Unreaped),
             ended: Condvar::new(),
             fork_epoch: ForkEpoch::here(),
-            link: Arc::downgrade(link),
+            connection: Arc::downgrade(connection),
             flag: OnceLock::new(),
         });
         Ok((process, stderr.into(), inherited))
@@ -210,13 +210,13 @@ impl ChildProcess {
             life: Mutex::new(Life::Ended(ProcessEnd::Unknown, Peak::AtMost(0))),
             ended: Condvar::new(),
             fork_epoch: ForkEpoch::here(),
-            link: Weak::new(),
+            connection: Weak::new(),
             flag: OnceLock::new(),
         })
     }
 
     /// Waits for the end of the process, and reaps it. What is left of its process group is ended, too.
-    fn watch(&self, link: &Stream, inherited: u64) {
+    fn watch(&self, connection: &Stream, inherited: u64) {
         let waited = self.handle.wait_for_end();
         let mut life = self.lock();
         // Fails if another part of the program has reaped it: then nothing is known of its end.
@@ -230,7 +230,7 @@ impl ChildProcess {
         *life = Life::Ended(end, peak);
         drop(life);
         // A copy of the connection in a process that the task forked must not keep the supervisor waiting.
-        let _ = link.shutdown(Shutdown::Both);
+        let _ = connection.shutdown(Shutdown::Both);
         self.ended.notify_all();
     }
 
@@ -301,9 +301,9 @@ impl ChildProcess {
 
     /// Shuts the connection: nothing is sent or received any more.
     fn hang_up(&self) {
-        if let Some(link) = self.link.upgrade() {
+        if let Some(connection) = self.connection.upgrade() {
             // Fails only if it was shut before.
-            let _ = link.shutdown(Shutdown::Both);
+            let _ = connection.shutdown(Shutdown::Both);
         }
     }
 

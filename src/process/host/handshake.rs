@@ -42,7 +42,7 @@ pub(super) struct Handshake<'a> {
     /// The worker's index.
     index: usize,
     /// The program's end of the worker's connection.
-    link: Connection,
+    connection: Connection,
     /// The worker's standard error before the welcome, which explains a failure; `None` once closed.
     stderr: Option<ChildStderr>,
     /// The end of what the worker wrote there.
@@ -83,14 +83,14 @@ impl<'a> Handshake<'a> {
     pub(super) fn new(
         worker_config: &'a WorkerConfig,
         index: usize,
-        link: Connection,
+        connection: Connection,
         stderr: Option<ChildStderr>,
         deadline: Option<Instant>,
     ) -> Self {
         Self {
             worker_config,
             index,
-            link,
+            connection,
             stderr,
             last_words: Vec::new(),
             unsaid: Vec::new(),
@@ -101,7 +101,7 @@ impl<'a> Handshake<'a> {
 
     pub(super) fn finish(mut self) -> Result<Connection, StartError> {
         match self.get_ready() {
-            Ok(()) => Ok(self.link),
+            Ok(()) => Ok(self.connection),
             Err(stop) => Err(self.explain(stop)),
         }
     }
@@ -119,7 +119,7 @@ impl<'a> Handshake<'a> {
     /// Bounds the time of each write, and sets the deadline of reads, for frames that should go or come at
     /// once.
     fn limit_patience(&mut self, limit: Option<Duration>, deadline: Option<Instant>) {
-        let stream = self.link.stream_mut();
+        let stream = self.connection.stream_mut();
         // Fails only for a limit of zero, which then does not apply.
         let _ = stream.stream().set_write_timeout(limit);
         stream.give_up_at(deadline);
@@ -160,37 +160,37 @@ impl<'a> Handshake<'a> {
             .collect();
         let welcome = self.worker_config.welcome(self.index, flag.as_ref());
         let frame = wire::frame(Kind::Welcome, &welcome.to_body());
-        let stream = self.link.stream();
+        let stream = self.connection.stream();
         stream.send_with(&[&frame], &descriptors).map_err(stop_of)?;
-        self.link.keep_output(output.into_captured());
+        self.connection.keep_output(output.into_captured());
         if let Some(flag) = flag {
-            self.link.process().keep_signals(flag);
+            self.connection.process().keep_signals(flag);
         }
         Ok(())
     }
 
     /// Waits for the next event of the handshake, and handles it: a frame, or output of the worker.
     fn wait_for_news(&mut self) -> Result<(), HandshakeError> {
-        let link = self.link.stream().stream().as_handle();
+        let connection = self.connection.stream().stream().as_handle();
         let stderr = self.stderr.as_ref().map(AsHandle::as_handle);
         let stderr = stderr.filter(|_| self.unsaid.is_empty());
         let ours = io::stderr();
         let ours = (!self.unsaid.is_empty()).then(|| ours.as_handle());
-        let pipe = self.link.output().and_then(Captured::pipe);
+        let pipe = self.connection.output().and_then(Captured::pipe);
         let output = pipe.and_then(Pipe::readable);
-        let buffered = self.link.stream().has_buffered();
+        let buffered = self.connection.stream().has_buffered();
         let ready = if buffered {
             Ok([true, false, false, false])
         } else {
             sys::stream::poll_readable_or_writable(
-                [Some(link), stderr, output],
+                [Some(connection), stderr, output],
                 ours,
                 self.deadline,
             )
         };
         match ready.map_err(stop_of)? {
             [false, false, false, false] => Err(HandshakeError::Late),
-            [link, stderr, output, ours] => {
+            [connection, stderr, output, ours] => {
                 if let (true, Some(pipe)) = (output, pipe) {
                     pipe.read();
                 }
@@ -200,7 +200,11 @@ impl<'a> Handshake<'a> {
                 if stderr {
                     self.hear_stderr();
                 }
-                if link { self.hear_frame() } else { Ok(()) }
+                if connection {
+                    self.hear_frame()
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -239,7 +243,12 @@ impl<'a> Handshake<'a> {
     }
 
     fn hear_frame(&mut self) -> Result<(), HandshakeError> {
-        let header = match self.link.stream_mut().receive_header().map_err(stop_of)? {
+        let header = match self
+            .connection
+            .stream_mut()
+            .receive_header()
+            .map_err(stop_of)?
+        {
             Received::Some(header) => header,
             Received::Closed => return Err(HandshakeError::Gone),
         };
@@ -270,7 +279,7 @@ impl<'a> Handshake<'a> {
             )));
         }
         let mut body = Vec::new();
-        let stream = self.link.stream_mut();
+        let stream = self.connection.stream_mut();
         stream
             .receive_body(header.length, &mut body)
             .map_err(stop_of)?;
@@ -292,7 +301,7 @@ impl<'a> Handshake<'a> {
         } else {
             None
         };
-        if hello.pid != self.link.process().pid() {
+        if hello.pid != self.connection.process().pid() {
             let words = "it said hello from another process than was started; a launcher must \
                          execute the program, not fork it";
             return Err(HandshakeError::Wrong(words.to_owned()));
@@ -311,13 +320,14 @@ impl<'a> Handshake<'a> {
     /// Ends the worker, and makes the error that tells why it was not ready.
     fn explain(mut self, stop: HandshakeError) -> StartError {
         // A process that has closed its end and is exiting ends soon; one that lives on without it does not.
-        let left_by_itself = matches!(stop, HandshakeError::Gone) && self.link.ends_within(LEAVING);
-        let end = self.link.end_or_abandon(LEAVING);
+        let left_by_itself =
+            matches!(stop, HandshakeError::Gone) && self.connection.ends_within(LEAVING);
+        let end = self.connection.end_or_abandon(LEAVING);
         self.drain_stderr();
         let index = self.index;
         let what = match &stop {
             HandshakeError::Gone if !left_by_itself => {
-                "it closed its end of the link and lived on".to_owned()
+                "it closed its end of the connection and lived on".to_owned()
             }
             HandshakeError::Gone if self.is_in_initializer() => {
                 format!("its process {end} in the initializer")

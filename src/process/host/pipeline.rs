@@ -38,7 +38,7 @@ pub(crate) struct Pipeline<'a> {
     /// The worker's context in the pool; this is its supervisor thread.
     context: &'a WorkerContext<RemoteWork>,
     /// The connection to the worker.
-    link: &'a mut Connection,
+    connection: &'a mut Connection,
     /// The tasks that were sent and have no outcome so far. The worker runs the first of them.
     in_flight: VecDeque<Request>,
     /// The tasks that were not sent.
@@ -79,12 +79,12 @@ impl<'a> Pipeline<'a> {
     pub(crate) fn new(
         context: &'a WorkerContext<RemoteWork>,
         worker_config: &'a WorkerConfig,
-        link: &'a mut Connection,
+        connection: &'a mut Connection,
         allowance: u64,
     ) -> Self {
         Self {
             context,
-            link,
+            connection,
             worker_config,
             allowance,
             in_flight: VecDeque::new(),
@@ -98,7 +98,7 @@ impl<'a> Pipeline<'a> {
     /// Has the worker run a chunk.
     pub(crate) fn run(mut self, requests: RemoteWork) -> PipelineEnd {
         // A map that is dropped from here on raises the flag for this chunk.
-        if let Some(flag) = self.link.process().flag() {
+        if let Some(flag) = self.connection.process().flag() {
             flag.lower();
         }
         let begun = Instant::now();
@@ -164,7 +164,7 @@ impl<'a> Pipeline<'a> {
             return;
         }
         let limit = self.limit();
-        self.link.send_within(limit, &new);
+        self.connection.send_within(limit, &new);
         if first_new == 0 {
             self.begun = Instant::now();
         }
@@ -228,7 +228,7 @@ impl<'a> Pipeline<'a> {
     /// over a connection of a pipeline, except for those that a death decides.
     fn settle_next(&mut self) -> Result<(), Disconnect> {
         let deadline = self.deadline();
-        let reply = self.link.receive(deadline)?;
+        let reply = self.connection.receive(deadline)?;
         if self.context.try_finish() == Conclusion::Killed {
             return Err(Disconnect::Killed);
         }
@@ -236,7 +236,7 @@ impl<'a> Pipeline<'a> {
             connection::Response::Value(value) => Ok(value),
             connection::Response::Stored(location) => {
                 let value = arrived(self.worker_config, location, self.context.index())?;
-                Ok(value.naming(self.link.take_brought()))
+                Ok(value.naming(self.connection.take_brought()))
             }
             connection::Response::Fault(fault) => Err(fault),
         };
@@ -248,12 +248,12 @@ impl<'a> Pipeline<'a> {
             Ok(value) => self.settle_value(request.reply, value),
             Err(Fault::LeftAlone) => request.reply.killed(&mut settled),
             Err(fault) => {
-                let printed = self.link.output().and_then(Captured::take);
+                let printed = self.connection.output().and_then(Captured::take);
                 let error = error_of(fault, request.reply.info(), self.context.index(), printed);
                 request.reply.fail(error, &mut settled);
             }
         }
-        if let Some(output) = self.link.output() {
+        if let Some(output) = self.connection.output() {
             output.clear();
         }
         self.begun = Instant::now();
@@ -281,7 +281,7 @@ impl<'a> Pipeline<'a> {
 
     /// Adapts the window: the shorter tasks are, the more are sent ahead.
     fn widen(&mut self, took: Duration) {
-        if self.link.output().is_some() {
+        if self.connection.output().is_some() {
             return; // captured output is kept task by task
         }
         let fitting = AHEAD.as_nanos() / took.as_nanos().max(1);
@@ -300,7 +300,8 @@ impl<'a> Pipeline<'a> {
             Conclusion::Accepted => broken,
         };
         let limit = self.limit();
-        let death = WorkerExit::of_worker(self.context.index(), self.link, self.worker_config);
+        let death =
+            WorkerExit::of_worker(self.context.index(), self.connection, self.worker_config);
         let victim = self.in_flight.pop_front();
         for request in self.in_flight.drain(..).rev() {
             self.pending.push_front(untouched(request));
@@ -334,7 +335,7 @@ impl<'a> Pipeline<'a> {
                         .fail(Error::TaskTimeout { limit }, &mut settled);
                 }
                 _ => {
-                    let printed = self.link.output().and_then(Captured::take);
+                    let printed = self.connection.output().and_then(Captured::take);
                     let error = death.of(victim.reply.info(), victim.attempts, broken, printed);
                     victim.reply.fail(error, &mut settled);
                 }
@@ -350,7 +351,7 @@ impl<'a> Pipeline<'a> {
             return;
         }
         if !self
-            .link
+            .connection
             .process()
             .flag()
             .is_some_and(SharedSignals::is_raised)
@@ -427,14 +428,16 @@ impl WorkerExit {
     /// Ends the worker behind a connection, unless it has ended, and reaps it.
     pub(crate) fn of_worker(
         worker: usize,
-        link: &mut Connection,
+        connection: &mut Connection,
         worker_config: &WorkerConfig,
     ) -> Self {
         Self {
             worker,
-            pid: link.process().pid(),
-            end: link.kill_and_reap(),
-            memory: worker_config.memory_limit.zip(link.process().peak_memory()),
+            pid: connection.process().pid(),
+            end: connection.kill_and_reap(),
+            memory: worker_config
+                .memory_limit
+                .zip(connection.process().peak_memory()),
         }
     }
 

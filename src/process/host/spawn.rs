@@ -42,25 +42,25 @@ impl WorkerConfig {
             .and_then(|command| ChildProcess::start(command, Arc::clone(&ours), spawn_on, then))
             .map_err(|error| failed(index, &error))?;
         spawned(&started.process);
-        let link = Connection::new(
+        let connection = Connection::new(
             FramedStream::new(ours),
             started.process,
             started.wait_thread,
             self.payload_limit,
         );
-        Handshake::new(self, index, link, Some(started.stderr), deadline).finish()
+        Handshake::new(self, index, connection, Some(started.stderr), deadline).finish()
     }
 
     /// Runs the handshake with a stand-in for a worker that was started, at the other end of `ours`.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn greet(&self, ours: sys::stream::Stream) -> Result<Connection, StartError> {
-        let link = Connection::new(
+        let connection = Connection::new(
             FramedStream::new(Arc::new(ours)),
             ChildProcess::ended(),
             None,
             self.payload_limit,
         );
-        Handshake::new(self, 0, link, None, None).finish()
+        Handshake::new(self, 0, connection, None, None).finish()
     }
 
     fn command(&self, index: usize, stdin: OwnedHandle) -> io::Result<Command> {

@@ -38,9 +38,9 @@ pub(crate) fn attend(
     };
     loop {
         let next = match supervisor.next_worker() {
-            Ok(link) => match in_flight {
-                Some(in_flight) => supervisor.stand_by(link, in_flight),
-                None => supervisor.serve(link),
+            Ok(connection) => match in_flight {
+                Some(in_flight) => supervisor.stand_by(connection, in_flight),
+                None => supervisor.serve(connection),
             },
             Err(failure) => supervisor.see_to_failure(failure),
         };
@@ -78,9 +78,9 @@ impl Supervisor<'_> {
             None => self.start(),
         };
         match started {
-            Ok(link) => {
-                self.process_table.make_ready(index, link.process());
-                Ok(link)
+            Ok(connection) => {
+                self.process_table.make_ready(index, connection.process());
+                Ok(connection)
             }
             Err(failure) => {
                 self.process_table.vacate(index);
@@ -100,12 +100,12 @@ impl Supervisor<'_> {
     }
 
     /// Hands tasks to one worker process, until it is lost, has run as many as it may, or there are no more.
-    fn serve(&mut self, mut link: Connection) -> AfterLoss {
-        self.context.ready(link.process().pid());
-        while link.process().end().is_none() {
-            let left = self.allowance(&link);
+    fn serve(&mut self, mut connection: Connection) -> AfterLoss {
+        self.context.ready(connection.process().pid());
+        while connection.process().end().is_none() {
+            let left = self.allowance(&connection);
             if left == 0 {
-                return self.replace(link);
+                return self.replace(connection);
             }
             let Some(requests) = self.context.take() else {
                 break;
@@ -113,7 +113,9 @@ impl Supervisor<'_> {
             if requests.len() as u64 >= left {
                 self.have_standby();
             }
-            match Pipeline::new(self.context, self.worker_config, &mut link, left).run(requests) {
+            match Pipeline::new(self.context, self.worker_config, &mut connection, left)
+                .run(requests)
+            {
                 PipelineEnd::Drained => {}
                 PipelineEnd::Exhausted(rest) => self.context.requeue(rest),
                 PipelineEnd::Lost(next) => {
@@ -123,21 +125,21 @@ impl Supervisor<'_> {
             }
         }
         self.process_table.clear_ready(self.context.index());
-        if link.process().end().is_some() {
-            link.kill_and_reap();
+        if connection.process().end().is_some() {
+            connection.kill_and_reap();
             // Counts as productive: what it had taken and not begun returns a few times at most.
             self.context.lost(Tenure::Productive)
         } else {
-            link.close();
+            connection.close();
             AfterLoss::Stop
         }
     }
 
     /// Serves a worker that claims tasks by itself, until it is lost or leaves: sends it the work that does
     /// not fit into the queue, and receives what it reports.
-    fn stand_by(&mut self, mut link: Connection, in_flight: &InFlight) -> AfterLoss {
+    fn stand_by(&mut self, mut connection: Connection, in_flight: &InFlight) -> AfterLoss {
         if let Err(error) = in_flight.enlist(self.context.index()) {
-            link.kill_and_reap();
+            connection.kill_and_reap();
             self.process_table.vacate(self.context.index());
             let words = format!(
                 "no shared memory for worker {}: {error}",
@@ -145,10 +147,10 @@ impl Supervisor<'_> {
             );
             return self.context.start_failed(&Error::BrokenPool(words.into()));
         }
-        self.context.ready(link.process().pid());
-        link.resume();
+        self.context.ready(connection.process().pid());
+        connection.resume();
         let broken = loop {
-            match link.recv_message() {
+            match connection.recv_message() {
                 Ok(WorkerMessage::Outcome(place, outcome)) => {
                     in_flight.tell(place, outcome, self.context.index());
                 }
@@ -157,16 +159,16 @@ impl Supervisor<'_> {
                     else {
                         break Disconnect::ProtocolViolation("it claimed what is not there");
                     };
-                    match self.tell(&mut link, requests) {
+                    match self.tell(&mut connection, requests) {
                         PipelineEnd::Lost(next) => {
                             // It ran what it was told over the connection. Anything that it leaves in the
                             // queue besides is there by a stray write, and is recovered all the same.
-                            self.recover_worker(&mut link, in_flight, Disconnect::Gone);
+                            self.recover_worker(&mut connection, in_flight, Disconnect::Gone);
                             return next;
                         }
                         PipelineEnd::Drained | PipelineEnd::Exhausted(_) => {
                             in_flight.resume(self.context.index());
-                            link.resume();
+                            connection.resume();
                         }
                     }
                 }
@@ -174,16 +176,17 @@ impl Supervisor<'_> {
                 Err(broken) => break broken,
             }
         };
-        self.lose(link, in_flight, broken)
+        self.lose(connection, in_flight, broken)
     }
 
     /// Has a worker run the work that it has claimed and asked for.
-    fn tell(&self, link: &mut Connection, requests: RemoteWork) -> PipelineEnd {
+    fn tell(&self, connection: &mut Connection, requests: RemoteWork) -> PipelineEnd {
         if requests.is_empty() {
             return PipelineEnd::Drained; // cancelled since the claim
         }
         self.context.claimed(&requests);
-        let talked = Pipeline::new(self.context, self.worker_config, link, u64::MAX).run(requests);
+        let talked =
+            Pipeline::new(self.context, self.worker_config, connection, u64::MAX).run(requests);
         if let PipelineEnd::Drained = talked {
             self.context.idle();
         }
@@ -193,7 +196,7 @@ impl Supervisor<'_> {
     /// Ends a worker that claimed tasks by itself, and decides whether another one follows.
     fn lose(
         &mut self,
-        mut link: Connection,
+        mut connection: Connection,
         in_flight: &InFlight,
         broken: Disconnect,
     ) -> AfterLoss {
@@ -201,7 +204,7 @@ impl Supervisor<'_> {
             true => Tenure::Productive,
             false => Tenure::Barren,
         };
-        let (death, orphans) = self.recover_worker(&mut link, in_flight, broken);
+        let (death, orphans) = self.recover_worker(&mut connection, in_flight, broken);
         let may_have_left = matches!(death.end, ProcessEnd::Exited(0) | ProcessEnd::Unknown);
         match orphans {
             Orphans::None if may_have_left && in_flight.is_closing() => AfterLoss::Stop,
@@ -213,12 +216,12 @@ impl Supervisor<'_> {
     /// behind.
     fn recover_worker(
         &self,
-        link: &mut Connection,
+        connection: &mut Connection,
         in_flight: &InFlight,
         broken: Disconnect,
     ) -> (WorkerExit, Orphans) {
         let index = self.context.index();
-        let death = WorkerExit::of_worker(index, link, self.worker_config);
+        let death = WorkerExit::of_worker(index, connection, self.worker_config);
         self.process_table.vacate(index);
         let orphans = in_flight.recover_worker(index, death.pid, death.end);
         if orphans.is_empty() {
@@ -247,9 +250,9 @@ impl Supervisor<'_> {
     }
 
     /// How many more tasks a worker may run.
-    fn allowance(&self, link: &Connection) -> u64 {
+    fn allowance(&self, connection: &Connection) -> u64 {
         match self.worker_config.max_tasks_per_child {
-            Some(limit) => limit.saturating_sub(link.received()),
+            Some(limit) => limit.saturating_sub(connection.received()),
             None => u64::MAX,
         }
     }
@@ -270,8 +273,8 @@ impl Supervisor<'_> {
 
     /// Lets a worker leave that has run as many tasks as it may. It is waited for while the next one serves:
     /// queued tasks do not wait for a worker that hangs in its exit.
-    fn replace(&mut self, link: Connection) -> AfterLoss {
-        link.half_close();
+    fn replace(&mut self, connection: Connection) -> AfterLoss {
+        connection.half_close();
         self.context.retire();
         let (gone, there): (VecDeque<_>, _) = self.leaving.drain(..).partition(Leaver::is_gone);
         self.leaving = there;
@@ -280,7 +283,7 @@ impl Supervisor<'_> {
         for leaver in gone.into_iter().chain(oldest) {
             leaver.join();
         }
-        self.leaving.extend(Leaver::start(link));
+        self.leaving.extend(Leaver::start(connection));
         AfterLoss::Restart
     }
 
@@ -297,8 +300,8 @@ impl Supervisor<'_> {
 
     /// Ends the standby, and waits for the workers that leave.
     fn leave(mut self) {
-        if let Some(Ok(link)) = self.standby.take().map(Standby::step_in) {
-            link.close();
+        if let Some(Ok(connection)) = self.standby.take().map(Standby::step_in) {
+            connection.close();
         }
         for leaver in self.leaving {
             leaver.join();
@@ -348,23 +351,23 @@ struct Leaver(
 impl Leaver {
     /// Starts a thread that waits for a worker. `None`: there was no thread, and the worker was waited for
     /// here.
-    fn start(link: Connection) -> Option<Self> {
+    fn start(connection: Connection) -> Option<Self> {
         let (hand_over, receive) = crossbeam_channel::bounded::<Connection>(1);
         let name = "cf-reaper".to_owned();
         let wait = move || {
-            if let Ok(link) = receive.recv() {
-                link.close();
+            if let Ok(connection) = receive.recv() {
+                connection.close();
             }
         };
         match std::thread::Builder::new().name(name).spawn(wait) {
             Ok(thread) => {
                 // It is received, because the thread waits for it.
-                drop(hand_over.send(link));
+                drop(hand_over.send(connection));
                 Some(Self(thread))
             }
             Err(_) => {
                 // Without a thread for it, the next worker has to wait.
-                link.close();
+                connection.close();
                 None
             }
         }

@@ -39,7 +39,7 @@ impl Worker {
                 continue;
             }
             let clock = ClockAfar {
-                link: Arc::clone(self.stream.stream()),
+                connection: Arc::clone(self.stream.stream()),
                 task: header.task,
                 fork_epoch: self.fork_epoch,
             };

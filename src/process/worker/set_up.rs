@@ -27,8 +27,8 @@ impl Worker {
     /// welcome.
     pub(super) fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
-        let link = Stream::from(sys::descriptors::copy_high(stdin.as_handle())?);
-        let mut stream = FramedStream::new(Arc::new(link));
+        let connection = Stream::from(sys::descriptors::copy_high(stdin.as_handle())?);
+        let mut stream = FramedStream::new(Arc::new(connection));
         // Hello first: the program sends nothing before it, and this process has enough to do until the
         // answer comes.
         say_hello(&stream);

@@ -12,7 +12,7 @@ use crate::transport::wire::{self, Kind};
 /// Stops and starts the program's clock of a task that came over the connection, by frames.
 pub(super) struct ClockAfar {
     /// The connection to the program.
-    pub(super) link: Arc<Stream>,
+    pub(super) connection: Arc<Stream>,
     /// The task's number in frames.
     pub(super) task: u64,
     /// Tells the worker process from a copy that the task has forked.
@@ -23,7 +23,7 @@ impl ClockAfar {
     fn tell(&self, kind: Kind) {
         if !self.fork_epoch.is_forked_copy() {
             // Fails only if the program has ended.
-            let _ = framed::send_signal(&self.link, &wire::signal(kind, self.task));
+            let _ = framed::send_signal(&self.connection, &wire::signal(kind, self.task));
         }
     }
 }

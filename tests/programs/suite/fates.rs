@@ -2,13 +2,13 @@
 
 mod attributes;
 mod broken;
+mod connections;
 mod crash;
 mod death;
 mod frames;
 mod kill;
 mod leave;
 mod lies;
-mod links;
 mod meddle;
 mod scribble;
 mod starts;
@@ -45,7 +45,7 @@ pub fn processes() -> Vec<Trial> {
         leave::trials(),
         broken::processes(),
         lies::trials(),
-        links::trials(),
+        connections::trials(),
         meddle::trials(),
         scribble::trials(),
         starts::trials(),

@@ -11,7 +11,7 @@ use crate::shared::region::Region;
 const LIMIT: u64 = 100;
 
 /// A connection to a worker that has sent `sent`, and the worker's end of it.
-fn link(sent: &[u8]) -> (Connection, UnixStream) {
+fn connection(sent: &[u8]) -> (Connection, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(sent).unwrap();
     let stream = FramedStream::new(Arc::new(ours));
@@ -32,9 +32,9 @@ fn answer(kind: Kind, task: u64, body: &[u8]) -> Vec<u8> {
 /// The reason for which the program stops talking to a worker that has sent `sent` instead of an answer, and
 /// then closed its end.
 fn complaint(sent: &[u8]) -> Disconnect {
-    let (mut link, theirs) = link(sent);
+    let (mut connection, theirs) = connection(sent);
     drop(theirs);
-    match link.receive(None) {
+    match connection.receive(None) {
         Ok(_) => panic!("it is an answer"),
         Err(broken) => broken,
     }
@@ -56,11 +56,11 @@ fn values_and_faults_come_in_the_order_of_their_tasks() {
         answer(Kind::Fault, 1, &fault.to_body()),
         answer(Kind::Value, 2, b""),
     ];
-    let (mut link, _theirs) = link(&sent.concat());
-    assert!(matches!(link.receive(None), Ok(Response::Value(value)) if *value == *b"zero"));
-    assert!(matches!(link.receive(None), Ok(Response::Fault(told)) if told == fault));
-    assert!(matches!(link.receive(None), Ok(Response::Value(value)) if *value == *b""));
-    assert_eq!(link.received(), 3);
+    let (mut connection, _theirs) = connection(&sent.concat());
+    assert!(matches!(connection.receive(None), Ok(Response::Value(value)) if *value == *b"zero"));
+    assert!(matches!(connection.receive(None), Ok(Response::Fault(told)) if told == fault));
+    assert!(matches!(connection.receive(None), Ok(Response::Value(value)) if *value == *b""));
+    assert_eq!(connection.received(), 3);
 }
 
 #[test]
@@ -72,10 +72,10 @@ fn an_answer_to_a_task_that_is_not_its_turn_is_a_violation() {
     }
     // Nor may one task be answered twice.
     let first = answer(Kind::Value, 0, b"x");
-    let (mut link, _theirs) = link(&[&first[..], &first[..]].concat());
-    assert!(link.receive(None).is_ok());
-    assert_eq!(link.receive(None).err(), Some(violation));
-    assert_eq!(link.received(), 1);
+    let (mut connection, _theirs) = connection(&[&first[..], &first[..]].concat());
+    assert!(connection.receive(None).is_ok());
+    assert_eq!(connection.receive(None).err(), Some(violation));
+    assert_eq!(connection.received(), 1);
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn an_answer_over_the_limit_is_refused_by_its_head() {
     let control = wire::MAX_CONTROL;
     assert_eq!(complaint(&head_of(Kind::Fault, 0, control + 1)), violation);
     let longest = answer(Kind::Value, 0, &[7; LIMIT as usize]);
-    let (mut link, _theirs) = link(&longest);
-    assert!(matches!(link.receive(None), Ok(Response::Value(value)) if value.len() == 100));
+    let (mut connection, _theirs) = connection(&longest);
+    assert!(matches!(connection.receive(None), Ok(Response::Value(value)) if value.len() == 100));
 }
 
 #[test]
@@ -117,21 +117,21 @@ fn a_worker_that_stops_in_the_middle_is_gone() {
 #[test]
 fn a_worker_that_says_nothing_is_late_at_the_deadline_and_what_came_before_counts() {
     let sent = [answer(Kind::Value, 0, b"x"), answer(Kind::Value, 1, b"y")];
-    let (mut link, _theirs) = link(&sent.concat());
-    assert!(link.receive(None).is_ok());
+    let (mut connection, _theirs) = connection(&sent.concat());
+    assert!(connection.receive(None).is_ok());
     let passed = Some(Instant::now());
-    assert!(matches!(link.receive(passed), Ok(Response::Value(value)) if *value == *b"y"));
-    assert_eq!(link.receive(passed).err(), Some(Disconnect::Late));
+    assert!(matches!(connection.receive(passed), Ok(Response::Value(value)) if *value == *b"y"));
+    assert_eq!(connection.receive(passed).err(), Some(Disconnect::Late));
     let soon = Instant::now().checked_add(Duration::from_millis(1));
-    assert_eq!(link.receive(soon).err(), Some(Disconnect::Late));
+    assert_eq!(connection.receive(soon).err(), Some(Disconnect::Late));
 }
 
 /// A connection to a worker, and the worker's end of it.
 fn both_ends() -> (Connection, FramedStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let stream = FramedStream::new(Arc::new(ours));
-    let link = Connection::new(stream, ChildProcess::ended(), None, LIMIT);
-    (link, FramedStream::new(Arc::new(theirs)))
+    let connection = Connection::new(stream, ChildProcess::ended(), None, LIMIT);
+    (connection, FramedStream::new(Arc::new(theirs)))
 }
 
 /// The frame before an outcome that brings shared memory with these ids.
@@ -142,7 +142,7 @@ fn memory(ids: &[u64]) -> Vec<u8> {
 
 #[test]
 fn shared_memory_comes_with_the_next_outcome() {
-    let (mut link, worker) = both_ends();
+    let (mut connection, worker) = both_ends();
     let region = Region::copy_of(&[7; 5000]).unwrap();
     let ours = region.descriptor().unwrap();
     let loose = sys::memory::anonymous_file(c"test").unwrap();
@@ -150,20 +150,20 @@ fn shared_memory_comes_with_the_next_outcome() {
     let parts = [memory(&[1, 2]), answer(Kind::Value, 0, b"x")].concat();
     worker.send_with(&[&parts], &[loose.as_fd(), ours]).unwrap();
     worker.send(&[&answer(Kind::Value, 1, b"y")]).unwrap();
-    let value = value_of(link.receive(None));
+    let value = value_of(connection.receive(None));
     assert_eq!(*value, *b"x");
     assert_eq!(value.attachments().ids(), 2_u64.to_le_bytes());
-    let value = value_of(link.receive(None));
+    let value = value_of(connection.receive(None));
     assert_eq!(*value, *b"y");
     assert!(value.attachments().is_empty());
 }
 
 #[test]
 fn shared_memory_that_was_announced_and_did_not_come_is_left_out() {
-    let (mut link, worker) = both_ends();
+    let (mut connection, worker) = both_ends();
     let parts = [memory(&[1, 2, 3]), answer(Kind::Value, 0, b"x")].concat();
     worker.send(&[&parts]).unwrap();
-    let value = value_of(link.receive(None));
+    let value = value_of(connection.receive(None));
     assert_eq!(*value, *b"x");
     assert!(value.attachments().is_empty());
 }
@@ -176,11 +176,11 @@ fn more_shared_memory_than_a_result_may_bring_is_a_violation() {
         violation
     );
     assert_eq!(complaint(&head_of(Kind::Memory, 0, u64::MAX)), violation);
-    let (mut link, worker) = both_ends();
+    let (mut connection, worker) = both_ends();
     let region = Region::copy_of(&[7; 5000]).unwrap();
     let ours = [region.descriptor().unwrap()];
     for _ in 0..2 {
         worker.send_with(&[&memory(&[1])], &ours).unwrap();
     }
-    assert_eq!(link.receive(None).err(), Some(violation));
+    assert_eq!(connection.receive(None).err(), Some(violation));
 }

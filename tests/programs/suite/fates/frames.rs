@@ -5,7 +5,7 @@ use std::time::Duration;
 use concurrent_futures::TaskOptions;
 use serde::{Deserialize, Serialize};
 
-use super::links::write_everywhere;
+use super::connections::write_everywhere;
 use crate::support::{LONG, os};
 
 /// What is sent in place of an answer, and what is done then.

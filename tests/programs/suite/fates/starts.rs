@@ -142,7 +142,7 @@ fn a_worker_that_is_never_ready_breaks_the_pool() {
 fn hear_no_more(path: PathBuf) {
     let mut calls = fs::File::options().append(true).open(path).unwrap();
     std::io::Write::write_all(&mut calls, b".").unwrap();
-    for fd in super::links::sockets() {
+    for fd in super::connections::sockets() {
         // SAFETY: no memory is touched.
         unsafe { libc::shutdown(fd, libc::SHUT_RD) };
     }

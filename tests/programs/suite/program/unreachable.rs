@@ -34,10 +34,10 @@ enum Way {
     /// Over the shared-memory queue.
     Queue,
     /// Over the connection.
-    Link,
+    Connection,
 }
 
-const WAYS: [Way; 2] = [Way::Queue, Way::Link];
+const WAYS: [Way; 2] = [Way::Queue, Way::Connection];
 
 /// A pool whose workers are ready.
 fn warm_pool(way: Way, workers: usize, initializer: fn(())) -> ProcessPoolExecutor {
@@ -46,7 +46,7 @@ fn warm_pool(way: Way, workers: usize, initializer: fn(())) -> ProcessPoolExecut
         .initializer(initializer, ());
     let builder = match way {
         Way::Queue => builder,
-        Way::Link => builder.max_tasks_per_child(1000),
+        Way::Connection => builder.max_tasks_per_child(1000),
     };
     let pool = builder.build().unwrap();
     pool.warm_up().unwrap();
