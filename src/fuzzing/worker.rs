@@ -229,14 +229,14 @@ impl<'a> FuzzedWorker<'a> {
             return self.die(); // there is no such task
         };
         for request in requests.into_parts().0 {
-            if request.reply.start() == Start::Begun {
+            if request.promise.start() == Start::Begun {
                 let argument = Vec::from(request.argument);
                 let claim = StoredClaim::new(self.queue, place, self.me);
                 let outcome = match self.call(request.call, argument, Where::Here, &claim) {
                     Ok(value) => RemoteOutcome::Value(Source::Owned(Vec::from(value).into())),
                     Err(_) => RemoteOutcome::Error(Error::Cancelled),
                 };
-                self.in_flight.hand_over(request.reply, outcome);
+                self.in_flight.hand_over(request.promise, outcome);
             }
         }
         self.in_flight.resume(self.me);
@@ -306,11 +306,11 @@ impl<'a> FuzzedWorker<'a> {
         let end = ProcessEnd::Signalled(11);
         for orphan in self.in_flight.recover_worker(self.me, 1, end) {
             match orphan {
-                Orphan::Ran(reply) => {
+                Orphan::Ran(promise) => {
                     self.in_flight
-                        .hand_over(reply, RemoteOutcome::Error(Error::Cancelled));
+                        .hand_over(promise, RemoteOutcome::Error(Error::Cancelled));
                 }
-                Orphan::Killed(reply) => self.in_flight.hand_over(reply, RemoteOutcome::Killed),
+                Orphan::Killed(promise) => self.in_flight.hand_over(promise, RemoteOutcome::Killed),
                 Orphan::Unstarted(requests) => put(self.in_flight, requests),
             }
         }

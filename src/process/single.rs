@@ -278,10 +278,10 @@ fn spawn_error(failure: StartError, name: &str) -> Error {
 /// Main function of the supervisor thread: sends the child its task, and settles the outcome once the child
 /// has ended.
 fn attend(mut connection: Connection, request: Request, told: &OnceLock<i32>) {
-    if request.reply.start() == Start::Cancelled {
+    if request.promise.start() == Start::Cancelled {
         return;
     }
-    let info = request.reply.info();
+    let info = request.promise.info();
     let outcome = match converse(&mut connection, &request) {
         Ok(outcome) => {
             // Set before the child ends: a thread that sees the end also sees the code.
@@ -303,13 +303,13 @@ fn attend(mut connection: Connection, request: Request, told: &OnceLock<i32>) {
     };
     match outcome {
         Ok(value) => {
-            let news = request.reply.leave(Source::Owned(value), &mut |_| ());
+            let news = request.promise.leave(Source::Owned(value), &mut |_| ());
             // Only `join` and `join_timeout` have the future, so that it has no callbacks.
             if let Some(news) = news {
                 news.deliver();
             }
         }
-        Err(error) => request.reply.fail(error, &mut |_| ()),
+        Err(error) => request.promise.fail(error, &mut |_| ()),
     }
 }
 

@@ -38,7 +38,7 @@ const LIMIT: u64 = 1 << 20;
 /// A task that was published: its slot, its promise and its future.
 struct Sent<R> {
     place: SlotRef,
-    reply: DynPromise<dyn RemoteTask>,
+    promise: DynPromise<dyn RemoteTask>,
     future: Future<R>,
 }
 
@@ -50,20 +50,20 @@ fn send<A: Payload, R: Payload>(
     argument: A,
 ) -> Sent<R> {
     let (task, future) = Task::portable(TaskOptions::new(), function, argument);
-    let RemoteForm::One(mut reply) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
+    let RemoteForm::One(mut promise) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
         panic!("it can be encoded")
     };
-    let publish = match reply.number() {
+    let publish = match promise.number() {
         Some((call, number)) => queue.publish(slot, SlotKind::Argument, call, &number),
         None => {
-            let (call, argument) = reply.take_message();
+            let (call, argument) = promise.take_message();
             queue.publish(slot, SlotKind::Argument, call, &argument)
         }
     };
     let place = published(queue, publish);
     Sent {
         place,
-        reply,
+        promise,
         future,
     }
 }
@@ -100,7 +100,7 @@ impl<R: Payload> Sent<R> {
         let reading = queue.outcome(self.place, &mut bytes);
         assert_eq!(reading, Reading::Sound(SlotKind::Value, 0));
         let (_, news) = self
-            .reply
+            .promise
             .arrive(RemoteOutcome::Value(Source::Borrowed(&bytes)));
         assert!(news.is_none(), "nobody listens");
         self.future.result()

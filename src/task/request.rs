@@ -27,20 +27,20 @@ pub(crate) struct Request {
     /// How often the task was sent and came back without being read by a worker.
     pub(crate) returns: u32,
     /// The promise, which the outcome settles.
-    pub(crate) reply: DynPromise<dyn RemoteTask>,
+    pub(crate) promise: DynPromise<dyn RemoteTask>,
 }
 
 impl Request {
     /// The request for a task that no worker has begun.
-    pub(crate) fn new(mut reply: DynPromise<dyn RemoteTask>) -> Self {
-        let (call, argument) = reply.take_message();
+    pub(crate) fn new(mut promise: DynPromise<dyn RemoteTask>) -> Self {
+        let (call, argument) = promise.take_message();
         Self {
             call,
             argument,
-            options: reply.options(),
+            options: promise.options(),
             attempts: 0,
             returns: 0,
-            reply,
+            promise,
         }
     }
 }

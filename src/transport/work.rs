@@ -53,7 +53,7 @@ impl RemoteWork {
             Self::One(task) => task.is_abandoned(),
             Self::Chunk(chunk) => {
                 let first = chunk.waiting.front();
-                first.is_some_and(|task| task.reply.is_abandoned())
+                first.is_some_and(|task| task.promise.is_abandoned())
             }
             Self::Items(item_batch) => item_batch.sink.is_abandoned(),
         }
@@ -91,7 +91,7 @@ impl RemoteWork {
             Self::One(task) if task.id() == id => self.take_all().pop_front(),
             Self::One(_) => None,
             Self::Chunk(chunk) => {
-                let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
+                let at = chunk.waiting.binary_search_by_key(&id, |r| r.promise.id());
                 chunk.waiting.remove(at.ok()?)
             }
             // The items of a batch are only cancelled all together, with their map.
@@ -105,7 +105,7 @@ impl WorkItem for RemoteWork {
         match self {
             Self::One(task) => task.id(),
             Self::Chunk(chunk) => match chunk.waiting.front() {
-                Some(request) => request.reply.id(),
+                Some(request) => request.promise.id(),
                 None => unreachable!("empty chunks are not queued"),
             },
             Self::Items(item_batch) => item_batch.id(),
@@ -115,7 +115,7 @@ impl WorkItem for RemoteWork {
     fn last(&self) -> FutureId {
         match self {
             Self::Chunk(chunk) if !chunk.waiting.is_empty() => {
-                chunk.waiting[chunk.waiting.len() - 1].reply.id()
+                chunk.waiting[chunk.waiting.len() - 1].promise.id()
             }
             Self::Items(item_batch) => item_batch.last(),
             _ => self.id(),
@@ -134,7 +134,7 @@ impl WorkItem for RemoteWork {
         match self {
             Self::One(task) => task.id() == id,
             Self::Chunk(chunk) => {
-                let at = chunk.waiting.binary_search_by_key(&id, |r| r.reply.id());
+                let at = chunk.waiting.binary_search_by_key(&id, |r| r.promise.id());
                 at.is_ok()
             }
             Self::Items(item_batch) => (item_batch.id()..=item_batch.last()).contains(&id),
@@ -151,7 +151,7 @@ impl WorkItem for RemoteWork {
             Self::Items(item_batch) => item_batch.fail(error, settled),
             Self::Chunk(chunk) => {
                 for request in chunk.waiting {
-                    request.reply.fail(error.clone(), settled);
+                    request.promise.fail(error.clone(), settled);
                 }
             }
         }
@@ -160,7 +160,7 @@ impl WorkItem for RemoteWork {
 
 impl Withdrawn for Request {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        self.reply.fail(error.clone(), settled);
+        self.promise.fail(error.clone(), settled);
     }
 }
 

@@ -186,12 +186,12 @@ impl<'a> Pipeline<'a> {
         request.attempts += 1;
         let is_next = self.in_flight.is_empty();
         if is_next {
-            self.context.task_starting(request.reply.id());
+            self.context.task_starting(request.promise.id());
         }
-        match (request.reply.start(), is_next) {
+        match (request.promise.start(), is_next) {
             (Start::Begun, _) => {
                 if is_next {
-                    self.context.task_started(request.reply.id());
+                    self.context.task_started(request.promise.id());
                 }
                 self.allowance -= 1;
                 self.has_begun = true;
@@ -209,7 +209,7 @@ impl<'a> Pipeline<'a> {
     /// `cancel_futures`, once a task of the chunk has begun, and after their map was dropped.
     fn drop_what_was_cancelled(&mut self) {
         let is_unwanted = |request: &Request| {
-            (self.has_begun && self.context.cancels()) || request.reply.is_abandoned()
+            (self.has_begun && self.context.cancels()) || request.promise.is_abandoned()
         };
         if self.pending.front().is_some_and(is_unwanted) {
             let waiting = std::mem::take(&mut self.pending);
@@ -228,11 +228,11 @@ impl<'a> Pipeline<'a> {
     /// over a connection of a pipeline, except for those that a death decides.
     fn settle_next(&mut self) -> Result<(), Disconnect> {
         let deadline = self.deadline();
-        let reply = self.connection.receive(deadline)?;
+        let response = self.connection.receive(deadline)?;
         if self.context.try_finish() == Conclusion::Killed {
             return Err(Disconnect::Killed);
         }
-        let outcome = match reply {
+        let outcome = match response {
             connection::Response::Value(value) => Ok(value),
             connection::Response::Stored(location) => {
                 let value = arrived(self.worker_config, location, self.context.index())?;
@@ -245,12 +245,12 @@ impl<'a> Pipeline<'a> {
         };
         let mut settled = |verdict| self.context.task_done(verdict);
         match outcome {
-            Ok(value) => self.settle_value(request.reply, value),
-            Err(Fault::LeftAlone) => request.reply.killed(&mut settled),
+            Ok(value) => self.settle_value(request.promise, value),
+            Err(Fault::LeftAlone) => request.promise.killed(&mut settled),
             Err(fault) => {
                 let printed = self.connection.output().and_then(Captured::take);
-                let error = error_of(fault, request.reply.info(), self.context.index(), printed);
-                request.reply.fail(error, &mut settled);
+                let error = error_of(fault, request.promise.info(), self.context.index(), printed);
+                request.promise.fail(error, &mut settled);
             }
         }
         if let Some(output) = self.connection.output() {
@@ -258,21 +258,21 @@ impl<'a> Pipeline<'a> {
         }
         self.begun = Instant::now();
         if let Some(next) = self.in_flight.front() {
-            self.context.task_starting(next.reply.id());
-            self.context.task_started(next.reply.id());
+            self.context.task_starting(next.promise.id());
+            self.context.task_started(next.promise.id());
         }
         Ok(())
     }
 
     /// Leaves a result to the first thread that looks at it, which decodes it. An observer or a callback is
     /// told at once what came of the task: for these, this thread decodes it.
-    fn settle_value(&self, reply: DynPromise<dyn RemoteTask>, value: Encoded) {
-        let (context, id, value) = (self.context, reply.id(), Source::Owned(value));
+    fn settle_value(&self, promise: DynPromise<dyn RemoteTask>, value: Encoded) {
+        let (context, id, value) = (self.context, promise.id(), Source::Owned(value));
         let mut settled = |verdict| context.task_done(verdict);
         if context.is_observed() {
-            return reply.deliver(value, &mut settled);
+            return promise.deliver(value, &mut settled);
         }
-        match reply.leave(value, &mut settled) {
+        match promise.leave(value, &mut settled) {
             Some(news) if news.opens.is_some() => context.stay_busy(id, || news.deliver()),
             Some(news) => news.deliver(),
             None => {}
@@ -314,7 +314,7 @@ impl<'a> Pipeline<'a> {
                     request
                 }
                 _ if is_tried_again(&request, broken) => {
-                    request.reply.put_back();
+                    request.promise.put_back();
                     request
                 }
                 _ => return Some(request),
@@ -327,17 +327,17 @@ impl<'a> Pipeline<'a> {
         if let Some(victim) = victim {
             let mut settled = |verdict: Verdict| self.context.end_of_lost(verdict);
             match (broken, limit) {
-                (Disconnect::Killed, _) => victim.reply.killed(&mut settled),
-                (Disconnect::Stopped, _) => victim.reply.fail(Error::ShutDown, &mut settled),
+                (Disconnect::Killed, _) => victim.promise.killed(&mut settled),
+                (Disconnect::Stopped, _) => victim.promise.fail(Error::ShutDown, &mut settled),
                 (Disconnect::Late, Some(limit)) => {
                     victim
-                        .reply
+                        .promise
                         .fail(Error::TaskTimeout { limit }, &mut settled);
                 }
                 _ => {
                     let printed = self.connection.output().and_then(Captured::take);
-                    let error = death.of(victim.reply.info(), victim.attempts, broken, printed);
-                    victim.reply.fail(error, &mut settled);
+                    let error = death.of(victim.promise.info(), victim.attempts, broken, printed);
+                    victim.promise.fail(error, &mut settled);
                 }
             }
         }
@@ -398,7 +398,7 @@ const MAX_RETURNS: u32 = 3;
 
 /// Undoes the start of a task that was sent but not begun.
 fn untouched(mut request: Request) -> Request {
-    request.reply.put_back();
+    request.promise.put_back();
     request.attempts -= 1;
     request
 }

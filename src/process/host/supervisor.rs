@@ -236,13 +236,13 @@ impl Supervisor<'_> {
                     requests.fail(&Error::Cancelled, &mut |verdict| worker_pool.count(verdict));
                 }
                 Orphan::Unstarted(requests) => self.context.requeue(requests),
-                Orphan::Killed(reply) => in_flight.hand_over(reply, RemoteOutcome::Killed),
-                Orphan::Ran(reply) => {
+                Orphan::Killed(promise) => in_flight.hand_over(promise, RemoteOutcome::Killed),
+                Orphan::Ran(promise) => {
                     let error = match stopping {
                         true => Error::ShutDown,
-                        false => death.of(reply.info(), 1, broken, None),
+                        false => death.of(promise.info(), 1, broken, None),
                     };
-                    in_flight.hand_over(reply, RemoteOutcome::Error(error));
+                    in_flight.hand_over(promise, RemoteOutcome::Error(error));
                 }
             }
         }

@@ -112,7 +112,7 @@ fn what_is_dropped_is_cancelled_once() {
     drop(item_batch);
     let mut verdicts = Vec::new();
     first
-        .reply
+        .promise
         .fail(Error::ShutDown, &mut |it| verdicts.push(it));
     assert_eq!(verdicts, [Verdict::Failed]);
     let outcomes = chunk_results.take_all().outcomes;

@@ -40,8 +40,8 @@ fn complaint(sent: &[u8]) -> Disconnect {
     }
 }
 
-fn value_of(reply: Result<Response<'_>, Disconnect>) -> Encoded {
-    match reply {
+fn value_of(response: Result<Response<'_>, Disconnect>) -> Encoded {
+    match response {
         Ok(Response::Value(value)) => value,
         Ok(_) => panic!("it is no value"),
         Err(broken) => panic!("{broken:?}"),

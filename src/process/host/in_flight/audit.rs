@@ -297,10 +297,10 @@ impl InFlight {
         worker: Option<usize>,
     ) -> Option<Completion> {
         match &table.records[slot].as_ref()?.work {
-            Published::Task { reply, .. } => {
-                let error = table.corruption(reply.info(), worker);
-                let reply = self.remove_begun(table, slot)?;
-                Some(table.completion(reply, RemoteOutcome::Error(error)))
+            Published::Task { promise, .. } => {
+                let error = table.corruption(promise.info(), worker);
+                let promise = self.remove_begun(table, slot)?;
+                Some(table.completion(promise, RemoteOutcome::Error(error)))
             }
             Published::Items { .. } => self.give_up_items(table, slot, worker),
             Published::Rendezvous(_) => None,
@@ -330,8 +330,8 @@ impl InFlight {
     pub(super) fn cancel_unbegun(&self, table: &mut SlotTable, slot: usize) -> Option<Completion> {
         match &table.records[slot].as_ref()?.work {
             Published::Task { .. } => {
-                let reply = self.remove_begun(table, slot)?;
-                Some(table.completion(reply, RemoteOutcome::Killed))
+                let promise = self.remove_begun(table, slot)?;
+                Some(table.completion(promise, RemoteOutcome::Killed))
             }
             Published::Items { .. } => {
                 let Published::Items { item_batch, .. } = self.remove(table, slot)?.work else {

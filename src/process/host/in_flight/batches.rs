@@ -239,7 +239,7 @@ impl InFlight {
             // An empty batch has nothing to return.
             rest.take_if(|rest| rest.len() == 0);
         }
-        let lost = lost.map(|lost| Orphan::Ran(lost.reply));
+        let lost = lost.map(|lost| Orphan::Ran(lost.promise));
         (lost, Some(closed.completion))
     }
 }

@@ -35,10 +35,12 @@ impl InFlight {
             return; // the task was killed, or the worker invents a report
         };
         match &mut slot_entry.work {
-            Published::Task { reply, extra, .. } => {
+            Published::Task { promise, extra, .. } => {
                 extra.get_or_insert_default().out_of_band = Some(match outcome {
                     Ok(value) => RemoteOutcome::Value(Source::Owned(value)),
-                    Err(fault) => RemoteOutcome::Error(error_of(fault, reply.info(), worker, None)),
+                    Err(fault) => {
+                        RemoteOutcome::Error(error_of(fault, promise.info(), worker, None))
+                    }
                 });
             }
             Published::Items { out_of_band, .. } => *out_of_band = Some(Box::new(outcome)),
@@ -55,8 +57,12 @@ impl InFlight {
     }
 
     /// Delivers the outcome of a task that was removed earlier.
-    pub(crate) fn hand_over(&self, reply: DynPromise<dyn RemoteTask>, outcome: RemoteOutcome<'_>) {
-        let completion = self.lock().completion(reply, outcome);
+    pub(crate) fn hand_over(
+        &self,
+        promise: DynPromise<dyn RemoteTask>,
+        outcome: RemoteOutcome<'_>,
+    ) {
+        let completion = self.lock().completion(promise, outcome);
         self.deliver(completion, CollectedBy::Ours);
     }
 
@@ -102,7 +108,7 @@ impl InFlight {
             return Taken::Nothing;
         };
         let place = slot_entry.place;
-        let Published::Task { reply, extra, .. } = &mut slot_entry.work else {
+        let Published::Task { promise, extra, .. } = &mut slot_entry.work else {
             return Taken::Nothing;
         };
         let outcome = match read(place, bytes) {
@@ -110,7 +116,7 @@ impl InFlight {
             Reading::Sound(SlotKind::StoredValue, worker) => self.stored(bytes, worker),
             Reading::Sound(SlotKind::Fault, worker) => {
                 let error = match Fault::from_body(bytes) {
-                    Some(fault) => error_of(fault, reply.info(), worker, None),
+                    Some(fault) => error_of(fault, promise.info(), worker, None),
                     None => Error::Decode("the worker's report on the task is garbled".into()),
                 };
                 RemoteOutcome::Error(error)
@@ -128,7 +134,7 @@ impl InFlight {
             }
         };
         match self.remove_task(table, slot) {
-            Some(reply) => Taken::Arrived(table.completion(reply, outcome)),
+            Some(promise) => Taken::Arrived(table.completion(promise, outcome)),
             None => Taken::Nothing,
         }
     }
@@ -157,7 +163,7 @@ impl InFlight {
         slot: usize,
     ) -> Option<DynPromise<dyn RemoteTask>> {
         match self.remove(table, slot)?.work {
-            Published::Task { reply, .. } => Some(reply),
+            Published::Task { promise, .. } => Some(promise),
             Published::Items { .. } | Published::Rendezvous(_) => None,
         }
     }
@@ -168,10 +174,10 @@ impl InFlight {
         table: &mut SlotTable,
         slot: usize,
     ) -> Option<DynPromise<dyn RemoteTask>> {
-        let reply = self.remove_task(table, slot)?;
+        let promise = self.remove_task(table, slot)?;
         // Only a recall cancels such a task, and a recall removes the slot entry.
-        let (Start::Begun | Start::Cancelled) = reply.start();
-        Some(reply)
+        let (Start::Begun | Start::Cancelled) = promise.start();
+        Some(promise)
     }
 
     /// Delivers a collected outcome: to watchers, callbacks, or the sink of a map. On a user's thread no user

@@ -60,7 +60,7 @@ impl InFlight {
             self.queue.stop(place); // its map was dropped before it was published
         }
         let has_listeners = match &work {
-            Published::Task { reply, .. } => table.has_any_listeners && reply.has_listeners(),
+            Published::Task { promise, .. } => table.has_any_listeners && promise.has_listeners(),
             Published::Items { item_batch, .. } => item_batch.sink.has_listeners(),
             Published::Rendezvous(_) => false, // its outcome comes over a connection, and settles elsewhere
         };
@@ -111,12 +111,12 @@ impl InFlight {
         let queue = &self.queue;
         let is_plain = work.is_plain();
         match work {
-            RemoteWork::One(mut reply) if is_plain => {
-                if let Some((call, number)) = reply.number() {
+            RemoteWork::One(mut promise) if is_plain => {
+                if let Some((call, number)) = promise.number() {
                     let published = queue.publish(slot, SlotKind::Argument, call, &number);
-                    return note_published(published, reply, None);
+                    return note_published(published, promise, None);
                 }
-                let (call, argument) = reply.take_message();
+                let (call, argument) = promise.take_message();
                 let published = match argument.lease() {
                     Some(lease) => {
                         let place = lease.location().to_bytes();
@@ -126,15 +126,15 @@ impl InFlight {
                         queue.publish(slot, SlotKind::Argument, call, &argument)
                     }
                     None => {
-                        reply.put_message(argument);
-                        return self.publish_rendezvous(slot, RemoteWork::One(reply));
+                        promise.put_message(argument);
+                        return self.publish_rendezvous(slot, RemoteWork::One(promise));
                     }
                 };
                 if published == SlotPublish::Full {
-                    reply.put_message(argument);
-                    return Err(RemoteWork::One(reply));
+                    promise.put_message(argument);
+                    return Err(RemoteWork::One(promise));
                 }
-                note_published(published, reply, argument.into_lease().ok())
+                note_published(published, promise, argument.into_lease().ok())
             }
             RemoteWork::Items(item_batch) if is_plain => {
                 let (call, count) = (item_batch.call, item_batch.len());
@@ -190,11 +190,11 @@ impl InFlight {
 #[inline]
 fn note_published(
     published: SlotPublish,
-    reply: DynPromise<dyn RemoteTask>,
+    promise: DynPromise<dyn RemoteTask>,
     argument: Option<Lease>,
 ) -> Result<(SlotRef, Published), RemoteWork> {
     let SlotPublish::Published(place) = published else {
-        return Err(RemoteWork::One(reply));
+        return Err(RemoteWork::One(promise));
     };
     let extra = argument.map(|lease| {
         Box::new(Extra {
@@ -203,8 +203,8 @@ fn note_published(
         })
     });
     let task = Published::Task {
-        id: reply.id(),
-        reply,
+        id: promise.id(),
+        promise,
         extra,
     };
     Ok((place, task))

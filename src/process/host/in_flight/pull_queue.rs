@@ -210,7 +210,7 @@ impl InFlight {
             return self.queue.stop(slot_entry.place);
         }
         match self.remove(table, slot).map(|slot_entry| slot_entry.work) {
-            Some(Published::Task { reply, .. }) => taken.push(Box::new(reply)),
+            Some(Published::Task { promise, .. }) => taken.push(Box::new(promise)),
             Some(Published::Items { item_batch, .. }) => taken.push(item_batch),
             Some(Published::Rendezvous(_)) | None => {}
         }

@@ -313,15 +313,15 @@ impl InFlight {
         };
         if let Some(outcome) = out_of_band {
             return match self.remove_task(table, slot) {
-                Some(reply) => Recovered::Arrived(table.completion(reply, outcome)),
+                Some(promise) => Recovered::Arrived(table.completion(promise, outcome)),
                 None => Recovered::Nothing,
             };
         }
         match self.remove_begun(table, slot) {
-            Some(reply) if remains == SlotAfterDeath::Killed => {
-                Recovered::Left(Orphan::Killed(reply))
+            Some(promise) if remains == SlotAfterDeath::Killed => {
+                Recovered::Left(Orphan::Killed(promise))
             }
-            Some(reply) => Recovered::Left(Orphan::Ran(reply)),
+            Some(promise) => Recovered::Left(Orphan::Ran(promise)),
             None => Recovered::Nothing,
         }
     }

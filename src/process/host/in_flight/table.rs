@@ -93,7 +93,7 @@ pub(super) enum Published {
         /// The id of its future.
         id: FutureId,
         /// The promise to which its outcome goes.
-        reply: DynPromise<dyn RemoteTask>,
+        promise: DynPromise<dyn RemoteTask>,
         /// What only some tasks have; `None` for most.
         extra: Option<Box<Extra>>,
     },
@@ -160,7 +160,7 @@ impl Published {
     /// Whether the work holds memory until it is removed from its slot: an argument, or shared memory.
     pub(super) fn holds_memory(&self) -> bool {
         match self {
-            Self::Task { reply, .. } => reply.holds_memory(),
+            Self::Task { promise, .. } => promise.holds_memory(),
             Self::Items { .. } | Self::Rendezvous(_) => true,
         }
     }
@@ -229,10 +229,10 @@ impl SlotTable {
     #[inline]
     pub(super) fn completion(
         &mut self,
-        reply: DynPromise<dyn RemoteTask>,
+        promise: DynPromise<dyn RemoteTask>,
         outcome: RemoteOutcome<'_>,
     ) -> Completion {
-        let (verdict, news) = reply.arrive(outcome);
+        let (verdict, news) = promise.arrive(outcome);
         self.counts.count(verdict);
         Completion::Task(news)
     }
