@@ -29,7 +29,7 @@ pub(crate) struct WorkerContext<W: WorkItem> {
     /// What its tasks can see of the worker, through `current_worker`.
     progress: Arc<Progress>,
     /// Calls the user's observer, if there is one.
-    watch: RefCell<ObserverHandle>,
+    observer: RefCell<ObserverHandle>,
     /// The pause before the worker looks for its next task, so that tasks gather.
     coalescing: RefCell<Coalescing>,
     /// The core on which the worker runs, and when it moves to another.
@@ -85,13 +85,13 @@ impl<W: WorkItem> WorkerContext<W> {
         worker_state: Arc<WorkerState>,
         progress: Arc<Progress>,
     ) -> Self {
-        let watch = RefCell::new(ObserverHandle::new(worker_pool.observer.clone(), index));
+        let observer = RefCell::new(ObserverHandle::new(worker_pool.observer.clone(), index));
         Self {
             worker_pool,
             index,
             worker_state,
             progress,
-            watch,
+            observer,
             coalescing: RefCell::default(),
             placement: RefCell::new(CorePlacement::new()),
         }
@@ -116,7 +116,7 @@ impl<W: WorkItem> WorkerContext<W> {
 
     /// Reports that the worker has started, in the process `pid`: it is idle now.
     pub(crate) fn ready(&self, pid: u32) {
-        self.watch.borrow_mut().worker_started(pid);
+        self.observer.borrow_mut().worker_started(pid);
         let mut state = self.worker_pool.lock();
         state.failures = 0;
         state.interruptions = 0;
@@ -275,12 +275,12 @@ impl<W: WorkItem> WorkerContext<W> {
 
     /// Reports that the task which was starting has begun: it was not cancelled. Tells the observer.
     pub(crate) fn task_started(&self, id: FutureId) {
-        self.watch.borrow_mut().task_started(id);
+        self.observer.borrow_mut().task_started(id);
     }
 
     /// Tells the observer that the worker leaves; another may take its place.
     pub(crate) fn retire(&self) {
-        self.watch.borrow_mut().worker_ended(WorkerEnd::Retired);
+        self.observer.borrow_mut().worker_ended(WorkerEnd::Retired);
     }
 
     /// Reports that the task which was starting turned out to be cancelled. The cancellation has taken it off
@@ -321,7 +321,7 @@ impl<W: WorkItem> WorkerContext<W> {
     /// Reports the end of a task, just before its future is done. The worker is free from now on, unless its
     /// chunk goes on.
     pub(crate) fn task_done(&self, verdict: Verdict) {
-        self.watch.borrow_mut().task_finished(verdict);
+        self.observer.borrow_mut().task_finished(verdict);
         let mut inner = self.worker_state.lock();
         inner.counts.count(verdict);
         if let Status::Busy {
@@ -363,7 +363,7 @@ impl<W: WorkItem> WorkerContext<W> {
 
     /// Reports the end of a task whose worker process is lost, just before its future is done.
     pub(crate) fn end_of_lost(&self, verdict: Verdict) {
-        self.watch.borrow_mut().task_finished(verdict);
+        self.observer.borrow_mut().task_finished(verdict);
         self.worker_pool.count(verdict);
     }
 
@@ -377,7 +377,7 @@ impl<W: WorkItem> WorkerContext<W> {
     /// if [`MAX_BARREN`] workers in a row are lost before they have begun a task: something ends them, and
     /// each start costs. The pauses between such starts become longer.
     pub(crate) fn lost(&self, tenure: Tenure) -> AfterLoss {
-        self.watch.borrow_mut().worker_ended(WorkerEnd::Lost);
+        self.observer.borrow_mut().worker_ended(WorkerEnd::Lost);
         let mut state = self.worker_pool.lock();
         state.lost += 1;
         let ended = self.worker_pool.ended(&state);

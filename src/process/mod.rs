@@ -17,7 +17,7 @@
 //!   host/supervisor.rs ── host/connection.rs ═══ socket ═══ transport/framed.rs   the rest
 //!          │
 //!          ├─► host/spawn.rs         start, hello (host/handshake.rs)
-//!          └─► host/child.rs         watch, kill, reap
+//!          └─► host/child.rs         wait, kill, reap
 //! ```
 
 pub(crate) mod shm;

@@ -115,8 +115,8 @@ impl ThreadPoolBuilder {
         }
         let initializer = self.initializer;
         let timer = Arc::new(Timer::new());
-        let watch = Arc::clone(&timer);
-        let worker_main = move |context: &_| serve(context, initializer.as_ref(), &watch);
+        let its_timer = Arc::clone(&timer);
+        let worker_main = move |context: &_| serve(context, initializer.as_ref(), &its_timer);
         let limits = Limits {
             max_workers,
             max_pending: self.max_pending,

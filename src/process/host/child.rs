@@ -123,14 +123,14 @@ impl ChildProcess {
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
         let (process, stderr, inherited) = Self::spawn(command, &connection)?;
-        let watch = {
+        let wait = {
             let (process, connection) = (Arc::clone(&process), Arc::clone(&connection));
             move || {
-                process.watch(&connection, inherited);
+                process.reap_at_end(&connection, inherited);
                 then(process.pid);
             }
         };
-        match WaitThread::start(watch) {
+        match WaitThread::start(wait) {
             Ok(wait_thread) => Ok(Started {
                 process,
                 stderr,
@@ -138,7 +138,7 @@ impl ChildProcess {
             }),
             Err(error) => {
                 process.kill();
-                process.watch(&connection, inherited);
+                process.reap_at_end(&connection, inherited);
                 Err(error)
             }
         }
@@ -150,19 +150,19 @@ impl ChildProcess {
         connection: Arc<Stream>,
         then: impl FnOnce(u32) + Send + 'static,
     ) -> io::Result<Started> {
-        let (tell, hear) = crossbeam_channel::bounded(1);
-        let watch = move || {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let wait = move || {
             let (process, stderr, inherited) = match Self::spawn(command, &connection) {
                 Ok(spawned) => spawned,
-                Err(error) => return drop(tell.send(Err(error))),
+                Err(error) => return drop(sender.send(Err(error))),
             };
             // The receiver waits for this one message.
-            drop(tell.send(Ok((Arc::clone(&process), stderr))));
-            process.watch(&connection, inherited);
+            drop(sender.send(Ok((Arc::clone(&process), stderr))));
+            process.reap_at_end(&connection, inherited);
             then(process.pid);
         };
-        let wait_thread = WaitThread::start(watch)?;
-        match hear.recv() {
+        let wait_thread = WaitThread::start(wait)?;
+        match receiver.recv() {
             Ok(Ok((process, stderr))) => Ok(Started {
                 process,
                 stderr,
@@ -216,7 +216,7 @@ impl ChildProcess {
     }
 
     /// Waits for the end of the process, and reaps it. What is left of its process group is ended, too.
-    fn watch(&self, connection: &Stream, inherited: u64) {
+    fn reap_at_end(&self, connection: &Stream, inherited: u64) {
         let waited = self.handle.wait_for_end();
         let mut life = self.lock();
         // Fails if another part of the program has reaped it: then nothing is known of its end.
@@ -379,9 +379,9 @@ impl InvalidationListener for ChildProcess {
 }
 
 impl WaitThread {
-    fn start(watch: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+    fn start(wait: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let name = "cf-wait".to_owned();
-        Ok(Self(thread::Builder::new().name(name).spawn(watch)?))
+        Ok(Self(thread::Builder::new().name(name).spawn(wait)?))
     }
 
     /// Blocks until the thread has ended; the process is reaped by then.

@@ -58,6 +58,6 @@ fn a_stranger_with_the_number_of_a_child_is_left_alone() {
     process.terminate();
     process.kill();
     assert_eq!(stranger.end(libc::SIGUSR1), libc::SIGUSR1);
-    process.watch(&ours, 0);
+    process.reap_at_end(&ours, 0);
     assert_eq!(process.end(), Some(ProcessEnd::Unknown));
 }

@@ -116,12 +116,12 @@ impl InFlight {
     /// Sets after how long a suspect slot is checked again, instead of after [`CONFIRMATION`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn confirm_after(&self, confirmation: Duration) {
-        self.watch.lock().confirmation = confirmation;
+        self.audit_schedule.lock().confirmation = confirmation;
     }
 
     /// Notes that something in shared memory makes no sense: the driver runs an audit within a moment.
     pub(crate) fn suspect(&self) {
-        self.watch.suspect();
+        self.audit_schedule.suspect();
         self.driver.call();
     }
 
@@ -144,7 +144,7 @@ impl InFlight {
         }
         let overdue = self.find_overdue(&mut table);
         // Noted under the lock: what is found from here on is noted after it.
-        self.watch.note(&findings);
+        self.audit_schedule.note(&findings);
         drop(table);
         if findings.is_any_suspect {
             self.driver.call();
@@ -204,7 +204,7 @@ impl InFlight {
             table.suspects.remove(&slot);
             return;
         }
-        match table.suspect(slot).elapsed() >= self.watch.confirmation() {
+        match table.suspect(slot).elapsed() >= self.audit_schedule.confirmation() {
             true => self.recover(table, slot, standing, findings),
             false => findings.is_any_suspect = true,
         }

@@ -83,7 +83,7 @@ impl CompletionSource for InFlight {
         // ORDERING: Relaxed, all; a thread that changes them calls the driver afterwards.
         if self.listening.load(Ordering::Relaxed) > 0
             || self.is_closing.load(Ordering::Relaxed)
-            || self.watch.is_suspicious()
+            || self.audit_schedule.is_suspicious()
         {
             Demand::Now
         } else if self.is_behind.load(Ordering::Relaxed) {
@@ -108,11 +108,11 @@ impl CompletionSource for InFlight {
     }
 
     fn audit_at(&self) -> Instant {
-        self.watch.due()
+        self.audit_schedule.due()
     }
 
     fn audit_if_due(&self) {
-        if self.watch.due() <= Instant::now() {
+        if self.audit_schedule.due() <= Instant::now() {
             self.audit();
         }
     }

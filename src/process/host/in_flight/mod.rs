@@ -65,7 +65,7 @@ pub(crate) struct InFlight {
     /// Whether all unstarted work was removed for good: nothing may begin any more.
     is_cleared: AtomicBool,
     /// When the next audit of the shared memory is due.
-    watch: AuditSchedule,
+    audit_schedule: AuditSchedule,
     /// The worker pool, which is asked for more work when there is room. Set once.
     worker_pool: OnceLock<Weak<WorkerPool<RemoteWork>>>,
     /// Kills the process of the worker of that index. Set once.
@@ -110,7 +110,7 @@ impl InFlight {
             helped: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             is_cleared: AtomicBool::new(false),
-            watch: AuditSchedule::new(),
+            audit_schedule: AuditSchedule::new(),
             worker_pool: OnceLock::new(),
             killer: OnceLock::new(),
             driver: CompletionDriver::new(me.clone()),
