@@ -181,7 +181,7 @@ impl Scene<'_> {
                 self.tasks.hit();
                 self.workers[worker].redeem(place);
             }
-            _ => self.workers[worker].tell(place, &mut self.script, &mut self.tasks),
+            _ => self.workers[worker].send_outcome(place, &mut self.script, &mut self.tasks),
         }
     }
 

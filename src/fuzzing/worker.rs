@@ -207,7 +207,7 @@ impl<'a> FuzzedWorker<'a> {
         let finish = if body.len() <= EAGER_LIMIT {
             self.queue.finish(place, self.me, form, &body)
         } else {
-            self.in_flight.tell(place, Ok(body), self.me);
+            self.in_flight.note_outcome(place, Ok(body), self.me);
             self.queue.finish(place, self.me, SlotKind::OutOfBand, &[])
         };
         self.after(finish);
@@ -215,7 +215,7 @@ impl<'a> FuzzedWorker<'a> {
 
     fn after(&mut self, finish: Finish) {
         match finish {
-            Finish::Told => {}
+            Finish::Published => {}
             Finish::Killed => self.die(),
             Finish::Displaced => {
                 self.in_flight.alarm();
@@ -285,7 +285,7 @@ impl<'a> FuzzedWorker<'a> {
         }
         let body = Encoded::copy(item_writer.body());
         debug_assert!(item_writer.kind() == ItemOutcome::Value);
-        self.in_flight.tell(chunk.place, Ok(body), self.me);
+        self.in_flight.note_outcome(chunk.place, Ok(body), self.me);
         let finish = chunk.run.finish(SlotKind::ItemsOutOfBand, 1000);
         self.after(finish);
     }
@@ -339,9 +339,9 @@ impl<'a> FuzzedWorker<'a> {
                 // The slot of an earlier task, or of one for which it has not published an outcome.
                 if let Some((place, id)) = self.last {
                     tasks.make_up(id);
-                    let (Finish::Told | Finish::Killed | Finish::Displaced) =
-                        self.queue
-                            .finish(place, self.me, form(script, tasks), &bytes(script));
+                    let (Finish::Published | Finish::Killed | Finish::Displaced) = self
+                        .queue
+                        .finish(place, self.me, form(script, tasks), &bytes(script));
                 }
                 self.at = at;
             }
@@ -380,7 +380,7 @@ impl<'a> FuzzedWorker<'a> {
     }
 
     /// Sends an outcome over the connection, for any slot.
-    pub(super) fn tell(&self, place: SlotRef, script: &mut Script<'_>, tasks: &mut Tasks) {
+    pub(super) fn send_outcome(&self, place: SlotRef, script: &mut Script<'_>, tasks: &mut Tasks) {
         tasks.hit();
         if let Some((own, id)) = self.last {
             if own == place {
@@ -391,7 +391,7 @@ impl<'a> FuzzedWorker<'a> {
             0 => Err(Fault::Encode("made up".to_owned())),
             _ => Ok(bytes(script).into()),
         };
-        self.in_flight.tell(place, outcome, self.me);
+        self.in_flight.note_outcome(place, outcome, self.me);
     }
 
     /// Asks for the task in a slot over the connection.

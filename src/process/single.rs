@@ -83,7 +83,7 @@ pub struct RunningProcess<R> {
     /// The function's result; done once the process is reaped. `None` once `join` has taken it.
     future: Option<Future<R>>,
     /// The exit code that follows from the outcome that the child sent; not set until one has come.
-    told: Arc<OnceLock<i32>>,
+    exit_code: Arc<OnceLock<i32>>,
     /// The thread that receives the result; `None` once joined.
     supervisor: Option<JoinHandle<()>>,
 }
@@ -134,18 +134,18 @@ impl<A: Payload, R: Payload> Process<A, R> {
             .start(0, SpawnOn::WaitThread, |_| (), |_| ())
             .map_err(|f| spawn_error(f, &name))?;
         let process = Arc::clone(connection.process());
-        let told = Arc::default();
-        let tell = Arc::clone(&told);
+        let exit_code = Arc::default();
+        let its_exit_code = Arc::clone(&exit_code);
         let supervisor = std::thread::Builder::new()
             .name(format!("cf-process {name}"))
             .stack_size(stack::size())
-            .spawn(move || attend(connection, Request::new(task), &tell))
+            .spawn(move || attend(connection, Request::new(task), &its_exit_code))
             .map_err(|error| Error::spawn("a thread", &error))?;
         Ok(RunningProcess {
             name,
             process,
             future: Some(future),
-            told,
+            exit_code,
             supervisor: Some(supervisor),
         })
     }
@@ -180,7 +180,7 @@ impl<R> RunningProcess<R> {
         match self.process.end()? {
             ProcessEnd::Exited(code) => Some(code),
             ProcessEnd::Signalled(signal) => Some(-signal),
-            ProcessEnd::Unknown => self.told.get().copied(),
+            ProcessEnd::Unknown => self.exit_code.get().copied(),
         }
     }
 
@@ -277,7 +277,7 @@ fn spawn_error(failure: StartError, name: &str) -> Error {
 
 /// Main function of the supervisor thread: sends the child its task, and settles the outcome once the child
 /// has ended.
-fn attend(mut connection: Connection, request: Request, told: &OnceLock<i32>) {
+fn attend(mut connection: Connection, request: Request, exit_code: &OnceLock<i32>) {
     if request.promise.start() == Start::Cancelled {
         return;
     }
@@ -285,7 +285,7 @@ fn attend(mut connection: Connection, request: Request, told: &OnceLock<i32>) {
     let outcome = match converse(&mut connection, &request) {
         Ok(outcome) => {
             // Set before the child ends: a thread that sees the end also sees the code.
-            told.get_or_init(|| i32::from(matches!(outcome, Err(Fault::Panicked(_)))));
+            exit_code.get_or_init(|| i32::from(matches!(outcome, Err(Fault::Panicked(_)))));
             connection.close();
             outcome.map_err(|fault| error_of(fault, info, 0, None))
         }

@@ -124,7 +124,7 @@ fn work(queue: &ShmQueue<View>) {
                 panic!("it is none of these")
             }
         };
-        assert_eq!(finish, Finish::Told);
+        assert_eq!(finish, Finish::Published);
     }
 }
 

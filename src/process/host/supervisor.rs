@@ -152,14 +152,14 @@ impl Supervisor<'_> {
         let broken = loop {
             match connection.recv_message() {
                 Ok(WorkerMessage::Outcome(place, outcome)) => {
-                    in_flight.tell(place, outcome, self.context.index());
+                    in_flight.note_outcome(place, outcome, self.context.index());
                 }
                 Ok(WorkerMessage::Claim(place)) => {
                     let Some(requests) = in_flight.take_rendezvous(place, self.context.index())
                     else {
                         break Disconnect::ProtocolViolation("it claimed what is not there");
                     };
-                    match self.tell(&mut connection, requests) {
+                    match self.run_rendezvous(&mut connection, requests) {
                         PipelineEnd::Lost(next) => {
                             // It ran what it was told over the connection. Anything that it leaves in the
                             // queue besides is there by a stray write, and is recovered all the same.
@@ -180,7 +180,7 @@ impl Supervisor<'_> {
     }
 
     /// Has a worker run the work that it has claimed and asked for.
-    fn tell(&self, connection: &mut Connection, requests: RemoteWork) -> PipelineEnd {
+    fn run_rendezvous(&self, connection: &mut Connection, requests: RemoteWork) -> PipelineEnd {
         if requests.is_empty() {
             return PipelineEnd::Drained; // cancelled since the claim
         }

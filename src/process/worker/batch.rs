@@ -45,7 +45,7 @@ pub(super) enum BatchState {
     /// Yes, if one is left.
     Ready,
     /// No: the outcome of the last item was sent over the connection.
-    Told,
+    OutOfBand,
     /// No: the connection is broken.
     Broken(io::Error),
 }
@@ -88,8 +88,8 @@ impl BatchRunner<'_> {
             ItemOutcome::Fault => Kind::LargeFault,
         };
         let body = Encoded::copy(item_writer.body()).naming(brought);
-        self.batch_state = match self.server.say(kind, self.place, &body) {
-            Ok(()) => BatchState::Told,
+        self.batch_state = match self.server.send_about(kind, self.place, &body) {
+            Ok(()) => BatchState::OutOfBand,
             Err(error) => BatchState::Broken(error),
         };
     }

@@ -14,7 +14,7 @@ use crate::process::shm::queue::SlotKind;
 use crate::process::shm::signals::SharedSignals;
 use crate::process::worker::context::{Directive, KEPT_IDLE, Worker};
 use crate::process::worker::outcome::body_of;
-use crate::process::worker::task_clock::ClockAfar;
+use crate::process::worker::task_clock::TaskClock;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
 use crate::remote::stub::Argument;
@@ -35,10 +35,10 @@ impl Worker {
             }
             let call = self.receive_task(header, &mut body)?;
             if self.signals.as_ref().is_some_and(SharedSignals::is_raised) {
-                self.tell(header.task, Err(Fault::LeftAlone))?;
+                self.send_outcome(header.task, Err(Fault::LeftAlone))?;
                 continue;
             }
-            let clock = ClockAfar {
+            let clock = TaskClock {
                 connection: Arc::clone(self.stream.stream()),
                 task: header.task,
                 fork_epoch: self.fork_epoch,
@@ -49,7 +49,7 @@ impl Worker {
             });
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
-            self.tell(header.task, outcome)?;
+            self.send_outcome(header.task, outcome)?;
         }
         Ok(Directive::Close(code))
     }
@@ -89,7 +89,7 @@ impl Worker {
         Ok(call)
     }
 
-    fn tell(&self, task: u64, outcome: Result<Encoded, Fault>) -> io::Result<()> {
+    fn send_outcome(&self, task: u64, outcome: Result<Encoded, Fault>) -> io::Result<()> {
         let (form, body) = body_of(outcome);
         let kind = match form {
             SlotKind::StoredValue => Kind::StoredValue,

@@ -148,7 +148,7 @@ impl Worker {
     }
 
     /// Sends a frame about the task in this slot of the queue.
-    pub(super) fn say(&self, kind: Kind, place: SlotRef, body: &Encoded) -> io::Result<()> {
+    pub(super) fn send_about(&self, kind: Kind, place: SlotRef, body: &Encoded) -> io::Result<()> {
         let (task, length) = (place.to_number(), body.len() as u64);
         let header = Header { kind, task, length };
         self.stream.send_bringing(header, body)
@@ -162,7 +162,7 @@ impl Worker {
     /// Continues after a task, or ends the process if the task was taken away from this worker.
     pub(super) fn go_on(&self, finish: Finish) -> io::Result<()> {
         match finish {
-            Finish::Told => Ok(()),
+            Finish::Published => Ok(()),
             Finish::Killed => {
                 sys::worker::park_until_killed(KILLED);
                 exit(UNFIT)

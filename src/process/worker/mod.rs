@@ -115,13 +115,13 @@ impl Worker {
         let _guard = WorkerInfo::here(index, Arc::clone(&self.progress)).enter();
         // The program sends the worker to the queue (`Resume`): by then the pool knows that it is ready.
         let outcome = self.initialize().and_then(|()| self.run_tasks());
-        let outcome = outcome.and_then(|told| match (told, self.queue.take()) {
+        let outcome = outcome.and_then(|directive| match (directive, self.queue.take()) {
             (Directive::Resume, Some(queue)) => {
                 QueueConsumer::new(&Arc::new(queue), index, self).run_tasks()
             }
-            (told, _) => Ok(told),
+            (directive, _) => Ok(directive),
         });
-        let code = outcome.map(|told| match told {
+        let code = outcome.map(|directive| match directive {
             Directive::Close(code) => code,
             Directive::Resume => 0,
         });

@@ -140,7 +140,7 @@ impl<'a> QueueConsumer<'a> {
                 SlotKind::Fault => Kind::LargeFault,
                 _ => Kind::LargeValue,
             };
-            self.server.say(kind, place, &body)?;
+            self.server.send_about(kind, place, &body)?;
             self.queue.finish(place, self.me, SlotKind::OutOfBand, &[])
         };
         self.server.go_on(finish)
@@ -169,7 +169,7 @@ impl<'a> QueueConsumer<'a> {
         self.last_result = items.last_result;
         let form = match items.batch_state {
             BatchState::Ready => SlotKind::Items,
-            BatchState::Told => SlotKind::ItemsOutOfBand,
+            BatchState::OutOfBand => SlotKind::ItemsOutOfBand,
             BatchState::Broken(error) => return Err(error),
         };
         let (took, run) = (begun.elapsed(), items.run);
@@ -186,7 +186,8 @@ impl<'a> QueueConsumer<'a> {
 
     /// Asks the program for the task in this slot, and runs what it sends over the connection (a rendezvous).
     fn ask_for(&mut self, place: SlotRef) -> io::Result<Directive> {
-        self.server.say(Kind::Claim, place, &Encoded::copy(&[]))?;
+        self.server
+            .send_about(Kind::Claim, place, &Encoded::copy(&[]))?;
         self.server.run_tasks()
     }
 

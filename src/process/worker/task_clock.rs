@@ -10,7 +10,7 @@ use crate::transport::framed;
 use crate::transport::wire::{self, Kind};
 
 /// Stops and starts the program's clock of a task that came over the connection, by frames.
-pub(super) struct ClockAfar {
+pub(super) struct TaskClock {
     /// The connection to the program.
     pub(super) connection: Arc<Stream>,
     /// The task's number in frames.
@@ -19,8 +19,8 @@ pub(super) struct ClockAfar {
     pub(super) fork_epoch: ForkEpoch,
 }
 
-impl ClockAfar {
-    fn tell(&self, kind: Kind) {
+impl TaskClock {
+    fn send(&self, kind: Kind) {
         if !self.fork_epoch.is_forked_copy() {
             // Fails only if the program has ended.
             let _ = framed::send_signal(&self.connection, &wire::signal(kind, self.task));
@@ -28,12 +28,12 @@ impl ClockAfar {
     }
 }
 
-impl Clock for ClockAfar {
+impl Clock for TaskClock {
     fn stop(&self) {
-        self.tell(Kind::Stop);
+        self.send(Kind::Stop);
     }
 
     fn go_on(&self) {
-        self.tell(Kind::GoOn);
+        self.send(Kind::GoOn);
     }
 }

@@ -63,7 +63,7 @@ impl Pool {
         let mut tasks = lock(&self.tasks);
         let watchers = tasks[slot].end();
         drop(tasks);
-        tell(watchers);
+        call_all(watchers);
     }
 
     /// Waits, as a future does.
@@ -89,7 +89,7 @@ impl Task {
     }
 }
 
-fn tell(watchers: Vec<(WatchKey, Watcher)>) {
+fn call_all(watchers: Vec<(WatchKey, Watcher)>) {
     for (_, watcher) in watchers {
         watcher();
     }
@@ -115,7 +115,7 @@ impl CompletionSource for Pool {
             watchers.extend(tasks[slot].end());
         });
         drop(tasks);
-        tell(watchers);
+        call_all(watchers);
         collected
     }
     fn sweep(&self) -> bool {
@@ -163,7 +163,10 @@ fn worker(heap: &Arc<Heap>, tasks: usize) -> thread::JoinHandle<()> {
             let Claim::Task(place, _) = queue.claim(0, &mut argument) else {
                 panic!("there is a task")
             };
-            assert_eq!(queue.finish(place, 0, SlotKind::Value, &[2]), Finish::Told);
+            assert_eq!(
+                queue.finish(place, 0, SlotKind::Value, &[2]),
+                Finish::Published
+            );
         }
     })
 }

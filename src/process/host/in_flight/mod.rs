@@ -255,7 +255,7 @@ impl InFlight {
         }
         let slot_entry = self.remove(&mut table, place.slot)?;
         drop(table);
-        self.note_presence(worker, Presence::Told);
+        self.note_presence(worker, Presence::OverConnection);
         self.fetch_more();
         slot_entry.into_requests()
     }

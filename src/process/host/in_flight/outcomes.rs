@@ -25,7 +25,12 @@ impl InFlight {
     /// Notes an outcome that came over a worker's connection, before or after its slot became done. It counts
     /// only if that worker may report on the task: a frame that names the slot of another worker's task does
     /// not end that task.
-    pub(crate) fn tell(&self, place: SlotRef, outcome: Result<Encoded, Fault>, worker: usize) {
+    pub(crate) fn note_outcome(
+        &self,
+        place: SlotRef,
+        outcome: Result<Encoded, Fault>,
+        worker: usize,
+    ) {
         let mut table = self.lock();
         let slot_entry = table.records.get_mut(place.slot).and_then(Option::as_mut);
         let is_its = |slot_entry: &&mut SlotEntry| {
@@ -122,7 +127,7 @@ impl InFlight {
                 RemoteOutcome::Error(error)
             }
             // The worker says that the outcome comes over its connection. If it has not come so far, the slot
-            // is closed when it comes (`tell`).
+            // is closed when it comes (`note_outcome`).
             Reading::Sound(..) => match extra.as_mut().and_then(|extra| extra.out_of_band.take()) {
                 Some(out_of_band) => out_of_band,
                 None => return Taken::Nothing,

@@ -69,7 +69,7 @@ pub(super) enum Presence {
     /// It claims tasks from the queue by itself.
     Here,
     /// It is told over its connection what to do.
-    Told,
+    OverConnection,
 }
 
 /// A slot entry: what the program knows of the work in a slot.

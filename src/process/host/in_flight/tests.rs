@@ -66,7 +66,7 @@ impl Scene {
     /// Ends a task as a worker does that reports `location` as the block of its result.
     fn say(&self, place: SlotRef, location: &[u8]) {
         let finish = self.queue.finish(place, 0, SlotKind::StoredValue, location);
-        assert_eq!(finish, Finish::Told);
+        assert_eq!(finish, Finish::Published);
     }
 
     /// Stores a result in the arena as a worker does. Returns its block.
@@ -169,7 +169,9 @@ fn what_another_worker_tells_of_a_task_does_not_count() {
     let scene = Scene::new();
     let future = scene.context(10);
     let place = scene.claim_short();
-    scene.in_flight.tell(place, Ok(Encoded::copy(&[9; 10])), 1);
+    scene
+        .in_flight
+        .note_outcome(place, Ok(Encoded::copy(&[9; 10])), 1);
     let legacies = scene.in_flight.recover_worker(0, 1, ProcessEnd::Exited(3));
     assert!(matches!(legacies[..], [Orphan::Ran(_)]));
     drop(legacies);
@@ -183,7 +185,9 @@ fn what_a_worker_tells_of_its_own_task_counts_whatever_the_state() {
     let place = scene.claim_short();
     let state = &scene.queue.memory().states()[place.slot].0;
     state.store(0x4141, Ordering::Relaxed);
-    scene.in_flight.tell(place, Ok(Encoded::copy(&[9; 10])), 0);
+    scene
+        .in_flight
+        .note_outcome(place, Ok(Encoded::copy(&[9; 10])), 0);
     let legacies = scene.in_flight.recover_worker(0, 1, ProcessEnd::Exited(3));
     assert!(legacies.is_empty());
     assert_eq!(future.result().unwrap(), [9; 10]);
@@ -195,7 +199,7 @@ fn a_task_whose_outcome_was_overwritten_is_not_run_again() {
     let (future, _next) = (scene.context(10), scene.context(10));
     let place = scene.claim_short();
     let finish = scene.queue.finish(place, 0, SlotKind::Value, &[9; 10]);
-    assert_eq!(finish, Finish::Told);
+    assert_eq!(finish, Finish::Published);
     let _ = scene.claim_short();
     scene.outcome(place).place.store(0, Ordering::Relaxed);
     scene.audit();
@@ -243,7 +247,7 @@ fn a_task_that_another_worker_runs_is_not_what_a_dead_one_has_left() {
         in_flight.confirm_after(Duration::ZERO);
         in_flight.audit();
         let finish = running.finish(place, 1, SlotKind::Value, &9_u64.to_le_bytes());
-        assert_eq!(finish, Finish::Told, "bit {bit}");
+        assert_eq!(finish, Finish::Published, "bit {bit}");
         assert_eq!(in_flight.collect(CollectedBy::Ours), 1);
         assert_eq!(future.result().unwrap(), 9);
     }
@@ -303,7 +307,7 @@ fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
     assert_eq!(run.begin(), Transition::Taken);
     scene.outcome(place).place.store(0, Ordering::Relaxed);
     run.end(&[8, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(run.finish(SlotKind::Items, 1), Finish::Told);
+    assert_eq!(run.finish(SlotKind::Items, 1), Finish::Published);
     scene.audit();
     let outcomes = chunk_results.take_all().outcomes;
     assert_eq!(outcomes.len(), 3);

@@ -154,7 +154,7 @@ pub(crate) enum Transition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
     /// The outcome is where the program looks for it.
-    Told,
+    Published,
     /// The task was killed, and the worker is about to be killed.
     Killed,
     /// The slot's state does not say that this worker runs the task, which only a stray write causes, or an
@@ -1368,7 +1368,7 @@ impl<M: Memory> ShmQueue<M> {
             };
         }
         self.mark_done(place);
-        Finish::Told
+        Finish::Published
     }
 
     /// Sets the bit that says that a slot has something to collect, and wakes the collector if it sleeps.

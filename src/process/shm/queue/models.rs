@@ -39,7 +39,8 @@ fn work(queue: &ShmQueue<View>, me: usize) -> usize {
         match claim {
             Claim::Task(place, call) => {
                 assert_eq!(call, CALL);
-                if queue.finish(place, me, SlotKind::Value, &[argument[0] + 1]) == Finish::Told {
+                if queue.finish(place, me, SlotKind::Value, &[argument[0] + 1]) == Finish::Published
+                {
                     count += 1;
                 }
             }
@@ -121,7 +122,7 @@ fn two_workers_run_each_task_once() {
                 let mut count = 0;
                 while let Claim::Task(place, _) = queue.claim(me, &mut argument) {
                     let finish = queue.finish(place, me, SlotKind::Value, &[argument[0] + 1]);
-                    assert_eq!(finish, Finish::Told);
+                    assert_eq!(finish, Finish::Published);
                     count += 1;
                 }
                 count
@@ -161,7 +162,7 @@ fn cancel_meets_claim() {
                 let mut argument = Vec::new();
                 match queue.claim(0, &mut argument) {
                     Claim::Task(place, _) => match queue.finish(place, 0, SlotKind::Value, &[2]) {
-                        Finish::Told => Transition::Taken,
+                        Finish::Published => Transition::Taken,
                         _ => panic!("nobody has killed it"),
                     },
                     _ => Transition::TooLate,
@@ -439,7 +440,7 @@ fn a_claim_meets_the_audit() {
                 match queue.claim(0, &mut argument) {
                     // If the audit withdraws the task for a moment, the outcome is in the worker's own part.
                     Claim::Task(place, _) => {
-                        let (Finish::Told | Finish::Displaced) =
+                        let (Finish::Published | Finish::Displaced) =
                             queue.finish(place, 0, SlotKind::Value, &[2])
                         else {
                             panic!("nobody has killed it")
@@ -482,7 +483,7 @@ fn the_end_of_a_task_is_not_undone_by_the_audit() {
         if was_claimed && queue.current(0) == Current::Place(place) {
             let (Transition::Taken | Transition::TooLate) = queue.restore_running(place, 0);
         }
-        assert_eq!(worker.join().unwrap(), Finish::Told);
+        assert_eq!(worker.join().unwrap(), Finish::Published);
         let outcome = queue.outcome(place, &mut Vec::new());
         assert_eq!(outcome, Reading::Sound(SlotKind::Value, 0));
     });
