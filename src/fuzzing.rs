@@ -19,7 +19,7 @@ use crate::remote::codec;
 use crate::sys::stream::Stream;
 use crate::transport::fault::Fault;
 use crate::transport::framed::FramedStream;
-use crate::transport::messages::{Hello, Welcome, dialect};
+use crate::transport::messages::{Hello, Welcome, protocol_version};
 use crate::transport::wire::{Header, Kind, call_from_bytes, call_to_bytes, frame};
 
 pub use queue::queue;
@@ -63,8 +63,8 @@ pub fn greeting(bytes: &[u8]) {
     let rest = &rest[..rest.len().min(MOST)];
     let mut said = Vec::new();
     if politeness & 1 == 1 {
-        let (dialect, pid) = (dialect(), ChildProcess::ended().pid());
-        said = frame(Kind::Hello, &Hello { dialect, pid }.to_body());
+        let (version, pid) = (protocol_version(), ChildProcess::ended().pid());
+        said = frame(Kind::Hello, &Hello { version, pid }.to_body());
     }
     said.extend(rest);
     let (ours, _theirs) = worker_that_says(&said);

@@ -36,6 +36,7 @@ const RETIRED: &[(&str, &str)] = &[
     ("desks", "process table"),
     ("reentry", "re-exec"),
     ("offence", "protocol violation"),
+    ("dialect", "protocol version"),
     ("lie_down", "before_sleep, prepare_wait"),
     ("get_up", "after_wake, end_wait"),
     ("look_around", "spin_then_yield"),

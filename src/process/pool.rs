@@ -325,8 +325,8 @@ impl PoolHandle for ProcessPoolHandle {
         if let Some(worker_pool) = self.worker_pool.upgrade() {
             worker_pool.abandon(first, last, |index| {
                 let process = self.process_table.at(index);
-                if let Some(flag) = process.as_ref().and_then(|process| process.flag()) {
-                    flag.raise();
+                if let Some(signals) = process.as_ref().and_then(|process| process.signals()) {
+                    signals.raise();
                 }
             });
         }

@@ -24,7 +24,7 @@ pub(crate) struct ProtocolVersion {
 }
 
 /// The protocol, codec and build of this program, which a worker's must equal.
-pub(crate) fn dialect() -> ProtocolVersion {
+pub(crate) fn protocol_version() -> ProtocolVersion {
     ProtocolVersion {
         protocol: PROTOCOL,
         codec: codec::ID,
@@ -37,7 +37,7 @@ pub(crate) fn dialect() -> ProtocolVersion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// The protocol, codec and build of the parent.
-    pub(crate) dialect: ProtocolVersion,
+    pub(crate) version: ProtocolVersion,
     /// The worker's index in the pool.
     pub(crate) index: u32,
     /// The maximum length of an encoded result, in bytes.
@@ -62,7 +62,7 @@ pub(crate) struct Welcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hello {
     /// The protocol, codec and build of the worker.
-    pub(crate) dialect: ProtocolVersion,
+    pub(crate) version: ProtocolVersion,
     /// The id of the worker's process.
     pub(crate) pid: u32,
 }
@@ -86,7 +86,7 @@ impl ProtocolVersion {
 impl Welcome {
     pub(crate) fn to_body(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        self.dialect.put(&mut body);
+        self.version.put(&mut body);
         body.extend(self.index.to_le_bytes());
         body.extend(self.payload_limit.to_le_bytes());
         body.extend(self.memory_limit.to_le_bytes());
@@ -107,7 +107,7 @@ impl Welcome {
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
         let mut reader = FieldReader(body);
         Some(Self {
-            dialect: ProtocolVersion::get(&mut reader)?,
+            version: ProtocolVersion::get(&mut reader)?,
             index: reader.u32()?,
             payload_limit: reader.u64()?,
             memory_limit: reader.u64()?,
@@ -127,7 +127,7 @@ impl Welcome {
 impl Hello {
     pub(crate) fn to_body(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        self.dialect.put(&mut body);
+        self.version.put(&mut body);
         body.extend(self.pid.to_le_bytes());
         body
     }
@@ -135,7 +135,7 @@ impl Hello {
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
         let mut reader = FieldReader(body);
         let hello = Self {
-            dialect: ProtocolVersion::get(&mut reader)?,
+            version: ProtocolVersion::get(&mut reader)?,
             pid: reader.u32()?,
         };
         reader.end(hello)

@@ -8,7 +8,7 @@ use super::wire::{Header, Kind, call_from_bytes, call_to_bytes};
 use crate::remote::function::FunctionRef;
 use crate::unwind::Panic;
 
-fn dialect() -> impl Strategy<Value = ProtocolVersion> {
+fn protocol_version() -> impl Strategy<Value = ProtocolVersion> {
     let stamp = proptest::collection::vec(any::<u8>(), 0..64);
     (any::<u32>(), any::<u8>(), stamp).prop_map(|(protocol, codec, stamp)| ProtocolVersion {
         protocol,
@@ -34,9 +34,9 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     let limits = (any::<u64>(), any::<u64>());
     let queue = (any::<(u32, u32)>(), any::<(u64, u64)>());
     let numbers = (any::<u32>(), any::<[bool; 2]>(), queue);
-    (dialect(), numbers, limits, title, initializer).prop_map(
+    (protocol_version(), numbers, limits, title, initializer).prop_map(
         |(
-            dialect,
+            version,
             (index, [has_signals, has_arena], (queue, key)),
             (payload_limit, memory_limit),
             title,
@@ -47,7 +47,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 queue,
                 key,
                 has_arena,
-                dialect,
+                version,
                 index,
                 payload_limit,
                 memory_limit,
@@ -117,8 +117,8 @@ proptest! {
     }
 
     #[test]
-    fn hellos_come_back(dialect in dialect(), pid: u32) {
-        let hello = Hello { dialect, pid };
+    fn hellos_come_back(version in protocol_version(), pid: u32) {
+        let hello = Hello { version, pid };
         prop_assert_eq!(Hello::from_body(&hello.to_body()), Some(hello));
     }
 
@@ -128,19 +128,19 @@ proptest! {
     }
 
     #[test]
-    fn cut_bodies_are_refused(fault in fault(), dialect in dialect(), cut: prop::sample::Index) {
+    fn cut_bodies_are_refused(fault in fault(), version in protocol_version(), cut: prop::sample::Index) {
         let body = fault.to_body();
         prop_assert_eq!(Fault::from_body(&body[..cut.index(body.len())]), None);
-        let body = Hello { dialect, pid: 1 }.to_body();
+        let body = Hello { version, pid: 1 }.to_body();
         prop_assert_eq!(Hello::from_body(&body[..cut.index(body.len())]), None);
     }
 
     #[test]
-    fn bodies_with_leftovers_are_refused(fault in fault(), dialect in dialect(), more: u8) {
+    fn bodies_with_leftovers_are_refused(fault in fault(), version in protocol_version(), more: u8) {
         let mut body = fault.to_body();
         body.push(more);
         prop_assert_eq!(Fault::from_body(&body), None);
-        let mut body = Hello { dialect, pid: 1 }.to_body();
+        let mut body = Hello { version, pid: 1 }.to_body();
         body.push(more);
         prop_assert_eq!(Hello::from_body(&body), None);
     }

@@ -36,7 +36,7 @@ pub(crate) struct ChildProcess {
     /// The program's end of the connection to it, as long as any owner needs that.
     connection: Weak<Stream>,
     /// The signals that the program shares with it; set by the welcome.
-    flag: OnceLock<SharedSignals>,
+    signals: OnceLock<SharedSignals>,
 }
 
 /// What became of a signal.
@@ -196,7 +196,7 @@ impl ChildProcess {
             ended: Condvar::new(),
             fork_epoch: ForkEpoch::here(),
             connection: Arc::downgrade(connection),
-            flag: OnceLock::new(),
+            signals: OnceLock::new(),
         });
         Ok((process, stderr.into(), inherited))
     }
@@ -211,7 +211,7 @@ impl ChildProcess {
             ended: Condvar::new(),
             fork_epoch: ForkEpoch::here(),
             connection: Weak::new(),
-            flag: OnceLock::new(),
+            signals: OnceLock::new(),
         })
     }
 
@@ -235,17 +235,17 @@ impl ChildProcess {
     }
 
     /// Keeps the program's side of the signals that the process shares.
-    pub(crate) fn keep_signals(self: &Arc<Self>, flag: SharedSignals) {
+    pub(crate) fn keep_signals(self: &Arc<Self>, signals: SharedSignals) {
         // Set once, by the welcome.
-        let _ = self.flag.set(flag);
+        let _ = self.signals.set(signals);
         let listener: Weak<Self> = Arc::downgrade(self);
         invalidation::subscribe(listener);
     }
 
     /// The shared signals, with the flag "begin nothing more of this chunk"; `None` before the welcome, and
     /// where the system refused the memory.
-    pub(crate) fn flag(&self) -> Option<&SharedSignals> {
-        self.flag.get()
+    pub(crate) fn signals(&self) -> Option<&SharedSignals> {
+        self.signals.get()
     }
 
     /// Whether the caller runs in a forked copy of the program.
@@ -372,8 +372,8 @@ impl ChildProcess {
 
 impl InvalidationListener for ChildProcess {
     fn note(&self) {
-        if let Some(flag) = self.flag() {
-            flag.count_drop();
+        if let Some(signals) = self.signals() {
+            signals.count_drop();
         }
     }
 }

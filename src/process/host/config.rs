@@ -21,7 +21,7 @@ use crate::remote::function::FunctionRef;
 use crate::shared::attachments::Attachments;
 use crate::sys;
 use crate::sys::image;
-use crate::transport::messages::{Welcome, dialect};
+use crate::transport::messages::{Welcome, protocol_version};
 
 /// How the workers of a pool are started, and the limits that hold for them.
 #[derive(Debug, Clone)]
@@ -102,13 +102,13 @@ impl WorkerConfig {
         !captures && !is_bounded && !counts
     }
 
-    pub(super) fn welcome(&self, index: usize, flag: Option<&SharedSignals>) -> Welcome {
+    pub(super) fn welcome(&self, index: usize, signals: Option<&SharedSignals>) -> Welcome {
         Welcome {
-            dialect: dialect(),
+            version: protocol_version(),
             index: u32::try_from(index).unwrap_or(u32::MAX),
             payload_limit: self.payload_limit,
             memory_limit: self.memory_limit.unwrap_or(0),
-            has_signals: flag.is_some(),
+            has_signals: signals.is_some(),
             key: self
                 .queue
                 .as_ref()

@@ -18,7 +18,7 @@ use crate::sys::child::from_outside;
 use crate::sys::handle::AsHandle;
 use crate::transport::fault::Fault;
 use crate::transport::framed::Received;
-use crate::transport::messages::{Hello, dialect};
+use crate::transport::messages::{Hello, protocol_version};
 use crate::transport::wire::{self, Header, Kind};
 
 /// Why a worker did not get ready.
@@ -133,7 +133,7 @@ impl<'a> Handshake<'a> {
                 HandshakeError::Wrong(format!("no descriptors for its output: {error}"))
             })?;
         // Without memory for it, tasks that were sent ahead begin even if their map is dropped.
-        let (flag, flag_memory) = SharedSignals::new().ok().unzip();
+        let (signals, signals_memory) = SharedSignals::new().ok().unzip();
         let queue = self
             .worker_config
             .queue
@@ -153,18 +153,18 @@ impl<'a> Handshake<'a> {
         let descriptors: Vec<_> = output
             .descriptors()
             .into_iter()
-            .chain(&flag_memory)
+            .chain(&signals_memory)
             .chain(&queue)
             .chain(&arena)
             .map(AsHandle::as_handle)
             .collect();
-        let welcome = self.worker_config.welcome(self.index, flag.as_ref());
+        let welcome = self.worker_config.welcome(self.index, signals.as_ref());
         let frame = wire::frame(Kind::Welcome, &welcome.to_body());
         let stream = self.connection.stream();
         stream.send_with(&[&frame], &descriptors).map_err(stop_of)?;
         self.connection.keep_output(output.into_captured());
-        if let Some(flag) = flag {
-            self.connection.process().keep_signals(flag);
+        if let Some(signals) = signals {
+            self.connection.process().keep_signals(signals);
         }
         Ok(())
     }
@@ -290,8 +290,8 @@ impl<'a> Handshake<'a> {
         let Some(hello) = Hello::from_body(body) else {
             return Err(HandshakeError::Wrong("its hello is garbled".into()));
         };
-        let ours = dialect();
-        let theirs = &hello.dialect;
+        let ours = protocol_version();
+        let theirs = &hello.version;
         let difference = if theirs.protocol != ours.protocol {
             Some("protocol version")
         } else if theirs.codec != ours.codec {

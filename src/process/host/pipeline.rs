@@ -98,8 +98,8 @@ impl<'a> Pipeline<'a> {
     /// Has the worker run a chunk.
     pub(crate) fn run(mut self, requests: RemoteWork) -> PipelineEnd {
         // A map that is dropped from here on raises the flag for this chunk.
-        if let Some(flag) = self.connection.process().flag() {
-            flag.lower();
+        if let Some(signals) = self.connection.process().signals() {
+            signals.lower();
         }
         let begun = Instant::now();
         let (waiting, timing) = requests.into_parts();
@@ -353,7 +353,7 @@ impl<'a> Pipeline<'a> {
         if !self
             .connection
             .process()
-            .flag()
+            .signals()
             .is_some_and(SharedSignals::is_raised)
         {
             return self.context.requeue(unbegun);

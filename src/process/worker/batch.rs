@@ -22,7 +22,7 @@ use crate::unwind;
 /// Runs a batch: items of a map that a worker has claimed with one slot.
 pub(super) struct BatchRunner<'a> {
     /// The worker process.
-    pub(super) server: &'a Worker,
+    pub(super) worker: &'a Worker,
     /// The slot that holds the items.
     pub(super) place: SlotRef,
     /// Encoded arguments of the items that have not begun.
@@ -62,9 +62,9 @@ impl BatchRunner<'_> {
                 return;
             }
         };
-        let limit = self.server.welcome.payload_limit;
+        let limit = self.worker.welcome.payload_limit;
         while let Err(panic) = unwind::catch(|| function.call_each(limit, self)) {
-            self.server.finish_task();
+            self.worker.finish_task();
             self.lay_down(Err(Fault::Panicked(panic)));
         }
     }
@@ -88,7 +88,7 @@ impl BatchRunner<'_> {
             ItemOutcome::Fault => Kind::LargeFault,
         };
         let body = Encoded::copy(item_writer.body()).naming(brought);
-        self.batch_state = match self.server.send_about(kind, self.place, &body) {
+        self.batch_state = match self.worker.send_about(kind, self.place, &body) {
             Ok(()) => BatchState::OutOfBand,
             Err(error) => BatchState::Broken(error),
         };
@@ -108,13 +108,13 @@ impl ItemCursor for BatchRunner<'_> {
         if self.run.begin() == Transition::TooLate {
             return None;
         }
-        self.server.progress.begin_task();
+        self.worker.progress.begin_task();
         ItemWriter::begin(self.results);
         Some((argument, self.results))
     }
 
     fn end_well(&mut self) {
-        self.server.finish_task();
+        self.worker.finish_task();
         let mut item_writer = ItemWriter::of(self.results, self.run.filled());
         item_writer.end();
         let length = item_writer.len();
@@ -128,7 +128,7 @@ impl ItemCursor for BatchRunner<'_> {
     }
 
     fn end(&mut self, outcome: Result<Attachments, Error>) {
-        self.server.finish_task();
+        self.worker.finish_task();
         self.lay_down(fault_of(Ok(outcome)));
     }
 }

@@ -99,7 +99,7 @@ fn init_from(caller: usize) {
             image::note_file();
             reexec::note_mark(&mark);
             match Worker::set_up() {
-                Ok(mut server) => server.serve(),
+                Ok(mut worker) => worker.serve(),
                 Err(error) => {
                     eprintln!("concurrent-futures: this worker cannot serve: {error}");
                     exit(UNFIT);

@@ -30,7 +30,7 @@ pub(super) struct QueueConsumer<'a> {
     /// The worker's index.
     me: usize,
     /// The worker process.
-    server: &'a mut Worker,
+    worker: &'a mut Worker,
     /// The encoded argument of the current task; the buffer is reused for the next one.
     argument: Vec<u8>,
     /// Encoded outcomes of the current items, as they lie in the queue.
@@ -52,11 +52,11 @@ enum Called {
 }
 
 impl<'a> QueueConsumer<'a> {
-    pub(super) fn new(queue: &'a Arc<ShmQueue>, me: usize, server: &'a mut Worker) -> Self {
+    pub(super) fn new(queue: &'a Arc<ShmQueue>, me: usize, worker: &'a mut Worker) -> Self {
         Self {
             queue,
             me,
-            server,
+            worker,
             argument: Vec::new(),
             results: Vec::new(),
             last_result: 0,
@@ -80,7 +80,7 @@ impl<'a> QueueConsumer<'a> {
                 Claim::Stored(place, call) => {
                     // The ring has passed the task: the worker finds another one, or waits.
                     if self.run_stored(place, call)? == Called::Nothing {
-                        self.server.raise_alarm()?;
+                        self.worker.raise_alarm()?;
                     }
                 }
                 Claim::Rendezvous(place) => match self.ask_for(place)? {
@@ -102,16 +102,16 @@ impl<'a> QueueConsumer<'a> {
 
     fn run(&mut self, place: SlotRef, call: FunctionRef) -> io::Result<()> {
         self.placement.record_tasks(1);
-        let outcome = self.server.run(call, Argument::Kept(&mut self.argument));
+        let outcome = self.worker.run(call, Argument::Kept(&mut self.argument));
         self.finish(place, outcome)
     }
 
     /// Called when something in shared memory makes no sense: raises an alarm, then sleeps until the program
     /// has repaired it or there is something else to do.
     fn wait_for_mending(&mut self) -> io::Result<()> {
-        self.server.raise_alarm()?;
-        let has_stale = || self.server.has_stale();
-        self.queue.sleep(self.me, self.server.purge_at(), has_stale);
+        self.worker.raise_alarm()?;
+        let has_stale = || self.worker.has_stale();
+        self.queue.sleep(self.me, self.worker.purge_at(), has_stale);
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl<'a> QueueConsumer<'a> {
     fn run_stored(&mut self, place: SlotRef, call: FunctionRef) -> io::Result<Called> {
         let claim = StoredClaim::new(self.queue, place, self.me);
         let lease = |arena: &Arc<WorkerArena>, location| arena.claimed_argument(location, &claim);
-        let outcome = self.server.run_stored(call, &self.argument, lease);
+        let outcome = self.worker.run_stored(call, &self.argument, lease);
         if claim.is_lost() {
             self.queue.leave_claim(self.me);
             return Ok(Called::Nothing);
@@ -140,23 +140,23 @@ impl<'a> QueueConsumer<'a> {
                 SlotKind::Fault => Kind::LargeFault,
                 _ => Kind::LargeValue,
             };
-            self.server.send_about(kind, place, &body)?;
+            self.worker.send_about(kind, place, &body)?;
             self.queue.finish(place, self.me, SlotKind::OutOfBand, &[])
         };
-        self.server.go_on(finish)
+        self.worker.go_on(finish)
     }
 
     /// Runs items of a map, one after the other, as long as they may begin and their outcomes fit.
     fn run_items(&mut self, place: SlotRef, call: FunctionRef, count: usize) -> io::Result<()> {
         let begun = Instant::now();
-        self.server.release_stale();
-        self.server.shield();
+        self.worker.release_stale();
+        self.worker.shield();
         self.results.clear();
         let Some(run) = self.queue.begin_run(place, self.me) else {
-            return self.server.go_on(Finish::Displaced);
+            return self.worker.go_on(Finish::Displaced);
         };
         let mut items = BatchRunner {
-            server: &*self.server,
+            worker: &*self.worker,
             place,
             arguments: LengthDelimited::new(&self.argument),
             count,
@@ -176,7 +176,7 @@ impl<'a> QueueConsumer<'a> {
         let items = run.done();
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let finish = run.finish(form, nanos);
-        self.server.go_on(finish)?;
+        self.worker.go_on(finish)?;
         self.placement.record_tasks(items);
         let each = took.checked_div(items as u32).unwrap_or(took);
         let submitter_core = self.queue.submitter_core();
@@ -186,9 +186,9 @@ impl<'a> QueueConsumer<'a> {
 
     /// Asks the program for the task in this slot, and runs what it sends over the connection (a rendezvous).
     fn ask_for(&mut self, place: SlotRef) -> io::Result<Directive> {
-        self.server
+        self.worker
             .send_about(Kind::Claim, place, &Encoded::copy(&[]))?;
-        self.server.run_tasks()
+        self.worker.run_tasks()
     }
 
     /// Waits until there may be something to do: first spins for a while, unless another worker does so or
@@ -202,20 +202,20 @@ impl<'a> QueueConsumer<'a> {
             spin_then_yield(|| self.queue.has_ready() || self.queue.is_closing());
             self.queue.end_search();
             if self.queue.has_ready() {
-                return self.server.release_stale();
+                return self.worker.release_stale();
             }
         }
-        self.server.shield();
+        self.worker.shield();
         self.placement.before_sleep(submitter_core);
-        let purge_at = self.server.purge_at();
+        let purge_at = self.worker.purge_at();
         self.queue
-            .sleep(self.me, purge_at, || self.server.has_stale());
+            .sleep(self.me, purge_at, || self.worker.has_stale());
         if purge_at.is_some_and(|due| due <= Instant::now()) {
-            self.server.purge();
+            self.worker.purge();
         }
         let waiter_core = self.queue.waiter_core();
         self.placement
             .after_wake(waiter_core, self.queue.submitter_core());
-        self.server.release_stale();
+        self.worker.release_stale();
     }
 }

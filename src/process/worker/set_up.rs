@@ -19,7 +19,7 @@ use crate::sys::fork::ForkEpoch;
 use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::stream::Stream;
 use crate::transport::framed::{FramedStream, Received};
-use crate::transport::messages::{Hello, Welcome, dialect};
+use crate::transport::messages::{Hello, Welcome, protocol_version};
 use crate::transport::wire::{self, Kind};
 
 impl Worker {
@@ -41,7 +41,7 @@ impl Worker {
         sys::worker::stand_aside_from_terminal();
 
         let welcome = receive_welcome(&mut stream)?;
-        if welcome.dialect != dialect() {
+        if welcome.version != protocol_version() {
             let words = "the parent is another build of the program";
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
@@ -49,7 +49,7 @@ impl Worker {
         for number in [sys::stdio::OUTPUT, sys::stdio::ERROR] {
             sys::stdio::redirect(next(&mut passed)?.as_handle(), number)?;
         }
-        let flag = match welcome.has_signals {
+        let signals = match welcome.has_signals {
             true => Some(SharedSignals::map(next(&mut passed)?)?),
             false => None,
         };
@@ -76,7 +76,7 @@ impl Worker {
         Ok(Self {
             stream,
             welcome,
-            signals: flag,
+            signals,
             queue,
             worker_arena,
             release_epoch: Cell::new(0),
@@ -90,7 +90,7 @@ impl Worker {
 /// Sends the hello: this process is a worker, and which build of which program it is.
 fn say_hello(stream: &FramedStream) {
     let hello = Hello {
-        dialect: dialect(),
+        version: protocol_version(),
         pid: std::process::id(),
     };
     let frame = wire::frame(Kind::Hello, &hello.to_body());
