@@ -112,8 +112,7 @@ use crate::shared::registry::MappedRegion;
 ///
 /// Workers find the memory below `/proc/PROGRAM/fd`. Workers that an initializer or a
 /// [`launcher`](crate::ProcessPoolBuilder::launcher) has made another user's, or that have another `/proc`,
-/// cannot: a task that uses it ends as [`Error::Decode`], which says why, and so do the items of a map with a
-/// context. [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) does not count what is mapped.
+/// cannot: they ask the program for it, once for each `Shared`. [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) does not count what is mapped.
 ///
 /// An idle worker unmaps at once what the program has dropped; a worker of a pool that sends its workers all
 /// tasks over sockets (README, "Tuning") does so a second after its last task.

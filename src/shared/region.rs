@@ -86,6 +86,14 @@ impl Region {
             return Err(io::Error::other("its holder has let go of it"));
         }
         let memory = sys::handle::open_held(name.holder, name.descriptor)?;
+        Self::received(memory, name)
+    }
+
+    /// Maps the memory of a region reference from a descriptor of it.
+    ///
+    /// # Errors
+    /// If the memory differs from what the reference says, can be changed, or cannot be mapped.
+    pub(crate) fn received(memory: OwnedHandle, name: &RegionRef) -> io::Result<Self> {
         let region = Self::of_descriptor(memory, name.region_id.id)?;
         if region.region_id != name.region_id || region.size as u64 != name.size {
             return Err(io::Error::other("it is not what its name says"));
@@ -154,6 +162,22 @@ impl Region {
     /// Closes the descriptor, so that other processes do not find the memory here any more.
     pub(crate) fn close(&mut self) {
         self.file = None;
+    }
+}
+
+impl RegionId {
+    pub(crate) const SIZE: usize = 16;
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
+        (u128::from(self.inode) << 64 | u128::from(self.id)).to_le_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let both = u128::from_le_bytes(bytes);
+        Self {
+            inode: (both >> 64) as u64,
+            id: both as u64,
+        }
     }
 }
 

@@ -6,7 +6,10 @@
 //! results bring (`take_in`, called by `process/host/connection.rs`).
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -38,6 +41,21 @@ struct RegistryEntry {
     /// Ownership by the registry itself, in a worker: kept for the next task that refers to the region.
     /// `None`: not kept.
     kept: Option<(RegionRef, Arc<MappedRegion>)>,
+}
+
+/// Where a worker gets memory that it cannot open by itself: for example in a sandbox, or after the
+/// initializer has changed the user.
+pub(crate) trait RegionSource {
+    /// Asks the program for the descriptor of a region; `None`: it does not have the region any more.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    fn request(&self, region_id: RegionId) -> io::Result<Option<OwnedHandle>>;
+}
+
+thread_local! {
+    /// The source of this thread: set in a worker, on the thread that runs tasks.
+    static SOURCE: RefCell<Option<Rc<dyn RegionSource>>> = const { RefCell::new(None) };
 }
 
 /// The mapped regions that other processes may refer to in messages.
@@ -123,7 +141,13 @@ pub(crate) fn find(region_id: RegionId) -> Option<Arc<MappedRegion>> {
     lock()?.get(&region_id)?.mapped_region.upgrade()
 }
 
+/// Sets the source from which this thread gets memory that it cannot open by itself.
+pub(crate) fn set_source(source: Rc<dyn RegionSource>) {
+    SOURCE.set(Some(source));
+}
+
 /// In a worker: the region that the program refers to, found in the registry, or else mapped and kept there.
+/// Memory that this process cannot open by itself comes from the program over the connection.
 ///
 /// # Errors
 /// The reason why it cannot be mapped.
@@ -131,9 +155,11 @@ pub(crate) fn fetch(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
     if let Some(mapped_region) = find(name.region_id) {
         return Ok(mapped_region);
     }
-    let region = Region::open(name).map_err(|error| {
+    let region = Region::open(name).or_else(|error| {
         let holder = name.holder;
-        format!("the shared memory that process {holder} has named cannot be mapped: {error}")
+        receive(name).ok_or_else(|| {
+            format!("the shared memory that process {holder} has named cannot be mapped: {error}")
+        })
     })?;
     let mapped_region = enter(MappedRegion::settle(region));
     let mut entries = lock().ok_or("a forked copy of the program maps no shared memory")?;
@@ -141,6 +167,16 @@ pub(crate) fn fetch(name: &RegionRef) -> Result<Arc<MappedRegion>, String> {
         entry.kept = Some((*name, Arc::clone(&mapped_region)));
     }
     Ok(mapped_region)
+}
+
+/// Maps memory that comes from the source of this thread; `None`: there is no source, or it does not have it.
+fn receive(name: &RegionRef) -> Option<Region> {
+    // A copy that a task has forked leaves the connection to the worker.
+    let source = SOURCE
+        .with_borrow(Option::clone)
+        .filter(|_| invalidation::are_ours())?;
+    let memory = source.request(name.region_id).ok()??;
+    Region::received(memory, name).ok()
 }
 
 /// Maps memory that a worker has sent; `None` if it is not sealed memory without holes, or cannot be mapped.

@@ -1,6 +1,7 @@
 //! Frames over a Unix socket: one end of a connection between the program and a worker process. Used by both
 //! sides (`process/host/`, `process/worker/`); the format of the frames is in [`wire`].
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +22,9 @@ pub(crate) struct FramedStream {
     start: usize,
     /// End of the bytes in `buffer` that were received.
     end: usize,
+    /// Whole frames that were received before one that was needed first (`receive_first`), and not consumed:
+    /// they come before those of `buffer`.
+    set_aside: VecDeque<u8>,
     /// Descriptors that were received and not taken, at most [`sys::stream::MAX_PASSED`].
     passed: Vec<OwnedHandle>,
     /// When waiting for bytes fails as `TimedOut`; `None`: never.
@@ -45,6 +49,7 @@ impl FramedStream {
             buffer: vec![0; BUFFER].into(),
             start: 0,
             end: 0,
+            set_aside: VecDeque::new(),
             passed: Vec::new(),
             deadline: None,
         }
@@ -105,6 +110,17 @@ impl FramedStream {
     /// Those of the socket; `InvalidData` if the bytes are no header; `UnexpectedEof` if the other side
     /// closed its end inside a header.
     pub(crate) fn receive_header(&mut self) -> io::Result<Received<Header>> {
+        if !self.set_aside.is_empty() {
+            let mut bytes = [0; Header::SIZE];
+            // Only whole frames are set aside.
+            self.set_aside.read_exact(&mut bytes)?;
+            return header_of(&bytes);
+        }
+        self.receive_new_header()
+    }
+
+    /// Receives the next header that does not lie aside.
+    fn receive_new_header(&mut self) -> io::Result<Received<Header>> {
         while self.end - self.start < Header::SIZE {
             if self.fill()? == 0 {
                 if self.start == self.end {
@@ -116,20 +132,42 @@ impl FramedStream {
         let Some(bytes) = self.buffer[self.start..self.end].first_chunk() else {
             unreachable!("the loop leaves at least a header")
         };
-        let header = Header::from_bytes(bytes);
+        let header = header_of(bytes);
         self.start += Header::SIZE;
-        match header {
-            Some(header) => Ok(Received::Some(header)),
-            None => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "no frame header",
-            )),
+        header
+    }
+
+    /// Receives the next frame of this kind, which has no body. Frames that come before it are set aside, and
+    /// are received afterwards.
+    ///
+    /// # Errors
+    /// Those of `receive_header`.
+    pub(crate) fn receive_first(&mut self, kind: Kind) -> io::Result<Received<Header>> {
+        let mut body = Vec::new();
+        loop {
+            let header = match self.receive_new_header()? {
+                Received::Some(header) if header.kind != kind => header,
+                received => return Ok(received),
+            };
+            self.receive_new_body(header.length, &mut body)?;
+            self.set_aside.extend(header.to_bytes());
+            self.set_aside.extend(&body);
         }
     }
 
     /// Receives the next `length` bytes, replacing the contents of `body`. Memory grows with the bytes that
     /// have come, not with the length that was announced.
     pub(crate) fn receive_body(&mut self, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
+        if self.set_aside.is_empty() {
+            return self.receive_new_body(length, body);
+        }
+        body.clear();
+        // Only whole frames are set aside.
+        (&mut self.set_aside).take(length).read_to_end(body)?;
+        Ok(())
+    }
+
+    fn receive_new_body(&mut self, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
         body.clear();
         let buffered = (self.end - self.start).min(usize::try_from(length).unwrap_or(usize::MAX));
         body.extend_from_slice(&self.buffer[self.start..self.start + buffered]);
@@ -152,7 +190,7 @@ impl FramedStream {
 
     /// Whether bytes were received and not consumed.
     pub(crate) fn has_buffered(&self) -> bool {
-        self.start < self.end
+        self.start < self.end || !self.set_aside.is_empty()
     }
 
     /// Takes the descriptors that came with the last header.
@@ -188,6 +226,16 @@ impl FramedStream {
             [true] => Ok(()),
             [false] => Err(io::ErrorKind::TimedOut.into()),
         }
+    }
+}
+
+fn header_of(bytes: &[u8; Header::SIZE]) -> io::Result<Received<Header>> {
+    match Header::from_bytes(bytes) {
+        Some(header) => Ok(Received::Some(header)),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no frame header",
+        )),
     }
 }
 

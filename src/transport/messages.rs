@@ -10,7 +10,7 @@ use crate::sys::image;
 use crate::transport::wire::{FieldReader, call_to_bytes, put_bytes};
 
 /// The version of the protocol that this room describes: the frames, and what is in them.
-pub(crate) const PROTOCOL: u32 = 5;
+pub(crate) const PROTOCOL: u32 = 6;
 
 /// The protocol, codec and build of one side; both sides must have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

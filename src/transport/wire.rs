@@ -41,6 +41,9 @@ pub(crate) enum Kind {
     Resume = 3,
     /// To the worker: a [`FunctionRef`], and the block reference of its encoded argument in the arena.
     StoredTask = 4,
+    /// To the worker: the answer to a `RegionRequest`. The descriptor comes with this frame, unless the program
+    /// does not have the region any more.
+    Region = 5,
     /// From the worker: a [`Hello`](super::messages::Hello).
     Hello = 16,
     /// From the worker, after its initializer: an empty body, or a [`Fault`](super::fault::Fault) of the
@@ -70,6 +73,8 @@ pub(crate) enum Kind {
     Stop = 26,
     /// From the worker, about the task that it runs: the clock of its time limit runs again.
     GoOn = 27,
+    /// From the worker: the id of a region of shared memory that it cannot open by itself.
+    RegionRequest = 28,
 }
 
 impl Header {
@@ -114,6 +119,8 @@ impl Kind {
             Self::Alarm,
             Self::Stop,
             Self::GoOn,
+            Self::Region,
+            Self::RegionRequest,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -17,6 +17,7 @@ use crate::process::shm::queue::SlotRef;
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::BlockRef;
 use crate::shared::attachments::Attachments;
+use crate::shared::region::RegionId;
 use crate::shared::registry;
 use crate::sys;
 use crate::sys::child::ProcessEnd;
@@ -324,7 +325,8 @@ impl Connection {
         }
     }
 
-    /// Receives the next header that is not of shared memory. Shared memory that comes before it is taken in.
+    /// Receives the next header that is not of shared memory. Shared memory that comes before it is taken in,
+    /// and what the worker asks for is sent.
     fn receive_header(&mut self) -> Result<Header, Disconnect> {
         self.brought = Attachments::default();
         loop {
@@ -336,10 +338,11 @@ impl Connection {
                 Ok(Received::Closed) => return Err(self.gone()),
                 Err(error) => return Err(self.broken(&error)),
             };
-            if header.kind != Kind::Memory {
-                return Ok(header);
+            match header.kind {
+                Kind::Memory => self.take_in(header)?,
+                Kind::RegionRequest => self.receive_region_request(header)?,
+                _ => return Ok(header),
             }
-            self.take_in(header)?;
         }
     }
 
@@ -383,6 +386,33 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Receives the rest of a request for shared memory, and answers it.
+    fn receive_region_request(&mut self, header: Header) -> Result<(), Disconnect> {
+        if header.length != RegionId::SIZE as u64 {
+            return Err(Disconnect::ProtocolViolation(
+                "its request for shared memory is garbled",
+            ));
+        }
+        let mut body = Vec::new();
+        let received = self.stream.receive_body(header.length, &mut body);
+        received
+            .and_then(|()| self.send_region(&body))
+            .map_err(|error| self.broken(&error))
+    }
+
+    /// Sends the region that a worker asks for, if this process has it. `body` is that of the request.
+    ///
+    /// # Errors
+    /// Those of the socket; `InvalidData` if the body is garbled.
+    pub(super) fn send_region(&self, body: &[u8]) -> io::Result<()> {
+        let id = <[u8; RegionId::SIZE]>::try_from(body);
+        let id = id.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let resident = registry::find(RegionId::from_bytes(id));
+        let memory = resident.as_ref().and_then(|it| it.region().descriptor());
+        let answer = wire::frame(Kind::Region, &[]);
+        self.stream.send_with(&[&answer], memory.as_slice())
     }
 
     /// Takes out the shared memory that came with the last outcome, for the caller to keep.

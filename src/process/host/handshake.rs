@@ -265,6 +265,9 @@ impl<'a> Handshake<'a> {
                     )),
                 }
             }
+            (Kind::RegionRequest, Stage::Initializing) => {
+                self.connection.send_region(&body).map_err(stop_of)
+            }
             (kind, stage) => Err(HandshakeError::Wrong(format!(
                 "it sent {kind:?} while {stage:?}"
             ))),

@@ -39,7 +39,7 @@ impl Worker {
                 continue;
             }
             let clock = TaskClock {
-                connection: Arc::clone(self.stream.stream()),
+                connection: Arc::clone(self.stream.borrow().stream()),
                 task: header.task,
                 fork_epoch: self.fork_epoch,
             };
@@ -61,9 +61,10 @@ impl Worker {
         let is_warm = |worker_arena: &Arc<WorkerArena>| worker_arena.is_warm();
         if registry::keeps_any() || self.worker_arena.as_ref().is_some_and(is_warm) {
             self.stream
+                .borrow_mut()
                 .give_up_at(Instant::now().checked_add(KEPT_IDLE));
-            let received = self.stream.receive_header();
-            self.stream.give_up_at(None);
+            let received = self.stream.borrow_mut().receive_header();
+            self.stream.borrow_mut().give_up_at(None);
             match received {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     registry::forget_all();
@@ -72,7 +73,7 @@ impl Worker {
                 received => return received,
             }
         }
-        self.stream.receive_header()
+        self.stream.borrow_mut().receive_header()
     }
 
     fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<FunctionRef> {
@@ -80,12 +81,14 @@ impl Worker {
         let (Kind::Task | Kind::StoredTask, Some(size)) = (header.kind, size) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        self.stream.receive_body(CALL_SIZE as u64, argument)?;
+        self.stream
+            .borrow_mut()
+            .receive_body(CALL_SIZE as u64, argument)?;
         let Some(call) = argument.first_chunk() else {
             unreachable!("receive_body gives what was asked for")
         };
         let call = wire::call_from_bytes(call);
-        self.stream.receive_body(size, argument)?;
+        self.stream.borrow_mut().receive_body(size, argument)?;
         Ok(call)
     }
 
@@ -98,6 +101,6 @@ impl Worker {
         };
         let length = body.len() as u64;
         let header = Header { kind, task, length };
-        self.stream.send_bringing(header, &body)
+        self.stream.borrow().send_bringing(header, &body)
     }
 }

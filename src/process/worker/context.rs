@@ -3,9 +3,10 @@
 //!
 //! Made by `set_up`; used by every other file of `process/worker/`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::process::exit;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,9 @@ use crate::transport::wire::{self, Header, Kind};
 
 /// The state of this worker process.
 pub(super) struct Worker {
-    /// Frames to and from the program.
-    pub(super) stream: FramedStream,
+    /// Frames to and from the program. Shared with the `region_source` of this thread, which uses it while an
+    /// argument is decoded; no borrow lasts that long.
+    pub(super) stream: Rc<RefCell<FramedStream>>,
     /// The program's welcome: the settings of this worker.
     pub(super) welcome: Welcome,
     /// Two words that the program writes: whether the rest of the current chunk is cancelled, and how many
@@ -151,12 +153,12 @@ impl Worker {
     pub(super) fn send_about(&self, kind: Kind, place: SlotRef, body: &Encoded) -> io::Result<()> {
         let (task, length) = (place.to_number(), body.len() as u64);
         let header = Header { kind, task, length };
-        self.stream.send_bringing(header, body)
+        self.stream.borrow().send_bringing(header, body)
     }
 
     /// Asks the program to audit the shared memory.
     pub(super) fn raise_alarm(&self) -> io::Result<()> {
-        self.stream.send(&[&wire::frame(Kind::Alarm, &[])])
+        self.stream.borrow().send(&[&wire::frame(Kind::Alarm, &[])])
     }
 
     /// Continues after a task, or ends the process if the task was taken away from this worker.

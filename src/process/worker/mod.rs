@@ -11,17 +11,21 @@ mod connection_loop;
 mod context;
 pub(crate) mod outcome;
 mod queue_loop;
+mod region_source;
 mod set_up;
 mod task_clock;
 
 use std::io;
 use std::process::exit;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::current_worker::WorkerInfo;
 use crate::process::reexec::{self, Role};
+use crate::process::worker::region_source::ProgramRegions;
 use crate::remote::lease::NoStore;
 use crate::remote::stub::Argument;
+use crate::shared::registry;
 use crate::sys;
 use crate::sys::handle::AsHandle;
 use crate::sys::image;
@@ -134,6 +138,7 @@ impl Worker {
     }
 
     fn initialize(&mut self) -> io::Result<()> {
+        registry::set_source(Rc::new(ProgramRegions(Rc::clone(&self.stream))));
         let mut report = Vec::new();
         if let Some((call, mut argument)) = self.welcome.initializer.take() {
             let argument = Argument::Kept(&mut argument);
@@ -143,12 +148,14 @@ impl Worker {
             unwind::chain_hook(); // the initializer may have set a hook
         }
         self.flush();
-        self.stream.send(&[&wire::frame(Kind::Ready, &report)])?;
+        self.stream
+            .borrow()
+            .send(&[&wire::frame(Kind::Ready, &report)])?;
         // Only after the initializer: what needs a process with one thread can be done there. After the
         // report, for which the program waits; a connection that is hung up by then ends the worker all the
         // same. If the thread cannot be started, only the signal at the program's end (`die_with_parent`)
         // ends this worker.
-        let _ = sys::worker::end_when_hung_up(self.stream.stream().as_handle());
+        let _ = sys::worker::end_when_hung_up(self.stream.borrow().stream().as_handle());
         Ok(())
     }
 }

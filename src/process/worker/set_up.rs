@@ -3,9 +3,10 @@
 //!
 //! Called by `init_from`. The program's side is `process/host/handshake.rs`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::process::exit;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::process::shm::arena::worker::WorkerArena;
@@ -74,7 +75,7 @@ impl Worker {
             sys::thread::set_title(&title);
         }
         Ok(Self {
-            stream,
+            stream: Rc::new(RefCell::new(stream)),
             welcome,
             signals,
             queue,

@@ -132,6 +132,30 @@ fn descriptors_that_nobody_asks_for_are_closed() {
 }
 
 #[test]
+fn frames_before_one_that_is_needed_first_are_received_afterwards() {
+    let (mut stream, mut theirs) = stream();
+    let large = vec![7; 3 * BUFFER];
+    let mut bytes = Vec::new();
+    for body in [&b"one"[..], b"", &large] {
+        bytes.extend(frame(Kind::Value, body));
+    }
+    bytes.extend(frame(Kind::Region, b""));
+    bytes.extend(frame(Kind::Value, b"behind"));
+    let sender = std::thread::spawn(move || theirs.write_all(&bytes).map(|()| theirs));
+    let first = stream.receive_first(Kind::Region).unwrap();
+    assert!(matches!(first, Received::Some(header) if header.kind == Kind::Region));
+    assert!(stream.has_buffered());
+    for body in [&b"one"[..], b"", &large, b"behind"] {
+        assert!(receive(&mut stream) == body);
+    }
+    drop(sender.join().unwrap());
+    assert!(matches!(
+        stream.receive_first(Kind::Region),
+        Ok(Received::Closed)
+    ));
+}
+
+#[test]
 fn a_body_that_is_still_coming_at_the_deadline_is_late() {
     let (mut stream, mut theirs) = stream();
     let whole = frame(Kind::Value, b"in two parts");

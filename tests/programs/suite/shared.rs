@@ -82,7 +82,7 @@ fn await_that(is_so: impl Fn() -> bool) {
     }
 }
 
-fn await_nothing_mapped(pid: u32) {
+pub fn await_nothing_mapped(pid: u32) {
     await_that(|| mappings(pid) == 0 && descriptors(pid) == 0);
 }
 
