@@ -113,17 +113,48 @@ impl ProcessPoolBuilder {
 
     /// Sets an environment variable for the workers.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        let (key, value) = (key.into(), value.into());
-        let bytes = key.as_encoded_bytes();
-        if bytes.is_empty() || bytes.iter().any(|byte| matches!(byte, b'=' | 0)) {
-            let words = format!("env: {key:?} is no name of a variable");
-            self.fault = self.fault.or(Some(Error::InvalidConfig(words.into())));
-        } else if value.as_encoded_bytes().contains(&0) {
-            let words = format!("env: the value of {key:?} has a NUL character");
-            self.fault = self.fault.or(Some(Error::InvalidConfig(words.into())));
-        } else {
-            self.worker_config.env.insert(key, value);
-        }
+        let set = self.worker_config.environment.set(key.into(), value.into());
+        self.note(set);
+        self
+    }
+
+    /// Sets environment variables for the workers.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::builder()
+    ///     .env_clear()
+    ///     .envs([("LANG", "C"), ("TZ", "UTC")])
+    ///     .build()?;
+    /// let names = |()| std::env::vars().map(|(name, _)| name).collect::<Vec<_>>();
+    /// let mut names = pool.submit(names, ()).result()?;
+    /// names.sort();
+    /// assert_eq!(names, ["LANG", "TZ"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn envs<K: Into<OsString>, V: Into<OsString>>(
+        self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let variables = variables.into_iter();
+        variables.fold(self, |builder, (key, value)| builder.env(key, value))
+    }
+
+    /// Removes an environment variable, which workers would inherit from the program or which was
+    /// [set](Self::env) before.
+    pub fn env_remove(mut self, key: impl Into<OsString>) -> Self {
+        let removed = self.worker_config.environment.remove(key.into());
+        self.note(removed);
+        self
+    }
+
+    /// Removes all environment variables: workers inherit none, and those that were [set](Self::env) before
+    /// are forgotten. [`envs`](Self::envs) has an example.
+    pub fn env_clear(mut self) -> Self {
+        self.worker_config.environment.clear();
         self
     }
 
@@ -323,6 +354,27 @@ impl ProcessPoolBuilder {
         let pool =
             ProcessPoolExecutor::with_config(limits, self.observer, self.worker_config, grace);
         Ok(pool)
+    }
+
+    /// Keeps the first fault of a setting, for `build`.
+    fn note(&mut self, setting: Result<(), Error>) {
+        if let (None, Err(fault)) = (&self.fault, setting) {
+            self.fault = Some(fault);
+        }
+    }
+}
+
+/// A pool of the default size. (`ProcessPoolExecutor()`)
+///
+/// # Panics
+/// Where [`build`](ProcessPoolBuilder::build) returns an error: if the program did not call
+/// [`init`](crate::init), or if process pools are not supported.
+impl Default for ProcessPoolExecutor {
+    fn default() -> Self {
+        match Self::builder().build() {
+            Ok(pool) => pool,
+            Err(error) => panic!("there can be no pool of processes: {error}"),
+        }
     }
 }
 

@@ -4,12 +4,17 @@
 //! thread of the program for each child, its supervisor, sends the task, receives the outcome and settles the
 //! future.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::panic::Location;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::future::Future;
@@ -20,6 +25,7 @@ use crate::process::host::config::WorkerConfig;
 use crate::process::host::connection::{Connection, Disconnect, Response};
 use crate::process::host::handshake::StartError;
 use crate::process::host::pipeline::WorkerExit;
+use crate::process::host::stdio::{Captured, WorkerStdio};
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::NoStore;
@@ -53,6 +59,12 @@ pub struct Process<A, R> {
     argument: A,
     /// Where the user called `new`; errors report it.
     location: &'static Location<'static>,
+    /// How long the function may run; `None`: without limit.
+    timeout: Option<Duration>,
+    /// How the child is started.
+    worker_config: WorkerConfig,
+    /// The first invalid setting; `start` returns it.
+    fault: Option<Error>,
 }
 
 /// A child process that runs one function. (`multiprocessing.Process`, started)
@@ -97,6 +109,9 @@ impl<A: Payload, R: Payload> Process<A, R> {
             function: f,
             argument: arg,
             location: Location::caller(),
+            timeout: None,
+            worker_config: WorkerConfig::new(),
+            fault: None,
         }
     }
 
@@ -106,23 +121,138 @@ impl<A: Payload, R: Payload> Process<A, R> {
         self
     }
 
+    /// Sets an environment variable for the child.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Process};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let child = Process::new(|name: String| std::env::var(name).ok(), "LANG".into());
+    /// assert_eq!(child.env("LANG", "C").start()?.join()?.as_deref(), Some("C"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        let set = self.worker_config.environment.set(key.into(), value.into());
+        self.note(set);
+        self
+    }
+
+    /// Sets environment variables for the child.
+    pub fn envs<K: Into<OsString>, V: Into<OsString>>(
+        self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let variables = variables.into_iter();
+        variables.fold(self, |process, (key, value)| process.env(key, value))
+    }
+
+    /// Removes an environment variable, which the child would inherit from the program or which was
+    /// [set](Self::env) before.
+    pub fn env_remove(mut self, key: impl Into<OsString>) -> Self {
+        let removed = self.worker_config.environment.remove(key.into());
+        self.note(removed);
+        self
+    }
+
+    /// Removes all environment variables: the child inherits none, and those that were [set](Self::env)
+    /// before are forgotten.
+    pub fn env_clear(mut self) -> Self {
+        self.worker_config.environment.clear();
+        self
+    }
+
+    /// The current directory in which the child starts; that of the program if not given.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.worker_config.current_dir = Some(dir.into());
+        self
+    }
+
+    /// The file, or the end of a pipe, that is the child's standard input; without it, the input is empty.
+    ///
+    /// ```
+    /// # use std::fs::File;
+    /// # use std::io::Read;
+    /// # use concurrent_futures::{Error, Process};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # concurrent_futures::init();
+    /// let count = |()| std::io::stdin().bytes().count();
+    /// let child = Process::new(count, ()).stdin(File::open("Cargo.toml")?).start()?;
+    /// assert!(child.join()? > 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stdin(mut self, input: File) -> Self {
+        self.worker_config.input = Some(Arc::new(input));
+        self
+    }
+
+    /// Where the child's standard output goes; to the program's standard output if not given.
+    pub fn stdout(mut self, policy: WorkerStdio) -> Self {
+        self.worker_config.stdout = policy;
+        self
+    }
+
+    /// Where the child's standard error goes; to the program's standard error if not given. With
+    /// [`WorkerStdio::Capture`], the error of a function that panicked or died has the end of it.
+    pub fn stderr(mut self, policy: WorkerStdio) -> Self {
+        self.worker_config.stderr = policy;
+        self
+    }
+
+    /// How long the function may run; without limit if not given. At the limit the child is killed, and
+    /// [`join`](RunningProcess::join) returns [`Error::TaskTimeout`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use concurrent_futures::{Error, Process};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let endless = Process::new(|()| -> u8 { loop { std::thread::park() } }, ());
+    /// let child = endless.timeout(Duration::from_millis(20)).start()?;
+    /// assert!(matches!(child.join(), Err(Error::TaskTimeout { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// The most bytes of memory that the child may have of its own, as
+    /// [`ProcessPoolBuilder::memory_limit`](crate::ProcessPoolBuilder::memory_limit) says; without limit if
+    /// not given.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.worker_config.memory_limit = Some(bytes);
+        if bytes == 0 {
+            self.note(Err(Error::InvalidConfig("memory_limit is 0".into())));
+        }
+        self
+    }
+
     /// Starts the child. It consumes `self`, so that a process is started at most once.
     /// (`Process.start`)
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
     /// [`Error::Unsupported`] if it has more rights than the user that started it;
-    /// [`Error::InvalidConfig`] if the name has a NUL character; [`Error::Encode`], [`Error::TooLarge`] or
+    /// [`Error::InvalidConfig`] if a setting is invalid; [`Error::Encode`], [`Error::TooLarge`] or
     /// [`Error::Panicked`] if the argument cannot be encoded; [`Error::Spawn`] if the child cannot be
     /// started.
     pub fn start(self) -> Result<RunningProcess<R>, Error> {
-        let worker_config = WorkerConfig::new();
+        let worker_config = self.worker_config;
         worker_config.check()?;
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         if self.name.as_ref().is_some_and(|name| name.contains('\0')) {
             let words = "the name of a process has a NUL character";
             return Err(Error::InvalidConfig(words.into()));
         }
-        let options = TaskOptions::new();
+        let mut options = TaskOptions::new();
+        if let Some(limit) = self.timeout {
+            options = options.timeout(limit);
+        }
         let (task, future) =
             Task::portable_from(self.location, options, self.function, self.argument);
         let outgoing = task.into_outgoing(worker_config.payload_limit, &NoStore, &mut |_| ());
@@ -139,7 +269,14 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let supervisor = std::thread::Builder::new()
             .name(format!("cf-process {name}"))
             .stack_size(stack::size())
-            .spawn(move || attend(connection, Request::new(task), &its_exit_code))
+            .spawn(move || {
+                attend(
+                    connection,
+                    &worker_config,
+                    Request::new(task),
+                    &its_exit_code,
+                )
+            })
             .map_err(|error| Error::spawn("a thread", &error))?;
         Ok(RunningProcess {
             name,
@@ -148,6 +285,13 @@ impl<A: Payload, R: Payload> Process<A, R> {
             exit_code,
             supervisor: Some(supervisor),
         })
+    }
+
+    /// Keeps the first fault of a setting, for `start`.
+    fn note(&mut self, setting: Result<(), Error>) {
+        if let (None, Err(fault)) = (&self.fault, setting) {
+            self.fault = Some(fault);
+        }
     }
 }
 
@@ -229,6 +373,37 @@ impl<R> RunningProcess<R> {
     }
 }
 
+/// Waits for the child's end without blocking a thread, and returns what [`join`](RunningProcess::join) does.
+/// Dropping the future kills the child, so a runtime's own time limit around it does.
+///
+/// ```
+/// # use concurrent_futures::{Error, Process};
+/// # fn main() -> Result<(), Error> {
+/// # concurrent_futures::init();
+/// # fn block_on<F: Future>(future: F) -> F::Output {
+/// #     let mut future = std::pin::pin!(future);
+/// #     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+/// #     loop {
+/// #         if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) { return output; }
+/// #         std::thread::yield_now();
+/// #     }
+/// # }
+/// let squared = async { Process::new(|n: u64| n * n, 12).start()?.await };
+/// assert_eq!(block_on(squared)?, 144);
+/// # Ok(())
+/// # }
+/// ```
+impl<R> std::future::Future for RunningProcess<R> {
+    type Output = Result<R, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.future {
+            Some(future) => Pin::new(future).poll(context),
+            None => unreachable!("only `join`, which consumes, takes the future"),
+        }
+    }
+}
+
 impl<R> Drop for RunningProcess<R> {
     fn drop(&mut self) {
         if self.process.is_elsewhere() {
@@ -277,28 +452,32 @@ fn spawn_error(failure: StartError, name: &str) -> Error {
 
 /// Main function of the supervisor thread: sends the child its task, and settles the outcome once the child
 /// has ended.
-fn attend(mut connection: Connection, request: Request, exit_code: &OnceLock<i32>) {
+fn attend(
+    mut connection: Connection,
+    worker_config: &WorkerConfig,
+    request: Request,
+    exit_code: &OnceLock<i32>,
+) {
     if request.promise.start() == Start::Cancelled {
         return;
     }
     let info = request.promise.info();
-    let outcome = match converse(&mut connection, &request) {
-        Ok(outcome) => {
+    let limit = request.options.given_timeout();
+    let outcome = match (converse(&mut connection, &request, limit), limit) {
+        (Ok(outcome), _) => {
             // Set before the child ends: a thread that sees the end also sees the code.
             exit_code.get_or_init(|| i32::from(matches!(outcome, Err(Fault::Panicked(_)))));
+            let printed = printed(&connection);
             connection.close();
-            outcome.map_err(|fault| error_of(fault, info, 0, None))
+            outcome.map_err(|fault| error_of(fault, info, 0, printed))
         }
-        Err(broken) => {
-            let end = connection.kill_and_reap();
-            let pid = connection.process().pid();
-            let death = WorkerExit {
-                worker: 0,
-                pid,
-                end,
-                memory: None,
-            };
-            Err(death.of(info, 1, broken, None))
+        (Err(Disconnect::Late), Some(limit)) => {
+            connection.kill_and_reap();
+            Err(Error::TaskTimeout { limit })
+        }
+        (Err(broken), _) => {
+            let death = WorkerExit::of_worker(0, &mut connection, worker_config);
+            Err(death.of(info, 1, broken, printed(&connection)))
         }
     };
     match outcome {
@@ -317,9 +496,11 @@ fn attend(mut connection: Connection, request: Request, exit_code: &OnceLock<i32
 fn converse(
     connection: &mut Connection,
     request: &Request,
+    limit: Option<Duration>,
 ) -> Result<Result<Encoded, Fault>, Disconnect> {
-    connection.send(&[request]);
-    Ok(match connection.receive(None)? {
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    connection.send_within(limit, &[request]);
+    Ok(match connection.receive(deadline)? {
         Response::Value(value) => Ok(value),
         Response::Stored(_) => {
             return Err(Disconnect::ProtocolViolation(
@@ -328,4 +509,9 @@ fn converse(
         }
         Response::Fault(fault) => Err(fault),
     })
+}
+
+/// The end of what the child has printed; `None`: that is not captured.
+fn printed(connection: &Connection) -> Option<String> {
+    connection.output().and_then(Captured::take)
 }

@@ -94,6 +94,9 @@ pub(crate) fn never_wait(file: BorrowedFd<'_>) -> io::Result<()> {
     checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(|_| ())
 }
 
+/// The number of the descriptor of standard input.
+pub(crate) const INPUT: RawFd = libc::STDIN_FILENO;
+
 /// The number of the descriptor of standard output.
 pub(crate) const OUTPUT: RawFd = libc::STDOUT_FILENO;
 

@@ -33,7 +33,7 @@ pub(crate) fn protocol_version() -> ProtocolVersion {
 }
 
 /// The first message from the parent to a worker. These descriptors come with it: stdout, stderr, and those
-/// of the shared signals, the shared-memory queue and the arena, if these exist.
+/// of stdin, the shared signals, the shared-memory queue and the arena, if these exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// The protocol, codec and build of the parent.
@@ -44,6 +44,8 @@ pub(crate) struct Welcome {
     pub(crate) payload_limit: u64,
     /// The maximum memory of the worker, in bytes; 0: no limit.
     pub(crate) memory_limit: u64,
+    /// Whether a descriptor for stdin comes along; without it, stdin is empty.
+    pub(crate) has_input: bool,
     /// Whether the descriptor of the shared signals comes along.
     pub(crate) has_signals: bool,
     /// The numbers of slots and of workers of the shared-memory queue; (0, 0): there is no queue.
@@ -90,6 +92,7 @@ impl Welcome {
         body.extend(self.index.to_le_bytes());
         body.extend(self.payload_limit.to_le_bytes());
         body.extend(self.memory_limit.to_le_bytes());
+        body.push(u8::from(self.has_input));
         body.push(u8::from(self.has_signals));
         body.extend(self.queue.0.to_le_bytes());
         body.extend(self.queue.1.to_le_bytes());
@@ -111,6 +114,7 @@ impl Welcome {
             index: reader.u32()?,
             payload_limit: reader.u64()?,
             memory_limit: reader.u64()?,
+            has_input: reader.bool()?,
             has_signals: reader.bool()?,
             queue: (reader.u32()?, reader.u32()?),
             key: (reader.u64()?, reader.u64()?),

@@ -33,16 +33,17 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     let initializer = proptest::option::of((call(), argument));
     let limits = (any::<u64>(), any::<u64>());
     let queue = (any::<(u32, u32)>(), any::<(u64, u64)>());
-    let numbers = (any::<u32>(), any::<[bool; 2]>(), queue);
+    let numbers = (any::<u32>(), any::<[bool; 3]>(), queue);
     (protocol_version(), numbers, limits, title, initializer).prop_map(
         |(
             version,
-            (index, [has_signals, has_arena], (queue, key)),
+            (index, [has_input, has_signals, has_arena], (queue, key)),
             (payload_limit, memory_limit),
             title,
             initializer,
         )| {
             Welcome {
+                has_input,
                 has_signals,
                 queue,
                 key,

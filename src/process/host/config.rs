@@ -3,14 +3,15 @@
 //! The builders fill in a [`WorkerConfig`]; `spawn` starts workers by it, `handshake` sends the welcome that
 //! it makes, and supervisors and the `pipeline` read its limits.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::pool::Limits;
+use crate::process::host::environment::Environment;
 use crate::process::host::stdio::WorkerStdio;
 use crate::process::reexec;
 use crate::process::shm::arena::Arena;
@@ -26,8 +27,8 @@ use crate::transport::messages::{Welcome, protocol_version};
 /// How the workers of a pool are started, and the limits that hold for them.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerConfig {
-    /// Variables that are added to the workers' environment.
-    pub(crate) env: BTreeMap<OsString, OsString>,
+    /// Changes to the environment that workers inherit.
+    pub(crate) environment: Environment,
     /// The directory that they start in; `None`: the program's own.
     pub(crate) current_dir: Option<PathBuf>,
     /// How long a worker may take until it has said hello and run the initializer.
@@ -42,6 +43,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) task_timeout: Option<Duration>,
     /// A command in front of the program, and the command's arguments; empty: none.
     pub(crate) launcher: Vec<OsString>,
+    /// The standard input of workers; `None`: it is empty.
+    pub(crate) input: Option<Arc<File>>,
     /// Where the workers' standard output goes.
     pub(crate) stdout: WorkerStdio,
     /// Where the workers' standard error goes.
@@ -60,7 +63,7 @@ pub(crate) struct WorkerConfig {
 impl WorkerConfig {
     pub(crate) fn new() -> Self {
         Self {
-            env: BTreeMap::new(),
+            environment: Environment::default(),
             current_dir: None,
             start_timeout: Duration::from_secs(10),
             payload_limit: DEFAULT_PAYLOAD_LIMIT,
@@ -68,6 +71,7 @@ impl WorkerConfig {
             max_tasks_per_child: None,
             task_timeout: None,
             launcher: Vec::new(),
+            input: None,
             stdout: WorkerStdio::Inherit,
             stderr: WorkerStdio::Inherit,
             initializer: None,
@@ -108,6 +112,7 @@ impl WorkerConfig {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             payload_limit: self.payload_limit,
             memory_limit: self.memory_limit.unwrap_or(0),
+            has_input: self.input.is_some(),
             has_signals: signals.is_some(),
             key: self
                 .queue

@@ -153,10 +153,14 @@ impl<'a> Handshake<'a> {
         let descriptors: Vec<_> = output
             .descriptors()
             .into_iter()
-            .chain(&signals_memory)
-            .chain(&queue)
-            .chain(&arena)
             .map(AsHandle::as_handle)
+            .chain(self.worker_config.input.as_deref().map(AsHandle::as_handle))
+            .chain(
+                [&signals_memory, &queue, &arena]
+                    .into_iter()
+                    .flatten()
+                    .map(AsHandle::as_handle),
+            )
             .collect();
         let welcome = self.worker_config.welcome(self.index, signals.as_ref());
         let frame = wire::frame(Kind::Welcome, &welcome.to_body());

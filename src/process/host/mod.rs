@@ -2,8 +2,8 @@
 //! replaces or ends them. The pool (`process/pool.rs`) and `Process` (`process/single.rs`) call it; shared
 //! memory lies below it (`process/shm/`), and frames (`transport/`).
 //!
-//! One supervisor thread for each worker (`supervisor`) starts the child as its `config` says (`spawn`,
-//! `handshake`, `child`, `stdio`) and talks to it over a `connection`, one chunk at a time (`pipeline`). Work
+//! One supervisor thread for each worker (`supervisor`) starts the child as its `config` and
+//! `environment` say (`spawn`, `handshake`, `child`, `stdio`) and talks to it over a `connection`, one chunk at a time (`pipeline`). Work
 //! in the shared-memory queue is in the `in_flight` table; waiters or the completion `driver` collect its
 //! outcomes, and a `callback_thread` runs user code for them.
 
@@ -11,6 +11,7 @@ pub(crate) mod child;
 pub(crate) mod stdio;
 pub(crate) mod connection;
 pub(crate) mod config;
+pub(crate) mod environment;
 pub(crate) mod handshake;
 pub(crate) mod spawn;
 pub(crate) mod process_table;

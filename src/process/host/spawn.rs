@@ -70,9 +70,9 @@ impl WorkerConfig {
             sys::child::start_as(&mut command, name);
         }
         sys::child::lead_group(&mut command);
+        self.environment.apply(&mut command);
         command
             .args(arguments)
-            .envs(&self.env)
             .env(mark, value)
             .stdin(Stdio::from(stdin))
             // Output before `init` does not come from the user's tasks: libtest prints there, for example.

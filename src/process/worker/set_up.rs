@@ -50,6 +50,9 @@ impl Worker {
         for number in [sys::stdio::OUTPUT, sys::stdio::ERROR] {
             sys::stdio::redirect(next(&mut passed)?.as_handle(), number)?;
         }
+        if welcome.has_input {
+            sys::stdio::redirect(next(&mut passed)?.as_handle(), sys::stdio::INPUT)?;
+        }
         let signals = match welcome.has_signals {
             true => Some(SharedSignals::map(next(&mut passed)?)?),
             false => None,

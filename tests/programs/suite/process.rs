@@ -1,6 +1,7 @@
 //! Worker processes as the program and its tasks see them, and `Process`, one child for one task.
 
 mod decoding;
+mod settings;
 mod single;
 mod surroundings;
 
@@ -38,6 +39,7 @@ pub fn trials() -> Vec<Trial> {
         own,
         surroundings::trials(),
         single::trials(),
+        settings::trials(),
         decoding::trials(),
     ];
     groups.into_iter().flatten().collect()
