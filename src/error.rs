@@ -22,7 +22,9 @@ use crate::unwind::Panic;
 /// assert!(matches!(error, Error::InvalidConfig(_)));
 /// assert_eq!(error.to_string(), "invalid configuration: max_workers is 0");
 /// ```
-#[derive(Debug, Clone, thiserror::Error)]
+///
+/// Two errors are equal if they are of the same kind and say the same, of the same task.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The task was cancelled before it began, or killed while it ran. (`CancelledError`)
@@ -100,7 +102,7 @@ pub enum Error {
 /// let Err(Error::InvalidConfig(reason)) = ProcessPoolExecutor::new(0) else { unreachable!() };
 /// assert_eq!(reason.as_str(), "max_workers is 0");
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reason(Arc<String>);
 
 impl Reason {
@@ -139,11 +141,11 @@ impl fmt::Debug for Reason {
 /// assert!(panic.message().contains("out of bounds"));
 /// assert!(panic.location().is_some());
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PanicInfo(Arc<PanicReport>);
 
 /// The data of a [`PanicInfo`].
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct PanicReport {
     /// Message, location and stack.
     panic: Panic,
@@ -247,11 +249,11 @@ impl fmt::Display for PanicInfo {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerDeath(Arc<DeathReport>);
 
 /// The data of a [`WorkerDeath`].
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DeathReport {
     /// The index of the worker in its pool.
     pub(crate) worker: usize,
@@ -291,11 +293,11 @@ pub(crate) struct DeathReport {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryCorruption(Arc<CorruptionReport>);
 
 /// The data of a [`MemoryCorruption`].
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct CorruptionReport {
     /// The task that the stray write hit.
     task: TaskInfo,
@@ -443,6 +445,42 @@ impl fmt::Display for WorkerDeath {
 }
 
 impl Error {
+    /// Whether the task was cancelled or killed. (`CancelledError`)
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+
+    /// Whether time ran out: for the wait ([`Timeout`](Self::Timeout)) or for the task itself
+    /// ([`TaskTimeout`](Self::TaskTimeout)). (`TimeoutError`)
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let options = TaskOptions::new().timeout(Duration::from_millis(5));
+    /// let late = pool.submit_with(options, std::thread::sleep, Duration::from_millis(50));
+    /// assert!(late.result().unwrap_err().is_timeout());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout | Self::TaskTimeout { .. })
+    }
+
+    /// Whether the task, or the serde code of its argument or result, panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self, Self::Panicked(_))
+    }
+
+    /// Whether the worker process died while it ran the task. (`BrokenProcessPool`)
+    #[must_use]
+    pub fn is_worker_death(&self) -> bool {
+        matches!(self, Self::WorkerDied(_))
+    }
+
     /// The error of a process or thread, described by `what`, that could not be started.
     pub(crate) fn spawn(what: &str, cause: &io::Error) -> Self {
         Self::Spawn(format!("{what}: {cause}").into())

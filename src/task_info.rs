@@ -14,7 +14,7 @@ use std::panic::Location;
 /// assert_eq!(panic.task().unwrap().name(), Some("halve"));
 /// assert!(panic.task().unwrap().location().file().ends_with(".rs"));
 /// ```
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TaskInfo {
     /// The name given by [`TaskOptions::name`](crate::TaskOptions::name), if any.
     name: Option<&'static str>,
@@ -25,7 +25,7 @@ pub struct TaskInfo {
 }
 
 /// Identifies the submitted function, to look its name up.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
     /// The address of a plain function.
     Address(usize),

@@ -1,6 +1,6 @@
 //! What an error tells of its task.
 
-use concurrent_futures::{Error, Executor, TaskOptions};
+use concurrent_futures::{Error, Executor, Shutdown, TaskOptions};
 use libtest_mimic::Trial;
 
 use crate::support::tasks::{fail, tasks_run};
@@ -13,6 +13,7 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         a_panic_leaves_the_worker_at_work::<K>,
         a_panic_without_text_is_told::<K>,
         an_error_knows_the_place_of_its_submit::<K>,
+        errors_are_compared_and_asked::<K>,
         an_error_knows_the_function_of_its_task::<K>,
         a_backtrace_is_told_where_it_is_asked_for::<K>,
     ]
@@ -59,6 +60,18 @@ fn a_panic_without_text_is_told<K: Kind>() {
     let future = pool.submit(|n: u8| -> u8 { std::panic::panic_any(n) }, 7);
     assert_eq!(panic_message(future.result()), "a payload that is no text");
     assert_works(&pool);
+}
+
+fn errors_are_compared_and_asked<K: Kind>() {
+    let pool = K::pool(1);
+    let one = pool.submit(fail, "x".into()).result().unwrap_err();
+    assert!(one.is_panic() && !one.is_timeout() && !one.is_cancelled() && !one.is_worker_death());
+    assert_eq!(one, one.clone());
+    let other = pool.submit(fail, "x".into()).result().unwrap_err();
+    assert_ne!(one, other, "it was submitted elsewhere");
+    pool.shutdown(Shutdown::wait());
+    let refused = pool.submit(fail, "x".into()).result();
+    assert_eq!(refused, Err(Error::ShutDown));
 }
 
 fn an_error_knows_the_place_of_its_submit<K: Kind>() {
