@@ -33,6 +33,7 @@ pub use current_worker::{WorkerInfo, current_worker};
 pub use error::{Error, MemoryCorruption, PanicInfo, Reason, WorkerDeath};
 pub use executor::Executor;
 pub use executor::map::{Map, MapUnordered};
+pub use executor::map_keyed::MapKeyed;
 pub use executor::serial::SerialExecutor;
 pub use executor::stats::Stats;
 pub use future::Future;

@@ -267,6 +267,19 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
     }
 }
 
+/// With a [time limit](MapOptions::timeout) the map may yield less than it says: the limit's error, and then
+/// nothing.
+impl<A, R, It> ExactSizeIterator for Map<'_, A, R, It>
+where
+    A: Send + 'static,
+    R: Send + 'static,
+    It: ExactSizeIterator<Item = A>,
+{
+    fn len(&self) -> usize {
+        Map::len(self)
+    }
+}
+
 impl<A, R, It: Iterator<Item = A>> Drop for Map<'_, A, R, It> {
     fn drop(&mut self) {
         self.end();

@@ -2,6 +2,7 @@
 //! implement.
 
 pub(crate) mod map;
+pub(crate) mod map_keyed;
 mod feed;
 pub(crate) mod stats;
 pub(crate) mod serial;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::executor::map::{Map, MapUnordered};
+use crate::executor::map_keyed::MapKeyed;
 use crate::executor::stats::Stats;
 use crate::future::Future;
 use crate::options::{MapOptions, Shutdown, TaskOptions};
@@ -139,7 +141,27 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        let (task, future) = Task::portable(TaskOptions::new(), f, arg);
+        self.try_submit_with(TaskOptions::new(), f, arg)
+    }
+
+    /// Like [`try_submit`](Self::try_submit), with options.
+    ///
+    /// # Errors
+    /// The argument, if there is no room. Any other error becomes the future's error.
+    ///
+    /// # Panics
+    /// If the implementor's [`try_execute`](Self::try_execute) gives back another task than it was given.
+    #[track_caller]
+    fn try_submit_with<A: Payload, R: Payload>(
+        &self,
+        options: TaskOptions,
+        f: fn(A) -> R,
+        arg: A,
+    ) -> Result<Future<R>, A>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::portable(options, f, arg);
         match self.try_execute(task) {
             Ok(()) => Ok(future),
             Err(task) => Err(task.into_argument(f)),
@@ -232,6 +254,29 @@ pub trait Executor: Send + Sync {
         I: IntoIterator<Item = A>,
     {
         Map::in_context(self, MapOptions::new(), f, context, items.into_iter())
+    }
+
+    /// Like [`map`](Self::map), over items with keys: each result comes with the key of its item, which does
+    /// not travel.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let words = ["tea", "cake"].map(|word| (word, word.to_owned()));
+    /// for (word, length) in pool.map_keyed(|word: String| word.len(), words) {
+    ///     println!("{word}: {} letters", length?);
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map_keyed<K, A, R, I>(&self, f: fn(A) -> R, items: I) -> MapKeyed<'_, K, A, R, I::IntoIter>
+    where
+        Self: Sized,
+        A: Payload,
+        R: Payload,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        MapKeyed::portable(self, f, items.into_iter())
     }
 
     /// Like [`map`](Self::map), but yields `(index, result)` as items finish.

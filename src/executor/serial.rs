@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::executor::Executor;
+use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
+use crate::future::Future;
 use crate::future::id::FutureId;
 use crate::future::promise::{Expire, Verdict};
-use crate::options::Shutdown;
+use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::task::Task;
 use crate::task::run::WorkerHooks;
 use crate::task::timeout::TimeoutGuard;
@@ -49,6 +51,107 @@ impl SerialExecutor {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Runs `f(arg)` in the caller; `f` may capture. (`Executor.submit`)
+    ///
+    /// ```
+    /// # use concurrent_futures::SerialExecutor;
+    /// let factor = 3;
+    /// let future = SerialExecutor::new().submit(move |x: i32| factor * x, 14);
+    /// assert_eq!(future.result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn submit<F, A, R>(&self, f: F, arg: A) -> Future<R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        self.submit_with(TaskOptions::new(), f, arg)
+    }
+
+    /// Like [`submit`](Self::submit), with options.
+    #[track_caller]
+    pub fn submit_with<F, A, R>(&self, options: TaskOptions, f: F, arg: A) -> Future<R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (task, future) = Task::local(options, f, arg);
+        self.execute(task);
+        future
+    }
+
+    /// Runs `f()` in the caller; `f` may capture.
+    #[track_caller]
+    pub fn spawn<F, R>(&self, f: F) -> Future<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.submit(move |()| f(), ())
+    }
+
+    /// Runs `f`, which may capture, on every item; yields the results in the order of the items.
+    /// (`Executor.map`)
+    #[track_caller]
+    pub fn map<F, A, R, I>(&self, f: F, items: I) -> Map<'_, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_with(MapOptions::new(), f, items)
+    }
+
+    /// Like [`map`](Self::map), with options.
+    #[track_caller]
+    pub fn map_with<F, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: F,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        Map::local(self, options, f, items.into_iter())
+    }
+
+    /// Like [`map`](Self::map), but yields `(index, result)` as items finish: here, in their order.
+    #[track_caller]
+    pub fn map_unordered<F, A, R, I>(&self, f: F, items: I) -> MapUnordered<'_, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_unordered_with(MapOptions::new(), f, items)
+    }
+
+    /// Like [`map_unordered`](Self::map_unordered), with options.
+    #[track_caller]
+    pub fn map_unordered_with<F, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: F,
+        items: I,
+    ) -> MapUnordered<'_, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        MapUnordered::local(self, options, f, items.into_iter())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

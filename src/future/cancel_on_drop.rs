@@ -1,4 +1,5 @@
-//! [`CancelOnDrop`]: a future that cancels its task when it is dropped. Made by [`Future::cancel_on_drop`].
+//! [`CancelOnDrop`]: a future that cancels or kills its task when it is dropped. Made by
+//! [`Future::cancel_on_drop`] and [`Future::kill_on_drop`].
 
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
@@ -7,8 +8,8 @@ use std::task::{Context, Poll};
 use crate::error::Error;
 use crate::future::Future;
 
-/// A [`Future`] that cancels its task when it is dropped, if the task has not begun. Derefs to the
-/// [`Future`].
+/// A [`Future`] that cancels its task when it is dropped, if the task has not begun, or kills it
+/// ([`Future::kill_on_drop`]). Derefs to the [`Future`].
 ///
 /// ```
 /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
@@ -19,18 +20,36 @@ use crate::future::Future;
 /// ```
 #[derive(Debug)]
 #[must_use = "dropping it cancels the task"]
-pub struct CancelOnDrop<T>(
+pub struct CancelOnDrop<T> {
     /// The future; `None` only once `result` has taken it.
-    pub(super) Option<Future<T>>,
-);
+    future: Option<Future<T>>,
+    /// What becomes of the task.
+    at_drop: AtDrop,
+}
+
+/// What becomes of a task whose future is dropped before the task is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtDrop {
+    /// It is cancelled, unless it has begun.
+    Cancel,
+    /// It is cancelled, or killed if it has begun.
+    Kill,
+}
 
 impl<T> CancelOnDrop<T> {
+    pub(super) fn new(future: Future<T>, at_drop: AtDrop) -> Self {
+        Self {
+            future: Some(future),
+            at_drop,
+        }
+    }
+
     /// Blocks until the task is done, and takes its value, like [`Future::result`].
     ///
     /// # Errors
     /// The same as [`Future::result`].
     pub fn result(mut self) -> Result<T, Error> {
-        match self.0.take() {
+        match self.future.take() {
             Some(future) => future.result(),
             None => unreachable!("only `result`, which consumes, takes the future"),
         }
@@ -41,7 +60,7 @@ impl<T> Deref for CancelOnDrop<T> {
     type Target = Future<T>;
 
     fn deref(&self) -> &Future<T> {
-        match &self.0 {
+        match &self.future {
             Some(future) => future,
             None => unreachable!("only `result`, which consumes, takes the future"),
         }
@@ -50,7 +69,7 @@ impl<T> Deref for CancelOnDrop<T> {
 
 impl<T> DerefMut for CancelOnDrop<T> {
     fn deref_mut(&mut self) -> &mut Future<T> {
-        match &mut self.0 {
+        match &mut self.future {
             Some(future) => future,
             None => unreachable!("only `result`, which consumes, takes the future"),
         }
@@ -59,8 +78,10 @@ impl<T> DerefMut for CancelOnDrop<T> {
 
 impl<T> Drop for CancelOnDrop<T> {
     fn drop(&mut self) {
-        if let Some(future) = &self.0 {
-            future.cancel();
+        match (&self.future, self.at_drop) {
+            (Some(future), AtDrop::Cancel) => drop(future.cancel()),
+            (Some(future), AtDrop::Kill) => drop(future.kill()),
+            (None, _) => {}
         }
     }
 }

@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::future::cancel_on_drop::CancelOnDrop;
+use crate::future::cancel_on_drop::{AtDrop, CancelOnDrop};
 use crate::future::id::FutureId;
 use crate::future::pool_handle::{Unqueue, Waiter};
 use crate::future::promise::{TaskCell, Waiting, complete};
@@ -244,7 +244,25 @@ impl<T> Future<T> {
 
     /// Returns a future that cancels the task when it is dropped, if the task has not begun.
     pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
-        CancelOnDrop(Some(self))
+        CancelOnDrop::new(self, AtDrop::Cancel)
+    }
+
+    /// Returns a future that [kills](Self::kill) the task when it is dropped, also if the task has begun:
+    /// what a runtime's own time limit around the future needs.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// let endless = pool.submit(|()| -> u8 { loop { std::thread::park() } }, ()).kill_on_drop();
+    /// drop(endless); // as `timeout(limit, endless).await` does at the limit
+    /// assert_eq!(pool.submit(|x: u32| x + 1, 1).result()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn kill_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop::new(self, AtDrop::Kill)
     }
 
     /// Whether the task was cancelled or killed. (`Future.cancelled()`)

@@ -237,6 +237,41 @@ impl Shared<u8> {
     }
 }
 
+/// Copies the elements once, as [`Shared::from_vec`] does.
+impl<T: Pod> From<Vec<T>> for Shared<T> {
+    fn from(elements: Vec<T>) -> Self {
+        Self::from_vec(elements)
+    }
+}
+
+/// Copies the elements once, as [`Shared::from_vec`] does.
+impl<T: Pod> From<Box<[T]>> for Shared<T> {
+    fn from(elements: Box<[T]>) -> Self {
+        Self::from_vec(elements.into_vec())
+    }
+}
+
+/// Copies the elements once, as [`Shared::from_slice`] does.
+impl<T: Pod> From<&[T]> for Shared<T> {
+    fn from(elements: &[T]) -> Self {
+        Self::from_slice(elements)
+    }
+}
+
+/// Collects the elements, and copies them once.
+///
+/// ```
+/// use concurrent_futures::Shared;
+///
+/// let squares: Shared<u64> = (0..10).map(|n| n * n).collect();
+/// assert_eq!(squares[9], 81);
+/// ```
+impl<T: Pod> FromIterator<T> for Shared<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(elements: I) -> Self {
+        Self::from_vec(elements.into_iter().collect())
+    }
+}
+
 impl<T> Deref for Shared<T> {
     type Target = [T];
 

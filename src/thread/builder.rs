@@ -132,6 +132,16 @@ impl ThreadPoolBuilder {
     }
 }
 
+/// A pool of the default size. (`ThreadPoolExecutor()`)
+impl Default for ThreadPoolExecutor {
+    fn default() -> Self {
+        match Self::builder().build() {
+            Ok(pool) => pool,
+            Err(error) => unreachable!("what is not given is valid: {error}"),
+        }
+    }
+}
+
 impl fmt::Debug for ThreadPoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ThreadPoolBuilder")

@@ -21,6 +21,8 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         map_unordered_tells_the_index::<K>,
         map_unordered_takes_no_options::<K>,
         maps_interleave::<K>,
+        map_keyed_gives_the_key_back::<K>,
+        a_map_of_a_known_length_says_it::<K>,
         map_lends_a_context::<K>,
         a_context_names_shared_memory::<K>,
         a_panic_in_a_context_costs_its_item::<K>,
@@ -90,6 +92,37 @@ fn numbers_without_end_are_a_chunk_and_a_buffer<K: Kind>() {
         let results: Vec<u64> = map.collect::<Result<_, _>>().unwrap();
         assert!(results.into_iter().eq((0..100).map(double)));
     }
+}
+
+/// Keys do not travel: these could not.
+fn map_keyed_gives_the_key_back<K: Kind>() {
+    struct Key(std::rc::Rc<u64>);
+    let pool = K::pool(2);
+    let items = (0..200).map(|n| (Key(std::rc::Rc::new(n)), n));
+    let mut count = 0;
+    for (n, (key, result)) in (0..).zip(pool.map_keyed(double, items)) {
+        assert_eq!((*key.0, result.unwrap()), (n, 2 * n));
+        count += 1;
+    }
+    assert_eq!(count, 200);
+    let inverse = |n: u64| 100 / n;
+    let outcomes: Vec<_> = pool.map_keyed(inverse, [("one", 1), ("none", 0)]).collect();
+    assert_eq!(outcomes[0], ("one", Ok(100)));
+    let (key, outcome) = &outcomes[1];
+    assert!(*key == "none" && outcome.as_ref().is_err_and(Error::is_panic));
+}
+
+fn a_map_of_a_known_length_says_it<K: Kind>() {
+    fn left(results: &impl ExactSizeIterator) -> usize {
+        results.len()
+    }
+    let pool = K::pool(2);
+    let mut map = pool.map(double, vec![1; 50]);
+    assert_eq!(left(&map), 50);
+    map.next().unwrap().unwrap();
+    assert_eq!((left(&map), map.size_hint()), (49, (49, Some(49))));
+    let keyed = pool.map_keyed(double, vec![((), 1); 7]);
+    assert_eq!(left(&keyed), 7);
 }
 
 fn map_unordered_tells_the_index<K: Kind>() {

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use concurrent_futures::{Executor, SerialExecutor, current_worker};
+use concurrent_futures::{SerialExecutor, current_worker};
 use libtest_mimic::Trial;
 
 use crate::support::gate::Beacon;
@@ -13,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
     trials![Serial::NAME;
         a_serial_task_runs_inside_submit,
         serial_tasks_nest,
+        serial_tasks_capture,
     ]
 }
 
@@ -37,4 +38,20 @@ fn serial_tasks_nest() {
     );
     assert_eq!(nested.result().unwrap(), (8, 1));
     assert!(current_worker().is_none());
+}
+
+fn serial_tasks_capture() {
+    let pool = SerialExecutor::new();
+    let words = std::sync::Arc::new(vec!["threads", "share", "memory"]);
+    let (mine, his) = (words.clone(), words.clone());
+    let length = pool.submit(move |at: usize| mine[at].len(), 1);
+    assert_eq!(length.result().unwrap(), 5);
+    let lengths = pool.map(move |at: usize| his[at].len(), 0..3);
+    assert_eq!(lengths.collect::<Result<Vec<_>, _>>().unwrap(), [7, 5, 6]);
+    let count = pool.spawn(move || words.len());
+    assert_eq!(count.result().unwrap(), 3);
+    let offset = 10;
+    for (index, sum) in pool.map_unordered(move |n| n + offset, 0..3_usize) {
+        assert_eq!(sum.unwrap(), index + 10);
+    }
 }

@@ -12,7 +12,7 @@ use crate::support::{Kind, LONG, NO_TIME, Processes, trial};
 
 type Action<K> = fn(Scene<K>, Future<u32>);
 
-fn actions<K: Kind>() -> [(&'static str, Action<K>); 12] {
+fn actions<K: Kind>() -> [(&'static str, Action<K>); 13] {
     [
         ("cancel", cancel),
         ("kill", kill),
@@ -25,6 +25,7 @@ fn actions<K: Kind>() -> [(&'static str, Action<K>); 12] {
         ("await", awaiting),
         ("drop", dropped),
         ("cancel_on_drop", cancel_on_drop),
+        ("kill_on_drop", kill_on_drop),
         ("looks", looks),
     ]
 }
@@ -192,6 +193,18 @@ fn cancel_on_drop<K: Kind>(scene: Scene<K>, future: Future<u32>) {
         Stand::Running | Stand::Finished | Stand::Failed
     );
     scene.close(has_run);
+}
+
+fn kill_on_drop<K: Kind>(scene: Scene<K>, future: Future<u32>) {
+    let guarded = future.kill_on_drop();
+    assert_eq!(guarded.done(), scene.is_settled());
+    drop(guarded);
+    let is_killed = K::NAME == Processes::NAME && scene.stand == Stand::Running;
+    let has_run = matches!(
+        scene.stand,
+        Stand::Running | Stand::Finished | Stand::Failed
+    );
+    scene.close(has_run && !is_killed);
 }
 
 fn looks<K: Kind>(scene: Scene<K>, future: Future<u32>) {

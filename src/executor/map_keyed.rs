@@ -1,0 +1,109 @@
+//! Maps over items with keys: each result comes with the key of its item. Called by
+//! [`Executor::map_keyed`](crate::Executor::map_keyed); relies on [`Map`], which keeps the order.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::Error;
+use crate::executor::Executor;
+use crate::executor::map::Map;
+use crate::options::MapOptions;
+use crate::remote::payload::Payload;
+
+/// `(key, result)` in the order of the items: the iterator of
+/// [`Executor::map_keyed`](crate::Executor::map_keyed), which has an example.
+///
+/// Dropping it cancels what has not started.
+#[must_use = "dropping a map cancels what has not started"]
+pub struct MapKeyed<'a, K, A, R, It: Iterator<Item = (K, A)>> {
+    /// The results, in the order of the items.
+    map: Map<'a, A, R, Arguments<K, It>>,
+    /// The keys of the items that were pulled and whose results were not read, oldest first.
+    keys: Arc<Mutex<VecDeque<K>>>,
+}
+
+/// The arguments of items with keys; the keys are set aside.
+pub(crate) struct Arguments<K, It> {
+    /// The items.
+    items: It,
+    /// Where the keys go.
+    keys: Arc<Mutex<VecDeque<K>>>,
+}
+
+impl<'a, K, A, R, It> MapKeyed<'a, K, A, R, It>
+where
+    A: Payload,
+    R: Payload,
+    It: Iterator<Item = (K, A)>,
+{
+    #[track_caller]
+    pub(crate) fn portable(executor: &'a dyn Executor, f: fn(A) -> R, items: It) -> Self {
+        let keys = Arc::default();
+        let arguments = Arguments {
+            items,
+            keys: Arc::clone(&keys),
+        };
+        let map = Map::portable(executor, MapOptions::new(), f, arguments);
+        Self { map, keys }
+    }
+}
+
+impl<K, A, R, It> Iterator for MapKeyed<'_, K, A, R, It>
+where
+    A: Send + 'static,
+    R: Send + 'static,
+    It: Iterator<Item = (K, A)>,
+{
+    type Item = (K, Result<R, Error>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let result = self.map.next()?;
+        // Its item was pulled, so its key was set aside.
+        let key = lock(&self.keys).pop_front()?;
+        Some((key, result))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.map.size_hint()
+    }
+}
+
+impl<K, A, R, It> ExactSizeIterator for MapKeyed<'_, K, A, R, It>
+where
+    A: Send + 'static,
+    R: Send + 'static,
+    It: ExactSizeIterator<Item = (K, A)>,
+{
+    fn len(&self) -> usize {
+        self.map.len()
+    }
+}
+
+impl<K, A, R, It: Iterator<Item = (K, A)>> fmt::Debug for MapKeyed<'_, K, A, R, It> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapKeyed")
+            .field("map", &self.map)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, A, It: Iterator<Item = (K, A)>> Iterator for Arguments<K, It> {
+    type Item = A;
+
+    fn next(&mut self) -> Option<A> {
+        let (key, argument) = self.items.next()?;
+        lock(&self.keys).push_back(key);
+        Some(argument)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.items.size_hint()
+    }
+}
+
+impl<K, A, It: ExactSizeIterator<Item = (K, A)>> ExactSizeIterator for Arguments<K, It> {}
+
+fn lock<K>(keys: &Mutex<VecDeque<K>>) -> MutexGuard<'_, VecDeque<K>> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
+}
