@@ -3,9 +3,9 @@
 
 use std::env;
 
-use crate::sys::limits::soft_limit;
+use crate::sys::limits::stack_limit;
 
-/// The usual stack limit of a program's main thread on Linux: 8 MiB.
+/// The usual stack limit of a program's main thread: 8 MiB.
 const USUAL: usize = 8 << 20;
 
 /// The stack size of such a thread, in bytes: the stack limit of the program's main thread, and at least
@@ -16,7 +16,7 @@ pub(crate) fn size() -> usize {
     let asked = env::var("RUST_MIN_STACK").ok();
     let asked = asked.and_then(|bytes| bytes.parse().ok());
     // The limit of the main thread; `None`: it has no limit, or the limit is not known.
-    size_for(soft_limit(libc::RLIMIT_STACK), asked)
+    size_for(stack_limit(), asked)
 }
 
 fn size_for(limit: Option<u64>, asked: Option<usize>) -> usize {

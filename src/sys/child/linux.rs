@@ -1,12 +1,6 @@
-//! Children: how a program waits for them, signals and reaps them, and how they ended.
-//! `process/host/child.rs` does that through a [`Handle`], which says how system calls identify the child.
-//!
-//! By a descriptor (a pidfd) where the system has them: it always refers to this child. By process id
-//! elsewhere: a program that ignores SIGCHLD, or reaps all children itself, frees the id of a child that has
-//! ended, and the system may give the id to another process.
+//! Linux.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -14,33 +8,9 @@ use std::process::Command;
 use std::ptr;
 
 use crate::sys::call::{checked, retried, wide};
-use crate::sys::descriptors::{above_standard, leaves_room};
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProcessEnd {
-    /// The process called `exit`, or returned from `main`, with this exit code.
-    Exited(i32),
-    /// The signal with this number ended the process.
-    Signalled(i32),
-    /// The process has ended in an unknown way: the system or another thread of the program has reaped it.
-    Unknown,
-}
-
-impl fmt::Display for ProcessEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Exited(code) => write!(f, "exited with code {code}"),
-            Self::Signalled(signal) => {
-                write!(f, "was ended by signal {signal}")?;
-                signal_name(signal).map_or(Ok(()), |name| write!(f, " ({name})"))
-            }
-            Self::Unknown => {
-                f.write_str("ended in an unknown way (its exit status was taken by somebody else)")
-            }
-        }
-    }
-}
+use crate::sys::child::ProcessEnd;
+use crate::sys::descriptors::leaves_room;
+use crate::sys::descriptors::system::above_standard;
 
 /// Whether a process was ended by a signal that others send, rather than by what it did itself.
 pub(crate) fn from_outside(end: ProcessEnd) -> bool {
@@ -54,7 +24,8 @@ pub(crate) fn from_outside(end: ProcessEnd) -> bool {
     matches!(end, ProcessEnd::Signalled(signal) if OUTSIDE.contains(&signal))
 }
 
-fn signal_name(signal: i32) -> Option<&'static str> {
+/// The name of a signal; `None` for one that few know.
+pub(crate) fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         libc::SIGHUP => "SIGHUP",
         libc::SIGINT => "SIGINT",

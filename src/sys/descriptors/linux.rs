@@ -1,10 +1,10 @@
-//! Numbers of descriptors: which number a descriptor gets, and how full the table is.
+//! Linux.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::sys::call::checked;
-use crate::sys::limits::soft_limit;
+use crate::sys::limits::system::soft_limit;
 
 /// Returns a close-on-exec copy of a descriptor, with a number (100, or half the limit if that is lower, or
 /// more) that programs do not expect to be given or to find free.
@@ -14,7 +14,7 @@ pub(crate) fn copy_high(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// The lowest number that is not standard input, output or error.
-pub(super) const ABOVE_STANDARD: RawFd = libc::STDERR_FILENO + 1;
+pub(in crate::sys) const ABOVE_STANDARD: RawFd = libc::STDERR_FILENO + 1;
 
 /// Returns a descriptor of the same file whose number is not standard input, output or error. A program may
 /// have closed these: the system then gives their numbers to files that are opened next, and code that prints
@@ -27,7 +27,7 @@ pub(crate) fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Returns a close-on-exec copy of a descriptor, with the lowest free number that is at least `lowest`.
-pub(super) fn copy_from(descriptor: RawFd, lowest: RawFd) -> io::Result<OwnedFd> {
+pub(in crate::sys) fn copy_from(descriptor: RawFd, lowest: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: no memory is touched.
     let copy = checked(unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, lowest) })?;
     // SAFETY: the kernel made this descriptor for this process; no other code owns it.

@@ -1,10 +1,7 @@
-//! The image: the loaded object (program or library) that this crate is part of. Tells where its code and
-//! data lie, which build it is, and which file to execute to start the program again. `remote/function.rs`
-//! checks function references against it; `process/` starts workers by it.
+//! Linux.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,46 +9,11 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use crate::sys::handle::number_in_proc;
+#[cfg(miri)]
+use crate::sys::image::Image;
+use crate::sys::image::current;
 #[cfg(not(miri))]
-use elf::find;
-
-/// The loaded object that contains this crate's code: as a rule, the program.
-#[derive(Debug, Default)]
-pub(crate) struct Image {
-    /// Address ranges of executable memory.
-    code: Vec<Range<usize>>,
-    /// Address ranges of readable memory. Some linkers put constants next to the code: then some of them are
-    /// executable, too.
-    data: Vec<Range<usize>>,
-    /// The build id that the linker wrote (ELF `NT_GNU_BUILD_ID`); empty if it wrote none.
-    build_id: Vec<u8>,
-    /// Whether the image is the program, not a library that the program has loaded.
-    is_program: bool,
-}
-
-impl Image {
-    pub(crate) fn holds_code(&self, address: usize) -> bool {
-        self.code.iter().any(|range| range.contains(&address))
-    }
-
-    pub(crate) fn holds_data(&self, address: usize, size: usize) -> bool {
-        let Some(end) = address.checked_add(size) else {
-            return false;
-        };
-        let inside = |range: &Range<usize>| range.start <= address && end <= range.end;
-        self.data.iter().any(inside)
-    }
-
-    /// The build id: identifies this build of the program. If the linker wrote none, made from the file's
-    /// metadata.
-    pub(crate) fn stamp(&self) -> Vec<u8> {
-        if self.build_id.is_empty() {
-            file_stamp()
-        } else {
-            self.build_id.clone()
-        }
-    }
-}
+pub(super) use elf::find;
 
 /// The program's file, if the kernel was asked to execute a loader that runs it (`ld.so ./program`);
 /// otherwise `None`.
@@ -185,22 +147,10 @@ fn file_at(address: usize) -> Option<LoadedSegment> {
     })
 }
 
-/// Whether this crate is part of a loaded library, and the code at `address` is not part of the program
-/// either: then the program, started again, would not reach that code.
-pub(crate) fn is_foreign(address: usize) -> bool {
-    !current().is_program && !find(address).is_program
-}
-
-/// The image that contains this function.
-pub(crate) fn current() -> &'static Image {
-    static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| find((current as *const ()).addr()))
-}
-
 /// Miri has no loader, and no addresses assigned by a linker: all addresses, of functions and statics, are in
 /// one image.
 #[cfg(miri)]
-fn find(_: usize) -> Image {
+pub(super) fn find(_: usize) -> Image {
     let everything = vec![0..usize::MAX];
     Image {
         code: everything.clone(),
@@ -211,7 +161,7 @@ fn find(_: usize) -> Image {
 }
 
 /// Device, inode, size and modification time of the executable: replaces the build id if there is none.
-fn file_stamp() -> Vec<u8> {
+pub(super) fn file_stamp() -> Vec<u8> {
     let numbers = region_id(program()).unwrap_or_default();
     numbers.iter().flat_map(|it| it.to_le_bytes()).collect()
 }
@@ -222,7 +172,7 @@ mod elf {
     use std::ffi::{c_int, c_void};
     use std::ops::Range;
 
-    use super::Image;
+    use crate::sys::image::Image;
 
     #[cfg(target_pointer_width = "64")]
     type Header = libc::Elf64_Phdr;
@@ -239,7 +189,7 @@ mod elf {
         found: Image,
     }
 
-    pub(super) fn find(inside: usize) -> Image {
+    pub(crate) fn find(inside: usize) -> Image {
         let mut search = Search {
             inside,
             visited: 0,
@@ -349,21 +299,6 @@ mod elf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_part_of_the_image_is_told_from_what_is_not() {
-        static DATA: u64 = 7;
-        let code = (what_is_part_of_the_image_is_told_from_what_is_not as *const ()).addr();
-        let data = std::ptr::from_ref(&DATA).addr();
-        let image = current();
-        assert!(image.holds_code(code) && image.holds_data(data, 8));
-        assert!(!image.holds_data(usize::MAX, 8));
-        let heap = Box::new(7_u64);
-        let heap = std::ptr::from_ref(&*heap).addr();
-        assert!(!image.holds_code(heap) && !image.holds_data(heap, 8));
-        assert!(!image.stamp().is_empty());
-        assert!(image.is_program && !is_foreign(code));
-    }
 
     #[test]
     fn constants_may_lie_beside_the_code() {

@@ -1,5 +1,4 @@
-//! The cores that a thread runs on: which one it is on, and how it leaves that one. `idle/` places threads by
-//! it; `pool/` and `process/host/` note where a thread that submits or waits is.
+//! Linux.
 
 /// The number of the core that the calling thread runs on; `None` if it is not known.
 pub(crate) fn current_core() -> Option<u32> {

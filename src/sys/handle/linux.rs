@@ -1,13 +1,11 @@
-//! Handles: what stands for an open file, and how a process finds the open file of another (through `/proc`).
-//! All rooms that pass memory and streams name them by these types; `shared/region.rs` opens what another
-//! process holds.
+//! Linux.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use crate::sys::descriptors::above_standard;
+use crate::sys::descriptors::system::above_standard;
 
 /// A descriptor, which is closed when dropped.
 pub(crate) use std::os::fd::OwnedFd as OwnedHandle;

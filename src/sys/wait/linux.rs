@@ -1,5 +1,4 @@
-//! Waiting on a word of memory, which may be shared by several processes. `process/shm/event_count.rs` sleeps
-//! and wakes by it.
+//! Linux.
 
 use std::ptr;
 use std::sync::atomic::AtomicU32;

@@ -2,7 +2,12 @@
 //! `os.register_at_fork` of Python). Pools, mappings and service threads check it, since a forked copy has
 //! none of the program's threads and must not touch the pool's processes and memory.
 
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+#[cfg_attr(all(unix, not(no_backend)), path = "unix.rs")]
+#[cfg_attr(not(all(unix, not(no_backend))), path = "none.rs")]
+mod system;
 
 /// The number of forks between the original program and this process: a copy has one more than its original.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -26,15 +31,12 @@ impl ForkEpoch {
     }
 }
 
+/// Counts the forks of this process from now on.
 fn watch_forks() {
-    static WATCHED: std::sync::Once = std::sync::Once::new();
+    static WATCHED: Once = Once::new();
     extern "C" fn in_the_copy() {
         // ORDERING: Relaxed; the copy has one thread, this one.
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
-    WATCHED.call_once(|| {
-        // SAFETY: the handler only adds to an atomic, which is safe at any point. If the system has no memory
-        // for the handler (the only possible error), forked copies are not detected.
-        unsafe { libc::pthread_atfork(None, None, Some(in_the_copy)) };
-    });
+    WATCHED.call_once(|| system::at_fork(in_the_copy));
 }

@@ -1,5 +1,4 @@
-//! What a worker process does to itself: it ends with its program, heeds or ignores signals, and limits its
-//! memory. `process/worker/` calls it.
+//! Linux.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys::call::{answered, checked, narrow, retried, wide};
 use crate::sys::descriptors::copy_high;
-use crate::sys::limits::limits_of;
+use crate::sys::limits::system::limits_of;
 use crate::sys::thread::set_title;
 
 /// The peak memory (maximum resident set size) of this process so far, in bytes.

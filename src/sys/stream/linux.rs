@@ -1,18 +1,15 @@
-//! Streams: pairs of connected sockets between the program and a worker, which carry descriptors along with
-//! bytes, and waiting for several of them. `transport/` sends and receives by it.
+//! Linux.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use crate::sys::call::{checked, retried, wide};
-use crate::sys::descriptors::above_standard;
+use crate::sys::descriptors::system::above_standard;
+use crate::sys::stream::MAX_PASSED;
 
 /// One end of a pair of connected sockets.
 pub(crate) use std::os::unix::net::UnixStream as Stream;
-
-/// The largest number of descriptors that [`send`] passes with one message.
-pub(crate) const MAX_PASSED: usize = 16;
 
 /// A buffer for the control message of [`MAX_PASSED`] descriptors, aligned for its header.
 #[repr(align(8))]
@@ -141,7 +138,10 @@ pub(crate) fn poll_readable_or_writable(
 }
 
 /// The argument of `poll` for `descriptor`; for `None`, one that `poll` ignores.
-pub(super) fn to_poll(descriptor: Option<BorrowedFd<'_>>, events: libc::c_short) -> libc::pollfd {
+pub(in crate::sys) fn to_poll(
+    descriptor: Option<BorrowedFd<'_>>,
+    events: libc::c_short,
+) -> libc::pollfd {
     libc::pollfd {
         // poll ignores negative descriptors.
         fd: descriptor.map_or(-1, |d| d.as_raw_fd()),
@@ -151,7 +151,7 @@ pub(super) fn to_poll(descriptor: Option<BorrowedFd<'_>>, events: libc::c_short)
 }
 
 /// Waits for an event on one of the descriptors, or until the deadline. Returns which have an event.
-pub(super) fn poll_until<const N: usize>(
+pub(in crate::sys) fn poll_until<const N: usize>(
     mut polled: [libc::pollfd; N],
     deadline: Option<Instant>,
 ) -> io::Result<[bool; N]> {

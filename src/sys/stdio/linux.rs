@@ -1,5 +1,4 @@
-//! Standard input, output and error: where they go, and what can stand in for them. `process/host/stdio.rs`
-//! makes those of workers, `process/worker/` puts them into place.
+//! Linux.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,8 +7,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Instant;
 
 use crate::sys::call::{checked, retried};
-use crate::sys::descriptors::{ABOVE_STANDARD, above_standard, copy_from};
-use crate::sys::stream::{poll_until, to_poll};
+use crate::sys::descriptors::system::{ABOVE_STANDARD, above_standard, copy_from};
+use crate::sys::stream::system::{poll_until, to_poll};
 
 /// Writes as many of the bytes as fit, without waiting, to a file of any type. Returns how many.
 ///

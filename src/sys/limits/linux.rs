@@ -1,4 +1,4 @@
-//! The limits that the system sets to this process (`ulimit`).
+//! Linux.
 
 use std::io;
 
@@ -15,14 +15,20 @@ pub(crate) fn may_write(bytes: u64) -> bool {
     soft_limit(libc::RLIMIT_FSIZE).is_none_or(|limit| bytes <= limit)
 }
 
+/// The limit on the stack of the program's main thread, in bytes; `None`: it has no limit, or the limit is not
+/// known.
+pub(crate) fn stack_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_STACK)
+}
+
 /// The C library's type for the number of a resource limit.
 #[cfg(target_env = "gnu")]
-pub(super) type Resource = libc::__rlimit_resource_t;
+pub(in crate::sys) type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
-pub(super) type Resource = libc::c_int;
+pub(in crate::sys) type Resource = libc::c_int;
 
 /// The soft limit of a resource; `None`: no limit, or it is not known.
-pub(super) fn soft_limit(resource: Resource) -> Option<u64> {
+pub(in crate::sys) fn soft_limit(resource: Resource) -> Option<u64> {
     let limit = limits_of(resource).ok()?;
     // Where `rlim_t` has 32 bits, the number for "no limit" (RLIM_INFINITY) is a size that files may well
     // have.
@@ -31,7 +37,7 @@ pub(super) fn soft_limit(resource: Resource) -> Option<u64> {
 }
 
 /// The soft and the hard limit of a resource, as the C library has them.
-pub(super) fn limits_of(resource: Resource) -> io::Result<libc::rlimit> {
+pub(in crate::sys) fn limits_of(resource: Resource) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,

@@ -1,4 +1,4 @@
-//! Threads as the system knows them: the calling one, and how many there are.
+//! Linux.
 
 use std::ffi::CStr;
 

@@ -1,5 +1,4 @@
-//! Users, and rights that an executable file gives. A worker obeys no other user's program, and
-//! `process/reexec.rs` and `process/host/config.rs` refuse to start one that would have to.
+//! Linux.
 
 use std::ffi::{CStr, CString};
 use std::io;

@@ -1,5 +1,4 @@
-//! The system calls for memory: files in memory, their seals, mappings, and advice. `shared_memory` makes
-//! safe types of them; `remote/`, `transport/` and `process/shm/` ask for pages.
+//! Linux.
 
 use std::ffi::CStr;
 use std::io;
@@ -8,8 +7,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 use crate::sys::call::{checked, retried};
-use crate::sys::descriptors::above_standard;
+use crate::sys::descriptors::system::above_standard;
 use crate::sys::limits::may_write;
+use crate::sys::memory::{Access, HUGE};
 
 /// Makes an anonymous file in memory (`memfd_create(2)`) that can be sealed. `name` is for debugging.
 pub(crate) fn anonymous_file(name: &CStr) -> io::Result<OwnedFd> {
@@ -126,21 +126,10 @@ pub(crate) fn keep_from_forks(place: NonNull<u8>, bytes: usize) {
     unsafe { libc::madvise(place.as_ptr().cast(), bytes, libc::MADV_DONTFORK) };
 }
 
-/// The permitted accesses to a mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Reading; a write raises SIGSEGV.
-    ReadOnly,
-    /// Reading and writing.
-    ReadWrite,
-}
-
-impl Access {
-    fn protection(self) -> libc::c_int {
-        match self {
-            Self::ReadOnly => libc::PROT_READ,
-            Self::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
-        }
+fn protection(access: Access) -> libc::c_int {
+    match access {
+        Access::ReadOnly => libc::PROT_READ,
+        Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
     }
 }
 
@@ -195,7 +184,7 @@ fn map_over(
         libc::mmap(
             reserved.as_ptr().cast(),
             bytes,
-            access.protection(),
+            protection(access),
             flags | libc::MAP_FIXED,
             file.as_raw_fd(),
             from,
@@ -215,7 +204,7 @@ fn mapped_at(place: *mut libc::c_void) -> io::Result<NonNull<u8>> {
 /// Changes the permitted accesses to a mapping.
 pub(crate) fn protect(place: NonNull<u8>, bytes: usize, access: Access) -> io::Result<()> {
     // SAFETY: callers own the mapping, and have no reference into it.
-    let answer = unsafe { libc::mprotect(place.as_ptr().cast(), bytes, access.protection()) };
+    let answer = unsafe { libc::mprotect(place.as_ptr().cast(), bytes, protection(access)) };
     checked(answer).map(|_| ())
 }
 
@@ -231,9 +220,6 @@ pub(crate) fn page_size() -> usize {
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).unwrap_or(4096)
 }
-
-/// Size and alignment of a huge page, in bytes.
-pub(crate) const HUGE: usize = 2 << 20;
 
 /// Asks for huge pages for memory that is large and is about to be written for the first time: faulting in
 /// small pages costs more than copying data into them.

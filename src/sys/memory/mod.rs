@@ -1,0 +1,25 @@
+//! The system calls for memory: files in memory, their seals, mappings, and advice. `shared_memory` makes
+//! safe types of them; `remote/`, `transport/` and `process/shm/` ask for pages.
+
+#[cfg_attr(all(target_os = "linux", not(no_backend)), path = "linux.rs")]
+#[cfg_attr(not(all(target_os = "linux", not(no_backend))), path = "none.rs")]
+mod system;
+
+pub(crate) use system::{
+    allocate_part, anonymous_file, is_constant, is_without_holes, keep_from_forks, map_constant,
+    map_shared, page_size, populate_to_read, populate_to_write, prefer_huge_pages,
+    prefer_huge_pages_in, protect, punch_hole, reserve, seal_content, seal_size, set_size,
+    shared_file, unmap,
+};
+
+/// The permitted accesses to a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading; a write raises SIGSEGV.
+    ReadOnly,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// Size and alignment of a huge page, in bytes.
+pub(crate) const HUGE: usize = 2 << 20;
