@@ -321,7 +321,7 @@ impl ProcessPoolBuilder {
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
-    /// [`Error::Unsupported`] if it has more rights than the user that started it;
+    /// [`Error::Unsupported`] on another system than Linux, or if it has more rights than the user that started it;
     /// [`Error::InvalidConfig`] if a setting is invalid; [`Error::Encode`] and the like if the
     /// initializer or its argument cannot be sent to a worker.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {

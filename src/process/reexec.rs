@@ -83,9 +83,14 @@ pub(crate) fn is_known() -> bool {
 /// Checks that workers can be started, and will reach `init`.
 ///
 /// # Errors
-/// `NotInitialized` before `init`. `Unsupported` in a process that was itself started as a worker, by a
-/// process that it must not obey, and in a library that a program without `init` has loaded.
+/// `NotInitialized` before `init`. `Unsupported` on a system for which `sys` has no backend, in a process that
+/// was itself started as a worker, by a process that it must not obey, and in a library that a program
+/// without `init` has loaded.
 pub(crate) fn check() -> Result<(), Error> {
+    if !sys::child::SUPPORTED {
+        let words = format!("there are no process pools on {} so far", env::consts::OS);
+        return Err(Error::Unsupported(words.into()));
+    }
     match ENTRY_PATH.get() {
         None => Err(Error::NotInitialized),
         Some(EntryPath::Barred) => {

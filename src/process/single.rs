@@ -235,8 +235,8 @@ impl<A: Payload, R: Payload> Process<A, R> {
     ///
     /// # Errors
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
-    /// [`Error::Unsupported`] if it has more rights than the user that started it;
-    /// [`Error::InvalidConfig`] if a setting is invalid; [`Error::Encode`], [`Error::TooLarge`] or
+    /// [`Error::Unsupported`] on another system than Linux, or if it has more rights than the user that
+    /// started it; [`Error::InvalidConfig`] if a setting is invalid; [`Error::Encode`], [`Error::TooLarge`] or
     /// [`Error::Panicked`] if the argument cannot be encoded; [`Error::Spawn`] if the child cannot be
     /// started.
     pub fn start(self) -> Result<RunningProcess<R>, Error> {

@@ -6,6 +6,7 @@
 //! `tests/direction.rs` holds both.
 
 pub(crate) mod affinity;
+#[cfg(all(target_os = "linux", not(no_backend)))]
 mod call;
 pub(crate) mod child;
 pub(crate) mod descriptors;
@@ -22,3 +23,9 @@ pub(crate) mod stream;
 pub(crate) mod thread;
 pub(crate) mod wait;
 pub(crate) mod worker;
+
+/// The error of a call for which a system has nothing.
+#[cfg(not(all(target_os = "linux", not(no_backend))))]
+fn unsupported() -> std::io::Error {
+    std::io::ErrorKind::Unsupported.into()
+}

@@ -8,11 +8,11 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
+use crate::sys::handle::{AsHandle, BorrowedHandle, OwnedHandle};
 
 pub(crate) use crate::sys::memory::Access;
 
@@ -24,7 +24,7 @@ const GUARD: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct SharedFile(
     /// The descriptor: close-on-exec, without a name in any file system.
-    OwnedFd,
+    OwnedHandle,
 );
 
 impl SharedFile {
@@ -36,21 +36,21 @@ impl SharedFile {
     /// environment says `CONCURRENT_FUTURES_SHARED_MEMORY=never`.
     pub(crate) fn create(name: &CStr, bytes: u64, allocated: usize) -> io::Result<Self> {
         let file = sys::memory::shared_file(name)?;
-        sys::memory::set_size(file.as_fd(), bytes)?;
+        sys::memory::set_size(file.as_handle(), bytes)?;
         if allocated > 0 {
-            sys::memory::allocate_part(file.as_fd(), 0, allocated)?;
+            sys::memory::allocate_part(file.as_handle(), 0, allocated)?;
         }
-        sys::memory::seal_size(file.as_fd())?;
+        sys::memory::seal_size(file.as_handle())?;
         Ok(Self(file))
     }
 
     /// Wraps the descriptor of a file that another process has made by [`create`](Self::create).
-    pub(crate) fn received(file: OwnedFd) -> Self {
+    pub(crate) fn received(file: OwnedHandle) -> Self {
         Self(file)
     }
 
     /// Returns a copy of the descriptor, to be sent to a worker.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedHandle> {
         self.0.try_clone()
     }
 
@@ -58,7 +58,7 @@ impl SharedFile {
     /// the mapping.
     pub(crate) fn map(&self, from: u64, bytes: usize, access: Access) -> io::Result<Mapping> {
         let mapping = Mapping::reserve(bytes, Some(ForkEpoch::here()))?;
-        sys::memory::map_shared(mapping.place, self.0.as_fd(), from, bytes, access)?;
+        sys::memory::map_shared(mapping.place, self.0.as_handle(), from, bytes, access)?;
         sys::memory::keep_from_forks(mapping.place, mapping.bytes);
         if bytes >= sys::memory::HUGE {
             sys::memory::prefer_huge_pages_in(mapping.place, mapping.bytes);
@@ -68,17 +68,17 @@ impl SharedFile {
 
     /// Allocates the memory of a part: accessing it later cannot fail for lack of memory.
     pub(crate) fn allocate(&self, from: u64, bytes: usize) -> io::Result<()> {
-        sys::memory::allocate_part(self.0.as_fd(), from, bytes)
+        sys::memory::allocate_part(self.0.as_handle(), from, bytes)
     }
 
     /// Returns the memory of a part to the system; the part then reads as zeros.
     pub(crate) fn purge(&self, from: u64, bytes: usize) -> io::Result<()> {
-        sys::memory::punch_hole(self.0.as_fd(), from, bytes)
+        sys::memory::punch_hole(self.0.as_handle(), from, bytes)
     }
 
     /// Whether all of a part has memory allocated.
     pub(crate) fn is_without_holes(&self, from: u64, bytes: usize) -> bool {
-        sys::memory::is_without_holes(self.0.as_fd(), from, bytes)
+        sys::memory::is_without_holes(self.0.as_handle(), from, bytes)
     }
 }
 
@@ -108,7 +108,7 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps a file whose content is sealed. Forked copies of the process have the mapping, too.
-    pub(crate) fn of_constant(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
+    pub(crate) fn of_constant(file: BorrowedHandle<'_>, bytes: usize) -> io::Result<Self> {
         let mapping = Self::reserve(bytes, None)?;
         sys::memory::map_constant(mapping.place, file, bytes)?;
         Ok(mapping)
@@ -222,8 +222,8 @@ mod tests {
     fn nobody_changes_the_size() {
         let file = file(4096);
         let theirs = file.descriptor().unwrap();
-        assert!(sys::memory::set_size(theirs.as_fd(), 0).is_err());
-        assert!(sys::memory::set_size(theirs.as_fd(), 1 << 20).is_err());
+        assert!(sys::memory::set_size(theirs.as_handle(), 0).is_err());
+        assert!(sys::memory::set_size(theirs.as_handle(), 1 << 20).is_err());
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(crate) const UNFIT: i32 = 70; // EX_SOFTWARE of sysexits.h
 /// pools return [`Error::Unsupported`] there. A program that first takes on the user and the group with whose
 /// rights it acts, by `setresgid` and `setresuid`, can use process pools.
 ///
+/// On other systems than Linux it does nothing, and process pools return [`Error::Unsupported`].
+///
 /// Process pools also return [`Error::Unsupported`] in a library that another kind of program has loaded, for
 /// example an extension of Python: a new process of that program would not reach this call.
 ///

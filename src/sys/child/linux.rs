@@ -12,6 +12,9 @@ use crate::sys::child::ProcessEnd;
 use crate::sys::descriptors::leaves_room;
 use crate::sys::descriptors::system::above_standard;
 
+/// Whether this crate starts processes on this system.
+pub(crate) const SUPPORTED: bool = true;
+
 /// Whether a process was ended by a signal that others send, rather than by what it did itself.
 pub(crate) fn from_outside(end: ProcessEnd) -> bool {
     const OUTSIDE: [i32; 5] = [

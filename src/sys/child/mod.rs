@@ -11,10 +11,14 @@ use std::fmt;
 #[cfg_attr(not(all(target_os = "linux", not(no_backend))), path = "none.rs")]
 mod system;
 
-pub(crate) use system::{Handle, from_outside, lead_group, start_as};
+pub(crate) use system::{Handle, SUPPORTED, from_outside, lead_group, start_as};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(target_os = "linux", not(no_backend))),
+    expect(dead_code, reason = "nothing ends that was not started")
+)]
 pub(crate) enum ProcessEnd {
     /// The process called `exit`, or returned from `main`, with this exit code.
     Exited(i32),

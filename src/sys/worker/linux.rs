@@ -4,7 +4,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
-use std::time::{Duration, Instant};
 
 use crate::sys::call::{answered, checked, narrow, retried, wide};
 use crate::sys::descriptors::copy_high;
@@ -197,18 +196,6 @@ pub(crate) fn stand_aside_from_terminal() {
     unsafe { libc::sigaddset(&raw mut set, libc::SIGTTOU) };
     // SAFETY: the set outlives the call, which is given no buffer for the old one.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
-}
-
-/// Waits for the signal that ends this process, for at most the time `limit`.
-pub(crate) fn park_until_killed(limit: Duration) {
-    let end = Instant::now() + limit;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::park_timeout(left);
-    }
 }
 
 /// Ends a forked copy of a worker: runs no exit handlers and flushes nothing.
