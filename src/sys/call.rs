@@ -26,11 +26,6 @@ pub(super) fn wide(number: impl Into<u64>) -> u64 {
     number.into()
 }
 
-/// Converts to a number type of the C library; a number that does not fit becomes `largest`.
-pub(super) fn narrow<N: TryFrom<u64>>(number: u64, largest: N) -> N {
-    N::try_from(number).unwrap_or(largest)
-}
-
 /// The result of a call that returns an error number, or 0 for success.
 pub(super) fn answered(number: libc::c_int) -> io::Result<()> {
     match number {

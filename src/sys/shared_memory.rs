@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
 use crate::sys::handle::{AsHandle, BorrowedHandle, OwnedHandle};
+use crate::sys::memory::Reservation;
 
 pub(crate) use crate::sys::memory::Access;
 
@@ -58,10 +59,11 @@ impl SharedFile {
     /// the mapping.
     pub(crate) fn map(&self, from: u64, bytes: usize, access: Access) -> io::Result<Mapping> {
         let mapping = Mapping::reserve(bytes, Some(ForkEpoch::here()))?;
-        sys::memory::map_shared(mapping.place, self.0.as_handle(), from, bytes, access)?;
-        sys::memory::keep_from_forks(mapping.place, mapping.bytes);
+        let (at, file) = (mapping.offset(), self.0.as_handle());
+        mapping.reserved.map_shared(at, file, from, bytes, access)?;
+        mapping.reserved.keep_from_forks(at, mapping.bytes);
         if bytes >= sys::memory::HUGE {
-            sys::memory::prefer_huge_pages_in(mapping.place, mapping.bytes);
+            mapping.reserved.prefer_huge_pages(at, mapping.bytes);
         }
         Ok(mapping)
     }
@@ -85,10 +87,8 @@ impl SharedFile {
 /// A mapping of shared memory between two guards; unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    /// The first reserved address: the start of the lower guard.
-    reserved: NonNull<u8>,
-    /// The size of the reserved address range in bytes, guards included.
-    reserved_bytes: usize,
+    /// The addresses of the guards and of what lies between them.
+    reserved: Reservation,
     /// The first mapped byte, at the start of a page.
     place: NonNull<u8>,
     /// The number of mapped bytes: whole pages.
@@ -110,7 +110,9 @@ impl Mapping {
     /// Maps a file whose content is sealed. Forked copies of the process have the mapping, too.
     pub(crate) fn of_constant(file: BorrowedHandle<'_>, bytes: usize) -> io::Result<Self> {
         let mapping = Self::reserve(bytes, None)?;
-        sys::memory::map_constant(mapping.place, file, bytes)?;
+        mapping
+            .reserved
+            .map_constant(mapping.offset(), file, bytes)?;
         Ok(mapping)
     }
 
@@ -127,14 +129,14 @@ impl Mapping {
         let bytes = bytes.ok_or_else(too_much)?;
         let around = 2 * GUARD.next_multiple_of(page) + alignment;
         let reserved_bytes = bytes.checked_add(around).ok_or_else(too_much)?;
-        let reserved = sys::memory::reserve(reserved_bytes)?;
-        let first = (reserved.addr().get() + GUARD).next_multiple_of(alignment);
-        let offset = first - reserved.addr().get();
+        let reserved = Reservation::new(reserved_bytes)?;
+        let start = reserved.start();
+        let first = (start.addr().get() + GUARD).next_multiple_of(alignment);
+        let offset = first - start.addr().get();
         // SAFETY: the offset is inside the reserved range, whose size includes the guards and the alignment.
-        let place = unsafe { reserved.add(offset) };
+        let place = unsafe { start.add(offset) };
         Ok(Self {
             reserved,
-            reserved_bytes,
             place,
             bytes,
             fork_epoch,
@@ -148,7 +150,26 @@ impl Mapping {
 
     /// Changes the permitted accesses to the whole mapping.
     pub(crate) fn protect(&self, access: Access) -> io::Result<()> {
-        sys::memory::protect(self.place, self.bytes, access)
+        self.reserved.protect(self.offset(), self.bytes, access)
+    }
+
+    /// Populates a part of the mapping for writing, all at once: the page tables, and pages that are missing.
+    /// `from` is the start of a page.
+    ///
+    /// # Errors
+    /// Errors of the system; `Unsupported` if it cannot do that: pages come at their first access.
+    pub(crate) fn populate_to_write(&self, from: usize, bytes: usize) -> io::Result<()> {
+        self.reserved.populate_to_write(self.offset() + from, bytes)
+    }
+
+    /// Populates the page tables of the first `bytes` for reading, all at once, if the system can do that.
+    pub(crate) fn populate_to_read(&self, bytes: usize) {
+        self.reserved.populate_to_read(self.offset(), bytes);
+    }
+
+    /// The distance of the first mapped byte from the first reserved one.
+    fn offset(&self) -> usize {
+        self.place.addr().get() - self.reserved.start().addr().get()
     }
 
     /// Whether the caller runs in a forked copy of the process, which does not have the mapping.
@@ -160,7 +181,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if !self.is_elsewhere() {
-            sys::memory::unmap(self.reserved, self.reserved_bytes);
+            self.reserved.release();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::sys::memory::Access;
+use crate::sys::shared_memory::{Access, SharedFile};
 
 const SIZE: usize = 10_000;
 
@@ -54,9 +54,8 @@ fn a_region_is_found_by_its_name() {
 fn nobody_can_change_it() {
     let ours = region();
     let descriptor = ours.descriptor().unwrap();
-    let reserved = sys::memory::reserve(SIZE).unwrap();
-    assert!(sys::memory::map_shared(reserved, descriptor, 0, SIZE, Access::ReadWrite).is_err());
-    sys::memory::unmap(reserved, SIZE);
+    let file = SharedFile::received(descriptor.try_clone_to_owned().unwrap());
+    assert!(file.map(0, SIZE, Access::ReadWrite).is_err());
     assert!(sys::memory::set_size(descriptor, 1).is_err());
     assert!(sys::memory::set_size(descriptor, 2 * SIZE as u64).is_err());
     let name = ours.name().unwrap();

@@ -1,10 +1,13 @@
 //! Linux.
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 /// The number of the core that the calling thread runs on; `None` if it is not known.
 pub(crate) fn current_core() -> Option<u32> {
     if cfg!(miri) {
         return None; // Miri does not know it
     }
+    // Of the C library, which reads it from memory (rseq): asked at each submission.
     // SAFETY: sched_getcpu accesses no memory of this program.
     let core = unsafe { libc::sched_getcpu() };
     u32::try_from(core).ok()
@@ -20,12 +23,10 @@ pub(crate) fn leave_core(core: u32) {
 /// dropped, by the same thread. `None`: the thread may not run on another core, or its mask is not known.
 pub(crate) fn stay_off(core: u32) -> Option<AffinityGuard> {
     let core = core as usize;
-    let before = allowed_cores().filter(|_| core < libc::CPU_SETSIZE as usize)?;
+    let before = allowed_cores().filter(|_| core < CpuSet::MAX_CPU)?;
     let mut others = before;
-    // SAFETY: the core is within the set.
-    unsafe { libc::CPU_CLR(core, &mut others) };
-    // SAFETY: the set is a local variable.
-    if unsafe { libc::CPU_COUNT(&others) } == 0 {
+    others.unset(core);
+    if others.count() == 0 {
         return None;
     }
     allow_cores(&others);
@@ -33,44 +34,32 @@ pub(crate) fn stay_off(core: u32) -> Option<AffinityGuard> {
 }
 
 /// Keeps the thread that made it off a core; dropping it restores the thread's affinity mask.
+#[derive(Debug)]
 pub(crate) struct AffinityGuard {
     /// The thread's mask before.
-    before: libc::cpu_set_t,
+    before: CpuSet,
     /// The thread's mask while the guard lives.
-    others: libc::cpu_set_t,
-}
-
-impl std::fmt::Debug for AffinityGuard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AffinityGuard").finish_non_exhaustive()
-    }
+    others: CpuSet,
 }
 
 impl Drop for AffinityGuard {
     fn drop(&mut self) {
         // If the mask was changed by other code meanwhile, that change stays.
-        // SAFETY: both sets are valid, and only read.
-        let stands = |now: &libc::cpu_set_t| unsafe { libc::CPU_EQUAL(now, &self.others) };
-        if allowed_cores().as_ref().is_some_and(stands) {
+        if allowed_cores() == Some(self.others) {
             allow_cores(&self.before);
         }
     }
 }
 
 /// Sets the affinity mask of the calling thread; if the system refuses, the mask stays as it was.
-fn allow_cores(set: &libc::cpu_set_t) {
-    // SAFETY: the set is as large as said, and only read.
-    unsafe { libc::sched_setaffinity(0, size_of_val(set), set) };
+fn allow_cores(set: &CpuSet) {
+    let _ = sched_setaffinity(None, set);
 }
 
 /// The affinity mask of the calling thread; `None` on failure, for example if there are more cores than the
 /// set can hold.
-fn allowed_cores() -> Option<libc::cpu_set_t> {
-    // SAFETY: a cpu_set_t is bits, for which zero is valid.
-    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is as large as said, and a local variable.
-    let read = unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) };
-    (read == 0).then_some(allowed)
+fn allowed_cores() -> Option<CpuSet> {
+    sched_getaffinity(None).ok()
 }
 
 #[cfg(test)]
@@ -79,10 +68,8 @@ mod tests {
 
     fn allowed() -> Vec<usize> {
         let set = allowed_cores().unwrap();
-        let cores = 0..libc::CPU_SETSIZE as usize;
-        // SAFETY: the core is within the set.
-        cores
-            .filter(|core| unsafe { libc::CPU_ISSET(*core, &set) })
+        (0..CpuSet::MAX_CPU)
+            .filter(|core| set.is_set(*core))
             .collect()
     }
 
@@ -117,10 +104,8 @@ mod tests {
         let Some(away) = stay_off(core as u32) else {
             return; // there is no other core
         };
-        // SAFETY: a cpu_set_t is bits, for which zero is valid.
-        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: the core is within the set.
-        unsafe { libc::CPU_SET(core, &mut one) };
+        let mut one = CpuSet::new();
+        one.set(core);
         allow_cores(&one);
         drop(away);
         assert_eq!(allowed(), [core]);

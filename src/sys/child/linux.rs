@@ -2,10 +2,16 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
 
 use crate::sys::call::{checked, retried, wide};
 use crate::sys::child::ProcessEnd;
@@ -129,7 +135,7 @@ impl Handle {
     /// # Errors
     /// Those of [`signal`](Self::signal), for the child itself.
     pub(crate) fn kill_tree(&self) -> io::Result<()> {
-        let sent = self.signal(libc::SIGKILL);
+        let sent = self.signal(Signal::KILL);
         self.kill_group();
         sent
     }
@@ -139,7 +145,7 @@ impl Handle {
     /// # Errors
     /// Those of [`signal`](Self::signal).
     pub(crate) fn terminate(&self) -> io::Result<()> {
-        self.signal(libc::SIGTERM)
+        self.signal(Signal::TERM)
     }
 
     /// Sends a signal to the child. The child is not known to be reaped. It is no error if the child has
@@ -148,10 +154,10 @@ impl Handle {
     /// # Errors
     /// `EPERM` if the child has rights that the program has dropped; the error of a system call filter that
     /// refuses signals.
-    fn signal(&self, signal: i32) -> io::Result<()> {
+    fn signal(&self, signal: Signal) -> io::Result<()> {
         let sent = match self {
             Self::Descriptor { descriptor, .. } => signal_by(descriptor.as_fd(), signal),
-            Self::Number(pid) => self::signal(*pid, signal),
+            Self::Number(pid) => pid_of(*pid).and_then(|pid| Ok(kill_process(pid, signal)?)),
             Self::Gone => Ok(()),
         };
         match sent {
@@ -169,7 +175,7 @@ impl Handle {
                 let is_unknown = sent.is_err_and(|it| it.raw_os_error() == Some(libc::EINVAL));
                 // Before Linux 6.9 by the group's id, which is not reused until the child is reaped; signal 0
                 // checks that the child was not.
-                if is_unknown && signal_by(descriptor, 0).is_ok() {
+                if is_unknown && check_by(descriptor).is_ok() {
                     kill_group(*group);
                 }
             }
@@ -181,7 +187,7 @@ impl Handle {
     fn child(&self) -> io::Result<Child<'_>> {
         match self {
             Self::Descriptor { descriptor, .. } => Ok(Child::Descriptor(descriptor.as_fd())),
-            Self::Number(pid) => Ok(Child::Number(*pid)),
+            Self::Number(pid) => Ok(Child::Number(pid_of(*pid)?)),
             Self::Gone => Err(io::Error::from_raw_os_error(libc::ECHILD)),
         }
     }
@@ -191,18 +197,30 @@ impl Handle {
 #[derive(Debug, Clone, Copy)]
 enum Child<'a> {
     /// The child with this process id.
-    Number(u32),
+    Number(Pid),
     /// The child that a pidfd refers to; since Linux 5.4.
     Descriptor(BorrowedFd<'a>),
+}
+
+impl<'a> From<Child<'a>> for WaitId<'a> {
+    fn from(child: Child<'a>) -> Self {
+        match child {
+            Child::Number(pid) => Self::Pid(pid),
+            Child::Descriptor(descriptor) => Self::PidFd(descriptor),
+        }
+    }
+}
+
+/// The process with this id, which is not 0.
+fn pid_of(number: u32) -> io::Result<Pid> {
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| Errno::SRCH.into())
 }
 
 /// Opens a pidfd: a descriptor that always refers to this process, even after its id was reused. Since
 /// Linux 5.3.
 fn open_process(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: no memory is touched.
-    let descriptor = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: the kernel made this descriptor for this process, close-on-exec; no other code owns it.
-    above_standard(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+    above_standard(pidfd_open(pid_of(pid)?, PidfdFlags::empty())?)
 }
 
 /// Checks that a child can be waited for; does not block.
@@ -210,19 +228,27 @@ fn open_process(pid: u32) -> io::Result<OwnedFd> {
 /// # Errors
 /// `ECHILD` if it is no child, or was reaped; `EINVAL` if the system cannot wait by a pidfd.
 fn look_after(child: Child<'_>) -> io::Result<()> {
-    wait_id(child, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG).map(|_| ())
+    wait_for(child, WaitIdOptions::NOHANG)
 }
 
 /// Blocks until the child has ended, and does not reap it.
 fn wait_for_end(child: Child<'_>) -> io::Result<()> {
-    wait_id(child, libc::WEXITED | libc::WNOWAIT).map(|_| ())
+    wait_for(child, WaitIdOptions::empty())
 }
 
-/// Calls `waitid(2)`. Returns what has happened to the child, and its resource usage.
-fn wait_id(child: Child<'_>, flags: libc::c_int) -> io::Result<(libc::siginfo_t, libc::rusage)> {
+/// Waits for the end of a child as `how` says, and does not reap it.
+fn wait_for(child: Child<'_>, how: WaitIdOptions) -> io::Result<()> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | how;
+    retry_on_intr(|| waitid(child, options))?;
+    Ok(())
+}
+
+/// Reaps a child that has ended. Returns how it ended, and its peak memory in bytes. A raw system call: the
+/// kernel's `waitid` fills in the usage, which neither the C library's nor rustix's does.
+fn reap(child: Child<'_>) -> io::Result<(ProcessEnd, u64)> {
     let (kind, id) = match child {
-        Child::Number(pid) => (libc::P_PID, pid),
-        Child::Descriptor(descriptor) => (libc::P_PIDFD, descriptor.as_raw_fd().unsigned_abs()),
+        Child::Number(pid) => (libc::P_PID, pid.as_raw_pid()),
+        Child::Descriptor(descriptor) => (libc::P_PIDFD, descriptor.as_raw_fd()),
     };
     // SAFETY: a siginfo_t is numbers and pointers, for which zero is valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -230,16 +256,9 @@ fn wait_id(child: Child<'_>, flags: libc::c_int) -> io::Result<(libc::siginfo_t,
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     let (told, used) = (&raw mut info, &raw mut usage);
     retried(|| {
-        // SAFETY: both buffers outlive the call. The kernel's `waitid` fills in the usage; the C library's
-        // does not.
-        checked(unsafe { libc::syscall(libc::SYS_waitid, kind, id, told, flags, used) })
+        // SAFETY: both buffers outlive the call.
+        checked(unsafe { libc::syscall(libc::SYS_waitid, kind, id, told, libc::WEXITED, used) })
     })?;
-    Ok((info, usage))
-}
-
-/// Reaps a child that has ended. Returns how it ended, and its peak memory in bytes.
-fn reap(child: Child<'_>) -> io::Result<(ProcessEnd, u64)> {
-    let (info, usage) = wait_id(child, libc::WEXITED)?;
     // SAFETY: the kernel has filled `info` in, for a child that has ended.
     let status = unsafe { info.si_status() };
     let end = match info.si_code {
@@ -249,25 +268,29 @@ fn reap(child: Child<'_>) -> io::Result<(ProcessEnd, u64)> {
     Ok((end, wide(usage.ru_maxrss.unsigned_abs()) * 1024))
 }
 
-/// Sends SIGKILL to the process group that a child leads or led. The child must not have been reaped.
+/// Sends SIGKILL to the process group that a child leads or led. The child must not have been reaped: the
+/// group's id is the child's id, which is not reused until then.
 fn kill_group(pid: u32) {
-    // SAFETY: no memory is touched. The group's id is the child's id, which is not reused until the child is
-    // reaped. Failure means that no process is left in the group.
-    unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGKILL) };
-}
-
-/// Sends a signal to a child, by its id. The child must not have been reaped.
-fn signal(pid: u32, signal: i32) -> io::Result<()> {
-    // SAFETY: no memory is touched.
-    checked(unsafe { libc::kill(pid as libc::pid_t, signal) }).map(|_| ())
+    if let Ok(pid) = pid_of(pid) {
+        // Failure means that no process is left in the group.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
 }
 
 /// Sends a signal to the process that a pidfd refers to.
 ///
 /// # Errors
 /// `ESRCH` if the process was reaped.
-fn signal_by(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    signal_with(process, signal, 0)
+fn signal_by(process: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    Ok(pidfd_send_signal(process, signal)?)
+}
+
+/// Checks that the process that a pidfd refers to was not reaped.
+///
+/// # Errors
+/// `ESRCH` if it was.
+fn check_by(process: BorrowedFd<'_>) -> io::Result<()> {
+    signal_with(process, 0, 0)
 }
 
 /// Sends SIGKILL to the process group that the process of a pidfd leads or led, even if that process was
@@ -280,6 +303,7 @@ fn kill_group_by(process: BorrowedFd<'_>) -> io::Result<()> {
     signal_with(process, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP)
 }
 
+/// A raw system call: rustix's has neither flags nor the signal 0.
 fn signal_with(process: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
     let (process, facts) = (process.as_raw_fd(), ptr::null::<libc::siginfo_t>());
     let number = libc::SYS_pidfd_send_signal;
@@ -321,7 +345,7 @@ mod tests {
             let mut waiting = Command::new("cat");
             let child = waiting.stdin(Stdio::piped()).spawn().unwrap();
             let handle = way(child.id());
-            handle.signal(libc::SIGTERM).unwrap();
+            handle.terminate().unwrap();
             let waited = handle.wait_for_end();
             let (end, _) = handle.reap(waited).unwrap();
             assert_eq!(end, ProcessEnd::Signalled(libc::SIGTERM));

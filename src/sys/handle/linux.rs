@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
+use rustix::process::{DumpableBehavior, dumpable_behavior};
+
 use crate::sys::descriptors::system::above_standard;
 
 /// A descriptor, which is closed when dropped.
@@ -66,8 +68,7 @@ fn path_of_held(holder: u32, descriptor: u32) -> String {
 /// Whether processes of the same user may access the open files of this process through `/proc`
 /// (`PR_GET_DUMPABLE`).
 pub(crate) fn is_open_to_others() -> bool {
-    // SAFETY: no memory is touched.
-    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
+    dumpable_behavior().is_ok_and(|it| it == DumpableBehavior::Dumpable)
 }
 
 /// The id by which /proc lists this process; `None` if it does not. In a PID namespace that sees the /proc of

@@ -5,11 +5,10 @@
 #[cfg_attr(not(all(target_os = "linux", not(no_backend))), path = "none.rs")]
 mod system;
 
+pub(in crate::sys) use system::Reservation;
 pub(crate) use system::{
-    allocate_part, anonymous_file, is_constant, is_without_holes, keep_from_forks, map_constant,
-    map_shared, page_size, populate_to_read, populate_to_write, prefer_huge_pages,
-    prefer_huge_pages_in, protect, punch_hole, reserve, seal_content, seal_size, set_size,
-    shared_file, unmap,
+    allocate_part, anonymous_file, is_constant, is_without_holes, page_size, prefer_huge_pages,
+    punch_hole, seal_content, seal_size, set_size, shared_file,
 };
 
 /// The permitted accesses to a mapping.

@@ -1,5 +1,6 @@
 //! Systems on which this crate shares no memory.
 
+use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
@@ -45,31 +46,63 @@ pub(crate) fn is_constant(_: BorrowedHandle<'_>) -> bool {
     false
 }
 
-pub(crate) fn keep_from_forks(_: NonNull<u8>, _: usize) {}
+/// No value has this type.
+#[derive(Debug)]
+pub(in crate::sys) struct Reservation(Infallible);
 
-pub(crate) fn reserve(_: usize) -> io::Result<NonNull<u8>> {
-    Err(unsupported())
+impl Reservation {
+    pub(in crate::sys) fn new(_: usize) -> io::Result<Self> {
+        Err(unsupported())
+    }
+
+    pub(in crate::sys) fn start(&self) -> NonNull<u8> {
+        match self.0 {}
+    }
+
+    pub(in crate::sys) fn map_shared(
+        &self,
+        _: usize,
+        _: BorrowedHandle<'_>,
+        _: u64,
+        _: usize,
+        _: Access,
+    ) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::sys) fn map_constant(
+        &self,
+        _: usize,
+        _: BorrowedHandle<'_>,
+        _: usize,
+    ) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::sys) fn protect(&self, _: usize, _: usize, _: Access) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::sys) fn keep_from_forks(&self, _: usize, _: usize) {
+        match self.0 {}
+    }
+
+    pub(in crate::sys) fn prefer_huge_pages(&self, _: usize, _: usize) {
+        match self.0 {}
+    }
+
+    pub(in crate::sys) fn populate_to_write(&self, _: usize, _: usize) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::sys) fn populate_to_read(&self, _: usize, _: usize) {
+        match self.0 {}
+    }
+
+    pub(in crate::sys) fn release(&mut self) {
+        match self.0 {}
+    }
 }
-
-pub(crate) fn map_shared(
-    _: NonNull<u8>,
-    _: BorrowedHandle<'_>,
-    _: u64,
-    _: usize,
-    _: Access,
-) -> io::Result<()> {
-    Err(unsupported())
-}
-
-pub(crate) fn map_constant(_: NonNull<u8>, _: BorrowedHandle<'_>, _: usize) -> io::Result<()> {
-    Err(unsupported())
-}
-
-pub(crate) fn protect(_: NonNull<u8>, _: usize, _: Access) -> io::Result<()> {
-    Err(unsupported())
-}
-
-pub(crate) fn unmap(_: NonNull<u8>, _: usize) {}
 
 /// As on most systems. What is laid out in pages is not mapped here.
 pub(crate) fn page_size() -> usize {
@@ -77,11 +110,3 @@ pub(crate) fn page_size() -> usize {
 }
 
 pub(crate) fn prefer_huge_pages<T>(_: &mut [MaybeUninit<T>]) {}
-
-pub(crate) fn prefer_huge_pages_in(_: NonNull<u8>, _: usize) {}
-
-pub(crate) fn populate_to_write(_: NonNull<u8>, _: usize) -> io::Result<()> {
-    Err(unsupported())
-}
-
-pub(crate) fn populate_to_read(_: NonNull<u8>, _: usize) {}

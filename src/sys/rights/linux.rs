@@ -6,7 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::ptr;
+
+use rustix::fs::{Mode, StatVfsMountFlags, getxattr_query, statvfs};
+use rustix::process::{getegid, geteuid, getgid, getuid};
+use rustix::thread::no_new_privs;
 
 use crate::sys::call::checked;
 
@@ -29,12 +32,13 @@ pub(crate) fn would_gain_rights(program: &Path) -> bool {
         return false; // a path with a NUL byte cannot be executed either
     };
     let do_files_count = do_files_give_rights(&program);
-    let gives = |bits: libc::mode_t| do_files_count && facts.mode() & bits == bits;
-    let next_user = match gives(libc::S_ISUID) {
+    let mode = Mode::from_raw_mode(facts.mode());
+    let gives = |bits: Mode| do_files_count && mode.contains(bits);
+    let next_user = match gives(Mode::SUID) {
         true => facts.uid(),
         false => effective_user(),
     };
-    let next_group = match gives(libc::S_ISGID | libc::S_IXGRP) {
+    let next_group = match gives(Mode::SGID | Mode::XGRP) {
         true => facts.gid(),
         false => effective_group(),
     };
@@ -45,52 +49,40 @@ pub(crate) fn would_gain_rights(program: &Path) -> bool {
 /// Whether the file `program` can give rights to the process that executes it: not after
 /// `PR_SET_NO_NEW_PRIVS`, and not on a file system mounted `nosuid`.
 fn do_files_give_rights(program: &CStr) -> bool {
-    const UNUSED: libc::c_ulong = 0;
-    let question = libc::PR_GET_NO_NEW_PRIVS;
-    // SAFETY: no memory is touched.
-    let answer = unsafe { libc::prctl(question, UNUSED, UNUSED, UNUSED, UNUSED) };
-    let no_new_rights = answer == 1;
-    // SAFETY: a statvfs is numbers, for which zero is valid.
-    let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path and the buffer outlive the call.
-    let answer = unsafe { libc::statvfs(program.as_ptr(), &raw mut facts) };
-    let is_nosuid = answer == 0 && facts.f_flag & libc::ST_NOSUID != 0;
+    let no_new_rights = no_new_privs().unwrap_or(false);
+    let is_nosuid =
+        statvfs(program).is_ok_and(|facts| facts.f_flag.contains(StatVfsMountFlags::NOSUID));
     !no_new_rights && !is_nosuid
 }
 
 /// Whether the file `program` gives capabilities to the process that executes it.
 fn has_capabilities(program: &CStr) -> bool {
-    let name = c"security.capability";
-    // SAFETY: both strings outlive the call, which is given no buffer for the value.
-    let size = unsafe { libc::getxattr(program.as_ptr(), name.as_ptr(), ptr::null_mut(), 0) };
-    size >= 0
+    getxattr_query(program, c"security.capability").is_ok()
 }
 
 /// The real user id of this process.
 pub(crate) fn real_user() -> u32 {
-    // SAFETY: no memory is touched; cannot fail.
-    unsafe { libc::getuid() }
+    getuid().as_raw()
 }
 
 /// The effective user id of this process.
 pub(crate) fn effective_user() -> u32 {
-    // SAFETY: no memory is touched; cannot fail.
-    unsafe { libc::geteuid() }
+    geteuid().as_raw()
 }
 
 fn real_group() -> u32 {
-    // SAFETY: no memory is touched; cannot fail.
-    unsafe { libc::getgid() }
+    getgid().as_raw()
 }
 
 fn effective_group() -> u32 {
-    // SAFETY: no memory is touched; cannot fail.
-    unsafe { libc::getegid() }
+    getegid().as_raw()
 }
 
 /// The effective user id of the process that made the pair of which this socket is one, at that time
 /// (`SO_PEERCRED`).
 pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    // Of the C library: rustix's type has no place for the id 0, which stands for a process outside of this
+    // one's PID namespace.
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,

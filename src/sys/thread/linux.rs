@@ -2,11 +2,12 @@
 
 use std::ffi::CStr;
 
+use rustix::process::getpid;
+use rustix::thread::{gettid, set_name};
+
 /// Whether the calling thread is the process's main thread, which runs `main`.
 pub(crate) fn is_main_thread() -> bool {
-    // SAFETY: no memory is touched.
-    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
-    u32::try_from(thread) == Ok(std::process::id())
+    gettid() == getpid()
 }
 
 /// Whether the calling thread is known to be the only one of this process.
@@ -16,13 +17,11 @@ pub(crate) fn is_single_threaded() -> bool {
 
 /// The system's id of the calling thread.
 pub(crate) fn native_id() -> u64 {
-    // SAFETY: gettid reads nothing and cannot fail.
-    let id = unsafe { libc::gettid() };
-    u64::from(id.unsigned_abs())
+    gettid().as_raw_nonzero().get().unsigned_abs().into()
 }
 
 /// Sets the name of the calling thread in process lists.
 pub(crate) fn set_title(title: &CStr) {
-    // SAFETY: the string outlives the call, which copies it.
-    unsafe { libc::prctl(libc::PR_SET_NAME, title.as_ptr()) };
+    // Fails only for a string that is not there.
+    let _ = set_name(title);
 }

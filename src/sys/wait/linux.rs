@@ -1,8 +1,9 @@
-//! Linux.
+//! Linux: a futex, which is not private to one process.
 
-use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
+
+use rustix::thread::{Timespec, futex};
 
 /// Sleeps until a [`futex_wake`] of the word or until the deadline; returns at once if the word is not
 /// `expected`. Works across processes. May return spuriously.
@@ -13,34 +14,22 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Option<Insta
 
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());
-        libc::timespec {
-            tv_sec: left.as_secs().min(LONGEST) as _,
-            tv_nsec: left.subsec_nanos() as _,
+        Timespec {
+            tv_sec: left.as_secs().min(LONGEST) as i64,
+            tv_nsec: left.subsec_nanos().into(),
         }
     });
-    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the word and the timeout outlive the call. Whatever it returns, callers check again.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            expected,
-            timeout,
-        )
-    };
+    // Whatever the result, callers check again.
+    let _ = futex::wait(word, SHARED, expected, timeout.as_ref());
 }
 
 /// Wakes all threads that sleep on the word, in all processes.
 #[cfg_attr(loom, allow(dead_code, reason = "models sleep otherwise"))]
 pub(crate) fn futex_wake(word: &AtomicU32) {
-    // SAFETY: the word outlives the call, which only uses its address.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAKE,
-            libc::c_int::MAX,
-        )
-    };
+    const ALL: u32 = i32::MAX.unsigned_abs();
+    // Fails only for an address that is not mapped.
+    let _ = futex::wake(word, SHARED, ALL);
 }
+
+/// Without `PRIVATE`: the word lies in memory that processes share.
+const SHARED: futex::Flags = futex::Flags::empty();

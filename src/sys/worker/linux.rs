@@ -2,12 +2,17 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
-use crate::sys::call::{answered, checked, narrow, retried, wide};
+use rustix::event::epoll;
+use rustix::process::{
+    Resource, Rlimit, Signal, getpid, getrlimit, kill_process, kill_process_group,
+    set_parent_process_death_signal, setrlimit,
+};
+
+use crate::sys::call::{answered, checked, retried, wide};
 use crate::sys::descriptors::copy_high;
-use crate::sys::limits::system::limits_of;
 use crate::sys::thread::set_title;
 
 /// The peak memory (maximum resident set size) of this process so far, in bytes.
@@ -21,8 +26,8 @@ pub(crate) fn own_peak_memory() -> u64 {
 
 /// Makes the kernel kill this process when the thread that started it ends (`PR_SET_PDEATHSIG`).
 pub(crate) fn die_with_parent() {
-    // SAFETY: no memory is touched; this option cannot fail for a valid signal.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // Cannot fail for a valid signal.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
 }
 
 /// Starts a thread that kills this process and its process group once the other end of the socket was closed,
@@ -46,20 +51,12 @@ pub(crate) fn end_when_hung_up(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// Returns an epoll descriptor that becomes ready once the other end of a socket was closed. A thread that
 /// waits on it does not keep the socket open, unlike a thread in `poll`: a task may close the socket.
 fn hang_up_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // SAFETY: no memory is touched.
-    let epoll = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-    // SAFETY: the kernel made this descriptor for this process; no other code owns it.
-    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     // With a number that programs do not expect.
     let epoll = copy_high(epoll.as_fd())?;
     // epoll always reports a hang-up.
-    let mut event = libc::epoll_event {
-        events: 0,
-        u64: HUNG_UP,
-    };
-    let (add, number) = (libc::EPOLL_CTL_ADD, socket.as_raw_fd());
-    // SAFETY: the event outlives the call.
-    checked(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), add, number, &raw mut event) })?;
+    let mark = epoll::EventData::new_u64(HUNG_UP);
+    epoll::add(&epoll, socket, mark, epoll::EventFlags::empty())?;
     Ok(epoll)
 }
 
@@ -70,17 +67,9 @@ const HUNG_UP: u64 = u64::from_le_bytes(*b"hung up!");
 /// Starts the thread of [`end_when_hung_up`], with all signals blocked except those that the C library uses
 /// itself.
 fn start_guard(epoll: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: a sigset_t is numbers, for which zero is valid.
-    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: a sigset_t is numbers, for which zero is valid.
-    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set outlives the call.
-    unsafe { libc::sigfillset(&raw mut all) };
-    // SAFETY: both sets outlive the call.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+    let before = SignalMask::full().set();
     let started = start_thread(end_at_hang_up, epoll);
-    // SAFETY: the set outlives the call, which is given no buffer for the old one.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    before.set();
     started
 }
 
@@ -122,6 +111,7 @@ extern "C" fn end_at_hang_up(epoll: *mut libc::c_void) -> *mut libc::c_void {
     set_title(c"cf-guard");
     let mut event = libc::epoll_event { events: 0, u64: 0 };
     let told = retried(|| {
+        // Of the C library, by number: a task may have closed the descriptor, and nothing owns the number then.
         // SAFETY: the event outlives the call.
         checked(unsafe { libc::epoll_wait(epoll, &raw mut event, 1, -1) })
     });
@@ -136,12 +126,10 @@ extern "C" fn end_at_hang_up(epoll: *mut libc::c_void) -> *mut libc::c_void {
 /// Kills this process, and the process group that it leads or led.
 fn end_tree() -> ! {
     const KILLED: libc::c_int = 128 + libc::SIGKILL;
-    // SAFETY: no memory is touched; cannot fail.
-    let pid = unsafe { libc::getpid() };
-    for target in [-pid, pid] {
-        // SAFETY: no memory is touched. The group's id is this process's own id.
-        unsafe { libc::kill(target, libc::SIGKILL) };
-    }
+    let own = getpid();
+    // The group's id is this process's own id.
+    let _ = kill_process_group(own, Signal::KILL);
+    let _ = kill_process(own, Signal::KILL);
     // For the case that a system call filter refuses even SIGKILL.
     // SAFETY: ends the process; no code of it runs any more.
     unsafe { libc::_exit(KILLED) }
@@ -149,12 +137,14 @@ fn end_tree() -> ! {
 
 /// Makes allocations beyond `bytes` bytes (`RLIMIT_DATA`) fail, in this process and those that it starts.
 pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
-    let mut limit = limits_of(libc::RLIMIT_DATA)?;
+    let before = getrlimit(Resource::Data);
     // A lower limit that the process already has is not raised.
-    limit.rlim_max = limit.rlim_max.min(narrow(bytes, libc::rlim_t::MAX));
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the structure outlives the call.
-    checked(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }).map(|_| ())
+    let most = before.maximum.map_or(bytes, |most| most.min(bytes));
+    let limit = Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    Ok(setrlimit(Resource::Data, limit)?)
 }
 
 /// Restores the default action of signals that this process ignores: it inherited that from the program, and
@@ -188,14 +178,45 @@ pub(crate) fn stand_aside_from_terminal() {
     let handler = nothing as extern "C" fn(libc::c_int);
     // SAFETY: the handler does nothing, which is safe at any point.
     unsafe { libc::signal(libc::SIGINT, handler as libc::sighandler_t) };
-    // SAFETY: a sigset_t is numbers, for which zero is valid.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set outlives the call.
-    unsafe { libc::sigemptyset(&raw mut set) };
-    // SAFETY: the set outlives the call.
-    unsafe { libc::sigaddset(&raw mut set, libc::SIGTTOU) };
-    // SAFETY: the set outlives the call, which is given no buffer for the old one.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
+    SignalMask::of(libc::SIGTTOU).set();
+}
+
+/// Signals that are blocked in a thread.
+struct SignalMask(
+    /// The signals.
+    libc::sigset_t,
+);
+
+impl SignalMask {
+    /// No signal.
+    fn empty() -> Self {
+        // SAFETY: a sigset_t is numbers, for which zero is valid: the empty set.
+        Self(unsafe { std::mem::zeroed() })
+    }
+
+    /// All signals but those that the C library uses itself.
+    fn full() -> Self {
+        let mut mask = Self::empty();
+        // SAFETY: the set outlives the call.
+        unsafe { libc::sigfillset(&raw mut mask.0) };
+        mask
+    }
+
+    /// One signal.
+    fn of(signal: libc::c_int) -> Self {
+        let mut mask = Self::empty();
+        // SAFETY: the set outlives the call.
+        unsafe { libc::sigaddset(&raw mut mask.0, signal) };
+        mask
+    }
+
+    /// Blocks these signals in the calling thread, and no others. Returns those that were blocked before.
+    fn set(&self) -> Self {
+        let mut before = Self::empty();
+        // SAFETY: both sets outlive the call.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, &raw mut before.0) };
+        before
+    }
 }
 
 /// Ends a forked copy of a worker: runs no exit handlers and flushes nothing.

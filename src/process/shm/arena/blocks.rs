@@ -8,7 +8,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -306,7 +305,7 @@ impl Blocks {
             mapping.is_shielded.store(false, Ordering::Relaxed);
         }
         let place = memory.place();
-        self.make_room(mapping, place, block, bytes.len())?;
+        self.make_room(mapping, memory, block, bytes.len())?;
         // SAFETY: the block is mapped, can be written, and has room for that number of bytes; no reference to
         // shared bytes ever exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
@@ -338,7 +337,7 @@ impl Blocks {
     fn make_room(
         &self,
         mapping: &BlockMapping,
-        place: NonNull<u8>,
+        memory: &Mapping,
         block: Block,
         bytes: usize,
     ) -> io::Result<()> {
@@ -348,7 +347,7 @@ impl Blocks {
             return Ok(());
         }
         let wanted = bytes.next_multiple_of(size_of_class(0)).min(block.size());
-        match sys::memory::populate_to_write(place, wanted) {
+        match memory.populate_to_write(0, wanted) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 self.memory()?.allocate(self.offset(block), wanted)?;
             }
@@ -366,10 +365,11 @@ impl Blocks {
         let bytes = to.len();
         assert!(bytes <= block.size());
         let mapping = self.mapping(block)?;
-        let place = self.memory_of(mapping, block)?.place();
+        let memory = self.memory_of(mapping, block)?;
+        let place = memory.place();
         // ORDERING: Relaxed; as in `make_room`.
         if mapping.extent.load(Ordering::Relaxed) < bytes {
-            sys::memory::populate_to_read(place, bytes);
+            memory.populate_to_read(bytes);
             mapping.extent.store(bytes, Ordering::Relaxed);
         }
         sys::memory::prefer_huge_pages(to);

@@ -442,9 +442,7 @@ impl<const N: usize> Part<N> {
         let page = sys::memory::page_size();
         let (start, end) = (from / page * page, (from + bytes).next_multiple_of(page));
         let end = end.min(self.offsets.end.next_multiple_of(page));
-        // SAFETY: the offset is inside the mapping.
-        let place = unsafe { self.memory.place().add(start) };
-        match sys::memory::populate_to_write(place, end - start) {
+        match self.memory.populate_to_write(start, end - start) {
             // Then each page is allocated when it is first touched.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             outcome => outcome,
