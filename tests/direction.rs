@@ -138,7 +138,7 @@ fn the_system_is_named_in_one_room() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Tests may look at the system from outside, and the façade says where the crate runs.
+/// Tests may look at the system from outside.
 fn may_not_name_the_system(path: &Path) -> bool {
     let is_test = ["tests.rs", "models.rs"]
         .iter()
@@ -148,8 +148,9 @@ fn may_not_name_the_system(path: &Path) -> bool {
 }
 
 fn system_names_in(code: &str) -> Vec<&'static str> {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "libc::",
+        "rustix::",
         "std::os::",
         "/proc",
         "/dev/",
@@ -160,6 +161,56 @@ fn system_names_in(code: &str) -> Vec<&'static str> {
         .into_iter()
         .filter(|name| code.contains(name))
         .collect()
+}
+
+/// Which file of a feature a system gets is said once, where the feature is: a file for a system asks no more
+/// which one it is.
+#[test]
+fn systems_are_told_apart_where_features_are_listed() {
+    let found: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| !lists_features(path) && tells_systems_apart(&code_of(path)))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Whether this is a `mod.rs` of `sys`, or of a feature in it.
+fn lists_features(path: &Path) -> bool {
+    let is_in_sys = module_of(path).is_some_and(|module| family(&module) == "sys");
+    is_in_sys && path.ends_with("mod.rs")
+}
+
+/// Whether the code is compiled for some systems alone, or asks which one it is compiled for.
+fn tells_systems_apart(code: &str) -> bool {
+    const CONDITIONS: [&str; 5] = [
+        "target_os",
+        "target_family",
+        "target_env",
+        "target_vendor",
+        "no_backend",
+    ];
+    const SYSTEMS: [&str; 2] = ["unix", "windows"];
+    let in_condition = |word: &str| {
+        ["cfg(", "cfg!(", "not(", "any(", "all(", "cfg_attr("]
+            .iter()
+            .any(|before| code.contains(&format!("{before}{word}")))
+    };
+    CONDITIONS.iter().any(|word| code.contains(word))
+        || SYSTEMS.iter().any(|word| in_condition(word))
+}
+
+#[test]
+fn conditions_are_recognised() {
+    for code in [
+        "#[cfg(unix)]",
+        "#[cfg(not(windows))]",
+        "if cfg!(windows) {}",
+        "#[cfg(all(loom, target_env = \"musl\"))]",
+        "#[cfg_attr(not(no_backend), path = \"linux.rs\")]",
+    ] {
+        assert!(tells_systems_apart(code), "{code}");
+    }
+    assert!(!tells_systems_apart("#[cfg(loom)] use std::os::unix::net;"));
 }
 
 #[test]
