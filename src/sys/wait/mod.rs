@@ -5,4 +5,5 @@
 #[cfg_attr(not(all(target_os = "linux", not(no_backend))), path = "none.rs")]
 mod system;
 
+#[cfg_attr(loom, allow(unused_imports, reason = "models sleep otherwise"))]
 pub(crate) use system::{futex_wait, futex_wake};
