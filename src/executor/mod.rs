@@ -4,6 +4,7 @@
 pub(crate) mod map;
 pub(crate) mod map_keyed;
 mod feed;
+pub(crate) mod counts;
 pub(crate) mod stats;
 pub(crate) mod serial;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::executor::Executor;
+use crate::executor::counts::Counts;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
 use crate::future::Future;
@@ -42,8 +43,10 @@ pub struct SerialExecutor {
 struct State {
     /// Whether `shutdown` was called: no task is accepted any more.
     closed: bool,
-    /// The statistics; `pending` and `idle` stay 0.
-    stats: Stats,
+    /// How many tasks run: more than one in several callers, or where a task submits another.
+    running: usize,
+    /// How the tasks that ran have ended.
+    counts: Counts,
 }
 
 impl SerialExecutor {
@@ -169,7 +172,11 @@ impl Executor for SerialExecutor {
     }
 
     fn stats(&self) -> Stats {
-        self.lock().stats
+        let state = self.lock();
+        state.counts.added_to(Stats {
+            running: state.running,
+            ..Stats::default()
+        })
     }
 
     fn execute(&self, task: Task) {
@@ -184,13 +191,13 @@ impl Executor for SerialExecutor {
 impl WorkerHooks for SerialExecutor {
     fn begin(&self, _: FutureId) {
         self.progress.begin_task();
-        self.lock().stats.running += 1;
+        self.lock().running += 1;
     }
 
     fn begun(&self, _: FutureId) {}
 
     fn abandon(&self) {
-        self.lock().stats.running -= 1;
+        self.lock().running -= 1;
     }
 
     fn cancels(&self) -> bool {
@@ -208,14 +215,9 @@ impl WorkerHooks for SerialExecutor {
     }
 
     fn end(&self, verdict: Verdict) {
-        let stats = &mut self.lock().stats;
-        stats.running -= 1;
-        match verdict {
-            Verdict::Completed => stats.completed += 1,
-            Verdict::Failed => stats.failed += 1,
-            Verdict::Cancelled => stats.cancelled += 1,
-            Verdict::Late => {}
-        }
+        let mut state = self.lock();
+        state.running -= 1;
+        state.counts.count(verdict);
     }
 
     fn index(&self) -> Option<usize> {

@@ -506,7 +506,7 @@ impl<W: WorkItem> WorkerPool<W> {
     /// Counts one value as an error, because it cannot be decoded; `false`: this pool has counted no value.
     #[must_use]
     pub(crate) fn on_decode_failed(&self) -> bool {
-        !self.fork_epoch.is_forked_copy() && self.lock().entries.spoil()
+        !self.fork_epoch.is_forked_copy() && self.lock().entries.count_value_as_failed()
     }
 
     /// Counts a task that was settled as timed out while its thread goes on, and asks that thread to stop it.

@@ -4,11 +4,11 @@
 
 use std::time::Instant;
 
+use crate::executor::counts::Counts;
 use crate::executor::stats::Stats;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::Unqueue;
 use crate::pool::backlog::Backlog;
-use crate::pool::worker_state::Counts;
 use crate::task::work_item::Withdrawn;
 
 /// A queue from which workers take tasks by themselves, in order, before the backlog. Methods are called
@@ -68,14 +68,11 @@ pub(crate) struct QueueLoad {
 impl QueueLoad {
     /// The pool's statistics with this load added.
     pub(crate) fn added_to(self, stats: Stats) -> Stats {
-        Stats {
+        self.counts.added_to(Stats {
             idle: stats.idle.saturating_sub(self.running),
             pending: stats.pending + self.tasks,
             running: stats.running + self.running,
-            completed: stats.completed + self.counts.completed,
-            failed: stats.failed + self.counts.failed,
-            cancelled: stats.cancelled + self.counts.cancelled,
             ..stats
-        }
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! The state of one worker, under a lock of its own: a task begins and ends without the pool's lock. Written
 //! by the worker, and read by the pool, which takes this lock after its own.
 
+use crate::executor::counts::Counts;
 use crate::future::id::FutureId;
-use crate::future::promise::Verdict;
 use crate::pool::backlog::Backlog;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::task::work_item::WorkItem;
@@ -50,17 +50,6 @@ pub(crate) enum Killed {
     Yes,
     /// The task was not killed.
     No,
-}
-
-/// How tasks ended: the number of each kind.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    /// Tasks that ended with a value.
-    pub(crate) completed: u64,
-    /// Tasks that ended with an error.
-    pub(crate) failed: u64,
-    /// Tasks that were cancelled or killed.
-    pub(crate) cancelled: u64,
 }
 
 /// The answer to [`WorkerState::take_from`].
@@ -135,34 +124,5 @@ impl Status {
             chunk: (work.id(), work.last()),
             killed: Killed::No,
         }
-    }
-}
-
-impl Counts {
-    pub(crate) fn count(&mut self, verdict: Verdict) {
-        let counter = match verdict {
-            Verdict::Completed => &mut self.completed,
-            Verdict::Failed => &mut self.failed,
-            Verdict::Cancelled => &mut self.cancelled,
-            Verdict::Late => return,
-        };
-        *counter += 1;
-    }
-
-    /// Counts one value as an error, because it could not be decoded; `false`: no value was counted.
-    #[must_use]
-    pub(crate) fn spoil(&mut self) -> bool {
-        let Some(completed) = self.completed.checked_sub(1) else {
-            return false;
-        };
-        self.completed = completed;
-        self.failed += 1;
-        true
-    }
-
-    pub(crate) fn add(&mut self, others: Self) {
-        self.completed += others.completed;
-        self.failed += others.failed;
-        self.cancelled += others.cancelled;
     }
 }

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use crate::current_worker::Progress;
+use crate::executor::counts::Counts;
 use crate::executor::stats::Stats;
 use crate::future::id::FutureId;
 use crate::pool::backlog::Backlog;
-use crate::pool::worker_state::{Counts, Status, WorkerState, WorkerStateInner};
+use crate::pool::worker_state::{Status, WorkerState, WorkerStateInner};
 use crate::sync::{JoinHandle, MutexGuard, ThreadId};
 use crate::task::work_item::WorkItem;
 
@@ -156,9 +157,10 @@ impl Workers {
 
     /// Counts one value as an error, because it could not be decoded; `false`: no value was counted.
     #[must_use]
-    pub(crate) fn spoil(&mut self) -> bool {
+    pub(crate) fn count_value_as_failed(&mut self) -> bool {
         let mut workers = self.entries.iter().flatten();
-        self.counts.spoil() || workers.any(|worker| worker.worker_state.lock().counts.spoil())
+        self.counts.count_value_as_failed()
+            || workers.any(|it| it.worker_state.lock().counts.count_value_as_failed())
     }
 
     pub(crate) fn count_restart(&mut self) {
@@ -190,11 +192,6 @@ impl Workers {
                 Status::Starting | Status::ProcessLost => {}
             }
         }
-        Stats {
-            completed: counts.completed,
-            failed: counts.failed,
-            cancelled: counts.cancelled,
-            ..stats
-        }
+        counts.added_to(stats)
     }
 }

@@ -402,7 +402,7 @@ impl PoolHandle for ProcessPoolHandle {
             .upgrade()
             .is_some_and(|worker_pool| worker_pool.on_decode_failed());
         if let (false, Some(in_flight)) = (is_taken_back, self.in_flight()) {
-            in_flight.spoilt();
+            in_flight.on_decode_failed();
         }
     }
 

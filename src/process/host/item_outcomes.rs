@@ -3,6 +3,7 @@
 //! anything, and nothing here panics for that.
 
 use crate::error::Error;
+use crate::executor::counts::Counts;
 use crate::process::shm::item_results::{ItemOutcome, head};
 use crate::remote::encoded::Encoded;
 use crate::task::results::{EncodedRun, ResultSink};
@@ -114,12 +115,17 @@ impl Piece {
         }
     }
 
-    /// How many values, and how many errors, this holds.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        match self {
+    /// How the items ended whose outcomes this holds.
+    pub(crate) fn counts(&self) -> Counts {
+        let (completed, failed) = match self {
             Self::Run(run) => (run.count as u64, 0),
             Self::Value(..) => (1, 0),
             Self::Error(..) => (0, 1),
+        };
+        Counts {
+            completed,
+            failed,
+            cancelled: 0,
         }
     }
 

@@ -406,8 +406,8 @@ impl InFlight {
         match worker_pool {
             _ if requests.is_empty() => {}
             Some(worker_pool) if !requests.is_abandoned() => worker_pool.put_back(requests),
-            _ => requests.fail(&Error::Cancelled, &mut |_| {
-                self.lock().counts.cancelled += 1;
+            _ => requests.fail(&Error::Cancelled, &mut |verdict| {
+                self.lock().counts.count(verdict);
             }),
         }
     }

@@ -22,9 +22,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use crate::executor::counts::Counts;
 use crate::future::id::FutureId;
 use crate::pool::WorkerPool;
-use crate::pool::worker_state::Counts;
 use crate::process::host::callback_thread::CallbackThread;
 use crate::process::host::driver::CompletionDriver;
 use crate::process::shm::arena::Arena;
@@ -203,10 +203,10 @@ impl InFlight {
     }
 
     /// Counts a task as failed that was counted as completed: its value cannot be decoded.
-    pub(crate) fn spoilt(&self) {
-        let mut table = self.lock();
-        table.counts.completed = table.counts.completed.saturating_sub(1);
-        table.counts.failed += 1;
+    pub(crate) fn on_decode_failed(&self) {
+        // The table has counted no value only if the worker pool, which counted it, is gone; then nothing
+        // reads the counts any more.
+        let _ = self.lock().counts.count_value_as_failed();
     }
 
     // ---- workers -----------------------------------------------------------------------------

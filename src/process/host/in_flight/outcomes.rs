@@ -243,8 +243,8 @@ impl InFlight {
             Some(worker_pool) if !rest.sink.is_abandoned() => {
                 worker_pool.put_back(RemoteWork::Items(rest))
             }
-            _ => rest.fail(&Error::Cancelled, &mut |_| {
-                self.lock().counts.cancelled += 1;
+            _ => rest.fail(&Error::Cancelled, &mut |verdict| {
+                self.lock().counts.count(verdict);
             }),
         }
     }

@@ -349,7 +349,7 @@ impl InFlight {
         let words = "a worker has overwritten memory that it shares with the program";
         let error = Error::BrokenPool(words.into());
         for requests in tickets.into_iter().flatten() {
-            requests.fail(&error, &mut |_| self.lock().counts.failed += 1);
+            requests.fail(&error, &mut |verdict| self.lock().counts.count(verdict));
         }
     }
 }

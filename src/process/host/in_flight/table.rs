@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, MemoryCorruption, Suspect};
+use crate::executor::counts::Counts;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::promise::Notifications;
-use crate::pool::worker_state::Counts;
 use crate::process::host::item_outcomes::Piece;
 use crate::process::shm::queue::SlotRef;
 use crate::remote::encoded::Encoded;
@@ -219,9 +219,8 @@ impl SlotTable {
     }
 
     pub(super) fn count(&mut self, item_outcomes: &[Piece]) {
-        for (values, errors) in item_outcomes.iter().map(Piece::counts) {
-            self.counts.completed += values;
-            self.counts.failed += errors;
+        for counts in item_outcomes.iter().map(Piece::counts) {
+            self.counts.add(counts);
         }
     }
 
