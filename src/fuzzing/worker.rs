@@ -11,7 +11,6 @@ use crate::future::state::Start;
 use crate::pool::PullQueue;
 use crate::process::host::in_flight::{InFlight, Orphan};
 use crate::process::shm::arena::worker::{ResultPlacement, StoredClaim, WorkerArena};
-use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
 use crate::process::shm::queue::{Claim, Finish, ItemRun, ShmQueue, SlotKind, SlotRef, Transition};
 use crate::process::worker::outcome::body_of;
 use crate::remote::codec::Source;
@@ -19,7 +18,7 @@ use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::{BlockRef, EAGER_LIMIT};
-use crate::remote::length_delimited::LengthDelimited;
+use crate::remote::length_delimited::{ItemKind, ItemWriter, LengthDelimited};
 use crate::remote::stub::Argument;
 use crate::shared::attachments::Attachments;
 use crate::sys::child::ProcessEnd;
@@ -284,7 +283,7 @@ impl<'a> FuzzedWorker<'a> {
             return;
         }
         let body = Encoded::copy(item_writer.body());
-        debug_assert!(item_writer.kind() == ItemOutcome::Value);
+        debug_assert!(item_writer.kind() == ItemKind::Value);
         self.in_flight.note_outcome(chunk.place, Ok(body), self.me);
         let finish = chunk.run.finish(SlotKind::ItemsOutOfBand, 1000);
         self.after(finish);

@@ -11,7 +11,6 @@ use crate::future::Future;
 use crate::future::dyn_promise::DynPromise;
 use crate::options::TaskOptions;
 use crate::process::host::item_outcomes::item_outcomes_of;
-use crate::process::shm::item_results::ItemWriter;
 use crate::process::shm::queue::heap::{Heap, View, immortal};
 use crate::process::shm::queue::{
     Claim, Finish, ItemRun, Reading, ShmQueue, SlotKind, SlotPublish, SlotRef, Transition,
@@ -21,7 +20,7 @@ use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::NoStore;
-use crate::remote::length_delimited::LengthDelimited;
+use crate::remote::length_delimited::{ItemWriter, LengthDelimited};
 use crate::remote::payload::Payload;
 use crate::remote::stub::Argument;
 use crate::shared::attachments::Attachments;

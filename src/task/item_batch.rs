@@ -18,7 +18,7 @@ use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
 use crate::remote::lease::{EAGER_LIMIT, PayloadStore};
-use crate::remote::length_delimited::LengthDelimited;
+use crate::remote::length_delimited::{ItemWriter, LengthDelimited, PREFIX};
 use crate::shared::attachments::Attachments;
 use crate::sync::exclusive_cell::ExclusiveCell;
 use crate::task::request::{RemoteOutcome, RemoteTask, Request};
@@ -31,7 +31,7 @@ pub(crate) struct ItemBatch {
     pub(crate) call: FunctionRef,
     /// The options of each item.
     pub(crate) options: TaskOptions,
-    /// The encoded arguments, each with a two-byte length prefix.
+    /// The encoded arguments, as `remote::length_delimited` says.
     pub(crate) bytes: Vec<u8>,
     /// The indexes of the items in their chunk.
     items: Range<usize>,
@@ -178,7 +178,7 @@ impl BatchBuilder {
     ) -> Result<usize, Error> {
         let before = self.whole;
         self.bytes.truncate(before);
-        self.bytes.extend([0; 2]);
+        ItemWriter::begin(&mut self.bytes);
         match encode(&mut self.bytes) {
             Ok(named) if named.is_empty() => {}
             Ok(named) => self.sink.keep(&named),
@@ -187,26 +187,26 @@ impl BatchBuilder {
                 return Err(error);
             }
         }
-        let size = self.bytes.len() - before - 2;
+        let size = self.bytes.len() - before - PREFIX;
+        let mut start = before;
         if before > 0 && (self.bytes.len() > EAGER_LIMIT || self.items.end != index) {
             let last = self.bytes.split_off(before);
             self.close();
             self.bytes = last;
+            start = 0;
         }
         if self.items.is_empty() {
             self.items.start = index;
             // All items are assumed to be of one size.
-            let room = self.expected.saturating_mul(size + 2).min(EAGER_LIMIT);
+            let room = self.expected.saturating_mul(size + PREFIX).min(EAGER_LIMIT);
             self.bytes.reserve(room.saturating_sub(self.bytes.len()));
         }
         self.items.end = index + 1;
         self.expected = self.expected.saturating_sub(1);
-        match u16::try_from(size) {
-            Ok(length) if self.bytes.len() <= EAGER_LIMIT => {
-                let at = self.bytes.len() - size - 2;
-                self.bytes[at..at + 2].copy_from_slice(&length.to_le_bytes());
-            }
-            _ => self.close_large(index, room),
+        let mut item_writer = ItemWriter::of(&mut self.bytes, start);
+        item_writer.end();
+        if item_writer.fitting().is_none() {
+            self.close_large(index, room);
         }
         self.whole = self.bytes.len();
         Ok(size)
@@ -224,22 +224,18 @@ impl BatchBuilder {
         bytes: &[u8],
     ) -> Result<usize, Error> {
         let is_next = !self.items.is_empty() && self.items.end == index;
-        let length = u16::try_from(bytes.len());
-        match length {
-            Ok(length) if is_next && self.whole + 2 + bytes.len() <= EAGER_LIMIT => {
-                self.bytes.truncate(self.whole);
-                self.bytes.extend_from_slice(&length.to_le_bytes());
-                self.bytes.extend_from_slice(bytes);
-                self.whole = self.bytes.len();
-                self.items.end = index + 1;
-                self.expected = self.expected.saturating_sub(1);
-                Ok(bytes.len())
-            }
-            _ => self.add(index, room, |to| {
+        if !is_next || self.whole + PREFIX + bytes.len() > EAGER_LIMIT {
+            return self.add(index, room, |to| {
                 to.extend_from_slice(bytes);
                 Ok(Attachments::default())
-            }),
+            });
         }
+        self.bytes.truncate(self.whole);
+        ItemWriter::append(&mut self.bytes, bytes);
+        self.whole = self.bytes.len();
+        self.items.end = index + 1;
+        self.expected = self.expected.saturating_sub(1);
+        Ok(bytes.len())
     }
 
     /// Closes the open batch: it becomes a part.
@@ -259,10 +255,10 @@ impl BatchBuilder {
     fn close_large(&mut self, index: usize, room: &dyn PayloadStore) {
         self.items = 0..0;
         let mut bytes = std::mem::take(&mut self.bytes);
-        let argument = match room.store(&bytes[2..]) {
+        let argument = match room.store(&bytes[PREFIX..]) {
             Some(lease) => lease.into(),
             None => {
-                bytes.drain(..2);
+                bytes.drain(..PREFIX);
                 bytes.into()
             }
         };

@@ -1,11 +1,11 @@
 //! Takes apart the outcomes of a map's items as a worker has written them in shared memory
-//! (`process/shm/item_results.rs`). Called by `in_flight` when it collects; the worker may have written
+//! (`remote/length_delimited.rs`). Called by `in_flight` when it collects; the worker may have written
 //! anything, and nothing here panics for that.
 
 use crate::error::Error;
 use crate::executor::counts::Counts;
-use crate::process::shm::item_results::{ItemOutcome, head};
 use crate::remote::encoded::Encoded;
+use crate::remote::length_delimited::{ItemKind, LengthDelimited};
 use crate::task::results::{EncodedRun, ResultSink};
 use crate::transport::fault::{Fault, error_of};
 
@@ -38,33 +38,31 @@ pub(crate) fn item_outcomes_of(
     worker: usize,
     sink: &dyn ResultSink,
 ) -> ItemOutcomes {
+    let mut outcomes = LengthDelimited::new(bytes);
     let mut item_outcomes = Vec::with_capacity(1);
-    let mut run = Gathering::new(first);
-    let mut read = 0;
-    for at in 0..count {
-        let Some((length, kind)) = head(bytes, read) else {
-            item_outcomes.extend(run.end(bytes, read, first + at));
-            return ItemOutcomes {
-                item_outcomes,
-                items: at,
-                bytes: read,
-            };
+    let mut run = Gathering { first, from: 0 };
+    let (mut items, mut read) = (0, 0);
+    while items < count {
+        let Some((kind, outcome)) = outcomes.next_of_any_kind() else {
+            break;
         };
-        if kind == ItemOutcome::Fault {
-            item_outcomes.extend(run.end(bytes, read, first + at));
-            let fault = &bytes[read + 2..read + 2 + length];
-            item_outcomes.push(Piece::Error(first + at, error(fault, worker, sink)));
+        let end = bytes.len() - outcomes.left();
+        if kind == ItemKind::Fault {
+            let index = first + items;
+            item_outcomes.extend(run.end(bytes, read, index));
+            item_outcomes.push(Piece::Error(index, error(outcome, worker, sink)));
             run = Gathering {
-                first: first + at + 1,
-                from: read + 2 + length,
+                first: index + 1,
+                from: end,
             };
         }
-        read += 2 + length;
+        items += 1;
+        read = end;
     }
-    item_outcomes.extend(run.end(bytes, read, first + count));
+    item_outcomes.extend(run.end(bytes, read, first + items));
     ItemOutcomes {
         item_outcomes,
-        items: count,
+        items,
         bytes: read,
     }
 }
@@ -85,10 +83,6 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn new(first: usize) -> Self {
-        Self { first, from: 0 }
-    }
-
     /// The results up to the item of index `end`, which starts at byte `to`; `None`: there are none.
     fn end(&self, bytes: &[u8], to: usize, end: usize) -> Option<Piece> {
         (end > self.first).then(|| {

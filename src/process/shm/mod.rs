@@ -5,5 +5,4 @@ pub(crate) mod checksum;
 pub(crate) mod event_count;
 pub(crate) mod queue;
 pub(crate) mod arena;
-pub(crate) mod item_results;
 pub(crate) mod signals;

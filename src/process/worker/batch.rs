@@ -6,14 +6,13 @@
 use std::io;
 
 use crate::error::Error;
-use crate::process::shm::item_results::{ItemOutcome, ItemWriter};
 use crate::process::shm::queue::{ItemRun, SlotRef, Transition};
 use crate::process::worker::context::Worker;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::EAGER_LIMIT;
-use crate::remote::length_delimited::LengthDelimited;
+use crate::remote::length_delimited::{ItemKind, ItemWriter, LengthDelimited};
 use crate::shared::attachments::Attachments;
 use crate::transport::fault::{Fault, fault_of};
 use crate::transport::wire::Kind;
@@ -84,8 +83,8 @@ impl BatchRunner<'_> {
             return self.run.end(results);
         }
         let kind = match item_writer.kind() {
-            ItemOutcome::Value => Kind::LargeValue,
-            ItemOutcome::Fault => Kind::LargeFault,
+            ItemKind::Value => Kind::LargeValue,
+            ItemKind::Fault => Kind::LargeFault,
         };
         let body = Encoded::copy(item_writer.body()).naming(brought);
         self.batch_state = match self.worker.send_about(kind, self.place, &body) {

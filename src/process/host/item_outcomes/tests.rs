@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::process::shm::item_results::ItemWriter;
+use crate::remote::length_delimited::ItemWriter;
 use crate::task::results::ChunkResults;
 use crate::task_info::{Function, TaskInfo};
 
