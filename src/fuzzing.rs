@@ -16,11 +16,13 @@ use crate::process::host::connection::{Connection, Response};
 use crate::process::host::handshake::StartError;
 use crate::process::host::stdio::WorkerStdio;
 use crate::remote::codec;
+use crate::remote::fields::FieldReader;
+use crate::remote::function::FunctionRef;
 use crate::sys::stream::Stream;
 use crate::transport::fault::Fault;
 use crate::transport::framed::FramedStream;
 use crate::transport::messages::{Hello, Welcome, protocol_version};
-use crate::transport::wire::{Header, Kind, call_from_bytes, call_to_bytes, frame};
+use crate::transport::wire::{Header, Kind, frame};
 
 pub use queue::queue;
 
@@ -36,8 +38,8 @@ pub fn frames(bytes: &[u8]) {
             assert_eq!(header.to_bytes(), *first);
         }
     }
-    if let Some(first) = bytes.first_chunk() {
-        assert_eq!(call_to_bytes(call_from_bytes(first)), *first);
+    if let Some(call) = FunctionRef::read(&mut FieldReader::new(bytes)) {
+        assert_eq!(call.to_bytes(), bytes[..FunctionRef::SIZE]);
     }
     if let Some(welcome) = Welcome::from_body(bytes) {
         assert_eq!(welcome.to_body(), bytes);

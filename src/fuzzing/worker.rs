@@ -17,7 +17,7 @@ use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::item_cursor::ItemCursor;
-use crate::remote::lease::{BlockRef, EAGER_LIMIT};
+use crate::remote::lease::{Block, BlockRef, EAGER_LIMIT};
 use crate::remote::length_delimited::{ItemKind, ItemWriter, LengthDelimited};
 use crate::remote::stub::Argument;
 use crate::shared::attachments::Attachments;
@@ -457,9 +457,12 @@ fn bytes(script: &mut Script<'_>) -> Vec<u8> {
         0 => vec![script.byte(); script.below(EAGER_LIMIT + 1)],
         1 => {
             // A block reference, plausible in every field.
-            let block = script.below(400) as u32;
-            let length = script.below(1 << 16) as u64;
-            [&block.to_le_bytes()[..], &length.to_le_bytes(), &[0; 8]].concat()
+            let block_ref = BlockRef {
+                block: Block(script.below(400) as u32),
+                length: script.below(1 << 16) as u64,
+                resident: 0,
+            };
+            block_ref.to_bytes().to_vec()
         }
         _ => (0..script.below(40)).map(|_| script.byte()).collect(),
     }

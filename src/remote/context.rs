@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::remote::codec;
+use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::shared::Shared;
 use crate::shared::attachments::Attachments;
 
@@ -69,7 +70,7 @@ impl<C: Serialize + Send + Sync + 'static> Prefix for Context<C> {
             let (size, limit) = (length as u64, u32::MAX.into());
             return Err(Error::TooLarge { size, limit });
         };
-        to[before..before + LENGTH].copy_from_slice(&length.to_le_bytes());
+        (&mut to[before..]).put_u32(length);
         Ok(named)
     }
 }
@@ -79,9 +80,11 @@ impl<C: Serialize + Send + Sync + 'static> Prefix for Context<C> {
 /// # Errors
 /// `Decode` if there is no such reference.
 pub(crate) fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
-    let parts = bytes.split_first_chunk().and_then(|(length, rest)| {
-        let length = u32::from_le_bytes(*length);
-        rest.split_at_checked(length as usize)
-    });
-    parts.ok_or_else(|| Error::Decode("the item does not say where its context is".into()))
+    let mut reader = FieldReader::new(bytes);
+    match reader.bytes() {
+        Some(reference) => Ok((reference, reader.rest())),
+        None => Err(Error::Decode(
+            "the item does not say where its context is".into(),
+        )),
+    }
 }

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::remote::encoded::Encoded;
+use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::PayloadStore;
 use crate::remote::stub::{Argument, InContext, MAGIC, Signature, Stub};
@@ -31,6 +32,25 @@ pub(crate) struct FunctionRef {
 }
 
 impl FunctionRef {
+    /// Size of the encoded reference, in bytes.
+    pub(crate) const SIZE: usize = 24;
+
+    /// The reference as bytes, as it stands in a frame.
+    pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        let mut fields = &mut bytes[..];
+        for number in self.to_numbers() {
+            fields.put_u64(number);
+        }
+        bytes
+    }
+
+    /// Decodes a reference; `None`: the bytes are too few.
+    pub(crate) fn read(reader: &mut FieldReader<'_>) -> Option<Self> {
+        let numbers = [reader.u64()?, reader.u64()?, reader.u64()?];
+        Some(Self::from_numbers(numbers))
+    }
+
     /// The reference as numbers, as it stands in shared memory.
     pub(crate) fn to_numbers(self) -> [u64; 3] {
         [self.entry as u64, self.function as u64, self.fingerprint]

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
+use crate::remote::fields::{FieldReader, FieldWriter};
+
 /// A block of the arena: how it travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block(
@@ -196,22 +198,22 @@ impl BlockRef {
 
     pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        bytes[0..4].copy_from_slice(&self.block.0.to_le_bytes());
-        bytes[4..12].copy_from_slice(&self.length.to_le_bytes());
-        bytes[12..20].copy_from_slice(&self.resident.to_le_bytes());
+        let mut fields = &mut bytes[..];
+        fields.put_u32(self.block.0);
+        fields.put_u64(self.length);
+        fields.put_u64(self.resident);
         bytes
     }
 
     /// Decodes a reference; `None` if the number of bytes is not [`SIZE`](Self::SIZE).
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::SIZE] = bytes.try_into().ok()?;
-        let (block, rest) = bytes.split_first_chunk()?;
-        let (length, resident) = rest.split_first_chunk()?;
-        Some(Self {
-            block: Block(u32::from_le_bytes(*block)),
-            length: u64::from_le_bytes(*length),
-            resident: u64::from_le_bytes(resident.try_into().ok()?),
-        })
+        let mut reader = FieldReader::new(bytes);
+        let block_ref = Self {
+            block: Block(reader.u32()?),
+            length: reader.u64()?,
+            resident: reader.u64()?,
+        };
+        reader.end(block_ref)
     }
 }
 

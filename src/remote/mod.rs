@@ -4,6 +4,7 @@
 //! Called by `executor`, `task`, `transport` and `process`. Relies on `shared` (memory that a message names),
 //! and on `sys`. `lease` has the traits that the arena implements.
 
+pub(crate) mod fields;
 pub(crate) mod lease;
 pub(crate) mod encoded;
 pub(crate) mod pod;

@@ -5,8 +5,8 @@
 //! [`Error`] of it (`process/host/`).
 
 use crate::error::{Error, PanicInfo};
+use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::task_info::TaskInfo;
-use crate::transport::wire::{FieldReader, put_text};
 use crate::unwind::Panic;
 
 /// Why a task, or the initializer, has no value.
@@ -34,31 +34,31 @@ impl Fault {
         let mut body = Vec::new();
         match self {
             Self::Panicked(panic) => {
-                body.push(0);
-                put_text(&mut body, Some(&panic.message));
-                put_text(&mut body, panic.location.as_deref());
-                put_text(&mut body, panic.backtrace.as_deref());
+                body.put_u8(0);
+                body.put_text(Some(&panic.message));
+                body.put_text(panic.location.as_deref());
+                body.put_text(panic.backtrace.as_deref());
             }
             Self::Decode(words) => {
-                body.push(1);
-                put_text(&mut body, Some(words));
+                body.put_u8(1);
+                body.put_text(Some(words));
             }
             Self::Encode(words) => {
-                body.push(2);
-                put_text(&mut body, Some(words));
+                body.put_u8(2);
+                body.put_text(Some(words));
             }
             Self::TooLarge { size, limit } => {
-                body.push(3);
-                body.extend(size.to_le_bytes());
-                body.extend(limit.to_le_bytes());
+                body.put_u8(3);
+                body.put_u64(*size);
+                body.put_u64(*limit);
             }
-            Self::LeftAlone => body.push(4),
+            Self::LeftAlone => body.put_u8(4),
         }
         body
     }
 
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
-        let mut reader = FieldReader(body);
+        let mut reader = FieldReader::new(body);
         let fault = match reader.u8()? {
             0 => Self::Panicked(Panic {
                 message: reader.text()??,

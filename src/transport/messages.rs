@@ -2,12 +2,12 @@
 //! version of all that they speak. Bytes in, bytes out, no I/O.
 //!
 //! Sent and answered by `process/host/handshake.rs` and `process/worker/set_up.rs`. The frames that carry
-//! them, and the encoding of their fields, are in `wire`.
+//! them are in `wire`, the encoding of their fields in `remote/fields.rs`.
 
 use crate::remote::codec;
+use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::remote::function::FunctionRef;
 use crate::sys::image;
-use crate::transport::wire::{FieldReader, call_to_bytes, put_bytes};
 
 /// The version of the protocol that this room describes: the frames, and what is in them.
 pub(crate) const PROTOCOL: u32 = 6;
@@ -71,9 +71,9 @@ pub(crate) struct Hello {
 
 impl ProtocolVersion {
     fn put(&self, body: &mut Vec<u8>) {
-        body.extend(self.protocol.to_le_bytes());
-        body.push(self.codec);
-        put_bytes(body, &self.stamp);
+        body.put_u32(self.protocol);
+        body.put_u8(self.codec);
+        body.put_bytes(&self.stamp);
     }
 
     fn get(reader: &mut FieldReader<'_>) -> Option<Self> {
@@ -89,26 +89,26 @@ impl Welcome {
     pub(crate) fn to_body(&self) -> Vec<u8> {
         let mut body = Vec::new();
         self.version.put(&mut body);
-        body.extend(self.index.to_le_bytes());
-        body.extend(self.payload_limit.to_le_bytes());
-        body.extend(self.memory_limit.to_le_bytes());
-        body.push(u8::from(self.has_input));
-        body.push(u8::from(self.has_signals));
-        body.extend(self.queue.0.to_le_bytes());
-        body.extend(self.queue.1.to_le_bytes());
-        body.extend(self.key.0.to_le_bytes());
-        body.extend(self.key.1.to_le_bytes());
-        body.push(u8::from(self.has_arena));
-        put_bytes(&mut body, &self.title);
+        body.put_u32(self.index);
+        body.put_u64(self.payload_limit);
+        body.put_u64(self.memory_limit);
+        body.put_bool(self.has_input);
+        body.put_bool(self.has_signals);
+        body.put_u32(self.queue.0);
+        body.put_u32(self.queue.1);
+        body.put_u64(self.key.0);
+        body.put_u64(self.key.1);
+        body.put_bool(self.has_arena);
+        body.put_bytes(&self.title);
         if let Some((call, argument)) = &self.initializer {
-            body.extend(call_to_bytes(*call));
-            body.extend(argument);
+            body.put(&call.to_bytes());
+            body.put(argument);
         }
         body
     }
 
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
-        let mut reader = FieldReader(body);
+        let mut reader = FieldReader::new(body);
         Some(Self {
             version: ProtocolVersion::get(&mut reader)?,
             index: reader.u32()?,
@@ -120,9 +120,9 @@ impl Welcome {
             key: (reader.u64()?, reader.u64()?),
             has_arena: reader.bool()?,
             title: reader.bytes()?.to_vec(),
-            initializer: match reader.0 {
+            initializer: match reader.rest() {
                 [] => None,
-                _ => Some((reader.call()?, reader.0.to_vec())),
+                _ => Some((FunctionRef::read(&mut reader)?, reader.rest().to_vec())),
             },
         })
     }
@@ -132,12 +132,12 @@ impl Hello {
     pub(crate) fn to_body(&self) -> Vec<u8> {
         let mut body = Vec::new();
         self.version.put(&mut body);
-        body.extend(self.pid.to_le_bytes());
+        body.put_u32(self.pid);
         body
     }
 
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
-        let mut reader = FieldReader(body);
+        let mut reader = FieldReader::new(body);
         let hello = Self {
             version: ProtocolVersion::get(&mut reader)?,
             pid: reader.u32()?,

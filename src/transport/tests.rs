@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::fault::Fault;
 use super::messages::{Hello, ProtocolVersion, Welcome};
-use super::wire::{Header, Kind, call_from_bytes, call_to_bytes};
+use super::wire::{Header, Kind};
+use crate::remote::fields::FieldReader;
 use crate::remote::function::FunctionRef;
 use crate::unwind::Panic;
 
@@ -109,7 +110,7 @@ proptest! {
 
     #[test]
     fn calls_come_back(call in call()) {
-        prop_assert_eq!(call_from_bytes(&call_to_bytes(call)), call);
+        prop_assert_eq!(FunctionRef::read(&mut FieldReader::new(&call.to_bytes())), Some(call));
     }
 
     #[test]

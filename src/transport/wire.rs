@@ -1,18 +1,14 @@
-//! The frames between the program and a worker process, and the fields of their bodies: bytes in, bytes out,
-//! no I/O. Used on both sides of a connection (`process/host/`, `process/worker/`), over
+//! The frames between the program and a worker process: bytes in, bytes out, no I/O. Used on both sides of a connection (`process/host/`, `process/worker/`), over
 //! [`framed`](crate::transport::framed).
 //!
 //! Every message is a frame: a fixed header, then a body whose length the header gives. Only the payloads
-//! inside the bodies are encoded by serde. Everything else is encoded by hand, here and in `messages` and
-//! `fault`, so that no byte from the other side is trusted further than its own bounds check.
+//! inside the bodies are encoded by serde. Everything else consists of fields (`remote/fields.rs`), here and in
+//! `messages` and `fault`, so that no byte from the other side is trusted further than its own bounds check.
 
-use crate::remote::function::FunctionRef;
+use crate::remote::fields::{FieldReader, FieldWriter};
 
 /// The maximum length of a body that is no payload, in bytes.
 pub(crate) const MAX_CONTROL: u64 = 1 << 20;
-
-/// The maximum length of a text or byte string inside such a body, in bytes; the rest is cut off.
-const MAX_TEXT: usize = 64 << 10;
 
 /// The first four bytes of each frame.
 const MAGIC: u32 = u32::from_le_bytes(*b"cf:1");
@@ -35,11 +31,11 @@ pub(crate) struct Header {
 pub(crate) enum Kind {
     /// To the worker: a [`Welcome`](super::messages::Welcome).
     Welcome = 1,
-    /// To the worker: a [`FunctionRef`] and an encoded argument.
+    /// To the worker: a [`FunctionRef`](crate::remote::function::FunctionRef) and an encoded argument.
     Task = 2,
     /// To the worker: no more tasks come over this connection; it goes back to the shared-memory queue.
     Resume = 3,
-    /// To the worker: a [`FunctionRef`], and the block reference of its encoded argument in the arena.
+    /// To the worker: a [`FunctionRef`](crate::remote::function::FunctionRef), and the block reference of its encoded argument in the arena.
     StoredTask = 4,
     /// To the worker: the answer to a `RegionRequest`. The descriptor comes with this frame, unless the program
     /// does not have the region any more.
@@ -82,16 +78,18 @@ impl Header {
 
     pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
-        bytes[4] = self.kind as u8;
-        bytes[8..16].copy_from_slice(&self.task.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.length.to_le_bytes());
+        let mut fields = &mut bytes[..];
+        fields.put_u32(MAGIC);
+        fields.put_u8(self.kind as u8);
+        fields.put(&[0; 3]);
+        fields.put_u64(self.task);
+        fields.put_u64(self.length);
         bytes
     }
 
     /// Decodes a header; `None`: the bytes are no valid header.
     pub(crate) fn from_bytes(bytes: &[u8; Self::SIZE]) -> Option<Self> {
-        let mut reader = FieldReader(bytes);
+        let mut reader = FieldReader::new(bytes);
         let sound = reader.u32()? == MAGIC;
         let kind = Kind::from_byte(reader.u8()?)?;
         let padding = reader.take(3)?;
@@ -141,97 +139,4 @@ pub(crate) fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
         length: body.len() as u64,
     };
     [&header.to_bytes(), body].concat()
-}
-
-/// The length of a [`FunctionRef`] at the start of a task's body, in bytes.
-pub(crate) const CALL_SIZE: usize = 24;
-
-pub(crate) fn call_to_bytes(call: FunctionRef) -> [u8; CALL_SIZE] {
-    let mut bytes = [0; CALL_SIZE];
-    bytes[0..8].copy_from_slice(&call.entry.to_le_bytes());
-    bytes[8..16].copy_from_slice(&call.function.to_le_bytes());
-    bytes[16..24].copy_from_slice(&call.fingerprint.to_le_bytes());
-    bytes
-}
-
-pub(crate) fn call_from_bytes(bytes: &[u8; CALL_SIZE]) -> FunctionRef {
-    match FieldReader(bytes).call() {
-        Some(call) => call,
-        None => unreachable!("a call takes as many bytes as there are"),
-    }
-}
-
-pub(super) fn put_bytes(body: &mut Vec<u8>, bytes: &[u8]) {
-    let bytes = &bytes[..bytes.len().min(MAX_TEXT)];
-    // At most MAX_TEXT, so the length fits into 32 bits.
-    body.extend((bytes.len() as u32).to_le_bytes());
-    body.extend(bytes);
-}
-
-pub(super) fn put_text(body: &mut Vec<u8>, text: Option<&str>) {
-    body.push(u8::from(text.is_some()));
-    if let Some(text) = text {
-        put_bytes(body, text.as_bytes());
-    }
-}
-
-/// Reads the fields of a body, one after the other; `None` wherever the body is too short.
-pub(super) struct FieldReader<'a>(pub(super) &'a [u8]);
-
-impl<'a> FieldReader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    pub(super) fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    pub(super) fn bool(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(super) fn call(&mut self) -> Option<FunctionRef> {
-        Some(FunctionRef {
-            entry: self.u64()? as i64,
-            function: self.u64()? as i64,
-            fingerprint: self.u64()?,
-        })
-    }
-
-    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.u32()? as usize;
-        self.take(length)
-    }
-
-    pub(super) fn text(&mut self) -> Option<Option<String>> {
-        match self.u8()? {
-            0 => Some(None),
-            1 => Some(Some(String::from_utf8_lossy(self.bytes()?).into_owned())),
-            _ => None,
-        }
-    }
-
-    /// Returns the value if all bytes were read; `None`: some are left over.
-    pub(super) fn end<T>(&self, value: T) -> Option<T> {
-        self.0.is_empty().then_some(value)
-    }
 }

@@ -15,6 +15,7 @@ use crate::process::host::child::{ChildProcess, Signal, WaitThread};
 use crate::process::host::stdio::Captured;
 use crate::process::shm::queue::SlotRef;
 use crate::remote::encoded::Encoded;
+use crate::remote::function::FunctionRef;
 use crate::remote::lease::BlockRef;
 use crate::shared::attachments::Attachments;
 use crate::shared::region::RegionId;
@@ -25,7 +26,7 @@ use crate::sys::handle::AsHandle;
 use crate::task::request::Request;
 use crate::transport::fault::Fault;
 use crate::transport::framed::{FramedStream, Received};
-use crate::transport::wire::{self, CALL_SIZE, Header, Kind};
+use crate::transport::wire::{self, Header, Kind};
 
 /// The program's end of the connection to one worker. Dropping it kills the worker and reaps it.
 pub(crate) struct Connection {
@@ -526,18 +527,18 @@ fn location(request: &Request) -> Option<[u8; BlockRef::SIZE]> {
 }
 
 /// The bytes before a task's argument in its frame: the header, and the function to call.
-fn head(request: &Request, number: u64) -> [u8; Header::SIZE + CALL_SIZE] {
+fn head(request: &Request, number: u64) -> [u8; Header::SIZE + FunctionRef::SIZE] {
     let header = Header {
         kind: match request.argument.lease() {
             Some(_) => Kind::StoredTask,
             None => Kind::Task,
         },
         task: number,
-        length: (CALL_SIZE + length(request)) as u64,
+        length: (FunctionRef::SIZE + length(request)) as u64,
     };
-    let mut head = [0; Header::SIZE + CALL_SIZE];
+    let mut head = [0; Header::SIZE + FunctionRef::SIZE];
     head[..Header::SIZE].copy_from_slice(&header.to_bytes());
-    head[Header::SIZE..].copy_from_slice(&wire::call_to_bytes(request.call));
+    head[Header::SIZE..].copy_from_slice(&request.call.to_bytes());
     head
 }
 

@@ -16,12 +16,13 @@ use crate::process::worker::context::{Directive, KEPT_IDLE, Worker};
 use crate::process::worker::outcome::body_of;
 use crate::process::worker::task_clock::TaskClock;
 use crate::remote::encoded::Encoded;
+use crate::remote::fields::FieldReader;
 use crate::remote::function::FunctionRef;
 use crate::remote::stub::Argument;
 use crate::shared::registry;
 use crate::transport::fault::Fault;
 use crate::transport::framed::Received;
-use crate::transport::wire::{self, CALL_SIZE, Header, Kind};
+use crate::transport::wire::{Header, Kind};
 
 impl Worker {
     /// Runs the tasks that come over the connection, until the program closes its end or sends the worker
@@ -77,17 +78,16 @@ impl Worker {
     }
 
     fn receive_task(&mut self, header: Header, argument: &mut Vec<u8>) -> io::Result<FunctionRef> {
-        let size = header.length.checked_sub(CALL_SIZE as u64);
+        let size = header.length.checked_sub(FunctionRef::SIZE as u64);
         let (Kind::Task | Kind::StoredTask, Some(size)) = (header.kind, size) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         self.stream
             .borrow_mut()
-            .receive_body(CALL_SIZE as u64, argument)?;
-        let Some(call) = argument.first_chunk() else {
+            .receive_body(FunctionRef::SIZE as u64, argument)?;
+        let Some(call) = FunctionRef::read(&mut FieldReader::new(argument)) else {
             unreachable!("receive_body gives what was asked for")
         };
-        let call = wire::call_from_bytes(call);
         self.stream.borrow_mut().receive_body(size, argument)?;
         Ok(call)
     }

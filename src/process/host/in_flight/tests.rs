@@ -12,8 +12,7 @@ use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
 use crate::process::shm::queue::layout::{MappedQueue, Memory};
 use crate::process::shm::queue::{Claim, Finish, SlotKind, Transition};
 use crate::remote::encoded::Encoded;
-use crate::remote::lease::BlockRef;
-use crate::remote::lease::{NoStore, PayloadStore};
+use crate::remote::lease::{Block, BlockRef, NoStore, PayloadStore};
 use crate::sys::child::ProcessEnd;
 use crate::task::chunk::ChunkSpec;
 use crate::task::item_batch::BatchPart;
@@ -318,13 +317,13 @@ fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
 fn location() -> impl Strategy<Value = Vec<u8>> {
     let any_bytes = proptest::collection::vec(any::<u8>(), 0..40);
     let numbers = (0..130_u32, 0..(2 * LIMIT), any::<u64>());
-    let likely = numbers.prop_map(|(block, length, room)| {
-        let bytes = [
-            &block.to_le_bytes()[..],
-            &length.to_le_bytes(),
-            &room.to_le_bytes(),
-        ];
-        bytes.concat()
+    let likely = numbers.prop_map(|(block, length, resident)| {
+        let block_ref = BlockRef {
+            block: Block(block),
+            length,
+            resident,
+        };
+        block_ref.to_bytes().to_vec()
     });
     prop_oneof![any_bytes, likely]
 }
