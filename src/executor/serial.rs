@@ -189,14 +189,14 @@ impl Executor for SerialExecutor {
 }
 
 impl WorkerHooks for SerialExecutor {
-    fn begin(&self, _: FutureId) {
+    fn task_starting(&self, _: FutureId) {
         self.progress.begin_task();
         self.lock().running += 1;
     }
 
-    fn begun(&self, _: FutureId) {}
+    fn task_started(&self, _: FutureId) {}
 
-    fn abandon(&self) {
+    fn task_cancelled(&self) {
         self.lock().running -= 1;
     }
 
@@ -204,7 +204,7 @@ impl WorkerHooks for SerialExecutor {
         false
     }
 
-    fn forget(&self) {}
+    fn drop_rest(&self) {}
 
     fn count(&self, _: Verdict) {}
 
@@ -214,13 +214,13 @@ impl WorkerHooks for SerialExecutor {
         None
     }
 
-    fn end(&self, verdict: Verdict) {
+    fn task_done(&self, verdict: Verdict) {
         let mut state = self.lock();
         state.running -= 1;
         state.counts.count(verdict);
     }
 
-    fn index(&self) -> Option<usize> {
+    fn worker_index(&self) -> Option<usize> {
         Some(0)
     }
 }

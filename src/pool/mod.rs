@@ -45,7 +45,7 @@ use crate::sync::{
 };
 use crate::sys;
 use crate::sys::fork;
-use crate::task::timeout;
+use crate::task::timeout::{self, Timer};
 use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::unwind::discard;
 
@@ -88,6 +88,9 @@ pub(crate) struct WorkerPool<W: WorkItem> {
     waiter_core: CoreHint,
     /// The core on which work was submitted a moment ago.
     submitter_core: CoreHint,
+    /// Expires tasks with a time limit that run on the threads. It has no thread in a process pool, whose tasks
+    /// run elsewhere.
+    timer: Timer,
     /// The process that the threads belong to; a forked copy of it has none of them.
     fork_epoch: fork::ForkEpoch,
 }
@@ -185,6 +188,7 @@ impl<W: WorkItem> WorkerPool<W> {
             max_searchers: cores(),
             waiter_core: CoreHint::default(),
             submitter_core: CoreHint::default(),
+            timer: Timer::new(),
             fork_epoch: fork::ForkEpoch::here(),
         })
     }
@@ -719,6 +723,10 @@ impl<W: WorkItem> WorkerPool<W> {
         self.work.notify_all();
         self.change.notify_all();
         self.room.notify_all();
+    }
+
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.timer
     }
 
     /// Whether the calling thread is one of the pool's workers.

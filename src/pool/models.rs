@@ -8,6 +8,7 @@ use loom::thread;
 
 use super::*;
 use crate::sync::{LIVING, ROOM};
+use crate::task::run::WorkerHooks;
 use crate::task::work_item::Withdrawn;
 
 // ---- tasks -------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ use super::state::{MAX_START_FAILURES, Stage, State};
 use crate::current_worker::Progress;
 use crate::error::Error;
 use crate::future::id::FutureId;
-use crate::future::promise::Verdict;
+use crate::future::promise::{Expire, Verdict};
 use crate::idle::coalesce::Coalescing;
 use crate::idle::placement::CorePlacement;
 use crate::pool::observer::{ObserverHandle, WorkerEnd};
 use crate::pool::worker_state::{Dequeued, Killed, Status, WorkerState};
 use crate::sync::{MutexGuard, Ordering, spin_then_yield};
+use crate::task::run::WorkerHooks;
+use crate::task::timeout::TimeoutGuard;
 use crate::task::work_item::WorkItem;
 
 /// A worker's view of its pool. Dropping it takes the worker out of the pool.
@@ -261,50 +263,14 @@ impl<W: WorkItem> WorkerContext<W> {
         self.worker_state.set(Status::Idle);
     }
 
-    /// Reports that the worker begins this task. Called before the task's future becomes running, so that a
-    /// thread that sees it running finds its worker.
-    pub(crate) fn task_starting(&self, id: FutureId) {
-        self.update_busy(|task, rest, _| {
-            // A thread that asks the task before to stop finds it over, or has its request cleared here: the
-            // request does not hit this task.
-            self.progress.begin_task();
-            *task = Some(id);
-            *rest -= 1;
-        });
-    }
-
-    /// Reports that the task which was starting has begun: it was not cancelled. Tells the observer.
-    pub(crate) fn task_started(&self, id: FutureId) {
-        self.observer.borrow_mut().task_started(id);
-    }
-
     /// Tells the observer that the worker leaves; another may take its place.
     pub(crate) fn retire(&self) {
         self.observer.borrow_mut().worker_ended(WorkerEnd::Retired);
     }
 
-    /// Reports that the task which was starting turned out to be cancelled. The cancellation has taken it off
-    /// the count of the chunk, so it is added again here.
-    pub(crate) fn task_cancelled(&self) {
-        self.update_busy(|task, rest, _| {
-            *task = None;
-            *rest += 1;
-        });
-    }
-
     /// Whether workers are being ended from outside.
     pub(crate) fn stopping(&self) -> bool {
         self.worker_pool.lock().stopping
-    }
-
-    /// Whether tasks that have not begun are cancelled: the pool is shut down with `cancel_futures`.
-    pub(crate) fn cancels(&self) -> bool {
-        matches!(self.worker_pool.lock().stage, Stage::Cancelling)
-    }
-
-    /// Reports that the rest of the chunk will not begin.
-    pub(crate) fn drop_rest(&self) {
-        self.update_busy(|_, rest, _| *rest = 0);
     }
 
     /// Called when the task's outcome has arrived: decides whether it counts, or the task was killed before.
@@ -316,22 +282,6 @@ impl<W: WorkItem> WorkerContext<W> {
             Killed::No => *task = None,
         });
         answer
-    }
-
-    /// Reports the end of a task, just before its future is done. The worker is free from now on, unless its
-    /// chunk goes on.
-    pub(crate) fn task_done(&self, verdict: Verdict) {
-        self.observer.borrow_mut().task_finished(verdict);
-        let mut inner = self.worker_state.lock();
-        inner.counts.count(verdict);
-        if let Status::Busy {
-            rest: ..=0,
-            killed: Killed::No,
-            ..
-        } = inner.status
-        {
-            inner.status = Status::Idle;
-        }
     }
 
     /// Whether there is an observer, which is told how each task ends.
@@ -473,6 +423,70 @@ impl<W: WorkItem> WorkerContext<W> {
         {
             f(task, rest, killed);
         }
+    }
+}
+
+/// What tasks that run on the worker's own thread report; a supervisor reports the same of tasks that run in its
+/// process.
+impl<W: WorkItem> WorkerHooks for WorkerContext<W> {
+    fn task_starting(&self, id: FutureId) {
+        self.update_busy(|task, rest, _| {
+            // A thread that asks the task before to stop finds it over, or has its request cleared here: the
+            // request does not hit this task.
+            self.progress.begin_task();
+            *task = Some(id);
+            *rest -= 1;
+        });
+    }
+
+    /// Tells the observer.
+    fn task_started(&self, id: FutureId) {
+        self.observer.borrow_mut().task_started(id);
+    }
+
+    /// The cancellation has taken the task off the count of the chunk, so it is added again here.
+    fn task_cancelled(&self) {
+        self.update_busy(|task, rest, _| {
+            *task = None;
+            *rest += 1;
+        });
+    }
+
+    /// `true` if the pool is shut down with `cancel_futures`.
+    fn cancels(&self) -> bool {
+        matches!(self.worker_pool.lock().stage, Stage::Cancelling)
+    }
+
+    fn drop_rest(&self) {
+        self.update_busy(|_, rest, _| *rest = 0);
+    }
+
+    fn count(&self, verdict: Verdict) {
+        self.worker_pool.count(verdict);
+    }
+
+    /// Without a timer thread the limit is checked when the function has returned.
+    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard> {
+        self.worker_pool.timer.watch(task, limit).ok()?
+    }
+
+    /// The worker is free from now on, unless its chunk goes on.
+    fn task_done(&self, verdict: Verdict) {
+        self.observer.borrow_mut().task_finished(verdict);
+        let mut inner = self.worker_state.lock();
+        inner.counts.count(verdict);
+        if let Status::Busy {
+            rest: ..=0,
+            killed: Killed::No,
+            ..
+        } = inner.status
+        {
+            inner.status = Status::Idle;
+        }
+    }
+
+    fn worker_index(&self) -> Option<usize> {
+        Some(self.index)
     }
 }
 

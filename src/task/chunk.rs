@@ -198,12 +198,12 @@ where
         while let Some((index, argument)) = self.items.pop_front() {
             if self.chunk_results.is_abandoned() || (count > 0 && hooks.cancels()) {
                 self.items.push_front((index, argument));
-                hooks.forget();
+                hooks.drop_rest();
                 break;
             }
             let id = self.chunk_results.id(index);
-            hooks.begin(id);
-            hooks.begun(id);
+            hooks.task_starting(id);
+            hooks.task_started(id);
             count += 1;
             let chunk_results = &self.chunk_results;
             let expiring = || -> Arc<dyn Expire> {
@@ -219,7 +219,7 @@ where
                 self.chunk_results.timing().note(count, begun.elapsed());
             }
             self.chunk_results
-                .settle(index, outcome, |verdict| hooks.end(verdict));
+                .settle(index, outcome, |verdict| hooks.task_done(verdict));
         }
         self.cancel_rest(&Error::Cancelled, &mut |verdict| hooks.count(verdict));
         // The function may be a closure, and its captures may implement `Drop`.

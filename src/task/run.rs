@@ -1,8 +1,8 @@
 //! The run of a task or of an item on this thread: the hooks of its worker, and the clock of its time limit.
 //!
-//! Worker threads and `SerialExecutor` implement [`WorkerHooks`]; `local.rs`, `portable.rs` and `chunk.rs` call
-//! their functions here. Relies on `clock` (what counts against the limit), on the timer (`timeout.rs`) and on
-//! `unwind` (panics become errors).
+//! A worker's context in its pool (`pool/worker.rs`) and `SerialExecutor` implement [`WorkerHooks`]; `local.rs`,
+//! `portable.rs` and `chunk.rs` call their functions here. Relies on `clock` (what counts against the limit), on
+//! the timer (`timeout.rs`) and on `unwind` (panics become errors).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,44 +22,45 @@ use crate::unwind::{self, Panic, discard};
 
 /// The hooks of the worker that a task runs on: what the task reports to it, and asks of it.
 pub(crate) trait WorkerHooks {
-    /// The worker is about to begin this item.
-    fn begin(&self, id: FutureId);
+    /// The worker is about to begin this item. Called before the item's future becomes running, so that a
+    /// thread that sees it running finds its worker.
+    fn task_starting(&self, id: FutureId);
     /// The worker has truly begun the item: it was not cancelled.
-    fn begun(&self, id: FutureId);
+    fn task_started(&self, id: FutureId);
     /// The item that the worker was about to begin turned out to be cancelled.
-    fn abandon(&self);
+    fn task_cancelled(&self);
     /// Whether items that have not begun must not begin any more.
     fn cancels(&self) -> bool;
     /// The rest of the chunk will not begin.
-    fn forget(&self);
+    fn drop_rest(&self);
     /// An item of this rest has settled.
     fn count(&self, verdict: Verdict);
     /// The current item may run for `limit` from now, as long as the returned guard lives. `None` if no
     /// thread watches the limit meanwhile.
     fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard>;
     /// The item's future is about to become done.
-    fn end(&self, verdict: Verdict);
+    fn task_done(&self, verdict: Verdict);
     /// The worker's index in its pool; `None` if it belongs to no pool.
-    fn index(&self) -> Option<usize>;
+    fn worker_index(&self) -> Option<usize>;
 }
 
 /// The hooks of a task that an implementor of `Executor` runs.
 pub(super) struct NoHooks;
 
 impl WorkerHooks for NoHooks {
-    fn begin(&self, _: FutureId) {}
-    fn begun(&self, _: FutureId) {}
-    fn abandon(&self) {}
+    fn task_starting(&self, _: FutureId) {}
+    fn task_started(&self, _: FutureId) {}
+    fn task_cancelled(&self) {}
     fn cancels(&self) -> bool {
         false
     }
-    fn forget(&self) {}
+    fn drop_rest(&self) {}
     fn count(&self, _: Verdict) {}
     fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
         None
     }
-    fn end(&self, _: Verdict) {}
-    fn index(&self) -> Option<usize> {
+    fn task_done(&self, _: Verdict) {}
+    fn worker_index(&self) -> Option<usize> {
         None
     }
 }
@@ -82,7 +83,7 @@ pub(super) fn run_single<R, B, C>(
     let expiring = || promise.expiring();
     let (options, call) = (promise.task_cell().options(), take(&promise));
     let outcome = call_in_time(expiring, options, info, hooks, call);
-    promise.settle(outcome, |verdict| hooks.end(verdict));
+    promise.settle(outcome, |verdict| hooks.task_done(verdict));
 }
 
 /// Begins an item, unless it was cancelled, and reports to the worker's hooks whether it has begun.
@@ -92,11 +93,11 @@ where
     B: Body<R> + 'static,
 {
     let id = promise.task_cell().id();
-    hooks.begin(id);
+    hooks.task_starting(id);
     let start = promise.start();
     match start {
-        Start::Begun => hooks.begun(id),
-        Start::Cancelled => hooks.abandon(),
+        Start::Begun => hooks.task_started(id),
+        Start::Cancelled => hooks.task_cancelled(),
     }
     start
 }
@@ -110,7 +111,7 @@ pub(super) fn call_in_time<R: Send + 'static>(
     hooks: &dyn WorkerHooks,
     call: impl FnOnce() -> R,
 ) -> Result<R, Error> {
-    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info, hooks.index()));
+    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info, hooks.worker_index()));
     let Some(limit) = options.given_timeout() else {
         return run();
     };

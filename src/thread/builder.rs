@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Error;
 use crate::pool::observer::Observer;
 use crate::pool::{Limits, Threads, WorkerPool};
-use crate::task::timeout::Timer;
 use crate::thread::{Initializer, ThreadPoolExecutor, serve};
 
 /// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
@@ -114,9 +113,7 @@ impl ThreadPoolBuilder {
             return Err(Error::InvalidConfig(words.into()));
         }
         let initializer = self.initializer;
-        let timer = Arc::new(Timer::new());
-        let its_timer = Arc::clone(&timer);
-        let worker_main = move |context: &_| serve(context, initializer.as_ref(), &its_timer);
+        let worker_main = move |context: &_| serve(context, initializer.as_ref());
         let limits = Limits {
             max_workers,
             max_pending: self.max_pending,
@@ -128,7 +125,7 @@ impl ThreadPoolBuilder {
         };
         let worker_pool =
             WorkerPool::new(limits, threads, self.observer, None, Box::new(worker_main));
-        Ok(ThreadPoolExecutor::with_worker_pool(worker_pool, timer))
+        Ok(ThreadPoolExecutor::with_worker_pool(worker_pool))
     }
 }
 

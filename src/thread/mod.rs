@@ -18,13 +18,11 @@ use crate::future::deadlock::{self, Awaited};
 use crate::future::id::FutureId;
 use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Waiter};
 use crate::future::pool_registry::{self, Registration};
-use crate::future::promise::{Expire, Verdict};
+use crate::future::promise::Verdict;
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::pool::{Admit, OnFull, Submit, WorkerContext, WorkerPool};
 use crate::sync::ThreadId;
 use crate::task::Task;
-use crate::task::run::WorkerHooks;
-use crate::task::timeout::{TimeoutGuard, Timer};
 use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::unwind;
 
@@ -73,8 +71,6 @@ pub struct ThreadPoolExecutor {
     owner: Arc<dyn PoolHandle>,
     /// The pool's entry in the pool registry, by which futures find the handle.
     entry: Registration,
-    /// The timer of the tasks' time limits.
-    timer: Arc<Timer>,
 }
 
 impl ThreadPoolExecutor {
@@ -243,16 +239,15 @@ impl ThreadPoolExecutor {
         if !gone || !how.waits || self.worker_pool.includes_caller() {
             return gone;
         }
-        self.timer.stop(deadline)
+        self.worker_pool.timer().stop(deadline)
     }
 
-    fn with_worker_pool(worker_pool: Arc<WorkerPool<Task>>, timer: Arc<Timer>) -> Self {
+    fn with_worker_pool(worker_pool: Arc<WorkerPool<Task>>) -> Self {
         let owner: Arc<dyn PoolHandle> = Arc::new(ThreadPoolHandle(Arc::downgrade(&worker_pool)));
         Self {
             worker_pool,
             entry: pool_registry::enter(&owner),
             owner,
-            timer,
         }
     }
 }
@@ -404,7 +399,7 @@ impl WorkItem for Task {
 type Initializer = Box<dyn Fn() + Send + Sync>;
 
 /// The main loop of a worker thread: initializer, then tasks until the pool has none for it.
-fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer: &Timer) {
+fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>) {
     deadlock::join_workers();
     let _guard = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
     if let Some(initializer) = initializer {
@@ -419,56 +414,8 @@ fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>, timer
         unwind::chain_hook(); // the initializer may have set a panic hook
     }
     context.ready(std::process::id());
-    let worker = ThreadHooks { context, timer };
     while let Some(task) = context.take() {
-        task.run_on(&worker);
-    }
-}
-
-/// The hooks that a task calls on its worker thread.
-struct ThreadHooks<'a> {
-    /// The worker's view of its pool.
-    context: &'a WorkerContext<Task>,
-    /// The timer of its tasks' time limits.
-    timer: &'a Timer,
-}
-
-impl WorkerHooks for ThreadHooks<'_> {
-    fn begin(&self, id: FutureId) {
-        self.context.task_starting(id);
-    }
-
-    fn begun(&self, id: FutureId) {
-        self.context.task_started(id);
-    }
-
-    fn abandon(&self) {
-        self.context.task_cancelled();
-    }
-
-    fn cancels(&self) -> bool {
-        self.context.cancels()
-    }
-
-    fn forget(&self) {
-        self.context.drop_rest();
-    }
-
-    fn count(&self, verdict: Verdict) {
-        self.context.worker_pool().count(verdict);
-    }
-
-    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard> {
-        // Without a timer thread the limit is checked when the function has returned.
-        self.timer.watch(task, limit).ok()?
-    }
-
-    fn end(&self, verdict: Verdict) {
-        self.context.task_done(verdict);
-    }
-
-    fn index(&self) -> Option<usize> {
-        Some(self.context.index())
+        task.run_on(context);
     }
 }
 

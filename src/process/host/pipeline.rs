@@ -27,6 +27,7 @@ use crate::remote::lease::PayloadStore;
 use crate::sys::child::ProcessEnd;
 use crate::task::item_timing::ItemTiming;
 use crate::task::request::{RemoteTask, Request};
+use crate::task::run::WorkerHooks;
 use crate::task::work_item::WorkItem;
 use crate::task_info::TaskInfo;
 use crate::transport::fault::{Fault, error_of};
