@@ -311,59 +311,50 @@ struct ThreadPoolHandle(
     Weak<WorkerPool<Task>>,
 );
 
+impl ThreadPoolHandle {
+    /// Calls `act` with the worker pool; `None`: it is gone.
+    #[inline]
+    fn with_pool<R>(&self, act: impl FnOnce(&WorkerPool<Task>) -> R) -> Option<R> {
+        self.0.upgrade().map(|worker_pool| act(&worker_pool))
+    }
+}
+
 impl PoolHandle for ThreadPoolHandle {
     fn on_cancelled(&self, id: FutureId) {
-        if let Some(worker_pool) = self.0.upgrade() {
-            worker_pool.withdrawn(id);
-        }
+        self.with_pool(|worker_pool| worker_pool.withdrawn(id));
     }
 
     /// A thread that runs a chunk of the map sees by itself that the map was dropped.
     fn cancel_range(&self, first: FutureId, last: FutureId) {
-        if let Some(worker_pool) = self.0.upgrade() {
-            worker_pool.abandon(first, last, |_| ());
-        }
+        self.with_pool(|worker_pool| worker_pool.abandon(first, last, |_| ()));
     }
 
     /// Asks the task to stop, since a thread cannot be stopped; returns `false`.
     fn kill(&self, id: FutureId) -> bool {
-        if let Some(worker_pool) = self.0.upgrade() {
-            worker_pool.request_cancel(id);
-        }
+        self.with_pool(|worker_pool| worker_pool.request_cancel(id));
         false
     }
 
     fn on_timeout(&self, id: FutureId) {
-        if let Some(worker_pool) = self.0.upgrade() {
-            worker_pool.expired(id);
-        }
+        self.with_pool(|worker_pool| worker_pool.expired(id));
     }
 
     fn place(&self, id: FutureId) -> TaskLocation {
-        match self.0.upgrade() {
-            Some(worker_pool) => worker_pool.place(id),
-            None => TaskLocation::Elsewhere,
-        }
+        self.with_pool(|worker_pool| worker_pool.place(id))
+            .unwrap_or(TaskLocation::Elsewhere)
     }
 
     fn workers(&self) -> Vec<ThreadId> {
-        self.0
-            .upgrade()
-            .map_or_else(Vec::new, |worker_pool| worker_pool.workers())
+        self.with_pool(WorkerPool::workers).unwrap_or_default()
     }
 
     fn fail_deadlocked(&self, id: FutureId) {
-        if let Some(worker_pool) = self.0.upgrade() {
-            worker_pool.refuse(id, &Error::Deadlock);
-        }
+        self.with_pool(|worker_pool| worker_pool.refuse(id, &Error::Deadlock));
     }
 
     fn drive_until(&self, wait: &dyn Waiter, _: Option<Instant>) -> Drive {
-        match self.0.upgrade() {
-            Some(worker_pool) => {
-                worker_pool.look_for(wait);
-                Drive::Recheck
-            }
+        match self.with_pool(|worker_pool| worker_pool.look_for(wait)) {
+            Some(()) => Drive::Recheck,
             None => Drive::Park,
         }
     }
