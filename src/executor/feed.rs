@@ -1,15 +1,17 @@
 //! The feed of a map: what pulls the source, cuts it into chunks and sends them to the executor, as far ahead
 //! of the reader as the buffer allows. [`Feed::next_size`] says how large a chunk is.
 //!
-//! Each map (`map.rs`) has one; when it pulls, and why then, is said there.
+//! Each map (`map.rs`) is made of one; when it pulls, and why then, is said there.
 
 use std::iter::Fuse;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::error::Error;
 use crate::executor::Executor;
 use crate::options::{MapOptions, TaskOptions};
+use crate::remote::context::Context;
 use crate::remote::payload::Payload;
 use crate::task::Task;
 use crate::task::chunk::ChunkSpec;
@@ -18,13 +20,13 @@ use crate::task::results::{ChunkResults, Listener, TakenResults};
 use crate::task_info::{Function, TaskInfo};
 
 /// Pulls items from the source, and sends them in chunks, as far as the buffer allows.
-pub(super) struct Feed<'a, A, R, It: Iterator<Item = A>> {
+pub(crate) struct Feed<'a, A, R, It: Iterator<Item = A>> {
     /// The executor that gets the chunks.
     executor: &'a dyn Executor,
     /// The number of workers that can run chunks at a time, 1 to 1024.
     workers: usize,
     /// The source of items.
-    pub(super) items: Fuse<It>,
+    items: Fuse<It>,
     /// Makes a task of each chunk.
     package: Package<A, R>,
     /// The user's options for each item.
@@ -46,11 +48,25 @@ pub(super) struct Feed<'a, A, R, It: Iterator<Item = A>> {
     /// The weight of the arguments of all items ahead of the reader, in bytes.
     weight: u64,
     /// Bytes of encoded results that were read so far.
-    read: u64,
+    read_bytes: u64,
     /// The number of items pulled so far.
-    pub(super) pulled: usize,
+    pulled: usize,
+    /// The number of items that were sent and not read.
+    ahead: usize,
     /// When the map times out; `None`: never.
     pub(super) deadline: Option<Instant>,
+    /// Whether items are sent, and results are still to be read.
+    stage: Stage,
+}
+
+/// The stage of a map: refused, open or ended.
+enum Stage {
+    /// The options are invalid: the map yields this error once, then ends.
+    Refused(Error),
+    /// Items are sent and results are read.
+    Open,
+    /// No more results come.
+    Ended,
 }
 
 /// A chunk that was sent.
@@ -66,8 +82,7 @@ pub(super) struct Sent<R> {
 }
 
 /// Makes a task, and the results to come, of a chunk of items.
-pub(super) type Package<A, R> =
-    Box<dyn Fn(ChunkSpec<'_, A>) -> (Task, Arc<ChunkResults<R>>) + Send>;
+type Package<A, R> = Box<dyn Fn(ChunkSpec<'_, A>) -> (Task, Arc<ChunkResults<R>>) + Send>;
 
 /// How far a refill goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,8 +130,9 @@ const PULL_LIMIT: Duration = Duration::from_millis(1);
 const STRIDE: usize = 16;
 
 impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, A, R, It> {
+    /// A feed of a function that may also run in another process.
     #[track_caller]
-    pub(super) fn portable(
+    pub(crate) fn portable(
         executor: &'a dyn Executor,
         options: MapOptions,
         f: fn(A) -> R,
@@ -128,23 +144,46 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     {
         let function = Function::Address((f as *const ()).addr());
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
-        let package: Package<A, R> = Box::new(move |plan| Task::portable_chunk(plan, f));
+        let package: Package<A, R> = Box::new(move |chunk| Task::portable_chunk(chunk, f));
         Self::of(executor, options, info, package, items)
     }
 
+    /// Like [`portable`](Self::portable), for a function that also gets a context.
     #[track_caller]
-    pub(super) fn local<F>(executor: &'a dyn Executor, options: MapOptions, f: F, items: It) -> Self
+    pub(crate) fn in_context<C>(
+        executor: &'a dyn Executor,
+        options: MapOptions,
+        f: fn(&C, A) -> R,
+        context: C,
+        items: It,
+    ) -> Self
+    where
+        C: Payload + Sync,
+        A: Payload,
+        R: Payload,
+    {
+        let function = Function::Address((f as *const ()).addr());
+        let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
+        let context = Context::new(context);
+        let package: Package<A, R> =
+            Box::new(move |chunk| Task::portable_chunk_in(chunk, f, &context));
+        Self::of(executor, options, info, package, items)
+    }
+
+    /// A feed of a function that runs in this process.
+    #[track_caller]
+    pub(crate) fn local<F>(executor: &'a dyn Executor, options: MapOptions, f: F, items: It) -> Self
     where
         F: Fn(A) -> R + Send + Sync + 'static,
     {
         let function = Function::Type(std::any::type_name::<F>());
         let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
         let f = Arc::new(f);
-        let package: Package<A, R> = Box::new(move |plan| Task::local_chunk(plan, &f));
+        let package: Package<A, R> = Box::new(move |chunk| Task::local_chunk(chunk, &f));
         Self::of(executor, options, info, package, items)
     }
 
-    pub(super) fn of(
+    fn of(
         executor: &'a dyn Executor,
         options: MapOptions,
         info: TaskInfo,
@@ -166,23 +205,27 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             buffersize: options.buffersize.unwrap_or(workers * BUFFER_PER_WORKER),
             budget: options.buffersize.is_none().then_some(BUDGET),
             weight: 0,
-            read: 0,
+            read_bytes: 0,
             pulled: 0,
+            ahead: 0,
             deadline: options.timeout.and_then(|t| Instant::now().checked_add(t)),
+            stage: Stage::of(options),
         }
     }
 
-    /// The maximum size of the next chunk, where `ahead` items were sent and not read; `None`: there is no
-    /// room for a chunk.
-    pub(super) fn room(&self, ahead: usize, round: &Round) -> Option<usize> {
+    /// The maximum size of the next chunk; `None`: there is no room for a chunk, or the map is not open.
+    pub(super) fn room(&self, round: &Round) -> Option<usize> {
+        let Stage::Open = self.stage else {
+            return None;
+        };
         if round.reach == Reach::Workers && round.sent == self.workers {
             return None;
         }
         let size = self.next_size(round.reach);
-        let unread = self.timing.arrived().saturating_sub(self.read);
-        let has_room = ahead == 0
+        let unread = self.timing.arrived().saturating_sub(self.read_bytes);
+        let has_room = self.ahead == 0
             || (self.budget.is_none_or(|b| self.weight + unread < b)
-                && ahead.saturating_add(size) <= self.window(size));
+                && self.ahead.saturating_add(size) <= self.window(size));
         has_room.then_some(size)
     }
 
@@ -212,14 +255,15 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         }
         let count = taken.outcomes.len().max(1) as u64;
         // The remainder of the division counts as read at once.
-        self.read += taken.bytes % count;
+        self.read_bytes += taken.bytes % count;
         taken.bytes / count
     }
 
-    /// Takes an item that was read out of the memory budget.
+    /// Takes an item that was read out of those ahead, and out of the memory budget.
     pub(super) fn forget(&mut self, weight: u64, share: u64) {
+        self.ahead -= 1;
         self.weight -= weight;
-        self.read += share;
+        self.read_bytes += share;
     }
 
     /// Whether the source is slow, so that a result that has come is returned before the source is pulled
@@ -290,6 +334,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         self.weight += weight * count as u64;
         let first = self.pulled;
         self.pulled += count;
+        self.ahead += count;
         Sent {
             chunk_results,
             first,
@@ -320,12 +365,119 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
 }
 
 impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
-    pub(super) fn size_hint(&self, ahead: usize) -> (usize, Option<usize>) {
+    /// The error of invalid options, the first time; `None` later, or if the options are valid.
+    pub(super) fn take_refusal(&mut self) -> Option<Error> {
+        match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Refused(error) => Some(error),
+            other => {
+                self.stage = other;
+                None
+            }
+        }
+    }
+
+    /// The number of items that were sent and not read.
+    pub(super) fn ahead(&self) -> usize {
+        self.ahead
+    }
+
+    /// The number of items that were read.
+    pub(super) fn read(&self) -> usize {
+        self.pulled - self.ahead
+    }
+
+    /// Sends no more items; those ahead are not read.
+    pub(super) fn end(&mut self) {
+        self.stage = Stage::Ended;
+        self.ahead = 0;
+    }
+
+    /// The bounds of the number of results to come, errors of the map itself included.
+    pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
+        match self.stage {
+            Stage::Refused(_) => return (1, Some(1)),
+            Stage::Open => {}
+            Stage::Ended => return (0, Some(0)),
+        }
         let (low, high) = self.items.size_hint();
+        let low = low.saturating_add(self.ahead);
         let low = match self.deadline {
-            Some(_) => low.saturating_add(ahead).min(1),
-            None => low.saturating_add(ahead),
+            // The time limit may end the map early, but it still yields one result: that error.
+            Some(_) => low.min(1),
+            None => low,
         };
-        (low, high.and_then(|high| high.checked_add(ahead)))
+        (low, high.and_then(|high| high.checked_add(self.ahead)))
+    }
+}
+
+impl<A, R, It: ExactSizeIterator<Item = A>> Feed<'_, A, R, It> {
+    /// The number of results to come, unless the time limit ends the map early.
+    pub(super) fn len(&self) -> usize {
+        match self.stage {
+            Stage::Refused(_) => 1,
+            Stage::Open => self.ahead + self.items.len(),
+            Stage::Ended => 0,
+        }
+    }
+}
+
+impl Stage {
+    fn of(options: MapOptions) -> Self {
+        let refuse =
+            |what: &str| Self::Refused(Error::InvalidConfig(format!("{what} is 0").into()));
+        match (options.chunksize, options.buffersize) {
+            (Some(0), _) => refuse("chunksize"),
+            (_, Some(0)) => refuse("buffersize"),
+            _ => Self::Open,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::executor::serial::SerialExecutor;
+
+    /// A feed of the numbers below five, one in each chunk, over one worker.
+    fn feed(
+        executor: &SerialExecutor,
+        options: MapOptions,
+    ) -> Feed<'_, u8, u8, std::ops::Range<u8>> {
+        Feed::local(executor, options.chunksize(1), |number| number, 0..5)
+    }
+
+    #[test]
+    fn items_are_ahead_from_being_sent_until_they_are_read() {
+        let executor = SerialExecutor::new();
+        let mut feed = feed(&executor, MapOptions::new());
+        let mut round = Round::new(Reach::Workers);
+        assert_eq!(feed.room(&round), Some(1));
+        let sent = feed.next_chunk(1, &mut round, || None).unwrap();
+        assert_eq!((feed.ahead(), feed.read(), feed.len()), (1, 0, 5));
+        assert_eq!(feed.room(&round), None); // the one worker has a chunk
+        feed.forget(sent.weight, 0);
+        assert_eq!((feed.ahead(), feed.read(), feed.len()), (0, 1, 4));
+        assert_eq!(feed.size_hint(), (4, Some(4)));
+        feed.end();
+        assert_eq!((feed.len(), feed.size_hint()), (0, (0, Some(0))));
+        assert_eq!(feed.room(&Round::new(Reach::Buffer)), None);
+    }
+
+    #[test]
+    fn a_time_limit_leaves_one_result_for_certain() {
+        let executor = SerialExecutor::new();
+        let options = MapOptions::new().timeout(Duration::from_secs(3600));
+        assert_eq!(feed(&executor, options).size_hint(), (1, Some(5)));
+    }
+
+    #[test]
+    fn invalid_options_are_refused_once() {
+        let executor = SerialExecutor::new();
+        let mut feed = feed(&executor, MapOptions::new().buffersize(0));
+        assert_eq!((feed.len(), feed.size_hint()), (1, (1, Some(1))));
+        assert_eq!(feed.room(&Round::new(Reach::Buffer)), None);
+        assert!(matches!(feed.take_refusal(), Some(Error::InvalidConfig(_))));
+        assert!(feed.take_refusal().is_none());
+        assert_eq!((feed.len(), feed.size_hint()), (0, (0, Some(0))));
     }
 }

@@ -1,5 +1,6 @@
-//! The lazy maps: one function applied to many items. Called by the methods of [`Executor`]; sends chunks as
-//! tasks (`feed.rs`) and reads their results from [`ChunkResults`](crate::task::results::ChunkResults).
+//! The lazy maps: one function applied to many items. Called by the methods of `Executor` and of thread pools,
+//! with a feed, which sends chunks as tasks (`feed.rs`). A map reads their results from
+//! [`ChunkResults`](crate::task::results::ChunkResults).
 //!
 //! The reader's thread pulls the source. So a slow pull keeps results from the reader, and a pull that needs
 //! those results waits for ever. Therefore the source is pulled at the start of `next`, when the caller has
@@ -8,22 +9,16 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::Location;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::error::Error;
-use crate::executor::Executor;
-use crate::executor::feed::{Feed, Package, Reach, Round, Sent};
+use crate::executor::feed::{Feed, Reach, Round, Sent};
 use crate::future::deadlock::{self, Awaited};
-use crate::options::MapOptions;
-use crate::remote::context::Context;
-use crate::remote::payload::Payload;
-use crate::task::Task;
 use crate::task::results::Listener;
-use crate::task_info::{Function, TaskInfo};
 
-/// Results in the order of the items: the iterator of [`Executor::map`]. (what `Executor.map` returns)
+/// Results in the order of the items: the iterator of [`Executor::map`](crate::Executor::map). (what
+/// `Executor.map` returns)
 ///
 /// Dropping it cancels what has not started. If the number of items is known, so is the number of results to
 /// come.
@@ -52,14 +47,11 @@ pub struct Map<'a, A, R, It: Iterator<Item = A>> {
     ready: std::vec::IntoIter<Result<R, Error>>,
     /// The encoded bytes that each outcome in `ready` counts for in the memory budget.
     share: u64,
-    /// Items that were sent and not read.
-    ahead: usize,
-    /// Whether results are still to be yielded.
-    stage: Stage,
 }
 
-/// `(index, result)` as items finish: the iterator of [`Executor::map_unordered`], which has an example.
-/// (what `multiprocessing.Pool.imap_unordered` returns)
+/// `(index, result)` as items finish: the iterator of
+/// [`Executor::map_unordered`](crate::Executor::map_unordered), which has an example. (what
+/// `multiprocessing.Pool.imap_unordered` returns)
 ///
 /// Dropping it cancels what has not started.
 #[must_use = "dropping a map cancels what has not started"]
@@ -70,8 +62,6 @@ pub struct MapUnordered<'a, A, R, It: Iterator<Item = A>> {
     sent: VecDeque<Option<Sent<R>>>,
     /// How many chunks were removed from the front of `sent`.
     gone: usize,
-    /// Items that were sent and not read.
-    ahead: usize,
     /// Outcomes that were taken and not yielded, each with its index among all items.
     ready: std::vec::IntoIter<(usize, Result<R, Error>)>,
     /// The weight of the argument of each outcome in `ready`; see [`Sent::weight`].
@@ -80,73 +70,16 @@ pub struct MapUnordered<'a, A, R, It: Iterator<Item = A>> {
     share: u64,
     /// The channel on which a chunk sends its number when some of its outcomes have come.
     news: (Sender<usize>, Receiver<usize>),
-    /// Whether results are still to be yielded.
-    stage: Stage,
-}
-
-/// The stage of a map: refused, open or ended.
-enum Stage {
-    /// The options are invalid: `next` returns this error once, then ends.
-    Refused(Error),
-    /// Items are sent and results are read.
-    Open,
-    /// No more results come.
-    Ended,
 }
 
 impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A, R, It> {
-    #[track_caller]
-    pub(crate) fn portable(
-        executor: &'a dyn Executor,
-        options: MapOptions,
-        f: fn(A) -> R,
-        items: It,
-    ) -> Self
-    where
-        A: Payload,
-        R: Payload,
-    {
-        Self::of(Feed::portable(executor, options, f, items), options)
-    }
-
-    #[track_caller]
-    pub(crate) fn in_context<C>(
-        executor: &'a dyn Executor,
-        options: MapOptions,
-        f: fn(&C, A) -> R,
-        context: C,
-        items: It,
-    ) -> Self
-    where
-        C: Payload + Sync,
-        A: Payload,
-        R: Payload,
-    {
-        let function = Function::Address((f as *const ()).addr());
-        let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
-        let context = Context::new(context);
-        let package: Package<A, R> =
-            Box::new(move |plan| Task::portable_chunk_in(plan, f, &context));
-        Self::of(Feed::of(executor, options, info, package, items), options)
-    }
-
-    #[track_caller]
-    pub(crate) fn local<F>(executor: &'a dyn Executor, options: MapOptions, f: F, items: It) -> Self
-    where
-        F: Fn(A) -> R + Send + Sync + 'static,
-    {
-        Self::of(Feed::local(executor, options, f, items), options)
-    }
-
-    fn of(feed: Feed<'a, A, R, It>, options: MapOptions) -> Self {
+    pub(crate) fn new(feed: Feed<'a, A, R, It>) -> Self {
         let mut map = Self {
             feed,
             sent: VecDeque::new(),
             at: 0,
             ready: Vec::new().into_iter(),
             share: 0,
-            ahead: 0,
-            stage: Stage::of(options),
         };
         map.refill(Reach::Workers);
         map
@@ -154,18 +87,14 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
 
     /// Sends as many chunks as there is room for; stops if the source is slow and the next result has come.
     fn refill(&mut self, reach: Reach) {
-        let Stage::Open = self.stage else {
-            return;
-        };
         let mut round = Round::new(reach);
-        while let Some(size) = self.feed.room(self.ahead, &round) {
+        while let Some(size) = self.feed.room(&round) {
             if self.feed.is_slow(&round) && self.has_next() {
                 break;
             }
             let Some(sent) = self.feed.next_chunk(size, &mut round, || None) else {
                 break;
             };
-            self.ahead += sent.chunk_results.len();
             self.sent.push_back(sent);
         }
     }
@@ -189,7 +118,6 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
             }
         };
         self.at += 1;
-        self.ahead -= 1;
         self.feed.forget(front.weight, self.share);
         if self.at == front.chunk_results.len() {
             self.at = 0;
@@ -208,8 +136,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
 impl<A, R, It: Iterator<Item = A>> Map<'_, A, R, It> {
     /// Cancels what has not started, and ends the map.
     fn end(&mut self) {
-        self.stage = Stage::Ended;
-        self.ahead = 0;
+        self.feed.end();
         for sent in self.sent.drain(..) {
             sent.chunk_results.abandon();
         }
@@ -220,11 +147,7 @@ impl<A, R, It: ExactSizeIterator<Item = A>> Map<'_, A, R, It> {
     /// The number of results still to come.
     #[must_use]
     pub fn len(&self) -> usize {
-        match self.stage {
-            Stage::Refused(_) => 1,
-            Stage::Open => self.ahead + self.feed.items.len(),
-            Stage::Ended => 0,
-        }
+        self.feed.len()
     }
 
     /// Whether no more results are to come.
@@ -238,13 +161,13 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
     type Item = Result<R, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(error) = self.stage.take_refusal() {
+        if let Some(error) = self.feed.take_refusal() {
             return Some(Err(error));
         }
         if self.at == 0 {
             self.refill(Reach::Buffer);
         }
-        if self.ahead == 0 {
+        if self.feed.ahead() == 0 {
             return None;
         }
         match self.take() {
@@ -258,12 +181,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        match &self.stage {
-            Stage::Refused(_) => (1, Some(1)),
-            // The time limit may end the map early, but it still yields one result: that error.
-            Stage::Open => self.feed.size_hint(self.ahead),
-            Stage::Ended => (0, Some(0)),
-        }
+        self.feed.size_hint()
     }
 }
 
@@ -287,39 +205,15 @@ impl<A, R, It: Iterator<Item = A>> Drop for Map<'_, A, R, It> {
 }
 
 impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnordered<'a, A, R, It> {
-    #[track_caller]
-    pub(crate) fn portable(
-        executor: &'a dyn Executor,
-        options: MapOptions,
-        f: fn(A) -> R,
-        items: It,
-    ) -> Self
-    where
-        A: Payload,
-        R: Payload,
-    {
-        Self::of(Feed::portable(executor, options, f, items), options)
-    }
-
-    #[track_caller]
-    pub(crate) fn local<F>(executor: &'a dyn Executor, options: MapOptions, f: F, items: It) -> Self
-    where
-        F: Fn(A) -> R + Send + Sync + 'static,
-    {
-        Self::of(Feed::local(executor, options, f, items), options)
-    }
-
-    fn of(feed: Feed<'a, A, R, It>, options: MapOptions) -> Self {
+    pub(crate) fn new(feed: Feed<'a, A, R, It>) -> Self {
         let mut map = Self {
             feed,
             sent: VecDeque::new(),
             gone: 0,
-            ahead: 0,
             ready: Vec::new().into_iter(),
             weight: 0,
             share: 0,
             news: unbounded(),
-            stage: Stage::of(options),
         };
         map.refill(Reach::Workers);
         map
@@ -327,11 +221,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
 
     /// Sends as many chunks as there is room for; stops if the source is slow and a result has come.
     fn refill(&mut self, reach: Reach) {
-        let Stage::Open = self.stage else {
-            return;
-        };
         let mut round = Round::new(reach);
-        while let Some(size) = self.feed.room(self.ahead, &round) {
+        while let Some(size) = self.feed.room(&round) {
             if self.feed.is_slow(&round) && self.has_next() {
                 break;
             }
@@ -340,7 +231,6 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
             let Some(sent) = self.feed.next_chunk(size, &mut round, listen) else {
                 break;
             };
-            self.ahead += sent.chunk_results.len();
             self.sent.push_back(Some(sent));
         }
     }
@@ -418,8 +308,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
 impl<A, R, It: Iterator<Item = A>> MapUnordered<'_, A, R, It> {
     /// Cancels what has not started, and ends the map.
     fn end(&mut self) {
-        self.stage = Stage::Ended;
-        self.ahead = 0;
+        self.feed.end();
         self.ready = Vec::new().into_iter();
         for sent in self.sent.drain(..).flatten() {
             sent.chunk_results.abandon();
@@ -433,11 +322,11 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
     type Item = (usize, Result<R, Error>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(error) = self.stage.take_refusal() {
+        if let Some(error) = self.feed.take_refusal() {
             return Some((0, Err(error)));
         }
         self.refill(Reach::Buffer);
-        if self.ahead == 0 {
+        if self.feed.ahead() == 0 {
             return None;
         }
         let (index, result) = loop {
@@ -445,22 +334,17 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
                 break next;
             }
             if !self.await_news() {
-                let read = self.feed.pulled - self.ahead;
+                let read = self.feed.read();
                 self.end();
                 return Some((read, Err(Error::Timeout)));
             }
         };
-        self.ahead -= 1;
         self.feed.forget(self.weight, self.share);
         Some((index, result))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        match &self.stage {
-            Stage::Refused(_) => (1, Some(1)),
-            Stage::Open => self.feed.size_hint(self.ahead),
-            Stage::Ended => (0, Some(0)),
-        }
+        self.feed.size_hint()
     }
 }
 
@@ -479,39 +363,20 @@ fn telling(number: usize, news: &Sender<usize>) -> Listener {
     })
 }
 
-impl Stage {
-    fn of(options: MapOptions) -> Self {
-        let refuse =
-            |what: &str| Self::Refused(Error::InvalidConfig(format!("{what} is 0").into()));
-        match (options.chunksize, options.buffersize) {
-            (Some(0), _) => refuse("chunksize"),
-            (_, Some(0)) => refuse("buffersize"),
-            _ => Self::Open,
-        }
-    }
-
-    /// The error of invalid options, the first time; `None` later, or if the options are valid.
-    fn take_refusal(&mut self) -> Option<Error> {
-        match std::mem::replace(self, Self::Ended) {
-            Self::Refused(error) => Some(error),
-            other => {
-                *self = other;
-                None
-            }
-        }
-    }
-}
-
 impl<A, R, It: Iterator<Item = A>> fmt::Debug for Map<'_, A, R, It> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Map");
-        shown.field("ahead", &self.ahead).finish_non_exhaustive()
+        shown
+            .field("ahead", &self.feed.ahead())
+            .finish_non_exhaustive()
     }
 }
 
 impl<A, R, It: Iterator<Item = A>> fmt::Debug for MapUnordered<'_, A, R, It> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("MapUnordered");
-        shown.field("ahead", &self.ahead).finish_non_exhaustive()
+        shown
+            .field("ahead", &self.feed.ahead())
+            .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
 use crate::executor::Executor;
+use crate::executor::feed::Feed;
 use crate::executor::map::Map;
 use crate::options::MapOptions;
 use crate::remote::payload::Payload;
@@ -44,7 +45,7 @@ where
             items,
             keys: Arc::clone(&keys),
         };
-        let map = Map::portable(executor, MapOptions::new(), f, arguments);
+        let map = Map::new(Feed::portable(executor, MapOptions::new(), f, arguments));
         Self { map, keys }
     }
 }

@@ -3,7 +3,7 @@
 
 pub(crate) mod map;
 pub(crate) mod map_keyed;
-mod feed;
+pub(crate) mod feed;
 pub(crate) mod counts;
 pub(crate) mod stats;
 pub(crate) mod serial;
@@ -12,6 +12,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::map_keyed::MapKeyed;
 use crate::executor::stats::Stats;
@@ -216,7 +217,7 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        Map::portable(self, options, f, items.into_iter())
+        Map::new(Feed::portable(self, options, f, items.into_iter()))
     }
 
     /// Like [`map`](Self::map), for a function that also gets a reference to a value that all items share,
@@ -254,7 +255,8 @@ pub trait Executor: Send + Sync {
         R: Payload,
         I: IntoIterator<Item = A>,
     {
-        Map::in_context(self, MapOptions::new(), f, context, items.into_iter())
+        let (options, items) = (MapOptions::new(), items.into_iter());
+        Map::new(Feed::in_context(self, options, f, context, items))
     }
 
     /// Like [`map`](Self::map), over items with keys: each result comes with the key of its item, which does
@@ -326,7 +328,7 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        MapUnordered::portable(self, options, f, items.into_iter())
+        MapUnordered::new(Feed::portable(self, options, f, items.into_iter()))
     }
 
     /// The number of tasks that can run at a time.

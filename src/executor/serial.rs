@@ -9,6 +9,7 @@ use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::executor::counts::Counts;
+use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
 use crate::future::Future;
@@ -125,7 +126,7 @@ impl SerialExecutor {
         R: Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        Map::local(self, options, f, items.into_iter())
+        Map::new(Feed::local(self, options, f, items.into_iter()))
     }
 
     /// Like [`map`](Self::map), but yields `(index, result)` as items finish: here, in their order.
@@ -154,7 +155,7 @@ impl SerialExecutor {
         R: Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        MapUnordered::local(self, options, f, items.into_iter())
+        MapUnordered::new(Feed::local(self, options, f, items.into_iter()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

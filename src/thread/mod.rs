@@ -11,6 +11,7 @@ pub use builder::ThreadPoolBuilder;
 use crate::current_worker::WorkerInfo;
 use crate::error::{Error, PanicInfo};
 use crate::executor::Executor;
+use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
 use crate::future::Future;
@@ -165,7 +166,7 @@ impl ThreadPoolExecutor {
         R: Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        Map::local(self, options, f, items.into_iter())
+        Map::new(Feed::local(self, options, f, items.into_iter()))
     }
 
     /// Like [`map`](Self::map), but yields `(index, result)` as items finish.
@@ -214,7 +215,7 @@ impl ThreadPoolExecutor {
         R: Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        MapUnordered::local(self, options, f, items.into_iter())
+        MapUnordered::new(Feed::local(self, options, f, items.into_iter()))
     }
 
     #[inline]
