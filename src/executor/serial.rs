@@ -209,9 +209,8 @@ impl WorkerHooks for SerialExecutor {
 
     fn count(&self, _: Verdict) {}
 
-    /// Returns `None`: no other thread can watch the caller, so the limit is checked after the task has
-    /// returned.
-    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
+    /// Returns `None`: no other thread could expire the task, so the limit is checked after it has returned.
+    fn expire_after(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
         None
     }
 

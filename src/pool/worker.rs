@@ -466,8 +466,8 @@ impl<W: WorkItem> WorkerHooks for WorkerContext<W> {
     }
 
     /// Without a timer thread the limit is checked when the function has returned.
-    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard> {
-        self.worker_pool.timer.watch(task, limit).ok()?
+    fn expire_after(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard> {
+        self.worker_pool.timer.expire_after(task, limit).ok()?
     }
 
     /// The worker is free from now on, unless its chunk goes on.

@@ -35,9 +35,9 @@ pub(crate) trait WorkerHooks {
     fn drop_rest(&self);
     /// An item of this rest has settled.
     fn count(&self, verdict: Verdict);
-    /// The current item may run for `limit` from now, as long as the returned guard lives. `None` if no
-    /// thread watches the limit meanwhile.
-    fn watch(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard>;
+    /// Expires the current item after `limit` from now, unless the returned guard is dropped before. `None` if
+    /// no thread can do so: the limit is checked once the function has returned.
+    fn expire_after(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard>;
     /// The item's future is about to become done.
     fn task_done(&self, verdict: Verdict);
     /// The worker's index in its pool; `None` if it belongs to no pool.
@@ -56,7 +56,7 @@ impl WorkerHooks for NoHooks {
     }
     fn drop_rest(&self) {}
     fn count(&self, _: Verdict) {}
-    fn watch(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
+    fn expire_after(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
         None
     }
     fn task_done(&self, _: Verdict) {}
@@ -119,7 +119,7 @@ pub(super) fn call_in_time<R: Send + 'static>(
         begun: Instant::now(),
         limit,
         pauses: RefCell::default(),
-        watched: hooks.watch(expiring(), limit),
+        timeout_guard: hooks.expire_after(expiring(), limit),
     });
     let outcome = clock::measured(Rc::<Stopwatch>::clone(&clock), run);
     let took = clock.elapsed();
@@ -141,7 +141,7 @@ struct Stopwatch {
     pauses: RefCell<Pauses>,
     /// Lets the item expire at its deadline; `None` if the limit is not checked before the function has
     /// returned.
-    watched: Option<TimeoutGuard>,
+    timeout_guard: Option<TimeoutGuard>,
 }
 
 impl Stopwatch {
@@ -155,8 +155,8 @@ impl Stopwatch {
     fn put_off(&self) {
         let delay = self.pauses.borrow().delay();
         let deadline = self.begun.checked_add(self.limit.saturating_add(delay));
-        if let (Some(watched), Some(deadline)) = (&self.watched, deadline) {
-            watched.expire_at(deadline);
+        if let (Some(timeout_guard), Some(deadline)) = (&self.timeout_guard, deadline) {
+            timeout_guard.expire_at(deadline);
         }
     }
 }

@@ -121,7 +121,7 @@ impl Timer {
     ///
     /// # Errors
     /// The system's, if the thread cannot be started.
-    pub(crate) fn watch(
+    pub(crate) fn expire_after(
         &self,
         task: Arc<dyn Expire>,
         limit: Duration,
