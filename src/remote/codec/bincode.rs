@@ -7,7 +7,7 @@ use serde::de::DeserializeSeed;
 use crate::error::Error;
 use crate::remote::codec::Failure;
 use crate::remote::codec::tally::Tally;
-use crate::remote::codec::writer::WatchedWriter;
+use crate::remote::codec::writer::CountedValue;
 
 /// The format's id in the hello message.
 pub(crate) const ID: u8 = b'b';
@@ -19,11 +19,11 @@ pub(super) fn encode<T: Serialize>(
     into: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let options = DefaultOptions::new();
-    let watched = WatchedWriter::new(value, tally);
-    let measured = options.with_limit(limit).serialized_size(&watched);
+    let counted = CountedValue::new(value, tally);
+    let measured = options.with_limit(limit).serialized_size(&counted);
     let encoded = measured.and_then(|_| {
         tally.reset();
-        options.with_no_limit().serialize_into(into, &watched)
+        options.with_no_limit().serialize_into(into, &counted)
     });
     encoded.map_err(|error| match *error {
         ErrorKind::SizeLimit => Error::TooLarge {

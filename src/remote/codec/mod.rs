@@ -434,7 +434,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
         return Err("the message is cut short".to_owned());
     };
     let tally = Tally::default();
-    let value = format::decode(reader::WatchedReader::new(&tally), bytes);
+    let value = format::decode(reader::CountedSeed::new(&tally), bytes);
     let (written, read) = (u16::from_le_bytes(*count), tally.count());
     match value {
         Ok(value) if written == read => Ok(value),

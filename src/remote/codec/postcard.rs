@@ -8,7 +8,7 @@ use serde::de::DeserializeSeed;
 use crate::error::Error;
 use crate::remote::codec::Failure;
 use crate::remote::codec::tally::Tally;
-use crate::remote::codec::writer::WatchedWriter;
+use crate::remote::codec::writer::CountedValue;
 
 /// The format's id in the hello message.
 pub(crate) const ID: u8 = b'p';
@@ -20,11 +20,11 @@ pub(super) fn encode<T: Serialize>(
     into: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let words = |error: postcard::Error| Error::Encode(error.to_string().into());
-    let watched = WatchedWriter::new(value, tally);
-    let size = postcard::experimental::serialized_size(&watched).map_err(words)?;
+    let counted = CountedValue::new(value, tally);
+    let size = postcard::experimental::serialized_size(&counted).map_err(words)?;
     super::check_size(size, limit)?;
     tally.reset();
-    postcard::serialize_with_flavor(&watched, Behind(into)).map_err(words)
+    postcard::serialize_with_flavor(&counted, Behind(into)).map_err(words)
 }
 
 /// Appends to a buffer that stays the caller's, whatever happens.

@@ -16,14 +16,14 @@ const LOOKS_AHEAD: &str = "`#[serde(untagged)]`, `tag`, `tag` with `content`, `f
     or send `serde_json::to_string(..)` of it";
 
 /// Decodes a value whose fields are counted.
-pub(super) struct WatchedReader<'a, S> {
+pub(super) struct CountedSeed<'a, S> {
     /// What to decode.
     seed: S,
     /// Where its fields are counted.
     tally: &'a Tally,
 }
 
-impl<'a, T> WatchedReader<'a, PhantomData<T>> {
+impl<'a, T> CountedSeed<'a, PhantomData<T>> {
     #[inline]
     pub(super) fn new(tally: &'a Tally) -> Self {
         let seed = PhantomData;
@@ -31,7 +31,7 @@ impl<'a, T> WatchedReader<'a, PhantomData<T>> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for WatchedReader<'_, S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for CountedSeed<'_, S> {
     type Value = S::Value;
 
     #[inline]
@@ -52,8 +52,8 @@ struct Reader<'a, D> {
 impl<'a, D> Reader<'a, D> {
     /// A visitor of a value whose parts are each worth this many fields.
     #[inline]
-    fn watch<V>(&self, visitor: V, worth: usize) -> Watching<'a, V> {
-        Watching::new(visitor, worth, self.tally)
+    fn counting<V>(&self, visitor: V, worth: usize) -> CountingVisitor<'a, V> {
+        CountingVisitor::new(visitor, worth, self.tally)
     }
 }
 
@@ -103,7 +103,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let visitor = self.watch(visitor, 0);
+        let visitor = self.counting(visitor, 0);
         self.format.deserialize_option(visitor)
     }
 
@@ -113,19 +113,19 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let visitor = self.watch(visitor, 0);
+        let visitor = self.counting(visitor, 0);
         self.format.deserialize_newtype_struct(name, visitor)
     }
 
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let visitor = self.watch(visitor, 0);
+        let visitor = self.counting(visitor, 0);
         self.format.deserialize_seq(visitor)
     }
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let visitor = self.watch(visitor, 0);
+        let visitor = self.counting(visitor, 0);
         self.format.deserialize_map(visitor)
     }
 
@@ -135,7 +135,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let visitor = self.watch(visitor, 1);
+        let visitor = self.counting(visitor, 1);
         self.format.deserialize_tuple(length, visitor)
     }
 
@@ -146,7 +146,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let visitor = self.watch(visitor, 1);
+        let visitor = self.counting(visitor, 1);
         self.format.deserialize_tuple_struct(name, length, visitor)
     }
 
@@ -157,7 +157,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let visitor = self.watch(visitor, 1);
+        let visitor = self.counting(visitor, 1);
         self.format.deserialize_struct(name, fields, visitor)
     }
 
@@ -168,7 +168,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let visitor = self.watch(visitor, 1);
+        let visitor = self.counting(visitor, 1);
         self.format.deserialize_enum(name, variants, visitor)
     }
 
@@ -180,7 +180,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
 
 /// The visitor of a value that has parts. Formats that do not describe themselves call what was asked for,
 /// which is one of these.
-struct Watching<'a, V> {
+struct CountingVisitor<'a, V> {
     /// The value's own visitor.
     visitor: V,
     /// How many fields each of its parts is: one, or none for an element of a sequence.
@@ -189,7 +189,7 @@ struct Watching<'a, V> {
     tally: &'a Tally,
 }
 
-impl<'a, V> Watching<'a, V> {
+impl<'a, V> CountingVisitor<'a, V> {
     #[inline]
     fn new(visitor: V, worth: usize, tally: &'a Tally) -> Self {
         Self {
@@ -200,7 +200,7 @@ impl<'a, V> Watching<'a, V> {
     }
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Watching<'_, V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for CountingVisitor<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -273,9 +273,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for ReadParts<'_, A> {
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
         let tally = self.tally;
-        let part = self
-            .parts
-            .next_element_seed(WatchedReader { seed, tally })?;
+        let part = self.parts.next_element_seed(CountedSeed { seed, tally })?;
         *self.read += usize::from(part.is_some());
         Ok(part)
     }
@@ -303,13 +301,13 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for MapEntries<'_, A> {
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
         let tally = self.tally;
-        self.entries.next_key_seed(WatchedReader { seed, tally })
+        self.entries.next_key_seed(CountedSeed { seed, tally })
     }
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         let tally = self.tally;
-        self.entries.next_value_seed(WatchedReader { seed, tally })
+        self.entries.next_value_seed(CountedSeed { seed, tally })
     }
 
     #[inline]
@@ -355,7 +353,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
         let tally = self.tally;
         tally.add(1);
         self.variant
-            .newtype_variant_seed(WatchedReader { seed, tally })
+            .newtype_variant_seed(CountedSeed { seed, tally })
     }
 
     #[inline]
@@ -364,7 +362,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let visitor = Watching::new(visitor, 1, self.tally);
+        let visitor = CountingVisitor::new(visitor, 1, self.tally);
         self.variant.tuple_variant(length, visitor)
     }
 
@@ -374,7 +372,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let visitor = Watching::new(visitor, 1, self.tally);
+        let visitor = CountingVisitor::new(visitor, 1, self.tally);
         self.variant.struct_variant(fields, visitor)
     }
 }

@@ -18,21 +18,21 @@ const WITHOUT_LENGTH: &str =
     "a sequence of unknown length cannot be written: collect it into a `Vec` before";
 
 /// A value whose fields are counted while it is encoded.
-pub(super) struct WatchedWriter<'a, T: ?Sized> {
+pub(super) struct CountedValue<'a, T: ?Sized> {
     /// The value.
     value: &'a T,
     /// Where its fields are counted.
     tally: &'a Tally,
 }
 
-impl<'a, T: ?Sized> WatchedWriter<'a, T> {
+impl<'a, T: ?Sized> CountedValue<'a, T> {
     #[inline]
     pub(super) fn new(value: &'a T, tally: &'a Tally) -> Self {
         Self { value, tally }
     }
 }
 
-impl<T: Serialize + ?Sized> Serialize for WatchedWriter<'_, T> {
+impl<T: Serialize + ?Sized> Serialize for CountedValue<'_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, format: S) -> Result<S::Ok, S::Error> {
         self.value.serialize(Writer {
@@ -93,7 +93,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         self.format
-            .serialize_some(&WatchedWriter::new(value, self.tally))
+            .serialize_some(&CountedValue::new(value, self.tally))
     }
 
     #[inline]
@@ -102,7 +102,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let value = WatchedWriter::new(value, self.tally);
+        let value = CountedValue::new(value, self.tally);
         self.format.serialize_newtype_struct(name, &value)
     }
 
@@ -125,7 +125,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         self.tally.add(1);
-        let value = WatchedWriter::new(value, self.tally);
+        let value = CountedValue::new(value, self.tally);
         self.format
             .serialize_newtype_variant(name, index, variant, &value)
     }
@@ -234,14 +234,14 @@ impl<'a, P> WrittenParts<'a, P> {
         }
     }
 
-    /// Counts a field, and watches over its value.
+    /// Counts a field; the fields of its value are counted as it is encoded.
     #[inline]
-    fn field<'v, T: ?Sized>(&mut self, value: &'v T) -> WatchedWriter<'v, T>
+    fn field<'v, T: ?Sized>(&mut self, value: &'v T) -> CountedValue<'v, T>
     where
         'a: 'v,
     {
         self.fields += 1;
-        WatchedWriter::new(value, self.tally)
+        CountedValue::new(value, self.tally)
     }
 
     /// Adds the fields to the tally; returns the format's own serializer of the parts, to be ended.
@@ -272,7 +272,7 @@ impl<P: SerializeSeq> SerializeSeq for WrittenParts<'_, P> {
 
     #[inline]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
-        let value = WatchedWriter::new(value, self.tally);
+        let value = CountedValue::new(value, self.tally);
         self.parts.serialize_element(&value)
     }
 
@@ -289,13 +289,13 @@ impl<P: SerializeMap> SerializeMap for WrittenParts<'_, P> {
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), P::Error> {
         self.parts
-            .serialize_key(&WatchedWriter::new(key, self.tally))
+            .serialize_key(&CountedValue::new(key, self.tally))
     }
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
         self.parts
-            .serialize_value(&WatchedWriter::new(value, self.tally))
+            .serialize_value(&CountedValue::new(value, self.tally))
     }
 
     #[inline]
