@@ -415,7 +415,7 @@ impl<R> ChunkResults<R> {
         if let Some(place) = outcomes.alone.get_mut(index) {
             *place = Some(arrivals);
         }
-        self.tell(outcomes);
+        self.notify(outcomes);
     }
 
     /// Claims an item: no other thread can store an outcome of it any more. `false`: another thread does or
@@ -439,7 +439,7 @@ impl<R> ChunkResults<R> {
 
     /// Wakes the threads that wait, calls the watchers of what has arrived, then the listener. Releases the
     /// lock first.
-    fn tell(&self, mut outcomes: MutexGuard<'_, Outcomes<R>>) {
+    fn notify(&self, mut outcomes: MutexGuard<'_, Outcomes<R>>) {
         let watchers = outcomes.take_watchers();
         let any_sleeps = outcomes.sleepers > 0;
         drop(outcomes);
@@ -510,7 +510,7 @@ impl<R: Send> ResultSink for ChunkResults<R> {
         if outcomes.settled.insert(run.range()) {
             self.timing.note_results(run.count, run.size());
             outcomes.runs.push(run);
-            return self.tell(outcomes);
+            return self.notify(outcomes);
         }
         drop(outcomes);
         self.pick_from(&run);
