@@ -158,11 +158,11 @@ impl ProcessPoolExecutor {
             in_flight.note_submission();
         }
         let count = &mut |verdict| self.worker_pool.count(verdict);
-        let room: &dyn PayloadStore = match &self.arena {
+        let payload_store: &dyn PayloadStore = match &self.arena {
             Some(arena) => arena,
             None => &NoStore,
         };
-        match task.into_outgoing(self.payload_limit, room, count) {
+        match task.into_outgoing(self.payload_limit, payload_store, count) {
             RemoteForm::Nothing => self.worker_pool.withdraw_admission(),
             RemoteForm::One(task) => fail_refused(self.worker_pool.submit(RemoteWork::One(task))),
             RemoteForm::Many(parts) => {

@@ -130,12 +130,12 @@ pub(crate) fn invoke(
     call: FunctionRef,
     argument: Argument<'_>,
     limit: u64,
-    room: &dyn PayloadStore,
+    payload_store: &dyn PayloadStore,
 ) -> Result<Encoded, Error> {
     let ResolvedFunction { entry, function } = resolve(call)?;
     // SAFETY: the stub's fingerprint is the one that `function_ref` took from the function's own type, so `run`
     // calls it as what it is.
-    unsafe { (entry.run)(function, argument, limit, room) }
+    unsafe { (entry.run)(function, argument, limit, payload_store) }
 }
 
 /// A function of this program that a reference was resolved to.

@@ -117,7 +117,7 @@ unsafe fn run<A, R>(
     function: *const (),
     argument: Argument<'_>,
     limit: u64,
-    room: &dyn PayloadStore,
+    payload_store: &dyn PayloadStore,
 ) -> Result<Encoded, Error>
 where
     A: DeserializeOwned + 'static,
@@ -126,7 +126,7 @@ where
     // SAFETY: guaranteed by the caller.
     let (mut result, given) = unsafe { call::<A, R>(function, source_of(argument))? };
     // The result is dropped here, before any other thread can learn of the outcome.
-    codec::pack_result(&mut result, limit, room, &given)
+    codec::pack_result(&mut result, limit, payload_store, &given)
 }
 
 /// The bytes of an argument: owned if they are in a block, or if their memory is large.
@@ -230,7 +230,7 @@ unsafe fn run_in_context<C, A, R>(
     function: *const (),
     argument: Argument<'_>,
     limit: u64,
-    room: &dyn PayloadStore,
+    payload_store: &dyn PayloadStore,
 ) -> Result<Encoded, Error>
 where
     C: DeserializeOwned + Send + Sync + 'static,
@@ -248,7 +248,7 @@ where
     };
     // SAFETY: guaranteed by the caller.
     let (mut result, given) = unsafe { call_in_context::<C, A, R>(function, argument)? };
-    codec::pack_result(&mut result, limit, room, &given)
+    codec::pack_result(&mut result, limit, payload_store, &given)
 }
 
 /// Decodes, calls and encodes, for one item after the other.

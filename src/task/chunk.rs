@@ -130,7 +130,7 @@ pub(super) trait ErasedChunk: Send {
     fn encode(
         self: Box<Self>,
         limit: u64,
-        room: &dyn PayloadStore,
+        payload_store: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
     ) -> RemoteForm;
 }
@@ -234,7 +234,7 @@ where
     fn encode(
         mut self: Box<Self>,
         limit: u64,
-        room: &dyn PayloadStore,
+        payload_store: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
     ) -> RemoteForm {
         let Some(portable) = self.portable.take() else {
@@ -256,7 +256,7 @@ where
             ),
             prefix: portable.prefix.as_deref(),
             limit,
-            room,
+            payload_store,
             at: 0,
             bytes: 0,
         };
@@ -365,7 +365,7 @@ struct Packing<'a> {
     /// The largest size of an encoded argument, in bytes.
     limit: u64,
     /// The store for large arguments, as far as it has space.
-    room: &'a dyn PayloadStore,
+    payload_store: &'a dyn PayloadStore,
     /// The index of the current item.
     at: usize,
     /// The number of bytes packed so far, length prefixes included.
@@ -386,7 +386,9 @@ fn pack_items<A: Payload>(
         packing.at = index;
         packing.bytes += 2; // the length prefix
         if let (true, None, Some(bytes)) = (is_number, prefix, pod::bytes_of(&argument)) {
-            packing.bytes += packing.batch_builder.add_few(index, packing.room, bytes)?;
+            packing.bytes += packing
+                .batch_builder
+                .add_few(index, packing.payload_store, bytes)?;
             continue;
         }
         let encode = |to: &mut Vec<u8>| {
@@ -398,7 +400,9 @@ fn pack_items<A: Payload>(
             }
             Ok(named)
         };
-        packing.bytes += packing.batch_builder.add(index, packing.room, encode)?;
+        packing.bytes += packing
+            .batch_builder
+            .add(index, packing.payload_store, encode)?;
     }
     Ok(())
 }

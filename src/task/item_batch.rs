@@ -173,7 +173,7 @@ impl BatchBuilder {
     pub(crate) fn add(
         &mut self,
         index: usize,
-        room: &dyn PayloadStore,
+        payload_store: &dyn PayloadStore,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<Attachments, Error>,
     ) -> Result<usize, Error> {
         let before = self.whole;
@@ -206,7 +206,7 @@ impl BatchBuilder {
         let mut item_writer = ItemWriter::of(&mut self.bytes, start);
         item_writer.end();
         if item_writer.fitting().is_none() {
-            self.close_large(index, room);
+            self.close_large(index, payload_store);
         }
         self.whole = self.bytes.len();
         Ok(size)
@@ -220,12 +220,12 @@ impl BatchBuilder {
     pub(crate) fn add_few(
         &mut self,
         index: usize,
-        room: &dyn PayloadStore,
+        payload_store: &dyn PayloadStore,
         bytes: &[u8],
     ) -> Result<usize, Error> {
         let is_next = !self.items.is_empty() && self.items.end == index;
         if !is_next || self.whole + PREFIX + bytes.len() > EAGER_LIMIT {
-            return self.add(index, room, |to| {
+            return self.add(index, payload_store, |to| {
                 to.extend_from_slice(bytes);
                 Ok(Attachments::default())
             });
@@ -252,10 +252,10 @@ impl BatchBuilder {
     }
 
     /// Closes the open batch, which is one item that is too large for a batch: it becomes a part by itself.
-    fn close_large(&mut self, index: usize, room: &dyn PayloadStore) {
+    fn close_large(&mut self, index: usize, payload_store: &dyn PayloadStore) {
         self.items = 0..0;
         let mut bytes = std::mem::take(&mut self.bytes);
-        let argument = match room.store(&bytes[PREFIX..]) {
+        let argument = match payload_store.store(&bytes[PREFIX..]) {
             Some(lease) => lease.into(),
             None => {
                 bytes.drain(..PREFIX);

@@ -181,24 +181,24 @@ impl Task {
         }
     }
 
-    /// Encodes every item for a worker process. Large arguments go into `room`, the payload store, if that
+    /// Encodes every item for a worker process. Large arguments go into `payload_store` if that
     /// has space. Items that cannot be encoded are settled at once.
     #[inline]
     pub(crate) fn into_outgoing(
         self,
         limit: u64,
-        room: &dyn PayloadStore,
+        payload_store: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
     ) -> RemoteForm {
         match self.0 {
             Work::One(job) => {
                 // SAFETY: `job` was the task's one promise.
-                let encoded = unsafe { job.into_inner().encode(limit, room, settled) };
+                let encoded = unsafe { job.into_inner().encode(limit, payload_store, settled) };
                 encoded.map_or(RemoteForm::Nothing, |task| {
                     RemoteForm::One(DynPromise::new(task))
                 })
             }
-            Work::Chunk(chunk) => chunk.encode(limit, room, settled),
+            Work::Chunk(chunk) => chunk.encode(limit, payload_store, settled),
         }
     }
 
@@ -253,7 +253,7 @@ trait ErasedTask: Settle {
     unsafe fn encode(
         self: Arc<Self>,
         limit: u64,
-        room: &dyn PayloadStore,
+        payload_store: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
     ) -> Option<Arc<dyn RemoteTask>>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;

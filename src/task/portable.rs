@@ -128,7 +128,11 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
     ///
     /// # Safety
     /// The caller holds the task's one promise, or has given it up for this.
-    pub(crate) unsafe fn encode(&self, limit: u64, room: &dyn PayloadStore) -> Result<(), Error> {
+    pub(crate) unsafe fn encode(
+        &self,
+        limit: u64,
+        payload_store: &dyn PayloadStore,
+    ) -> Result<(), Error> {
         if pod::is_number::<A>() {
             // A number is encoded only when it is sent.
             codec::check_size(size_of::<A>(), limit)?;
@@ -136,7 +140,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
         }
         // SAFETY: guaranteed by the caller.
         let mut argument = unsafe { self.take_argument() };
-        let bytes = unwind::catch(|| codec::pack(&mut argument, limit, room));
+        let bytes = unwind::catch(|| codec::pack(&mut argument, limit, payload_store));
         let bytes = bytes.unwrap_or_else(|panic| Err(self.panicked(panic)));
         if std::mem::needs_drop::<A>() {
             unwind::catch(|| drop(argument)).map_err(|panic| self.panicked(panic))?;
@@ -236,7 +240,7 @@ impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
     unsafe fn encode(
         self: Arc<Self>,
         limit: u64,
-        room: &dyn PayloadStore,
+        payload_store: &dyn PayloadStore,
         settled: &mut dyn FnMut(Verdict),
     ) -> Option<Arc<dyn RemoteTask>> {
         if self.is_cancelled() {
@@ -244,7 +248,7 @@ impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
             return None;
         }
         // SAFETY: guaranteed by the caller.
-        match unsafe { self.body().encode(limit, room) } {
+        match unsafe { self.body().encode(limit, payload_store) } {
             // Encoding runs user code, and may take its time: the task was cancelled meanwhile.
             Ok(()) if self.is_cancelled() => {
                 drop(Promise::of(self));

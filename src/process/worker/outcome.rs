@@ -28,9 +28,9 @@ pub(super) fn run(
     call: FunctionRef,
     argument: Argument<'_>,
     limit: u64,
-    room: &dyn PayloadStore,
+    payload_store: &dyn PayloadStore,
 ) -> Result<Encoded, Fault> {
     fault_of(unwind::catch(|| {
-        function::invoke(call, argument, limit, room)
+        function::invoke(call, argument, limit, payload_store)
     }))
 }

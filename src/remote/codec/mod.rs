@@ -105,7 +105,7 @@ where
     }
 }
 
-/// Encodes an argument into at most `limit` bytes. A large value goes into `room`, the payload store, if that
+/// Encodes an argument into at most `limit` bytes. A large value goes into `payload_store` if that
 /// has space for it. Otherwise bytes that need not be copied are moved out of the value.
 ///
 /// # Errors
@@ -113,22 +113,22 @@ where
 pub(crate) fn pack<T: Serialize + 'static>(
     value: &mut T,
     limit: u64,
-    room: &dyn PayloadStore,
+    payload_store: &dyn PayloadStore,
 ) -> Result<Encoded, Error> {
-    pack_as(PayloadRole::Argument, value, limit, room)
+    pack_as(PayloadRole::Argument, value, limit, payload_store)
 }
 
 fn pack_as<T: Serialize + 'static>(
     role: PayloadRole,
     value: &mut T,
     limit: u64,
-    room: &dyn PayloadStore,
+    payload_store: &dyn PayloadStore,
 ) -> Result<Encoded, Error> {
     let Some(bytes) = pod::bytes_of(value) else {
-        return serialize(role, value, limit, room);
+        return serialize(role, value, limit, payload_store);
     };
     let bytes = limited(bytes, limit)?;
-    if let Some(lease) = room.store(bytes) {
+    if let Some(lease) = payload_store.store(bytes) {
         return Ok(lease.into());
     }
     let copy = Encoded::copy;
@@ -164,14 +164,14 @@ fn serialize<T: Serialize>(
     role: PayloadRole,
     value: &T,
     limit: u64,
-    room: &dyn PayloadStore,
+    payload_store: &dyn PayloadStore,
 ) -> Result<Encoded, Error> {
     // Taken out, since a `Serialize` implementation may encode another value meanwhile.
     let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     scratch.clear();
     let (outcome, named) = attachments::while_writing(|| write(role, value, limit, &mut scratch));
     let bytes = outcome.map(|()| {
-        let bytes = match room.store(&scratch) {
+        let bytes = match payload_store.store(&scratch) {
             Some(lease) => lease.into(),
             None => Encoded::take(&mut scratch),
         };
@@ -232,10 +232,10 @@ fn told<T>(role: PayloadRole, words: &str) -> String {
 pub(crate) fn pack_result<T: Serialize + 'static>(
     value: &mut T,
     limit: u64,
-    room: &dyn PayloadStore,
+    payload_store: &dyn PayloadStore,
     given: &Attachments,
 ) -> Result<Encoded, Error> {
-    let mut bytes = pack_as(PayloadRole::Result, value, limit, room)?;
+    let mut bytes = pack_as(PayloadRole::Result, value, limit, payload_store)?;
     if bytes.attachments().is_empty() {
         return Ok(bytes);
     }
