@@ -65,9 +65,9 @@ pub fn queue(bytes: &[u8]) {
 }
 
 fn queue_of(in_flight: &InFlight, worker: usize) -> Arc<ShmQueue> {
-    let (memory, plan, key) = in_flight.memory();
+    let (memory, geometry, key) = in_flight.memory();
     let memory = memory.copy().expect("it is open");
-    let memory = MappedQueue::map(memory, plan, worker).expect("it can be mapped");
+    let memory = MappedQueue::map(memory, geometry, worker).expect("it can be mapped");
     Arc::new(ShmQueue::new(memory, key))
 }
 

@@ -174,14 +174,15 @@ impl Tasks {
     ) -> Vec<RemoteWork> {
         let count = arguments.len();
         let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
-        let plan = ChunkSpec {
+        let chunk_spec = ChunkSpec {
             options: TaskOptions::new(),
             info,
             arguments,
             timing: &Arc::default(),
             listener: None,
         };
-        let (task, chunk_results): (_, Arc<ChunkResults<R>>) = Task::portable_chunk(plan, function);
+        let (task, chunk_results): (_, Arc<ChunkResults<R>>) =
+            Task::portable_chunk(chunk_spec, function);
         self.maps
             .push((chunk_results.id(0), chunk_results.id(count - 1)));
         self.submissions.push(Box::new(move || {

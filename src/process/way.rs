@@ -227,14 +227,14 @@ fn map<A: Payload, R: Payload>(
     function: fn(A) -> R,
     arguments: Vec<A>,
 ) -> Vec<R> {
-    let plan = ChunkSpec {
+    let chunk_spec = ChunkSpec {
         options: TaskOptions::new(),
         info: TaskInfo::new(None, Location::caller(), Function::Address(0)),
         arguments,
         timing: &Arc::<ItemTiming>::default(),
         listener: None,
     };
-    let (task, chunk_results) = Task::portable_chunk(plan, function);
+    let (task, chunk_results) = Task::portable_chunk(chunk_spec, function);
     let RemoteForm::Many(parts) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
         panic!("it can be encoded")
     };

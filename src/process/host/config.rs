@@ -118,9 +118,9 @@ impl WorkerConfig {
                 .queue
                 .as_ref()
                 .map_or((0, 0), |(.., key)| key.to_numbers()),
-            queue: self.queue.as_ref().map_or((0, 0), |(_, plan, _)| {
+            queue: self.queue.as_ref().map_or((0, 0), |(_, geometry, _)| {
                 // Both are bounded by `MAX_WORKERS`.
-                (plan.slots as u32, plan.workers as u32)
+                (geometry.slots as u32, geometry.workers as u32)
             }),
             has_arena: self.arena.is_some(),
             title: title(index),

@@ -59,8 +59,8 @@ impl Worker {
         };
         let (workers, index) = (welcome.queue.1 as usize, welcome.index as usize);
         let queue = match QueueGeometry::of_numbers(welcome.queue) {
-            Some(plan) => {
-                let memory = MappedQueue::map(next(&mut passed)?, plan, index)?;
+            Some(geometry) => {
+                let memory = MappedQueue::map(next(&mut passed)?, geometry, index)?;
                 let queue = ShmQueue::new(memory, Key::from_numbers(welcome.key));
                 queue.arrive(index);
                 Some(queue)

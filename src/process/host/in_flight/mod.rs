@@ -47,7 +47,7 @@ pub(crate) struct InFlight {
     /// The file by which workers map the queue.
     memory: Arc<QueueFile>,
     /// The number of slots and workers, from which the layout follows.
-    plan: QueueGeometry,
+    geometry: QueueGeometry,
     /// The key of the checksums. It lies in no shared memory.
     key: Key,
     /// Where big arguments and results lie; `None` where the system gave no memory for it.
@@ -80,14 +80,14 @@ impl InFlight {
     /// Makes a queue for `workers` workers, with results of at most `payload_limit` bytes. `None` where there
     /// can be no queue: for that number of workers, or because the system refuses the memory.
     pub(crate) fn new(workers: usize, payload_limit: u64) -> Option<Arc<Self>> {
-        let plan = QueueGeometry::of(workers)?;
-        let (memory, handle) = MappedQueue::create(plan).ok()?;
+        let geometry = QueueGeometry::of(workers)?;
+        let (memory, handle) = MappedQueue::create(geometry).ok()?;
         let key = Key::fresh();
         let table = SlotTable {
-            records: (0..plan.slots).map(|_| None).collect(),
-            free: (0..plan.first_slots()).rev().collect(),
-            backed: plan.first_slots(),
-            limit: plan.slots,
+            records: (0..geometry.slots).map(|_| None).collect(),
+            free: (0..geometry.first_slots()).rev().collect(),
+            backed: geometry.first_slots(),
+            limit: geometry.slots,
             counts: Counts::default(),
             item_batches: 0,
             scratch: Vec::new(),
@@ -101,7 +101,7 @@ impl InFlight {
         let in_flight = Arc::new_cyclic(|me: &Weak<Self>| Self {
             queue: ShmQueue::new(memory, key.clone()),
             memory: Arc::new(handle),
-            plan,
+            geometry,
             key,
             arena: arena.inspect(|arena| arena.when_warmed(call_driver(me.clone()))),
             table: Mutex::new(table),
@@ -135,7 +135,7 @@ impl InFlight {
 
     /// The file by which workers map the queue, its geometry, and the key of its checksums.
     pub(crate) fn memory(&self) -> (Arc<QueueFile>, QueueGeometry, Key) {
-        (Arc::clone(&self.memory), self.plan, self.key.clone())
+        (Arc::clone(&self.memory), self.geometry, self.key.clone())
     }
 
     /// Where big arguments and results lie; `None` where there is no arena.

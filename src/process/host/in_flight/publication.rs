@@ -87,7 +87,7 @@ impl InFlight {
             return false;
         }
         let more = table.backed..table.limit.min(2 * table.backed);
-        if self.memory.back(self.plan, more.clone()).is_err() {
+        if self.memory.back(self.geometry, more.clone()).is_err() {
             // The system has no more memory: the slots that have some must do.
             table.limit = table.backed;
             return false;

@@ -126,8 +126,8 @@ fn what_a_dead_worker_said_is_looked_up_too() {
 
 /// A worker's side of the queue; the worker claims tasks by itself from now on.
 fn queue_of(in_flight: &InFlight, worker: usize) -> ShmQueue {
-    let (memory, plan, key) = in_flight.memory();
-    let queue = MappedQueue::map(memory.copy().unwrap(), plan, worker).unwrap();
+    let (memory, geometry, key) = in_flight.memory();
+    let queue = MappedQueue::map(memory.copy().unwrap(), geometry, worker).unwrap();
     let queue = ShmQueue::new(queue, key);
     queue.arrive(worker);
     in_flight.enlist(worker).unwrap();
@@ -284,14 +284,14 @@ fn a_task_that_a_dead_worker_had_begun_is_not_left_to_one_that_knows_nothing_of_
 fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
     let scene = Scene::new();
     let double: fn(u64) -> u64 = |n| 2 * n;
-    let plan = ChunkSpec {
+    let chunk_spec = ChunkSpec {
         options: TaskOptions::new(),
         info: TaskInfo::new(None, std::panic::Location::caller(), Function::Address(0)),
         arguments: vec![1, 2, 3],
         timing: &Arc::default(),
         listener: None,
     };
-    let (task, chunk_results) = Task::portable_chunk(plan, double);
+    let (task, chunk_results) = Task::portable_chunk(chunk_spec, double);
     let RemoteForm::Many(parts) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
         panic!("they can be encoded")
     };

@@ -197,7 +197,7 @@ pub(crate) struct Blocks {
     /// The file; `None` once closed.
     memory: Mutex<Option<Arc<SharedFile>>>,
     /// The number of shards.
-    plan: ArenaGeometry,
+    geometry: ArenaGeometry,
     /// The side of this process: which shards it writes.
     side: Side,
     /// Holds the [`ShardWords`] of the workers' shards.
@@ -221,31 +221,35 @@ struct BlockMapping {
 
 impl Blocks {
     /// Creates the memory. Only its words are allocated, and no worker can change its size.
-    pub(crate) fn create(plan: ArenaGeometry) -> io::Result<Self> {
+    pub(crate) fn create(geometry: ArenaGeometry) -> io::Result<Self> {
         let name = c"concurrent-futures depot";
-        let memory = SharedFile::create(name, plan.size(), plan.words_size())?;
-        Self::of_file(memory, plan, Side::Program)
+        let memory = SharedFile::create(name, geometry.size(), geometry.words_size())?;
+        Self::of_file(memory, geometry, Side::Program)
     }
 
     /// Maps the same memory in the worker of that index.
-    pub(crate) fn map(memory: OwnedHandle, plan: ArenaGeometry, worker: usize) -> io::Result<Self> {
-        if worker >= plan.workers {
+    pub(crate) fn map(
+        memory: OwnedHandle,
+        geometry: ArenaGeometry,
+        worker: usize,
+    ) -> io::Result<Self> {
+        if worker >= geometry.workers {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Self::of_file(SharedFile::received(memory), plan, Side::Worker(worker))
+        Self::of_file(SharedFile::received(memory), geometry, Side::Worker(worker))
     }
 
-    fn of_file(memory: SharedFile, plan: ArenaGeometry, side: Side) -> io::Result<Self> {
+    fn of_file(memory: SharedFile, geometry: ArenaGeometry, side: Side) -> io::Result<Self> {
         let access = match side {
             Side::Program => Access::ReadWrite,
             Side::Worker(_) => Access::ReadOnly,
         };
         Ok(Self {
-            words: memory.map(0, plan.words_size(), access)?,
+            words: memory.map(0, geometry.words_size(), access)?,
             memory: Mutex::new(Some(Arc::new(memory))),
-            plan,
+            geometry,
             side,
-            shards: (0..plan.shards()).map(|_| OnceLock::new()).collect(),
+            shards: (0..geometry.shards()).map(|_| OnceLock::new()).collect(),
             fork_epoch: ForkEpoch::here(),
         })
     }
@@ -270,8 +274,8 @@ impl Blocks {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn plan(&self) -> ArenaGeometry {
-        self.plan
+    pub(crate) fn geometry(&self) -> ArenaGeometry {
+        self.geometry
     }
 
     /// Whether this is a forked copy of the process, which does not have the memory.
@@ -281,7 +285,7 @@ impl Blocks {
 
     /// The words of a worker's shard.
     pub(crate) fn words(&self, worker: usize) -> &ShardWords {
-        assert!(worker < self.plan.workers && !self.is_elsewhere());
+        assert!(worker < self.geometry.workers && !self.is_elsewhere());
         // SAFETY: the mapping has words for each worker.
         let place = unsafe { self.words.place().cast::<ShardWords>().add(worker) };
         // SAFETY: the mapping begins at a page, and lives as long as `self`; any bytes are valid for atomics.
@@ -328,7 +332,7 @@ impl Blocks {
     /// Whether this side writes the block's shard.
     fn is_writer(&self, block: Block) -> bool {
         match self.side {
-            Side::Program => block.store() >= self.plan.workers,
+            Side::Program => block.store() >= self.geometry.workers,
             Side::Worker(own) => block.store() == own,
         }
     }
@@ -410,7 +414,7 @@ impl Blocks {
     /// Purges a worker's whole shard; no block of it may be in use.
     pub(crate) fn purge_shard(&self, store: usize) {
         if let Ok(memory) = self.memory() {
-            let from = self.plan.start_of_stores() + store as u64 * store_size();
+            let from = self.geometry.start_of_stores() + store as u64 * store_size();
             let bytes = usize::try_from(store_size());
             // Fails only where the memory stays allocated, which costs nothing but memory.
             let _ = bytes.map(|bytes| memory.purge(from, bytes));
@@ -433,7 +437,7 @@ impl Blocks {
 
     fn offset(&self, block: Block) -> u64 {
         let store = block.store() as u64 * store_size();
-        self.plan.start_of_stores() + store + block.offset_in_store()
+        self.geometry.start_of_stores() + store + block.offset_in_store()
     }
 
     fn mapping(&self, block: Block) -> io::Result<&BlockMapping> {
@@ -444,7 +448,7 @@ impl Blocks {
         }
         let is_another_s = match self.side {
             Side::Program => false,
-            Side::Worker(own) => block.store() < self.plan.workers && block.store() != own,
+            Side::Worker(own) => block.store() < self.geometry.workers && block.store() != own,
         };
         let store = self.shards.get(block.store()).filter(|_| !is_another_s);
         let store = store.ok_or_else(|| io::Error::other("there is no such block"))?;
@@ -560,18 +564,18 @@ mod tests {
 
     #[test]
     fn there_is_room_for_as_many_workers_as_a_queue_has() {
-        let plan = ArenaGeometry::of(1024);
-        let blocks = Blocks::create(plan).unwrap();
-        let last = Block::of_bit(plan.shards() - 1, 0);
+        let geometry = ArenaGeometry::of(1024);
+        let blocks = Blocks::create(geometry).unwrap();
+        let last = Block::of_bit(geometry.shards() - 1, 0);
         blocks.write(last, &[7; 100]).unwrap();
         assert_eq!(bytes(&blocks, last, 100).unwrap(), [7; 100]);
     }
 
     #[test]
     fn each_side_writes_its_own_stores() {
-        let plan = ArenaGeometry::of(2);
-        let program = Blocks::create(plan).unwrap();
-        let worker = Blocks::map(program.descriptor().unwrap(), plan, 1).unwrap();
+        let geometry = ArenaGeometry::of(2);
+        let program = Blocks::create(geometry).unwrap();
+        let worker = Blocks::map(program.descriptor().unwrap(), geometry, 1).unwrap();
         let [others, own, program_s] = [0, 1, 2].map(|store| Block::of_bit(store, 0));
         program.write(program_s, &[1; 100]).unwrap();
         worker.write(own, &[2; 100]).unwrap();

@@ -105,15 +105,15 @@ impl Arena {
     /// # Errors
     /// The system refuses shared memory.
     pub(crate) fn new(workers: usize, payload_limit: u64) -> io::Result<Arc<Self>> {
-        let plan = ArenaGeometry::of(workers);
+        let geometry = ArenaGeometry::of(workers);
         let state = ArenaState {
-            shards: vec![Shard::default(); plan.shards()].into(),
+            shards: vec![Shard::default(); geometry.shards()].into(),
             used: Instant::now(),
             is_purge_scheduled: false,
             is_over: false,
         };
         Ok(Arc::new(Self {
-            blocks: Blocks::create(plan)?,
+            blocks: Blocks::create(geometry)?,
             state: Mutex::new(state),
             payload_limit,
             warmed: OnceLock::new(),
@@ -147,7 +147,7 @@ impl Arena {
         if location.length > self.payload_limit {
             return Err("it is longer than it may be");
         }
-        let is_its = worker < self.blocks.plan().workers && block.store() == worker;
+        let is_its = worker < self.blocks.geometry().workers && block.store() == worker;
         if !is_its || length > block.size() {
             return Err("it is not where it may be");
         }
@@ -168,7 +168,7 @@ impl Arena {
     /// Notes that a worker has died, after everything that it sent was received: the blocks that are not
     /// leased are free for its successor, and their memory is given back.
     pub(crate) fn worker_died(&self, worker: usize) {
-        if worker >= self.blocks.plan().workers {
+        if worker >= self.blocks.geometry().workers {
             return;
         }
         let words = self.blocks.words(worker);
@@ -184,7 +184,7 @@ impl Arena {
 
     /// Takes a block of the program's own that has room for that number of bytes; `None`: there is none.
     fn take(&self, bytes: usize) -> Option<Block> {
-        let first = self.blocks.plan().workers;
+        let first = self.blocks.geometry().workers;
         let mut state = self.lock();
         for bits in blocks::suitable(bytes) {
             for (number, store) in (first..).zip(&mut state.shards[first..]) {
@@ -246,7 +246,7 @@ impl Arena {
     /// Leases all resident, free blocks of the program's own to the caller: their shards, and the bits of
     /// their blocks.
     fn take_warm(&self, state: &mut ArenaState) -> Vec<(usize, u64)> {
-        let first = self.blocks.plan().workers;
+        let first = self.blocks.geometry().workers;
         let own = (first..).zip(&mut state.shards[first..]);
         own.filter_map(|(number, store)| {
             let free = store.warm & !store.leased;
@@ -304,7 +304,7 @@ unsafe impl BlockOwner for Arena {
     /// A worker may report more bytes than it has written: reading them would allocate memory for them, so
     /// this is checked for blocks of workers.
     fn has(&self, block: Block, bytes: usize) -> bool {
-        block.store() >= self.blocks.plan().workers || self.blocks.has(block, bytes)
+        block.store() >= self.blocks.geometry().workers || self.blocks.has(block, bytes)
     }
 
     /// Always: the lease has the block to itself.
@@ -329,12 +329,12 @@ unsafe impl BlockOwner for Arena {
             self.blocks.purge(block);
             state = self.lock();
         }
-        let is_a_worker_s = number < self.blocks.plan().workers;
+        let is_a_worker_s = number < self.blocks.geometry().workers;
         let words = is_a_worker_s.then(|| self.blocks.words(number));
         state.shards[number].give_back(block.bit(), words);
         if state.is_over {
             self.close_unless_leased(state);
-        } else if number >= self.blocks.plan().workers {
+        } else if number >= self.blocks.geometry().workers {
             self.note_use(state);
         }
     }

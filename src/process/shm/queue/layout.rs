@@ -277,8 +277,8 @@ impl QueueFile {
     }
 
     /// Allocates the memory for the arguments of these slots.
-    pub(crate) fn back(&self, plan: QueueGeometry, slots: Range<usize>) -> io::Result<()> {
-        let from = plan.start_of_argument(slots.start);
+    pub(crate) fn back(&self, geometry: QueueGeometry, slots: Range<usize>) -> io::Result<()> {
+        let from = geometry.start_of_argument(slots.start);
         self.with(|memory| memory.allocate(from, slots.len() * EAGER_LIMIT))
     }
 
@@ -298,7 +298,7 @@ impl QueueFile {
 /// The queue's memory, mapped; unmapped when dropped.
 pub(crate) struct MappedQueue {
     /// The geometry, which determines the layout.
-    plan: QueueGeometry,
+    geometry: QueueGeometry,
     /// The part that all processes write.
     control: Part<5>,
     /// The part that only the program writes.
@@ -324,18 +324,18 @@ impl MappedQueue {
     /// Creates the memory, all zero, and the file by which workers map it. Arguments of slots after the first
     /// few must be backed by [`QueueFile::back`] before use; each worker allocates the memory of its own
     /// part.
-    pub(crate) fn create(plan: QueueGeometry) -> io::Result<(Self, QueueFile)> {
-        let size = plan.start_of_results(plan.workers);
-        let file = SharedFile::create(c"concurrent-futures board", size, plan.control().end)?;
-        let [.., arguments] = plan.publications().starts;
-        let first = arguments + plan.first_slots() * EAGER_LIMIT;
-        file.allocate(plan.start_of_publications(), first)?;
-        let publications = (plan.start_of_publications(), plan.publications());
+    pub(crate) fn create(geometry: QueueGeometry) -> io::Result<(Self, QueueFile)> {
+        let size = geometry.start_of_results(geometry.workers);
+        let file = SharedFile::create(c"concurrent-futures board", size, geometry.control().end)?;
+        let [.., arguments] = geometry.publications().starts;
+        let first = arguments + geometry.first_slots() * EAGER_LIMIT;
+        file.allocate(geometry.start_of_publications(), first)?;
+        let publications = (geometry.start_of_publications(), geometry.publications());
         let memory = Self {
-            plan,
-            control: Part::map(&file, (0, plan.control()), Access::ReadWrite)?,
+            geometry,
+            control: Part::map(&file, (0, geometry.control()), Access::ReadWrite)?,
             publications: Part::map(&file, publications, Access::ReadWrite)?,
-            results: (0..plan.workers).map(|_| OnceLock::new()).collect(),
+            results: (0..geometry.workers).map(|_| OnceLock::new()).collect(),
             backed_outcomes: AtomicUsize::new(0),
             backed_results: AtomicUsize::new(0),
         };
@@ -343,17 +343,21 @@ impl MappedQueue {
     }
 
     /// Maps the same memory in the worker of that index.
-    pub(crate) fn map(memory: OwnedHandle, plan: QueueGeometry, worker: usize) -> io::Result<Self> {
+    pub(crate) fn map(
+        memory: OwnedHandle,
+        geometry: QueueGeometry,
+        worker: usize,
+    ) -> io::Result<Self> {
         let file = SharedFile::received(memory);
-        let publications = (plan.start_of_publications(), plan.publications());
-        let results = (plan.start_of_results(worker), plan.results());
+        let publications = (geometry.start_of_publications(), geometry.publications());
+        let results = (geometry.start_of_results(worker), geometry.results());
         let own = Part::map(&file, results, Access::ReadWrite)?;
-        let mut results: Box<[_]> = (0..plan.workers).map(|_| OnceLock::new()).collect();
+        let mut results: Box<[_]> = (0..geometry.workers).map(|_| OnceLock::new()).collect();
         let place = results.get_mut(worker).ok_or(io::ErrorKind::InvalidData)?;
         *place = OnceLock::from(own);
         Ok(Self {
-            plan,
-            control: Part::map(&file, (0, plan.control()), Access::ReadWrite)?,
+            geometry,
+            control: Part::map(&file, (0, geometry.control()), Access::ReadWrite)?,
             publications: Part::map(&file, publications, Access::ReadOnly)?,
             results,
             backed_outcomes: AtomicUsize::new(0),
@@ -369,7 +373,10 @@ impl MappedQueue {
     pub(crate) fn see(&self, handle: &QueueFile, worker: usize) -> io::Result<()> {
         let place = self.results.get(worker).ok_or(io::ErrorKind::NotFound)?;
         if place.get().is_none() {
-            let results = (self.plan.start_of_results(worker), self.plan.results());
+            let results = (
+                self.geometry.start_of_results(worker),
+                self.geometry.results(),
+            );
             let part = handle.with(|file| Part::map(file, results, Access::ReadOnly))?;
             // If another thread was first, this thread's mapping is dropped.
             let _ = place.set(part);
@@ -390,7 +397,9 @@ impl MappedQueue {
     ) -> Option<()> {
         let part = self.results(worker)?;
         let wanted = (slot + 1).next_power_of_two();
-        let wanted = wanted.max(self.plan.first_slots()).min(self.plan.slots);
+        let wanted = wanted
+            .max(self.geometry.first_slots())
+            .min(self.geometry.slots);
         let start = part.offsets.starts[array];
         part.populate(start, wanted * bytes).ok()?;
         // ORDERING: Relaxed; as in `own_outcome`, a worker has one thread here.
@@ -405,7 +414,7 @@ impl MappedQueue {
 
     /// The bytes of a slot. `array` is the number of the array in `part` that holds them.
     fn bytes<const N: usize>(&self, part: &Part<N>, array: usize, slot: usize) -> NonNull<u8> {
-        assert!(slot < self.plan.slots);
+        assert!(slot < self.geometry.slots);
         let offset = part.offsets.starts[array] + slot * EAGER_LIMIT;
         // SAFETY: the slot is one of the geometry's, so the offset is inside the mapping.
         unsafe { part.memory.place().add(offset) }
@@ -460,23 +469,23 @@ impl Memory for MappedQueue {
     #[inline]
     fn done(&self) -> &[AtomicU64] {
         // SAFETY: the second array holds the done bits, one per slot.
-        unsafe { self.control.array(1, self.plan.slots.div_ceil(64)) }
+        unsafe { self.control.array(1, self.geometry.slots.div_ceil(64)) }
     }
 
     fn asleep(&self) -> &[AtomicU64] {
         // SAFETY: the third array holds the sleepers' bits, one per worker.
-        unsafe { self.control.array(2, self.plan.workers.div_ceil(64)) }
+        unsafe { self.control.array(2, self.geometry.workers.div_ceil(64)) }
     }
 
     fn event_counts(&self) -> &[CachePadded<EventCount>] {
         // SAFETY: the fourth array holds the event counts, one per worker.
-        unsafe { self.control.array(3, self.plan.workers) }
+        unsafe { self.control.array(3, self.geometry.workers) }
     }
 
     #[inline]
     fn states(&self) -> &[CachePadded<AtomicU64>] {
         // SAFETY: the fifth array holds the states, one per slot.
-        unsafe { self.control.array(4, self.plan.slots) }
+        unsafe { self.control.array(4, self.geometry.slots) }
     }
 
     #[inline]
@@ -488,13 +497,13 @@ impl Memory for MappedQueue {
     #[inline]
     fn ring(&self) -> &[AtomicU32] {
         // SAFETY: the second array is the ring, with `PLACES` entries per slot.
-        unsafe { self.publications.array(1, self.plan.slots * PLACES) }
+        unsafe { self.publications.array(1, self.geometry.slots * PLACES) }
     }
 
     #[inline]
     fn published(&self) -> &[Publication] {
         // SAFETY: the third array holds the publications, one per slot.
-        unsafe { self.publications.array(2, self.plan.slots) }
+        unsafe { self.publications.array(2, self.geometry.slots) }
     }
 
     #[inline]
@@ -508,7 +517,7 @@ impl Memory for MappedQueue {
     fn outcomes(&self, worker: usize) -> Option<&[SlotOutcome]> {
         let part = self.results(worker)?;
         // SAFETY: the second array holds the outcomes, one per slot.
-        Some(unsafe { part.array(1, self.plan.slots) })
+        Some(unsafe { part.array(1, self.geometry.slots) })
     }
 
     fn write_argument(&self, slot: usize, bytes: &[u8]) {
