@@ -267,7 +267,7 @@ impl<A: Payload, R: Payload> Process<A, R> {
         let exit_code = Arc::default();
         let its_exit_code = Arc::clone(&exit_code);
         let supervisor = std::thread::Builder::new()
-            .name(format!("cf-process {name}"))
+            .name(format!("cf-{name}")) // the system shows 15 bytes of it
             .stack_size(stack::size())
             .spawn(move || {
                 attend(
