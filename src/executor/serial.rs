@@ -31,10 +31,12 @@ use crate::task::timeout::TimeoutGuard;
 /// assert_eq!(future.result()?, -5);
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
-#[derive(Default)]
+///
+/// Clones are the same executor.
+#[derive(Clone, Default)]
 pub struct SerialExecutor {
     /// Whether tasks are accepted, and the figures of those that ended.
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// What tasks can see of the executor, through `current_worker`.
     progress: Arc<Progress>,
 }

@@ -57,7 +57,16 @@ use crate::transport::work::RemoteWork;
 /// # Ok(())
 /// # }
 /// ```
-pub struct ProcessPoolExecutor {
+///
+/// A pool is a handle: clones of it are the same pool, and the last of them waits.
+#[derive(Clone)]
+pub struct ProcessPoolExecutor(
+    /// What all clones share.
+    Arc<ProcessPool>,
+);
+
+/// A process pool. Dropping it shuts it down.
+struct ProcessPool {
     /// The worker pool; its threads are the supervisors, one for each worker process.
     worker_pool: Arc<WorkerPool<RemoteWork>>,
     /// The worker process behind each supervisor.
@@ -93,7 +102,7 @@ impl ProcessPoolExecutor {
     /// ```
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {
-        self.process_table.pids()
+        self.0.process_table.pids()
     }
 
     /// Starts all workers now, and waits until they are ready; [`worker_pids`](Self::worker_pids) has
@@ -103,7 +112,7 @@ impl ProcessPoolExecutor {
     /// [`Error::BrokenPool`] if they cannot be started, [`Error::ShutDown`] after `shutdown`,
     /// [`Error::Spawn`] if the system gives no more threads.
     pub fn warm_up(&self) -> Result<(), Error> {
-        self.worker_pool.warm_up()
+        self.0.worker_pool.warm_up()
     }
 
     /// Ends the pool and its workers: queued tasks are cancelled, running ones end as
@@ -124,9 +133,9 @@ impl ProcessPoolExecutor {
     /// # }
     /// ```
     pub fn terminate_workers(&self) {
-        self.worker_pool.stop();
-        self.process_table.terminate(self.terminate_grace);
-        self.worker_pool.shutdown(Shutdown::wait(), None);
+        self.0.worker_pool.stop();
+        self.0.process_table.terminate(self.0.terminate_grace);
+        self.0.worker_pool.shutdown(Shutdown::wait(), None);
     }
 
     /// Like [`terminate_workers`](Self::terminate_workers), but sends SIGKILL at once, to each worker's
@@ -145,37 +154,9 @@ impl ProcessPoolExecutor {
     /// # }
     /// ```
     pub fn kill_workers(&self) {
-        self.worker_pool.stop();
-        self.process_table.kill();
-        self.worker_pool.shutdown(Shutdown::wait(), None);
-    }
-
-    /// Encodes a task for which room was reserved, and queues it.
-    #[inline]
-    fn submit_admitted(&self, task: Task) {
-        task.attach(self.entry.number());
-        if let Some(in_flight) = &self.in_flight {
-            in_flight.note_submission();
-        }
-        let count = &mut |verdict| self.worker_pool.count(verdict);
-        let payload_store: &dyn PayloadStore = match &self.arena {
-            Some(arena) => arena,
-            None => &NoStore,
-        };
-        match task.into_outgoing(self.payload_limit, payload_store, count) {
-            RemoteForm::Nothing => self.worker_pool.withdraw_admission(),
-            RemoteForm::One(task) => fail_refused(self.worker_pool.submit(RemoteWork::One(task))),
-            RemoteForm::Many(parts) => {
-                self.worker_pool.withdraw_admission();
-                for part in parts {
-                    let requests = match part {
-                        BatchPart::Batch(item_batch) => RemoteWork::Items(item_batch),
-                        BatchPart::Item(item) => RemoteWork::One(item),
-                    };
-                    fail_refused(self.worker_pool.submit_more(requests));
-                }
-            }
-        }
+        self.0.worker_pool.stop();
+        self.0.process_table.kill();
+        self.0.worker_pool.shutdown(Shutdown::wait(), None);
     }
 
     pub(super) fn with_config(
@@ -221,7 +202,7 @@ impl ProcessPoolExecutor {
             in_flight: in_flight.clone(),
             fork_epoch: fork::ForkEpoch::here(),
         });
-        Self {
+        Self(Arc::new(ProcessPool {
             worker_pool,
             process_table,
             entry: pool_registry::enter(&owner),
@@ -230,6 +211,36 @@ impl ProcessPoolExecutor {
             payload_limit,
             arena,
             terminate_grace,
+        }))
+    }
+}
+
+impl ProcessPool {
+    /// Encodes a task for which room was reserved, and queues it.
+    #[inline]
+    fn submit_admitted(&self, task: Task) {
+        task.attach(self.entry.number());
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.note_submission();
+        }
+        let count = &mut |verdict| self.worker_pool.count(verdict);
+        let payload_store: &dyn PayloadStore = match &self.arena {
+            Some(arena) => arena,
+            None => &NoStore,
+        };
+        match task.into_outgoing(self.payload_limit, payload_store, count) {
+            RemoteForm::Nothing => self.worker_pool.withdraw_admission(),
+            RemoteForm::One(task) => fail_refused(self.worker_pool.submit(RemoteWork::One(task))),
+            RemoteForm::Many(parts) => {
+                self.worker_pool.withdraw_admission();
+                for part in parts {
+                    let requests = match part {
+                        BatchPart::Batch(item_batch) => RemoteWork::Items(item_batch),
+                        BatchPart::Item(item) => RemoteWork::One(item),
+                    };
+                    fail_refused(self.worker_pool.submit_more(requests));
+                }
+            }
         }
     }
 }
@@ -243,42 +254,43 @@ fn fail_refused(submit: Submit<RemoteWork>) {
 
 impl Executor for ProcessPoolExecutor {
     fn max_workers(&self) -> usize {
-        self.worker_pool.max_workers()
+        self.0.worker_pool.max_workers()
     }
 
     fn shutdown(&self, how: Shutdown) {
-        self.worker_pool.shutdown(how, None);
+        self.0.worker_pool.shutdown(how, None);
     }
 
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
-        self.worker_pool
+        self.0
+            .worker_pool
             .shutdown(how, Instant::now().checked_add(limit))
     }
 
     fn stats(&self) -> Stats {
-        self.worker_pool.stats()
+        self.0.worker_pool.stats()
     }
 
     fn execute(&self, task: Task) {
-        match self.worker_pool.admit(OnFull::Block) {
+        match self.0.worker_pool.admit(OnFull::Block) {
             Admit::Refused(error) => task.fail(error),
-            Admit::Admitted | Admit::Full => self.submit_admitted(task),
+            Admit::Admitted | Admit::Full => self.0.submit_admitted(task),
         }
     }
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
-        match self.worker_pool.admit(OnFull::Reject) {
+        match self.0.worker_pool.admit(OnFull::Reject) {
             Admit::Full => return Err(task),
             Admit::Refused(error) => task.fail(error),
-            Admit::Admitted => self.submit_admitted(task),
+            Admit::Admitted => self.0.submit_admitted(task),
         }
         Ok(())
     }
 }
 
-impl Drop for ProcessPoolExecutor {
+impl Drop for ProcessPool {
     fn drop(&mut self) {
-        self.shutdown(Shutdown::on_drop());
+        self.worker_pool.shutdown(Shutdown::on_drop(), None);
     }
 }
 

@@ -44,28 +44,24 @@ use crate::unwind;
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 ///
-/// On an `Arc`, `submit` is the method of the trait, which takes no such closure:
-///
-/// ```compile_fail,E0308
-/// # use concurrent_futures::{Executor, ThreadPoolExecutor};
-/// # use std::sync::Arc;
-/// let pool = Arc::new(ThreadPoolExecutor::new(1).unwrap());
-/// let factor = 3;
-/// pool.submit(move |x: i32| factor * x, 1); // expected fn pointer, found closure
-/// ```
-///
-/// Write `(*pool).submit(…)`, or `pool.spawn(move || …)`, which is no method of the trait:
+/// A pool is a handle: clones of it are the same pool, and the last of them waits.
 ///
 /// ```
 /// # use concurrent_futures::ThreadPoolExecutor;
-/// # use std::sync::Arc;
-/// let pool = Arc::new(ThreadPoolExecutor::new(1)?);
-/// let factor = 3;
-/// assert_eq!((*pool).submit(move |x: i32| factor * x, 1).result()?, 3);
-/// assert_eq!(pool.spawn(move || factor * 2).result()?, 6);
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let again = pool.clone();
+/// let nested = pool.spawn(move || again.spawn(|| 6)).result()?;
+/// assert_eq!(nested.result()?, 6);
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
-pub struct ThreadPoolExecutor {
+#[derive(Clone)]
+pub struct ThreadPoolExecutor(
+    /// What all clones share.
+    Arc<ThreadPool>,
+);
+
+/// A thread pool. Dropping it shuts it down.
+struct ThreadPool {
     /// The worker pool.
     worker_pool: Arc<WorkerPool<Task>>,
     /// The handle by which futures of the pool call it.
@@ -218,6 +214,17 @@ impl ThreadPoolExecutor {
         MapUnordered::new(Feed::local(self, options, f, items.into_iter()))
     }
 
+    fn with_worker_pool(worker_pool: Arc<WorkerPool<Task>>) -> Self {
+        let owner: Arc<dyn PoolHandle> = Arc::new(ThreadPoolHandle(Arc::downgrade(&worker_pool)));
+        Self(Arc::new(ThreadPool {
+            worker_pool,
+            entry: pool_registry::enter(&owner),
+            owner,
+        }))
+    }
+}
+
+impl ThreadPool {
     #[inline]
     fn submit_admitted(&self, task: Task) {
         if let Submit::Refused(task, error) = self.worker_pool.submit(task) {
@@ -242,58 +249,49 @@ impl ThreadPoolExecutor {
         }
         self.worker_pool.timer().stop(deadline)
     }
-
-    fn with_worker_pool(worker_pool: Arc<WorkerPool<Task>>) -> Self {
-        let owner: Arc<dyn PoolHandle> = Arc::new(ThreadPoolHandle(Arc::downgrade(&worker_pool)));
-        Self {
-            worker_pool,
-            entry: pool_registry::enter(&owner),
-            owner,
-        }
-    }
 }
 
 impl Executor for ThreadPoolExecutor {
     fn max_workers(&self) -> usize {
-        self.worker_pool.max_workers()
+        self.0.worker_pool.max_workers()
     }
 
     fn shutdown(&self, how: Shutdown) {
-        self.wind_down(how, None);
+        self.0.wind_down(how, None);
     }
 
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
-        self.wind_down(how, Instant::now().checked_add(limit))
+        self.0.wind_down(how, Instant::now().checked_add(limit))
     }
 
     fn stats(&self) -> Stats {
-        self.worker_pool.stats()
+        self.0.worker_pool.stats()
     }
 
     fn execute(&self, task: Task) {
-        task.attach(self.entry.number());
-        match self.worker_pool.admit(OnFull::Block) {
+        task.attach(self.0.entry.number());
+        match self.0.worker_pool.admit(OnFull::Block) {
             Admit::Refused(error) => task.fail(error),
-            Admit::Admitted | Admit::Full => self.submit_admitted(task),
+            Admit::Admitted | Admit::Full => self.0.submit_admitted(task),
         }
     }
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
-        match self.worker_pool.admit(OnFull::Reject) {
+        match self.0.worker_pool.admit(OnFull::Reject) {
             Admit::Full => return Err(task),
             Admit::Refused(error) => task.fail(error),
             Admit::Admitted => {
-                task.attach(self.entry.number());
-                self.submit_admitted(task);
+                task.attach(self.0.entry.number());
+                self.0.submit_admitted(task);
             }
         }
         Ok(())
     }
 }
 
-impl Drop for ThreadPoolExecutor {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.shutdown(Shutdown::on_drop());
+        self.wind_down(Shutdown::on_drop(), None);
     }
 }
 

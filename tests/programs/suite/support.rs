@@ -29,7 +29,7 @@ pub const NO_TIME: Duration = Duration::ZERO;
 /// A kind of executor that the suite runs over.
 pub trait Kind: 'static {
     /// The executor.
-    type Pool: Executor + 'static;
+    type Pool: Executor + Clone + 'static;
     /// The first part of the names of its trials.
     const NAME: &'static str;
     /// A new one.

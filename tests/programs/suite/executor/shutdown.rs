@@ -16,6 +16,7 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
     trials![K::NAME;
         submit_after_shutdown_is_refused::<K>,
         shutdown_is_idempotent::<K>,
+        clones_are_the_same_executor::<K>,
     ]
 }
 
@@ -31,6 +32,7 @@ pub fn pools<K: Kind>() -> Vec<Trial> {
         drop_runs_what_is_queued::<K>,
         drop_while_panicking_cancels_what_is_queued::<K>,
         drop_of_the_last_arc_waits::<K>,
+        drop_of_the_last_clone_waits::<K>,
     ]
 }
 
@@ -212,4 +214,30 @@ fn drop_of_the_last_arc_waits<K: Kind>() {
     held.release();
     drop(other);
     assert!(future.done());
+}
+
+fn drop_of_the_last_clone_waits<K: Kind>() {
+    let before = Baseline::now();
+    let pool = K::pool(1);
+    let held = Hold::new();
+    let future = pool.submit(hold, held.argument());
+    let other = pool.clone();
+    drop(pool);
+    assert!(!future.done());
+    held.release();
+    drop(other);
+    assert!(future.done());
+    drop((future, held));
+    before.assert_restored();
+}
+
+fn clones_are_the_same_executor<K: Kind>() {
+    let pool = K::pool(2);
+    let other = pool.clone();
+    assert_eq!(other.submit(double, 1).result().unwrap(), 2);
+    assert_eq!((pool.stats().completed, other.stats().completed), (1, 1));
+    drop(other);
+    assert_eq!(pool.submit(double, 2).result().unwrap(), 4);
+    pool.clone().shutdown(Shutdown::wait());
+    assert_error!(pool.submit(double, 3).result(), Error::ShutDown);
 }
