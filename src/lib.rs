@@ -41,6 +41,8 @@ pub use options::{MapOptions, Shutdown, TaskOptions};
 pub use pool::observer::{Observer, TaskEvent, TaskOutcome, WorkerEnd, WorkerEvent};
 pub use process::single::{Process, RunningProcess};
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerStdio, init};
+#[cfg(feature = "messagepack")]
+pub use remote::message_pack::MessagePack;
 pub use remote::payload::Payload;
 pub use shared::Shared;
 pub use task::Task;

@@ -11,6 +11,8 @@ pub(crate) mod pod;
 pub(crate) mod length_delimited;
 pub(crate) mod codec;
 pub(crate) mod payload;
+#[cfg(feature = "messagepack")]
+pub(crate) mod message_pack;
 pub(crate) mod context;
 pub(crate) mod item_cursor;
 pub(crate) mod function;

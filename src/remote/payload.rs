@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 ///
 /// Implemented for every such type that owns its data (`String`, not `&str`); do not implement it by hand.
 ///
-/// serde's own limits apply. The formats do not describe themselves. So the following cannot travel: such a
-/// task ends as [`Error::Encode`](crate::Error::Encode) or [`Error::Decode`](crate::Error::Decode), which
-/// name the type:
+/// serde's own limits apply. The formats do not describe themselves. So the following can travel only as a
+/// `MessagePack` (feature `messagepack`): else such a task ends as [`Error::Encode`](crate::Error::Encode) or
+/// [`Error::Decode`](crate::Error::Decode), which name the type:
 /// - `serde_json::Value`, `#[serde(tag = "…")]` with or without `content`, `#[serde(untagged)]`,
 ///   `#[serde(flatten)]`;
 /// - a value of which `#[serde(skip_serializing_if)]` leaves a field out, and types with a field that has

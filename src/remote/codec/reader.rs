@@ -13,7 +13,7 @@ use super::tally::Tally;
 /// The fault of a value that is read by looking ahead at what comes.
 const LOOKS_AHEAD: &str = "`#[serde(untagged)]`, `tag`, `tag` with `content`, `flatten`, and \
     `serde_json::Value` need a format that describes itself: derive the enum without these, \
-    or send `serde_json::to_string(..)` of it";
+    or send it as a `MessagePack` (feature `messagepack`)";
 
 /// Decodes a value whose fields are counted.
 pub(super) struct CountedSeed<'a, S> {

@@ -11,7 +11,7 @@ use super::tally::Tally;
 
 /// The fault of a map whose length is not known.
 const FLATTENED: &str = "a map of unknown length, which is what `flatten` writes, needs a format that describes \
-    itself: do without `flatten`, or send `serde_json::to_string(..)` of it";
+    itself: do without `flatten`, or send it as a `MessagePack` (feature `messagepack`)";
 
 /// The fault of a sequence whose length is not known.
 const WITHOUT_LENGTH: &str =

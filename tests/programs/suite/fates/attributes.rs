@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use concurrent_futures::{Error, Executor, Payload, Process, RunningProcess};
+use concurrent_futures::{Error, Executor, MessagePack, Payload, Process, RunningProcess, Shared};
 use libtest_mimic::Trial;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,10 @@ pub fn trials() -> Vec<Trial> {
 
 /// Values of sound types arrive as they were sent.
 fn everywhere<K: Kind>() -> Vec<Trial> {
-    trials![K::NAME; what_is_read_as_it_is_written_travels::<K>]
+    trials![K::NAME;
+        what_is_read_as_it_is_written_travels::<K>,
+        everything_travels_in_a_format_that_describes_itself::<K>,
+    ]
 }
 
 /// Executors that encode nothing.
@@ -249,7 +252,7 @@ fn a_field_that_is_only_written_is_an_error() {
 }
 
 fn a_value_that_is_read_by_looking_ahead_is_an_error() {
-    let words = ["untagged", "tag", "serde_json::to_string"];
+    let words = ["untagged", "tag", "`MessagePack`"];
     assert_refused::<Internally>(is_decode, &words);
     assert_refused::<Adjacently>(is_decode, &words);
     assert_refused::<Untagged>(is_decode, &words);
@@ -257,7 +260,54 @@ fn a_value_that_is_read_by_looking_ahead_is_an_error() {
 }
 
 fn a_flattened_value_is_an_error() {
-    assert_refused::<Flattened>(is_encode, &["flatten", "serde_json::to_string"]);
+    assert_refused::<Flattened>(is_encode, &["flatten", "`MessagePack`"]);
+}
+
+/// The value comes back from a task, an item, and as a context and a part.
+fn assert_travels<K: Kind, T: Payload + Clone + Debug + PartialEq + Sync>(value: &T) {
+    let pool = K::pool(1);
+    let packed = || MessagePack(value.clone());
+    let back = pool.submit(same::<MessagePack<T>>, packed());
+    assert_eq!(back.result().unwrap(), packed());
+    let back = pool.submit(same::<Order<MessagePack<T>>>, order(packed()));
+    assert_eq!(back.result().unwrap(), order(packed()));
+    for back in pool.map(same::<MessagePack<T>>, [packed(), packed()]) {
+        assert_eq!(back.unwrap(), packed());
+    }
+    let lend = |context: &MessagePack<T>, n: u8| (context.clone(), n);
+    for (n, lent) in (0..).zip(pool.map_with_context(lend, packed(), 0..2)) {
+        assert_eq!(lent.unwrap(), (packed(), n));
+    }
+}
+
+fn everything_travels_in_a_format_that_describes_itself<K: Kind>() {
+    assert_travels::<K, _>(&Conditional {
+        urgent: false,
+        paid: true,
+    });
+    assert_travels::<K, _>(&Event::Paid {
+        urgent: false,
+        paid: true,
+    });
+    assert_travels::<K, _>(&Internally::Add { n: 7 });
+    assert_travels::<K, _>(&Adjacently::Add { n: 7 });
+    assert_travels::<K, _>(&Untagged::Number(7));
+    assert_travels::<K, _>(&Tagged {
+        first: 1,
+        rest: vec![2, 3],
+    });
+    assert_travels::<K, _>(&Flattened {
+        more: BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]),
+    });
+    let text = r#"{"a": [1, -2, 3.5, null, true, "x"], "b": {"c": 18446744073709551615}}"#;
+    let json: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_travels::<K, _>(&json);
+    assert_travels::<K, _>(&vec![json; 1000]);
+    // Shared memory goes by name in it, too.
+    let pool = K::pool(1);
+    let numbers = MessagePack(vec![Shared::from_vec(vec![7_u64; 1 << 12])]);
+    let sum = |numbers: MessagePack<Vec<Shared<u64>>>| numbers[0].iter().sum::<u64>();
+    assert_eq!(pool.submit(sum, numbers).result().unwrap(), 7 << 12);
 }
 
 fn a_value_that_refuses_to_be_read_is_named() {
