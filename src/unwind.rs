@@ -6,10 +6,11 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::clock;
+use crate::sync::lock;
 
 /// The description of one panic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -133,7 +134,7 @@ pub(crate) fn chain_hook() {
     if std::thread::panicking() {
         return; // std refuses to change the hook now; a later call sets it
     }
-    let _chaining = CHAINING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _chaining = lock(&CHAINING);
     let previous = panic::take_hook();
     // ORDERING: Relaxed, all accesses to `FRONT`; the lock orders the threads that set it, and the thread
     // that resets it owns the hook.

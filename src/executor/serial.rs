@@ -2,7 +2,7 @@
 //! [`WorkerHooks`] for its tasks.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::current_worker::{Progress, WorkerInfo};
@@ -16,6 +16,7 @@ use crate::future::Future;
 use crate::future::id::FutureId;
 use crate::future::promise::{Expire, Verdict};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
+use crate::sync::lock;
 use crate::task::Task;
 use crate::task::run::WorkerHooks;
 use crate::task::timeout::TimeoutGuard;
@@ -161,7 +162,7 @@ impl SerialExecutor {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&*self.state)
     }
 }
 

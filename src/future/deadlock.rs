@@ -6,11 +6,11 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::future::id::FutureId;
 use crate::future::pool_handle::{PoolHandle, TaskLocation};
-use crate::sync::{ThreadId, this_thread};
+use crate::sync::{self, ThreadId, this_thread};
 
 thread_local! {
     /// Whether this thread is a worker of a thread pool.
@@ -142,7 +142,7 @@ fn may_end(place: &TaskLocation, stuck: &HashSet<ThreadId>) -> bool {
 }
 
 fn lock() -> MutexGuard<'static, Option<HashMap<ThreadId, Wait>>> {
-    WAITS.lock().unwrap_or_else(PoisonError::into_inner)
+    sync::lock(&WAITS)
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 //! them up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, RwLock, Weak};
 
 use crate::future::pool_handle::PoolHandle;
+use crate::sync::unpoisoned;
 
 /// The id of a pool: a slot of the registry and its generation, so that the id of a pool that is gone finds
 /// no other.
@@ -55,7 +56,7 @@ static PLACES: RwLock<Vec<RegistrySlot>> = RwLock::new(Vec::new());
 /// Enters a pool, in a free slot if there is one.
 pub(crate) fn enter(pool_handle: &Arc<dyn PoolHandle>) -> Registration {
     let pool_handle = Some(Arc::downgrade(pool_handle));
-    let mut places = PLACES.write().unwrap_or_else(PoisonError::into_inner);
+    let mut places = unpoisoned(PLACES.write());
     let free = places.iter().position(|place| place.pool_handle.is_none());
     let place = free.unwrap_or_else(|| {
         places.push(RegistrySlot {
@@ -74,7 +75,7 @@ pub(crate) fn enter(pool_handle: &Arc<dyn PoolHandle>) -> Registration {
 
 /// The pool of this id, if it still exists.
 fn find(number: PoolId) -> Option<Arc<dyn PoolHandle>> {
-    let places = PLACES.read().unwrap_or_else(PoisonError::into_inner);
+    let places = unpoisoned(PLACES.read());
     let place = places.get(number.place as usize)?;
     let pool_handle = place
         .pool_handle
@@ -91,7 +92,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut places = PLACES.write().unwrap_or_else(PoisonError::into_inner);
+        let mut places = unpoisoned(PLACES.write());
         let gone = places[self.0.place as usize].pool_handle.take();
         drop(places);
         drop(gone);

@@ -162,11 +162,11 @@ fn attend(
     move |context, fates| {
         loop {
             context.ready(1);
-            let process = Arc::clone(&lock(&process_entry));
+            let process = Arc::clone(&lock(&*process_entry));
             if serve(context, fates, &process) == AfterLoss::Stop {
                 return;
             }
-            *lock(&process_entry) = Arc::default();
+            *lock(&*process_entry) = Arc::default();
         }
     }
 }
@@ -201,10 +201,10 @@ fn a_kill_meets_the_end_of_its_task_and_the_beginning_of_the_next() {
         let scene = Scene::new(1, attend(&process_entry));
         assert!(scene.submit(1) && scene.submit(2));
         let killed = scene.pool.mark_killed(FutureId::from_number(1), |_| {
-            Arc::clone(&lock(&process_entry))
+            Arc::clone(&lock(&*process_entry))
         });
         if let Some(process) = &killed {
-            let mut process = lock(process);
+            let mut process = lock(&**process);
             assert_eq!(process.given.unwrap_or(1), 1, "the next task is not hit");
             process.dead = true;
         }
@@ -238,10 +238,10 @@ fn a_process_dies_as_its_worker_falls_idle_and_is_not_kept() {
         let process_entry = ProcessEntry::default();
         let scene = Scene::new(1, attend(&process_entry));
         assert!(scene.submit(1));
-        let process = Arc::clone(&lock(&process_entry));
-        lock(&process).dead = true;
+        let process = Arc::clone(&lock(&*process_entry));
+        lock(&*process).dead = true;
         scene.pool.on_process_exit(0);
-        let is_kept = || Arc::ptr_eq(&lock(&process_entry), &process);
+        let is_kept = || Arc::ptr_eq(&lock(&*process_entry), &process);
         let mut state = scene.pool.lock();
         while state.entries.len() > 0 && is_kept() {
             state = sleep(&scene.pool.change, state);
@@ -257,9 +257,9 @@ fn a_process_dies_as_a_task_comes_and_it_runs() {
         let process_entry = ProcessEntry::default();
         let scene = Scene::new(1, attend(&process_entry));
         assert!(scene.submit(1));
-        let (its, process) = (scene.clone(), Arc::clone(&lock(&process_entry)));
+        let (its, process) = (scene.clone(), Arc::clone(&lock(&*process_entry)));
         let reaper = thread::spawn(move || {
-            lock(&process).dead = true;
+            lock(&*process).dead = true;
             its.pool.on_process_exit(0);
         });
         assert!(scene.submit(2));

@@ -4,8 +4,9 @@
 //! workers: the shared signals of each child (`process/host/child.rs`) and the queue of each pool
 //! (`process/host/in_flight/`).
 
-use std::sync::{LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{LazyLock, Mutex, Weak};
 
+use crate::sync::lock;
 use crate::sys::fork::ForkEpoch;
 
 /// A way to reach workers.
@@ -31,7 +32,7 @@ pub(crate) fn subscribe(listener: Weak<dyn InvalidationListener>) {
     if !are_ours() {
         return; // a copy has no shared memory either
     }
-    let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut listeners = lock(&LISTENERS);
     listeners.retain(|listener| listener.strong_count() > 0);
     listeners.push(listener);
 }
@@ -39,7 +40,7 @@ pub(crate) fn subscribe(listener: Weak<dyn InvalidationListener>) {
 /// Notifies all listeners that some memory is gone. All counts are written before the first worker is woken,
 /// so a woken worker reads a new count.
 pub(crate) fn broadcast() {
-    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let listeners = lock(&LISTENERS);
     let all: Vec<_> = listeners.iter().filter_map(Weak::upgrade).collect();
     drop(listeners);
     for listener in &all {

@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, Weak};
 
 use crate::shared::invalidation;
 use crate::shared::region::{Region, RegionId, RegionRef};
+use crate::sync;
 use crate::sys::fork::ForkEpoch;
 use crate::sys::handle::OwnedHandle;
 use crate::unwind::discard;
@@ -262,6 +263,5 @@ fn kept(
 
 /// The registry; `None` in a forked copy of the program, where the lock may be held for ever.
 fn lock() -> Option<MutexGuard<'static, HashMap<RegionId, RegistryEntry>>> {
-    let entries = invalidation::are_ours().then(|| REGISTRY.lock())?;
-    Some(entries.unwrap_or_else(PoisonError::into_inner))
+    invalidation::are_ours().then(|| sync::lock(&*REGISTRY))
 }

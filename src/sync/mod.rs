@@ -2,6 +2,9 @@
 //! when the models are checked (`cfg(loom)`).
 
 pub(crate) mod exclusive_cell;
+mod lock;
+
+pub(crate) use lock::{lock, unpoisoned};
 
 #[cfg(not(loom))]
 pub(crate) use std::{
@@ -21,7 +24,6 @@ pub(crate) use loom::{
 use std::io;
 #[cfg(not(loom))]
 use std::num::NonZero;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Identifies a thread among all living threads; cheaper to get than its `ThreadId`.
@@ -189,15 +191,9 @@ pub(crate) fn load_seq_cst(place: &AtomicU64) -> u64 {
     place.load(Ordering::Acquire)
 }
 
-/// Locks, and ignores poisoning after a panic elsewhere: no user code runs under the crate's locks, and the
-/// data that they guard are consistent between any two statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Sleeps until a thread notifies `event`.
 pub(crate) fn sleep<'a, T>(event: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    event.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    unpoisoned(event.wait(guard))
 }
 
 /// Blocks until the calling thread is unparked, or for the time `limit`; `None`: without limit.

@@ -21,7 +21,7 @@ use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
-use crate::sync::spin_then_yield;
+use crate::sync::{lock, spin_then_yield, unpoisoned};
 use crate::task::bit_set::BitSet;
 use crate::task::item_timing::ItemTiming;
 use crate::task_info::TaskInfo;
@@ -455,7 +455,7 @@ impl<R> ChunkResults<R> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Outcomes<R>> {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outcomes)
     }
 
     fn sleep<'a>(
@@ -539,8 +539,7 @@ impl<R: Send> ResultSink for ChunkResults<R> {
 
 impl<R> Drop for ChunkResults<R> {
     fn drop(&mut self) {
-        let outcomes = self.outcomes.get_mut();
-        let outcomes = outcomes.unwrap_or_else(PoisonError::into_inner);
+        let outcomes = unpoisoned(self.outcomes.get_mut());
         for place in outcomes.alone.drain(..) {
             if let Some(Arrival::Outcome(outcome)) = place {
                 discard(outcome);

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::future::promise::Expire;
+use crate::sync::lock;
 use crate::sys::fork::ForkEpoch;
 use crate::sys::stack;
 use crate::unwind::discard;
@@ -186,7 +187,7 @@ impl Timer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.thread)
     }
 }
 
@@ -248,7 +249,7 @@ impl TimerQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, TimerEntries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
 
 use crate::future::promise::DeferredCallbacks;
+use crate::sync::lock;
 use crate::sys::stack;
 use crate::task::results::ResultSink;
 use crate::unwind;
@@ -147,7 +148,7 @@ impl CallbackThread {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::shm::signals::SharedSignals;
 use crate::shared::invalidation::{self, InvalidationListener};
+use crate::sync::lock;
 use crate::sys;
 use crate::sys::child::{Handle, ProcessEnd};
 use crate::sys::fork::ForkEpoch;
@@ -366,7 +367,7 @@ impl ChildProcess {
     }
 
     fn lock(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.life)
     }
 }
 

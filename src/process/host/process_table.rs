@@ -1,10 +1,11 @@
 //! The process table of a pool: which process stands behind which worker. Supervisors enter their processes;
 //! the pool reads the table to list process ids, and to kill or terminate the processes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::process::host::child::ChildProcess;
+use crate::sync::lock;
 use crate::sys::fork::ForkEpoch;
 
 /// The worker processes of a pool, by index.
@@ -139,6 +140,6 @@ impl ProcessTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -230,7 +230,7 @@ fn a_callback_hears_though_the_waiter_leaves_the_seat() {
         let watcher = {
             let (told, heard) = (Arc::clone(&told), Arc::clone(&heard));
             Box::new(move || {
-                *lock(&told) = true;
+                *lock(&*told) = true;
                 heard.notify_one();
             })
         };
@@ -241,7 +241,7 @@ fn a_callback_hears_though_the_waiter_leaves_the_seat() {
         };
         pool.hook(1);
         let worker = worker(&heap, 2);
-        let mut has_heard = lock(&told);
+        let mut has_heard = lock(&*told);
         while !*has_heard {
             has_heard = sync::sleep(&heard, has_heard);
         }

@@ -15,7 +15,7 @@
 //! 4. Otherwise no worker has begun it, and workers cannot have written to its argument: it is published
 //!    again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use super::InFlight;
@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::process::host::connection;
 use crate::process::host::driver::CollectedBy;
 use crate::process::shm::queue::{Current, SlotPublish, SlotRef, Standing, Trace, Transition};
+use crate::sync::lock;
 use crate::task::request::RemoteOutcome;
 use crate::task::work_item::WorkItem;
 use crate::transport::work::RemoteWork;
@@ -108,7 +109,7 @@ impl AuditSchedule {
     }
 
     fn lock(&self) -> MutexGuard<'_, Times> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

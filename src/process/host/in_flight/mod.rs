@@ -20,7 +20,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use crate::executor::counts::Counts;
 use crate::future::id::FutureId;
@@ -32,6 +32,7 @@ use crate::process::shm::checksum::Key;
 use crate::process::shm::queue::layout::{MappedQueue, QueueFile, QueueGeometry};
 use crate::process::shm::queue::{Current, ShmQueue, SlotRef};
 use crate::shared::invalidation::{self, InvalidationListener};
+use crate::sync::lock;
 use crate::sys;
 use crate::transport::work::RemoteWork;
 
@@ -276,7 +277,7 @@ impl InFlight {
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

@@ -9,10 +9,10 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::remote::lease::Block;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence, lock};
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
 use crate::sys::handle::OwnedHandle;
@@ -271,7 +271,7 @@ impl Blocks {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<SharedFile>>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.memory)
     }
 
     pub(crate) fn geometry(&self) -> ArenaGeometry {

@@ -27,11 +27,12 @@ pub(crate) mod worker;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::process::shm::arena::blocks::{ArenaGeometry, Blocks, ShardWords};
 use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::sync::lock;
 use crate::sys::handle::OwnedHandle;
 
 /// The program's side of the arena.
@@ -287,7 +288,7 @@ impl Arena {
     }
 
     fn lock(&self) -> MutexGuard<'_, ArenaState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

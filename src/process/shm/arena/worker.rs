@@ -5,11 +5,12 @@ use std::alloc::Layout;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::process::shm::arena::blocks::{self, ArenaGeometry, Blocks, ShardWords};
 use crate::process::shm::queue::{ShmQueue, SlotRef};
 use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::sync::lock;
 use crate::sys::handle::OwnedHandle;
 
 /// A worker's side of the arena.
@@ -117,7 +118,7 @@ impl WorkerArena {
     }
 
     fn lock(&self) -> MutexGuard<'_, WorkerArenaState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -13,12 +13,12 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use crate::idle::core_hint::CoreHint;
 use crate::process::shm::event_count::EventCount;
 use crate::remote::lease::EAGER_LIMIT;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, lock};
 use crate::sys;
 use crate::sys::handle::OwnedHandle;
 use crate::sys::shared_memory::{Access, Mapping, SharedFile};
@@ -283,7 +283,7 @@ impl QueueFile {
     }
 
     fn with<T>(&self, f: impl FnOnce(&SharedFile) -> io::Result<T>) -> io::Result<T> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(&self.0) {
             Some(memory) => f(memory),
             None => Err(io::Error::other("the pool has ended")),
         }
@@ -291,7 +291,7 @@ impl QueueFile {
 
     /// Closes the file: no worker can be started any more.
     pub(crate) fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.0) = None;
     }
 }
 
