@@ -18,6 +18,7 @@ use crate::process::host::stdio::WorkerStdio;
 use crate::remote::codec;
 use crate::remote::fields::FieldReader;
 use crate::remote::function::FunctionRef;
+use crate::sync::deadline::Deadline;
 use crate::sys::stream::Stream;
 use crate::transport::fault::Fault;
 use crate::transport::framed::FramedStream;
@@ -95,7 +96,7 @@ pub fn replies(bytes: &[u8]) {
     );
     let mut told = 0;
     loop {
-        told += match connection.receive(None) {
+        told += match connection.receive(Deadline::never()) {
             Ok(Response::Value(value)) => {
                 // Any result is right: what a value means is the user's affair.
                 let _ = codec::decode::<(u8, Vec<String>, Option<u64>)>(&value);

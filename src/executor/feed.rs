@@ -13,6 +13,7 @@ use crate::executor::Executor;
 use crate::options::{MapOptions, TaskOptions};
 use crate::remote::context::Context;
 use crate::remote::payload::Payload;
+use crate::sync::deadline::Deadline;
 use crate::task::Task;
 use crate::task::chunk::ChunkSpec;
 use crate::task::item_timing::ItemTiming;
@@ -53,8 +54,8 @@ pub(crate) struct Feed<'a, A, R, It: Iterator<Item = A>> {
     pulled: usize,
     /// The number of items that were sent and not read.
     ahead: usize,
-    /// When the map times out; `None`: never.
-    pub(super) deadline: Option<Instant>,
+    /// When the map times out.
+    pub(super) deadline: Deadline,
     /// Whether items are sent, and results are still to be read.
     stage: Stage,
 }
@@ -208,7 +209,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             read_bytes: 0,
             pulled: 0,
             ahead: 0,
-            deadline: options.timeout.and_then(|t| Instant::now().checked_add(t)),
+            deadline: Deadline::after_limit(options.timeout),
             stage: Stage::of(options),
         }
     }
@@ -401,10 +402,10 @@ impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
         }
         let (low, high) = self.items.size_hint();
         let low = low.saturating_add(self.ahead);
-        let low = match self.deadline {
+        let low = match self.deadline.is_never() {
+            true => low,
             // The time limit may end the map early, but it still yields one result: that error.
-            Some(_) => low.min(1),
-            None => low,
+            false => low.min(1),
         };
         (low, high.and_then(|high| high.checked_add(self.ahead)))
     }

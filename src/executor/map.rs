@@ -285,8 +285,8 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
     /// Blocks until some outcomes of a chunk have come, and returns its number; `None`: none has by the
     /// deadline.
     fn next_number(&self) -> Option<usize> {
-        match self.feed.deadline {
-            Some(deadline) => self.news.1.recv_deadline(deadline).ok(),
+        match self.feed.deadline.moment() {
+            Some(moment) => self.news.1.recv_deadline(moment).ok(),
             None => {
                 let looked_at = deadlock::is_worker() && self.news.1.is_empty();
                 let _waiting = looked_at.then(|| deadlock::wait_for(self.awaited()));

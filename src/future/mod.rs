@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::future::cancel_on_drop::{AtDrop, CancelOnDrop};
@@ -30,6 +30,7 @@ use crate::future::promise::{TaskCell, Waiting, complete};
 use crate::future::state::{
     Callback, Ending, Outcome, Register, WaitEnd, WatchKey, Watcher, Withdraw,
 };
+use crate::sync::deadline::Deadline;
 use crate::unwind::{self, discard};
 
 /// The future result of a task. (`concurrent.futures.Future`)
@@ -145,20 +146,20 @@ impl<T> Future<T> {
     }
 
     fn wait_limited(&self, limit: Duration) -> WaitEnd {
-        self.wait_to(Instant::now().checked_add(limit))
+        self.wait_to(Deadline::after(limit))
     }
 
-    fn wait_to(&self, deadline: Option<Instant>) -> WaitEnd {
-        match deadline {
-            Some(_) => self.task_cell.wait(deadline),
-            None => self.wait_without_limit(),
+    fn wait_to(&self, deadline: Deadline) -> WaitEnd {
+        if deadline.is_never() {
+            return self.wait_without_limit();
         }
+        self.task_cell.wait(deadline)
     }
 
     fn wait_without_limit(&self) -> WaitEnd {
         let looked_at = deadlock::is_worker() && !self.done();
         let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited()]));
-        self.task_cell.wait(None)
+        self.task_cell.wait(Deadline::never())
     }
 
     /// Cancels the task if it has not begun. (`Future.cancel()`)

@@ -4,11 +4,10 @@
 //! to wait; so does the detection of deadlocks. Thread pools (`thread/mod.rs`) and process pools
 //! (`process/pool.rs`) implement it.
 
-use std::time::Instant;
-
 use crate::future::id::FutureId;
 use crate::future::state::{WatchKey, Watcher};
 use crate::sync::ThreadId;
+use crate::sync::deadline::Deadline;
 
 /// What a future asks the pool that accepted its task. Ids of tasks that the pool does not have are ignored.
 pub(crate) trait PoolHandle: Send + Sync {
@@ -51,7 +50,7 @@ pub(crate) trait PoolHandle: Send + Sync {
     /// An outcome that was counted as a value cannot be decoded: the pool corrects its count.
     fn on_decode_failed(&self) {}
     /// Collects outcomes until the wait is over or the deadline has passed, or spins for a moment.
-    fn drive_until(&self, wait: &dyn Waiter, deadline: Option<Instant>) -> Drive {
+    fn drive_until(&self, wait: &dyn Waiter, deadline: Deadline) -> Drive {
         let _ = (wait, deadline);
         Drive::Park
     }

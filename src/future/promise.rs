@@ -8,7 +8,7 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::future::Future;
@@ -19,6 +19,7 @@ use crate::future::state::{
     Arrived, Delivery, Ending, FutureState, Look, Outcome, Publish, Register, Settling, Start,
     WaitEnd, Wakeups, WatchKey, Watcher,
 };
+use crate::sync::deadline::Deadline;
 use crate::sync::spin_then_yield;
 use crate::unwind::{self, discard};
 
@@ -333,7 +334,7 @@ impl<T> TaskCell<T> {
     }
 
     /// Blocks until the future is done or the deadline has passed.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> WaitEnd {
+    pub(super) fn wait(&self, deadline: Deadline) -> WaitEnd {
         loop {
             match self.look() {
                 Some(over) => return over,
@@ -346,7 +347,7 @@ impl<T> TaskCell<T> {
     }
 
     /// Blocks until the future can be inspected or the deadline has passed.
-    fn sleep(&self, deadline: Option<Instant>) -> WaitEnd {
+    fn sleep(&self, deadline: Deadline) -> WaitEnd {
         let wait = Waiting(self);
         let helped = self
             .pool_handle()
@@ -357,10 +358,7 @@ impl<T> TaskCell<T> {
         if let Some(over) = self.cell.end_of_wait() {
             return over;
         }
-        match deadline {
-            Some(deadline) => self.cell.wait_until(deadline),
-            None => self.cell.wait(),
-        }
+        self.cell.wait(deadline)
     }
 
     /// Takes the task back from the pull queue, where workers take tasks by themselves.

@@ -26,11 +26,11 @@
 //! the caller, which runs them without the lock.
 
 use std::task::Waker;
-use std::time::Instant;
 
 use crate::error::Error;
+use crate::sync::deadline::Deadline;
 use crate::sync::{
-    Condvar, Mutex, MutexGuard, ThreadToken, UnsafeCell, lock, mark_of_thread, sleep,
+    Condvar, Mutex, MutexGuard, ThreadToken, UnsafeCell, lock, mark_of_thread, sleep_until,
 };
 
 /// The result of a task: its value, or the error that it ended with.
@@ -415,7 +415,9 @@ impl<T> FutureState<T> {
         loop {
             match inner.phase {
                 Phase::Done(ending) => return Some(ending),
-                Phase::Decoding(_) if !inner.is_mine() => inner = self.sleep(inner),
+                Phase::Decoding(_) if !inner.is_mine() => {
+                    inner = self.sleep(inner, Deadline::never())
+                }
                 _ => return None,
             }
         }
@@ -448,20 +450,27 @@ impl<T> FutureState<T> {
 
     // ---- waiting ---------------------------------------------------------------------------
 
-    /// Blocks until the future is done or can be inspected.
-    pub(crate) fn wait(&self) -> WaitEnd {
+    /// Blocks until the future is done or can be inspected, or the deadline has passed.
+    pub(crate) fn wait(&self, deadline: Deadline) -> WaitEnd {
         let mut inner = lock(&self.inner);
         loop {
             if let Some(end) = inner.end_of_wait() {
                 return end;
             }
-            inner = self.sleep(inner);
+            if deadline.has_passed() {
+                return WaitEnd::TimedOut;
+            }
+            inner = self.sleep(inner, deadline);
         }
     }
 
-    fn sleep<'a>(&self, mut inner: MutexGuard<'a, Inner<T>>) -> MutexGuard<'a, Inner<T>> {
+    fn sleep<'a>(
+        &self,
+        mut inner: MutexGuard<'a, Inner<T>>,
+        deadline: Deadline,
+    ) -> MutexGuard<'a, Inner<T>> {
         inner.sleepers += 1;
-        inner = sleep(&self.done, inner);
+        inner = sleep_until(&self.done, inner, deadline);
         inner.sleepers -= 1;
         inner
     }
@@ -472,26 +481,6 @@ impl<T> FutureState<T> {
         drop(inner);
         if any {
             self.done.notify_all();
-        }
-    }
-
-    /// Blocks until the future is done or can be inspected, or the deadline has passed.
-    pub(crate) fn wait_until(&self, deadline: Instant) -> WaitEnd {
-        let mut inner = lock(&self.inner);
-        loop {
-            if let Some(end) = inner.end_of_wait() {
-                return end;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return WaitEnd::TimedOut;
-            }
-            inner.sleepers += 1;
-            inner = match self.done.wait_timeout(inner, left) {
-                Ok((inner, _)) => inner,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-            inner.sleepers -= 1;
         }
     }
 

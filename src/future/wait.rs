@@ -4,7 +4,7 @@
 //! each watcher sends the number of its future over a channel.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::future::Future;
 use crate::future::deadlock;
 use crate::future::state::WatchKey;
+use crate::sync::deadline::Deadline;
 
 /// Yields futures as they become done. (`concurrent.futures.as_completed`)
 ///
@@ -65,7 +66,7 @@ impl<T> AsCompleted<T> {
         if self.remaining() == 0 {
             return Ok(None);
         }
-        match self.0.next_until(Instant::now().checked_add(limit)) {
+        match self.0.next_until(Deadline::after(limit)) {
             Some((_, future)) => Ok(Some(future)),
             None => Err(Error::Timeout),
         }
@@ -99,7 +100,9 @@ impl<T> Iterator for AsCompleted<T> {
     type Item = Future<T>;
 
     fn next(&mut self) -> Option<Future<T>> {
-        self.0.next_until(None).map(|(_, future)| future)
+        self.0
+            .next_until(Deadline::never())
+            .map(|(_, future)| future)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -157,7 +160,7 @@ pub fn wait<T>(
     timeout: Option<Duration>,
     until: ReturnWhen,
 ) -> Waited<T> {
-    let deadline = timeout.and_then(|limit| Instant::now().checked_add(limit));
+    let deadline = Deadline::after_limit(timeout);
     let mut completions = Completions::of(futures);
     let mut all = Vec::new();
     while let Some((number, future)) = completions.next_until(deadline) {
@@ -233,7 +236,7 @@ impl<T> Completions<T> {
     }
 
     /// The next future that is done, with its number; `None` if there is none before the deadline.
-    pub(crate) fn next_until(&mut self, deadline: Option<Instant>) -> Option<(usize, Future<T>)> {
+    pub(crate) fn next_until(&mut self, deadline: Deadline) -> Option<(usize, Future<T>)> {
         if self.remaining == 0 {
             return None;
         }
@@ -263,9 +266,9 @@ impl<T> Completions<T> {
     }
 
     /// Blocks for the number of the next future that is done; `None`: the deadline has passed.
-    fn next_index_until(&self, deadline: Option<Instant>) -> Option<usize> {
-        match deadline {
-            Some(deadline) => self.receiver.recv_deadline(deadline).ok(),
+    fn next_index_until(&self, deadline: Deadline) -> Option<usize> {
+        match deadline.moment() {
+            Some(moment) => self.receiver.recv_deadline(moment).ok(),
             None => {
                 let looked_at = deadlock::is_worker() && self.receiver.is_empty();
                 let futures = self.futures.iter().flatten();

@@ -23,9 +23,9 @@ pub(crate) mod workers;
 use std::io;
 use std::num::NonZero;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::current_worker::Progress;
 use crate::error::Error;
@@ -39,9 +39,10 @@ use crate::pool::backlog::Backlog;
 use crate::pool::observer::Observer;
 use crate::pool::worker_state::{Killed, Status, WorkerState};
 use crate::pool::workers::{WorkerEntry, Workers};
+use crate::sync::deadline::Deadline;
 use crate::sync::{
-    AtomicU32, Condvar, Mutex, MutexGuard, Ordering, ThreadId, lock, sleep, spawn, spin_then_yield,
-    this_thread,
+    AtomicU32, Condvar, Mutex, MutexGuard, Ordering, ThreadId, lock, sleep, sleep_until, spawn,
+    spin_then_yield, this_thread,
 };
 use crate::sys;
 use crate::sys::fork;
@@ -218,7 +219,7 @@ impl<W: WorkItem> WorkerPool<W> {
             }
             match on_full {
                 OnFull::Reject => return Admit::Full,
-                OnFull::Block if caller_waits => state = self.sleep(&self.room, state),
+                OnFull::Block if caller_waits => state = sleep(&self.room, state),
                 OnFull::Block => break,
             }
         }
@@ -613,7 +614,7 @@ impl<W: WorkItem> WorkerPool<W> {
         let outcome = loop {
             match self.warmth(&mut state) {
                 Some(outcome) => break outcome,
-                None => state = self.sleep(&self.change, state),
+                None => state = sleep(&self.change, state),
             }
         };
         state.warming -= 1;
@@ -670,7 +671,7 @@ impl<W: WorkItem> WorkerPool<W> {
 
     /// Shuts the pool down. Returns whether every worker has left; `true`, unchecked, if the caller does not
     /// wait. Waits no longer than `deadline`.
-    pub(crate) fn shutdown(&self, how: Shutdown, deadline: Option<Instant>) -> bool {
+    pub(crate) fn shutdown(&self, how: Shutdown, deadline: Deadline) -> bool {
         if self.fork_epoch.is_forked_copy() {
             return true; // the original's threads are not in this process: nothing to wait for, or to touch
         }
@@ -705,7 +706,7 @@ impl<W: WorkItem> WorkerPool<W> {
             return;
         }
         self.lock().stopping = true;
-        self.shutdown(Shutdown::no_wait().cancel_futures(), None);
+        self.shutdown(Shutdown::no_wait().cancel_futures(), Deadline::never());
     }
 
     /// Wakes callers of `admit`: the backlog has become shorter. Only where `max_pending` is set.
@@ -737,7 +738,7 @@ impl<W: WorkItem> WorkerPool<W> {
     /// Waits until every worker has left, and joins their threads; `false`: the deadline has passed before. A
     /// worker that calls this waits for all workers but itself and those that wait here too: otherwise they
     /// would wait for each other.
-    fn wait_until_gone(&self, deadline: Option<Instant>) -> bool {
+    fn wait_until_gone(&self, deadline: Deadline) -> bool {
         let me = this_thread();
         let mut state = self.lock();
         let is_worker = match state.entries.by_thread(me) {
@@ -756,13 +757,13 @@ impl<W: WorkItem> WorkerPool<W> {
             if !any && (is_worker || state.joining == 0) {
                 break;
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if deadline.has_passed() {
                 if let Some(worker) = state.entries.by_thread(me) {
                     worker.waits_for_others = false;
                 }
                 return false;
             }
-            state = self.sleep_until(&self.change, state, deadline);
+            state = sleep_until(&self.change, state, deadline);
         }
         let left = std::mem::take(&mut state.left);
         state.joining += 1;
@@ -784,7 +785,7 @@ impl<W: WorkItem> WorkerPool<W> {
 
     /// Ends the pull queue: waits until the outcomes that the workers have left are collected and reported;
     /// `false`: the deadline has passed before.
-    fn end_queue(&self, deadline: Option<Instant>) -> bool {
+    fn end_queue(&self, deadline: Deadline) -> bool {
         let Some(pull_queue) = &self.pull_queue else {
             return true;
         };
@@ -865,25 +866,6 @@ impl<W: WorkItem> WorkerPool<W> {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-
-    fn sleep<'a>(&self, event: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        sleep(event, state)
-    }
-
-    /// Sleeps until `event` is notified or the deadline has passed; `None`: no deadline.
-    fn sleep_until<'a>(
-        &self,
-        event: &Condvar,
-        state: MutexGuard<'a, State>,
-        deadline: Option<Instant>,
-    ) -> MutexGuard<'a, State> {
-        let Some(deadline) = deadline else {
-            return self.sleep(event, state);
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let waited = event.wait_timeout(state, left);
-        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 

@@ -117,7 +117,7 @@ impl Scene {
 
     /// Shuts the pool down, and returns the outcome of every task.
     fn shut_down(&self) -> Vec<(u64, Fate)> {
-        assert!(self.pool.shutdown(Shutdown::wait(), None));
+        assert!(self.pool.shutdown(Shutdown::wait(), Deadline::never()));
         assert_eq!(LIVING.load(Ordering::SeqCst), 0, "threads are joined");
         assert_eq!(self.pool.stats().workers, 0);
         self.fates.so_far()
@@ -337,7 +337,7 @@ fn shutdown_that_cancels_meets_the_beginning_of_a_task() {
         });
         assert!(scene.submit(1) && scene.submit(2));
         let how = Shutdown::wait().cancel_futures();
-        assert!(scene.pool.shutdown(how, None));
+        assert!(scene.pool.shutdown(how, Deadline::never()));
         let fates: Vec<_> = scene.shut_down().iter().map(|(_, fate)| *fate).collect();
         let (ran, failed) = (Fate::Ran, Fate::Failed);
         assert!([[ran, ran], [ran, failed], [failed, failed]].contains(&[fates[0], fates[1]]));
@@ -367,7 +367,11 @@ fn workers_that_shut_down_do_not_wait_for_each_other() {
         let scene = Scene::new(2, |context, fates| {
             context.ready(1);
             while let Some(job) = context.take() {
-                assert!(context.worker_pool().shutdown(Shutdown::wait(), None));
+                assert!(
+                    context
+                        .worker_pool()
+                        .shutdown(Shutdown::wait(), Deadline::never())
+                );
                 run(context, &job, fates);
             }
         });
@@ -392,7 +396,7 @@ fn a_worker_that_leaves_without_a_successor_may_shut_down_in_a_callback() {
         let pool = Arc::downgrade(&scene.pool);
         let shut_down: Callback = Arc::new(move || {
             let pool = pool.upgrade().unwrap();
-            assert!(pool.shutdown(Shutdown::wait(), None));
+            assert!(pool.shutdown(Shutdown::wait(), Deadline::never()));
         });
         *scene.fates.callback.lock().unwrap() = Some(shut_down);
         assert!(scene.submit(1));

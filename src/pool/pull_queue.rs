@@ -2,13 +2,12 @@
 //! themselves. Implemented by the process pool's in-flight table (`process/host/in_flight/`), over shared
 //! memory.
 
-use std::time::Instant;
-
 use crate::executor::counts::Counts;
 use crate::executor::stats::Stats;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::Unqueue;
 use crate::pool::backlog::Backlog;
+use crate::sync::deadline::Deadline;
 use crate::task::work_item::Withdrawn;
 
 /// A queue from which workers take tasks by themselves, in order, before the backlog. Methods are called
@@ -46,7 +45,7 @@ pub(crate) trait PullQueue<W>: Send + Sync {
     /// threads leave. Called without locks.
     fn end(&self);
     /// Waits until those threads have left; `false`: the deadline has passed before. Called without locks.
-    fn join(&self, deadline: Option<Instant>) -> bool;
+    fn join(&self, deadline: Deadline) -> bool;
 }
 
 /// The contents of a pull queue at one moment.

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::WorkerPool;
 use super::state::{MAX_START_FAILURES, Stage, State};
@@ -15,7 +15,8 @@ use crate::idle::coalesce::Coalescing;
 use crate::idle::placement::CorePlacement;
 use crate::pool::observer::{ObserverHandle, WorkerEnd};
 use crate::pool::worker_state::{Dequeued, Killed, Status, WorkerState};
-use crate::sync::{MutexGuard, Ordering, spin_then_yield};
+use crate::sync::deadline::Deadline;
+use crate::sync::{MutexGuard, Ordering, sleep_until, spin_then_yield};
 use crate::task::run::WorkerHooks;
 use crate::task::timeout::TimeoutGuard;
 use crate::task::work_item::WorkItem;
@@ -165,8 +166,7 @@ impl<W: WorkItem> WorkerContext<W> {
 
     fn wait_in_pool(&self) -> Option<W> {
         let worker_pool = &*self.worker_pool;
-        let idle_deadline = worker_pool.limits.idle_timeout;
-        let idle_deadline = idle_deadline.and_then(|limit| Instant::now().checked_add(limit));
+        let idle_deadline = Deadline::after_limit(worker_pool.limits.idle_timeout);
         let mut state = worker_pool.lock();
         let mut has_searched = false;
         loop {
@@ -185,7 +185,7 @@ impl<W: WorkItem> WorkerContext<W> {
             let Stage::Open = state.stage else {
                 return None;
             };
-            if idle_deadline.is_some_and(|end| end <= Instant::now()) {
+            if idle_deadline.has_passed() {
                 // No longer idle: work that comes from now on is for another worker.
                 self.worker_state.set(Status::ProcessLost);
                 return None;
@@ -204,7 +204,7 @@ impl<W: WorkItem> WorkerContext<W> {
     fn sleep<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        idle_deadline: Option<Instant>,
+        idle_deadline: Deadline,
     ) -> MutexGuard<'a, State> {
         let worker_pool = &*self.worker_pool;
         state.sleepers += 1;
@@ -212,7 +212,7 @@ impl<W: WorkItem> WorkerContext<W> {
         // Pairs with `WorkerPool::submit_more`: either the submitter sees `needs_wakeup`, or this thread sees
         // the work.
         if worker_pool.backlog.is_empty() {
-            state = worker_pool.sleep_until(&worker_pool.work, state, idle_deadline);
+            state = sleep_until(&worker_pool.work, state, idle_deadline);
         }
         state.sleepers -= 1;
         // The caller checks the backlog afterwards.
@@ -361,11 +361,9 @@ impl<W: WorkItem> WorkerContext<W> {
         let pause = FIRST_PAUSE
             .saturating_mul(1 << doublings)
             .min(LONGEST_PAUSE);
-        let end = Instant::now() + pause;
-        while matches!(state.stage, Stage::Open) && !state.stopping && Instant::now() < end {
-            state = self
-                .worker_pool
-                .sleep_until(&self.worker_pool.change, state, Some(end));
+        let end = Deadline::after(pause);
+        while matches!(state.stage, Stage::Open) && !state.stopping && !end.has_passed() {
+            state = sleep_until(&self.worker_pool.change, state, end);
         }
         state
     }

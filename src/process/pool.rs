@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::Executor;
@@ -24,6 +24,7 @@ use crate::process::host::process_table::ProcessTable;
 use crate::process::host::supervisor::attend;
 use crate::process::shm::arena::Arena;
 use crate::remote::lease::{NoStore, PayloadStore};
+use crate::sync::deadline::Deadline;
 use crate::sys::fork;
 use crate::sys::stack;
 use crate::task::item_batch::BatchPart;
@@ -135,7 +136,9 @@ impl ProcessPoolExecutor {
     pub fn terminate_workers(&self) {
         self.0.worker_pool.stop();
         self.0.process_table.terminate(self.0.terminate_grace);
-        self.0.worker_pool.shutdown(Shutdown::wait(), None);
+        self.0
+            .worker_pool
+            .shutdown(Shutdown::wait(), Deadline::never());
     }
 
     /// Like [`terminate_workers`](Self::terminate_workers), but sends SIGKILL at once, to each worker's
@@ -156,7 +159,9 @@ impl ProcessPoolExecutor {
     pub fn kill_workers(&self) {
         self.0.worker_pool.stop();
         self.0.process_table.kill();
-        self.0.worker_pool.shutdown(Shutdown::wait(), None);
+        self.0
+            .worker_pool
+            .shutdown(Shutdown::wait(), Deadline::never());
     }
 
     pub(super) fn with_config(
@@ -258,13 +263,11 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn shutdown(&self, how: Shutdown) {
-        self.0.worker_pool.shutdown(how, None);
+        self.0.worker_pool.shutdown(how, Deadline::never());
     }
 
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
-        self.0
-            .worker_pool
-            .shutdown(how, Instant::now().checked_add(limit))
+        self.0.worker_pool.shutdown(how, Deadline::after(limit))
     }
 
     fn stats(&self) -> Stats {
@@ -290,7 +293,8 @@ impl Executor for ProcessPoolExecutor {
 
 impl Drop for ProcessPool {
     fn drop(&mut self) {
-        self.worker_pool.shutdown(Shutdown::on_drop(), None);
+        self.worker_pool
+            .shutdown(Shutdown::on_drop(), Deadline::never());
     }
 }
 
@@ -418,7 +422,7 @@ impl PoolHandle for ProcessPoolHandle {
         }
     }
 
-    fn drive_until(&self, wait: &dyn Waiter, deadline: Option<Instant>) -> Drive {
+    fn drive_until(&self, wait: &dyn Waiter, deadline: Deadline) -> Drive {
         match self.in_flight() {
             Some(in_flight) => in_flight.driver().drive_until(in_flight, wait, deadline),
             None => Drive::Park,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::future::Future;
@@ -30,6 +30,7 @@ use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::NoStore;
 use crate::remote::payload::Payload;
+use crate::sync::deadline::Deadline;
 use crate::sys::child::ProcessEnd;
 use crate::sys::stack;
 use crate::task::request::Request;
@@ -498,7 +499,7 @@ fn converse(
     request: &Request,
     limit: Option<Duration>,
 ) -> Result<Result<Encoded, Fault>, Disconnect> {
-    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    let deadline = Deadline::after_limit(limit);
     connection.send_within(limit, &[request]);
     Ok(match connection.receive(deadline)? {
         Response::Value(value) => Ok(value),

@@ -24,6 +24,7 @@ use crate::remote::length_delimited::{ItemWriter, LengthDelimited};
 use crate::remote::payload::Payload;
 use crate::remote::stub::Argument;
 use crate::shared::attachments::Attachments;
+use crate::sync::deadline::Deadline;
 use crate::task::chunk::ChunkSpec;
 use crate::task::item_batch::BatchPart;
 use crate::task::item_timing::ItemTiming;
@@ -82,7 +83,7 @@ fn await_done(queue: &ShmQueue<View>, place: SlotRef) {
     while is_under_way() {
         let ticket = queue.prepare_wait();
         if is_under_way() && !queue.has_done() {
-            queue.wait(ticket, None);
+            queue.wait(ticket, Deadline::never());
         }
         queue.end_wait();
         // The done bit may be that of another task; the state of this task's slot tells which is done.
@@ -116,7 +117,7 @@ fn work(queue: &ShmQueue<View>) {
             Claim::Items(place, call, _) => run_items(queue, place, call, &argument),
             Claim::Empty if is_closing => return,
             Claim::Empty => {
-                queue.sleep(0, None, || false);
+                queue.sleep(0, Deadline::never(), || false);
                 continue;
             }
             Claim::Stored(..) | Claim::Rendezvous(_) | Claim::Corrupt => {

@@ -1,6 +1,7 @@
 //! Synchronization primitives that the protocols of all other modules use: those of std, or those of loom
 //! when the models are checked (`cfg(loom)`).
 
+pub(crate) mod deadline;
 pub(crate) mod exclusive_cell;
 mod lock;
 
@@ -25,6 +26,8 @@ use std::io;
 #[cfg(not(loom))]
 use std::num::NonZero;
 use std::time::Duration;
+
+use deadline::Deadline;
 
 /// Identifies a thread among all living threads; cheaper to get than its `ThreadId`.
 #[cfg(not(loom))]
@@ -194,6 +197,19 @@ pub(crate) fn load_seq_cst(place: &AtomicU64) -> u64 {
 /// Sleeps until a thread notifies `event`.
 pub(crate) fn sleep<'a, T>(event: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     unpoisoned(event.wait(guard))
+}
+
+/// Sleeps until a thread notifies `event`, or the deadline has passed; in models, where no time passes, until
+/// it is notified. The caller looks what has happened: a wake-up may be spurious.
+pub(crate) fn sleep_until<'a, T>(
+    event: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Deadline,
+) -> MutexGuard<'a, T> {
+    match deadline.left() {
+        None => sleep(event, guard),
+        Some(left) => unpoisoned(event.wait_timeout(guard, left)).0,
+    }
 }
 
 /// Blocks until the calling thread is unparked, or for the time `limit`; `None`: without limit.

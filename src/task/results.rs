@@ -6,9 +6,9 @@
 //! reader decodes.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, PanicInfo};
 use crate::future::deadlock::{self, Awaited};
@@ -21,7 +21,8 @@ use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::length_delimited::LengthDelimited;
 use crate::shared::attachments::Attachments;
-use crate::sync::{lock, spin_then_yield, unpoisoned};
+use crate::sync::deadline::Deadline;
+use crate::sync::{Condvar, Mutex, MutexGuard, lock, sleep_until, spin_then_yield, unpoisoned};
 use crate::task::bit_set::BitSet;
 use crate::task::item_timing::ItemTiming;
 use crate::task_info::TaskInfo;
@@ -212,11 +213,11 @@ impl<R> ChunkResults<R> {
     // ---- the reader --------------------------------------------------------------------------
 
     /// Blocks until the item has an outcome or the deadline has passed. Returns whether it has one.
-    pub(crate) fn wait(&self, index: usize, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait(&self, index: usize, deadline: Deadline) -> bool {
         if self.has(index) {
             return true;
         }
-        let looked_at = deadline.is_none() && deadlock::is_worker();
+        let looked_at = deadline.is_never() && deadlock::is_worker();
         let _waiting = looked_at.then(|| deadlock::wait_for(vec![self.awaited(index)]));
         let wait = WaitingForItem {
             chunk_results: self,
@@ -230,7 +231,7 @@ impl<R> ChunkResults<R> {
         }
         let mut outcomes = self.lock();
         while !outcomes.have(index) {
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if deadline.has_passed() {
                 return false;
             }
             outcomes = self.sleep(outcomes, deadline);
@@ -461,20 +462,10 @@ impl<R> ChunkResults<R> {
     fn sleep<'a>(
         &self,
         mut outcomes: MutexGuard<'a, Outcomes<R>>,
-        deadline: Option<Instant>,
+        deadline: Deadline,
     ) -> MutexGuard<'a, Outcomes<R>> {
         outcomes.sleepers += 1;
-        let mut outcomes = match deadline {
-            None => self
-                .change
-                .wait(outcomes)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let waited = self.change.wait_timeout(outcomes, left);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
+        let mut outcomes = sleep_until(&self.change, outcomes, deadline);
         outcomes.sleepers -= 1;
         outcomes
     }

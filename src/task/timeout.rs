@@ -5,12 +5,12 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::future::promise::Expire;
-use crate::sync::lock;
+use crate::sync::deadline::Deadline;
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, lock, sleep_until, spawn, this_thread};
 use crate::sys::fork::ForkEpoch;
 use crate::sys::stack;
 use crate::unwind::discard;
@@ -127,7 +127,7 @@ impl Timer {
         task: Arc<dyn Expire>,
         limit: Duration,
     ) -> io::Result<Option<TimeoutGuard>> {
-        let Some(deadline) = Instant::now().checked_add(limit) else {
+        let Some(deadline) = Deadline::after(limit).moment() else {
             return Ok(None);
         };
         self.start()?;
@@ -153,26 +153,23 @@ impl Timer {
             self.timer_queue.lock().stage = Stage::Open;
             let timer_queue = Arc::clone(&self.timer_queue);
             let name = "task timer".to_owned();
-            *thread = Some(
-                thread::Builder::new()
-                    .name(name)
-                    .stack_size(stack::size())
-                    .spawn(move || timer_queue.keep())?,
-            );
+            *thread = Some(spawn(name, Some(stack::size()), move || {
+                timer_queue.keep()
+            })?);
         }
         Ok(())
     }
 
     /// Ends the thread, and joins it, unless the caller is that thread. `false`: the thread still ran a
     /// callback at the deadline.
-    pub(crate) fn stop(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn stop(&self, deadline: Deadline) -> bool {
         if self.fork_epoch.is_forked_copy() {
             return true; // a forked copy has no such thread
         }
         self.timer_queue.close();
         match self.lock().as_ref() {
             None => return true,
-            Some(thread) if thread.thread().id() == thread::current().id() => return true,
+            Some(thread) if thread.thread().id() == this_thread() => return true,
             Some(_) => {}
         }
         if !self.timer_queue.is_left_by(deadline) {
@@ -193,7 +190,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.stop(None);
+        self.stop(Deadline::never());
     }
 }
 
@@ -206,7 +203,10 @@ impl TimerQueue {
             let next = entries.due.first_key_value();
             entries = match next.map(|(&(deadline, _), _)| deadline) {
                 Some(deadline) if deadline <= Instant::now() => self.expire_first(entries),
-                next => sleep_until(&self.change, entries, next),
+                next => {
+                    let next = next.map_or(Deadline::never(), Deadline::at);
+                    sleep_until(&self.change, entries, next)
+                }
             };
         }
         entries.stage = Stage::Left;
@@ -223,10 +223,10 @@ impl TimerQueue {
     }
 
     /// Waits until the thread has nothing more to do but to end. `false`: at the deadline it still had.
-    fn is_left_by(&self, deadline: Option<Instant>) -> bool {
+    fn is_left_by(&self, deadline: Deadline) -> bool {
         let mut entries = self.lock();
         while entries.stage != Stage::Left {
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if deadline.has_passed() {
                 return false;
             }
             entries = sleep_until(&self.left, entries, deadline);
@@ -251,18 +251,4 @@ impl TimerQueue {
     fn lock(&self) -> MutexGuard<'_, TimerEntries> {
         lock(&self.entries)
     }
-}
-
-/// Sleeps until `event` is notified, or the deadline has passed.
-fn sleep_until<'a, T>(
-    event: &Condvar,
-    guard: MutexGuard<'a, T>,
-    deadline: Option<Instant>,
-) -> MutexGuard<'a, T> {
-    let Some(deadline) = deadline else {
-        return event.wait(guard).unwrap_or_else(PoisonError::into_inner);
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let waited = event.wait_timeout(guard, left);
-    waited.unwrap_or_else(PoisonError::into_inner).0
 }

@@ -4,7 +4,7 @@
 mod builder;
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use builder::ThreadPoolBuilder;
 
@@ -23,6 +23,7 @@ use crate::future::promise::Verdict;
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::pool::{Admit, OnFull, Submit, WorkerContext, WorkerPool};
 use crate::sync::ThreadId;
+use crate::sync::deadline::Deadline;
 use crate::task::Task;
 use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::unwind;
@@ -232,15 +233,15 @@ impl ThreadPool {
         }
     }
 
-    fn wind_down(&self, how: Shutdown, deadline: Option<Instant>) -> bool {
-        let looked_at = how.waits && deadline.is_none() && deadlock::is_worker();
+    fn wind_down(&self, how: Shutdown, deadline: Deadline) -> bool {
+        let looked_at = how.waits && deadline.is_never() && deadlock::is_worker();
         let _waiting = looked_at.then(|| {
             // Callbacks of cancelled tasks run before this thread is noted as waiting.
             let how = Shutdown {
                 waits: false,
                 ..how
             };
-            self.worker_pool.shutdown(how, None);
+            self.worker_pool.shutdown(how, Deadline::never());
             deadlock::wait_for(vec![Awaited::Pool(Arc::clone(&self.owner))])
         });
         let gone = self.worker_pool.shutdown(how, deadline);
@@ -257,11 +258,11 @@ impl Executor for ThreadPoolExecutor {
     }
 
     fn shutdown(&self, how: Shutdown) {
-        self.0.wind_down(how, None);
+        self.0.wind_down(how, Deadline::never());
     }
 
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
-        self.0.wind_down(how, Instant::now().checked_add(limit))
+        self.0.wind_down(how, Deadline::after(limit))
     }
 
     fn stats(&self) -> Stats {
@@ -291,7 +292,7 @@ impl Executor for ThreadPoolExecutor {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.wind_down(Shutdown::on_drop(), None);
+        self.wind_down(Shutdown::on_drop(), Deadline::never());
     }
 }
 
@@ -351,7 +352,7 @@ impl PoolHandle for ThreadPoolHandle {
         self.with_pool(|worker_pool| worker_pool.refuse(id, &Error::Deadlock));
     }
 
-    fn drive_until(&self, wait: &dyn Waiter, _: Option<Instant>) -> Drive {
+    fn drive_until(&self, wait: &dyn Waiter, _: Deadline) -> Drive {
         match self.with_pool(|worker_pool| worker_pool.look_for(wait)) {
             Some(()) => Drive::Recheck,
             None => Drive::Park,

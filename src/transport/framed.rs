@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::remote::encoded::Encoded;
+use crate::sync::deadline::Deadline;
 use crate::sys;
 use crate::sys::handle::{AsHandle, BorrowedHandle, OwnedHandle};
 use crate::sys::stream::Stream;
@@ -27,8 +27,8 @@ pub(crate) struct FramedStream {
     set_aside: VecDeque<u8>,
     /// Descriptors that were received and not taken, at most [`sys::stream::MAX_PASSED`].
     passed: Vec<OwnedHandle>,
-    /// When waiting for bytes fails as `TimedOut`; `None`: never.
-    deadline: Option<Instant>,
+    /// When waiting for bytes fails as `TimedOut`.
+    deadline: Deadline,
 }
 
 /// The result of a receive on a framed stream.
@@ -51,16 +51,16 @@ impl FramedStream {
             end: 0,
             set_aside: VecDeque::new(),
             passed: Vec::new(),
-            deadline: None,
+            deadline: Deadline::never(),
         }
     }
 
-    /// Sets the deadline after which waiting for bytes fails as `TimedOut`; `None`: never.
-    pub(crate) fn give_up_at(&mut self, deadline: Option<Instant>) {
+    /// Sets the deadline after which waiting for bytes fails as `TimedOut`.
+    pub(crate) fn give_up_at(&mut self, deadline: Deadline) {
         self.deadline = deadline;
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Deadline {
         self.deadline
     }
 
@@ -176,9 +176,9 @@ impl FramedStream {
         while rest > 0 {
             let part = rest.min(make_room(body, rest) as u64);
             // std reads into memory that was not cleared first.
-            let read = match self.deadline {
-                None => (&*self.stream).take(part).read_to_end(body)?,
-                Some(_) => AwaitedBytes(self).take(part).read_to_end(body)?,
+            let read = match self.deadline.is_never() {
+                true => (&*self.stream).take(part).read_to_end(body)?,
+                false => AwaitedBytes(self).take(part).read_to_end(body)?,
             };
             if read as u64 != part {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -219,10 +219,11 @@ impl FramedStream {
     /// Waits for bytes, if there is a deadline. A time limit of the socket would not do: it would begin anew
     /// after each signal, and after each stop at the terminal.
     fn await_bytes(&self) -> io::Result<()> {
-        if self.deadline.is_none() {
+        if self.deadline.is_never() {
             return Ok(());
         }
-        match sys::stream::poll_readable([Some(self.stream.as_handle())], self.deadline)? {
+        let deadline = self.deadline.moment();
+        match sys::stream::poll_readable([Some(self.stream.as_handle())], deadline)? {
             [true] => Ok(()),
             [false] => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -286,7 +287,7 @@ struct AwaitedBytes<'a>(&'a FramedStream);
 impl Read for AwaitedBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // A sender that never pauses must be late, too: the deadline is checked before each read.
-        if self.0.deadline.is_some_and(|end| end <= Instant::now()) {
+        if self.0.deadline.has_passed() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         self.0.await_bytes()?;

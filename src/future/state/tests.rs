@@ -65,6 +65,7 @@ mod moves {
     use super::super::{Outcome, WatchKey};
     use super::*;
     use crate::error::Error;
+    use crate::sync::deadline::Deadline;
 
     // ---- all sequences against a model -------------------------------------------------------
 
@@ -183,9 +184,9 @@ mod moves {
             Place::Done(ending) => (Some(ending), WaitEnd::Done),
         };
         assert_eq!(cell.ending(), ending);
-        assert_eq!(cell.wait_until(Instant::now()), waited);
+        assert_eq!(cell.wait(Deadline::at(Instant::now())), waited);
         if let Some(ending) = ending {
-            assert_eq!(cell.wait(), WaitEnd::Done);
+            assert_eq!(cell.wait(Deadline::never()), WaitEnd::Done);
             assert_eq!(value_of(cell), (ending == Ending::Finished).then_some(7));
         }
     }
@@ -327,9 +328,9 @@ mod moves {
             .settle(Ok(7), Ending::Finished)
             .unwrap_or_else(|_| panic!("first"));
         std::thread::scope(|scope| {
-            let elsewhere = scope.spawn(|| cell.wait_until(Instant::now()));
+            let elsewhere = scope.spawn(|| cell.wait(Deadline::at(Instant::now())));
             assert_eq!(elsewhere.join().unwrap(), WaitEnd::TimedOut);
-            let waiter = scope.spawn(|| cell.wait());
+            let waiter = scope.spawn(|| cell.wait(Deadline::never()));
             complete(settling);
             assert_eq!(waiter.join().unwrap(), WaitEnd::Done);
         });
@@ -420,6 +421,7 @@ mod models {
     use super::super::WatchKey;
     use super::*;
     use crate::error::Error;
+    use crate::sync::deadline::Deadline;
 
     /// Starts a thread of the model that works on the same state.
     fn spawn<R: 'static>(
@@ -456,7 +458,7 @@ mod models {
         loom::model(|| {
             let cell = new();
             let settler = spawn(&cell, |cell| settle_and_complete(cell, 7));
-            assert_eq!(cell.wait(), WaitEnd::Done);
+            assert_eq!(cell.wait(Deadline::never()), WaitEnd::Done);
             assert_eq!(value_of(&cell), Some(7));
             assert!(settler.join().unwrap());
         });
@@ -480,9 +482,9 @@ mod models {
     fn one_settle_wakes_two_who_wait() {
         loom::model(|| {
             let cell = new();
-            let waiter = spawn(&cell, |cell| cell.wait());
+            let waiter = spawn(&cell, |cell| cell.wait(Deadline::never()));
             let settler = spawn(&cell, |cell| settle_and_complete(cell, 7));
-            assert_eq!(cell.wait(), WaitEnd::Done);
+            assert_eq!(cell.wait(Deadline::never()), WaitEnd::Done);
             assert_eq!(waiter.join().unwrap(), WaitEnd::Done);
             assert!(settler.join().unwrap());
         });
@@ -492,7 +494,7 @@ mod models {
     fn withdraw_meets_wait() {
         loom::model(|| {
             let cell = new();
-            let waiter = spawn(&cell, |cell| cell.wait());
+            let waiter = spawn(&cell, |cell| cell.wait(Deadline::never()));
             match cell.withdraw() {
                 Withdraw::Yours(settling) => complete(settling),
                 _ => panic!("nobody else is there"),
@@ -518,7 +520,7 @@ mod models {
                 Withdraw::TooLate => false,
                 Withdraw::Already => panic!("nobody else withdraws"),
             };
-            assert_eq!(cell.wait(), WaitEnd::Done);
+            assert_eq!(cell.wait(Deadline::never()), WaitEnd::Done);
             assert_ne!(worker.join().unwrap(), cancelled);
             let ending = if cancelled {
                 Ending::Withdrawn
@@ -595,7 +597,7 @@ mod models {
             if let Register::Done(callback) = cell.add_callback(callback) {
                 callback(Ok(&value_of(&cell).unwrap()));
             }
-            assert_eq!(cell.wait(), WaitEnd::Done);
+            assert_eq!(cell.wait(Deadline::never()), WaitEnd::Done);
             assert_eq!(calls.get(), 1, "before anybody sees it done");
             settler.join().unwrap();
             assert_eq!(calls.get(), 1);
@@ -680,7 +682,7 @@ mod models {
     fn poll_meets_publish_and_wait() {
         loom::model(|| {
             let cell = new();
-            let waiter = spawn(&cell, |cell| cell.wait());
+            let waiter = spawn(&cell, |cell| cell.wait(Deadline::never()));
             let (wakes, waker) = listener();
             let registered = matches!(cell.set_waker(&waker), Register::Registered);
             assert!(registered && settle_and_complete(&cell, 7));
@@ -696,7 +698,7 @@ mod models {
                 if look_and_complete(cell, 7) {
                     return 1;
                 }
-                match cell.wait() {
+                match cell.wait(Deadline::never()) {
                     WaitEnd::Done => return 0,
                     WaitEnd::Arrived => {}
                     other => panic!("{other:?}"),

@@ -4,15 +4,16 @@
 //! messages.
 
 use std::any::Any;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
-use std::thread::{self, JoinHandle, ThreadId};
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
 
 use crate::future::promise::DeferredCallbacks;
-use crate::sync::lock;
+use crate::sync::deadline::Deadline;
+use crate::sync::{
+    Condvar, JoinHandle, Mutex, MutexGuard, ThreadId, lock, sleep_until, spawn, this_thread,
+};
 use crate::sys::stack;
 use crate::task::results::ResultSink;
 use crate::unwind;
@@ -100,9 +101,7 @@ impl CallbackThread {
         let (sender, messages) = unbounded();
         let me = Arc::clone(self);
         let name = "cf-callbacks".to_owned();
-        let builder = thread::Builder::new().name(name);
-        let builder = builder.stack_size(stack::size());
-        if let Ok(thread) = builder.spawn(move || me.serve(&messages)) {
+        if let Ok(thread) = spawn(name, Some(stack::size()), move || me.serve(&messages)) {
             state.id = Some(thread.thread().id());
             state.thread = Some(thread);
             state.sender = Some(sender);
@@ -120,24 +119,16 @@ impl CallbackThread {
     }
 
     /// Waits until the thread has left; `false` at the deadline. The thread does not wait for itself.
-    pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn join(&self, deadline: Deadline) -> bool {
         let mut state = self.lock();
-        if state.id == Some(thread::current().id()) {
+        if state.id == Some(this_thread()) {
             return true;
         }
         while state.id.is_some() && !state.has_left {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            state = match left {
-                None => {
-                    let slept = self.change.wait(state);
-                    slept.unwrap_or_else(PoisonError::into_inner)
-                }
-                Some(left) if left.is_zero() => return false,
-                Some(left) => {
-                    let slept = self.change.wait_timeout(state, left);
-                    slept.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            if deadline.has_passed() {
+                return false;
+            }
+            state = sleep_until(&self.change, state, deadline);
         }
         if let Some(thread) = state.thread.take() {
             drop(state);
@@ -200,14 +191,16 @@ mod tests {
         }
     }
 
-    fn soon() -> Option<Instant> {
-        Instant::now().checked_add(Duration::from_secs(10))
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(10))
     }
 
     #[test]
     fn it_has_left_also_by_a_panic() {
         let callbacks = CallbackThread::new();
-        callbacks.lock().id = Some(thread::spawn(|| ()).thread().id());
+        callbacks.lock().id = spawn(String::new(), None, || ())
+            .ok()
+            .map(|thread| thread.thread().id());
         let left = unwind::catch(|| {
             let _leaving = Leaving(&callbacks);
             panic!("on purpose");

@@ -9,13 +9,14 @@ use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::process::{ChildStderr, Command};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::process::shm::signals::SharedSignals;
 use crate::shared::invalidation::{self, InvalidationListener};
-use crate::sync::lock;
+use crate::sync::deadline::Deadline;
+use crate::sync::{Condvar, Mutex, MutexGuard, lock, sleep, sleep_until};
 use crate::sys;
 use crate::sys::child::{Handle, ProcessEnd};
 use crate::sys::fork::ForkEpoch;
@@ -329,10 +330,7 @@ impl ChildProcess {
             if let Life::Ended(end, _) = *life {
                 return end;
             }
-            life = self
-                .ended
-                .wait(life)
-                .unwrap_or_else(PoisonError::into_inner);
+            life = sleep(&self.ended, life);
         }
     }
 
@@ -349,20 +347,16 @@ impl ChildProcess {
         if self.fork_epoch.is_forked_copy() {
             return Some(ProcessEnd::Unknown);
         }
-        let Some(deadline) = Instant::now().checked_add(limit) else {
-            return Some(self.wait());
-        };
+        let deadline = Deadline::after(limit);
         let mut life = self.lock();
         loop {
             if let Life::Ended(end, _) = *life {
                 return Some(end);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if deadline.has_passed() {
                 return None;
             }
-            let waited = self.ended.wait_timeout(life, left);
-            life = waited.unwrap_or_else(PoisonError::into_inner).0;
+            life = sleep_until(&self.ended, life, deadline);
         }
     }
 

@@ -20,6 +20,7 @@ use crate::remote::lease::BlockRef;
 use crate::shared::attachments::Attachments;
 use crate::shared::region::RegionId;
 use crate::shared::registry;
+use crate::sync::deadline::Deadline;
 use crate::sys;
 use crate::sys::child::ProcessEnd;
 use crate::sys::handle::AsHandle;
@@ -221,10 +222,7 @@ impl Connection {
 
     /// Blocks for the outcome of the oldest task that has none, at most until the deadline. The deadline is
     /// put off by as long as the worker stops the task's clock.
-    pub(crate) fn receive(
-        &mut self,
-        deadline: Option<Instant>,
-    ) -> Result<Response<'_>, Disconnect> {
+    pub(crate) fn receive(&mut self, deadline: Deadline) -> Result<Response<'_>, Disconnect> {
         if self.unread {
             return Err(Disconnect::Late);
         }
@@ -267,11 +265,10 @@ impl Connection {
     }
 
     /// Receives the header of the outcome of the oldest task that has none.
-    fn receive_outcome_s(&mut self, deadline: Option<Instant>) -> Result<Header, Disconnect> {
+    fn receive_outcome_s(&mut self, deadline: Deadline) -> Result<Header, Disconnect> {
         let mut pauses = Pauses::default();
         loop {
-            let end = deadline.and_then(|deadline| deadline.checked_add(pauses.delay()));
-            self.stream.give_up_at(end);
+            self.stream.give_up_at(deadline.later_by(pauses.delay()));
             let header = self.receive_header()?;
             if header.task != self.received {
                 return Err(Disconnect::ProtocolViolation(
@@ -288,7 +285,7 @@ impl Connection {
 
     /// Blocks for the next message of a worker that claims tasks by itself.
     pub(crate) fn recv_message(&mut self) -> Result<WorkerMessage, Disconnect> {
-        self.stream.give_up_at(None);
+        self.stream.give_up_at(Deadline::never());
         let header = self.receive_header()?;
         let place = SlotRef::from_number(header.task);
         let limit = match header.kind {
@@ -355,7 +352,7 @@ impl Connection {
         };
         while !self.stream.has_buffered() {
             let polled = [Some(self.stream.stream().as_handle()), pipe.readable()];
-            match sys::stream::poll_readable(polled, self.stream.deadline())? {
+            match sys::stream::poll_readable(polled, self.stream.deadline().moment())? {
                 [true, _] => break,
                 [false, true] => drop(pipe.read()),
                 [false, false] => return Err(io::ErrorKind::TimedOut.into()),

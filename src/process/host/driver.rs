@@ -7,7 +7,7 @@
 //! when a full queue keeps work back, and for audits. The models in `driver/models.rs` check the lock's
 //! hand-over.
 
-use std::sync::{PoisonError, TryLockError, Weak};
+use std::sync::{TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::future::pool_handle::{Drive, Waiter};
@@ -15,6 +15,7 @@ use crate::future::state::WatchKey;
 use crate::idle::placement::CorePlacement;
 use crate::process::shm::queue::ShmQueue;
 use crate::process::shm::queue::layout::Memory;
+use crate::sync::deadline::Deadline;
 use crate::sync::{
     self, Condvar, JoinHandle, Mutex, MutexGuard, SPIN_BUDGET, ThreadId, this_thread, yield_now,
 };
@@ -36,7 +37,7 @@ pub(crate) trait CompletionSource: Send + Sync + Sized + 'static {
     fn demand(&self) -> Demand;
     /// Gives back memory that has not been used for a while, and what finished tasks hold whose outcomes no
     /// thread has collected. Returns when to call this again.
-    fn reclaim(&self) -> Option<Instant>;
+    fn reclaim(&self) -> Deadline;
     /// When the next audit of the shared memory is due.
     fn audit_at(&self) -> Instant;
     /// Audits the shared memory if that is due. To be called after each sleep on the queue, which must not
@@ -126,12 +127,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
     // ---- waiters -----------------------------------------------------------------------------
 
     /// Collects outcomes until the wait is over or the deadline has passed.
-    pub(crate) fn drive_until(
-        &self,
-        source: &S,
-        wait: &dyn Waiter,
-        deadline: Option<Instant>,
-    ) -> Drive {
+    pub(crate) fn drive_until(&self, source: &S, wait: &dyn Waiter, deadline: Deadline) -> Drive {
         if look_for(source, wait, deadline) {
             return Drive::Recheck;
         }
@@ -146,7 +142,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         Drive::Recheck
     }
 
-    fn wait_as_leader(&self, source: &S, wait: &dyn Waiter, deadline: Option<Instant>) {
+    fn wait_as_leader(&self, source: &S, wait: &dyn Waiter, deadline: Deadline) {
         let (key, me) = (WatchKey::fresh(), Weak::clone(&self.source));
         // What settles the future in another way (a death, a cancellation) must wake this thread, too.
         let wake = move || {
@@ -158,11 +154,10 @@ impl<S: CompletionSource> CompletionDriver<S> {
             return;
         }
         let queue = source.queue();
-        while !wait.is_over() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        while !wait.is_over() && !deadline.has_passed() {
             let key = queue.prepare_wait();
             if !source.sweep() && !queue.has_done() && !wait.is_over() {
-                let audit_at = source.audit_at();
-                queue.wait(key, Some(deadline.map_or(audit_at, |it| it.min(audit_at))));
+                queue.wait(key, deadline.min(Deadline::at(source.audit_at())));
             }
             queue.end_wait();
             source.collect(CollectedBy::Users);
@@ -172,7 +167,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
     }
 
     /// Sleeps while another thread holds the leader lock.
-    fn wait_as_follower(&self, wait: &dyn Waiter, deadline: Option<Instant>) {
+    fn wait_as_follower(&self, wait: &dyn Waiter, deadline: Deadline) {
         let (key, me) = (WatchKey::fresh(), sync::current());
         if !wait.watch(key, Box::new(move || me.unpark())) {
             return;
@@ -180,7 +175,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         self.lock().waiting += 1;
         self.call();
         while !wait.is_over() {
-            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            match deadline.left() {
                 Some(Duration::ZERO) => break,
                 left => sync::park(left),
             }
@@ -261,7 +256,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
                         None => FIRST_GRACE,
                         Some(_) => GRACE,
                     };
-                    self.sleep(orders, Instant::now().checked_add(grace))
+                    self.sleep(orders, Deadline::after(grace))
                 }
                 Demand::Now | Demand::None => {
                     helped = None;
@@ -318,8 +313,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
                 let mut is_needed = || matches!(self.stays(source, &mut helped), Stay::Needed);
                 if !source.sweep() && !queue.has_done() && is_needed() {
                     placement.before_sleep(queue.submitter_core());
-                    let audit_at = source.audit_at();
-                    queue.wait(key, Some(again.map_or(audit_at, |it| it.min(audit_at))));
+                    queue.wait(key, again.min(Deadline::at(source.audit_at())));
                     placement.after_wake(queue.waiter_core(), queue.submitter_core());
                 }
                 queue.end_wait();
@@ -359,13 +353,13 @@ impl<S: CompletionSource> CompletionDriver<S> {
     }
 
     /// Waits until the thread has left; `false` at the deadline. The thread does not wait for itself.
-    pub(crate) fn join(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn join(&self, deadline: Deadline) -> bool {
         let mut orders = self.lock();
         if orders.id == Some(this_thread()) {
             return true;
         }
         while orders.id.is_some() && !orders.has_left {
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if deadline.has_passed() {
                 return false;
             }
             orders = self.sleep(orders, deadline);
@@ -385,14 +379,9 @@ impl<S: CompletionSource> CompletionDriver<S> {
     fn sleep<'a>(
         &self,
         orders: MutexGuard<'a, Orders>,
-        deadline: Option<Instant>,
+        deadline: Deadline,
     ) -> MutexGuard<'a, Orders> {
-        let Some(deadline) = deadline else {
-            return sync::sleep(&self.change, orders);
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let slept = self.change.wait_timeout(orders, left);
-        slept.unwrap_or_else(PoisonError::into_inner).0
+        sync::sleep_until(&self.change, orders, deadline)
     }
 }
 
@@ -411,7 +400,7 @@ impl<S: CompletionSource> Drop for HasLeft<'_, S> {
 
 /// Looks for an outcome for a short time, without sleeping. Returns whether the waiter has something to look
 /// at: its outcome, or the deadline.
-fn look_for<S: CompletionSource>(source: &S, wait: &dyn Waiter, deadline: Option<Instant>) -> bool {
+fn look_for<S: CompletionSource>(source: &S, wait: &dyn Waiter, deadline: Deadline) -> bool {
     source.collect(CollectedBy::Users);
     if wait.is_over() {
         return true;
@@ -424,18 +413,14 @@ fn look_for<S: CompletionSource>(source: &S, wait: &dyn Waiter, deadline: Option
     is_over
 }
 
-fn look_on_for<S: CompletionSource>(
-    source: &S,
-    wait: &dyn Waiter,
-    deadline: Option<Instant>,
-) -> bool {
+fn look_on_for<S: CompletionSource>(source: &S, wait: &dyn Waiter, deadline: Deadline) -> bool {
     let mut idle = Idle::new();
     loop {
         let collected = source.collect(CollectedBy::Users);
         if wait.is_over() {
             return true;
         }
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if deadline.has_passed() {
             source.sweep();
             return true;
         }

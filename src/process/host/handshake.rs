@@ -13,6 +13,7 @@ use crate::process::host::config::WorkerConfig;
 use crate::process::host::connection::Connection;
 use crate::process::host::stdio::{Captured, Pipe, WorkerStreams};
 use crate::process::shm::signals::SharedSignals;
+use crate::sync::deadline::Deadline;
 use crate::sys;
 use crate::sys::child::from_outside;
 use crate::sys::handle::AsHandle;
@@ -50,8 +51,8 @@ pub(super) struct Handshake<'a> {
     /// What the worker wrote there and the program's own standard error had no room for so far. While there
     /// is some, no more is read from the worker.
     unsaid: Vec<u8>,
-    /// When the worker must be ready; `None`: no deadline.
-    deadline: Option<Instant>,
+    /// When the worker must be ready.
+    deadline: Deadline,
     /// How far the worker has come.
     stage: Stage,
 }
@@ -85,7 +86,7 @@ impl<'a> Handshake<'a> {
         index: usize,
         connection: Connection,
         stderr: Option<ChildStderr>,
-        deadline: Option<Instant>,
+        deadline: Deadline,
     ) -> Self {
         Self {
             worker_config,
@@ -112,13 +113,13 @@ impl<'a> Handshake<'a> {
             self.wait_for_news()?;
         }
         self.drain_stderr();
-        self.limit_patience(None, None);
+        self.limit_patience(None, Deadline::never());
         Ok(())
     }
 
     /// Bounds the time of each write, and sets the deadline of reads, for frames that should go or come at
     /// once.
-    fn limit_patience(&mut self, limit: Option<Duration>, deadline: Option<Instant>) {
+    fn limit_patience(&mut self, limit: Option<Duration>, deadline: Deadline) {
         let stream = self.connection.stream_mut();
         // Fails only for a limit of zero, which then does not apply.
         let _ = stream.stream().set_write_timeout(limit);
@@ -189,7 +190,7 @@ impl<'a> Handshake<'a> {
             sys::stream::poll_readable_or_writable(
                 [Some(connection), stderr, output],
                 ours,
-                self.deadline,
+                self.deadline.moment(),
             )
         };
         match ready.map_err(stop_of)? {

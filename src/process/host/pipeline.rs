@@ -24,6 +24,7 @@ use crate::process::shm::signals::SharedSignals;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::PayloadStore;
+use crate::sync::deadline::Deadline;
 use crate::sys::child::ProcessEnd;
 use crate::task::item_timing::ItemTiming;
 use crate::task::request::{RemoteTask, Request};
@@ -171,9 +172,11 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// When the task that runs now has run for too long; `None`: it has no limit.
-    fn deadline(&self) -> Option<Instant> {
-        self.begun.checked_add(self.limit()?)
+    /// When the task that runs now has run for too long.
+    fn deadline(&self) -> Deadline {
+        let begun = Deadline::at(self.begun);
+        self.limit()
+            .map_or(Deadline::never(), |limit| begun.later_by(limit))
     }
 
     /// How long the task that runs now may run; `None`: it has no limit.

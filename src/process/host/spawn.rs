@@ -8,7 +8,6 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::error::Error;
 use crate::process::host::child::{ChildProcess, SpawnOn};
@@ -16,6 +15,7 @@ use crate::process::host::config::WorkerConfig;
 use crate::process::host::connection::Connection;
 use crate::process::host::handshake::{Handshake, StartError, program_name};
 use crate::process::reexec;
+use crate::sync::deadline::Deadline;
 use crate::sys;
 use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::image;
@@ -34,7 +34,7 @@ impl WorkerConfig {
         // Rights may have changed since the pool was made.
         self.check()
             .map_err(|error| failed(index, &io::Error::other(error)))?;
-        let deadline = Instant::now().checked_add(self.start_timeout);
+        let deadline = Deadline::after(self.start_timeout);
         let (ours, theirs) = sys::stream::socket_pair().map_err(|error| failed(index, &error))?;
         let ours = Arc::new(ours);
         let started = self
@@ -60,7 +60,7 @@ impl WorkerConfig {
             None,
             self.payload_limit,
         );
-        Handshake::new(self, 0, connection, None, None).finish()
+        Handshake::new(self, 0, connection, None, Deadline::never()).finish()
     }
 
     fn command(&self, index: usize, stdin: OwnedHandle) -> io::Result<Command> {

@@ -1,8 +1,7 @@
 //! An eventcount in shared memory: one thread sleeps there until an event happens, in this process or another
 //! one. The shared-memory queue has one per worker, and one for the collector.
 
-use std::time::Instant;
-
+use crate::sync::deadline::Deadline;
 use crate::sync::{AtomicU32, Ordering};
 
 #[cfg(not(loom))]
@@ -52,8 +51,8 @@ impl EventCount {
     /// Sleeps until a notification, if there was none since the wait key was taken, or until the deadline.
     /// Spurious wake-ups are possible.
     #[cfg(not(loom))]
-    pub(crate) fn sleep(&self, key: WaitKey, deadline: Option<Instant>) {
-        sys::wait::futex_wait(&self.rung, key.0, deadline);
+    pub(crate) fn sleep(&self, key: WaitKey, deadline: Deadline) {
+        sys::wait::futex_wait(&self.rung, key.0, deadline.moment());
     }
 }
 
@@ -75,7 +74,7 @@ impl EventCount {
         drop(guard);
     }
 
-    pub(crate) fn sleep(&self, key: WaitKey, _deadline: Option<Instant>) {
+    pub(crate) fn sleep(&self, key: WaitKey, _deadline: Deadline) {
         let guard = crate::sync::lock(&self.model.lock);
         // ORDERING: Relaxed; the lock orders it against the waker's notification.
         if self.rung.load(Ordering::Relaxed) == key.0 {

@@ -6,7 +6,6 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::clock;
 use crate::process::shm::arena::worker::WorkerArena;
@@ -20,6 +19,7 @@ use crate::remote::fields::FieldReader;
 use crate::remote::function::FunctionRef;
 use crate::remote::stub::Argument;
 use crate::shared::registry;
+use crate::sync::deadline::Deadline;
 use crate::transport::fault::Fault;
 use crate::transport::framed::Received;
 use crate::transport::wire::{Header, Kind};
@@ -63,9 +63,9 @@ impl Worker {
         if registry::keeps_any() || self.worker_arena.as_ref().is_some_and(is_warm) {
             self.stream
                 .borrow_mut()
-                .give_up_at(Instant::now().checked_add(KEPT_IDLE));
+                .give_up_at(Deadline::after(KEPT_IDLE));
             let received = self.stream.borrow_mut().receive_header();
-            self.stream.borrow_mut().give_up_at(None);
+            self.stream.borrow_mut().give_up_at(Deadline::never());
             match received {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     registry::forget_all();

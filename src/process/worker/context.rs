@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::process::exit;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::current_worker::Progress;
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
@@ -21,6 +21,7 @@ use crate::remote::function::FunctionRef;
 use crate::remote::lease::{BlockRef, Lease};
 use crate::remote::stub::Argument;
 use crate::shared::registry;
+use crate::sync::deadline::Deadline;
 use crate::sys;
 use crate::sys::fork::ForkEpoch;
 use crate::transport::fault::Fault;
@@ -133,13 +134,11 @@ impl Worker {
         release_epoch != self.release_epoch.get()
     }
 
-    /// When to give back the memory of results; `None` if there is nothing to give back.
-    pub(super) fn purge_at(&self) -> Option<Instant> {
-        let worker_arena = self
-            .worker_arena
-            .as_ref()
-            .filter(|worker_arena| worker_arena.is_warm());
-        worker_arena.and_then(|_| Instant::now().checked_add(KEPT_IDLE))
+    /// When to give back the memory of results; never if there is nothing to give back.
+    pub(super) fn purge_at(&self) -> Deadline {
+        let worker_arena = self.worker_arena.as_ref();
+        let is_warm = worker_arena.is_some_and(|worker_arena| worker_arena.is_warm());
+        Deadline::after_limit(is_warm.then_some(KEPT_IDLE))
     }
 
     /// Gives the memory of free result blocks back to the system.

@@ -210,7 +210,7 @@ impl<'a> QueueConsumer<'a> {
         let purge_at = self.worker.purge_at();
         self.queue
             .sleep(self.me, purge_at, || self.worker.has_stale());
-        if purge_at.is_some_and(|due| due <= Instant::now()) {
+        if purge_at.has_passed() {
             self.worker.purge();
         }
         let waiter_core = self.queue.waiter_core();

@@ -1,6 +1,7 @@
 //! Frames and descriptors over a socket, however the bytes are cut on their way.
 
 use std::io::Write;
+use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -163,15 +164,15 @@ fn a_body_that_is_still_coming_at_the_deadline_is_late() {
     theirs.write_all(head).unwrap();
     assert!(matches!(stream.receive_header(), Ok(Received::Some(_))));
     theirs.write_all(body).unwrap();
-    stream.give_up_at(Some(Instant::now()));
+    stream.give_up_at(Deadline::at(Instant::now()));
     let mut taken = Vec::new();
     let late = stream.receive_body(body.len() as u64, &mut taken);
     assert_eq!(late.map_err(|e| e.kind()), Err(io::ErrorKind::TimedOut));
-    stream.give_up_at(None);
+    stream.give_up_at(Deadline::never());
     stream.receive_body(body.len() as u64, &mut taken).unwrap();
     assert_eq!(taken, body);
     // A frame that has been received whole can be read after the deadline, too.
     theirs.write_all(&whole).unwrap();
-    stream.give_up_at(Some(Instant::now()));
+    stream.give_up_at(Deadline::at(Instant::now()));
     assert_eq!(receive(&mut stream), body);
 }

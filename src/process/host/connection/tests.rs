@@ -34,7 +34,7 @@ fn answer(kind: Kind, task: u64, body: &[u8]) -> Vec<u8> {
 fn complaint(sent: &[u8]) -> Disconnect {
     let (mut connection, theirs) = connection(sent);
     drop(theirs);
-    match connection.receive(None) {
+    match connection.receive(Deadline::never()) {
         Ok(_) => panic!("it is an answer"),
         Err(broken) => broken,
     }
@@ -57,9 +57,15 @@ fn values_and_faults_come_in_the_order_of_their_tasks() {
         answer(Kind::Value, 2, b""),
     ];
     let (mut connection, _theirs) = connection(&sent.concat());
-    assert!(matches!(connection.receive(None), Ok(Response::Value(value)) if *value == *b"zero"));
-    assert!(matches!(connection.receive(None), Ok(Response::Fault(told)) if told == fault));
-    assert!(matches!(connection.receive(None), Ok(Response::Value(value)) if *value == *b""));
+    assert!(
+        matches!(connection.receive(Deadline::never()), Ok(Response::Value(value)) if *value == *b"zero")
+    );
+    assert!(
+        matches!(connection.receive(Deadline::never()), Ok(Response::Fault(told)) if told == fault)
+    );
+    assert!(
+        matches!(connection.receive(Deadline::never()), Ok(Response::Value(value)) if *value == *b"")
+    );
     assert_eq!(connection.received(), 3);
 }
 
@@ -73,8 +79,8 @@ fn an_answer_to_a_task_that_is_not_its_turn_is_a_violation() {
     // Nor may one task be answered twice.
     let first = answer(Kind::Value, 0, b"x");
     let (mut connection, _theirs) = connection(&[&first[..], &first[..]].concat());
-    assert!(connection.receive(None).is_ok());
-    assert_eq!(connection.receive(None).err(), Some(violation));
+    assert!(connection.receive(Deadline::never()).is_ok());
+    assert_eq!(connection.receive(Deadline::never()).err(), Some(violation));
     assert_eq!(connection.received(), 1);
 }
 
@@ -94,7 +100,9 @@ fn an_answer_over_the_limit_is_refused_by_its_head() {
     assert_eq!(complaint(&head_of(Kind::Fault, 0, control + 1)), violation);
     let longest = answer(Kind::Value, 0, &[7; LIMIT as usize]);
     let (mut connection, _theirs) = connection(&longest);
-    assert!(matches!(connection.receive(None), Ok(Response::Value(value)) if value.len() == 100));
+    assert!(
+        matches!(connection.receive(Deadline::never()), Ok(Response::Value(value)) if value.len() == 100)
+    );
 }
 
 #[test]
@@ -118,11 +126,11 @@ fn a_worker_that_stops_in_the_middle_is_gone() {
 fn a_worker_that_says_nothing_is_late_at_the_deadline_and_what_came_before_counts() {
     let sent = [answer(Kind::Value, 0, b"x"), answer(Kind::Value, 1, b"y")];
     let (mut connection, _theirs) = connection(&sent.concat());
-    assert!(connection.receive(None).is_ok());
-    let passed = Some(Instant::now());
+    assert!(connection.receive(Deadline::never()).is_ok());
+    let passed = Deadline::at(Instant::now());
     assert!(matches!(connection.receive(passed), Ok(Response::Value(value)) if *value == *b"y"));
     assert_eq!(connection.receive(passed).err(), Some(Disconnect::Late));
-    let soon = Instant::now().checked_add(Duration::from_millis(1));
+    let soon = Deadline::after(Duration::from_millis(1));
     assert_eq!(connection.receive(soon).err(), Some(Disconnect::Late));
 }
 
@@ -150,10 +158,10 @@ fn shared_memory_comes_with_the_next_outcome() {
     let parts = [memory(&[1, 2]), answer(Kind::Value, 0, b"x")].concat();
     worker.send_with(&[&parts], &[loose.as_fd(), ours]).unwrap();
     worker.send(&[&answer(Kind::Value, 1, b"y")]).unwrap();
-    let value = value_of(connection.receive(None));
+    let value = value_of(connection.receive(Deadline::never()));
     assert_eq!(*value, *b"x");
     assert_eq!(value.attachments().ids(), 2_u64.to_le_bytes());
-    let value = value_of(connection.receive(None));
+    let value = value_of(connection.receive(Deadline::never()));
     assert_eq!(*value, *b"y");
     assert!(value.attachments().is_empty());
 }
@@ -163,7 +171,7 @@ fn shared_memory_that_was_announced_and_did_not_come_is_left_out() {
     let (mut connection, worker) = both_ends();
     let parts = [memory(&[1, 2, 3]), answer(Kind::Value, 0, b"x")].concat();
     worker.send(&[&parts]).unwrap();
-    let value = value_of(connection.receive(None));
+    let value = value_of(connection.receive(Deadline::never()));
     assert_eq!(*value, *b"x");
     assert!(value.attachments().is_empty());
 }
@@ -182,5 +190,5 @@ fn more_shared_memory_than_a_result_may_bring_is_a_violation() {
     for _ in 0..2 {
         worker.send_with(&[&memory(&[1])], &ours).unwrap();
     }
-    assert_eq!(connection.receive(None).err(), Some(violation));
+    assert_eq!(connection.receive(Deadline::never()).err(), Some(violation));
 }

@@ -70,14 +70,17 @@ impl Pool {
     fn wait(&self, slot: usize) {
         let wait = Awaited(self, slot);
         while !wait.is_over() {
-            assert_eq!(self.driver.drive_until(self, &wait, None), Drive::Recheck);
+            assert_eq!(
+                self.driver.drive_until(self, &wait, Deadline::never()),
+                Drive::Recheck
+            );
         }
     }
 
     /// Ends the driver; no other thread uses it any more.
     fn end(&self) {
         self.driver.end();
-        assert!(self.driver.join(None));
+        assert!(self.driver.join(Deadline::never()));
     }
 }
 
@@ -128,8 +131,8 @@ impl CompletionSource for Pool {
             false => Demand::None,
         }
     }
-    fn reclaim(&self) -> Option<Instant> {
-        None
+    fn reclaim(&self) -> Deadline {
+        Deadline::never()
     }
     fn audit_at(&self) -> Instant {
         Instant::now()

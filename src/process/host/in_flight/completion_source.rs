@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use super::InFlight;
 use super::table::Taken;
 use crate::process::host::driver::{CollectedBy, CompletionDriver, CompletionSource, Demand};
+use crate::process::shm::arena::Arena;
 use crate::process::shm::queue::ShmQueue;
 use crate::process::shm::queue::layout::MappedQueue;
+use crate::sync::deadline::Deadline;
 
 /// How long an outcome that no thread waits for may stay uncollected. Until it is collected, the program
 /// keeps what its task holds: the block of its argument, and the shared memory that the argument names.
@@ -96,15 +98,15 @@ impl CompletionSource for InFlight {
     /// Also collects outcomes that no thread has collected, and has the caller look again as long as work is
     /// published. Pairs with `put_in`: either this thread sees the work, or the publisher sees that no thread
     /// will look, and calls the driver. The lock of the table orders the two.
-    fn reclaim(&self) -> Option<Instant> {
+    fn reclaim(&self) -> Deadline {
         self.collect(CollectedBy::Ours);
         let mut table = self.lock();
         table.is_watched = table.free.len() < table.backed;
         let is_watched = table.is_watched;
         drop(table);
-        let look_again = is_watched.then(|| Instant::now().checked_add(LOOK_AGAIN));
-        let reclaim_again = self.arena.as_ref().and_then(|arena| arena.reclaim());
-        look_again.flatten().into_iter().chain(reclaim_again).min()
+        let look_again = Deadline::after_limit(is_watched.then_some(LOOK_AGAIN));
+        let arena = self.arena.as_deref();
+        look_again.min(arena.map_or(Deadline::never(), Arena::reclaim))
     }
 
     fn audit_at(&self) -> Instant {

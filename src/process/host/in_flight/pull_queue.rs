@@ -1,7 +1,6 @@
 //! The in-flight table as the pull queue of the worker pool: work is put there, counted, and taken back.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::InFlight;
 use super::publication::Put;
@@ -12,6 +11,7 @@ use crate::pool::backlog::Backlog;
 use crate::pool::{PullQueue, QueueLoad};
 use crate::process::host::driver::{CollectedBy, CompletionSource};
 use crate::process::shm::queue::Transition;
+use crate::sync::deadline::Deadline;
 use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::transport::work::RemoteWork;
 
@@ -190,7 +190,7 @@ impl PullQueue<RemoteWork> for InFlight {
         self.callbacks.end();
     }
 
-    fn join(&self, deadline: Option<Instant>) -> bool {
+    fn join(&self, deadline: Deadline) -> bool {
         self.driver.join(deadline) && self.callbacks.join(deadline)
     }
 }

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::shm::arena::blocks::{ArenaGeometry, Blocks, ShardWords};
 use crate::remote::lease::{Block, BlockOwner, BlockRef, EAGER_LIMIT, Lease, PayloadStore};
+use crate::sync::deadline::Deadline;
 use crate::sync::lock;
 use crate::sys::handle::OwnedHandle;
 
@@ -208,22 +209,22 @@ impl Arena {
 
     // ---- memory ------------------------------------------------------------------------------
 
-    /// Gives memory back that was idle for [`IDLE`]. Returns when to call this again; `None`: not before the
+    /// Gives memory back that was idle for [`IDLE`]. Returns when to call this again; never: not before the
     /// next use.
-    pub(crate) fn reclaim(&self) -> Option<Instant> {
+    pub(crate) fn reclaim(&self) -> Deadline {
         let mut state = self.lock();
-        let due = state
-            .used
-            .checked_add(IDLE)
-            .filter(|_| state.is_purge_scheduled)?;
-        if due > Instant::now() {
-            return Some(due);
+        if !state.is_purge_scheduled {
+            return Deadline::never();
+        }
+        let due = Deadline::at(state.used).later_by(IDLE);
+        if !due.has_passed() {
+            return due;
         }
         state.is_purge_scheduled = false;
         let idle = self.take_warm(&mut state);
         drop(state);
         self.purge(&idle);
-        None
+        Deadline::never()
     }
 
     /// Ends the arena once the pool and its workers have ended: gives all memory back that no lease reads,

@@ -38,6 +38,7 @@ use crate::process::shm::event_count::WaitKey;
 use crate::process::shm::queue::layout::{FEW, MappedQueue, Memory, Publication, SlotOutcome};
 use crate::remote::function::FunctionRef;
 use crate::remote::lease::EAGER_LIMIT;
+use crate::sync::deadline::Deadline;
 use crate::sync::{
     AtomicU32, AtomicU64, Ordering, fence, fetch_or_seq_cst, load_seq_cst, store_seq_cst,
 };
@@ -932,7 +933,7 @@ impl<M: Memory> ShmQueue<M> {
     }
 
     /// Makes the collector sleep until there is something to collect, or the deadline has passed.
-    pub(crate) fn wait(&self, key: WaitKey, deadline: Option<std::time::Instant>) {
+    pub(crate) fn wait(&self, key: WaitKey, deadline: Deadline) {
         self.memory
             .control()
             .collector
@@ -1439,12 +1440,7 @@ impl<M: Memory> ShmQueue<M> {
 
     /// Sleeps until a task is published, the worker must leave, all workers are woken, or the deadline has
     /// passed; returns at once if `has_reason` gives a reason not to sleep. Spurious wake-ups are possible.
-    pub(crate) fn sleep(
-        &self,
-        me: usize,
-        deadline: Option<std::time::Instant>,
-        has_reason: impl Fn() -> bool,
-    ) {
+    pub(crate) fn sleep(&self, me: usize, deadline: Deadline, has_reason: impl Fn() -> bool) {
         let event_count = &self.memory.event_counts()[me].0;
         let (word, bit) = (&self.memory.asleep()[me / 64], 1_u64 << (me % 64));
         let key = event_count.prepare();

@@ -11,6 +11,7 @@ use super::{
     SlotPublish, SlotRef, Standing, Transition,
 };
 use crate::remote::function::FunctionRef;
+use crate::sync::deadline::Deadline;
 use crate::unwind;
 
 const CALL: FunctionRef = FunctionRef {
@@ -52,7 +53,7 @@ fn work(queue: &ShmQueue<View>, me: usize) -> usize {
                 if queue.begin_search(me) == Transition::Taken {
                     queue.end_search();
                 }
-                queue.sleep(me, None, || false);
+                queue.sleep(me, Deadline::never(), || false);
                 has_waited = true;
             }
         }
@@ -77,7 +78,7 @@ fn collect(queue: &ShmQueue<View>, places: &[SlotRef]) -> Vec<u8> {
         }
         let key = queue.prepare_wait();
         if !queue.has_done() {
-            queue.wait(key, None);
+            queue.wait(key, Deadline::never());
         }
         queue.end_wait();
     }
@@ -393,7 +394,7 @@ fn an_item_meets_who_lies_down() {
         while queue.progress(place, 0, 1).done == 0 {
             let key = queue.prepare_wait();
             if queue.progress(place, 0, 1).done == 0 && !queue.has_done() {
-                queue.wait(key, None);
+                queue.wait(key, Deadline::never());
             }
             queue.end_wait();
             queue.take_done(|_| ());
