@@ -3,6 +3,7 @@
 
 mod sys;
 mod sync;
+mod service_thread;
 mod clock;
 mod unwind;
 mod task_info;

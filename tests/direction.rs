@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[&str] = &[
     "sync",
     "sys",
+    "service_thread",
     "clock",
     "unwind",
     "task_info",

@@ -7,37 +7,19 @@ use std::any::Any;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
+use crossbeam_channel::{SendError, Sender, unbounded};
 
 use crate::future::promise::DeferredCallbacks;
+use crate::service_thread::{Service, ServiceThread};
 use crate::sync::deadline::Deadline;
-use crate::sync::{
-    Condvar, JoinHandle, Mutex, MutexGuard, ThreadId, lock, sleep_until, spawn, this_thread,
-};
-use crate::sys::stack;
 use crate::task::results::ResultSink;
 use crate::unwind;
 
 /// A thread, from the first message on, on which user code runs: callbacks, wakers, and the `Drop` of values.
-pub(crate) struct CallbackThread {
-    /// The thread, and where its messages go.
-    state: Mutex<State>,
-    /// Notified when the thread has left.
-    change: Condvar,
-}
-
-/// What the lock guards.
-#[derive(Default)]
-struct State {
-    /// Where the thread's messages go; `None` before the first, and after the last.
-    sender: Option<Sender<Message>>,
-    /// The thread, from its start until it is joined.
-    thread: Option<JoinHandle<()>>,
-    /// The thread's id, which is kept also after `thread` was taken to be joined.
-    id: Option<ThreadId>,
-    /// Whether the thread has left.
-    has_left: bool,
-}
+pub(crate) struct CallbackThread(
+    /// The thread. Its orders are where its messages go: `None` before the first, and after the last.
+    ServiceThread<Option<Sender<Message>>>,
+);
 
 /// What the thread is to do.
 enum Message {
@@ -52,108 +34,65 @@ enum Message {
 }
 
 impl CallbackThread {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::default(),
-            change: Condvar::new(),
-        })
+    pub(crate) fn new() -> Self {
+        Self(ServiceThread::new(None))
     }
 
     /// Has the thread open a future with callbacks that wait for that.
-    pub(crate) fn open(self: &Arc<Self>, future: Arc<dyn DeferredCallbacks>) {
+    pub(crate) fn open(&self, future: Arc<dyn DeferredCallbacks>) {
         self.send(Message::Open(future));
     }
 
-    pub(crate) fn wake(self: &Arc<Self>, waker: Waker) {
+    pub(crate) fn wake(&self, waker: Waker) {
         self.send(Message::Wake(waker));
     }
 
     /// Has the thread drop values of users.
-    pub(crate) fn discard(self: &Arc<Self>, values: Arc<dyn Any + Send + Sync>) {
+    pub(crate) fn discard(&self, values: Arc<dyn Any + Send + Sync>) {
         self.send(Message::Discard(values));
     }
 
     /// Releases the results of a chunk. The thread drops them if no thread is to read them any more, or if
     /// the caller has the last reference: the calling thread must not drop user values.
-    pub(crate) fn discard_sink(self: &Arc<Self>, sink: Arc<dyn ResultSink>) {
+    pub(crate) fn discard_sink(&self, sink: Arc<dyn ResultSink>) {
         if sink.is_abandoned() || Arc::strong_count(&sink) == 1 {
             self.send(Message::DiscardSink(sink));
         }
     }
 
-    fn send(self: &Arc<Self>, message: Message) {
-        let mut state = self.lock();
-        if state.id.is_none() {
-            self.start(&mut state);
+    fn send(&self, message: Message) {
+        let mut service = self.0.lock();
+        if service.may_start() {
+            self.start(&mut service);
         }
-        let refused = match &state.sender {
+        let refused = match &service.orders {
             Some(sender) => sender.send(message).err().map(SendError::into_inner),
             None => Some(message),
         };
-        drop(state);
+        drop(service);
         // Without a thread (the system has no more, or the pool has ended), the calling thread does it now.
         if let Some(message) = refused {
             message.deliver();
         }
     }
 
-    fn start(self: &Arc<Self>, state: &mut State) {
+    fn start(&self, service: &mut Service<Option<Sender<Message>>>) {
         let (sender, messages) = unbounded();
-        let me = Arc::clone(self);
-        let name = "cf-callbacks".to_owned();
-        if let Ok(thread) = spawn(name, Some(stack::size()), move || me.serve(&messages)) {
-            state.id = Some(thread.thread().id());
-            state.thread = Some(thread);
-            state.sender = Some(sender);
+        let serve = move |_: &_| messages.iter().for_each(Message::deliver);
+        if self.0.start(service, "cf-callbacks", serve).is_ok() {
+            service.orders = Some(sender);
         }
-    }
-
-    fn serve(&self, messages: &Receiver<Message>) {
-        let _leaving = Leaving(self);
-        messages.iter().for_each(Message::deliver);
     }
 
     /// Has the thread leave once it has handled the messages sent so far.
     pub(crate) fn end(&self) {
-        drop(self.lock().sender.take());
+        self.0.end();
+        drop(self.0.lock().orders.take());
     }
 
-    /// Waits until the thread has left; `false` at the deadline. The thread does not wait for itself.
+    /// Waits until the thread has left; `false`: the deadline has passed before.
     pub(crate) fn join(&self, deadline: Deadline) -> bool {
-        let mut state = self.lock();
-        if state.id == Some(this_thread()) {
-            return true;
-        }
-        while state.id.is_some() && !state.has_left {
-            if deadline.has_passed() {
-                return false;
-            }
-            state = sleep_until(&self.change, state, deadline);
-        }
-        if let Some(thread) = state.thread.take() {
-            drop(state);
-            // Panics of user code are caught.
-            let _ = thread.join();
-        }
-        true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-}
-
-/// Held by the thread as long as it runs. Dropping it, also after a panic, notes that the thread has left:
-/// `join` waits for that.
-struct Leaving<'a>(
-    /// The callback thread that leaves.
-    &'a CallbackThread,
-);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.0.lock().has_left = true;
-        self.0.change.notify_all();
+        self.0.join(deadline)
     }
 }
 
@@ -196,20 +135,6 @@ mod tests {
     }
 
     #[test]
-    fn it_has_left_also_by_a_panic() {
-        let callbacks = CallbackThread::new();
-        callbacks.lock().id = spawn(String::new(), None, || ())
-            .ok()
-            .map(|thread| thread.thread().id());
-        let left = unwind::catch(|| {
-            let _leaving = Leaving(&callbacks);
-            panic!("on purpose");
-        });
-        assert!(left.is_err());
-        assert!(callbacks.join(soon()), "it has left");
-    }
-
-    #[test]
     fn it_leaves_and_nothing_is_lost_whatever_a_future_does() {
         let callbacks = CallbackThread::new();
         let (tell, told) = mpsc::channel();
@@ -219,5 +144,15 @@ mod tests {
         callbacks.end();
         assert!(callbacks.join(soon()), "it has left");
         assert_eq!(told.try_iter().count(), 3);
+    }
+
+    #[test]
+    fn after_its_end_the_sender_delivers_and_no_thread_starts() {
+        let callbacks = CallbackThread::new();
+        callbacks.end();
+        let (tell, told) = mpsc::channel();
+        callbacks.open(Arc::new(Faulty(tell)));
+        assert_eq!(told.try_iter().count(), 1, "it was delivered here");
+        assert!(callbacks.join(Deadline::never()), "there is none");
     }
 }

@@ -15,12 +15,10 @@ use crate::future::state::WatchKey;
 use crate::idle::placement::CorePlacement;
 use crate::process::shm::queue::ShmQueue;
 use crate::process::shm::queue::layout::Memory;
+use crate::service_thread::{Service, ServiceThread};
 use crate::sync::deadline::Deadline;
-use crate::sync::{
-    self, Condvar, JoinHandle, Mutex, MutexGuard, SPIN_BUDGET, ThreadId, this_thread, yield_now,
-};
+use crate::sync::{self, Mutex, MutexGuard, SPIN_BUDGET, yield_now};
 use crate::sys;
-use crate::sys::stack;
 
 /// The pool's shared-memory queue, from which a driver collects.
 pub(crate) trait CompletionSource: Send + Sync + Sized + 'static {
@@ -76,27 +74,17 @@ pub(crate) struct CompletionDriver<S> {
     source: Weak<S>,
     /// The leader lock: held by the thread that may sleep on the queue.
     leader: Mutex<()>,
-    /// Orders to the thread, its state, and the number of followers.
-    orders: Mutex<Orders>,
-    /// Notified when those change.
-    change: Condvar,
+    /// The driver's thread, from the first time that it is needed.
+    thread: ServiceThread<Orders>,
 }
 
-/// What the lock guards.
+/// Orders to the driver's thread.
 #[derive(Default)]
 struct Orders {
     /// Whether the thread is to check whether it is needed.
     is_called: bool,
-    /// Whether the thread is to leave.
-    is_over: bool,
     /// The number of followers: waiters that did not get the leader lock.
     waiting: usize,
-    /// The thread, from the first time that it was needed until it is joined.
-    thread: Option<JoinHandle<()>>,
-    /// The thread's id, which is kept also after `thread` was taken to be joined.
-    id: Option<ThreadId>,
-    /// Whether the thread has left.
-    has_left: bool,
 }
 
 /// How long the driver's thread first leaves collecting to waiters: if they look at all, they are about to.
@@ -119,8 +107,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         Self {
             source,
             leader: Mutex::new(()),
-            orders: Mutex::default(),
-            change: Condvar::new(),
+            thread: ServiceThread::new(Orders::default()),
         }
     }
 
@@ -172,7 +159,7 @@ impl<S: CompletionSource> CompletionDriver<S> {
         if !wait.watch(key, Box::new(move || me.unpark())) {
             return;
         }
-        self.lock().waiting += 1;
+        self.thread.lock().orders.waiting += 1;
         self.call();
         while !wait.is_over() {
             match deadline.left() {
@@ -180,13 +167,13 @@ impl<S: CompletionSource> CompletionDriver<S> {
                 left => sync::park(left),
             }
         }
-        self.lock().waiting -= 1;
+        self.thread.lock().orders.waiting -= 1;
         wait.unwatch(key);
     }
 
     /// Calls the driver's thread after the leader lock was released, if a leader is still needed.
     fn hand_over_lead(&self, source: &S) {
-        let waiting = self.lock().waiting;
+        let waiting = self.thread.lock().orders.waiting;
         if waiting > 0 || source.demand() != Demand::None {
             self.call();
         }
@@ -196,32 +183,25 @@ impl<S: CompletionSource> CompletionDriver<S> {
 
     /// Has the driver's thread check whether it is needed. Starts it at the first call.
     pub(crate) fn call(&self) {
-        let mut orders = self.lock();
-        if orders.is_over {
+        let mut service = self.thread.lock();
+        if service.is_over() {
             return;
         }
-        orders.is_called = true;
-        if orders.id.is_none() {
-            self.start(&mut orders);
+        service.orders.is_called = true;
+        if service.may_start() {
+            self.start(&mut service);
         }
-        drop(orders);
-        self.change.notify_all();
+        drop(service);
+        self.thread.notify();
     }
 
-    fn start(&self, orders: &mut Orders) {
+    fn start(&self, service: &mut Service<Orders>) {
         let Some(source) = self.source.upgrade() else {
             return;
         };
-        let tend = move || {
-            let has_left = HasLeft(source.driver());
-            has_left.0.run(&*source);
-        };
-        let name = "cf-driver".to_owned();
+        let drive = move |_: &_| source.driver().run(&*source);
         // Without a thread, waiters collect what they can; the next call tries again.
-        if let Ok(thread) = sync::spawn(name, Some(stack::size()), tend) {
-            orders.id = Some(thread.thread().id());
-            orders.thread = Some(thread);
-        }
+        let _ = self.thread.start(service, "cf-driver", drive);
     }
 
     /// The main loop of the driver's thread.
@@ -241,14 +221,14 @@ impl<S: CompletionSource> CompletionDriver<S> {
 
     /// Blocks until the thread is needed. `false`: it is to leave.
     fn is_needed(&self, source: &S) -> bool {
-        let mut orders = self.lock();
+        let mut service = self.thread.lock();
         let mut helped = None;
         loop {
-            if orders.is_over {
+            if service.is_over() {
                 return false;
             }
-            let is_called = std::mem::take(&mut orders.is_called);
-            orders = match self.need(source, &orders) {
+            let is_called = std::mem::take(&mut service.orders.is_called);
+            service = match need(source, &service.orders) {
                 Demand::Now if is_called => return true,
                 Demand::UnlessHelped(count) if helped == Some(count) => return true,
                 Demand::UnlessHelped(count) => {
@@ -256,32 +236,28 @@ impl<S: CompletionSource> CompletionDriver<S> {
                         None => FIRST_GRACE,
                         Some(_) => GRACE,
                     };
-                    self.sleep(orders, Deadline::after(grace))
+                    self.thread.sleep(service, Deadline::after(grace))
                 }
                 Demand::Now | Demand::None => {
                     helped = None;
-                    self.rest(orders, source)
+                    self.rest(service, source)
                 }
             };
         }
     }
 
     /// Sleeps until the thread is called; wakes up to give memory back.
-    fn rest<'a>(&'a self, orders: MutexGuard<'a, Orders>, source: &S) -> MutexGuard<'a, Orders> {
-        drop(orders); // giving memory back takes some time
+    fn rest<'a>(
+        &'a self,
+        service: MutexGuard<'a, Service<Orders>>,
+        source: &S,
+    ) -> MutexGuard<'a, Service<Orders>> {
+        drop(service); // giving memory back takes some time
         let again = source.reclaim();
-        let orders = self.lock();
-        match orders.is_called || orders.is_over {
-            true => orders,
-            false => self.sleep(orders, again),
-        }
-    }
-
-    fn need(&self, source: &S, orders: &Orders) -> Demand {
-        if orders.waiting > 0 {
-            Demand::Now
-        } else {
-            source.demand()
+        let service = self.thread.lock();
+        match service.orders.is_called || service.is_over() {
+            true => service,
+            false => self.thread.sleep(service, again),
         }
     }
 
@@ -325,9 +301,9 @@ impl<S: CompletionSource> CompletionDriver<S> {
 
     /// Whether the thread keeps the leader lock.
     fn stays(&self, source: &S, helped: &mut Option<u64>) -> Stay {
-        let orders = self.lock();
-        match self.need(source, &orders) {
-            _ if orders.is_over => Stay::Leave,
+        let service = self.thread.lock();
+        match need(source, &service.orders) {
+            _ if service.is_over() => Stay::Leave,
             Demand::Now => Stay::Needed,
             Demand::UnlessHelped(count) if *helped.get_or_insert(count) == count => Stay::Needed,
             Demand::UnlessHelped(_) => Stay::Leave,
@@ -345,56 +321,23 @@ impl<S: CompletionSource> CompletionDriver<S> {
 
     /// Has the thread leave, once there is nothing to do.
     pub(crate) fn end(&self) {
-        self.lock().is_over = true;
-        self.change.notify_all();
+        self.thread.end();
         if let Some(source) = self.source.upgrade() {
             source.queue().wake_collector();
         }
     }
 
-    /// Waits until the thread has left; `false` at the deadline. The thread does not wait for itself.
+    /// Waits until the thread has left; `false`: the deadline has passed before.
     pub(crate) fn join(&self, deadline: Deadline) -> bool {
-        let mut orders = self.lock();
-        if orders.id == Some(this_thread()) {
-            return true;
-        }
-        while orders.id.is_some() && !orders.has_left {
-            if deadline.has_passed() {
-                return false;
-            }
-            orders = self.sleep(orders, deadline);
-        }
-        if let Some(thread) = orders.thread.take() {
-            drop(orders);
-            // The thread runs no user code but wakers, whose panics are caught.
-            let _ = thread.join();
-        }
-        true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Orders> {
-        sync::lock(&self.orders)
-    }
-
-    fn sleep<'a>(
-        &self,
-        orders: MutexGuard<'a, Orders>,
-        deadline: Deadline,
-    ) -> MutexGuard<'a, Orders> {
-        sync::sleep_until(&self.change, orders, deadline)
+        self.thread.join(deadline)
     }
 }
 
-/// Notes, when it is dropped, that the thread has left, also after a panic: a shutdown waits for that.
-struct HasLeft<'a, S: CompletionSource>(
-    /// The driver that the thread belongs to.
-    &'a CompletionDriver<S>,
-);
-
-impl<S: CompletionSource> Drop for HasLeft<'_, S> {
-    fn drop(&mut self) {
-        self.0.lock().has_left = true;
-        self.0.change.notify_all();
+fn need<S: CompletionSource>(source: &S, orders: &Orders) -> Demand {
+    if orders.waiting > 0 {
+        Demand::Now
+    } else {
+        source.demand()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::future::state::Watcher;
 use crate::process::shm::queue::heap::{Heap, View, immortal};
 use crate::process::shm::queue::{Claim, Finish, SlotKind, SlotPublish};
 use crate::remote::function::FunctionRef;
-use crate::sync::lock;
+use crate::sync::{Condvar, lock};
 
 /// A pool with a task in each slot.
 struct Pool {

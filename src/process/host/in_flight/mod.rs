@@ -74,7 +74,7 @@ pub(crate) struct InFlight {
     /// Collects outcomes that no thread waits for.
     driver: CompletionDriver<InFlight>,
     /// Runs callbacks, wakes wakers and drops user values where the collecting thread must not.
-    callbacks: Arc<CallbackThread>,
+    callbacks: CallbackThread,
 }
 
 impl InFlight {
