@@ -19,11 +19,11 @@ use crate::sys::stack;
 /// A clone is the same thread.
 pub(crate) struct ServiceThread<O>(
     /// Shared with the thread itself.
-    Arc<Shared<O>>,
+    Arc<ThreadState<O>>,
 );
 
 /// What all clones share.
-struct Shared<O> {
+struct ThreadState<O> {
     /// The orders, and how far the thread has come.
     service: Mutex<Service<O>>,
     /// Notified when either changes.
@@ -58,7 +58,7 @@ enum Stage {
 
 impl<O: Send + 'static> ServiceThread<O> {
     pub(crate) fn new(orders: O) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ThreadState {
             service: Mutex::new(Service {
                 orders,
                 is_over: false,
@@ -100,7 +100,7 @@ impl<O: Send + 'static> ServiceThread<O> {
     ) -> io::Result<()> {
         debug_assert!(service.may_start());
         let me = self.clone();
-        let serve = move || Running(me).run(serve);
+        let serve = move || RunningThread(me).run(serve);
         let thread = spawn(name.to_owned(), Some(stack::size()), serve)?;
         service.stage = Stage::Running(thread);
         Ok(())
@@ -197,18 +197,18 @@ impl Stage {
 
 /// Held by the thread while it serves. Dropping it, also after a panic, notes that the thread has left: `join`
 /// waits for that.
-struct Running<O: Send + 'static>(
+struct RunningThread<O: Send + 'static>(
     /// The thread that serves.
     ServiceThread<O>,
 );
 
-impl<O: Send + 'static> Running<O> {
+impl<O: Send + 'static> RunningThread<O> {
     fn run(self, serve: impl FnOnce(&ServiceThread<O>)) {
         serve(&self.0);
     }
 }
 
-impl<O: Send + 'static> Drop for Running<O> {
+impl<O: Send + 'static> Drop for RunningThread<O> {
     fn drop(&mut self) {
         self.0.lock().stage.leave();
         self.0.notify();

@@ -5,6 +5,7 @@
     reason = "these are tests: what is not there fails them"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -156,4 +157,47 @@ fn files(path: &Path) -> Vec<PathBuf> {
     } else {
         Vec::new()
     }
+}
+
+/// A reader who looks for a name finds one type. The files of a feature for several systems define the same
+/// names, and so may the branches of one file.
+#[test]
+fn a_name_is_of_one_type() {
+    const TWICE: [&str; 2] = ["State", "Stage"];
+    let mut places: BTreeMap<String, BTreeSet<PathBuf>> = BTreeMap::new();
+    for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        for name in types_defined_in(&fs::read_to_string(&path).unwrap()) {
+            let is_of_a_system = ["linux.rs", "unix.rs", "none.rs"]
+                .iter()
+                .any(|it| path.ends_with(it));
+            let place = match is_of_a_system {
+                true => path.parent().unwrap().to_owned(),
+                false => path.clone(),
+            };
+            places.entry(name).or_default().insert(place);
+        }
+    }
+    assert!(places.contains_key("ThreadPoolExecutor") && places.contains_key("Reason"));
+    let found: Vec<_> = places
+        .iter()
+        .filter(|(name, files)| files.len() > 1 && !TWICE.contains(&name.as_str()))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The names of the types that a file defines, but for those inside functions.
+fn types_defined_in(code: &str) -> Vec<String> {
+    let definition = |line: &str| {
+        let mut words = line
+            .split_whitespace()
+            .skip_while(|word| word.starts_with("pub"));
+        let is_type = matches!(
+            words.next()?,
+            "struct" | "enum" | "trait" | "union" | "type"
+        );
+        let name = words.next().filter(|_| is_type && !line.starts_with(' '))?;
+        let end = name.find(|c: char| !c.is_alphanumeric());
+        Some(name[..end.unwrap_or(name.len())].to_owned())
+    };
+    code.lines().filter_map(definition).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
 use crate::executor::Executor;
@@ -11,6 +11,7 @@ use crate::executor::feed::Feed;
 use crate::executor::map::Map;
 use crate::options::MapOptions;
 use crate::remote::payload::Payload;
+use crate::sync::lock;
 
 /// `(key, result)` in the order of the items: the iterator of
 /// [`Executor::map_keyed`](crate::Executor::map_keyed), which has an example.
@@ -61,7 +62,7 @@ where
     fn next(&mut self) -> Option<Self::Item> {
         let result = self.map.next()?;
         // Its item was pulled, so its key was set aside.
-        let key = lock(&self.keys).pop_front()?;
+        let key = lock(&*self.keys).pop_front()?;
         Some((key, result))
     }
 
@@ -94,7 +95,7 @@ impl<K, A, It: Iterator<Item = (K, A)>> Iterator for Arguments<K, It> {
 
     fn next(&mut self) -> Option<A> {
         let (key, argument) = self.items.next()?;
-        lock(&self.keys).push_back(key);
+        lock(&*self.keys).push_back(key);
         Some(argument)
     }
 
@@ -104,7 +105,3 @@ impl<K, A, It: Iterator<Item = (K, A)>> Iterator for Arguments<K, It> {
 }
 
 impl<K, A, It: ExactSizeIterator<Item = (K, A)>> ExactSizeIterator for Arguments<K, It> {}
-
-fn lock<K>(keys: &Mutex<VecDeque<K>>) -> MutexGuard<'_, VecDeque<K>> {
-    keys.lock().unwrap_or_else(PoisonError::into_inner)
-}

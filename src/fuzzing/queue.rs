@@ -42,7 +42,7 @@ pub fn queue(bytes: &[u8]) {
     let queues: Vec<_> = (0..WORKERS)
         .map(|worker| queue_of(&in_flight, worker))
         .collect();
-    let mut scene = Scene {
+    let mut scene = ScriptScene {
         workers: (0..WORKERS)
             .map(|worker| FuzzedWorker::new(&in_flight, &queues[worker], worker))
             .collect(),
@@ -72,7 +72,7 @@ fn queue_of(in_flight: &InFlight, worker: usize) -> Arc<ShmQueue> {
 }
 
 /// Everything that a script acts on.
-struct Scene<'a> {
+struct ScriptScene<'a> {
     /// The program's side.
     in_flight: &'a Arc<InFlight>,
     /// The workers.
@@ -83,7 +83,7 @@ struct Scene<'a> {
     script: Script<'a>,
 }
 
-impl Scene<'_> {
+impl ScriptScene<'_> {
     fn step(&mut self) {
         match self.script.below(32) {
             0..5 => self.submit(),

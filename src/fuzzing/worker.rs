@@ -55,7 +55,7 @@ enum At<'a> {
     /// It has run the function of a task, and has not published the outcome yet.
     Ran(SlotRef, Result<Encoded, Fault>),
     /// It runs the items of a batch.
-    Items(Box<Chunk<'a>>),
+    Items(Box<RunningItems<'a>>),
     /// It has claimed a rendezvous, and has not asked for the task yet.
     Rendezvous(SlotRef),
 }
@@ -70,7 +70,7 @@ enum Where {
 }
 
 /// The items of a batch that a worker runs.
-struct Chunk<'a> {
+struct RunningItems<'a> {
     /// The slot that holds the items.
     place: SlotRef,
     /// The function of the items.
@@ -159,7 +159,7 @@ impl<'a> FuzzedWorker<'a> {
                 let Some(run) = self.queue.begin_run(place, self.me) else {
                     return self.die();
                 };
-                self.at = At::Items(Box::new(Chunk {
+                self.at = At::Items(Box::new(RunningItems {
                     place,
                     call,
                     arguments,
@@ -243,7 +243,7 @@ impl<'a> FuzzedWorker<'a> {
 
     // ---- items -------------------------------------------------------------------------------
 
-    fn go_on_with_items(&mut self, mut chunk: Box<Chunk<'a>>) {
+    fn go_on_with_items(&mut self, mut chunk: Box<RunningItems<'a>>) {
         if chunk.has_begun {
             return self.end_item(chunk);
         }
@@ -258,7 +258,7 @@ impl<'a> FuzzedWorker<'a> {
         }
     }
 
-    fn end_item(&mut self, mut chunk: Box<Chunk<'a>>) {
+    fn end_item(&mut self, mut chunk: Box<RunningItems<'a>>) {
         chunk.has_begun = false;
         let mut item = OneItem {
             argument: chunk.arguments.pop_front(),
@@ -359,7 +359,7 @@ impl<'a> FuzzedWorker<'a> {
 
     fn end_items_with(
         &mut self,
-        mut chunk: Box<Chunk<'a>>,
+        mut chunk: Box<RunningItems<'a>>,
         script: &mut Script<'_>,
         tasks: &mut Tasks,
     ) {

@@ -19,10 +19,10 @@ struct Fates {
     /// Task id and outcome; never locked across a step of the model.
     so_far: Plain<Vec<(u64, Fate)>>,
     /// Run when a task fails; `None`: nothing is.
-    callback: Plain<Option<Callback>>,
+    callback: Plain<Option<ModelCallback>>,
 }
 
-type Callback = Arc<dyn Fn() + Send + Sync>;
+type ModelCallback = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -77,12 +77,12 @@ impl WorkItem for Job {
 
 /// A pool, and the outcomes of its tasks.
 #[derive(Clone)]
-struct Scene {
+struct PoolScene {
     pool: Arc<WorkerPool<Job>>,
     fates: Arc<Fates>,
 }
 
-impl Scene {
+impl PoolScene {
     fn new(
         max_workers: usize,
         worker_main: impl Fn(&WorkerContext<Job>, &Fates) + Send + Sync + 'static,
@@ -144,7 +144,7 @@ fn explore(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 
 /// A stand-in for a worker process.
 #[derive(Default)]
-struct Process {
+struct ModelProcess {
     /// The id of the last task that it was given; `None`: it was given none.
     given: Option<u64>,
     /// Whether the process was killed.
@@ -152,11 +152,11 @@ struct Process {
 }
 
 /// The current process of the one worker: the process table.
-type ProcessEntry = Arc<Mutex<Arc<Mutex<Process>>>>;
+type CurrentProcess = Arc<Mutex<Arc<Mutex<ModelProcess>>>>;
 
 /// Gives one process after the other its tasks, as a supervisor does.
 fn attend(
-    process_entry: &ProcessEntry,
+    process_entry: &CurrentProcess,
 ) -> impl Fn(&WorkerContext<Job>, &Fates) + Send + Sync + 'static {
     let process_entry = Arc::clone(process_entry);
     move |context, fates| {
@@ -171,7 +171,7 @@ fn attend(
     }
 }
 
-fn serve(context: &WorkerContext<Job>, fates: &Fates, process: &Mutex<Process>) -> AfterLoss {
+fn serve(context: &WorkerContext<Job>, fates: &Fates, process: &Mutex<ModelProcess>) -> AfterLoss {
     while !lock(process).dead {
         let Some(job) = context.take() else {
             break;
@@ -197,8 +197,8 @@ fn serve(context: &WorkerContext<Job>, fates: &Fates, process: &Mutex<Process>) 
 #[test]
 fn a_kill_meets_the_end_of_its_task_and_the_beginning_of_the_next() {
     explore(3, || {
-        let process_entry = ProcessEntry::default();
-        let scene = Scene::new(1, attend(&process_entry));
+        let process_entry = CurrentProcess::default();
+        let scene = PoolScene::new(1, attend(&process_entry));
         assert!(scene.submit(1) && scene.submit(2));
         let killed = scene.pool.mark_killed(FutureId::from_number(1), |_| {
             Arc::clone(&lock(&*process_entry))
@@ -220,10 +220,10 @@ fn a_kill_meets_the_end_of_its_task_and_the_beginning_of_the_next() {
 #[test]
 fn two_kills_meet_and_hit_one_task() {
     explore(2, || {
-        let process_entry = ProcessEntry::default();
-        let scene = Scene::new(1, attend(&process_entry));
+        let process_entry = CurrentProcess::default();
+        let scene = PoolScene::new(1, attend(&process_entry));
         assert!(scene.submit(1) && scene.submit(2));
-        let kill = |scene: &Scene| scene.pool.mark_killed(FutureId::from_number(1), |_| ());
+        let kill = |scene: &PoolScene| scene.pool.mark_killed(FutureId::from_number(1), |_| ());
         let its = scene.clone();
         let other = thread::spawn(move || kill(&its).is_some());
         let killed = kill(&scene).is_some() | other.join().unwrap();
@@ -235,8 +235,8 @@ fn two_kills_meet_and_hit_one_task() {
 #[test]
 fn a_process_dies_as_its_worker_falls_idle_and_is_not_kept() {
     explore(3, || {
-        let process_entry = ProcessEntry::default();
-        let scene = Scene::new(1, attend(&process_entry));
+        let process_entry = CurrentProcess::default();
+        let scene = PoolScene::new(1, attend(&process_entry));
         assert!(scene.submit(1));
         let process = Arc::clone(&lock(&*process_entry));
         lock(&*process).dead = true;
@@ -254,8 +254,8 @@ fn a_process_dies_as_its_worker_falls_idle_and_is_not_kept() {
 #[test]
 fn a_process_dies_as_a_task_comes_and_it_runs() {
     explore(3, || {
-        let process_entry = ProcessEntry::default();
-        let scene = Scene::new(1, attend(&process_entry));
+        let process_entry = CurrentProcess::default();
+        let scene = PoolScene::new(1, attend(&process_entry));
         assert!(scene.submit(1));
         let (its, process) = (scene.clone(), Arc::clone(&lock(&*process_entry)));
         let reaper = thread::spawn(move || {
@@ -275,7 +275,7 @@ fn a_process_dies_as_a_task_comes_and_it_runs() {
 fn all_tasks_run(max_workers: usize, tasks: u64) {
     let ran = Arc::new((Mutex::new(0), Condvar::new()));
     let its_ran = Arc::clone(&ran);
-    let scene = Scene::new(max_workers, move |context, fates| {
+    let scene = PoolScene::new(max_workers, move |context, fates| {
         context.ready(1);
         while let Some(job) = context.take() {
             run(context, &job, fates);
@@ -310,7 +310,7 @@ fn a_task_comes_as_two_workers_sleep_and_runs() {
 fn shutdown_meets_submit_and_workers_that_leave() {
     explore(3, || {
         // Each worker leaves after one task: the next task starts the next worker.
-        let scene = Scene::new(1, |context, fates| {
+        let scene = PoolScene::new(1, |context, fates| {
             context.ready(1);
             if let Some(job) = context.take() {
                 run(context, &job, fates);
@@ -329,7 +329,7 @@ fn shutdown_meets_submit_and_workers_that_leave() {
 #[test]
 fn shutdown_that_cancels_meets_the_beginning_of_a_task() {
     explore(3, || {
-        let scene = Scene::new(1, |context, fates| {
+        let scene = PoolScene::new(1, |context, fates| {
             context.ready(1);
             while let Some(job) = context.take() {
                 run(context, &job, fates);
@@ -347,7 +347,7 @@ fn shutdown_that_cancels_meets_the_beginning_of_a_task() {
 #[test]
 fn two_shutdowns_meet_and_both_see_everybody_gone() {
     explore(3, || {
-        let scene = Scene::new(1, |context, fates| {
+        let scene = PoolScene::new(1, |context, fates| {
             context.ready(1);
             while let Some(job) = context.take() {
                 run(context, &job, fates);
@@ -364,7 +364,7 @@ fn two_shutdowns_meet_and_both_see_everybody_gone() {
 #[test]
 fn workers_that_shut_down_do_not_wait_for_each_other() {
     explore(2, || {
-        let scene = Scene::new(2, |context, fates| {
+        let scene = PoolScene::new(2, |context, fates| {
             context.ready(1);
             while let Some(job) = context.take() {
                 assert!(
@@ -386,7 +386,7 @@ fn workers_that_shut_down_do_not_wait_for_each_other() {
 fn a_worker_that_leaves_without_a_successor_may_shut_down_in_a_callback() {
     explore(3, || {
         // Each worker leaves after one task, and while it lives there is no room for the next.
-        let scene = Scene::new(1, |context, fates| {
+        let scene = PoolScene::new(1, |context, fates| {
             context.ready(1);
             if let Some(job) = context.take() {
                 run(context, &job, fates);
@@ -394,7 +394,7 @@ fn a_worker_that_leaves_without_a_successor_may_shut_down_in_a_callback() {
         });
         ROOM.store(1, Ordering::SeqCst);
         let pool = Arc::downgrade(&scene.pool);
-        let shut_down: Callback = Arc::new(move || {
+        let shut_down: ModelCallback = Arc::new(move || {
             let pool = pool.upgrade().unwrap();
             assert!(pool.shutdown(Shutdown::wait(), Deadline::never()));
         });

@@ -11,7 +11,7 @@ use crate::future::Future;
 use crate::future::dyn_promise::DynPromise;
 use crate::options::TaskOptions;
 use crate::process::host::item_outcomes::item_outcomes_of;
-use crate::process::shm::queue::heap::{Heap, View, immortal};
+use crate::process::shm::queue::heap::{Heap, HeapView, immortal};
 use crate::process::shm::queue::{
     Claim, Finish, ItemRun, Reading, ShmQueue, SlotKind, SlotPublish, SlotRef, Transition,
 };
@@ -36,7 +36,7 @@ use crate::task_info::{Function, TaskInfo};
 const LIMIT: u64 = 1 << 20;
 
 /// A task that was published: its slot, its promise and its future.
-struct Sent<R> {
+struct PublishedTask<R> {
     place: SlotRef,
     promise: DynPromise<dyn RemoteTask>,
     future: Future<R>,
@@ -44,11 +44,11 @@ struct Sent<R> {
 
 /// Publishes a task in a slot, as the in-flight table does.
 fn send<A: Payload, R: Payload>(
-    queue: &ShmQueue<View>,
+    queue: &ShmQueue<HeapView>,
     slot: usize,
     function: fn(A) -> R,
     argument: A,
-) -> Sent<R> {
+) -> PublishedTask<R> {
     let (task, future) = Task::portable(TaskOptions::new(), function, argument);
     let RemoteForm::One(mut promise) = task.into_outgoing(LIMIT, &NoStore, &mut |_| ()) else {
         panic!("it can be encoded")
@@ -61,7 +61,7 @@ fn send<A: Payload, R: Payload>(
         }
     };
     let place = published(queue, publish);
-    Sent {
+    PublishedTask {
         place,
         promise,
         future,
@@ -69,7 +69,7 @@ fn send<A: Payload, R: Payload>(
 }
 
 /// Returns the slot in which something was published, and wakes a worker for it.
-fn published(queue: &ShmQueue<View>, publish: SlotPublish) -> SlotRef {
+fn published(queue: &ShmQueue<HeapView>, publish: SlotPublish) -> SlotRef {
     let SlotPublish::Published(place) = publish else {
         panic!("there is room")
     };
@@ -78,7 +78,7 @@ fn published(queue: &ShmQueue<View>, publish: SlotPublish) -> SlotRef {
 }
 
 /// Sleeps until the task in this slot is done, as a collector does.
-fn await_done(queue: &ShmQueue<View>, place: SlotRef) {
+fn await_done(queue: &ShmQueue<HeapView>, place: SlotRef) {
     let is_under_way = || queue.is_ready(place) || queue.is_running(place);
     while is_under_way() {
         let ticket = queue.prepare_wait();
@@ -91,10 +91,10 @@ fn await_done(queue: &ShmQueue<View>, place: SlotRef) {
     }
 }
 
-impl<R: Payload> Sent<R> {
+impl<R: Payload> PublishedTask<R> {
     /// Waits for the task's outcome, delivers it to the promise, and takes the decoded result from the
     /// future.
-    fn result(self, queue: &ShmQueue<View>) -> Result<R, Error> {
+    fn result(self, queue: &ShmQueue<HeapView>) -> Result<R, Error> {
         await_done(queue, self.place);
         let mut bytes = Vec::new();
         let reading = queue.outcome(self.place, &mut bytes);
@@ -108,7 +108,7 @@ impl<R: Payload> Sent<R> {
 }
 
 /// Runs all tasks that are published, as a worker does, until the queue is closed.
-fn work(queue: &ShmQueue<View>) {
+fn work(queue: &ShmQueue<HeapView>) {
     let mut argument = Vec::new();
     loop {
         let is_closing = queue.is_closing();
@@ -129,7 +129,7 @@ fn work(queue: &ShmQueue<View>) {
 }
 
 fn run(
-    queue: &ShmQueue<View>,
+    queue: &ShmQueue<HeapView>,
     place: SlotRef,
     call: FunctionRef,
     argument: &mut Vec<u8>,
@@ -142,7 +142,7 @@ fn run(
 }
 
 fn run_items(
-    queue: &ShmQueue<View>,
+    queue: &ShmQueue<HeapView>,
     place: SlotRef,
     call: FunctionRef,
     arguments: &[u8],
@@ -163,7 +163,7 @@ fn run_items(
 struct AtHand<'a> {
     arguments: LengthDelimited<'a>,
     results: Vec<u8>,
-    run: ItemRun<'a, View>,
+    run: ItemRun<'a, HeapView>,
 }
 
 impl ItemCursor for AtHand<'_> {
@@ -189,7 +189,7 @@ impl ItemCursor for AtHand<'_> {
 }
 
 /// Runs `program` as the program's side of a queue, beside a thread that is its worker.
-fn with_worker(program: impl FnOnce(&ShmQueue<View>)) {
+fn with_worker(program: impl FnOnce(&ShmQueue<HeapView>)) {
     let heap = Arc::new(Heap::new(4));
     let (queue, theirs) = (immortal(&heap), immortal(&heap));
     let worker = thread::spawn(move || work(&theirs));
@@ -224,7 +224,7 @@ fn tasks_go_and_their_results_come() {
 
 /// Maps a function over arguments, and also reads the results while the worker still writes them.
 fn map<A: Payload, R: Payload>(
-    queue: &ShmQueue<View>,
+    queue: &ShmQueue<HeapView>,
     function: fn(A) -> R,
     arguments: Vec<A>,
 ) -> Vec<R> {

@@ -439,7 +439,7 @@ impl Connection {
     }
 
     /// How many bytes of memory are kept for outcomes.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(all(any(test, fuzzing), not(loom)))]
     pub(crate) fn kept(&self) -> usize {
         self.body.capacity()
     }

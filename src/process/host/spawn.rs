@@ -52,7 +52,7 @@ impl WorkerConfig {
     }
 
     /// Runs the handshake with a stand-in for a worker that was started, at the other end of `ours`.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(all(any(test, fuzzing), not(loom)))]
     pub(crate) fn greet(&self, ours: sys::stream::Stream) -> Result<Connection, StartError> {
         let connection = Connection::new(
             FramedStream::new(Arc::new(ours)),

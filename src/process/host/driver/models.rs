@@ -7,7 +7,7 @@ use loom::thread;
 
 use super::*;
 use crate::future::state::Watcher;
-use crate::process::shm::queue::heap::{Heap, View, immortal};
+use crate::process::shm::queue::heap::{Heap, HeapView, immortal};
 use crate::process::shm::queue::{Claim, Finish, SlotKind, SlotPublish};
 use crate::remote::function::FunctionRef;
 use crate::sync::{Condvar, lock};
@@ -15,16 +15,16 @@ use crate::sync::{Condvar, lock};
 /// A pool with a task in each slot.
 struct Pool {
     /// The queue that the tasks lie in.
-    queue: ShmQueue<View>,
+    queue: ShmQueue<HeapView>,
     /// The driver under test.
     driver: CompletionDriver<Pool>,
     /// What is known of the task in each slot.
-    tasks: Mutex<[Task; 2]>,
+    tasks: Mutex<[ModelTask; 2]>,
 }
 
 /// A task, as its future sees it.
 #[derive(Default)]
-struct Task {
+struct ModelTask {
     /// Whether its outcome was collected.
     is_over: bool,
     /// Whether a callback must learn of the outcome, though no thread waits.
@@ -34,7 +34,7 @@ struct Task {
 }
 
 /// A wait for the task in the slot of that number.
-struct Awaited<'a>(&'a Pool, usize);
+struct ModelWait<'a>(&'a Pool, usize);
 
 impl Pool {
     /// Makes a pool with `tasks` tasks published.
@@ -68,7 +68,7 @@ impl Pool {
 
     /// Waits, as a future does.
     fn wait(&self, slot: usize) {
-        let wait = Awaited(self, slot);
+        let wait = ModelWait(self, slot);
         while !wait.is_over() {
             assert_eq!(
                 self.driver.drive_until(self, &wait, Deadline::never()),
@@ -84,7 +84,7 @@ impl Pool {
     }
 }
 
-impl Task {
+impl ModelTask {
     /// Notes that the outcome is there. Returns the watchers to call.
     fn end(&mut self) -> Vec<(WatchKey, Watcher)> {
         self.is_over = true;
@@ -99,9 +99,9 @@ fn call_all(watchers: Vec<(WatchKey, Watcher)>) {
 }
 
 impl CompletionSource for Pool {
-    type Memory = View;
+    type Memory = HeapView;
 
-    fn queue(&self) -> &ShmQueue<View> {
+    fn queue(&self) -> &ShmQueue<HeapView> {
         &self.queue
     }
     fn driver(&self) -> &CompletionDriver<Self> {
@@ -140,7 +140,7 @@ impl CompletionSource for Pool {
     fn audit_if_due(&self) {}
 }
 
-impl Waiter for Awaited<'_> {
+impl Waiter for ModelWait<'_> {
     fn is_over(&self) -> bool {
         lock(&self.0.tasks)[self.1].is_over
     }
@@ -237,7 +237,7 @@ fn a_callback_hears_though_the_waiter_leaves_the_seat() {
                 heard.notify_one();
             })
         };
-        assert!(Awaited(&pool, 1).watch(WatchKey::fresh(), watcher));
+        assert!(ModelWait(&pool, 1).watch(WatchKey::fresh(), watcher));
         let waiter = {
             let pool = Arc::clone(&pool);
             thread::spawn(move || pool.wait(0))

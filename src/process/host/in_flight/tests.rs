@@ -22,13 +22,13 @@ use crate::task_info::{Function, TaskInfo};
 const LIMIT: u64 = 1 << 20;
 
 /// An in-flight table, and what its one worker has.
-struct Scene {
+struct TableScene {
     in_flight: Arc<InFlight>,
     queue: ShmQueue,
     worker_arena: Arc<WorkerArena>,
 }
 
-impl Scene {
+impl TableScene {
     fn new() -> Self {
         let in_flight = InFlight::new(1, LIMIT).unwrap();
         let descriptor = in_flight.arena().unwrap().descriptor().unwrap();
@@ -78,7 +78,7 @@ impl Scene {
 
 #[test]
 fn a_result_is_found_where_its_worker_has_put_it() {
-    let scene = Scene::new();
+    let scene = TableScene::new();
     let future = scene.context(100_000);
     let (place, _) = scene.claim();
     let location = scene.store(&[9; 100_000]);
@@ -89,7 +89,7 @@ fn a_result_is_found_where_its_worker_has_put_it() {
 
 #[test]
 fn a_result_that_cannot_be_found_is_an_error() {
-    let scene = Scene::new();
+    let scene = TableScene::new();
     let future = scene.context(100_000);
     let (place, argument) = scene.claim();
     scene.say(place, &argument.to_bytes());
@@ -106,7 +106,7 @@ fn a_result_that_cannot_be_found_is_an_error() {
 
 #[test]
 fn what_a_dead_worker_said_is_looked_up_too() {
-    let scene = Scene::new();
+    let scene = TableScene::new();
     let futures = [scene.context(100_000), scene.context(100_000)];
     let (place, _) = scene.claim();
     let location = scene.store(&[9; 100_000]);
@@ -136,7 +136,7 @@ fn queue_of(in_flight: &InFlight, worker: usize) -> ShmQueue {
 
 // ---- stray writes and frames that are out of turn ------------------------------------------------
 
-impl Scene {
+impl TableScene {
     /// The outcome of a slot in the part of shared memory that the worker writes.
     fn outcome(&self, place: SlotRef) -> &crate::process::shm::queue::layout::SlotOutcome {
         &self.queue.memory().outcomes(0).unwrap()[place.slot]
@@ -165,7 +165,7 @@ impl Scene {
 
 #[test]
 fn what_another_worker_tells_of_a_task_does_not_count() {
-    let scene = Scene::new();
+    let scene = TableScene::new();
     let future = scene.context(10);
     let place = scene.claim_short();
     scene
@@ -179,7 +179,7 @@ fn what_another_worker_tells_of_a_task_does_not_count() {
 
 #[test]
 fn what_a_worker_tells_of_its_own_task_counts_whatever_the_state() {
-    let scene = Scene::new();
+    let scene = TableScene::new();
     let future = scene.context(10);
     let place = scene.claim_short();
     let state = &scene.queue.memory().states()[place.slot].0;
@@ -194,7 +194,7 @@ fn what_a_worker_tells_of_its_own_task_counts_whatever_the_state() {
 
 #[test]
 fn a_task_whose_outcome_was_overwritten_is_not_run_again() {
-    let scene = Scene::new();
+    let scene = TableScene::new();
     let (future, _next) = (scene.context(10), scene.context(10));
     let place = scene.claim_short();
     let finish = scene.queue.finish(place, 0, SlotKind::Value, &[9; 10]);
@@ -208,7 +208,7 @@ fn a_task_whose_outcome_was_overwritten_is_not_run_again() {
 
 #[test]
 fn a_task_is_not_run_again_whose_worker_has_a_bit_of_its_desk_flipped() {
-    let scene = Scene::new();
+    let scene = TableScene::new();
     let future = scene.context(10);
     let _ = scene.claim_short();
     let words = scene.queue.memory().worker_words(0).unwrap();
@@ -282,7 +282,7 @@ fn a_task_that_a_dead_worker_had_begun_is_not_left_to_one_that_knows_nothing_of_
 
 #[test]
 fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
-    let scene = Scene::new();
+    let scene = TableScene::new();
     let double: fn(u64) -> u64 = |n| 2 * n;
     let chunk_spec = ChunkSpec {
         options: TaskOptions::new(),
@@ -335,7 +335,7 @@ proptest! {
     fn wherever_workers_say_that_results_are_every_task_ends(
         said in proptest::collection::vec(location(), 1..10),
     ) {
-        let scene = Scene::new();
+        let scene = TableScene::new();
         let futures: Vec<_> = said.iter().map(|_| scene.context(5000)).collect();
         for location in &said {
             let (place, _) = scene.claim();

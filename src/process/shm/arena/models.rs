@@ -13,7 +13,7 @@ use super::worker::WorkerArenaState;
 
 /// A shard of which only one block is used: no other block of its size is free.
 #[derive(Default)]
-struct Shared {
+struct ModelShard {
     words: ShardWords,
     /// The content of the block. loom tracks which thread reads and writes it.
     block: UnsafeCell<u64>,
@@ -24,7 +24,7 @@ struct Shared {
 /// Size in bytes of the largest blocks, of which a shard has seven.
 const LARGE: usize = 1 << 30;
 
-impl Shared {
+impl ModelShard {
     fn write(&self, value: u64) {
         // SAFETY: loom checks that no other thread accesses the block.
         self.block.with_mut(|place| unsafe { *place = value });
@@ -73,7 +73,7 @@ fn state(words: &ShardWords) -> (WorkerArenaState, u64) {
 #[test]
 fn a_block_is_one_sides_at_a_time() {
     loom::model(|| {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ModelShard::default());
         let (mut state, block) = state(&shared.words);
         let mut store = Shard::default();
         let worker = {
@@ -94,7 +94,7 @@ fn a_block_is_one_sides_at_a_time() {
 #[test]
 fn a_successor_meets_what_the_program_gives_back() {
     loom::model(|| {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ModelShard::default());
         let (mut predecessor, block) = state(&shared.words);
         let mut store = Shard::default();
         shared.put(&mut predecessor, 1);

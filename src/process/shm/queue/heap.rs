@@ -99,7 +99,7 @@ impl Heap {
 
 /// A process's view of the memory. Each access is a step; a mortal process vanishes after a given number of
 /// steps.
-pub(crate) struct View {
+pub(crate) struct HeapView {
     heap: Arc<Heap>,
     steps_left: Option<Counter>,
 }
@@ -107,7 +107,7 @@ pub(crate) struct View {
 /// Payload of the panic by which a process vanishes.
 struct Vanished;
 
-impl View {
+impl HeapView {
     fn step(&self) -> &Heap {
         if let Some(left) = &self.steps_left {
             let before = left.load(CounterOrdering::Relaxed);
@@ -120,7 +120,7 @@ impl View {
     }
 }
 
-impl Memory for View {
+impl Memory for HeapView {
     fn control(&self) -> &Control {
         &self.step().control
     }
@@ -177,8 +177,8 @@ fn key() -> Key {
 }
 
 /// The queue as seen by a process that never vanishes.
-pub(crate) fn immortal(heap: &Arc<Heap>) -> ShmQueue<View> {
-    let view = View {
+pub(crate) fn immortal(heap: &Arc<Heap>) -> ShmQueue<HeapView> {
+    let view = HeapView {
         heap: Arc::clone(heap),
         steps_left: None,
     };
@@ -187,8 +187,8 @@ pub(crate) fn immortal(heap: &Arc<Heap>) -> ShmQueue<View> {
 
 /// The queue as seen by a worker that vanishes after `steps` accesses to the memory.
 #[cfg(loom)]
-pub(crate) fn mortal(heap: &Arc<Heap>, steps: usize) -> ShmQueue<View> {
-    let view = View {
+pub(crate) fn mortal(heap: &Arc<Heap>, steps: usize) -> ShmQueue<HeapView> {
+    let view = HeapView {
         heap: Arc::clone(heap),
         steps_left: Some(Counter::new(steps)),
     };

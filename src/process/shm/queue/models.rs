@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::heap::{Heap, View, immortal, mortal};
+use super::heap::{Heap, HeapView, immortal, mortal};
 use super::{
     BatchProgress, Claim, Current, Finish, Reading, ShmQueue, SlotAfterDeath, SlotKind,
     SlotPublish, SlotRef, Standing, Transition,
@@ -21,7 +21,7 @@ const CALL: FunctionRef = FunctionRef {
 };
 
 /// Publishes a task whose argument is one byte.
-fn publish(queue: &ShmQueue<View>, slot: usize, byte: u8) -> SlotRef {
+fn publish(queue: &ShmQueue<HeapView>, slot: usize, byte: u8) -> SlotRef {
     match queue.publish(slot, SlotKind::Argument, CALL, &[byte]) {
         SlotPublish::Published(place) => place,
         SlotPublish::Full => panic!("there is room"),
@@ -29,7 +29,7 @@ fn publish(queue: &ShmQueue<View>, slot: usize, byte: u8) -> SlotRef {
 }
 
 /// Runs all tasks until the queue is closed; returns the number of tasks that it has run.
-fn work(queue: &ShmQueue<View>, me: usize) -> usize {
+fn work(queue: &ShmQueue<HeapView>, me: usize) -> usize {
     let (mut argument, mut count, mut has_waited) = (Vec::new(), 0, false);
     loop {
         let is_closing = queue.is_closing();
@@ -61,7 +61,7 @@ fn work(queue: &ShmQueue<View>, me: usize) -> usize {
 }
 
 /// Waits for the outcomes of all these tasks, as the collector does; returns the byte of each.
-fn collect(queue: &ShmQueue<View>, places: &[SlotRef]) -> Vec<u8> {
+fn collect(queue: &ShmQueue<HeapView>, places: &[SlotRef]) -> Vec<u8> {
     let mut outcomes = vec![None; places.len()];
     loop {
         queue.take_done(|slot| {
@@ -298,7 +298,7 @@ fn a_worker_vanishes_between_any_two_steps() {
 }
 
 /// Publishes items in a slot.
-fn publish_items(queue: &ShmQueue<View>, slot: usize, items: usize) -> SlotRef {
+fn publish_items(queue: &ShmQueue<HeapView>, slot: usize, items: usize) -> SlotRef {
     match queue.publish_items(slot, SlotKind::Items, CALL, &[0], items) {
         SlotPublish::Published(place) => place,
         SlotPublish::Full => panic!("there is room"),
@@ -315,7 +315,7 @@ fn so_far(done: usize) -> BatchProgress {
 }
 
 /// Runs the items of the only slot; each result takes one byte.
-fn run_items(queue: &ShmQueue<View>) {
+fn run_items(queue: &ShmQueue<HeapView>) {
     let Claim::Items(place, call, items) = queue.claim(0, &mut Vec::new()) else {
         return; // they were cancelled
     };
@@ -491,7 +491,7 @@ fn the_end_of_a_task_is_not_undone_by_the_audit() {
 }
 
 /// Publishes a task again whose standing is that no worker has begun it, as the audit does.
-fn audit(queue: &ShmQueue<View>, place: SlotRef) -> Transition {
+fn audit(queue: &ShmQueue<HeapView>, place: SlotRef) -> Transition {
     let standing = queue.standing(place);
     if !matches!(standing, Standing::Claimed(_))
         || queue.withdraw(place, standing) == Transition::TooLate
