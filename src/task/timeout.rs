@@ -101,7 +101,7 @@ impl Timer {
         };
         let mut service = self.0.lock();
         if service.may_start() {
-            self.0.start(&mut service, "task timer", keep)?;
+            self.0.start(&mut service, "cf-timer", keep)?;
         }
         let queue = &mut service.orders;
         queue.count += 1;

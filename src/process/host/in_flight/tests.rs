@@ -83,7 +83,7 @@ fn a_result_is_found_where_its_worker_has_put_it() {
     let (place, _) = scene.claim();
     let location = scene.store(&[9; 100_000]);
     scene.say(place, &location.to_bytes());
-    assert_eq!(scene.in_flight.collect(CollectedBy::Ours), 1);
+    scene.in_flight.collect(CollectedBy::Ours); // or the driver's thread has
     assert_eq!(future.result().unwrap(), vec![9; 100_000]);
 }
 
@@ -93,7 +93,7 @@ fn a_result_that_cannot_be_found_is_an_error() {
     let future = scene.context(100_000);
     let (place, argument) = scene.claim();
     scene.say(place, &argument.to_bytes());
-    assert_eq!(scene.in_flight.collect(CollectedBy::Ours), 1);
+    scene.in_flight.collect(CollectedBy::Ours); // or the driver's thread has
     let Err(Error::Decode(words)) = future.result() else {
         panic!("no worker may write there")
     };
@@ -247,7 +247,7 @@ fn a_task_that_another_worker_runs_is_not_what_a_dead_one_has_left() {
         in_flight.audit();
         let finish = running.finish(place, 1, SlotKind::Value, &9_u64.to_le_bytes());
         assert_eq!(finish, Finish::Published, "bit {bit}");
-        assert_eq!(in_flight.collect(CollectedBy::Ours), 1);
+        in_flight.collect(CollectedBy::Ours); // or the driver's thread has
         assert_eq!(future.result().unwrap(), 9);
     }
 }
