@@ -104,6 +104,7 @@ where
 
 /// Calls an item's function. An outcome that comes after the time limit is dropped: the item ends as
 /// `TaskTimeout`.
+#[inline]
 pub(super) fn call_in_time<R: Send + 'static>(
     expiring: impl FnOnce() -> Arc<dyn Expire>,
     options: TaskOptions,
@@ -112,14 +113,24 @@ pub(super) fn call_in_time<R: Send + 'static>(
     call: impl FnOnce() -> R,
 ) -> Result<R, Error> {
     let run = || unwind::catch(call).map_err(|panic| panicked(panic, info, hooks.worker_index()));
-    let Some(limit) = options.given_timeout() else {
-        return run();
-    };
+    match options.given_timeout() {
+        None => run(),
+        Some(limit) => run_within(limit, expiring(), hooks, run),
+    }
+}
+
+/// Runs an item that has a time limit.
+fn run_within<R: Send + 'static>(
+    limit: Duration,
+    expiring: Arc<dyn Expire>,
+    hooks: &dyn WorkerHooks,
+    run: impl FnOnce() -> Result<R, Error>,
+) -> Result<R, Error> {
     let clock = Rc::new(Stopwatch {
         begun: Instant::now(),
         limit,
         pauses: RefCell::default(),
-        timeout_guard: hooks.expire_after(expiring(), limit),
+        timeout_guard: hooks.expire_after(expiring, limit),
     });
     let outcome = clock::measured(Rc::<Stopwatch>::clone(&clock), run);
     let took = clock.elapsed();
