@@ -240,7 +240,8 @@ impl ProcessPoolBuilder {
 
     /// The most bytes of memory that a worker may have of its own (`RLIMIT_DATA`: heap and private
     /// writable mappings); an allocation beyond it fails, which ends a Rust program by SIGABRT. The
-    /// task's [`Error::WorkerDied`] reports the limit and the most memory that the worker used.
+    /// task's [`Error::WorkerDied`] then reports the limit and the most memory that the worker used; so it
+    /// does of other deaths of a worker that used most of it.
     ///
     /// ```
     /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};

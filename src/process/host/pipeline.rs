@@ -459,15 +459,21 @@ impl WorkerExit {
             end: self.end,
             task,
             attempts,
-            note: match (broken, self.memory) {
-                (Disconnect::ProtocolViolation(what), _) => Some(what.to_owned()),
-                (_, Some((limit, peak))) => Some(format!(
-                    "memory limit {} MiB, peak used {peak}",
-                    limit >> 20
-                )),
-                _ => None,
+            note: match broken {
+                Disconnect::ProtocolViolation(what) => Some(what.to_owned()),
+                _ => self.memory_note(),
             },
             output,
         }))
+    }
+
+    /// The memory limit and what was used, if the limit may be the cause: the process used most of it, or
+    /// aborted, as Rust does where memory is refused. `None` for other deaths.
+    fn memory_note(&self) -> Option<String> {
+        let (limit, peak) = self.memory?;
+        let (Peak::Exactly(used) | Peak::AtMost(used)) = peak;
+        let is_near = used >= limit - limit / 4;
+        (is_near || self.end.is_abort())
+            .then(|| format!("memory limit {} MiB, peak used {peak}", limit >> 20))
     }
 }

@@ -28,6 +28,13 @@ pub(crate) enum ProcessEnd {
     Unknown,
 }
 
+impl ProcessEnd {
+    /// Whether the process ended itself as by `abort`.
+    pub(crate) fn is_abort(self) -> bool {
+        matches!(self, Self::Signalled(signal) if system::signal_name(signal) == Some("SIGABRT"))
+    }
+}
+
 impl fmt::Display for ProcessEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

@@ -67,6 +67,7 @@ pub fn processes() -> Vec<Trial> {
         a_worker_is_replaced_before_it_leaves,
         an_idle_worker_leaves,
         memory_beyond_the_limit_ends_the_task,
+        a_death_far_from_the_limit_does_not_mention_it,
         terminate_ends_running_and_queued,
         terminate_kills_what_does_not_listen,
         kill_ends_running_and_queued,
@@ -376,6 +377,19 @@ fn memory_beyond_the_limit_ends_the_task() {
     let text = death.to_string();
     assert!(text.contains("memory limit 128 MiB, peak used"), "{text}");
     assert_eq!(pool.submit(hoard, 1 << 20).result().unwrap(), 1 << 20);
+}
+
+fn a_death_far_from_the_limit_does_not_mention_it() {
+    let pool = builder(1).memory_limit(4 << 30).build().unwrap();
+    let exit = |code: i32| -> u8 { std::process::exit(code) };
+    let crash = |()| -> u8 { os::segfault() };
+    for death in [
+        pool.submit(exit, 3).result(),
+        pool.submit(crash, ()).result(),
+    ] {
+        let text = death.unwrap_err().to_string();
+        assert!(!text.contains("memory limit"), "{text}");
+    }
 }
 
 // ---- what waits --------------------------------------------------------------------------------
