@@ -103,31 +103,48 @@ pub enum Error {
 /// assert_eq!(reason.as_str(), "max_workers is 0");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Reason(Arc<String>);
+pub struct Reason(Arc<ReasonText>);
+
+/// The data of a [`Reason`].
+#[derive(PartialEq, Eq)]
+struct ReasonText {
+    /// The text of the reason.
+    words: String,
+    /// The task that has the error; `None`: not a task, or not known yet.
+    task: Option<TaskInfo>,
+}
 
 impl Reason {
-    /// The text of the reason.
+    /// The text of the reason, without the task.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.0.words
     }
 }
 
 impl<S: Into<String>> From<S> for Reason {
     fn from(words: S) -> Self {
-        Self(Arc::new(words.into()))
+        Self(Arc::new(ReasonText {
+            words: words.into(),
+            task: None,
+        }))
     }
 }
 
+/// The text, and the task if it is of one.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.words)?;
+        match &self.0.task {
+            Some(task) => write!(f, " (in {task})"),
+            None => Ok(()),
+        }
     }
 }
 
 impl fmt::Debug for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.0.words, f)
     }
 }
 
@@ -445,6 +462,45 @@ impl fmt::Display for WorkerDeath {
 }
 
 impl Error {
+    /// The task that has the error: its name, its function, and where it was submitted. Known of
+    /// [`Panicked`](Self::Panicked), [`WorkerDied`](Self::WorkerDied),
+    /// [`MemoryCorrupted`](Self::MemoryCorrupted), [`Encode`](Self::Encode), [`Decode`](Self::Decode) and
+    /// [`BrokenPool`](Self::BrokenPool) that a future or a map returns; `None` for all others.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let options = TaskOptions::new().name("halve");
+    /// let failed = pool.submit_with(options, |x: u32| 1 / x, 0).result().unwrap_err();
+    /// assert_eq!(failed.task().and_then(|task| task.name()), Some("halve"));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[must_use]
+    pub fn task(&self) -> Option<&TaskInfo> {
+        match self {
+            Self::Panicked(panic) => panic.task(),
+            Self::WorkerDied(death) => Some(death.task()),
+            Self::MemoryCorrupted(hit) => Some(hit.task()),
+            Self::Encode(reason) | Self::Decode(reason) | Self::BrokenPool(reason) => {
+                reason.0.task.as_ref()
+            }
+            _ => None,
+        }
+    }
+
+    /// Has the error say which task has it, if it can and does not.
+    pub(crate) fn name_task(&mut self, task: impl FnOnce() -> TaskInfo) {
+        if let Self::Encode(reason) | Self::Decode(reason) | Self::BrokenPool(reason) = self {
+            if reason.0.task.is_none() {
+                *reason = Reason(Arc::new(ReasonText {
+                    words: reason.as_str().to_owned(),
+                    task: Some(task()),
+                }));
+            }
+        }
+    }
+
     /// Whether the task was cancelled or killed. (`CancelledError`)
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

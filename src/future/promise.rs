@@ -21,6 +21,7 @@ use crate::future::state::{
 };
 use crate::sync::deadline::Deadline;
 use crate::sync::spin_then_yield;
+use crate::task_info::TaskInfo;
 use crate::unwind::{self, discard};
 
 /// The pool's end of a task. Dropping it settles the future as cancelled.
@@ -43,6 +44,8 @@ pub(crate) struct TaskCell<T, B: ?Sized = dyn Body<T>> {
 
 /// What is to be done by a task that returns a `T`.
 pub(crate) trait Body<T>: Send + Sync {
+    /// What errors say about the task.
+    fn info(&self) -> TaskInfo;
     /// Drops what the function was not called with, which may be user values.
     ///
     /// # Safety
@@ -155,12 +158,15 @@ impl<T, B: Body<T>> Promise<T, B> {
 
     /// Stores the outcome without running user code; the first thread that inspects the future decodes it.
     /// Returns the listeners to notify, if there are any.
-    pub(crate) fn arrive(self, delivery: Delivery<T>) -> Option<Box<Notifications>>
+    pub(crate) fn arrive(self, mut delivery: Delivery<T>) -> Option<Box<Notifications>>
     where
         T: Send + 'static,
         B: 'static,
     {
         let task_cell = self.into_task_cell();
+        if let Delivery::Outcome(Err(error), _) = &mut delivery {
+            error.name_task(|| task_cell.body.info());
+        }
         let Arrived {
             wakeups,
             has_callbacks,
@@ -177,10 +183,14 @@ impl<T, B: Body<T>> Promise<T, B> {
 
     /// Settles the future with the outcome of the function. `before` is called once callbacks have run, just
     /// before any other thread sees the future done.
-    pub(crate) fn settle(self, outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
-        let ending = match outcome {
+    pub(crate) fn settle(self, mut outcome: Outcome<T>, before: impl FnOnce(Verdict)) {
+        let ending = match &mut outcome {
             Err(Error::Cancelled) => self.task_cell().ending_if_cancelled(),
-            _ => Ending::Finished,
+            Err(error) => {
+                error.name_task(|| self.task_cell().body.info());
+                Ending::Finished
+            }
+            Ok(_) => Ending::Finished,
         };
         self.settle_as(outcome, ending, before);
     }

@@ -53,6 +53,12 @@ where
     F: FnOnce(A) -> R + Send + 'static,
     A: Send + 'static,
 {
+    fn info(&self) -> TaskInfo {
+        let function = Function::Type(std::any::type_name::<F>());
+        let name = self.packed_options.options().given_name();
+        TaskInfo::new(name, self.location, function)
+    }
+
     unsafe fn discard(&self) {
         // The function may be a closure, and its captures may implement `Drop`.
         // SAFETY: guaranteed by the caller.
@@ -80,12 +86,7 @@ where
 
     unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
         let promise = Promise::of(self);
-        let function = Function::Type(std::any::type_name::<F>());
-        let info = TaskInfo::new(
-            promise.packed_options.options().given_name(),
-            promise.location,
-            function,
-        );
+        let info = Body::<R>::info(&*promise);
         run_single(promise, info, hooks, |promise| {
             // SAFETY: `promise` is the task's one promise.
             let taken = unsafe { promise.call.replace(None) };

@@ -102,12 +102,6 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
         self.function
     }
 
-    /// What errors say about the task.
-    pub(crate) fn info(&self) -> TaskInfo {
-        let address = Function::Address((self.function as *const ()).addr());
-        TaskInfo::new(self.options().given_name(), self.location, address)
-    }
-
     /// Takes out the argument. It can be taken once.
     ///
     /// # Safety
@@ -203,6 +197,11 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
 }
 
 impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
+    fn info(&self) -> TaskInfo {
+        let address = Function::Address((self.function as *const ()).addr());
+        TaskInfo::new(self.options().given_name(), self.location, address)
+    }
+
     unsafe fn discard(&self) {
         // SAFETY: guaranteed by the caller.
         discard(unsafe { self.unload() });
@@ -211,7 +210,13 @@ impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
     unsafe fn open(&self) -> Outcome<R> {
         // SAFETY: guaranteed by the caller.
         match unsafe { self.unload() } {
-            PayloadState::Encoded(value) => self.decode(Source::Owned(value)),
+            PayloadState::Encoded(value) => {
+                let mut outcome = self.decode(Source::Owned(value));
+                if let Err(error) = &mut outcome {
+                    error.name_task(|| self.info());
+                }
+                outcome
+            }
             _ => unreachable!("what has arrived was laid down"),
         }
     }

@@ -322,11 +322,11 @@ impl<R> ChunkResults<R> {
         }
         // The program has counted a value for each item of the run, so each must have an outcome.
         outcomes.resize_with(run.count, || Err(missing()));
-        if let Some(pool_handle) = self.pool_handle() {
-            outcomes
-                .iter()
-                .filter(|it| it.is_err())
-                .for_each(|_| pool_handle.on_decode_failed());
+        for error in outcomes.iter_mut().filter_map(|it| it.as_mut().err()) {
+            error.name_task(|| self.info);
+            if let Some(pool_handle) = self.pool_handle() {
+                pool_handle.on_decode_failed();
+            }
         }
         outcomes
     }
@@ -341,9 +341,12 @@ impl<R> ChunkResults<R> {
 
     /// Decodes what was counted as a value; if that fails, tells the pool.
     fn read_value(&self, value: Source<'_>) -> Outcome<R> {
-        let outcome = self.decode(value);
-        if let (Err(_), Some(pool_handle)) = (&outcome, self.pool_handle()) {
-            pool_handle.on_decode_failed();
+        let mut outcome = self.decode(value);
+        if let Err(error) = &mut outcome {
+            error.name_task(|| self.info);
+            if let Some(pool_handle) = self.pool_handle() {
+                pool_handle.on_decode_failed();
+            }
         }
         outcome
     }
@@ -387,10 +390,18 @@ impl<R> ChunkResults<R> {
 
     /// Stores an item's outcome, unless the item has one or does not exist. `before` runs just before any
     /// other thread sees the outcome, and receives how it counts.
-    pub(crate) fn settle(&self, index: usize, outcome: Outcome<R>, before: impl FnOnce(Verdict)) {
+    pub(crate) fn settle(
+        &self,
+        index: usize,
+        mut outcome: Outcome<R>,
+        before: impl FnOnce(Verdict),
+    ) {
         if !self.claim(index) {
             before(Verdict::Late);
             return discard(outcome);
+        }
+        if let Err(error) = &mut outcome {
+            error.name_task(|| self.info);
         }
         before(Verdict::of(&outcome));
         self.lay_down(index, Arrival::Outcome(outcome));

@@ -67,6 +67,8 @@ fn errors_are_compared_and_asked<K: Kind>() {
     let one = pool.submit(fail, "x".into()).result().unwrap_err();
     assert!(one.is_panic() && !one.is_timeout() && !one.is_cancelled() && !one.is_worker_death());
     assert_eq!(one, one.clone());
+    let place = one.task().unwrap().location();
+    assert!(place.file().ends_with("errors.rs"), "{place}");
     let other = pool.submit(fail, "x".into()).result().unwrap_err();
     assert_ne!(one, other, "it was submitted elsewhere");
     pool.shutdown(Shutdown::wait());

@@ -204,6 +204,9 @@ fn assert_refused<T: Sample>(is_meant: fn(&Error) -> bool, words: &[&str]) {
         for error in errors {
             assert!(is_meant(&error), "{error:?}");
             let text = error.to_string();
+            let task = error.task().expect("it says which task");
+            assert!(task.location().file().ends_with("attributes.rs"), "{text}");
+            assert!(text.contains("attributes.rs:"), "{text}");
             for word in [side, std::any::type_name::<T>()].iter().chain(words) {
                 assert!(text.contains(word), "{word} is not in: {text}");
             }
