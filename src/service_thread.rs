@@ -2,7 +2,7 @@
 //! callback thread and the timer of time limits are one each.
 //!
 //! A service thread starts when it is first needed, and never after it was told to end. It is told to end, and
-//! leaves by itself: nothing stops it. It is joined with a deadline; not by itself, since a callback that it
+//! leaves by itself: nothing stops it. It is joined with a deadline, by the shutdown of its pool; not by itself, since a callback that it
 //! runs may shut the pool down; and not in a forked copy of the program, which does not have it.
 
 use std::io;

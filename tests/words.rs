@@ -167,11 +167,10 @@ fn a_name_is_of_one_type() {
     let mut places: BTreeMap<String, BTreeSet<PathBuf>> = BTreeMap::new();
     for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
         for name in types_defined_in(&fs::read_to_string(&path).unwrap()) {
-            let is_of_a_system = ["linux.rs", "unix.rs", "none.rs"]
-                .iter()
-                .any(|it| path.ends_with(it));
-            let place = match is_of_a_system {
-                true => path.parent().unwrap().to_owned(),
+            // Of the files of a feature one is compiled.
+            let folder = path.parent().unwrap();
+            let place = match folder.parent().unwrap().ends_with("src/sys") {
+                true => folder.to_owned(),
                 false => path.clone(),
             };
             places.entry(name).or_default().insert(place);

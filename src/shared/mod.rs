@@ -4,7 +4,7 @@
 //!  the program                                           a worker
 //!
 //!  Region: memfd, written, sealed, mapped ◄────┐
-//!     │ encoded: its RegionRef                 │ /proc/PROGRAM/fd/N, checked, mapped once
+//!     │ encoded: its RegionRef                 │ /proc/PROGRAM/fd/N, or asked for; checked, mapped once
 //!     ▼                                        │
 //!  Attachments: regions of a message  ═══►  Registry: regions mapped here
 //!     │ kept until the outcome is decoded      ▲

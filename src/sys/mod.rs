@@ -1,12 +1,12 @@
 //! The seam to the operating system: what it offers and std does not wrap, each in a safe function or type,
-//! one folder for each feature.
+//! one folder for each feature (a file, where the systems do not differ).
 //!
 //! A feature's `mod.rs` says what it is, and takes the file of the system: `linux.rs`, or `none.rs`, which has
 //! the same signatures and answers that it is not there. A port adds a file beside them. `--cfg no_backend`
 //! takes `none.rs` on Linux, too (`tests/no_backend.rs`).
 //!
-//! All rooms above may call it, as `sys::FILE::function`. The rule: system calls, types of the system, its
-//! paths (`/proc`, `/dev`) and its name (`target_os`) occur in this room alone, and it uses no room above it.
+//! All rooms above may call it, as `sys::FEATURE::function`. The rule: system calls, types of the system, its
+//! paths (`/proc`, `/dev`) and its name (`target_os`) occur in this room alone, and it uses no other room but `sync`.
 //! `tests/direction.rs` holds both.
 
 pub(crate) mod affinity;

@@ -1,6 +1,6 @@
 //! A chunk of a map: one function, and items that one worker calls it with, one after the other.
 //!
-//! Made by the maps (`executor/map.rs`) of a [`ChunkSpec`]. It is run in this process, or packed into item
+//! Made by the feed of a map (`executor/feed.rs`) of a [`ChunkSpec`]. It is run in this process, or packed into item
 //! batches (`item_batch.rs`) for worker processes; either way the outcomes go to [`ChunkResults`].
 
 use std::collections::VecDeque;

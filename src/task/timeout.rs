@@ -1,6 +1,6 @@
 //! The timer of a thread pool: one thread that expires tasks at their deadlines (time limits of tasks on
-//! threads), and so ends the waits for them. Each worker pool has one; `task` calls it through the worker's
-//! hooks.
+//! threads), and so ends the waits for them. The worker pool owns it; its thread exists in thread pools
+//! only. `task` calls it through the worker's hooks.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! The frames between the program and a worker process: bytes in, bytes out, no I/O. Used on both sides of a connection (`process/host/`, `process/worker/`), over
-//! [`framed`](crate::transport::framed).
+//! The frames between the program and a worker process: bytes in, bytes out, no I/O. Used on both sides of a
+//! connection (`process/host/`, `process/worker/`), over [`framed`](crate::transport::framed).
 //!
 //! Every message is a frame: a fixed header, then a body whose length the header gives. Only the payloads
 //! inside the bodies are encoded by serde. Everything else consists of fields (`remote/fields.rs`), here and in

@@ -4,7 +4,8 @@
 //! At most one thread at a time sleeps on the queue, the one that holds the leader lock (leader/followers). A
 //! waiter that does not get the lock is a follower: it sleeps until its own future is done. Waiters call
 //! [`CompletionDriver::drive_until`]; `in_flight` calls the driver's thread when an outcome has listeners,
-//! when a full queue keeps work back, and for audits. The models in `driver/models.rs` check the lock's
+//! when a full queue keeps work back, for audits, and for work that holds memory, so that it is collected within
+//! a second also if no thread waits. The models in `driver/models.rs` check the lock's
 //! hand-over.
 
 use std::sync::{TryLockError, Weak};

@@ -1,5 +1,5 @@
 //! Memory that the program and its workers share: the queue of small tasks, the arena of large values, the
-//! signals. `process/host/` calls the program's side, `process/worker/` a worker's side.
+//! signals; and what they are made of, checksums and eventcounts. `process/host/` calls the program's side, `process/worker/` a worker's side.
 
 pub(crate) mod checksum;
 pub(crate) mod event_count;

@@ -1,7 +1,7 @@
 //! The state of a worker process: what the connection loop and the queue loop both need to run a task and to
 //! say what became of it.
 //!
-//! Made by `set_up`; used by every other file of `process/worker/`.
+//! Made by `set_up`; used by the loops and by `batch`.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};

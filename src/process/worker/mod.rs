@@ -4,7 +4,8 @@
 //! (`context`) of it, which runs the initializer, then tasks: those that come as frames over the connection
 //! (`connection_loop`, `task_clock`), and those that it claims from the shared-memory queue (`queue_loop`,
 //! `batch`). The program's side of both is in `process/host/`. Relies on `process/shm/` for the queue and the
-//! arena, and on `remote/function.rs` to decode, call and encode (`outcome`).
+//! arena, and on `remote/function.rs` to decode, call and encode (`outcome`). Shared memory that it may not open
+//! comes from the program (`region_source`).
 
 mod batch;
 mod connection_loop;
