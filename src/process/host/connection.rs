@@ -268,7 +268,8 @@ impl Connection {
     fn receive_outcome_s(&mut self, deadline: Deadline) -> Result<Header, Disconnect> {
         let mut pauses = Pauses::default();
         loop {
-            self.stream.give_up_at(deadline.later_by(pauses.delay()));
+            let end = deadline.later_by(pauses.delay());
+            self.stream.give_up_at(end);
             let header = self.receive_header()?;
             if header.task != self.received {
                 return Err(Disconnect::ProtocolViolation(
@@ -279,6 +280,10 @@ impl Connection {
                 (Kind::Stop, 0) => pauses.begin(Instant::now()),
                 (Kind::GoOn, 0) => pauses.end(Instant::now()),
                 _ => return Ok(header),
+            }
+            // A worker that never ceases to send such frames is late, too.
+            if end.has_passed() {
+                return Err(Disconnect::Late);
             }
         }
     }
@@ -341,6 +346,10 @@ impl Connection {
                 Kind::RegionRequest => self.receive_region_request(header)?,
                 _ => return Ok(header),
             }
+            // A worker that never ceases to send such frames is late, too.
+            if self.stream.deadline().has_passed() {
+                return Err(Disconnect::Late);
+            }
         }
     }
 
@@ -394,23 +403,44 @@ impl Connection {
             ));
         }
         let mut body = Vec::new();
-        let received = self.stream.receive_body(header.length, &mut body);
-        received
-            .and_then(|()| self.send_region(&body))
-            .map_err(|error| self.broken(&error))
+        if let Err(error) = self.stream.receive_body(header.length, &mut body) {
+            return Err(self.broken(&error));
+        }
+        match self.send_region(&body) {
+            Ok(()) => Ok(()),
+            Err(error) if is_late(&error) && !self.stream.deadline().has_passed() => {
+                Err(Disconnect::ProtocolViolation(
+                    "it did not read the shared memory that it asked for",
+                ))
+            }
+            Err(error) => Err(self.broken(&error)),
+        }
     }
 
-    /// Sends the region that a worker asks for, if this process has it. `body` is that of the request.
+    /// Sends the region that a worker asks for, if this process has it. `body` is that of the request. A worker
+    /// waits for the answer, so it reads; one that does not is waited for no longer than until the deadline, or
+    /// for [`LEAVING`].
     ///
     /// # Errors
-    /// Those of the socket; `InvalidData` if the body is garbled.
+    /// Those of the socket; `WouldBlock` if the worker does not read; `InvalidData` if the body is garbled.
     pub(super) fn send_region(&self, body: &[u8]) -> io::Result<()> {
         let id = <[u8; RegionId::SIZE]>::try_from(body);
         let id = id.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         let resident = registry::find(RegionId::from_bytes(id));
         let memory = resident.as_ref().and_then(|it| it.region().descriptor());
         let answer = wire::frame(Kind::Region, &[]);
-        self.stream.send_with(&[&answer], memory.as_slice())
+        let left = self
+            .stream
+            .deadline()
+            .left()
+            .map_or(LEAVING, |left| left.min(LEAVING));
+        // Zero would mean no limit.
+        let limit = left.max(Duration::from_micros(1));
+        let stream = self.stream.stream();
+        stream.set_write_timeout(Some(limit))?;
+        let sent = self.stream.send_with(&[&answer], memory.as_slice());
+        stream.set_write_timeout(None)?;
+        sent
     }
 
     /// Takes out the shared memory that came with the last outcome, for the caller to keep.

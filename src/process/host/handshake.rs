@@ -111,6 +111,10 @@ impl<'a> Handshake<'a> {
         self.limit_patience(Some(self.worker_config.start_timeout), self.deadline);
         while self.stage != Stage::Ready {
             self.wait_for_news()?;
+            // A worker that never ceases to ask for memory is late, too.
+            if self.stage == Stage::Initializing && self.deadline.has_passed() {
+                return Err(HandshakeError::Late);
+            }
         }
         self.drain_stderr();
         self.limit_patience(None, Deadline::never());
@@ -236,6 +240,9 @@ impl<'a> Handshake<'a> {
     /// Writes to the program's own standard error what was read from the worker, as far as there is room. Not
     /// through std: its lock may be held by the very thread that waits for this worker.
     fn pass_on(&mut self) {
+        if !sys::stdio::has_error_output() {
+            self.unsaid.clear();
+        }
         while !self.unsaid.is_empty() {
             match sys::stdio::write_at_once(io::stderr().as_handle(), &self.unsaid) {
                 Ok(0) => self.unsaid.clear(),

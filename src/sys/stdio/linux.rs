@@ -131,6 +131,11 @@ pub(crate) fn standard(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Whether this process has a standard error of its own, and not another file that has got its number.
+pub(crate) fn has_error_output() -> bool {
+    is_inherited(stderr())
+}
+
 /// Whether children inherit this descriptor. They inherit the standard ones; they do not inherit what a
 /// library opens, for example the pipe by which std learns that a child could not be started.
 fn is_inherited(descriptor: BorrowedFd<'_>) -> bool {

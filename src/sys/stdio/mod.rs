@@ -6,6 +6,6 @@
 mod system;
 
 pub(crate) use system::{
-    ERROR, INPUT, NULL, OUTPUT, append_only, empty_input, flush_c_output, never_wait, open_null,
-    pipe, read_at, redirect, standard, write_at_once,
+    ERROR, INPUT, NULL, OUTPUT, append_only, empty_input, flush_c_output, has_error_output,
+    never_wait, open_null, pipe, read_at, redirect, standard, write_at_once,
 };

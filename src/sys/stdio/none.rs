@@ -31,6 +31,10 @@ pub(crate) fn open_null() -> io::Result<OwnedHandle> {
     Err(unsupported())
 }
 
+pub(crate) fn has_error_output() -> bool {
+    false
+}
+
 pub(crate) fn empty_input() -> io::Result<()> {
     Err(unsupported())
 }

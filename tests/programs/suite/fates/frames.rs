@@ -29,6 +29,8 @@ pub enum Then {
     Return,
     /// The same again and again, without haste.
     Repeat,
+    /// The same again and again, as fast as it goes.
+    Flood,
 }
 
 pub fn lie(Lie { bytes, zeros, then }: Lie) {
@@ -42,6 +44,9 @@ pub fn lie(Lie { bytes, zeros, then }: Lie) {
         },
         Then::Repeat => loop {
             std::thread::park_timeout(Duration::from_millis(1));
+            write_everywhere(&bytes);
+        },
+        Then::Flood => loop {
             write_everywhere(&bytes);
         },
     }
@@ -72,6 +77,9 @@ pub const CLAIM: u8 = 20;
 pub const LARGE_VALUE: u8 = 21;
 pub const LARGE_FAULT: u8 = 22;
 pub const STORED_VALUE: u8 = 23;
+pub const MEMORY: u8 = 24;
+pub const GO_ON: u8 = 27;
+pub const REGION_REQUEST: u8 = 28;
 
 impl Frame {
     pub fn header(self) -> Vec<u8> {

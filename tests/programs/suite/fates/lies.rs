@@ -7,7 +7,9 @@ use concurrent_futures::{Error, Executor, TaskOptions};
 use libtest_mimic::Trial;
 
 use super::frames::Way::{self, Taken, Told};
-use super::frames::{CLAIM, Frame, HELLO, Lie, STORED_VALUE, Then, lie};
+use super::frames::{
+    CLAIM, Frame, GO_ON, HELLO, Lie, MEMORY, REGION_REQUEST, STORED_VALUE, Then, lie,
+};
 use crate::support::tasks::own_pid;
 use crate::support::{Kind, Processes, assert_error, assert_works, os, trials};
 
@@ -17,6 +19,8 @@ pub fn trials() -> Vec<Trial> {
         a_worker_sends_half_a_frame_and_stays,
         a_worker_sends_half_a_frame_and_goes_on,
         a_worker_sends_byte_by_byte_beyond_its_limit,
+        a_worker_sends_what_is_no_answer_beyond_its_limit,
+        a_worker_asks_for_memory_and_reads_no_answer,
         a_worker_announces_more_than_it_may_send,
         a_worker_announces_more_than_it_sends,
         a_worker_answers_what_nobody_asked,
@@ -128,6 +132,39 @@ fn a_worker_sends_half_a_frame_and_goes_on() {
 /// Each byte comes in time; the answer does not.
 fn a_worker_sends_byte_by_byte_beyond_its_limit() {
     late(Told.value(1 << 30).header(), Then::Repeat);
+}
+
+/// Frames of which none is an answer, without end. What it asks for it does not read.
+fn a_worker_sends_what_is_no_answer_beyond_its_limit() {
+    let task = 0;
+    let empty = [MEMORY, GO_ON].map(|kind| {
+        let length = 0;
+        Frame { kind, task, length }.header()
+    });
+    for frame in empty.into_iter().chain([a_request()]) {
+        late(frame.repeat(100), Then::Flood);
+    }
+}
+
+/// Without a time limit it is waited for until it has not read for some seconds; then it is ended.
+fn a_worker_asks_for_memory_and_reads_no_answer() {
+    let flood = Lie::new(a_request().repeat(100), Then::Flood);
+    let error = outcome(Taken.options(), flood).unwrap_err();
+    let Error::WorkerDied(death) = error else {
+        panic!("{error:?}")
+    };
+    assert!(death.to_string().contains("did not read"), "{death}");
+}
+
+/// A request for shared memory that the program does not have.
+fn a_request() -> Vec<u8> {
+    let length = 16;
+    let request = Frame {
+        kind: REGION_REQUEST,
+        task: 0,
+        length,
+    };
+    request.with(&[7; 16])
 }
 
 // ---- lengths -------------------------------------------------------------------------------
