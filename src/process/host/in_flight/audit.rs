@@ -22,7 +22,6 @@ use super::InFlight;
 use super::table::{Completion, Presence, Published, SlotEntry, SlotTable, Taken};
 use crate::error::Error;
 use crate::process::host::connection;
-use crate::process::host::driver::CollectedBy;
 use crate::process::shm::queue::{Current, SlotPublish, SlotRef, Standing, Trace, Transition};
 use crate::sync::lock;
 use crate::task::request::RemoteOutcome;
@@ -170,7 +169,7 @@ impl InFlight {
         }
         self.fetch_more();
         for completion in findings.arrivals {
-            self.deliver(completion, CollectedBy::Ours);
+            self.deliver(completion);
         }
         for requests in findings.untouched {
             self.queue_again(requests);

@@ -58,7 +58,7 @@ impl InFlight {
                 return Taken::Corrupt;
             }
             // The worker says that the outcome of one item comes over its connection. If it has not come so
-            // far, the slot is closed when it comes (`InFlight::tell`).
+            // far, the slot is closed when it comes (`InFlight::note_outcome`).
             Reading::Sound(SlotKind::ItemsOutOfBand, worker) => match out_of_band.take() {
                 Some(out_of_band) => (Some(*out_of_band), worker),
                 None => return Taken::Nothing,

@@ -52,7 +52,7 @@ impl CompletionSource for InFlight {
         }
         self.fetch_more();
         for completion in arrivals {
-            self.deliver(completion, by);
+            self.deliver(completion);
         }
         collected
     }
@@ -76,7 +76,7 @@ impl CompletionSource for InFlight {
         }
         let any = !arrivals.is_empty();
         for completion in arrivals {
-            self.deliver(completion, CollectedBy::Ours);
+            self.deliver(completion);
         }
         any
     }

@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::promise::Notifications;
 use crate::future::state::Start;
-use crate::process::host::driver::CollectedBy;
 use crate::process::shm::queue::{Reading, SlotKind, SlotRef};
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
@@ -19,7 +18,6 @@ use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::transport::fault::{Fault, error_of};
 use crate::transport::work::RemoteWork;
-use crate::unwind;
 
 impl InFlight {
     /// Notes an outcome that came over a worker's connection, before or after its slot became done. It counts
@@ -55,7 +53,7 @@ impl InFlight {
         drop(table);
         self.fetch_more();
         match taken {
-            Taken::Arrived(completion) => self.deliver(completion, CollectedBy::Ours),
+            Taken::Arrived(completion) => self.deliver(completion),
             Taken::Nothing => {}
             Taken::Corrupt => self.suspect(),
         }
@@ -68,7 +66,7 @@ impl InFlight {
         outcome: RemoteOutcome<'_>,
     ) {
         let completion = self.lock().completion(promise, outcome);
-        self.deliver(completion, CollectedBy::Ours);
+        self.deliver(completion);
     }
 
     /// Takes the outcome of a slot that is done, or of those of its items that are done.
@@ -185,10 +183,10 @@ impl InFlight {
         Some(promise)
     }
 
-    /// Delivers a collected outcome: to watchers, callbacks, or the sink of a map. On a user's thread no user
-    /// code runs here: a `Drop` or a waker may wait for a future of this pool, and only this thread can
-    /// collect that future's outcome.
-    pub(super) fn deliver(&self, completion: Completion, by: CollectedBy) {
+    /// Delivers a collected outcome: to watchers, callbacks, or the sink of a map. No user code runs here: a
+    /// `Drop` or a waker may wait for a future of this pool, or for the end of the pool, and that wait may need
+    /// the calling thread, which collects, or answers a worker.
+    pub(super) fn deliver(&self, completion: Completion) {
         let Notifications {
             wakeups,
             opens,
@@ -208,31 +206,18 @@ impl InFlight {
                     self.return_rest(rest);
                 }
                 // The last owner of a sink drops the results that no thread has read.
-                return match by {
-                    CollectedBy::Ours => unwind::discard(sink),
-                    CollectedBy::Users => self.callbacks.discard_sink(sink),
-                };
+                return self.callbacks.discard_sink(sink);
             }
         };
         let waker = wakeups.deliver_to_watchers();
         if let Some(opens) = opens {
             self.callbacks.open(opens);
         }
-        match by {
-            CollectedBy::Ours => {
-                unwind::discard(remains);
-                if let Some(waker) = waker {
-                    unwind::call(|| waker.wake());
-                }
-            }
-            CollectedBy::Users => {
-                if let Some(remains) = remains {
-                    self.callbacks.discard(remains);
-                }
-                if let Some(waker) = waker {
-                    self.callbacks.wake(waker);
-                }
-            }
+        if let Some(remains) = remains {
+            self.callbacks.discard(remains);
+        }
+        if let Some(waker) = waker {
+            self.callbacks.wake(waker);
         }
     }
 

@@ -8,7 +8,6 @@ use super::audit::is_rendezvous;
 use super::table::{Completion, Published, SlotEntry, SlotTable, Taken, WorkerRecord};
 use crate::error::{Error, Suspect};
 use crate::future::dyn_promise::DynPromise;
-use crate::process::host::driver::CollectedBy;
 use crate::process::shm::queue::{
     Current, SlotAfterDeath, SlotPublish, SlotRef, Standing, Trace, Transition,
 };
@@ -144,7 +143,7 @@ impl InFlight {
         }
         self.fetch_more();
         for completion in arrivals {
-            self.deliver(completion, CollectedBy::Ours);
+            self.deliver(completion);
         }
         orphans
     }
@@ -344,7 +343,7 @@ impl InFlight {
         }
         drop(table);
         for completion in arrivals {
-            self.deliver(completion, CollectedBy::Ours);
+            self.deliver(completion);
         }
         let words = "a worker has overwritten memory that it shares with the program";
         let error = Error::BrokenPool(words.into());

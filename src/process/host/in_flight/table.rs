@@ -157,7 +157,8 @@ impl Completion {
 }
 
 impl Published {
-    /// Whether the work holds memory until it is removed from its slot: an argument, or shared memory.
+    /// Whether the work may hold memory until it is removed from its slot: an argument, shared memory, or a
+    /// large result.
     pub(super) fn holds_memory(&self) -> bool {
         match self {
             Self::Task { promise, .. } => promise.holds_memory(),
