@@ -23,7 +23,8 @@ use crate::unwind::Panic;
 /// assert_eq!(error.to_string(), "invalid configuration: max_workers is 0");
 /// ```
 ///
-/// Two errors are equal if they are of the same kind and say the same, of the same task.
+/// Two errors are equal if they are of the same kind and say the same, stacks included, of tasks that were
+/// submitted at the same place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -401,10 +401,11 @@ impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
             Stage::Ended => return (0, Some(0)),
         }
         let (low, high) = self.items.size_hint();
+        let is_exact = high == Some(low);
         let low = low.saturating_add(self.ahead);
-        let low = match self.deadline.is_never() {
+        let low = match is_exact || self.deadline.is_never() {
             true => low,
-            // The time limit may end the map early, but it still yields one result: that error.
+            // The time limit ends a map over endless input early, but it still yields one result: that error.
             false => low.min(1),
         };
         (low, high.and_then(|high| high.checked_add(self.ahead)))
@@ -465,10 +466,11 @@ mod tests {
     }
 
     #[test]
-    fn a_time_limit_leaves_one_result_for_certain() {
+    fn a_time_limit_does_not_change_a_known_length() {
         let executor = SerialExecutor::new();
         let options = MapOptions::new().timeout(Duration::from_secs(3600));
-        assert_eq!(feed(&executor, options).size_hint(), (1, Some(5)));
+        let feed = feed(&executor, options);
+        assert_eq!((feed.len(), feed.size_hint()), (5, (5, Some(5))));
     }
 
     #[test]

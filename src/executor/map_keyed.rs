@@ -16,13 +16,15 @@ use crate::sync::lock;
 /// `(key, result)` in the order of the items: the iterator of
 /// [`Executor::map_keyed`](crate::Executor::map_keyed), which has an example.
 ///
-/// Dropping it cancels what has not started.
+/// Dropping it cancels what has not started. After a panic of its source it ends.
 #[must_use = "dropping a map cancels what has not started"]
 pub struct MapKeyed<'a, K, A, R, It: Iterator<Item = (K, A)>> {
     /// The results, in the order of the items.
     map: Map<'a, A, R, Arguments<K, It>>,
     /// The keys of the items that were pulled and whose results were not read, oldest first.
     keys: Arc<Mutex<VecDeque<K>>>,
+    /// Whether `next` runs, or has panicked: a key may then have no result, so that no more are given.
+    is_over: bool,
 }
 
 /// The arguments of items with keys; the keys are set aside.
@@ -47,7 +49,11 @@ where
             keys: Arc::clone(&keys),
         };
         let map = Map::new(Feed::portable(executor, MapOptions::new(), f, arguments));
-        Self { map, keys }
+        Self {
+            map,
+            keys,
+            is_over: false,
+        }
     }
 }
 
@@ -60,7 +66,12 @@ where
     type Item = (K, Result<R, Error>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let result = self.map.next()?;
+        if std::mem::replace(&mut self.is_over, true) {
+            return None;
+        }
+        let result = self.map.next();
+        self.is_over = false;
+        let result = result?;
         // Its item was pulled, so its key was set aside.
         let key = lock(&*self.keys).pop_front()?;
         Some((key, result))

@@ -344,7 +344,7 @@ impl<R> RunningProcess<R> {
     ///
     /// # Errors
     /// How the function ended if it has no result: [`Error::Panicked`], [`Error::WorkerDied`],
-    /// [`Error::Encode`], [`Error::Decode`], [`Error::TooLarge`].
+    /// [`Error::Encode`], [`Error::Decode`], [`Error::TooLarge`], [`Error::TaskTimeout`].
     pub fn join(mut self) -> Result<R, Error> {
         let result = match self.future.take() {
             Some(future) => future.result(),
@@ -368,6 +368,9 @@ impl<R> RunningProcess<R> {
 
     fn join_supervisor(&mut self) {
         if let Some(supervisor) = self.supervisor.take() {
+            if supervisor.thread().id() == std::thread::current().id() {
+                return; // the waker that it calls has dropped this: it ends by itself
+            }
             // It cannot have panicked: all user code that it runs is caught.
             let _ = supervisor.join();
         }
@@ -484,7 +487,7 @@ fn attend(
     match outcome {
         Ok(value) => {
             let news = request.promise.leave(Source::Owned(value), &mut |_| ());
-            // Only `join` and `join_timeout` have the future, so that it has no callbacks.
+            // Nobody else has the future, so it has no callbacks; it may have a waker.
             if let Some(news) = news {
                 news.deliver();
             }

@@ -3,6 +3,7 @@
 
 use std::any::type_name;
 use std::fmt;
+use std::io::Cursor;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
@@ -15,6 +16,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 /// It is for what the formats of messages cannot read: `serde_json::Value`; enums with `#[serde(tag = "…")]`,
 /// with or without `content`, or `untagged`; `flatten`; `skip_serializing_if`. It costs the names of fields, and a
 /// second encoding. With the feature `messagepack`.
+///
+/// MessagePack has one word for nothing: an `Option` of what may itself be nothing, `Some(None)` or `Some(())`,
+/// arrives as `None`.
 ///
 /// ```
 /// use concurrent_futures::{Error, Executor, MessagePack, ProcessPoolExecutor};
@@ -95,10 +99,12 @@ impl<T: DeserializeOwned> Visitor<'_> for PackedBytes<T> {
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-        let value = rmp_serde::from_slice(bytes);
-        value
-            .map(MessagePack)
-            .map_err(|error| E::custom(told::<T>(&error)))
+        let mut reader = rmp_serde::Deserializer::new(Cursor::new(bytes));
+        let value = T::deserialize(&mut reader).map_err(|error| E::custom(told::<T>(&error)))?;
+        match reader.get_ref().position() == bytes.len() as u64 {
+            true => Ok(MessagePack(value)),
+            false => Err(E::custom(told::<T>(&"bytes are left over"))),
+        }
     }
 }
 

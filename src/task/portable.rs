@@ -401,6 +401,6 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
     }
 
     fn holds_memory(&self) -> bool {
-        !pod::is_number::<A>()
+        !(pod::is_number::<A>() && pod::is_number::<R>())
     }
 }

@@ -105,7 +105,8 @@ pub(crate) trait RemoteTask: Settle {
     ) -> (Verdict, Option<Box<Notifications>>);
     /// Whether listeners must be notified as soon as the task is done.
     fn has_listeners(&self) -> bool;
-    /// Whether the task may hold memory until it settles: an argument, or shared memory that this names.
+    /// Whether the task may hold memory until its outcome is collected: an argument, shared memory that this
+    /// names, or a large result.
     fn holds_memory(&self) -> bool {
         true
     }

@@ -32,7 +32,8 @@ use crate::unwind;
 ///
 /// Besides the methods of [`Executor`], it has its own `submit` and `map`, which take closures that capture,
 /// and values that serde does not know. Threads start on demand; an idle one is reused before a new one
-/// starts. Dropping the pool waits for its tasks.
+/// starts. Dropping the pool, the last of its clones, waits for its tasks; on a thread of the pool itself, for all but
+/// the task that drops it.
 ///
 /// ```
 /// use concurrent_futures::ThreadPoolExecutor;

@@ -4,9 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::Resource;
 
-use crate::sys::limits::system::soft_limit;
+use crate::sys::limits::system::{DESCRIPTORS, soft_limit};
 
 /// Returns a close-on-exec copy of a descriptor, with a number (100, or half the limit if that is lower, or
 /// more) that programs do not expect to be given or to find free.
@@ -41,5 +40,5 @@ pub(crate) fn leaves_room(descriptor: BorrowedFd<'_>) -> bool {
 }
 
 fn descriptor_limit() -> Option<u64> {
-    soft_limit(Resource::Nofile)
+    soft_limit(DESCRIPTORS)
 }

@@ -7,12 +7,13 @@ use std::ptr;
 
 use rustix::event::epoll;
 use rustix::process::{
-    Resource, Rlimit, Signal, getpid, getrlimit, kill_process, kill_process_group,
+    Resource, Rlimit, Signal, getpid, kill_process, kill_process_group,
     set_parent_process_death_signal, setrlimit,
 };
 
 use crate::sys::call::{answered, checked, retried, wide};
 use crate::sys::descriptors::copy_high;
+use crate::sys::limits::system::{self as limits, limits_of};
 use crate::sys::thread::set_title;
 
 /// The peak memory (maximum resident set size) of this process so far, in bytes.
@@ -137,9 +138,9 @@ fn end_tree() -> ! {
 
 /// Makes allocations beyond `bytes` bytes (`RLIMIT_DATA`) fail, in this process and those that it starts.
 pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
-    let before = getrlimit(Resource::Data);
+    let (_, hard) = limits_of(limits::DATA)?;
     // A lower limit that the process already has is not raised.
-    let most = before.maximum.map_or(bytes, |most| most.min(bytes));
+    let most = hard.map_or(bytes, |most| most.min(bytes));
     let limit = Rlimit {
         current: Some(most),
         maximum: Some(most),

@@ -4,6 +4,8 @@ mod ends;
 mod errors;
 mod lazy;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use concurrent_futures::{Error, Executor, MapOptions, Shared, ThreadPoolExecutor, current_worker};
 use libtest_mimic::Trial;
 
@@ -22,6 +24,7 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         map_unordered_takes_no_options::<K>,
         maps_interleave::<K>,
         map_keyed_gives_the_key_back::<K>,
+        a_keyed_map_ends_with_its_source::<K>,
         a_map_of_a_known_length_says_it::<K>,
         map_lends_a_context::<K>,
         a_context_names_shared_memory::<K>,
@@ -110,6 +113,27 @@ fn map_keyed_gives_the_key_back<K: Kind>() {
     assert_eq!(outcomes[0], ("one", Ok(100)));
     let (key, outcome) = &outcomes[1];
     assert!(*key == "none" && outcome.as_ref().is_err_and(Error::is_panic));
+}
+
+/// Its source panics: no key goes with another item's result.
+fn a_keyed_map_ends_with_its_source<K: Kind>() {
+    let pool = K::pool(1);
+    let items = (0..).map(|n: u64| {
+        assert!(n % 100 != 50, "on purpose");
+        (n, n)
+    });
+    let mut map = pool.map_keyed(double, items);
+    let (mut panics, mut read) = (0, 0);
+    while panics < 2 && read < 1000 {
+        match catch_unwind(AssertUnwindSafe(|| map.next())) {
+            Ok(Some((key, result))) => assert_eq!(result.unwrap(), 2 * key),
+            Ok(None) => break,
+            Err(_) => panics += 1,
+        }
+        read += 1;
+    }
+    assert_eq!(panics, 1);
+    assert!(map.next().is_none());
 }
 
 fn a_map_of_a_known_length_says_it<K: Kind>() {

@@ -3,14 +3,18 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::Read;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use concurrent_futures::{Error, Executor, Process, ProcessPoolExecutor, WorkerStdio};
+use concurrent_futures::{
+    Error, Executor, Process, ProcessPoolExecutor, RunningProcess, WorkerStdio,
+};
 use libtest_mimic::Trial;
 
-use crate::support::leaks::children;
+use crate::support::gate::{Hold, hold};
+use crate::support::leaks::{Baseline, children};
 use crate::support::{LONG, trials};
 
 pub fn trials() -> Vec<Trial> {
@@ -27,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         a_process_ends_at_its_memory_limit,
         a_process_is_awaited,
         a_process_that_is_no_longer_awaited_is_killed,
+        a_process_is_dropped_by_its_own_waker,
     ]
 }
 
@@ -206,4 +211,41 @@ fn a_process_that_is_no_longer_awaited_is_killed() {
     assert!(process.as_mut().poll(&mut context).is_pending());
     drop(process);
     assert!(children().is_empty());
+}
+
+/// An executor that is gone leaves the future to its waker.
+struct LastOwner {
+    process: Mutex<Option<Pin<Box<RunningProcess<u32>>>>>,
+    woken: mpsc::Sender<()>,
+}
+
+impl std::task::Wake for LastOwner {
+    fn wake(self: Arc<Self>) {
+        drop(self.process.lock().unwrap().take());
+        self.woken.send(()).unwrap();
+    }
+}
+
+fn a_process_is_dropped_by_its_own_waker() {
+    let before = Baseline::now();
+    let held = Hold::new();
+    let process = Process::new(hold, held.argument()).start().unwrap();
+    let (woken, is_woken) = mpsc::channel();
+    let owner = Arc::new(LastOwner {
+        process: Mutex::new(Some(Box::pin(process))),
+        woken,
+    });
+    let waker = Waker::from(Arc::clone(&owner));
+    let mut process = owner.process.lock().unwrap();
+    let polled = process.as_mut().map(|process| {
+        let mut context = Context::from_waker(&waker);
+        process.as_mut().poll(&mut context).is_pending()
+    });
+    assert_eq!(polled, Some(true));
+    drop(process);
+    drop((waker, owner));
+    held.release();
+    is_woken.recv_timeout(LONG).unwrap();
+    drop(held);
+    before.assert_restored();
 }

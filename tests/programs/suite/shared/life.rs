@@ -180,6 +180,11 @@ fn a_task_that_nobody_waits_for_keeps_nothing() {
         drop(pool.submit(sum, numbers()));
         await_nothing_mapped(own_pid());
         await_nothing_mapped(pid);
+        // A number in, memory out.
+        drop(pool.submit(|n: u64| Shared::from_vec(vec![n; 1 << 12]), 7));
+        pool.submit(|()| (), ()).wait();
+        await_nothing_mapped(own_pid());
+        await_nothing_mapped(pid);
     }
 }
 
