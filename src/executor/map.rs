@@ -185,7 +185,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
     }
 }
 
-/// With a [time limit](MapOptions::timeout) the map may yield less than it says: the limit's error, and then
+/// With a [time limit](crate::MapOptions::timeout) the map may yield less than it says: the limit's error, and then
 /// nothing.
 impl<A, R, It> ExactSizeIterator for Map<'_, A, R, It>
 where
