@@ -103,6 +103,8 @@ impl Bench {
 /// What was seen of one payload, round by round.
 #[derive(Default)]
 pub struct Seen {
+    /// How many bytes the codec made of the value; `None`: it was not asked.
+    encoded: Option<u64>,
     encode: Vec<f64>,
     decode: Vec<f64>,
     wake: Vec<f64>,
@@ -114,6 +116,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// How many bytes the codec made of the value.
+    pub fn encoded(&self) -> Option<u64> {
+        self.encoded
+    }
+
     /// The medians.
     pub fn times(self) -> Times {
         let (encode, decode) = (median(self.encode), median(self.decode));
@@ -161,6 +168,7 @@ fn measure_codec<S: Sample>(value: &S, size: Size, seen: &mut Seen) {
         return;
     }
     seen.encode.push(mean(times, encode));
+    seen.encoded = Some(bytes.len() as u64);
     seen.decode
         .push(mean(times, || S::decode(black_box(&bytes))));
 }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 pub use format::{NAME, decode, encode};
 
-#[cfg(feature = "postcard")]
+#[cfg(all(feature = "postcard", not(feature = "bincode")))]
 mod format {
     use std::hint::black_box;
 
@@ -26,7 +26,7 @@ mod format {
     }
 }
 
-#[cfg(all(feature = "bincode", not(feature = "postcard")))]
+#[cfg(feature = "bincode")]
 mod format {
     use bincode::{DefaultOptions, Options};
 

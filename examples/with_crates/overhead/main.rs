@@ -5,14 +5,14 @@
 //! cargo run --release --example overhead -- --quick                # in seconds, less exact
 //! cargo run --release --example overhead -- --kind vec-string --executor shared-memory
 //! cargo run --release --example overhead -- --pause 1              # when everybody has fallen asleep
-//! cargo run --release --example overhead -- --csv bincode.csv --plot charts
+//! cargo run --release --example overhead -- --csv postcard.csv --plot charts
 //! ```
 //!
 //! The codec is the one that the crate was built with. To see two in one chart:
 //!
 //! ```sh
-//! cargo run --release --example overhead --no-default-features --features postcard,symbols -- \
-//!     --csv postcard.csv
+//! cargo run --release --example overhead --no-default-features --features bincode,symbols -- \
+//!     --csv bincode.csv
 //! cargo run --release --example overhead -- --plot charts --from bincode.csv postcard.csv
 //! ```
 //!
@@ -20,6 +20,7 @@
 //! processes of a machine share that clock, so it is known how long the way there took, and the way
 //! back.
 //!
+//! - *encoded*: how many bytes the codec makes of the argument
 //! - *encode*, *decode*: measured alone, by calling the same format on the same value
 //! - *wake*: until a task without any argument begins
 //! - *hand over*: what is left of the way there: the bytes, out of the value and into the worker. What
@@ -145,7 +146,7 @@ impl Args {
             }
         }
         let rows = seen.into_iter();
-        let rows = rows.map(|((kind, size), seen)| Row::new(executor, kind, size, seen.times()));
+        let rows = rows.map(|((kind, size), seen)| Row::new(executor, kind, size, seen));
         Ok(rows.collect())
     }
 

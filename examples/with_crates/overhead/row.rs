@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::ValueEnum;
 
 use crate::Outcome;
+use crate::bench::Seen;
 use crate::codec;
 use crate::executor::Where;
 use crate::payload::Kind;
@@ -15,6 +16,8 @@ pub struct Row {
     pub executor: Where,
     pub kind: Kind,
     pub size: Size,
+    /// How many bytes the codec makes of it; `None` where nothing is encoded.
+    pub encoded: Option<u64>,
     pub times: Times,
 }
 
@@ -47,23 +50,24 @@ pub const NAMES: [&str; 8] = [
 pub const WORTH: f64 = 10.0;
 
 const HEADER: &str =
-    "codec,executor,kind,size,encode,hand over,wake,decode,drop,result back,total,echo";
+    "codec,executor,kind,size,encoded,encode,hand over,wake,decode,drop,result back,total,echo";
 
 impl Row {
     /// Of this program, which has one codec.
-    pub fn new(executor: Where, kind: Kind, size: Size, times: Times) -> Self {
+    pub fn new(executor: Where, kind: Kind, size: Size, seen: Seen) -> Self {
         Self {
             codec: codec::NAME.to_owned(),
             executor,
             kind,
             size,
-            times,
+            encoded: seen.encoded(),
+            times: seen.times(),
         }
     }
 
     fn of_line(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split(',').collect();
-        let (names, numbers) = fields.split_at_checked(4)?;
+        let (names, numbers) = fields.split_at_checked(5)?;
         let numbers = numbers.iter().map(|number| number.parse().ok());
         let numbers: Vec<f64> = numbers.collect::<Option<_>>()?;
         Some(Self {
@@ -71,6 +75,10 @@ impl Row {
             executor: Where::from_str(names[1], false).ok()?,
             kind: Kind::from_str(names[2], false).ok()?,
             size: names[3].parse().ok()?,
+            encoded: match names[4] {
+                "" => None,
+                number => Some(number.parse().ok()?),
+            },
             times: Times::of(numbers.try_into().ok()?),
         })
     }
@@ -110,9 +118,12 @@ pub fn to_csv(rows: &[Row]) -> String {
     for row in rows {
         let (codec, executor, kind) = (&row.codec, row.executor.name(), row.kind.name());
         let size = row.size.bytes();
+        let encoded = row.encoded.map(|bytes| bytes.to_string());
+        let encoded = encoded.unwrap_or_default();
         let times = row.times.values().map(|time| format!("{time:e}"));
         let times = times.join(",");
-        writeln!(text, "{codec},{executor},{kind},{size},{times}").expect("strings take all");
+        writeln!(text, "{codec},{executor},{kind},{size},{encoded},{times}")
+            .expect("strings take all");
     }
     text
 }

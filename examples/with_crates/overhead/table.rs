@@ -26,13 +26,15 @@ pub fn print(rows: &[Row]) {
 fn print_table(mut rows: Vec<&Row>) {
     // Executors stand below each other: they are what is compared.
     rows.sort_by_key(|row| row.size.bytes());
-    print!("{:>8}  {:<25}", "size", "executor");
+    print!("{:>8}  {:<25}  {:>11}", "size", "executor", "encoded");
     for name in NAMES {
         print!("  {:>width$}", name, width = width(name));
     }
     println!("  {:>9}", "must last");
     for row in rows {
-        print!("{:>8}  {:<25}", row.size, row.executor);
+        let encoded = row.encoded.map(|bytes| format!("{bytes} B"));
+        let encoded = encoded.unwrap_or_else(|| "–".to_owned());
+        print!("{:>8}  {:<25}  {encoded:>11}", row.size, row.executor);
         for (name, value) in NAMES.iter().zip(row.times.values()) {
             print!("  {:>width$}", show(value), width = width(name));
         }

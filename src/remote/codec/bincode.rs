@@ -1,4 +1,4 @@
-//! The format bincode, in use unless the feature `postcard` is enabled. DESIGN.md says why it is version 1.3.3.
+//! The format bincode, in use where its feature is enabled. DESIGN.md says why it is version 1.3.3.
 
 use bincode::{DefaultOptions, ErrorKind, Options};
 use serde::Serialize;
@@ -7,6 +7,7 @@ use serde::de::DeserializeSeed;
 use crate::error::Error;
 use crate::remote::codec::Failure;
 use crate::remote::codec::tally::Tally;
+use crate::remote::codec::worded::take_words;
 use crate::remote::codec::writer::CountedValue;
 
 /// The format's id in the hello message.
@@ -19,17 +20,22 @@ pub(super) fn encode<T: Serialize>(
     into: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let options = DefaultOptions::new();
+    // The value is encoded twice, and its fields are counted once.
+    let first = Tally::default();
+    let measured = options
+        .with_limit(limit)
+        .serialized_size(&CountedValue::new(value, &first));
+    if let Some(fault) = first.take_fault() {
+        tally.blame(fault);
+    }
     let counted = CountedValue::new(value, tally);
-    let measured = options.with_limit(limit).serialized_size(&counted);
-    let encoded = measured.and_then(|_| {
-        tally.reset();
-        options.with_no_limit().serialize_into(into, &counted)
-    });
+    let encoded = measured.and_then(|_| options.with_no_limit().serialize_into(into, &counted));
     encoded.map_err(|error| match *error {
         ErrorKind::SizeLimit => Error::TooLarge {
             size: size_of(value),
             limit,
         },
+        ErrorKind::Custom(words) => Error::Encode(take_words().unwrap_or(words).into()),
         other => Error::Encode(other.to_string().into()),
     })
 }
@@ -49,7 +55,7 @@ where
     exact
         .deserialize_seed(seed, bytes)
         .map_err(|error| match *error {
-            ErrorKind::Custom(words) => Failure::Said(words),
+            ErrorKind::Custom(words) => Failure::Said(take_words().unwrap_or(words)),
             other => Failure::Garbled(other.to_string()),
         })
 }

@@ -6,17 +6,18 @@
 //! refuses a message of which it read another number. Numbers, strings and other POD values ([`pod`]) have no
 //! fields, and travel as their bytes alone.
 //!
-//! `bincode` and `postcard` are the formats, one of which is compiled in. `tally` counts, `writer` and `reader`
-//! wrap the format's serializer and deserializer. Called by `task`, `context` and the process pool's builder in
+//! `postcard` and `bincode` are the formats, one of which is compiled in. `tally` counts, `writer` and `reader`
+//! wrap the format's serializer and deserializer, `worded` keeps the words of errors. Called by `task`, `context` and the process pool's builder in
 //! the program, by `stub` in a worker. Relies on `shared::attachments`, which notes the shared memory that a
 //! message names.
 
 mod tally;
+mod worded;
 mod writer;
 mod reader;
-#[cfg(all(feature = "bincode", not(feature = "postcard")))]
+#[cfg(feature = "bincode")]
 mod bincode;
-#[cfg(feature = "postcard")]
+#[cfg(all(feature = "postcard", not(feature = "bincode")))]
 mod postcard;
 
 use std::any::type_name;
@@ -35,13 +36,13 @@ use crate::shared::attachments::{self, Attachments};
 use crate::sys;
 use tally::Tally;
 
-#[cfg(all(feature = "bincode", not(feature = "postcard")))]
+#[cfg(feature = "bincode")]
 use self::bincode as format;
-#[cfg(feature = "postcard")]
+#[cfg(all(feature = "postcard", not(feature = "bincode")))]
 use self::postcard as format;
 
 #[cfg(not(any(feature = "bincode", feature = "postcard")))]
-compile_error!("enable the feature `bincode` (on by default) or `postcard`: tasks need a codec");
+compile_error!("enable the feature `postcard` (on by default) or `bincode`: tasks need a codec");
 
 thread_local! {
     /// The buffer in which small values are encoded, again and again. It is accessed by `try_with`: the

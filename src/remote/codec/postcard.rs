@@ -1,4 +1,4 @@
-//! The format postcard, in use where its feature is enabled, also if that of bincode is.
+//! The format postcard, in use unless the feature `bincode` is enabled.
 
 use postcard::Deserializer;
 use postcard::ser_flavors::Flavor;
@@ -8,6 +8,7 @@ use serde::de::DeserializeSeed;
 use crate::error::Error;
 use crate::remote::codec::Failure;
 use crate::remote::codec::tally::Tally;
+use crate::remote::codec::worded::take_words;
 use crate::remote::codec::writer::CountedValue;
 
 /// The format's id in the hello message.
@@ -19,27 +20,68 @@ pub(super) fn encode<T: Serialize>(
     limit: u64,
     into: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let words = |error: postcard::Error| Error::Encode(error.to_string().into());
     let counted = CountedValue::new(value, tally);
-    let size = postcard::experimental::serialized_size(&counted).map_err(words)?;
-    super::check_size(size, limit)?;
-    tally.reset();
-    postcard::serialize_with_flavor(&counted, Behind(into)).map_err(words)
+    let bounded = Bounded::new(into, limit);
+    postcard::serialize_with_flavor(&counted, bounded).map_err(|error| match error {
+        postcard::Error::SerializeBufferFull => too_large(&counted, limit),
+        other => refused(other),
+    })
+}
+
+/// The error of a value of more than `limit` bytes. It is encoded once more, to measure it.
+#[cold]
+fn too_large<T: Serialize>(value: &CountedValue<'_, T>, limit: u64) -> Error {
+    let size = postcard::experimental::serialized_size(value);
+    Error::TooLarge {
+        size: size.map_or(u64::MAX, |size| size as u64),
+        limit,
+    }
+}
+
+#[cold]
+fn refused(error: postcard::Error) -> Error {
+    let words = match error {
+        postcard::Error::SerdeSerCustom => take_words(),
+        _ => None,
+    };
+    Error::Encode(words.unwrap_or_else(|| error.to_string()).into())
 }
 
 /// Appends to a buffer that stays the caller's, whatever happens.
-struct Behind<'a>(&'a mut Vec<u8>);
+struct Bounded<'a> {
+    /// The buffer.
+    into: &'a mut Vec<u8>,
+    /// At most this long does the buffer become, in bytes.
+    most: usize,
+}
 
-impl Flavor for Behind<'_> {
+impl<'a> Bounded<'a> {
+    /// Appends at most `limit` bytes to `into`.
+    fn new(into: &'a mut Vec<u8>, limit: u64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let most = into.len().saturating_add(limit);
+        Self { into, most }
+    }
+}
+
+impl Flavor for Bounded<'_> {
     type Output = ();
 
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
+        if self.into.len() >= self.most {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        self.into.push(byte);
         Ok(())
     }
 
+    #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        if bytes.len() > self.most - self.into.len() {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        self.into.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -65,7 +107,9 @@ where
 
 fn failure(error: postcard::Error) -> Failure {
     match error {
-        postcard::Error::SerdeDeCustom => Failure::Said(error.to_string()),
+        postcard::Error::SerdeDeCustom => {
+            Failure::Said(take_words().unwrap_or_else(|| error.to_string()))
+        }
         other => Failure::Garbled(other.to_string()),
     }
 }

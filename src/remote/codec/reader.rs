@@ -9,6 +9,7 @@ use serde::de::{
 };
 
 use super::tally::Tally;
+use super::worded::Worded;
 
 /// The fault of a value that is read by looking ahead at what comes.
 const LOOKS_AHEAD: &str = "`#[serde(untagged)]`, `tag`, `tag` with `content`, `flatten`, and \
@@ -37,7 +38,8 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for CountedSeed<'_, S> {
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, format: D) -> Result<S::Value, D::Error> {
         let tally = self.tally;
-        self.seed.deserialize(Reader { format, tally })
+        let value = self.seed.deserialize(Reader { format, tally });
+        value.map_err(Worded::into_inner)
     }
 }
 
@@ -57,12 +59,13 @@ impl<'a, D> Reader<'a, D> {
     }
 }
 
-/// Passes the visitors of values without parts on to the format as they are.
+/// Values without parts: nothing is counted.
 macro_rules! pass_on {
     ($($method:ident)*) => {
         $(#[inline]
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            self.format.$method(visitor)
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Worded<D::Error>> {
+            let visitor = self.counting(visitor, 0);
+            self.format.$method(visitor).map_err(Worded)
         })*
     };
 }
@@ -71,15 +74,15 @@ macro_rules! pass_on {
 macro_rules! refuse {
     ($($method:ident)*) => {
         $(#[inline]
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Worded<D::Error>> {
             self.tally.blame(LOOKS_AHEAD.to_owned());
-            self.format.$method(visitor)
+            self.format.$method(visitor).map_err(Worded)
         })*
     };
 }
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
-    type Error = D::Error;
+    type Error = Worded<D::Error>;
 
     pass_on! {
         deserialize_bool
@@ -97,14 +100,17 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         self,
         name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, D::Error> {
-        self.format.deserialize_unit_struct(name, visitor)
+    ) -> Result<V::Value, Worded<D::Error>> {
+        let visitor = self.counting(visitor, 0);
+        self.format
+            .deserialize_unit_struct(name, visitor)
+            .map_err(Worded)
     }
 
     #[inline]
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Worded<D::Error>> {
         let visitor = self.counting(visitor, 0);
-        self.format.deserialize_option(visitor)
+        self.format.deserialize_option(visitor).map_err(Worded)
     }
 
     #[inline]
@@ -112,21 +118,23 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         self,
         name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, D::Error> {
+    ) -> Result<V::Value, Worded<D::Error>> {
         let visitor = self.counting(visitor, 0);
-        self.format.deserialize_newtype_struct(name, visitor)
+        self.format
+            .deserialize_newtype_struct(name, visitor)
+            .map_err(Worded)
     }
 
     #[inline]
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Worded<D::Error>> {
         let visitor = self.counting(visitor, 0);
-        self.format.deserialize_seq(visitor)
+        self.format.deserialize_seq(visitor).map_err(Worded)
     }
 
     #[inline]
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Worded<D::Error>> {
         let visitor = self.counting(visitor, 0);
-        self.format.deserialize_map(visitor)
+        self.format.deserialize_map(visitor).map_err(Worded)
     }
 
     #[inline]
@@ -134,9 +142,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         self,
         length: usize,
         visitor: V,
-    ) -> Result<V::Value, D::Error> {
+    ) -> Result<V::Value, Worded<D::Error>> {
         let visitor = self.counting(visitor, 1);
-        self.format.deserialize_tuple(length, visitor)
+        self.format
+            .deserialize_tuple(length, visitor)
+            .map_err(Worded)
     }
 
     #[inline]
@@ -145,9 +155,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         name: &'static str,
         length: usize,
         visitor: V,
-    ) -> Result<V::Value, D::Error> {
+    ) -> Result<V::Value, Worded<D::Error>> {
         let visitor = self.counting(visitor, 1);
-        self.format.deserialize_tuple_struct(name, length, visitor)
+        self.format
+            .deserialize_tuple_struct(name, length, visitor)
+            .map_err(Worded)
     }
 
     #[inline]
@@ -156,9 +168,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, D::Error> {
+    ) -> Result<V::Value, Worded<D::Error>> {
         let visitor = self.counting(visitor, 1);
-        self.format.deserialize_struct(name, fields, visitor)
+        self.format
+            .deserialize_struct(name, fields, visitor)
+            .map_err(Worded)
     }
 
     #[inline]
@@ -167,9 +181,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, D::Error> {
+    ) -> Result<V::Value, Worded<D::Error>> {
         let visitor = self.counting(visitor, 1);
-        self.format.deserialize_enum(name, variants, visitor)
+        self.format
+            .deserialize_enum(name, variants, visitor)
+            .map_err(Worded)
     }
 
     #[inline]
@@ -178,8 +194,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
     }
 }
 
-/// The visitor of a value that has parts. Formats that do not describe themselves call what was asked for,
-/// which is one of these.
+/// The visitor of a value, whose parts it counts.
 struct CountingVisitor<'a, V> {
     /// The value's own visitor.
     visitor: V,
@@ -200,8 +215,33 @@ impl<'a, V> CountingVisitor<'a, V> {
     }
 }
 
+/// Passes values without parts on to the value's own visitor.
+macro_rules! visit {
+    ($($method:ident($value:ty))*) => {
+        $(#[inline]
+        fn $method<E: Error>(self, value: $value) -> Result<V::Value, E> {
+            self.visitor.$method(value).map_err(Worded::into_inner)
+        })*
+    };
+}
+
 impl<'de, V: Visitor<'de>> Visitor<'de> for CountingVisitor<'_, V> {
     type Value = V::Value;
+
+    visit! {
+        visit_bool(bool)
+        visit_i8(i8) visit_i16(i16) visit_i32(i32) visit_i64(i64) visit_i128(i128)
+        visit_u8(u8) visit_u16(u16) visit_u32(u32) visit_u64(u64) visit_u128(u128)
+        visit_f32(f32) visit_f64(f64)
+        visit_char(char)
+        visit_str(&str) visit_borrowed_str(&'de str) visit_string(String)
+        visit_bytes(&[u8]) visit_borrowed_bytes(&'de [u8]) visit_byte_buf(Vec<u8>)
+    }
+
+    #[inline]
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_unit().map_err(Worded::into_inner)
+    }
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.visitor.expecting(f)
@@ -209,19 +249,23 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for CountingVisitor<'_, V> {
 
     #[inline]
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
-        self.visitor.visit_none()
+        self.visitor.visit_none().map_err(Worded::into_inner)
     }
 
     #[inline]
     fn visit_some<D: Deserializer<'de>>(self, format: D) -> Result<V::Value, D::Error> {
         let tally = self.tally;
-        self.visitor.visit_some(Reader { format, tally })
+        self.visitor
+            .visit_some(Reader { format, tally })
+            .map_err(Worded::into_inner)
     }
 
     #[inline]
     fn visit_newtype_struct<D: Deserializer<'de>>(self, format: D) -> Result<V::Value, D::Error> {
         let tally = self.tally;
-        self.visitor.visit_newtype_struct(Reader { format, tally })
+        self.visitor
+            .visit_newtype_struct(Reader { format, tally })
+            .map_err(Worded::into_inner)
     }
 
     #[inline]
@@ -238,19 +282,23 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for CountingVisitor<'_, V> {
             tally,
         });
         tally.add(read * worth);
-        value
+        value.map_err(Worded::into_inner)
     }
 
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
         let tally = self.tally;
-        self.visitor.visit_map(MapEntries { entries, tally })
+        self.visitor
+            .visit_map(MapEntries { entries, tally })
+            .map_err(Worded::into_inner)
     }
 
     #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {
         let tally = self.tally;
-        self.visitor.visit_enum(Variant { variant, tally })
+        self.visitor
+            .visit_enum(Variant { variant, tally })
+            .map_err(Worded::into_inner)
     }
 }
 
@@ -265,15 +313,16 @@ struct ReadParts<'a, A> {
 }
 
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for ReadParts<'_, A> {
-    type Error = A::Error;
+    type Error = Worded<A::Error>;
 
     #[inline]
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, A::Error> {
+    ) -> Result<Option<S::Value>, Worded<A::Error>> {
         let tally = self.tally;
-        let part = self.parts.next_element_seed(CountedSeed { seed, tally })?;
+        let part = self.parts.next_element_seed(CountedSeed { seed, tally });
+        let part = part.map_err(Worded)?;
         *self.read += usize::from(part.is_some());
         Ok(part)
     }
@@ -293,21 +342,28 @@ struct MapEntries<'a, A> {
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for MapEntries<'_, A> {
-    type Error = A::Error;
+    type Error = Worded<A::Error>;
 
     #[inline]
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, A::Error> {
+    ) -> Result<Option<S::Value>, Worded<A::Error>> {
         let tally = self.tally;
-        self.entries.next_key_seed(CountedSeed { seed, tally })
+        self.entries
+            .next_key_seed(CountedSeed { seed, tally })
+            .map_err(Worded)
     }
 
     #[inline]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, Worded<A::Error>> {
         let tally = self.tally;
-        self.entries.next_value_seed(CountedSeed { seed, tally })
+        self.entries
+            .next_value_seed(CountedSeed { seed, tally })
+            .map_err(Worded)
     }
 
     #[inline]
@@ -325,35 +381,39 @@ struct Variant<'a, A> {
 }
 
 impl<'de, 'a, A: EnumAccess<'de>> EnumAccess<'de> for Variant<'a, A> {
-    type Error = A::Error;
+    type Error = Worded<A::Error>;
     type Variant = Variant<'a, A::Variant>;
 
     #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
         seed: S,
-    ) -> Result<(S::Value, Self::Variant), A::Error> {
+    ) -> Result<(S::Value, Self::Variant), Worded<A::Error>> {
         let tally = self.tally;
         // The variant's number is no part of the value, and is asked for as an identifier.
-        let (value, variant) = self.variant.variant_seed(seed)?;
+        let (value, variant) = self.variant.variant_seed(seed).map_err(Worded)?;
         Ok((value, Variant { variant, tally }))
     }
 }
 
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
-    type Error = A::Error;
+    type Error = Worded<A::Error>;
 
     #[inline]
-    fn unit_variant(self) -> Result<(), A::Error> {
-        self.variant.unit_variant()
+    fn unit_variant(self) -> Result<(), Worded<A::Error>> {
+        self.variant.unit_variant().map_err(Worded)
     }
 
     #[inline]
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<S::Value, Worded<A::Error>> {
         let tally = self.tally;
         tally.add(1);
         self.variant
             .newtype_variant_seed(CountedSeed { seed, tally })
+            .map_err(Worded)
     }
 
     #[inline]
@@ -361,9 +421,9 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
         self,
         length: usize,
         visitor: V,
-    ) -> Result<V::Value, A::Error> {
+    ) -> Result<V::Value, Worded<A::Error>> {
         let visitor = CountingVisitor::new(visitor, 1, self.tally);
-        self.variant.tuple_variant(length, visitor)
+        self.variant.tuple_variant(length, visitor).map_err(Worded)
     }
 
     #[inline]
@@ -371,8 +431,8 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Variant<'_, A> {
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, A::Error> {
+    ) -> Result<V::Value, Worded<A::Error>> {
         let visitor = CountingVisitor::new(visitor, 1, self.tally);
-        self.variant.struct_variant(fields, visitor)
+        self.variant.struct_variant(fields, visitor).map_err(Worded)
     }
 }

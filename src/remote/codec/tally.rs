@@ -8,20 +8,14 @@ use std::cell::Cell;
 pub(super) struct Tally {
     /// The number of fields so far: those of structs, tuples, arrays and of an enum's variants.
     fields: Cell<usize>,
-    /// Why the value cannot travel, once that is known. It is kept here because postcard drops the text of
-    /// an error.
+    /// Why the value cannot travel, once that is known. It says more than the error of the format that
+    /// follows.
     fault: Cell<Option<String>>,
 }
 
 impl Tally {
     /// Size of the encoded count, in bytes.
     pub(super) const SIZE: usize = size_of::<u16>();
-
-    /// Forgets what was noted: formats encode a value twice, first to measure it.
-    pub(super) fn reset(&self) {
-        self.fields.set(0);
-        self.fault.set(None);
-    }
 
     /// Counts this many fields more.
     #[inline]

@@ -8,6 +8,7 @@ use serde::ser::{
 };
 
 use super::tally::Tally;
+use super::worded::Worded;
 
 /// The fault of a map whose length is not known.
 const FLATTENED: &str = "a map of unknown length, which is what `flatten` writes, needs a format that describes \
@@ -35,10 +36,11 @@ impl<'a, T: ?Sized> CountedValue<'a, T> {
 impl<T: Serialize + ?Sized> Serialize for CountedValue<'_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, format: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(Writer {
+        let writer = Writer {
             format,
             tally: self.tally,
-        })
+        };
+        self.value.serialize(writer).map_err(Worded::into_inner)
     }
 }
 
@@ -54,15 +56,15 @@ struct Writer<'a, S> {
 macro_rules! pass_on {
     ($($method:ident($value:ty))*) => {
         $(#[inline]
-        fn $method(self, value: $value) -> Result<S::Ok, S::Error> {
-            self.format.$method(value)
+        fn $method(self, value: $value) -> Result<S::Ok, Worded<S::Error>> {
+            self.format.$method(value).map_err(Worded)
         })*
     };
 }
 
 impl<'a, S: Serializer> Serializer for Writer<'a, S> {
     type Ok = S::Ok;
-    type Error = S::Error;
+    type Error = Worded<S::Error>;
     type SerializeSeq = WrittenParts<'a, S::SerializeSeq>;
     type SerializeTuple = WrittenParts<'a, S::SerializeTuple>;
     type SerializeTupleStruct = WrittenParts<'a, S::SerializeTupleStruct>;
@@ -81,19 +83,20 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
     }
 
     #[inline]
-    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
-        self.format.serialize_unit()
+    fn serialize_unit(self) -> Result<S::Ok, Worded<S::Error>> {
+        self.format.serialize_unit().map_err(Worded)
     }
 
     #[inline]
-    fn serialize_none(self) -> Result<S::Ok, S::Error> {
-        self.format.serialize_none()
+    fn serialize_none(self) -> Result<S::Ok, Worded<S::Error>> {
+        self.format.serialize_none().map_err(Worded)
     }
 
     #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, Worded<S::Error>> {
         self.format
             .serialize_some(&CountedValue::new(value, self.tally))
+            .map_err(Worded)
     }
 
     #[inline]
@@ -101,9 +104,11 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<S::Ok, S::Error> {
+    ) -> Result<S::Ok, Worded<S::Error>> {
         let value = CountedValue::new(value, self.tally);
-        self.format.serialize_newtype_struct(name, &value)
+        self.format
+            .serialize_newtype_struct(name, &value)
+            .map_err(Worded)
     }
 
     #[inline]
@@ -112,8 +117,10 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         name: &'static str,
         index: u32,
         variant: &'static str,
-    ) -> Result<S::Ok, S::Error> {
-        self.format.serialize_unit_variant(name, index, variant)
+    ) -> Result<S::Ok, Worded<S::Error>> {
+        self.format
+            .serialize_unit_variant(name, index, variant)
+            .map_err(Worded)
     }
 
     #[inline]
@@ -123,34 +130,35 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<S::Ok, S::Error> {
+    ) -> Result<S::Ok, Worded<S::Error>> {
         self.tally.add(1);
         let value = CountedValue::new(value, self.tally);
         self.format
             .serialize_newtype_variant(name, index, variant, &value)
+            .map_err(Worded)
     }
 
     #[inline]
-    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, Worded<S::Error>> {
         if length.is_none() {
             self.tally.blame(WITHOUT_LENGTH.to_owned());
         }
-        let parts = self.format.serialize_seq(length)?;
+        let parts = self.format.serialize_seq(length).map_err(Worded)?;
         Ok(WrittenParts::new(parts, ("", ""), self.tally))
     }
 
     #[inline]
-    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, Worded<S::Error>> {
         if length.is_none() {
             self.tally.blame(FLATTENED.to_owned());
         }
-        let parts = self.format.serialize_map(length)?;
+        let parts = self.format.serialize_map(length).map_err(Worded)?;
         Ok(WrittenParts::new(parts, ("", ""), self.tally))
     }
 
     #[inline]
-    fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
-        let parts = self.format.serialize_tuple(length)?;
+    fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, Worded<S::Error>> {
+        let parts = self.format.serialize_tuple(length).map_err(Worded)?;
         Ok(WrittenParts::new(parts, ("", ""), self.tally))
     }
 
@@ -159,8 +167,11 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         self,
         name: &'static str,
         length: usize,
-    ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        let parts = self.format.serialize_tuple_struct(name, length)?;
+    ) -> Result<Self::SerializeTupleStruct, Worded<S::Error>> {
+        let parts = self
+            .format
+            .serialize_tuple_struct(name, length)
+            .map_err(Worded)?;
         Ok(WrittenParts::new(parts, (name, ""), self.tally))
     }
 
@@ -171,9 +182,11 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+    ) -> Result<Self::SerializeTupleVariant, Worded<S::Error>> {
         let format = self.format;
-        let parts = format.serialize_tuple_variant(name, index, variant, length)?;
+        let parts = format
+            .serialize_tuple_variant(name, index, variant, length)
+            .map_err(Worded)?;
         Ok(WrittenParts::new(parts, (name, variant), self.tally))
     }
 
@@ -182,8 +195,8 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         self,
         name: &'static str,
         length: usize,
-    ) -> Result<Self::SerializeStruct, S::Error> {
-        let parts = self.format.serialize_struct(name, length)?;
+    ) -> Result<Self::SerializeStruct, Worded<S::Error>> {
+        let parts = self.format.serialize_struct(name, length).map_err(Worded)?;
         Ok(WrittenParts::new(parts, (name, ""), self.tally))
     }
 
@@ -194,15 +207,17 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
         index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Self::SerializeStructVariant, S::Error> {
+    ) -> Result<Self::SerializeStructVariant, Worded<S::Error>> {
         let format = self.format;
-        let parts = format.serialize_struct_variant(name, index, variant, length)?;
+        let parts = format
+            .serialize_struct_variant(name, index, variant, length)
+            .map_err(Worded)?;
         Ok(WrittenParts::new(parts, (name, variant), self.tally))
     }
 
     #[inline]
-    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.format.collect_str(value)
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, Worded<S::Error>> {
+        self.format.collect_str(value).map_err(Worded)
     }
 
     #[inline]
@@ -268,39 +283,47 @@ impl<'a, P> WrittenParts<'a, P> {
 /// Elements of sequences and maps are not counted, since their number is encoded.
 impl<P: SerializeSeq> SerializeSeq for WrittenParts<'_, P> {
     type Ok = P::Ok;
-    type Error = P::Error;
+    type Error = Worded<P::Error>;
 
     #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+    fn serialize_element<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), Worded<P::Error>> {
         let value = CountedValue::new(value, self.tally);
-        self.parts.serialize_element(&value)
+        self.parts.serialize_element(&value).map_err(Worded)
     }
 
     #[inline]
-    fn end(self) -> Result<P::Ok, P::Error> {
-        self.parts.end()
+    fn end(self) -> Result<P::Ok, Worded<P::Error>> {
+        self.parts.end().map_err(Worded)
     }
 }
 
 impl<P: SerializeMap> SerializeMap for WrittenParts<'_, P> {
     type Ok = P::Ok;
-    type Error = P::Error;
+    type Error = Worded<P::Error>;
 
     #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), P::Error> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Worded<P::Error>> {
         self.parts
             .serialize_key(&CountedValue::new(key, self.tally))
+            .map_err(Worded)
     }
 
     #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+    fn serialize_value<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), Worded<P::Error>> {
         self.parts
             .serialize_value(&CountedValue::new(value, self.tally))
+            .map_err(Worded)
     }
 
     #[inline]
-    fn end(self) -> Result<P::Ok, P::Error> {
-        self.parts.end()
+    fn end(self) -> Result<P::Ok, Worded<P::Error>> {
+        self.parts.end().map_err(Worded)
     }
 }
 
@@ -310,17 +333,17 @@ macro_rules! count_positions {
     ($($kind:ident::$method:ident)*) => {
         $(impl<P: $kind> $kind for WrittenParts<'_, P> {
             type Ok = P::Ok;
-            type Error = P::Error;
+            type Error = Worded<P::Error>;
 
             #[inline]
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), P::Error> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Worded<P::Error>> {
                 let value = self.field(value);
-                self.parts.$method(&value)
+                self.parts.$method(&value).map_err(Worded)
             }
 
             #[inline]
-            fn end(self) -> Result<P::Ok, P::Error> {
-                self.counted().end()
+            fn end(self) -> Result<P::Ok, Worded<P::Error>> {
+                self.counted().end().map_err(Worded)
             }
         })*
     };
@@ -337,26 +360,26 @@ macro_rules! count_names {
     ($($kind:ident)*) => {
         $(impl<P: $kind> $kind for WrittenParts<'_, P> {
             type Ok = P::Ok;
-            type Error = P::Error;
+            type Error = Worded<P::Error>;
 
             #[inline]
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 key: &'static str,
                 value: &T,
-            ) -> Result<(), P::Error> {
+            ) -> Result<(), Worded<P::Error>> {
                 let value = self.field(value);
-                self.parts.serialize_field(key, &value)
+                self.parts.serialize_field(key, &value).map_err(Worded)
             }
 
             #[inline]
-            fn skip_field(&mut self, key: &'static str) -> Result<(), P::Error> {
+            fn skip_field(&mut self, key: &'static str) -> Result<(), Worded<P::Error>> {
                 Err(self.left_out(key))
             }
 
             #[inline]
-            fn end(self) -> Result<P::Ok, P::Error> {
-                self.counted().end()
+            fn end(self) -> Result<P::Ok, Worded<P::Error>> {
+                self.counted().end().map_err(Worded)
             }
         })*
     };
