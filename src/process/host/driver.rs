@@ -182,27 +182,29 @@ impl<S: CompletionSource> CompletionDriver<S> {
 
     // ---- the thread --------------------------------------------------------------------------
 
-    /// Has the driver's thread check whether it is needed. Starts it at the first call.
-    pub(crate) fn call(&self) {
+    /// Has the driver's thread check whether it is needed. Starts it at the first call. `false`: there is no
+    /// thread, as the system has none or the pool has ended. Waiters then collect what they can, and the next
+    /// call tries again.
+    pub(crate) fn call(&self) -> bool {
         let mut service = self.thread.lock();
         if service.is_over() {
-            return;
+            return false;
         }
         service.orders.is_called = true;
-        if service.may_start() {
-            self.start(&mut service);
+        if service.may_start() && !self.start(&mut service) {
+            return false;
         }
         drop(service);
         self.thread.notify();
+        true
     }
 
-    fn start(&self, service: &mut Service<Orders>) {
+    fn start(&self, service: &mut Service<Orders>) -> bool {
         let Some(source) = self.source.upgrade() else {
-            return;
+            return false;
         };
         let drive = move |_: &_| source.driver().run(&*source);
-        // Without a thread, waiters collect what they can; the next call tries again.
-        let _ = self.thread.start(service, "cf-driver", drive);
+        self.thread.start(service, "cf-driver", drive).is_ok()
     }
 
     /// The main loop of the driver's thread.

@@ -78,6 +78,14 @@ impl InFlight {
         })
     }
 
+    /// Calls the driver for work that was published. If it has no thread, no thread looks for outcomes that are
+    /// not collected, and the next publication calls again.
+    pub(super) fn call_driver(&self) {
+        if !self.driver.call() {
+            self.lock().is_watched = false;
+        }
+    }
+
     /// Whether a slot is free. If none is, more slots get memory, as far as the limit and the system allow.
     pub(super) fn make_room(&self, table: &mut SlotTable) -> bool {
         if !table.free.is_empty() {

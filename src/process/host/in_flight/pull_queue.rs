@@ -19,7 +19,7 @@ impl PullQueue<RemoteWork> for InFlight {
     fn put(&self, work: RemoteWork) -> Result<(), RemoteWork> {
         let put = self.put_in(&mut self.lock(), work)?;
         if put == Put::CallDriver {
-            self.driver.call();
+            self.call_driver();
         }
         Ok(())
     }
@@ -43,7 +43,7 @@ impl PullQueue<RemoteWork> for InFlight {
         }
         drop(table);
         if any == Put::CallDriver {
-            self.driver.call();
+            self.call_driver();
         }
     }
 
