@@ -31,6 +31,7 @@ use crate::future::state::{
     Callback, Ending, Outcome, Register, WaitEnd, WatchKey, Watcher, Withdraw,
 };
 use crate::sync::deadline::Deadline;
+use crate::task_info::TaskInfo;
 use crate::unwind::{self, discard};
 
 /// The future result of a task. (`concurrent.futures.Future`)
@@ -297,6 +298,25 @@ impl<T> Future<T> {
     #[must_use]
     pub fn id(&self) -> FutureId {
         self.task_cell.id
+    }
+
+    /// The task, in whatever state: the name given to it, its function, and where it was submitted. It is
+    /// known also where [`Error::task`] is not: of a task that was cancelled, or refused after a shutdown.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, Shutdown, TaskOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// pool.shutdown(Shutdown::wait());
+    /// let refused = pool.submit_with(TaskOptions::new().name("halve"), |x: u32| x / 2, 8);
+    /// let task = refused.task();
+    /// let error = refused.result().unwrap_err();
+    /// assert_eq!(task.name(), Some("halve"));
+    /// println!("{task}: {error}"); // task `halve` … submitted at …: the executor was shut down
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[must_use]
+    pub fn task(&self) -> TaskInfo {
+        self.task_cell.body().info()
     }
 
     /// Calls `f` with the outcome. (`Future.add_done_callback()`)

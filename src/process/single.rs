@@ -35,6 +35,7 @@ use crate::sys::child::ProcessEnd;
 use crate::sys::stack;
 use crate::task::request::Request;
 use crate::task::{RemoteForm, Task};
+use crate::task_info::TaskInfo;
 use crate::transport::fault::{Fault, error_of};
 
 /// A function that is to run in a child process of its own. (`multiprocessing.Process`)
@@ -307,6 +308,15 @@ impl<R> RunningProcess<R> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The function that the child runs, and where [`Process::new`] was called; errors name it.
+    #[must_use]
+    pub fn task(&self) -> TaskInfo {
+        match &self.future {
+            Some(future) => future.task(),
+            None => unreachable!("only `join`, which consumes, takes the future"),
+        }
     }
 
     /// Whether the child still lives. (`Process.is_alive`)
