@@ -1,13 +1,18 @@
 //! [`Error`] and the data that its variants carry. All modules use it.
 
+mod time_limit;
+mod large_value;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::sys::child::ProcessEnd;
 use crate::task_info::TaskInfo;
 use crate::unwind::Panic;
+
+pub use large_value::LargeValue;
+pub use time_limit::TimeLimit;
 
 /// Why a task has no result, or why a pool or process could not be made.
 ///
@@ -35,10 +40,11 @@ pub enum Error {
     #[error("the wait timed out")]
     Timeout,
     /// The task ran longer than its limit. A process was killed; a thread goes on, and its result is ignored.
-    #[error("the task ran longer than its limit of {limit:?}")]
+    #[error("{} ran longer than its limit of {limit}", Subject(limit.task()))]
     TaskTimeout {
-        /// The limit that was set for the task.
-        limit: Duration,
+        /// The limit that was set for the task, which derefs to a [`Duration`](std::time::Duration), and the
+        /// task.
+        limit: TimeLimit,
     },
     /// The value was already taken out of this future.
     #[error("the result was taken already")]
@@ -73,13 +79,8 @@ pub enum Error {
     #[error("cannot decode: {0}")]
     Decode(Reason),
     /// The encoded argument or result is larger than the pool's limit.
-    #[error("a message of {size} bytes is over the limit of {limit} bytes")]
-    TooLarge {
-        /// The size of the encoded value, in bytes.
-        size: u64,
-        /// The limit that applied, in bytes.
-        limit: u64,
-    },
+    #[error(transparent)]
+    TooLarge(LargeValue),
     /// The program did not call [`init`](crate::init) as the first statement of `main`.
     #[error("`concurrent_futures::init()` must be the first statement of `main`")]
     NotInitialized,
@@ -92,6 +93,18 @@ pub enum Error {
     /// Not supported on this platform, or for this function.
     #[error("not supported: {0}")]
     Unsupported(Reason),
+}
+
+/// The subject of an error's sentence: the task, by all that is known of it.
+struct Subject<'a>(Option<&'a TaskInfo>);
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(task) => write!(f, "{task}"),
+            None => f.write_str("the task"),
+        }
+    }
 }
 
 /// The reason of an error, as text.
@@ -107,7 +120,7 @@ pub enum Error {
 pub struct Reason(Arc<ReasonText>);
 
 /// The data of a [`Reason`].
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct ReasonText {
     /// The text of the reason.
     words: String,
@@ -120,6 +133,13 @@ impl Reason {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0.words
+    }
+
+    /// Sets the task, if none is set.
+    fn name_task(&mut self, task: impl FnOnce() -> TaskInfo) {
+        if self.0.task.is_none() {
+            Arc::make_mut(&mut self.0).task = Some(task());
+        }
     }
 }
 
@@ -463,10 +483,10 @@ impl fmt::Display for WorkerDeath {
 }
 
 impl Error {
-    /// The task that has the error: its name, its function, and where it was submitted. Known of
-    /// [`Panicked`](Self::Panicked), [`WorkerDied`](Self::WorkerDied),
-    /// [`MemoryCorrupted`](Self::MemoryCorrupted), [`Encode`](Self::Encode), [`Decode`](Self::Decode) and
-    /// [`BrokenPool`](Self::BrokenPool) that a future or a map returns; `None` for all others.
+    /// The task that has the error: its name, its function, and where it was submitted. Known of all errors
+    /// of a task but [`Cancelled`](Self::Cancelled) and [`ShutDown`](Self::ShutDown), which carry nothing:
+    /// [`Future::task`](crate::Future::task) tells it in every state. `None` for an error that is not of a
+    /// task, such as that of a wait or of a pool's settings.
     ///
     /// ```
     /// use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
@@ -480,25 +500,29 @@ impl Error {
     #[must_use]
     pub fn task(&self) -> Option<&TaskInfo> {
         match self {
+            Self::TaskTimeout { limit } => limit.task(),
+            Self::TooLarge(value) => value.task(),
             Self::Panicked(panic) => panic.task(),
             Self::WorkerDied(death) => Some(death.task()),
             Self::MemoryCorrupted(hit) => Some(hit.task()),
-            Self::Encode(reason) | Self::Decode(reason) | Self::BrokenPool(reason) => {
-                reason.0.task.as_ref()
-            }
+            Self::Encode(reason)
+            | Self::Decode(reason)
+            | Self::BrokenPool(reason)
+            | Self::Unsupported(reason) => reason.0.task.as_ref(),
             _ => None,
         }
     }
 
     /// Has the error say which task has it, if it can and does not.
     pub(crate) fn name_task(&mut self, task: impl FnOnce() -> TaskInfo) {
-        if let Self::Encode(reason) | Self::Decode(reason) | Self::BrokenPool(reason) = self {
-            if reason.0.task.is_none() {
-                *reason = Reason(Arc::new(ReasonText {
-                    words: reason.as_str().to_owned(),
-                    task: Some(task()),
-                }));
-            }
+        match self {
+            Self::TaskTimeout { limit } => limit.name_task(task),
+            Self::TooLarge(value) => value.name_task(task),
+            Self::Encode(reason)
+            | Self::Decode(reason)
+            | Self::BrokenPool(reason)
+            | Self::Unsupported(reason) => reason.name_task(task),
+            _ => {}
         }
     }
 
@@ -546,6 +570,8 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -565,7 +591,10 @@ mod tests {
             Error::Deadlock,
             Error::ShutDown,
             Error::NotInitialized,
-            Error::TooLarge { size: 9, limit: 8 },
+            Error::TooLarge(LargeValue::new("the result, of type `u8`", 9, 8)),
+            Error::TaskTimeout {
+                limit: Duration::from_secs(1).into(),
+            },
             Error::Encode("x".into()),
             Error::BrokenPool("x".into()),
         ];

@@ -419,15 +419,14 @@ impl<T: Send, B: Body<T>> DeferredCallbacks for TaskCell<T, B> {
 
 impl<T: Send, B: Body<T>> Expire for TaskCell<T, B> {
     fn expire(&self, limit: Duration) {
-        self.settle(
-            Err(Error::TaskTimeout { limit }),
-            Ending::Finished,
-            |verdict| {
-                if let (Verdict::Failed, Some(pool_handle)) = (verdict, self.pool_handle()) {
-                    pool_handle.on_timeout(self.id);
-                }
-            },
-        );
+        let limit = limit.into();
+        let mut error = Error::TaskTimeout { limit };
+        error.name_task(|| self.body.info());
+        self.settle(Err(error), Ending::Finished, |verdict| {
+            if let (Verdict::Failed, Some(pool_handle)) = (verdict, self.pool_handle()) {
+                pool_handle.on_timeout(self.id);
+            }
+        });
     }
 }
 

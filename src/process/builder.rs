@@ -308,7 +308,8 @@ impl ProcessPoolBuilder {
     /// # concurrent_futures::init();
     /// let pool = ProcessPoolExecutor::builder().max_workers(1).payload_limit(1000).build()?;
     /// let long = pool.submit(|text: String| text.len(), "x".repeat(1001));
-    /// assert!(matches!(long.result(), Err(Error::TooLarge { size: 1001, limit: 1000 })));
+    /// let Err(Error::TooLarge(value)) = long.result() else { unreachable!() };
+    /// assert_eq!((value.size(), value.limit()), (1001, 1000));
     /// # Ok(())
     /// # }
     /// ```

@@ -487,6 +487,7 @@ fn attend(
         }
         (Err(Disconnect::Late), Some(limit)) => {
             connection.kill_and_reap();
+            let limit = limit.into();
             Err(Error::TaskTimeout { limit })
         }
         (Err(broken), _) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{Error, LargeValue};
 use crate::remote::codec;
 use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::shared::Shared;
@@ -68,7 +68,8 @@ impl<C: Serialize + Send + Sync + 'static> Prefix for Context<C> {
         let length = to.len() - before - LENGTH;
         let Ok(length) = u32::try_from(length) else {
             let (size, limit) = (length as u64, u32::MAX.into());
-            return Err(Error::TooLarge { size, limit });
+            let value = "the reference to the context";
+            return Err(Error::TooLarge(LargeValue::new(value, size, limit)));
         };
         (&mut to[before..]).put_u32(length);
         Ok(named)

@@ -381,7 +381,7 @@ fn pack_items<A: Payload>(
     packing: &mut Packing<'_>,
 ) -> Result<(), Error> {
     let (prefix, limit) = (packing.prefix, packing.limit);
-    let is_number = pod::is_number::<A>() && codec::check_size(size_of::<A>(), limit).is_ok();
+    let is_number = pod::is_number::<A>() && codec::check_number::<A>(limit).is_ok();
     while let Some((index, argument)) = items.pop_front() {
         packing.at = index;
         packing.bytes += 2; // the length prefix

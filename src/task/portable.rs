@@ -129,7 +129,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
     ) -> Result<(), Error> {
         if pod::is_number::<A>() {
             // A number is encoded only when it is sent.
-            codec::check_size(size_of::<A>(), limit)?;
+            codec::check_number::<A>(limit)?;
             return function::function_ref(self.function).map(|_| ());
         }
         // SAFETY: guaranteed by the caller.

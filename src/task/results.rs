@@ -650,6 +650,7 @@ pub(crate) struct Expiring<R> {
 
 impl<R: Send> Expire for Expiring<R> {
     fn expire(&self, limit: Duration) {
+        let limit = limit.into();
         let error = Error::TaskTimeout { limit };
         self.chunk_results
             .settle(self.index, Err(error), |verdict| {

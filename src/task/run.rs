@@ -137,6 +137,7 @@ fn run_within<R: Send + 'static>(
     drop(clock);
     if took >= limit {
         discard(outcome);
+        let limit = limit.into();
         return Err(Error::TaskTimeout { limit });
     }
     outcome

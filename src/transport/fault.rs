@@ -4,7 +4,7 @@
 //! A worker makes one of what user code did (`process/worker/outcome.rs`); the program makes the user's
 //! [`Error`] of it (`process/host/`).
 
-use crate::error::{Error, PanicInfo};
+use crate::error::{Error, LargeValue, PanicInfo};
 use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::task_info::TaskInfo;
 use crate::unwind::Panic;
@@ -20,9 +20,11 @@ pub(crate) enum Fault {
     Encode(String),
     /// The worker did not begin the task: the shared signals said to begin nothing more of the chunk.
     LeftAlone,
-    /// The encoded result is larger than the limit.
+    /// An encoded value, the result as a rule, is larger than the limit.
     TooLarge {
-        /// The result's length, in bytes.
+        /// Which value it is, and its type.
+        value: String,
+        /// Its length, in bytes.
         size: u64,
         /// The limit, in bytes.
         limit: u64,
@@ -47,8 +49,9 @@ impl Fault {
                 body.put_u8(2);
                 body.put_text(Some(words));
             }
-            Self::TooLarge { size, limit } => {
+            Self::TooLarge { value, size, limit } => {
                 body.put_u8(3);
+                body.put_text(Some(value));
                 body.put_u64(*size);
                 body.put_u64(*limit);
             }
@@ -68,6 +71,7 @@ impl Fault {
             1 => Self::Decode(reader.text()??),
             2 => Self::Encode(reader.text()??),
             3 => Self::TooLarge {
+                value: reader.text()??,
                 size: reader.u64()?,
                 limit: reader.u64()?,
             },
@@ -83,7 +87,11 @@ pub(crate) fn fault_of<R>(outcome: Result<Result<R, Error>, Panic>) -> Result<R,
     match outcome {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Error::Decode(words))) => Err(Fault::Decode(words.as_str().to_owned())),
-        Ok(Err(Error::TooLarge { size, limit })) => Err(Fault::TooLarge { size, limit }),
+        Ok(Err(Error::TooLarge(large))) => Err(Fault::TooLarge {
+            value: large.value().to_owned(),
+            size: large.size(),
+            limit: large.limit(),
+        }),
         Ok(Err(Error::Encode(words))) => Err(Fault::Encode(words.as_str().to_owned())),
         Ok(Err(other)) => Err(Fault::Encode(other.to_string())),
         Err(panic) => Err(Fault::Panicked(panic)),
@@ -104,7 +112,9 @@ pub(crate) fn error_of(
         }
         Fault::Decode(words) => Error::Decode(words.into()),
         Fault::Encode(words) => Error::Encode(words.into()),
-        Fault::TooLarge { size, limit } => Error::TooLarge { size, limit },
+        Fault::TooLarge { value, size, limit } => {
+            Error::TooLarge(LargeValue::new(value, size, limit))
+        }
         Fault::LeftAlone => Error::Cancelled,
     }
 }

@@ -10,7 +10,7 @@ use crate::remote::function::FunctionRef;
 use crate::sys::image;
 
 /// The version of the protocol that this room describes: the frames, and what is in them.
-pub(crate) const PROTOCOL: u32 = 6;
+pub(crate) const PROTOCOL: u32 = 7;
 
 /// The protocol, codec and build of one side; both sides must have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

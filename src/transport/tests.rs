@@ -73,7 +73,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(Fault::LeftAlone),
         any::<String>().prop_map(Fault::Decode),
         any::<String>().prop_map(Fault::Encode),
-        (any::<u64>(), any::<u64>()).prop_map(|(size, limit)| Fault::TooLarge { size, limit }),
+        (any::<String>(), any::<u64>(), any::<u64>())
+            .prop_map(|(value, size, limit)| Fault::TooLarge { value, size, limit }),
     ]
 }
 

@@ -411,8 +411,11 @@ fn initializer_fault(fault: &Fault) -> String {
         Fault::Decode(words) | Fault::Encode(words) => {
             format!("the initializer's argument could not be decoded: {words}")
         }
-        Fault::TooLarge { size, limit } => {
-            format!("the initializer's result of {size} bytes is over the limit of {limit}")
+        Fault::TooLarge { value, size, limit } => {
+            format!(
+                "the initializer has no outcome: {value}, has {size} bytes, over the limit of \
+                 {limit} bytes"
+            )
         }
         Fault::LeftAlone => "the initializer was left alone".to_owned(),
     }

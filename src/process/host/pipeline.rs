@@ -334,9 +334,9 @@ impl<'a> Pipeline<'a> {
                 (Disconnect::Killed, _) => victim.promise.killed(&mut settled),
                 (Disconnect::Stopped, _) => victim.promise.fail(Error::ShutDown, &mut settled),
                 (Disconnect::Late, Some(limit)) => {
-                    victim
-                        .promise
-                        .fail(Error::TaskTimeout { limit }, &mut settled);
+                    let limit = limit.into();
+                    let error = Error::TaskTimeout { limit };
+                    victim.promise.fail(error, &mut settled);
                 }
                 _ => {
                     let printed = self.connection.output().and_then(Captured::take);

@@ -4,11 +4,10 @@ use bincode::{DefaultOptions, ErrorKind, Options};
 use serde::Serialize;
 use serde::de::DeserializeSeed;
 
-use crate::error::Error;
-use crate::remote::codec::Failure;
 use crate::remote::codec::tally::Tally;
 use crate::remote::codec::worded::take_words;
 use crate::remote::codec::writer::CountedValue;
+use crate::remote::codec::{Failure, Refusal};
 
 /// The format's id in the hello message.
 pub(crate) const ID: u8 = b'b';
@@ -18,7 +17,7 @@ pub(super) fn encode<T: Serialize>(
     tally: &Tally,
     limit: u64,
     into: &mut Vec<u8>,
-) -> Result<(), Error> {
+) -> Result<(), Refusal> {
     let options = DefaultOptions::new();
     // The value is encoded twice, and its fields are counted once.
     let first = Tally::default();
@@ -31,12 +30,9 @@ pub(super) fn encode<T: Serialize>(
     let counted = CountedValue::new(value, tally);
     let encoded = measured.and_then(|_| options.with_no_limit().serialize_into(into, &counted));
     encoded.map_err(|error| match *error {
-        ErrorKind::SizeLimit => Error::TooLarge {
-            size: size_of(value),
-            limit,
-        },
-        ErrorKind::Custom(words) => Error::Encode(take_words().unwrap_or(words).into()),
-        other => Error::Encode(other.to_string().into()),
+        ErrorKind::SizeLimit => Refusal::TooLarge(size_of(value)),
+        ErrorKind::Custom(words) => Refusal::Said(take_words().unwrap_or(words)),
+        other => Refusal::Said(other.to_string()),
     })
 }
 

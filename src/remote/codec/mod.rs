@@ -27,7 +27,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Error;
+use crate::error::{Error, LargeValue};
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::{NoStore, PayloadStore};
 use crate::remote::length_delimited::LengthDelimited;
@@ -101,7 +101,7 @@ where
     T: Serialize + 'static,
 {
     match pod::bytes_of(value) {
-        Some(bytes) => limited(bytes, limit).map(Encoded::copy),
+        Some(bytes) => limited::<T>(role, bytes, limit).map(Encoded::copy),
         None => serialize(role, value, limit, &NoStore),
     }
 }
@@ -128,7 +128,7 @@ fn pack_as<T: Serialize + 'static>(
     let Some(bytes) = pod::bytes_of(value) else {
         return serialize(role, value, limit, payload_store);
     };
-    let bytes = limited(bytes, limit)?;
+    let bytes = limited::<T>(role, bytes, limit)?;
     if let Some(lease) = payload_store.store(bytes) {
         return Ok(lease.into());
     }
@@ -145,20 +145,30 @@ fn pack_as<T: Serialize + 'static>(
     }
 }
 
-fn limited(bytes: &[u8], limit: u64) -> Result<&[u8], Error> {
-    check_size(bytes.len(), limit).map(|()| bytes)
-}
-
-/// Checks that `size`, in bytes, is at most `limit`.
+/// Checks that a number of type `T`, which is an argument, has at most `limit` bytes.
 ///
 /// # Errors
-/// `TooLarge` if it is more.
-pub(crate) fn check_size(size: usize, limit: u64) -> Result<(), Error> {
-    let size = size as u64;
+/// `TooLarge` if it has more.
+pub(crate) fn check_number<T>(limit: u64) -> Result<(), Error> {
+    let size = size_of::<T>() as u64;
     match size <= limit {
         true => Ok(()),
-        false => Err(Error::TooLarge { size, limit }),
+        false => Err(too_large::<T>(PayloadRole::Argument, size, limit)),
     }
+}
+
+#[inline(always)]
+fn limited<T>(role: PayloadRole, bytes: &[u8], limit: u64) -> Result<&[u8], Error> {
+    let size = bytes.len() as u64;
+    match size <= limit {
+        true => Ok(bytes),
+        false => Err(too_large::<T>(role, size, limit)),
+    }
+}
+
+#[cold]
+fn too_large<T>(role: PayloadRole, size: u64, limit: u64) -> Error {
+    Error::TooLarge(LargeValue::new(described::<T>(role), size, limit))
 }
 
 fn serialize<T: Serialize>(
@@ -197,20 +207,16 @@ fn write<T: Serialize>(
 ) -> Result<(), Error> {
     const COUNT: u64 = Tally::SIZE as u64;
 
-    let too_large = |size: u64| Error::TooLarge {
-        size: size.saturating_add(COUNT),
-        limit,
-    };
+    let too_large = |size: u64| too_large::<T>(role, size.saturating_add(COUNT), limit);
     let before = to.len();
     let tally = Tally::default();
     let written = format::encode(value, &tally, limit.saturating_sub(COUNT), to);
-    written.map_err(|error| match error {
-        Error::TooLarge { size, .. } => too_large(size),
-        Error::Encode(words) => {
-            let words = tally.take_fault().unwrap_or_else(|| words.to_string());
+    written.map_err(|refusal| match refusal {
+        Refusal::TooLarge(size) => too_large(size),
+        Refusal::Said(words) => {
+            let words = tally.take_fault().unwrap_or(words);
             Error::Encode(told::<T>(role, &words).into())
         }
-        other => other,
     })?;
     if limit < COUNT {
         return Err(too_large((to.len() - before) as u64));
@@ -222,7 +228,13 @@ fn write<T: Serialize>(
 /// The text of an error: what is wrong, and with which value.
 #[cold]
 fn told<T>(role: PayloadRole, words: &str) -> String {
-    format!("{role}, of type `{}`: {words}", type_name::<T>())
+    format!("{}: {words}", described::<T>(role))
+}
+
+/// What a value is to its task, and its type, as errors name it.
+#[cold]
+fn described<T>(role: PayloadRole) -> String {
+    format!("{role}, of type `{}`", type_name::<T>())
 }
 
 /// Encodes the result of a task, by the rules of [`pack`]. `given` is the shared memory that the task's
@@ -284,7 +296,7 @@ fn append_as<T: Serialize + 'static>(
     to: &mut Vec<u8>,
 ) -> Result<Attachments, Error> {
     if let Some(bytes) = pod::bytes_of(value) {
-        to.extend_from_slice(limited(bytes, limit)?);
+        to.extend_from_slice(limited::<T>(role, bytes, limit)?);
         return Ok(Attachments::default());
     }
     append_any(role, value, limit, to)
@@ -459,6 +471,14 @@ fn differing(words: &str) -> String {
     )
 }
 
+/// Why a value cannot be encoded.
+enum Refusal {
+    /// It has this many bytes, which is more than the limit.
+    TooLarge(u64),
+    /// The format's own error text, or that of a `Serialize` implementation.
+    Said(String),
+}
+
 /// Why bytes cannot be decoded.
 enum Failure {
     /// The error text of a `Deserialize` implementation, as far as the format keeps it.
@@ -531,7 +551,7 @@ mod tests {
     #[test]
     fn the_limit_holds_and_both_sizes_are_told() {
         let sizes = |outcome: Result<Encoded, Error>| match outcome {
-            Err(Error::TooLarge { size, limit }) => (size, limit),
+            Err(Error::TooLarge(value)) => (value.size(), value.limit()),
             _ => panic!("it fits into 64 bytes"),
         };
         assert_eq!(sizes(encode(&vec![1_u8; 100], 64)), (100, 64));
@@ -589,7 +609,7 @@ mod tests {
     #[test]
     fn the_number_of_fields_is_part_of_the_size() {
         let size = |limit| match encode(&((), ()), limit) {
-            Err(Error::TooLarge { size, limit: told }) => Some((size, told)),
+            Err(Error::TooLarge(value)) => Some((value.size(), value.limit())),
             outcome => outcome.map(|_| None).unwrap(),
         };
         assert_eq!(size(0), Some((2, 0)));

@@ -5,11 +5,10 @@ use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeSeed;
 
-use crate::error::Error;
-use crate::remote::codec::Failure;
 use crate::remote::codec::tally::Tally;
 use crate::remote::codec::worded::take_words;
 use crate::remote::codec::writer::CountedValue;
+use crate::remote::codec::{Failure, Refusal};
 
 /// The format's id in the hello message.
 pub(crate) const ID: u8 = b'p';
@@ -19,32 +18,29 @@ pub(super) fn encode<T: Serialize>(
     tally: &Tally,
     limit: u64,
     into: &mut Vec<u8>,
-) -> Result<(), Error> {
+) -> Result<(), Refusal> {
     let counted = CountedValue::new(value, tally);
     let bounded = Bounded::new(into, limit);
     postcard::serialize_with_flavor(&counted, bounded).map_err(|error| match error {
-        postcard::Error::SerializeBufferFull => too_large(&counted, limit),
+        postcard::Error::SerializeBufferFull => Refusal::TooLarge(size_of(&counted)),
         other => refused(other),
     })
 }
 
-/// The error of a value of more than `limit` bytes. It is encoded once more, to measure it.
+/// The size of a value of which not all bytes were written. It is encoded once more, to measure it.
 #[cold]
-fn too_large<T: Serialize>(value: &CountedValue<'_, T>, limit: u64) -> Error {
+fn size_of<T: Serialize>(value: &CountedValue<'_, T>) -> u64 {
     let size = postcard::experimental::serialized_size(value);
-    Error::TooLarge {
-        size: size.map_or(u64::MAX, |size| size as u64),
-        limit,
-    }
+    size.map_or(u64::MAX, |size| size as u64)
 }
 
 #[cold]
-fn refused(error: postcard::Error) -> Error {
+fn refused(error: postcard::Error) -> Refusal {
     let words = match error {
         postcard::Error::SerdeSerCustom => take_words(),
         _ => None,
     };
-    Error::Encode(words.unwrap_or_else(|| error.to_string()).into())
+    Refusal::Said(words.unwrap_or_else(|| error.to_string()))
 }
 
 /// Appends to a buffer that stays the caller's, whatever happens.

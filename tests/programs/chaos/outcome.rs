@@ -48,8 +48,8 @@ impl Plan {
             Error::Panicked(panic) if panic.message() == excuse(self.id) => Came::Panicked,
             Error::Encode(words) if is_own(words.as_str()) => Came::NotEncoded,
             Error::Decode(words) if is_own(words.as_str()) => Came::NotDecoded,
-            Error::TooLarge { limit, .. } if *limit == PAYLOAD_LIMIT => Came::TooLarge,
-            Error::TaskTimeout { limit } => Came::TimedOut(*limit),
+            Error::TooLarge(value) if value.limit() == PAYLOAD_LIMIT => Came::TooLarge,
+            Error::TaskTimeout { limit } => Came::TimedOut(limit.get()),
             Error::WorkerDied(death) => Came::Died(Death {
                 pid: death.pid(),
                 signal: death.signal(),

@@ -1,6 +1,7 @@
 //! `Executor`: what becomes of a `submit`, and, in the files below, all the rest.
 
 mod errors;
+pub mod naming;
 pub mod serial;
 pub mod shapes;
 mod shutdown;
@@ -26,7 +27,11 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         current_worker_is_known_in_tasks_alone::<K>,
         ten_thousand_tasks_all_answer::<K>,
     ];
-    let more = [errors::everywhere::<K>(), stats::everywhere::<K>()];
+    let more = [
+        errors::everywhere::<K>(),
+        naming::everywhere::<K>(),
+        stats::everywhere::<K>(),
+    ];
     let shapes = [shutdown::everywhere::<K>(), shapes::everywhere::<K>()];
     own.into_iter()
         .chain(more.into_iter().chain(shapes).flatten())
@@ -46,6 +51,7 @@ pub fn pools<K: Kind>() -> Vec<Trial> {
         pools_nest::<K>,
     ];
     let more = [
+        naming::pools::<K>(),
         stats::pools::<K>(),
         shutdown::pools::<K>(),
         shapes::pools::<K>(),

@@ -43,6 +43,8 @@ fn main() {
         executor::pools::<Processes>(),
         executor::threads::trials(),
         executor::shapes::processes(),
+        executor::naming::threads(),
+        executor::naming::processes(),
         executor::serial::trials(),
         futures::everywhere::<Serial>(),
         futures::everywhere::<Threads>(),
