@@ -6,6 +6,7 @@ mod sync;
 mod service_thread;
 mod clock;
 mod unwind;
+mod task_name;
 mod task_info;
 mod error;
 mod options;

@@ -1,14 +1,24 @@
 //! Options of one task, of a map, and of a shutdown. Users build them; `task/`, `executor/` and the pools
 //! read them.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use crate::task_name::{InlineName, TaskName};
 
 /// Options of one task: name, time limit, retries.
 ///
 /// ```
-/// use concurrent_futures::TaskOptions;
+/// use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
 ///
-/// const RESIZE: TaskOptions = TaskOptions::new().name("resize");
+/// const AGAIN: TaskOptions = TaskOptions::new().retries(2);
+///
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// for file in ["cat.png", "dog.png"].map(String::from) {
+///     let resized = pool.submit_with(AGAIN.name(file.clone()), |file: String| file.len(), file);
+///     println!("{}: {}", resized.task(), resized.result()?);
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 ///
 /// A time limit, here of a task in a process, which is killed:
@@ -30,7 +40,14 @@ use std::time::Duration;
 #[must_use]
 pub struct TaskOptions {
     /// The task's name in errors and events, if any.
-    name: Option<&'static str>,
+    name: Option<InlineName>,
+    /// How the task is run.
+    run: RunOptions,
+}
+
+/// Those options of a task that say how it is run: all but its name. It is passed on by value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RunOptions {
     /// How long the task may run; `None`: no limit of its own.
     timeout: Option<Duration>,
     /// How often the task is run again after its worker died.
@@ -42,14 +59,25 @@ impl TaskOptions {
     pub const fn new() -> Self {
         Self {
             name: None,
-            timeout: None,
-            retries: 0,
+            run: RunOptions::new(),
         }
     }
 
-    /// The name of the task, shown in errors.
-    pub const fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+    /// The name of the task, shown in errors: a `&'static str` of any length, or a `String`. As options are
+    /// `Copy`, at most 120 bytes of a `String` are kept: of a longer one the end, behind `…`.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into().into());
+        self
+    }
+
+    /// Like [`name`](Self::name), in a constant.
+    ///
+    /// ```
+    /// # use concurrent_futures::TaskOptions;
+    /// const RESIZE: TaskOptions = TaskOptions::new().static_name("resize");
+    /// ```
+    pub const fn static_name(mut self, name: &'static str) -> Self {
+        self.name = Some(InlineName::Static(name));
         self
     }
 
@@ -65,19 +93,37 @@ impl TaskOptions {
     /// backtrace, and look symbols up for it. So a task that panics within its limit ends as panicked, not as
     /// timed out.
     pub const fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
+        self.run.timeout = Some(limit);
         self
     }
 
     /// How often the task is run again if its worker died while it ran; 0 if not given. Tasks that panicked,
     /// ran into their time limit or were killed are not run again.
     pub const fn retries(mut self, times: u32) -> Self {
-        self.retries = times;
+        self.run.retries = times;
         self
     }
 
-    pub(crate) const fn given_name(&self) -> Option<&'static str> {
-        self.name
+    pub(crate) fn of(name: Option<&TaskName>, run: RunOptions) -> Self {
+        let name = name.map(InlineName::from);
+        Self { name, run }
+    }
+
+    pub(crate) fn task_name(&self) -> Option<TaskName> {
+        self.name.as_ref().map(TaskName::from)
+    }
+
+    pub(crate) const fn run(&self) -> RunOptions {
+        self.run
+    }
+}
+
+impl RunOptions {
+    pub(crate) const fn new() -> Self {
+        Self {
+            timeout: None,
+            retries: 0,
+        }
     }
 
     pub(crate) const fn given_timeout(&self) -> Option<Duration> {
@@ -92,22 +138,37 @@ impl TaskOptions {
 /// The options of one task, stored compactly: without a heap allocation if they are the default.
 pub(crate) struct PackedOptions(
     /// The options; `None`: the default.
-    Option<Box<TaskOptions>>,
+    Option<Box<GivenOptions>>,
 );
 
+/// The data of [`PackedOptions`].
+struct GivenOptions {
+    /// The task's name, if any.
+    name: Option<TaskName>,
+    /// How the task is run.
+    run: RunOptions,
+}
+
 impl PackedOptions {
-    pub(crate) fn new(options: TaskOptions) -> Self {
-        let TaskOptions {
-            name,
-            timeout,
-            retries,
-        } = options;
-        let is_nothing = name.is_none() && timeout.is_none() && retries == 0;
-        Self((!is_nothing).then(|| Box::new(options)))
+    #[inline]
+    pub(crate) fn new(options: &TaskOptions) -> Self {
+        let TaskOptions { name, run } = options;
+        let is_nothing = name.is_none() && *run == RunOptions::new();
+        Self((!is_nothing).then(|| {
+            Box::new(GivenOptions {
+                name: options.task_name(),
+                run: *run,
+            })
+        }))
     }
 
-    pub(crate) fn options(&self) -> TaskOptions {
-        self.0.as_deref().copied().unwrap_or_default()
+    pub(crate) fn name(&self) -> Option<&TaskName> {
+        self.0.as_ref()?.name.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn run(&self) -> RunOptions {
+        self.0.as_ref().map_or_else(RunOptions::new, |it| it.run)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::panic::Location;
 
+use crate::task_name::TaskName;
+
 /// Identifies a task in an error: the name given to it, its function, and where it was submitted.
 ///
 /// ```
@@ -14,10 +16,10 @@ use std::panic::Location;
 /// assert_eq!(panic.task().unwrap().name(), Some("halve"));
 /// assert!(panic.task().unwrap().location().file().ends_with(".rs"));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TaskInfo {
     /// The name given by [`TaskOptions::name`](crate::TaskOptions::name), if any.
-    name: Option<&'static str>,
+    name: Option<TaskName>,
     /// Where the program called `submit`, `map` or `Process::new`.
     location: &'static Location<'static>,
     /// The submitted function.
@@ -35,7 +37,7 @@ pub(crate) enum Function {
 
 impl TaskInfo {
     pub(crate) const fn new(
-        name: Option<&'static str>,
+        name: Option<TaskName>,
         location: &'static Location<'static>,
         function: Function,
     ) -> Self {
@@ -48,8 +50,12 @@ impl TaskInfo {
 
     /// The name given by [`TaskOptions::name`](crate::TaskOptions::name); `None` if none was given.
     #[must_use]
-    pub const fn name(&self) -> Option<&'static str> {
-        self.name
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_ref().map(TaskName::as_str)
+    }
+
+    pub(crate) fn task_name(&self) -> Option<&TaskName> {
+        self.name.as_ref()
     }
 
     /// The source location where the task was submitted.
@@ -91,7 +97,7 @@ fn symbol_at(_address: usize) -> Option<String> {
 impl fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("task")?;
-        if let Some(name) = self.name {
+        if let Some(name) = self.name() {
             write!(f, " `{name}`")?;
         }
         if let Some(function) = self.function() {
@@ -104,7 +110,7 @@ impl fmt::Display for TaskInfo {
 impl fmt::Debug for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskInfo")
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("function", &self.function())
             .field("location", &format_args!("{}", self.location))
             .finish()

@@ -16,6 +16,7 @@ const ROOMS: &[&str] = &[
     "service_thread",
     "clock",
     "unwind",
+    "task_name",
     "task_info",
     "error",
     "options",

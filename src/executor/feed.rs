@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::executor::Executor;
-use crate::options::{MapOptions, TaskOptions};
+use crate::options::{MapOptions, RunOptions};
 use crate::remote::context::Context;
 use crate::remote::payload::Payload;
 use crate::sync::deadline::Deadline;
@@ -31,7 +31,7 @@ pub(crate) struct Feed<'a, A, R, It: Iterator<Item = A>> {
     /// Makes a task of each chunk.
     package: Package<A, R>,
     /// The user's options for each item.
-    options: TaskOptions,
+    options: RunOptions,
     /// What errors say of each item.
     info: TaskInfo,
     /// What the executor reports: the time that an item takes, and the bytes of arguments and results.
@@ -144,7 +144,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         R: Payload,
     {
         let function = Function::Address((f as *const ()).addr());
-        let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
+        let info = TaskInfo::new(options.task.task_name(), Location::caller(), function);
         let package: Package<A, R> = Box::new(move |chunk| Task::portable_chunk(chunk, f));
         Self::of(executor, options, info, package, items)
     }
@@ -164,7 +164,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         R: Payload,
     {
         let function = Function::Address((f as *const ()).addr());
-        let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
+        let info = TaskInfo::new(options.task.task_name(), Location::caller(), function);
         let context = Context::new(context);
         let package: Package<A, R> =
             Box::new(move |chunk| Task::portable_chunk_in(chunk, f, &context));
@@ -178,7 +178,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         F: Fn(A) -> R + Send + Sync + 'static,
     {
         let function = Function::Type(std::any::type_name::<F>());
-        let info = TaskInfo::new(options.task.given_name(), Location::caller(), function);
+        let info = TaskInfo::new(options.task.task_name(), Location::caller(), function);
         let f = Arc::new(f);
         let package: Package<A, R> = Box::new(move |chunk| Task::local_chunk(chunk, &f));
         Self::of(executor, options, info, package, items)
@@ -197,7 +197,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             workers,
             items: items.fuse(),
             package,
-            options: options.task,
+            options: options.task.run(),
             info,
             timing: Arc::default(),
             chunksize: options.chunksize,
@@ -323,7 +323,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         let before = self.timing.encoded();
         let (task, chunk_results) = (self.package)(ChunkSpec {
             options: self.options,
-            info: self.info,
+            info: self.info.clone(),
             arguments,
             timing: &self.timing,
             listener,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::future::id::FutureId;
-use crate::options::TaskOptions;
+use crate::options::{RunOptions, TaskOptions};
 use crate::process::shm::arena::Arena;
 use crate::remote::payload::Payload;
 use crate::task::chunk::ChunkSpec;
@@ -175,7 +175,7 @@ impl Tasks {
         let count = arguments.len();
         let info = TaskInfo::new(None, Location::caller(), Function::Address(0));
         let chunk_spec = ChunkSpec {
-            options: TaskOptions::new(),
+            options: RunOptions::new(),
             info,
             arguments,
             timing: &Arc::default(),

@@ -117,7 +117,8 @@ impl<A: Payload, R: Payload> Process<A, R> {
         }
     }
 
-    /// Names the process; `Process-1`, `Process-2`… if not given. (`Process(name)`)
+    /// Names the process; `Process-1`, `Process-2`… if not given. Errors of the function tell a given name.
+    /// (`Process(name)`)
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -252,6 +253,9 @@ impl<A: Payload, R: Payload> Process<A, R> {
             return Err(Error::InvalidConfig(words.into()));
         }
         let mut options = TaskOptions::new();
+        if let Some(name) = &self.name {
+            options = options.name(name.clone());
+        }
         if let Some(limit) = self.timeout {
             options = options.timeout(limit);
         }
@@ -310,7 +314,8 @@ impl<R> RunningProcess<R> {
         &self.name
     }
 
-    /// The function that the child runs, and where [`Process::new`] was called; errors name it.
+    /// What errors tell of the function: its name, the [name given to the process](Process::name), and where
+    /// [`Process::new`] was called.
     #[must_use]
     pub fn task(&self) -> TaskInfo {
         match &self.future {

@@ -9,7 +9,7 @@ use std::thread;
 use crate::error::Error;
 use crate::future::Future;
 use crate::future::dyn_promise::DynPromise;
-use crate::options::TaskOptions;
+use crate::options::{RunOptions, TaskOptions};
 use crate::process::host::item_outcomes::item_outcomes_of;
 use crate::process::shm::queue::heap::{Heap, HeapView, immortal};
 use crate::process::shm::queue::{
@@ -229,7 +229,7 @@ fn map<A: Payload, R: Payload>(
     arguments: Vec<A>,
 ) -> Vec<R> {
     let chunk_spec = ChunkSpec {
-        options: TaskOptions::new(),
+        options: RunOptions::new(),
         info: TaskInfo::new(None, Location::caller(), Function::Address(0)),
         arguments,
         timing: &Arc::<ItemTiming>::default(),

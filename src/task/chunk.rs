@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::future::id::FutureId;
 use crate::future::pool_registry::PoolId;
 use crate::future::promise::{Expire, Verdict};
-use crate::options::TaskOptions;
+use crate::options::RunOptions;
 use crate::remote::codec;
 use crate::remote::context::{Context, Prefix};
 use crate::remote::function::{self, FunctionRef};
@@ -30,7 +30,7 @@ use crate::unwind::{self, discard};
 /// What a chunk of a map is made of.
 pub(crate) struct ChunkSpec<'a, A> {
     /// The options of each item.
-    pub(crate) options: TaskOptions,
+    pub(crate) options: RunOptions,
     /// What errors say about each item.
     pub(crate) info: TaskInfo,
     /// The argument of each item.
@@ -103,7 +103,8 @@ impl Task {
             listener,
         } = chunk;
         let decode = portable.as_ref().map(|portable| portable.decode);
-        let chunk_results = ChunkResults::new(arguments.len(), info, decode, timing, listener);
+        let chunk_results =
+            ChunkResults::new(arguments.len(), info.clone(), decode, timing, listener);
         let job = Chunk {
             info,
             options,
@@ -118,7 +119,8 @@ impl Task {
 
 /// A chunk of a map with its types erased.
 pub(super) trait ErasedChunk: Send {
-    fn options(&self) -> TaskOptions;
+    fn info(&self) -> &TaskInfo;
+    fn options(&self) -> RunOptions;
     fn id(&self) -> FutureId;
     fn last(&self) -> FutureId;
     fn len(&self) -> usize;
@@ -140,7 +142,7 @@ struct Chunk<F, A, R> {
     /// What errors say about each item: where the map was called, and with which function.
     info: TaskInfo,
     /// The options of each item.
-    options: TaskOptions,
+    options: RunOptions,
     /// The function that each item is called with.
     call: F,
     /// How the chunk travels to a worker process; `None` if it may not.
@@ -157,7 +159,11 @@ where
     A: Send + 'static,
     R: Send + 'static,
 {
-    fn options(&self) -> TaskOptions {
+    fn info(&self) -> &TaskInfo {
+        &self.info
+    }
+
+    fn options(&self) -> RunOptions {
         self.options
     }
 
@@ -214,7 +220,8 @@ where
                 })
             };
             let call = &mut self.call;
-            let outcome = call_in_time(expiring, self.options, self.info, hooks, || call(argument));
+            let info = || self.info.clone();
+            let outcome = call_in_time(expiring, self.options, info, hooks, || call(argument));
             if self.items.is_empty() {
                 self.chunk_results.timing().note(count, begun.elapsed());
             }
@@ -262,7 +269,8 @@ where
         };
         while !self.items.is_empty() {
             let packed = unwind::catch(|| (portable.pack)(&mut self.items, &mut packing));
-            let packed = packed.unwrap_or_else(|panic| Err(panicked(panic, self.info, None)));
+            let packed =
+                packed.unwrap_or_else(|panic| Err(panicked(panic, self.info.clone(), None)));
             if let Err(error) = packed {
                 self.chunk_results
                     .settle(packing.at, Err(error), &mut *settled);

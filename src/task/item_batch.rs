@@ -13,7 +13,7 @@ use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::promise::{Notifications, Settle, Verdict};
 use crate::future::state::{Start, Wakeups};
-use crate::options::TaskOptions;
+use crate::options::RunOptions;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
@@ -30,7 +30,7 @@ pub(crate) struct ItemBatch {
     /// The function to call.
     pub(crate) call: FunctionRef,
     /// The options of each item.
-    pub(crate) options: TaskOptions,
+    pub(crate) options: RunOptions,
     /// The encoded arguments, as `remote::length_delimited` says.
     pub(crate) bytes: Vec<u8>,
     /// The indexes of the items in their chunk.
@@ -121,7 +121,7 @@ pub(crate) struct BatchBuilder {
     /// The results of the chunk, where outcomes go.
     sink: Arc<dyn ResultSink>,
     /// The options of each item.
-    options: TaskOptions,
+    options: RunOptions,
     /// The function to call.
     call: FunctionRef,
     /// The parts that are finished.
@@ -148,7 +148,7 @@ pub(crate) enum BatchPart {
 impl BatchBuilder {
     pub(crate) fn new<R: Send + 'static>(
         chunk_results: &Arc<ChunkResults<R>>,
-        options: TaskOptions,
+        options: RunOptions,
         call: FunctionRef,
         expected: usize,
     ) -> Self {
@@ -283,7 +283,7 @@ struct ItemReply {
     /// Its index in the chunk.
     index: usize,
     /// The item's options.
-    options: TaskOptions,
+    options: RunOptions,
     /// The function to call.
     call: FunctionRef,
     /// The encoded argument; `None` once it was taken out.
@@ -294,7 +294,7 @@ impl ItemReply {
     fn dyn_promise(
         sink: Arc<dyn ResultSink>,
         index: usize,
-        options: TaskOptions,
+        options: RunOptions,
         (call, argument): (FunctionRef, Encoded),
     ) -> DynPromise<dyn RemoteTask> {
         DynPromise::new(Arc::new(Self {
@@ -322,7 +322,7 @@ impl RemoteTask for ItemReply {
         self.sink.info()
     }
 
-    fn options(&self) -> TaskOptions {
+    fn options(&self) -> RunOptions {
         self.options
     }
 

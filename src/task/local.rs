@@ -10,7 +10,7 @@ use crate::future::dyn_promise::DynPromise;
 use crate::future::pool_registry::PoolId;
 use crate::future::promise::{Body, Promise, TaskCell, Verdict, pair};
 use crate::future::state::Outcome;
-use crate::options::{PackedOptions, TaskOptions};
+use crate::options::{PackedOptions, RunOptions, TaskOptions};
 use crate::remote::lease::PayloadStore;
 use crate::sync::exclusive_cell::ExclusiveCell;
 use crate::task::request::RemoteTask;
@@ -30,7 +30,7 @@ impl Task {
     {
         let (future, promise) = pair(LocalTask {
             location: Location::caller(),
-            packed_options: PackedOptions::new(options),
+            packed_options: PackedOptions::new(&options),
             call: ExclusiveCell::new(Some((f, argument))),
         });
         let job: Arc<dyn ErasedTask> = promise.into_task_cell();
@@ -55,7 +55,7 @@ where
 {
     fn info(&self) -> TaskInfo {
         let function = Function::Type(std::any::type_name::<F>());
-        let name = self.packed_options.options().given_name();
+        let name = self.packed_options.name().cloned();
         TaskInfo::new(name, self.location, function)
     }
 
@@ -76,8 +76,12 @@ where
     A: Send + 'static,
     R: Send + 'static,
 {
-    fn options(&self) -> TaskOptions {
-        self.body().packed_options.options()
+    fn info(&self) -> TaskInfo {
+        Body::<R>::info(self.body())
+    }
+
+    fn options(&self) -> RunOptions {
+        self.body().packed_options.run()
     }
 
     fn attach(&self, pool: PoolId) {
@@ -85,9 +89,7 @@ where
     }
 
     unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
-        let promise = Promise::of(self);
-        let info = Body::<R>::info(&*promise);
-        run_single(promise, info, hooks, |promise| {
+        run_single(Promise::of(self), hooks, |promise| {
             // SAFETY: `promise` is the task's one promise.
             let taken = unsafe { promise.call.replace(None) };
             match taken {

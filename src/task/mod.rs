@@ -27,7 +27,7 @@ use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::pool_registry::PoolId;
 use crate::future::promise::{Promise, Settle, TaskCell, Verdict};
-use crate::options::TaskOptions;
+use crate::options::{RunOptions, TaskOptions};
 use crate::remote::lease::PayloadStore;
 use crate::remote::payload::Payload;
 use crate::task::chunk::ErasedChunk;
@@ -36,6 +36,7 @@ use crate::task::portable::PortableTask;
 use crate::task::request::RemoteTask;
 use crate::task::run::{NoHooks, WorkerHooks};
 use crate::task::work_item::Withdrawn;
+use crate::task_info::TaskInfo;
 
 /// One accepted task, or one chunk of a map, with its types erased: what an implementor of
 /// [`Executor`](crate::Executor) queues and runs.
@@ -107,8 +108,8 @@ impl Task {
     /// The options that the task was submitted with.
     pub fn options(&self) -> TaskOptions {
         match &self.0 {
-            Work::One(job) => job.options(),
-            Work::Chunk(chunk) => chunk.options(),
+            Work::One(job) => TaskOptions::of(job.info().task_name(), job.options()),
+            Work::Chunk(chunk) => TaskOptions::of(chunk.info().task_name(), chunk.options()),
         }
     }
 
@@ -241,7 +242,8 @@ impl fmt::Debug for Task {
 
 /// A task cell with its types erased.
 trait ErasedTask: Settle {
-    fn options(&self) -> TaskOptions;
+    fn info(&self) -> TaskInfo;
+    fn options(&self) -> RunOptions;
     fn attach(&self, pool: PoolId);
     /// # Safety
     /// The caller held the task's one promise, and has given it up for this.

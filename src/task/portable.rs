@@ -14,7 +14,7 @@ use crate::future::dyn_promise::DynPromise;
 use crate::future::pool_registry::PoolId;
 use crate::future::promise::{Body, Notifications, Promise, TaskCell, Verdict, pair};
 use crate::future::state::{Delivery, Ending, Outcome, Start};
-use crate::options::{PackedOptions, TaskOptions};
+use crate::options::{PackedOptions, RunOptions, TaskOptions};
 use crate::remote::codec::{self, Source};
 use crate::remote::encoded::Encoded;
 use crate::remote::function::{self, FunctionRef};
@@ -88,14 +88,14 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
     ) -> Self {
         Self {
             location,
-            packed_options: PackedOptions::new(options),
+            packed_options: PackedOptions::new(&options),
             function,
             payload_state: ExclusiveCell::new(PayloadState::Argument(argument)),
         }
     }
 
-    pub(crate) fn options(&self) -> TaskOptions {
-        self.packed_options.options()
+    pub(crate) fn options(&self) -> RunOptions {
+        self.packed_options.run()
     }
 
     pub(crate) fn function(&self) -> fn(A) -> R {
@@ -199,7 +199,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
 impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
     fn info(&self) -> TaskInfo {
         let address = Function::Address((self.function as *const ()).addr());
-        TaskInfo::new(self.options().given_name(), self.location, address)
+        TaskInfo::new(self.packed_options.name().cloned(), self.location, address)
     }
 
     unsafe fn discard(&self) {
@@ -223,7 +223,11 @@ impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
 }
 
 impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
-    fn options(&self) -> TaskOptions {
+    fn info(&self) -> TaskInfo {
+        self.body().info()
+    }
+
+    fn options(&self) -> RunOptions {
         self.body().options()
     }
 
@@ -232,9 +236,7 @@ impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
     }
 
     unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
-        let promise = Promise::of(self);
-        let info = promise.info();
-        run_single(promise, info, hooks, |promise| {
+        run_single(Promise::of(self), hooks, |promise| {
             // SAFETY: `promise` is the task's one promise.
             let argument = unsafe { promise.take_argument() };
             let function = promise.function();
@@ -277,7 +279,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
         self.body().info()
     }
 
-    fn options(&self) -> TaskOptions {
+    fn options(&self) -> RunOptions {
         self.body().options()
     }
 

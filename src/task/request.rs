@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::promise::{Notifications, Settle, Verdict};
 use crate::future::state::Start;
-use crate::options::TaskOptions;
+use crate::options::RunOptions;
 use crate::remote::codec::Source;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
@@ -21,7 +21,7 @@ pub(crate) struct Request {
     /// The encoded argument.
     pub(crate) argument: Encoded,
     /// The options that the task was submitted with.
-    pub(crate) options: TaskOptions,
+    pub(crate) options: RunOptions,
     /// How often a worker has begun the task.
     pub(crate) attempts: u32,
     /// How often the task was sent and came back without being read by a worker.
@@ -49,7 +49,7 @@ impl Request {
 /// task settles.
 pub(crate) trait RemoteTask: Settle {
     fn info(&self) -> TaskInfo;
-    fn options(&self) -> TaskOptions;
+    fn options(&self) -> RunOptions;
     /// The message (function and argument), if the argument is a number: it may be asked for again, as long
     /// as the task has not ended. `None` for all other arguments.
     ///

@@ -323,7 +323,7 @@ impl<R> ChunkResults<R> {
         // The program has counted a value for each item of the run, so each must have an outcome.
         outcomes.resize_with(run.count, || Err(missing()));
         for error in outcomes.iter_mut().filter_map(|it| it.as_mut().err()) {
-            error.name_task(|| self.info);
+            error.name_task(|| self.info.clone());
             if let Some(pool_handle) = self.pool_handle() {
                 pool_handle.on_decode_failed();
             }
@@ -343,7 +343,7 @@ impl<R> ChunkResults<R> {
     fn read_value(&self, value: Source<'_>) -> Outcome<R> {
         let mut outcome = self.decode(value);
         if let Err(error) = &mut outcome {
-            error.name_task(|| self.info);
+            error.name_task(|| self.info.clone());
             if let Some(pool_handle) = self.pool_handle() {
                 pool_handle.on_decode_failed();
             }
@@ -359,7 +359,7 @@ impl<R> ChunkResults<R> {
     }
 
     fn panicked(&self, panic: Panic) -> Error {
-        Error::Panicked(PanicInfo::new(panic, Some(self.info), None))
+        Error::Panicked(PanicInfo::new(panic, Some(self.info.clone()), None))
     }
 
     /// Notes that no thread will read the outcomes of items that have not begun: they need not begin.
@@ -401,7 +401,7 @@ impl<R> ChunkResults<R> {
             return discard(outcome);
         }
         if let Err(error) = &mut outcome {
-            error.name_task(|| self.info);
+            error.name_task(|| self.info.clone());
         }
         before(Verdict::of(&outcome));
         self.lay_down(index, Arrival::Outcome(outcome));
@@ -488,7 +488,7 @@ impl<R: Send> ResultSink for ChunkResults<R> {
     }
 
     fn info(&self) -> TaskInfo {
-        self.info
+        self.info.clone()
     }
 
     fn timing(&self) -> &Arc<ItemTiming> {

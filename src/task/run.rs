@@ -14,7 +14,7 @@ use crate::error::{Error, PanicInfo};
 use crate::future::id::FutureId;
 use crate::future::promise::{Body, Expire, Promise, Settle, TaskCell, Verdict};
 use crate::future::state::Start;
-use crate::options::TaskOptions;
+use crate::options::RunOptions;
 use crate::task::ErasedTask;
 use crate::task::timeout::TimeoutGuard;
 use crate::task_info::TaskInfo;
@@ -68,7 +68,6 @@ impl WorkerHooks for NoHooks {
 /// Runs a single task on this thread, unless it was cancelled; `take` takes out what is to be called.
 pub(super) fn run_single<R, B, C>(
     promise: Promise<R, B>,
-    info: TaskInfo,
     hooks: &dyn WorkerHooks,
     take: impl FnOnce(&Promise<R, B>) -> C,
 ) where
@@ -81,7 +80,8 @@ pub(super) fn run_single<R, B, C>(
         return;
     }
     let expiring = || promise.expiring();
-    let (options, call) = (promise.task_cell().options(), take(&promise));
+    let info = || promise.info();
+    let (options, call) = (ErasedTask::options(promise.task_cell()), take(&promise));
     let outcome = call_in_time(expiring, options, info, hooks, call);
     promise.settle(outcome, |verdict| hooks.task_done(verdict));
 }
@@ -107,12 +107,12 @@ where
 #[inline]
 pub(super) fn call_in_time<R: Send + 'static>(
     expiring: impl FnOnce() -> Arc<dyn Expire>,
-    options: TaskOptions,
-    info: TaskInfo,
+    options: RunOptions,
+    info: impl FnOnce() -> TaskInfo,
     hooks: &dyn WorkerHooks,
     call: impl FnOnce() -> R,
 ) -> Result<R, Error> {
-    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info, hooks.worker_index()));
+    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info(), hooks.worker_index()));
     match options.given_timeout() {
         None => run(),
         Some(limit) => run_within(limit, expiring(), hooks, run),

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::promise::Verdict;
-use crate::options::TaskOptions;
+use crate::options::RunOptions;
 use crate::task::item_batch::ItemBatch;
 use crate::task::item_timing::ItemTiming;
 use crate::task::request::{RemoteTask, Request};
@@ -37,9 +37,8 @@ impl RemoteWork {
     /// Whether the message itself may go into the shared-memory queue, if it is small enough. Work with a
     /// time limit or retries may not: the program must hear of it before it is done.
     pub(crate) fn is_plain(&self) -> bool {
-        let is_plain = |options: TaskOptions| {
-            options.given_timeout().is_none() && options.given_retries() == 0
-        };
+        let is_plain =
+            |options: RunOptions| options.given_timeout().is_none() && options.given_retries() == 0;
         match self {
             Self::One(task) => is_plain(task.options()),
             Self::Chunk(_) => false,

@@ -20,7 +20,7 @@ const CALL: FunctionRef = FunctionRef {
 
 /// Packs items of these sizes. An item of size 0 is one that cannot be encoded.
 fn pack(chunk_results: &Arc<ChunkResults<u8>>, sizes: &[usize]) -> Vec<BatchPart> {
-    let mut batch_builder = BatchBuilder::new(chunk_results, TaskOptions::new(), CALL, sizes.len());
+    let mut batch_builder = BatchBuilder::new(chunk_results, RunOptions::new(), CALL, sizes.len());
     for (index, &size) in sizes.iter().enumerate() {
         let encode = |to: &mut Vec<u8>| {
             to.extend(std::iter::repeat_n(index as u8, size));
@@ -52,7 +52,7 @@ fn items(parts: &mut [BatchPart]) -> Vec<(usize, usize)> {
 #[test]
 fn any_number_of_items_may_be_expected() {
     let chunk_results = chunk_results(2);
-    let mut batch_builder = BatchBuilder::new(&chunk_results, TaskOptions::new(), CALL, usize::MAX);
+    let mut batch_builder = BatchBuilder::new(&chunk_results, RunOptions::new(), CALL, usize::MAX);
     for index in 0..2 {
         let encode = |to: &mut Vec<u8>| {
             to.extend([7; 5]);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::Error;
 use crate::future::Future;
-use crate::options::TaskOptions;
+use crate::options::{RunOptions, TaskOptions};
 use crate::pool::PullQueue;
 use crate::process::host::driver::{CollectedBy, CompletionSource};
 use crate::process::shm::arena::worker::{ResultPlacement, WorkerArena};
@@ -285,7 +285,7 @@ fn items_whose_outcome_was_overwritten_end_while_their_worker_is_idle() {
     let scene = TableScene::new();
     let double: fn(u64) -> u64 = |n| 2 * n;
     let chunk_spec = ChunkSpec {
-        options: TaskOptions::new(),
+        options: RunOptions::new(),
         info: TaskInfo::new(None, std::panic::Location::caller(), Function::Address(0)),
         arguments: vec![1, 2, 3],
         timing: &Arc::default(),

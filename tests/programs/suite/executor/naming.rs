@@ -1,11 +1,13 @@
 //! Every error of a task tells which one it was: its name, its function, and the place of its submit.
 
+use std::borrow::Cow;
 use std::panic::Location;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, MapOptions, Payload, Process, ProcessPoolExecutor, Shutdown, TaskInfo,
-    TaskOptions, ThreadPoolExecutor,
+    Error, Executor, MapOptions, Payload, Process, ProcessPoolExecutor, Shutdown, Stats, Task,
+    TaskInfo, TaskOptions, ThreadPoolExecutor,
 };
 use libtest_mimic::Trial;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -19,6 +21,9 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         a_panic_names_its_task::<K>,
         a_time_limit_names_its_task::<K>,
         a_future_names_its_task_after_the_end::<K>,
+        a_name_is_of_any_text::<K>,
+        items_have_the_name_of_their_map::<K>,
+        an_executor_is_told_the_name::<K>,
     ]
 }
 
@@ -137,6 +142,82 @@ fn a_future_names_its_task_after_the_end<K: Kind>() {
     let (line, refused) = (line!(), pool.submit_with(named(), double, 21));
     assert_is(&refused.task(), line, "tasks::double");
     assert_error!(refused.result(), Error::ShutDown);
+}
+
+const DEFAULT: TaskOptions = TaskOptions::new().static_name("default");
+
+fn a_name_is_of_any_text<K: Kind>() {
+    let pool = K::pool(1);
+    for options in [DEFAULT, DEFAULT.timeout(LONG)] {
+        for file in ["cat.png", "dog.png"] {
+            let path = format!("{}/{file}", "images/".repeat(20));
+            for (name, told) in [
+                (file, file),
+                (&path, &format!("…{}", &path[path.len() - 117..])),
+            ] {
+                let future = pool.submit_with(options.name(name.to_owned()), fail, file.into());
+                assert_eq!(future.task().name(), Some(told));
+                let error = future.result().unwrap_err();
+                assert_eq!(error.task().unwrap().name(), Some(told));
+                assert!(error.to_string().contains(&format!("`{told}`")), "{error}");
+            }
+        }
+        let error = pool.submit_with(options, fail, "x".into()).exception();
+        assert_eq!(error.unwrap().task().unwrap().name(), Some("default"));
+    }
+}
+
+fn items_have_the_name_of_their_map<K: Kind>() {
+    let pool = K::pool(1);
+    let options = MapOptions::new().chunksize(2);
+    for options in [options.task(named()), options.task(named().timeout(LONG))] {
+        for result in pool.map_with(options, fail, [(); 5].map(|()| String::new())) {
+            assert_eq!(result.unwrap_err().task().unwrap().name(), Some(NAME));
+        }
+    }
+}
+
+/// Notes the options of each task.
+struct Noting<E> {
+    pool: E,
+    noted: Mutex<Vec<TaskOptions>>,
+}
+
+impl<E: Executor> Executor for Noting<E> {
+    fn max_workers(&self) -> usize {
+        self.pool.max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        self.pool.shutdown(how);
+    }
+
+    fn stats(&self) -> Stats {
+        self.pool.stats()
+    }
+
+    fn execute(&self, task: Task) {
+        self.noted.lock().unwrap().push(task.options());
+        self.pool.execute(task);
+    }
+}
+
+fn an_executor_is_told_the_name<K: Kind>() {
+    let (pool, noted) = (K::pool(1), Mutex::default());
+    let noting = Noting { pool, noted };
+    for name in [Cow::Borrowed("static"), Cow::Owned("owned".to_owned())] {
+        let options = TaskOptions::new().name(name.clone());
+        noting.submit_with(options, double, 1).result().unwrap();
+        let mapped = MapOptions::new().task(options);
+        assert_eq!(noting.map_with(mapped, double, [1]).count(), 1);
+        let noted = std::mem::take(&mut *noting.noted.lock().unwrap());
+        assert_eq!(noted.len(), 2);
+        for options in noted {
+            let again = noting.pool.submit_with(options, double, 1);
+            assert_eq!(again.task().name(), Some(&*name));
+            assert_eq!(again.result().unwrap(), 2);
+        }
+    }
 }
 
 // ---- pools -------------------------------------------------------------------------------------
@@ -305,9 +386,9 @@ fn what_cannot_be_decoded_names_its_task() {
 
 fn a_process_names_its_task() {
     let (line, process) = (line!(), Process::new(overrun, 1));
-    let child = process.timeout(LIMIT).start().unwrap();
-    assert_eq!(child.task().location().line(), line);
+    let child = process.timeout(LIMIT).name(NAME).start().unwrap();
+    assert_is(&child.task(), line, "overrun");
     let error = child.join().unwrap_err();
     assert!(error.is_timeout());
-    assert_eq!(error.task().unwrap().location().line(), line);
+    assert_is(error.task().unwrap(), line, "overrun");
 }
