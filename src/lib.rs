@@ -38,7 +38,9 @@ pub use executor::stats::Stats;
 pub use future::Future;
 pub use future::cancel_on_drop::CancelOnDrop;
 pub use future::id::FutureId;
-pub use future::wait::{AsCompleted, ReturnWhen, Waited, as_completed, wait};
+pub use future::wait::{
+    AsCompleted, AsCompletedKeyed, ReturnWhen, Waited, as_completed, as_completed_keyed, wait,
+};
 pub use options::{MapOptions, Shutdown, TaskOptions};
 pub use pool::observer::{Observer, TaskEvent, TaskOutcome, WorkerEnd, WorkerEvent};
 pub use process::single::{Process, RunningProcess};

@@ -1,6 +1,6 @@
-//! Waiting for many futures, of any executors: [`as_completed`] and [`wait`].
+//! Waiting for many futures, of any executors: [`as_completed`], [`as_completed_keyed`] and [`wait`].
 //!
-//! Both are built on [`Completions`], which relies only on the watchers of the futures' states (`state.rs`):
+//! All are built on [`Completions`], which relies only on the watchers of the futures' states (`state.rs`):
 //! each watcher sends the number of its future over a channel.
 
 use std::collections::VecDeque;
@@ -31,15 +31,44 @@ use crate::sync::deadline::Deadline;
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 pub fn as_completed<T>(futures: impl IntoIterator<Item = Future<T>>) -> AsCompleted<T> {
-    AsCompleted(Completions::of(futures))
+    let futures = futures.into_iter().map(|future| ((), future));
+    AsCompleted(as_completed_keyed(futures))
+}
+
+/// Like [`as_completed`], for futures with keys: each comes with its own. A key is any value, which stays in the
+/// program. (a dict of futures)
+///
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed_keyed};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let words = ["tea", "cake"];
+/// let futures = words.map(|word| (word, pool.submit(|word: String| word.len(), word.into())));
+/// for (word, length) in as_completed_keyed(futures) {
+///     println!("{word}: {} letters", length.result()?);
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+pub fn as_completed_keyed<K, T>(
+    futures: impl IntoIterator<Item = (K, Future<T>)>,
+) -> AsCompletedKeyed<K, T> {
+    AsCompletedKeyed(Completions::of(futures))
 }
 
 /// The iterator of [`as_completed`].
 #[derive(Debug)]
 #[must_use = "iterators are lazy"]
 pub struct AsCompleted<T>(
-    /// The futures, and which of them are done.
-    Completions<T>,
+    /// The futures, with keys that say nothing.
+    AsCompletedKeyed<(), T>,
+);
+
+/// The iterator of [`as_completed_keyed`]: `(key, future)`.
+#[derive(Debug)]
+#[must_use = "iterators are lazy"]
+pub struct AsCompletedKeyed<K, T>(
+    /// The futures with their keys, and which of them are done.
+    Completions<K, T>,
 );
 
 impl<T> AsCompleted<T> {
@@ -63,19 +92,14 @@ impl<T> AsCompleted<T> {
     /// # Ok::<(), concurrent_futures::Error>(())
     /// ```
     pub fn next_timeout(&mut self, limit: Duration) -> Result<Option<Future<T>>, Error> {
-        if self.remaining() == 0 {
-            return Ok(None);
-        }
-        match self.0.next_until(Deadline::after(limit)) {
-            Some((_, future)) => Ok(Some(future)),
-            None => Err(Error::Timeout),
-        }
+        let next = self.0.next_timeout(limit)?;
+        Ok(next.map(|((), future)| future))
     }
 
     /// The number of futures still to be yielded.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        self.0.remaining
+        self.0.remaining()
     }
 
     /// The futures that were not yielded, in the given order.
@@ -91,8 +115,9 @@ impl<T> AsCompleted<T> {
     /// assert_eq!(rest.len(), 2);
     /// # Ok::<(), concurrent_futures::Error>(())
     /// ```
-    pub fn into_pending(mut self) -> Vec<Future<T>> {
-        self.0.take_all().into_iter().flatten().collect()
+    pub fn into_pending(self) -> Vec<Future<T>> {
+        let pending = self.0.into_pending().into_iter();
+        pending.map(|((), future)| future).collect()
     }
 }
 
@@ -100,9 +125,65 @@ impl<T> Iterator for AsCompleted<T> {
     type Item = Future<T>;
 
     fn next(&mut self) -> Option<Future<T>> {
-        self.0
-            .next_until(Deadline::never())
-            .map(|(_, future)| future)
+        self.0.next().map(|((), future)| future)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<T> ExactSizeIterator for AsCompleted<T> {}
+
+impl<K, T> AsCompletedKeyed<K, T> {
+    /// The next future that is done, with its key, if one is within `limit`; `Ok(None)` when all were
+    /// yielded. (`timeout` of `as_completed`, but for each future anew)
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if none was done in time; this can be called again.
+    pub fn next_timeout(&mut self, limit: Duration) -> Result<Option<(K, Future<T>)>, Error> {
+        if self.remaining() == 0 {
+            return Ok(None);
+        }
+        match self.0.next_until(Deadline::after(limit)) {
+            Some(next) => Ok(Some(next)),
+            None => Err(Error::Timeout),
+        }
+    }
+
+    /// The number of futures still to be yielded.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.0.remaining
+    }
+
+    /// The futures that were not yielded, with their keys, in the given order.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed_keyed};
+    /// # use std::time::Duration;
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let nap = |ms| std::thread::sleep(Duration::from_millis(ms));
+    /// let futures = [1, 60].map(|ms| (ms, pool.submit(nap, ms)));
+    /// let mut completed = as_completed_keyed(futures);
+    /// while let Ok(Some((ms, _))) = completed.next_timeout(Duration::from_millis(20)) {
+    ///     println!("{ms} ms are over");
+    /// }
+    /// for (ms, future) in completed.into_pending() {
+    ///     println!("{ms} ms took too long: {future:?}");
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn into_pending(mut self) -> Vec<(K, Future<T>)> {
+        self.0.take_all().collect()
+    }
+}
+
+impl<K, T> Iterator for AsCompletedKeyed<K, T> {
+    type Item = (K, Future<T>);
+
+    fn next(&mut self) -> Option<(K, Future<T>)> {
+        self.0.next_until(Deadline::never())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -110,7 +191,7 @@ impl<T> Iterator for AsCompleted<T> {
     }
 }
 
-impl<T> ExactSizeIterator for AsCompleted<T> {}
+impl<K, T> ExactSizeIterator for AsCompletedKeyed<K, T> {}
 
 /// When [`wait`] returns. (`return_when` of `concurrent.futures.wait`)
 ///
@@ -161,7 +242,7 @@ pub fn wait<T>(
     until: ReturnWhen,
 ) -> Waited<T> {
     let deadline = Deadline::after_limit(timeout);
-    let mut completions = Completions::of(futures);
+    let mut completions = Completions::of(futures.into_iter().enumerate());
     let mut all = Vec::new();
     while let Some((number, future)) = completions.next_until(deadline) {
         let enough = match until {
@@ -174,18 +255,19 @@ pub fn wait<T>(
             break;
         }
     }
-    all.extend(completions.take_numbered());
+    all.extend(completions.take_all());
     all.sort_by_key(|(number, _)| *number);
     let futures = all.into_iter().map(|(_, future)| future);
     let (done, not_done) = futures.partition(Future::done);
     Waited { done, not_done }
 }
 
-/// Futures, and the order in which they become done. A future's number is its position in the order given.
+/// Futures with keys, and the order in which they become done. A future's number is its position in the order
+/// given.
 #[derive(Debug)]
-pub(crate) struct Completions<T> {
+struct Completions<K, T> {
     /// The watched futures, in the order given, without the first `removed`; yielded ones leave `None`.
-    futures: VecDeque<Option<Future<T>>>,
+    futures: VecDeque<Option<(K, Future<T>)>>,
     /// The number of futures that were yielded and removed from the front.
     removed: usize,
     /// The number of futures still to be yielded.
@@ -195,33 +277,33 @@ pub(crate) struct Completions<T> {
     /// Where the numbers sent by watchers are received.
     receiver: Receiver<usize>,
     /// The key under which the watchers are registered.
-    key: WatchKey,
+    watch_key: WatchKey,
 }
 
-impl<T> Completions<T> {
-    pub(crate) fn new() -> Self {
+impl<K, T> Completions<K, T> {
+    /// Watches all of these futures; those that are done already come first.
+    fn of(futures: impl IntoIterator<Item = (K, Future<T>)>) -> Self {
+        let futures: VecDeque<_> = futures.into_iter().map(Some).collect();
         let (sender, receiver) = unbounded();
-        Self {
-            futures: VecDeque::new(),
+        let completions = Self {
             removed: 0,
-            remaining: 0,
+            remaining: futures.len(),
+            futures,
             sender,
             receiver,
-            key: WatchKey::fresh(),
-        }
-    }
-
-    /// Watches all of these futures; those that are done already come first.
-    fn of(futures: impl IntoIterator<Item = Future<T>>) -> Self {
-        let mut completions = Self::new();
-        completions.futures = futures.into_iter().map(Some).collect();
-        completions.remaining = completions.futures.len();
-        let futures = || completions.futures.iter().flatten().enumerate();
-        let (done, pending): (Vec<_>, Vec<_>) = futures().partition(|(_, f)| f.done());
+            watch_key: WatchKey::fresh(),
+        };
+        let numbered = completions.watched().enumerate();
+        let (done, pending): (Vec<_>, Vec<_>) = numbered.partition(|(_, future)| future.done());
         for (number, future) in done.into_iter().chain(pending) {
             completions.watch(number, future);
         }
         completions
+    }
+
+    /// The futures that were not yielded.
+    fn watched(&self) -> impl Iterator<Item = &Future<T>> {
+        self.futures.iter().flatten().map(|(_, future)| future)
     }
 
     fn watch(&self, number: usize, future: &Future<T>) {
@@ -230,39 +312,33 @@ impl<T> Completions<T> {
         let tell = move || {
             let _ = sender.send(number);
         };
-        if !future.watch(self.key, Box::new(tell)) {
+        if !future.watch(self.watch_key, Box::new(tell)) {
             let _ = self.sender.send(number);
         }
     }
 
-    /// The next future that is done, with its number; `None` if there is none before the deadline.
-    pub(crate) fn next_until(&mut self, deadline: Deadline) -> Option<(usize, Future<T>)> {
+    /// The next future that is done, with its key; `None` if there is none before the deadline.
+    fn next_until(&mut self, deadline: Deadline) -> Option<(K, Future<T>)> {
         if self.remaining == 0 {
             return None;
         }
         let number = self.next_index_until(deadline)?;
-        let future = self.futures.get_mut(number - self.removed)?.take()?;
+        let next = self.futures.get_mut(number - self.removed)?.take()?;
         self.remaining -= 1;
         while let Some(None) = self.futures.front() {
             self.futures.pop_front();
             self.removed += 1;
         }
-        Some((number, future))
+        Some(next)
     }
 
-    /// Takes out the futures that were not yielded, and removes their watchers.
-    pub(crate) fn take_all(&mut self) -> VecDeque<Option<Future<T>>> {
-        for future in self.futures.iter().flatten() {
-            future.unwatch(self.key);
+    /// Takes out the futures that were not yielded, with their keys, and removes their watchers.
+    fn take_all(&mut self) -> impl Iterator<Item = (K, Future<T>)> + use<K, T> {
+        for future in self.watched() {
+            future.unwatch(self.watch_key);
         }
         self.remaining = 0;
-        std::mem::take(&mut self.futures)
-    }
-
-    /// Takes out the futures that were not yielded, with their numbers, and removes their watchers.
-    fn take_numbered(&mut self) -> impl Iterator<Item = (usize, Future<T>)> + use<T> {
-        let numbered = (self.removed..).zip(self.take_all());
-        numbered.filter_map(|(number, future)| Some((number, future?)))
+        std::mem::take(&mut self.futures).into_iter().flatten()
     }
 
     /// Blocks for the number of the next future that is done; `None`: the deadline has passed.
@@ -271,8 +347,7 @@ impl<T> Completions<T> {
             Some(moment) => self.receiver.recv_deadline(moment).ok(),
             None => {
                 let looked_at = deadlock::is_worker() && self.receiver.is_empty();
-                let futures = self.futures.iter().flatten();
-                let any = || futures.map(Future::awaited).collect();
+                let any = || self.watched().map(Future::awaited).collect();
                 let _waiting = looked_at.then(|| deadlock::wait_for(any()));
                 self.receiver.recv().ok()
             }
@@ -280,7 +355,7 @@ impl<T> Completions<T> {
     }
 }
 
-impl<T> Drop for Completions<T> {
+impl<K, T> Drop for Completions<K, T> {
     fn drop(&mut self) {
         drop(self.take_all());
     }

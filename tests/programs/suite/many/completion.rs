@@ -1,6 +1,6 @@
 //! `as_completed`.
 
-use concurrent_futures::{AsCompleted, Error, Executor, Future, as_completed};
+use concurrent_futures::{AsCompleted, Error, Executor, Future, as_completed, as_completed_keyed};
 use libtest_mimic::Trial;
 
 use super::{done, solos, values};
@@ -14,6 +14,7 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         as_completed_yields_done_ones_in_the_given_order::<K>,
         as_completed_yields_errors_too::<K>,
         as_completed_knows_how_many_remain::<K>,
+        as_completed_keyed_gives_each_its_key::<K>,
     ]
 }
 
@@ -25,6 +26,8 @@ pub fn pools<K: Kind>() -> Vec<Trial> {
         into_pending_gives_the_rest_back::<K>,
         a_dropped_as_completed_detaches::<K>,
         as_completed_of_a_thousand::<K>,
+        keyed_ones_come_in_the_order_of_completion::<K>,
+        keyed_ones_that_are_pending_keep_their_keys::<K>,
     ]
 }
 
@@ -141,4 +144,54 @@ fn as_completed_of_a_thousand<K: Kind>() {
     let pool = K::pool(2);
     let futures: Vec<_> = (0..1000).map(|n| pool.submit(double, n)).collect();
     assert_eq!(values(as_completed(futures)).iter().sum::<u64>(), 999_000);
+}
+
+/// A key that can do nothing but tell which it is.
+struct Label(u64);
+
+fn as_completed_keyed_gives_each_its_key<K: Kind>() {
+    let pool = K::pool(2);
+    let futures = (0..100).map(|n| (Label(n), pool.submit(double, n)));
+    let mut completed = as_completed_keyed(futures);
+    let mut seen = [false; 100];
+    for remaining in (0..100).rev() {
+        assert_eq!(completed.len(), remaining + 1);
+        let (Label(n), future) = completed.next().unwrap();
+        assert!(future.done());
+        assert_eq!(future.result().unwrap(), 2 * n);
+        assert!(!std::mem::replace(&mut seen[n as usize], true));
+        assert_eq!(completed.remaining(), remaining);
+    }
+    assert!(completed.next().is_none());
+    assert!(matches!(completed.next_timeout(LONG), Ok(None)));
+    assert!(completed.into_pending().is_empty());
+}
+
+fn keyed_ones_come_in_the_order_of_completion<K: Kind>() {
+    let (solos, futures) = solos::<K, 4>();
+    let mut rest = as_completed_keyed(["a", "b", "c", "d"].into_iter().zip(futures));
+    for (at, key) in [(2, "c"), (0, "a"), (3, "d"), (1, "b")] {
+        solos[at].held.release();
+        assert_eq!(rest.next().unwrap().0, key);
+    }
+    assert!(rest.next().is_none());
+}
+
+fn keyed_ones_that_are_pending_keep_their_keys<K: Kind>() {
+    let (solos, futures) = solos::<K, 3>();
+    let mut rest = as_completed_keyed([10, 11, 12].into_iter().zip(futures));
+    assert_error!(rest.next_timeout(NO_TIME), Error::Timeout);
+    solos[0].held.release();
+    let (key, first) = rest.next_timeout(LONG).unwrap().unwrap();
+    assert!(key == 10 && first.done());
+    assert_error!(rest.next_timeout(NO_TIME), Error::Timeout);
+    let (keys, pending): (Vec<_>, Vec<_>) = rest.into_pending().into_iter().unzip();
+    assert_eq!(keys, [11, 12]);
+    assert!(!pending.iter().any(Future::done));
+    for solo in &solos {
+        solo.held.release();
+    }
+    for future in pending {
+        future.result().unwrap();
+    }
 }
