@@ -29,7 +29,9 @@ pub mod fuzzing;
 /// functions that take a `Shared<T>` of any such type.
 pub use bytemuck::Pod;
 pub use current_worker::{WorkerInfo, current_worker};
-pub use error::{Error, LargeValue, MemoryCorruption, PanicInfo, Reason, TimeLimit, WorkerDeath};
+pub use error::{
+    Error, ErrorReport, LargeValue, MemoryCorruption, PanicInfo, Reason, TimeLimit, WorkerDeath,
+};
 pub use executor::Executor;
 pub use executor::map::{Map, MapUnordered};
 pub use executor::map_keyed::MapKeyed;

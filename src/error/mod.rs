@@ -2,6 +2,7 @@
 
 mod time_limit;
 mod large_value;
+mod report;
 
 use std::fmt;
 use std::io;
@@ -12,6 +13,7 @@ use crate::task_info::TaskInfo;
 use crate::unwind::Panic;
 
 pub use large_value::LargeValue;
+pub use report::ErrorReport;
 pub use time_limit::TimeLimit;
 
 /// Why a task has no result, or why a pool or process could not be made.
@@ -523,6 +525,49 @@ impl Error {
             | Self::BrokenPool(reason)
             | Self::Unsupported(reason) => reason.name_task(task),
             _ => {}
+        }
+    }
+
+    /// What the error says, in a form that any serde format can store and send.
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let options = TaskOptions::new().name("halve");
+    /// let failed = pool.submit_with(options, |x: u32| 1 / x, 0).result().unwrap_err();
+    /// let report = failed.report();
+    /// assert_eq!((&*report.kind, report.task_name.as_deref()), ("panicked", Some("halve")));
+    /// assert_eq!(report.message, failed.to_string());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[must_use]
+    pub fn report(&self) -> ErrorReport {
+        self.into()
+    }
+
+    /// The kind of the error, for metrics and reports: the name of the variant in lower case, its words joined
+    /// by `_`, such as `worker_died`. It stays the same in later versions.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+            Self::TaskTimeout { .. } => "task_timeout",
+            Self::Taken => "taken",
+            Self::Deadlock => "deadlock",
+            Self::Panicked(_) => "panicked",
+            Self::WorkerDied(_) => "worker_died",
+            Self::MemoryCorrupted(_) => "memory_corrupted",
+            Self::BrokenPool(_) => "broken_pool",
+            Self::ShutDown => "shut_down",
+            Self::Encode(_) => "encode",
+            Self::Decode(_) => "decode",
+            Self::TooLarge(_) => "too_large",
+            Self::NotInitialized => "not_initialized",
+            Self::InvalidConfig(_) => "invalid_config",
+            Self::Spawn(_) => "spawn",
+            Self::Unsupported(_) => "unsupported",
         }
     }
 

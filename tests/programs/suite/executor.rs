@@ -2,6 +2,7 @@
 
 mod errors;
 pub mod naming;
+pub mod reports;
 pub mod serial;
 pub mod shapes;
 mod shutdown;
@@ -30,6 +31,7 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
     let more = [
         errors::everywhere::<K>(),
         naming::everywhere::<K>(),
+        reports::everywhere::<K>(),
         stats::everywhere::<K>(),
     ];
     let shapes = [shutdown::everywhere::<K>(), shapes::everywhere::<K>()];

@@ -45,6 +45,7 @@ fn main() {
         executor::shapes::processes(),
         executor::naming::threads(),
         executor::naming::processes(),
+        executor::reports::processes(),
         executor::serial::trials(),
         futures::everywhere::<Serial>(),
         futures::everywhere::<Threads>(),

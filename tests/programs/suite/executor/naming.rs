@@ -51,7 +51,7 @@ pub fn processes() -> Vec<Trial> {
     ]
 }
 
-const NAME: &str = "doomed";
+pub const NAME: &str = "doomed";
 
 /// Fails unless `f(argument)` ends with an error that names the task, as a single task and as an item of a map;
 /// the errors.
