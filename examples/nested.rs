@@ -6,7 +6,9 @@
 
 use std::error::Error;
 
-use concurrent_futures::{Error as PoolError, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
+use concurrent_futures::{
+    Error as PoolError, ErrorReport, Executor, ProcessPoolExecutor, ThreadPoolExecutor,
+};
 
 /// How many numbers a block has; it is cut into [`PARTS`] parts.
 const BLOCK: u64 = 1_000_000;
@@ -22,17 +24,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Runs in a worker process, which is a program like any other: it may have threads, and pools.
-fn block(number: u64) -> Result<u64, String> {
-    // A pool's error does not travel; its message does.
-    in_parts(number).map_err(|error| error.to_string())
-}
-
-fn in_parts(number: u64) -> Result<u64, PoolError> {
+/// Runs in a worker process, which is a program like any other: it may have threads, and pools. The error of a
+/// pool does not travel; `?` makes a report of it, which does.
+fn block(number: u64) -> Result<u64, ErrorReport> {
     let threads = ThreadPoolExecutor::new(2)?;
     let part = BLOCK / PARTS;
     let parts = (0..PARTS).map(|i| number * BLOCK + i * part);
-    threads.map(move |first| primes(first, part), parts).sum()
+    let found = threads.map(move |first| primes(first, part), parts);
+    Ok(found.sum::<Result<u64, PoolError>>()?)
 }
 
 /// How many primes there are among `numbers` numbers from `first` on.

@@ -5,14 +5,13 @@
 //! cargo run --release --example as_completed_files -- src
 //! ```
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use concurrent_futures::{ThreadPoolExecutor, as_completed};
+use concurrent_futures::{ThreadPoolExecutor, as_completed_keyed};
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
@@ -22,18 +21,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = ThreadPoolExecutor::new(thread::available_parallelism()?.get())?;
 
     // Which future is of which file? What a dict of futures is in Python.
-    let mut paths: HashMap<_, PathBuf> = HashMap::new();
     let mut futures = Vec::new();
     for entry in WalkDir::new(folder) {
         let entry = entry?;
         if entry.file_type().is_file() {
             let future = pool.submit(|path: PathBuf| sha256(&path), entry.path().into());
-            paths.insert(future.id(), entry.into_path());
-            futures.push(future);
+            futures.push((entry.into_path(), future));
         }
     }
-    for future in as_completed(futures) {
-        let path = paths[&future.id()].display();
+    for (path, future) in as_completed_keyed(futures) {
+        let path = path.display();
         match future.result()? {
             Ok(hash) => println!("{hash}  {path}"),
             Err(error) => eprintln!("{path}: {error}"),
