@@ -10,11 +10,12 @@ use std::time::Duration;
 use crate::error::{Error, PanicInfo};
 use crate::pool::Limits;
 use crate::pool::observer::Observer;
+use crate::preparation::Checked;
 use crate::process::host::config::WorkerConfig;
 use crate::process::host::stdio::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
 use crate::remote::codec;
-use crate::remote::function;
+use crate::remote::function::{self, FunctionRef};
 use crate::remote::payload::Payload;
 use crate::unwind;
 
@@ -98,16 +99,32 @@ impl ProcessPoolBuilder {
     /// During `f` the worker process has one thread, unless `f` starts others; while tasks run it has a
     /// second one, which waits for the end of the program. What needs a process with one thread belongs here.
     pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
-        let encoded = unwind::catch(|| codec::encode(&arg, self.worker_config.payload_limit))
-            .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
-        let initializer = function::function_ref(f).and_then(|call| Ok((call, encoded?)));
-        match initializer {
-            Ok((call, mut argument)) => {
-                self.worker_config.given = argument.take_attachments();
-                self.worker_config.initializer = Some((call, argument.into()));
-            }
-            Err(error) => self.fault = self.fault.or(Some(error)),
-        }
+        self.worker_config.initializer = self.prepared(function::function_ref(f), &arg);
+        self
+    }
+
+    /// Like [`initializer`](Self::initializer), for a function that may fail: then the pool is broken, and its
+    /// tasks end as [`Error::BrokenPool`] with the text of `f`'s error.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::builder()
+    ///     .try_initializer(|dir: String| std::env::set_current_dir(dir), "/nowhere".into())
+    ///     .build()?;
+    /// let error = pool.submit(|x: u8| x, 1).result().unwrap_err();
+    /// assert!(error.to_string().contains("the initializer failed: No such file or directory"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_initializer<A: Payload, E: fmt::Display + 'static>(
+        mut self,
+        f: fn(A) -> Result<(), E>,
+        arg: A,
+    ) -> Self {
+        let call = function::function_ref_preparing::<Checked, _, _>(f);
+        self.worker_config.initializer = self.prepared(call, &arg);
         self
     }
 
@@ -355,6 +372,28 @@ impl ProcessPoolBuilder {
         let pool =
             ProcessPoolExecutor::with_config(limits, self.observer, self.worker_config, grace);
         Ok(pool)
+    }
+
+    /// A function that each worker runs before its first task, and its encoded argument; `None`, which `build`
+    /// reports, if they cannot be sent to a worker.
+    fn prepared<A: Payload>(
+        &mut self,
+        call: Result<FunctionRef, Error>,
+        arg: &A,
+    ) -> Option<(FunctionRef, Vec<u8>)> {
+        let encoded = unwind::catch(|| codec::encode(arg, self.worker_config.payload_limit))
+            .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
+        match call.and_then(|call| Ok((call, encoded?))) {
+            Ok((call, mut argument)) => {
+                let given = argument.take_attachments();
+                self.worker_config.given.join(&given);
+                Some((call, argument.into()))
+            }
+            Err(error) => {
+                self.note(Err(error));
+                None
+            }
+        }
     }
 
     /// Keeps the first fault of a setting, for `build`.

@@ -13,11 +13,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::preparation::Keep;
 use crate::remote::encoded::Encoded;
 use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::PayloadStore;
-use crate::remote::stub::{Argument, InContext, MAGIC, Signature, Stub};
+use crate::remote::stub::{Argument, InContext, MAGIC, Preparing, Signature, Stub};
 use crate::sys::image;
 
 /// A function reference: what a task asks a worker to call, as it travels.
@@ -82,6 +83,20 @@ where
 {
     let address = (function as *const ()).expose_provenance();
     function_ref_as(InContext::<C, A, R>::ENTRY, address)
+}
+
+/// Returns the reference to a function that a worker runs before its first task.
+///
+/// # Errors
+/// Those of [`function_ref`].
+pub(crate) fn function_ref_preparing<K, A, T>(function: fn(A) -> T) -> Result<FunctionRef, Error>
+where
+    K: Keep<T>,
+    A: DeserializeOwned + 'static,
+    T: 'static,
+{
+    let address = (function as *const ()).expose_provenance();
+    function_ref_as(Preparing::<K, A, T>::ENTRY, address)
 }
 
 /// Returns the reference to a function, which travels in place of it.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::preparation::Keep;
 use crate::remote::codec::{self, Source};
 use crate::remote::context;
 use crate::remote::encoded::Encoded;
@@ -81,6 +82,24 @@ where
         fingerprint: fingerprint::<(C, A), R>,
         run: run_in_context::<C, A, R>,
         run_items: run_items_in_context::<C, A, R>,
+    };
+}
+
+/// Provides the stub of each type of function that a worker runs before its first task; `K` says what becomes
+/// of what it returns.
+pub(super) struct Preparing<K, A, T>(std::marker::PhantomData<fn(K, A) -> T>);
+
+impl<K, A, T> Preparing<K, A, T>
+where
+    K: Keep<T>,
+    A: DeserializeOwned + 'static,
+    T: 'static,
+{
+    pub(super) const ENTRY: &'static Stub = &Stub {
+        magic: MAGIC,
+        fingerprint: fingerprint::<(K, A), T>,
+        run: prepare::<K, A, T>,
+        run_items: refuse_items,
     };
 }
 
@@ -293,4 +312,36 @@ where
         function(context, argument)
     })?;
     Ok((result, given))
+}
+
+/// Decodes the argument, calls the function, and keeps what it returns in this process. There is no result.
+///
+/// # Safety
+/// `function` is the address of a `fn(A) -> T`.
+unsafe fn prepare<K, A, T>(
+    function: *const (),
+    argument: Argument<'_>,
+    _limit: u64,
+    _payload_store: &dyn PayloadStore,
+) -> Result<Encoded, Error>
+where
+    K: Keep<T>,
+    A: DeserializeOwned + 'static,
+{
+    // SAFETY: guaranteed by the caller.
+    let (made, _) = unsafe { call::<A, T>(function, source_of(argument))? };
+    K::keep(made).map_err(|words| Error::BrokenPool(words.into()))?;
+    Ok(Encoded::copy(&[]))
+}
+
+/// Runs no item: a function of this type is not for the items of a map.
+///
+/// # Safety
+/// None is asked for: it calls nothing.
+unsafe fn refuse_items(_function: *const (), _limit: u64, item_cursor: &mut dyn ItemCursor) {
+    while item_cursor.begin().is_some() {
+        item_cursor.end(Err(Error::Decode(
+            "the items name a function that is not for items".into(),
+        )));
+    }
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Error;
 use crate::pool::observer::Observer;
 use crate::pool::{Limits, Threads, WorkerPool};
-use crate::thread::{Initializer, ThreadPoolExecutor, serve};
+use crate::preparation::{Checked, Duty, Keep};
+use crate::thread::{Preparation, ThreadPoolExecutor, serve};
 
 /// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
 ///
@@ -33,7 +34,7 @@ pub struct ThreadPoolBuilder {
     /// The first part of a thread's name; `None`: `ThreadPoolExecutor-N`.
     thread_name_prefix: Option<String>,
     /// What each thread runs before its first task.
-    initializer: Option<Initializer>,
+    initializer: Option<Preparation>,
     /// The maximum number of waiting tasks; `None`: no limit.
     max_pending: Option<usize>,
     /// The user's observer.
@@ -67,7 +68,36 @@ impl ThreadPoolBuilder {
     /// Each thread runs this before its first task; if it panics, the pool is broken.
     /// (`initializer`)
     pub fn initializer(mut self, initializer: impl Fn() + Send + Sync + 'static) -> Self {
-        self.initializer = Some(Box::new(initializer));
+        self.initializer = Some(Preparation {
+            duty: Duty::Initializer,
+            run: Box::new(move || {
+                initializer();
+                Ok(())
+            }),
+        });
+        self
+    }
+
+    /// Like [`initializer`](Self::initializer), for one that may fail: then the pool is broken, and its tasks
+    /// end as [`Error::BrokenPool`] with the text of the error.
+    ///
+    /// ```
+    /// # use concurrent_futures::ThreadPoolExecutor;
+    /// let pool = ThreadPoolExecutor::builder()
+    ///     .try_initializer(|| std::fs::metadata("/nowhere").map(drop))
+    ///     .build()?;
+    /// let error = pool.spawn(|| 1).result().unwrap_err();
+    /// assert!(error.to_string().contains("the initializer failed: No such file or directory"));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn try_initializer<E: fmt::Display>(
+        mut self,
+        initializer: impl Fn() -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self {
+        self.initializer = Some(Preparation {
+            duty: Duty::Initializer,
+            run: Box::new(move || Checked::keep(initializer())),
+        });
         self
     }
 
@@ -112,8 +142,8 @@ impl ThreadPoolBuilder {
             let words = "thread_name_prefix has a NUL character";
             return Err(Error::InvalidConfig(words.into()));
         }
-        let initializer = self.initializer;
-        let worker_main = move |context: &_| serve(context, initializer.as_ref());
+        let preparations: Vec<_> = self.initializer.into_iter().collect();
+        let worker_main = move |context: &_| serve(context, &preparations);
         let limits = Limits {
             max_workers,
             max_pending: self.max_pending,

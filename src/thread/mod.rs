@@ -22,6 +22,7 @@ use crate::future::pool_registry::{self, Registration};
 use crate::future::promise::Verdict;
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::pool::{Admit, OnFull, Submit, WorkerContext, WorkerPool};
+use crate::preparation::Duty;
 use crate::sync::ThreadId;
 use crate::sync::deadline::Deadline;
 use crate::task::Task;
@@ -387,23 +388,43 @@ impl WorkItem for Task {
     }
 }
 
-/// What each thread runs before its first task.
-type Initializer = Box<dyn Fn() + Send + Sync>;
+/// A function that each thread runs before its first task.
+struct Preparation {
+    /// What it is there for.
+    duty: Duty,
+    /// Runs it; what it fails with is the text of its error.
+    run: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
 
-/// The main loop of a worker thread: initializer, then tasks until the pool has none for it.
-fn serve(context: &WorkerContext<Task>, initializer: Option<&Initializer>) {
+impl Preparation {
+    /// Runs the function on the thread of worker number `index`.
+    ///
+    /// # Errors
+    /// `BrokenPool`, if it fails or panics.
+    fn run(&self, index: usize) -> Result<(), Error> {
+        let duty = self.duty;
+        let reason = match unwind::catch(&self.run) {
+            Ok(Ok(())) => {
+                unwind::chain_hook(); // it may have set a panic hook
+                return Ok(());
+            }
+            Ok(Err(words)) => format!("{duty} failed: {words}"),
+            Err(panic) => format!("{duty} {}", PanicInfo::new(panic, None, Some(index))),
+        };
+        Err(Error::BrokenPool(reason.into()))
+    }
+}
+
+/// The main loop of a worker thread: it is prepared, then runs tasks until the pool has none for it.
+fn serve(context: &WorkerContext<Task>, preparations: &[Preparation]) {
     deadlock::join_workers();
     let _guard = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
-    if let Some(initializer) = initializer {
-        if let Err(panic) = unwind::catch(initializer) {
-            let info = PanicInfo::new(panic, None, Some(context.index()));
-            let reason = format!("the initializer {info}");
-            context
-                .worker_pool()
-                .break_down(&Error::BrokenPool(reason.into()));
-            return;
-        }
-        unwind::chain_hook(); // the initializer may have set a panic hook
+    let prepared = preparations
+        .iter()
+        .try_for_each(|preparation| preparation.run(context.index()));
+    if let Err(error) = prepared {
+        context.worker_pool().break_down(&error);
+        return;
     }
     context.ready(std::process::id());
     while let Some(task) = context.take() {

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// What the worker runs before its first task has returned an error; its text.
+    Refused(String),
 }
 
 impl Fault {
@@ -56,6 +58,10 @@ impl Fault {
                 body.put_u64(*limit);
             }
             Self::LeftAlone => body.put_u8(4),
+            Self::Refused(words) => {
+                body.put_u8(5);
+                body.put_text(Some(words));
+            }
         }
         body
     }
@@ -76,6 +82,7 @@ impl Fault {
                 limit: reader.u64()?,
             },
             4 => Self::LeftAlone,
+            5 => Self::Refused(reader.text()??),
             _ => return None,
         };
         reader.end(fault)
@@ -93,6 +100,7 @@ pub(crate) fn fault_of<R>(outcome: Result<Result<R, Error>, Panic>) -> Result<R,
             limit: large.limit(),
         }),
         Ok(Err(Error::Encode(words))) => Err(Fault::Encode(words.as_str().to_owned())),
+        Ok(Err(Error::BrokenPool(words))) => Err(Fault::Refused(words.as_str().to_owned())),
         Ok(Err(other)) => Err(Fault::Encode(other.to_string())),
         Err(panic) => Err(Fault::Panicked(panic)),
     }
@@ -116,5 +124,6 @@ pub(crate) fn error_of(
             Error::TooLarge(LargeValue::new(value, size, limit))
         }
         Fault::LeftAlone => Error::Cancelled,
+        Fault::Refused(words) => Error::BrokenPool(words.into()),
     }
 }

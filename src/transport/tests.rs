@@ -75,6 +75,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         any::<String>().prop_map(Fault::Encode),
         (any::<String>(), any::<u64>(), any::<u64>())
             .prop_map(|(value, size, limit)| Fault::TooLarge { value, size, limit }),
+        any::<String>().prop_map(Fault::Refused),
     ]
 }
 

@@ -408,6 +408,7 @@ fn initializer_fault(fault: &Fault) -> String {
             let info = PanicInfo::new(panic.clone(), None, None);
             format!("the initializer {info}")
         }
+        Fault::Refused(words) => format!("the initializer failed: {words}"),
         Fault::Decode(words) | Fault::Encode(words) => {
             format!("the initializer's argument could not be decoded: {words}")
         }

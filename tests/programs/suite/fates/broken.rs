@@ -13,6 +13,8 @@ use crate::support::{Kind, Processes, Threads, assert_error, assert_works, os, t
 /// Pools whose workers run something first.
 pub trait Initialised: Kind {
     fn with_initializer(workers: usize, run: fn(Start), start: Start) -> Self::Pool;
+    /// A pool of one worker, whose initializer may fail.
+    fn with_try_initializer(run: fn(Ticket) -> Result<(), String>, gate: Ticket) -> Self::Pool;
 }
 
 impl Initialised for Threads {
@@ -23,12 +25,29 @@ impl Initialised for Threads {
             .build()
             .unwrap()
     }
+
+    fn with_try_initializer(
+        run: fn(Ticket) -> Result<(), String>,
+        gate: Ticket,
+    ) -> ThreadPoolExecutor {
+        let builder = ThreadPoolExecutor::builder().max_workers(1);
+        let builder = builder.try_initializer(move || run(gate.clone()));
+        builder.build().unwrap()
+    }
 }
 
 impl Initialised for Processes {
     fn with_initializer(workers: usize, run: fn(Start), start: Start) -> ProcessPoolExecutor {
         let builder = ProcessPoolExecutor::builder().max_workers(workers);
         builder.initializer(run, start).build().unwrap()
+    }
+
+    fn with_try_initializer(
+        run: fn(Ticket) -> Result<(), String>,
+        gate: Ticket,
+    ) -> ProcessPoolExecutor {
+        let builder = ProcessPoolExecutor::builder().max_workers(1);
+        builder.try_initializer(run, gate).build().unwrap()
     }
 }
 
@@ -58,7 +77,10 @@ fn start(start: Start) {
 }
 
 pub fn pools<K: Initialised>() -> Vec<Trial> {
-    trials![K::NAME; a_panicking_initializer_breaks_the_pool::<K>]
+    trials![K::NAME;
+        a_panicking_initializer_breaks_the_pool::<K>,
+        an_initializer_that_fails_breaks_the_pool_in_its_words::<K>,
+    ]
 }
 
 pub fn processes() -> Vec<Trial> {
@@ -88,7 +110,11 @@ fn doomed<K: Initialised>(end: End) -> (K::Pool, Gate) {
 
 /// Fails what is queued and what comes, for a reason that holds these words.
 fn assert_breaks<K: Initialised>(end: End, words: &[&str]) {
-    let (pool, gate) = doomed::<K>(end);
+    assert_is_broken(doomed::<K>(end), words);
+}
+
+/// Fails what is queued and what comes once the gate is open, for a reason that holds these words.
+fn assert_is_broken((pool, gate): (impl Executor, Gate), words: &[&str]) {
     let queued = [1, 2, 3].map(|n| pool.submit(double, n));
     assert!(
         queued
@@ -119,6 +145,19 @@ fn a_panicking_initializer_breaks_the_pool<K: Initialised>() {
         End::Panic,
         &["initializer", "on purpose: in the initializer", place],
     );
+}
+
+fn an_initializer_that_fails_breaks_the_pool_in_its_words<K: Initialised>() {
+    let fail = |gate: Ticket| -> Result<(), String> {
+        gate.wait();
+        Err("on purpose: no engine".into())
+    };
+    let gate = Gate::new();
+    let pool = K::with_try_initializer(fail, gate.ticket());
+    let words = "the initializer failed: on purpose: no engine";
+    assert_is_broken((pool, gate), &[words]);
+    let pool = K::with_try_initializer(|_| Ok(()), Gate::new().ticket());
+    assert_works(&pool);
 }
 
 fn an_initializer_that_exits_breaks_the_pool() {

@@ -1,0 +1,38 @@
+//! What a worker does before its first task: it runs the initializer, as the pool's builder says. Thread pools
+//! run it on the worker's thread (`thread/`), worker processes through a stub (`remote/stub.rs`).
+
+use std::fmt;
+
+/// What a function that a worker runs before its first task is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// It prepares the process or the thread, and leaves nothing to the tasks.
+    Initializer,
+}
+
+/// The name in the error of a pool that the function has broken.
+impl fmt::Display for Duty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Initializer => f.write_str("the initializer"),
+        }
+    }
+}
+
+/// What becomes of the value that such a function returns. A type for each way to keep it.
+pub(crate) trait Keep<T>: 'static {
+    /// Keeps the value for the worker that the calling thread runs.
+    ///
+    /// # Errors
+    /// The text of the error, if the function has failed.
+    fn keep(made: T) -> Result<(), String>;
+}
+
+/// Keeps nothing: the function has either succeeded or failed.
+pub(crate) enum Checked {}
+
+impl<E: fmt::Display> Keep<Result<(), E>> for Checked {
+    fn keep(made: Result<(), E>) -> Result<(), String> {
+        made.map_err(|error| error.to_string())
+    }
+}
