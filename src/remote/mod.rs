@@ -17,6 +17,7 @@ pub(crate) mod context;
 pub(crate) mod item_cursor;
 pub(crate) mod function;
 pub(crate) mod stub;
+pub(crate) mod callee;
 
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,8 @@ impl Task {
         chunk: ChunkSpec<'_, A>,
         function: fn(A) -> R,
     ) -> (Self, Arc<ChunkResults<R>>) {
-        Self::chunk(chunk, function, Some(Portable::of(function)))
+        let call = move |argument| Ok(function(argument));
+        Self::chunk(chunk, call, Some(Portable::of(function)))
     }
 
     /// A chunk of a map that may travel to a worker process; all its items are given the same context.
@@ -67,7 +68,7 @@ impl Task {
             ..Portable::coded(Err(Error::Cancelled))
         };
         let context = Arc::clone(context);
-        let call = move |argument| function(context.value(), argument);
+        let call = move |argument| Ok(function(context.value(), argument));
         Self::chunk(chunk, call, Some(portable))
     }
 
@@ -82,7 +83,7 @@ impl Task {
         R: Send + 'static,
     {
         let f = Arc::clone(f);
-        Self::chunk(chunk, move |argument| f(argument), None)
+        Self::chunk(chunk, move |argument| Ok(f(argument)), None)
     }
 
     fn chunk<F, A, R>(
@@ -91,7 +92,7 @@ impl Task {
         portable: Option<Portable<A, R>>,
     ) -> (Self, Arc<ChunkResults<R>>)
     where
-        F: FnMut(A) -> R + Send + 'static,
+        F: FnMut(A) -> Result<R, Error> + Send + 'static,
         A: Send + 'static,
         R: Send + 'static,
     {
@@ -155,7 +156,7 @@ struct Chunk<F, A, R> {
 
 impl<F, A, R> ErasedChunk for Chunk<F, A, R>
 where
-    F: FnMut(A) -> R + Send + 'static,
+    F: FnMut(A) -> Result<R, Error> + Send + 'static,
     A: Send + 'static,
     R: Send + 'static,
 {

@@ -2,9 +2,11 @@
 //! Made for thread pools and `SerialExecutor`; none reaches a process pool.
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::future::Future;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::pool_registry::PoolId;
@@ -28,33 +30,50 @@ impl Task {
         A: Send + 'static,
         R: Send + 'static,
     {
-        let (future, promise) = pair(LocalTask {
+        Self::local_named::<F, _, _, _>(options, move |argument| Ok(f(argument)), argument)
+    }
+
+    /// A task of the function `call`, which errors call by the name of type `N`.
+    #[track_caller]
+    fn local_named<N, F, A, R>(options: TaskOptions, call: F, argument: A) -> (Self, Future<R>)
+    where
+        N: 'static,
+        F: FnOnce(A) -> Result<R, Error> + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (future, promise) = pair(LocalTask::<N, F, A> {
             location: Location::caller(),
             packed_options: PackedOptions::new(&options),
-            call: ExclusiveCell::new(Some((f, argument))),
+            call: ExclusiveCell::new(Some((call, argument))),
+            named: PhantomData,
         });
         let job: Arc<dyn ErasedTask> = promise.into_task_cell();
         (Self(Work::One(DynPromise::new(job))), future)
     }
 }
 
-/// The body of a task that can run in this process only: the function and its argument.
-struct LocalTask<F, A> {
+/// The body of a task that can run in this process only: the function and its argument. Errors call the function
+/// by the name of type `N`.
+struct LocalTask<N, F, A> {
     /// Where the task was submitted.
     location: &'static Location<'static>,
     /// The options that the task was submitted with.
     packed_options: PackedOptions,
     /// Function and argument; `None` once taken out, to be called or dropped.
     call: ExclusiveCell<Option<(F, A)>>,
+    /// The type whose name is the function's.
+    named: PhantomData<fn(N)>,
 }
 
-impl<F, A, R> Body<R> for LocalTask<F, A>
+impl<N, F, A, R> Body<R> for LocalTask<N, F, A>
 where
-    F: FnOnce(A) -> R + Send + 'static,
+    N: 'static,
+    F: FnOnce(A) -> Result<R, Error> + Send + 'static,
     A: Send + 'static,
 {
     fn info(&self) -> TaskInfo {
-        let function = Function::Type(std::any::type_name::<F>());
+        let function = Function::Type(std::any::type_name::<N>());
         let name = self.packed_options.name().cloned();
         TaskInfo::new(name, self.location, function)
     }
@@ -70,9 +89,10 @@ where
     }
 }
 
-impl<F, A, R> ErasedTask for TaskCell<R, LocalTask<F, A>>
+impl<N, F, A, R> ErasedTask for TaskCell<R, LocalTask<N, F, A>>
 where
-    F: FnOnce(A) -> R + Send + 'static,
+    N: 'static,
+    F: FnOnce(A) -> Result<R, Error> + Send + 'static,
     A: Send + 'static,
     R: Send + 'static,
 {

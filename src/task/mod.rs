@@ -210,7 +210,7 @@ impl Task {
             Work::Chunk(_) => unreachable!("only single tasks are given back"),
         };
         match argument
-            .downcast::<TaskCell<R, PortableTask<A, R>>>()
+            .downcast::<TaskCell<R, PortableTask<fn(A) -> R>>>()
             .map(Promise::of)
         {
             // The promise is dropped together with its future, which no caller has seen.

@@ -15,9 +15,10 @@ use crate::future::pool_registry::PoolId;
 use crate::future::promise::{Body, Notifications, Promise, TaskCell, Verdict, pair};
 use crate::future::state::{Delivery, Ending, Outcome, Start};
 use crate::options::{PackedOptions, RunOptions, TaskOptions};
+use crate::remote::callee::Callee;
 use crate::remote::codec::{self, Source};
 use crate::remote::encoded::Encoded;
-use crate::remote::function::{self, FunctionRef};
+use crate::remote::function::FunctionRef;
 use crate::remote::lease::PayloadStore;
 use crate::remote::payload::Payload;
 use crate::remote::pod::{self, Scalar};
@@ -49,6 +50,16 @@ impl Task {
         function: fn(A) -> R,
         argument: A,
     ) -> (Self, Future<R>) {
+        Self::calling(location, options, function, argument)
+    }
+
+    #[inline]
+    fn calling<F: Callee>(
+        location: &'static Location<'static>,
+        options: TaskOptions,
+        function: F,
+        argument: F::Argument,
+    ) -> (Self, Future<F::Output>) {
         let (future, promise) = pair(PortableTask::new(location, options, function, argument));
         let job: Arc<dyn ErasedTask> = promise.into_task_cell();
         (Self(Work::One(DynPromise::new(job))), future)
@@ -56,16 +67,16 @@ impl Task {
 }
 
 /// The body of a task that may travel to a worker process.
-pub(crate) struct PortableTask<A, R> {
+pub(crate) struct PortableTask<F: Callee> {
     /// Where the task was submitted.
     location: &'static Location<'static>,
     /// The options that the task was submitted with.
     packed_options: PackedOptions,
     /// The function.
-    function: fn(A) -> R,
+    function: F,
     /// The function's argument, or what has become of it. Only the holder of the task's one promise may
     /// access it, or the thread that decodes what has arrived.
-    payload_state: ExclusiveCell<PayloadState<A>>,
+    payload_state: ExclusiveCell<PayloadState<F::Argument>>,
 }
 
 /// What a portable task holds.
@@ -78,13 +89,13 @@ enum PayloadState<A> {
     InFlight(Attachments),
 }
 
-impl<A: Payload, R: Payload> PortableTask<A, R> {
+impl<F: Callee> PortableTask<F> {
     #[inline]
     pub(crate) fn new(
         location: &'static Location<'static>,
         options: TaskOptions,
-        function: fn(A) -> R,
-        argument: A,
+        function: F,
+        argument: F::Argument,
     ) -> Self {
         Self {
             location,
@@ -98,7 +109,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
         self.packed_options.run()
     }
 
-    pub(crate) fn function(&self) -> fn(A) -> R {
+    pub(crate) fn function(&self) -> F {
         self.function
     }
 
@@ -107,7 +118,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
     /// # Safety
     /// The caller holds the task's one promise, or has given it up for this.
     #[inline]
-    pub(crate) unsafe fn take_argument(&self) -> A {
+    pub(crate) unsafe fn take_argument(&self) -> F::Argument {
         // SAFETY: guaranteed by the caller.
         match unsafe { self.unload() } {
             PayloadState::Argument(argument) => argument,
@@ -127,25 +138,25 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
         limit: u64,
         payload_store: &dyn PayloadStore,
     ) -> Result<(), Error> {
-        if pod::is_number::<A>() {
+        if pod::is_number::<F::Argument>() {
             // A number is encoded only when it is sent.
-            codec::check_number::<A>(limit)?;
-            return function::function_ref(self.function).map(|_| ());
+            codec::check_number::<F::Argument>(limit)?;
+            return self.function.to_ref().map(|_| ());
         }
         // SAFETY: guaranteed by the caller.
         let mut argument = unsafe { self.take_argument() };
         let bytes = unwind::catch(|| codec::pack(&mut argument, limit, payload_store));
         let bytes = bytes.unwrap_or_else(|panic| Err(self.panicked(panic)));
-        if std::mem::needs_drop::<A>() {
+        if std::mem::needs_drop::<F::Argument>() {
             unwind::catch(|| drop(argument)).map_err(|panic| self.panicked(panic))?;
         }
-        function::function_ref(self.function)?;
+        self.function.to_ref()?;
         // SAFETY: guaranteed by the caller.
         unsafe { self.load(PayloadState::Encoded(bytes?)) };
         Ok(())
     }
 
-    fn decode(&self, value: Source<'_>) -> Outcome<R> {
+    fn decode(&self, value: Source<'_>) -> Outcome<F::Output> {
         unwind::catch(|| codec::unpack(value)).unwrap_or_else(|panic| Err(self.panicked(panic)))
     }
 
@@ -158,7 +169,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
     /// # Safety
     /// That of [`ExclusiveCell::replace`].
     #[inline]
-    unsafe fn unload(&self) -> PayloadState<A> {
+    unsafe fn unload(&self) -> PayloadState<F::Argument> {
         let nothing = PayloadState::InFlight(Attachments::default());
         // SAFETY: guaranteed by the caller.
         unsafe { self.payload_state.replace(nothing) }
@@ -186,7 +197,7 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
     /// # Safety
     /// That of [`ExclusiveCell::replace`].
     #[inline]
-    unsafe fn load(&self, payload_state: PayloadState<A>) {
+    unsafe fn load(&self, payload_state: PayloadState<F::Argument>) {
         // SAFETY: guaranteed by the caller.
         let taken = unsafe { self.payload_state.replace(payload_state) };
         debug_assert!(
@@ -196,9 +207,9 @@ impl<A: Payload, R: Payload> PortableTask<A, R> {
     }
 }
 
-impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
+impl<F: Callee> Body<F::Output> for PortableTask<F> {
     fn info(&self) -> TaskInfo {
-        let address = Function::Address((self.function as *const ()).addr());
+        let address = Function::Address(self.function.address());
         TaskInfo::new(self.packed_options.name().cloned(), self.location, address)
     }
 
@@ -207,7 +218,7 @@ impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
         discard(unsafe { self.unload() });
     }
 
-    unsafe fn open(&self) -> Outcome<R> {
+    unsafe fn open(&self) -> Outcome<F::Output> {
         // SAFETY: guaranteed by the caller.
         match unsafe { self.unload() } {
             PayloadState::Encoded(value) => {
@@ -222,7 +233,7 @@ impl<A: Payload, R: Payload> Body<R> for PortableTask<A, R> {
     }
 }
 
-impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
+impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {
     fn info(&self) -> TaskInfo {
         self.body().info()
     }
@@ -240,7 +251,7 @@ impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
             // SAFETY: `promise` is the task's one promise.
             let argument = unsafe { promise.take_argument() };
             let function = promise.function();
-            move || function(argument)
+            move || function.call(argument)
         });
     }
 
@@ -274,7 +285,7 @@ impl<A: Payload, R: Payload> ErasedTask for TaskCell<R, PortableTask<A, R>> {
     }
 }
 
-impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
+impl<F: Callee> RemoteTask for TaskCell<F::Output, PortableTask<F>> {
     fn info(&self) -> TaskInfo {
         self.body().info()
     }
@@ -284,7 +295,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
     }
 
     unsafe fn number(&self) -> Option<(FunctionRef, Scalar)> {
-        if !pod::is_number::<A>() {
+        if !pod::is_number::<F::Argument>() {
             return None;
         }
         // SAFETY: guaranteed by the caller.
@@ -293,7 +304,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
             return None;
         };
         // The reference to the function could be made before, in `encode`.
-        let call = function::function_ref(self.body().function).ok()?;
+        let call = self.body().function.to_ref().ok()?;
         Some((call, Scalar::of(argument)?))
     }
 
@@ -301,7 +312,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
         let body = self.body();
         // SAFETY: guaranteed by the caller.
         let payload_state = unsafe { body.unload() };
-        match (function::function_ref(body.function), payload_state) {
+        match (body.function.to_ref(), payload_state) {
             (Ok(call), PayloadState::Encoded(mut argument)) => {
                 let given = argument.take_attachments();
                 if !given.is_empty() {
@@ -350,7 +361,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
         value: Source<'_>,
         settled: &mut dyn FnMut(Verdict),
     ) -> Option<Box<Notifications>> {
-        if pod::is_number::<R>() || self.has_callbacks() {
+        if pod::is_number::<F::Output>() || self.has_callbacks() {
             // SAFETY: guaranteed by the caller.
             unsafe { self.deliver(value, settled) };
             return None;
@@ -374,7 +385,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
     ) -> (Verdict, Option<Box<Notifications>>) {
         let outcome = match outcome {
             // Decoding a number runs no user code.
-            RemoteOutcome::Value(value) if pod::is_number::<R>() => codec::unpack(value),
+            RemoteOutcome::Value(value) if pod::is_number::<F::Output>() => codec::unpack(value),
             RemoteOutcome::Value(value) => {
                 // SAFETY: guaranteed by the caller.
                 unsafe { self.body().receive(value.into_bytes()) };
@@ -390,7 +401,7 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
             Err(Error::Cancelled) => (Verdict::Cancelled, Ending::Killed),
             outcome => (Verdict::of(outcome), Ending::Finished),
         };
-        if !pod::is_number::<A>() {
+        if !pod::is_number::<F::Argument>() {
             // SAFETY: guaranteed by the caller.
             unsafe { self.body().discard() };
         }
@@ -403,6 +414,6 @@ impl<A: Payload, R: Payload> RemoteTask for TaskCell<R, PortableTask<A, R>> {
     }
 
     fn holds_memory(&self) -> bool {
-        !(pod::is_number::<A>() && pod::is_number::<R>())
+        !(pod::is_number::<F::Argument>() && pod::is_number::<F::Output>())
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn run_single<R, B, C>(
 ) where
     R: Send + 'static,
     B: Body<R> + 'static,
-    C: FnOnce() -> R,
+    C: FnOnce() -> Result<R, Error>,
     TaskCell<R, B>: ErasedTask,
 {
     if begin(&promise, hooks) == Start::Cancelled {
@@ -110,9 +110,12 @@ pub(super) fn call_in_time<R: Send + 'static>(
     options: RunOptions,
     info: impl FnOnce() -> TaskInfo,
     hooks: &dyn WorkerHooks,
-    call: impl FnOnce() -> R,
+    call: impl FnOnce() -> Result<R, Error>,
 ) -> Result<R, Error> {
-    let run = || unwind::catch(call).map_err(|panic| panicked(panic, info(), hooks.worker_index()));
+    let run = || {
+        let outcome = unwind::catch(call);
+        outcome.unwrap_or_else(|panic| Err(panicked(panic, info(), hooks.worker_index())))
+    };
     match options.given_timeout() {
         None => run(),
         Some(limit) => run_within(limit, expiring(), hooks, run),
