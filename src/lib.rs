@@ -11,6 +11,7 @@ mod task_info;
 mod error;
 mod options;
 mod current_worker;
+mod user_state;
 mod preparation;
 mod idle;
 mod future;

@@ -1,13 +1,18 @@
-//! What a worker does before its first task: it runs the initializer, as the pool's builder says. Thread pools
-//! run it on the worker's thread (`thread/`), worker processes through a stub (`remote/stub.rs`).
+//! What a worker does before its first task: it runs the initializer, then the function that makes its state, as
+//! the pool's builder says. Thread pools run them on the worker's thread (`thread/`), worker processes through
+//! stubs (`remote/stub.rs`).
 
 use std::fmt;
+
+use crate::user_state;
 
 /// What a function that a worker runs before its first task is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Duty {
     /// It prepares the process or the thread, and leaves nothing to the tasks.
     Initializer,
+    /// It makes the state of the worker.
+    State,
 }
 
 /// The name in the error of a pool that the function has broken.
@@ -15,6 +20,7 @@ impl fmt::Display for Duty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Initializer => f.write_str("the initializer"),
+            Self::State => f.write_str("the function that makes the state"),
         }
     }
 }
@@ -34,5 +40,25 @@ pub(crate) enum Checked {}
 impl<E: fmt::Display> Keep<Result<(), E>> for Checked {
     fn keep(made: Result<(), E>) -> Result<(), String> {
         made.map_err(|error| error.to_string())
+    }
+}
+
+/// Keeps the value as the state of the worker.
+pub(crate) enum AsState {}
+
+impl<S: 'static> Keep<S> for AsState {
+    fn keep(made: S) -> Result<(), String> {
+        user_state::keep(made);
+        Ok(())
+    }
+}
+
+/// Keeps the value as the state of the worker, if the function has succeeded.
+pub(crate) enum AsCheckedState {}
+
+impl<S: 'static, E: fmt::Display> Keep<Result<S, E>> for AsCheckedState {
+    fn keep(made: Result<S, E>) -> Result<(), String> {
+        made.map(user_state::keep)
+            .map_err(|error| error.to_string())
     }
 }

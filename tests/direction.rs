@@ -22,6 +22,7 @@ const ROOMS: &[&str] = &[
     "options",
     "idle",
     "current_worker",
+    "user_state",
     "preparation",
     "future",
     "shared",

@@ -86,7 +86,8 @@ pub enum Error {
     /// The program did not call [`init`](crate::init) as the first statement of `main`.
     #[error("`concurrent_futures::init()` must be the first statement of `main`")]
     NotInitialized,
-    /// A builder or option was given an invalid value. (`ValueError`)
+    /// A builder or option was given an invalid value; or a task borrows a state that its worker does not have.
+    /// (`ValueError`)
     #[error("invalid configuration: {0}")]
     InvalidConfig(Reason),
     /// A process or thread could not be started. (`OSError`)
@@ -510,6 +511,7 @@ impl Error {
             Self::Encode(reason)
             | Self::Decode(reason)
             | Self::BrokenPool(reason)
+            | Self::InvalidConfig(reason)
             | Self::Unsupported(reason) => reason.0.task.as_ref(),
             _ => None,
         }
@@ -523,6 +525,7 @@ impl Error {
             Self::Encode(reason)
             | Self::Decode(reason)
             | Self::BrokenPool(reason)
+            | Self::InvalidConfig(reason)
             | Self::Unsupported(reason) => reason.name_task(task),
             _ => {}
         }

@@ -171,6 +171,44 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         Self::of(executor, options, info, package, items)
     }
 
+    /// Like [`portable`](Self::portable), for a function that borrows the state of its worker.
+    #[track_caller]
+    pub(crate) fn with_state<S: 'static>(
+        executor: &'a dyn Executor,
+        options: MapOptions,
+        f: fn(&mut S, A) -> R,
+        items: It,
+    ) -> Self
+    where
+        A: Payload,
+        R: Payload,
+    {
+        let function = Function::Address((f as *const ()).addr());
+        let info = TaskInfo::new(options.task.task_name(), Location::caller(), function);
+        let package: Package<A, R> =
+            Box::new(move |chunk| Task::portable_chunk_with_state(chunk, f));
+        Self::of(executor, options, info, package, items)
+    }
+
+    /// Like [`local`](Self::local), for a function that borrows the state of its worker.
+    #[track_caller]
+    pub(crate) fn local_with_state<S, F>(
+        executor: &'a dyn Executor,
+        options: MapOptions,
+        f: F,
+        items: It,
+    ) -> Self
+    where
+        S: 'static,
+        F: Fn(&mut S, A) -> R + Send + Sync + 'static,
+    {
+        let function = Function::Type(std::any::type_name::<F>());
+        let info = TaskInfo::new(options.task.task_name(), Location::caller(), function);
+        let f = Arc::new(f);
+        let package: Package<A, R> = Box::new(move |chunk| Task::local_chunk_with_state(chunk, &f));
+        Self::of(executor, options, info, package, items)
+    }
+
     /// A feed of a function that runs in this process.
     #[track_caller]
     pub(crate) fn local<F>(executor: &'a dyn Executor, options: MapOptions, f: F, items: It) -> Self

@@ -7,6 +7,7 @@ pub(crate) mod feed;
 pub(crate) mod counts;
 pub(crate) mod stats;
 pub(crate) mod serial;
+mod thread_states;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -146,6 +147,70 @@ pub trait Executor: Send + Sync {
         self.try_submit_with(TaskOptions::new(), f, arg)
     }
 
+    /// Like [`submit`](Self::submit), for a function that also borrows the state of its worker, which the
+    /// worker has made: see `state` of the builders of [process](crate::ProcessPoolBuilder::state) and
+    /// [thread](crate::ThreadPoolBuilder::state) pools, and
+    /// [`SerialExecutor::with_state`](serial::SerialExecutor::with_state). (`initializer` and a global)
+    ///
+    /// The tasks of a worker borrow its state one after the other. If a task panics, the state is as that task
+    /// has left it; where that must not be, the function catches the panic, or the pool has
+    /// `max_tasks_per_child(1)`.
+    ///
+    /// If the worker has no state, or one of another type (`i32` is what `|| 0` makes, not `u64`), or if the
+    /// state is borrowed by a task inside of which this one runs, then the task ends as
+    /// [`Error::InvalidConfig`](crate::Error::InvalidConfig), which says so. An executor that runs its tasks on
+    /// threads of its own has no states; one that hands them on to a pool has those of the pool.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # use std::collections::HashMap;
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// type Prices = HashMap<String, u32>;
+    ///
+    /// fn open(currency: String) -> Prices {
+    ///     // Takes its time, but only once a worker.
+    ///     [("tea".to_owned(), 3), (currency, 1)].into()
+    /// }
+    ///
+    /// fn price(prices: &mut Prices, name: String) -> Option<u32> {
+    ///     prices.get(&name).copied()
+    /// }
+    ///
+    /// let builder = ProcessPoolExecutor::builder().max_workers(2);
+    /// let pool = builder.state(open, "crown".into()).build()?;
+    /// assert_eq!(pool.submit_with_state(price, "tea".into()).result()?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    fn submit_with_state<S: 'static, A: Payload, R: Payload>(
+        &self,
+        f: fn(&mut S, A) -> R,
+        arg: A,
+    ) -> Future<R>
+    where
+        Self: Sized,
+    {
+        self.submit_with_state_with(TaskOptions::new(), f, arg)
+    }
+
+    /// Like [`submit_with_state`](Self::submit_with_state), with options.
+    #[track_caller]
+    fn submit_with_state_with<S: 'static, A: Payload, R: Payload>(
+        &self,
+        options: TaskOptions,
+        f: fn(&mut S, A) -> R,
+        arg: A,
+    ) -> Future<R>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::portable_with_state(options, f, arg);
+        self.execute(task);
+        future
+    }
+
     /// Like [`try_submit`](Self::try_submit), with options.
     ///
     /// # Errors
@@ -257,6 +322,51 @@ pub trait Executor: Send + Sync {
     {
         let (options, items) = (MapOptions::new(), items.into_iter());
         Map::new(Feed::in_context(self, options, f, context, items))
+    }
+
+    /// Like [`map`](Self::map), for a function that also borrows the state of its worker, as
+    /// [`submit_with_state`](Self::submit_with_state) does.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).state(|| 0_u64).build()?;
+    /// let count = |sum: &mut u64, n: u64| { *sum += n; *sum };
+    /// let sums = pool.map_with_state(count, 1..=4);
+    /// assert_eq!(sums.collect::<Result<Vec<_>, _>>()?, [1, 3, 6, 10]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map_with_state<S, A, R, I>(
+        &self,
+        f: fn(&mut S, A) -> R,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+        S: 'static,
+        A: Payload,
+        R: Payload,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_with_state_with(MapOptions::new(), f, items)
+    }
+
+    /// Like [`map_with_state`](Self::map_with_state), with options.
+    #[track_caller]
+    fn map_with_state_with<S, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: fn(&mut S, A) -> R,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+        S: 'static,
+        A: Payload,
+        R: Payload,
+        I: IntoIterator<Item = A>,
+    {
+        Map::new(Feed::with_state(self, options, f, items.into_iter()))
     }
 
     /// Like [`map`](Self::map), over items with keys: each result comes with the key of its item, which does

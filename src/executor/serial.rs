@@ -12,14 +12,17 @@ use crate::executor::counts::Counts;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
+use crate::executor::thread_states::StateMaker;
 use crate::future::Future;
 use crate::future::id::FutureId;
 use crate::future::promise::{Expire, Verdict};
 use crate::options::{MapOptions, Shutdown, TaskOptions};
+use crate::preparation::{AsCheckedState, AsState, Keep};
 use crate::sync::lock;
 use crate::task::Task;
 use crate::task::run::WorkerHooks;
 use crate::task::timeout::TimeoutGuard;
+use crate::user_state::{self, SlotGuard};
 
 /// Runs each task inside `submit`, in the caller: for tests, for debugging, and for the serial row of a
 /// comparison.
@@ -40,13 +43,15 @@ pub struct SerialExecutor {
     state: Arc<Mutex<State>>,
     /// What tasks can see of the executor, through `current_worker`.
     progress: Arc<Progress>,
+    /// Makes the state of each calling thread; `None`: tasks have none.
+    maker: Option<Arc<StateMaker>>,
 }
 
 /// What the executor's lock guards.
 #[derive(Default)]
 struct State {
-    /// Whether `shutdown` was called: no task is accepted any more.
-    closed: bool,
+    /// Why no task is accepted any more: `shutdown` was called, or no state could be made; `None`: they are.
+    refusal: Option<Error>,
     /// How many tasks run: more than one in several callers, or where a task submits another.
     running: usize,
     /// How the tasks that ran have ended.
@@ -58,6 +63,43 @@ impl SerialExecutor {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An executor whose tasks can borrow a state, as [`submit_with_state`](Self::submit_with_state) and the
+    /// pools have it: each calling thread is a worker of its own, and makes one by `make` before its first task.
+    ///
+    /// The state stays on its thread, so it need not be `Send`. It is dropped there: by a `shutdown` or with the last
+    /// clone of the executor if that happens there, else at the end of the thread. If `make` panics, no more tasks run: they end as
+    /// [`Error::BrokenPool`].
+    ///
+    /// ```
+    /// # use concurrent_futures::SerialExecutor;
+    /// let executor = SerialExecutor::with_state(Vec::<&str>::new);
+    /// let count = |words: &mut Vec<&str>, word| { words.push(word); words.len() };
+    /// executor.submit_with_state(count, "tea").result()?;
+    /// assert_eq!(executor.submit_with_state(count, "cake").result()?, 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_state<S: 'static>(make: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        Self::with_maker(StateMaker::new(move || AsState::keep(make())))
+    }
+
+    /// Like [`with_state`](Self::with_state), for a function that may fail: then no more tasks run, and end as
+    /// [`Error::BrokenPool`] with the text of the error.
+    #[must_use]
+    pub fn try_with_state<S: 'static, E: fmt::Display>(
+        make: impl Fn() -> Result<S, E> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_maker(StateMaker::new(move || AsCheckedState::keep(make())))
+    }
+
+    fn with_maker(maker: Arc<StateMaker>) -> Self {
+        let maker = Some(maker);
+        Self {
+            maker,
+            ..Self::default()
+        }
     }
 
     /// Runs `f(arg)` in the caller; `f` may capture. (`Executor.submit`)
@@ -88,6 +130,21 @@ impl SerialExecutor {
         R: Send + 'static,
     {
         let (task, future) = Task::local(options, f, arg);
+        self.execute(task);
+        future
+    }
+
+    /// Like [`submit`](Self::submit), for a function that also borrows the state of its worker; it
+    /// may capture. [`with_state`](Self::with_state) has an example.
+    #[track_caller]
+    pub fn submit_with_state<S, F, A, R>(&self, f: F, arg: A) -> Future<R>
+    where
+        S: 'static,
+        F: FnOnce(&mut S, A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (task, future) = Task::local_with_state(TaskOptions::new(), f, arg);
         self.execute(task);
         future
     }
@@ -132,6 +189,21 @@ impl SerialExecutor {
         Map::new(Feed::local(self, options, f, items.into_iter()))
     }
 
+    /// Like [`map`](Self::map), for a function that also borrows the state of its worker; it may
+    /// capture.
+    #[track_caller]
+    pub fn map_with_state<S, F, A, R, I>(&self, f: F, items: I) -> Map<'_, A, R, I::IntoIter>
+    where
+        S: 'static,
+        F: Fn(&mut S, A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let (options, items) = (MapOptions::new(), items.into_iter());
+        Map::new(Feed::local_with_state(self, options, f, items))
+    }
+
     /// Like [`map`](Self::map), but yields `(index, result)` as items finish: here, in their order.
     #[track_caller]
     pub fn map_unordered<F, A, R, I>(&self, f: F, items: I) -> MapUnordered<'_, A, R, I::IntoIter>
@@ -161,6 +233,15 @@ impl SerialExecutor {
         MapUnordered::new(Feed::local(self, options, f, items.into_iter()))
     }
 
+    /// Enters the slot of the calling thread's state. Without a state it enters none, so that tasks do not find
+    /// that of a pool's worker inside of which they run.
+    fn enter_state(&self) -> Result<SlotGuard, Error> {
+        match &self.maker {
+            Some(maker) => maker.enter(),
+            None => Ok(user_state::enter(None)),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&*self.state)
     }
@@ -172,7 +253,10 @@ impl Executor for SerialExecutor {
     }
 
     fn shutdown(&self, _how: Shutdown) {
-        self.lock().closed = true;
+        self.lock().refusal.get_or_insert(Error::ShutDown);
+        if let Some(maker) = &self.maker {
+            maker.forget();
+        }
     }
 
     fn stats(&self) -> Stats {
@@ -184,11 +268,18 @@ impl Executor for SerialExecutor {
     }
 
     fn execute(&self, task: Task) {
-        if self.lock().closed {
-            return task.fail(Error::ShutDown);
+        let refusal = self.lock().refusal.clone();
+        if let Some(error) = refusal {
+            return task.fail(error);
         }
-        let _guard = WorkerInfo::here(0, Arc::clone(&self.progress)).enter();
-        task.run_on(self);
+        let _worker = WorkerInfo::here(0, Arc::clone(&self.progress)).enter();
+        match self.enter_state() {
+            Ok(_state) => task.run_on(self),
+            Err(error) => {
+                self.lock().refusal.get_or_insert_with(|| error.clone());
+                task.fail(error);
+            }
+        }
     }
 }
 

@@ -10,13 +10,14 @@ use std::time::Duration;
 use crate::error::{Error, PanicInfo};
 use crate::pool::Limits;
 use crate::pool::observer::Observer;
-use crate::preparation::Checked;
+use crate::preparation::{AsCheckedState, AsState, Checked, Duty};
 use crate::process::host::config::WorkerConfig;
 use crate::process::host::stdio::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
 use crate::remote::codec;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::payload::Payload;
+use crate::transport::messages::StartCall;
 use crate::unwind;
 
 /// Settings of a [`ProcessPoolExecutor`]. (the arguments of `ProcessPoolExecutor()`)
@@ -99,7 +100,8 @@ impl ProcessPoolBuilder {
     /// During `f` the worker process has one thread, unless `f` starts others; while tasks run it has a
     /// second one, which waits for the end of the program. What needs a process with one thread belongs here.
     pub fn initializer<A: Payload>(mut self, f: fn(A), arg: A) -> Self {
-        self.worker_config.initializer = self.prepared(function::function_ref(f), &arg);
+        let call = function::function_ref(f);
+        self.worker_config.initializer = self.prepared(Duty::Initializer, call, &arg);
         self
     }
 
@@ -124,7 +126,74 @@ impl ProcessPoolBuilder {
         arg: A,
     ) -> Self {
         let call = function::function_ref_preparing::<Checked, _, _>(f);
-        self.worker_config.initializer = self.prepared(call, &arg);
+        self.worker_config.initializer = self.prepared(Duty::Initializer, call, &arg);
+        self
+    }
+
+    /// Each worker calls `f(arg)` before its first task, after the [initializer](Self::initializer), and keeps
+    /// what it returns: its state, which tasks borrow by
+    /// [`submit_with_state`](crate::Executor::submit_with_state). (`initializer` and a global)
+    ///
+    /// The state is made in its worker and stays there, so it need neither be `Send` nor known to serde: an
+    /// interpreter, a model, a connection. A worker that takes the place of another makes its own. If `f` panics
+    /// or the worker dies in it, the pool is broken.
+    ///
+    /// The state is dropped when its worker leaves: in a shutdown, after
+    /// [`max_tasks_per_child`](Self::max_tasks_per_child) or [`idle_timeout`](Self::idle_timeout). `Drop` has
+    /// 10 s then. A worker that is killed, or dies, drops nothing. After a task that panicked the state is as
+    /// that task has left it.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # use std::{cell::RefCell, rc::Rc};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// /// No process but its own could have it.
+    /// struct Memory(Rc<RefCell<Vec<String>>>);
+    ///
+    /// let pool = ProcessPoolExecutor::builder()
+    ///     .max_workers(1)
+    ///     .state(|first: String| Memory(Rc::new(RefCell::new(vec![first]))), "tea".into())
+    ///     .build()?;
+    /// let add = |memory: &mut Memory, word: String| {
+    ///     memory.0.borrow_mut().push(word);
+    ///     memory.0.borrow().join(" ")
+    /// };
+    /// pool.submit_with_state(add, "and".into()).result()?;
+    /// assert_eq!(pool.submit_with_state(add, "cake".into()).result()?, "tea and cake");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn state<S: 'static, A: Payload>(mut self, f: fn(A) -> S, arg: A) -> Self {
+        let call = function::function_ref_preparing::<AsState, _, _>(f);
+        self.worker_config.state = self.prepared(Duty::State, call, &arg);
+        self
+    }
+
+    /// Like [`state`](Self::state), for a function that may fail: then the pool is broken, and its tasks end as
+    /// [`Error::BrokenPool`] with the text of `f`'s error.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # use std::fs::File;
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::builder()
+    ///     .try_state(|path: String| File::open(path), "/nowhere".into())
+    ///     .build()?;
+    /// let size = |file: &mut File, ()| file.metadata().unwrap().len();
+    /// let error = pool.submit_with_state(size, ()).result().unwrap_err();
+    /// assert!(error.to_string().contains("the state failed: No such file or directory"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_state<S: 'static, A: Payload, E: fmt::Display + 'static>(
+        mut self,
+        f: fn(A) -> Result<S, E>,
+        arg: A,
+    ) -> Self {
+        let call = function::function_ref_preparing::<AsCheckedState, _, _>(f);
+        self.worker_config.state = self.prepared(Duty::State, call, &arg);
         self
     }
 
@@ -216,7 +285,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// How long a worker may take until it is ready, including the initializer; 10 s if not given.
+    /// How long a worker may take until it is ready, including the initializer and the function that makes its
+    /// state; 10 s if not given.
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.worker_config.start_timeout = limit;
         self
@@ -341,7 +411,7 @@ impl ProcessPoolBuilder {
     /// [`Error::NotInitialized`] if the program did not call [`init`](crate::init);
     /// [`Error::Unsupported`] on another system than Linux, or if it has more rights than the user that started it;
     /// [`Error::InvalidConfig`] if a setting is invalid; [`Error::Encode`] and the like if the
-    /// initializer or its argument cannot be sent to a worker.
+    /// initializer, the function that makes the state, or an argument of these cannot be sent to a worker.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
         self.worker_config.check()?;
         if let Some(fault) = self.fault {
@@ -378,16 +448,22 @@ impl ProcessPoolBuilder {
     /// reports, if they cannot be sent to a worker.
     fn prepared<A: Payload>(
         &mut self,
+        duty: Duty,
         call: Result<FunctionRef, Error>,
         arg: &A,
-    ) -> Option<(FunctionRef, Vec<u8>)> {
+    ) -> Option<StartCall> {
         let encoded = unwind::catch(|| codec::encode(arg, self.worker_config.payload_limit))
             .unwrap_or_else(|panic| Err(Error::Panicked(PanicInfo::new(panic, None, None))));
         match call.and_then(|call| Ok((call, encoded?))) {
             Ok((call, mut argument)) => {
                 let given = argument.take_attachments();
                 self.worker_config.given.join(&given);
-                Some((call, argument.into()))
+                let argument = argument.into();
+                Some(StartCall {
+                    duty,
+                    call,
+                    argument,
+                })
             }
             Err(error) => {
                 self.note(Err(error));

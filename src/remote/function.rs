@@ -18,7 +18,7 @@ use crate::remote::encoded::Encoded;
 use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::remote::item_cursor::ItemCursor;
 use crate::remote::lease::PayloadStore;
-use crate::remote::stub::{Argument, InContext, MAGIC, Preparing, Signature, Stub};
+use crate::remote::stub::{Argument, InContext, MAGIC, Preparing, Signature, Stub, WithState};
 use crate::sys::image;
 
 /// A function reference: what a task asks a worker to call, as it travels.
@@ -83,6 +83,22 @@ where
 {
     let address = (function as *const ()).expose_provenance();
     function_ref_as(InContext::<C, A, R>::ENTRY, address)
+}
+
+/// Returns the reference to a function that borrows the state of its worker.
+///
+/// # Errors
+/// Those of [`function_ref`].
+pub(crate) fn function_ref_with_state<S, A, R>(
+    function: fn(&mut S, A) -> R,
+) -> Result<FunctionRef, Error>
+where
+    S: 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let address = (function as *const ()).expose_provenance();
+    function_ref_as(WithState::<S, A, R>::ENTRY, address)
 }
 
 /// Returns the reference to a function that a worker runs before its first task.

@@ -19,6 +19,7 @@ use crate::remote::lease::{Lease, PayloadStore};
 use crate::remote::pod;
 use crate::shared::Shared;
 use crate::shared::attachments::Attachments;
+use crate::user_state;
 
 /// A stub: how to run functions of one type on bytes. There is one static of it per type.
 #[repr(C)]
@@ -82,6 +83,23 @@ where
         fingerprint: fingerprint::<(C, A), R>,
         run: run_in_context::<C, A, R>,
         run_items: run_items_in_context::<C, A, R>,
+    };
+}
+
+/// Provides the stub of each type of function that borrows the state of its worker.
+pub(super) struct WithState<S, A, R>(std::marker::PhantomData<fn(&mut S, A) -> R>);
+
+impl<S, A, R> WithState<S, A, R>
+where
+    S: 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    pub(super) const ENTRY: &'static Stub = &Stub {
+        magic: MAGIC,
+        fingerprint: fingerprint::<(&'static mut S, A), R>,
+        run: run_with_state::<S, A, R>,
+        run_items: run_items_with_state::<S, A, R>,
     };
 }
 
@@ -311,6 +329,67 @@ where
     let result = context.look_at(codec::unpack_context, |context: &C| {
         function(context, argument)
     })?;
+    Ok((result, given))
+}
+
+/// Decodes the argument, calls the function with the state of this worker, encodes the result.
+///
+/// # Safety
+/// `function` is the address of a `fn(&mut S, A) -> R`.
+unsafe fn run_with_state<S, A, R>(
+    function: *const (),
+    argument: Argument<'_>,
+    limit: u64,
+    payload_store: &dyn PayloadStore,
+) -> Result<Encoded, Error>
+where
+    S: 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    // SAFETY: guaranteed by the caller.
+    let called = unsafe { call_with_state::<S, A, R>(function, source_of(argument)) };
+    let (mut result, given) = called?;
+    codec::pack_result(&mut result, limit, payload_store, &given)
+}
+
+/// Decodes, calls and encodes, for one item after the other.
+///
+/// # Safety
+/// `function` is the address of a `fn(&mut S, A) -> R`.
+unsafe fn run_items_with_state<S, A, R>(
+    function: *const (),
+    limit: u64,
+    item_cursor: &mut dyn ItemCursor,
+) where
+    S: 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    run_each(limit, item_cursor, |argument| {
+        // SAFETY: guaranteed by the caller.
+        unsafe { call_with_state::<S, A, R>(function, Source::Borrowed(argument)) }
+    });
+}
+
+/// Decodes the argument, and calls the function with the state of this worker. Returns the result, and the
+/// shared memory that the argument names.
+///
+/// # Safety
+/// `function` is the address of a `fn(&mut S, A) -> R`.
+unsafe fn call_with_state<S, A, R>(
+    function: *const (),
+    argument: Source<'_>,
+) -> Result<(R, Attachments), Error>
+where
+    S: 'static,
+    A: DeserializeOwned + 'static,
+{
+    // SAFETY: guaranteed by the caller; the pointer was made from the function's own address.
+    let function = unsafe { std::mem::transmute::<*const (), fn(&mut S, A) -> R>(function) };
+    // Decoding runs user code, which may run a task: the state is not borrowed yet.
+    let (argument, given) = codec::unpack_argument(argument)?;
+    let result = user_state::borrow(|state: &mut S| function(state, argument))?;
     Ok((result, given))
 }
 

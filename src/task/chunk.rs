@@ -12,6 +12,7 @@ use crate::future::id::FutureId;
 use crate::future::pool_registry::PoolId;
 use crate::future::promise::{Expire, Verdict};
 use crate::options::RunOptions;
+use crate::remote::callee::{Callee, Stateful};
 use crate::remote::codec;
 use crate::remote::context::{Context, Prefix};
 use crate::remote::function::{self, FunctionRef};
@@ -26,6 +27,7 @@ use crate::task::work_item::Withdrawn;
 use crate::task::{RemoteForm, Task, Work};
 use crate::task_info::TaskInfo;
 use crate::unwind::{self, discard};
+use crate::user_state;
 
 /// What a chunk of a map is made of.
 pub(crate) struct ChunkSpec<'a, A> {
@@ -72,6 +74,21 @@ impl Task {
         Self::chunk(chunk, call, Some(portable))
     }
 
+    /// A chunk of a map that may travel to a worker process; its items borrow the state of its worker.
+    pub(crate) fn portable_chunk_with_state<S, A, R>(
+        chunk: ChunkSpec<'_, A>,
+        function: fn(&mut S, A) -> R,
+    ) -> (Self, Arc<ChunkResults<R>>)
+    where
+        S: 'static,
+        A: Payload,
+        R: Payload,
+    {
+        let callee = Stateful(function);
+        let call = move |argument| callee.call(argument);
+        Self::chunk(chunk, call, Some(Portable::coded(callee.to_ref())))
+    }
+
     /// A chunk of a map that can run in this process only, and the place where its outcomes arrive.
     pub(crate) fn local_chunk<F, A, R>(
         chunk: ChunkSpec<'_, A>,
@@ -84,6 +101,22 @@ impl Task {
     {
         let f = Arc::clone(f);
         Self::chunk(chunk, move |argument| Ok(f(argument)), None)
+    }
+
+    /// A chunk of a map that can run in this process only; its items borrow the state of its worker.
+    pub(crate) fn local_chunk_with_state<S, F, A, R>(
+        chunk: ChunkSpec<'_, A>,
+        f: &Arc<F>,
+    ) -> (Self, Arc<ChunkResults<R>>)
+    where
+        S: 'static,
+        F: Fn(&mut S, A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let f = Arc::clone(f);
+        let call = move |argument| user_state::borrow(|state: &mut S| f(state, argument));
+        Self::chunk(chunk, call, None)
     }
 
     fn chunk<F, A, R>(

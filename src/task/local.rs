@@ -20,6 +20,7 @@ use crate::task::run::{WorkerHooks, run_single};
 use crate::task::{ErasedTask, Task, Work};
 use crate::task_info::{Function, TaskInfo};
 use crate::unwind::discard;
+use crate::user_state;
 
 impl Task {
     /// A task that can run in this process only.
@@ -31,6 +32,23 @@ impl Task {
         R: Send + 'static,
     {
         Self::local_named::<F, _, _, _>(options, move |argument| Ok(f(argument)), argument)
+    }
+
+    /// A task that can run in this process only, and borrows the state of its worker.
+    #[track_caller]
+    pub(crate) fn local_with_state<S, F, A, R>(
+        options: TaskOptions,
+        f: F,
+        argument: A,
+    ) -> (Self, Future<R>)
+    where
+        S: 'static,
+        F: FnOnce(&mut S, A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let call = move |argument| user_state::borrow(|state: &mut S| f(state, argument));
+        Self::local_named::<F, _, _, _>(options, call, argument)
     }
 
     /// A task of the function `call`, which errors call by the name of type `N`.

@@ -15,7 +15,7 @@ use crate::future::pool_registry::PoolId;
 use crate::future::promise::{Body, Notifications, Promise, TaskCell, Verdict, pair};
 use crate::future::state::{Delivery, Ending, Outcome, Start};
 use crate::options::{PackedOptions, RunOptions, TaskOptions};
-use crate::remote::callee::Callee;
+use crate::remote::callee::{Callee, Stateful};
 use crate::remote::codec::{self, Source};
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
@@ -51,6 +51,16 @@ impl Task {
         argument: A,
     ) -> (Self, Future<R>) {
         Self::calling(location, options, function, argument)
+    }
+
+    /// A task that may travel to a worker process, and borrows the state of its worker.
+    #[track_caller]
+    pub(crate) fn portable_with_state<S: 'static, A: Payload, R: Payload>(
+        options: TaskOptions,
+        function: fn(&mut S, A) -> R,
+        argument: A,
+    ) -> (Self, Future<R>) {
+        Self::calling(Location::caller(), options, Stateful(function), argument)
     }
 
     #[inline]

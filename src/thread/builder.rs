@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Error;
 use crate::pool::observer::Observer;
 use crate::pool::{Limits, Threads, WorkerPool};
-use crate::preparation::{Checked, Duty, Keep};
+use crate::preparation::{AsCheckedState, AsState, Checked, Duty, Keep};
 use crate::thread::{Preparation, ThreadPoolExecutor, serve};
 
 /// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
@@ -35,6 +35,8 @@ pub struct ThreadPoolBuilder {
     thread_name_prefix: Option<String>,
     /// What each thread runs before its first task.
     initializer: Option<Preparation>,
+    /// Makes the state of each thread, after the initializer; `None`: it has no state.
+    state: Option<Preparation>,
     /// The maximum number of waiting tasks; `None`: no limit.
     max_pending: Option<usize>,
     /// The user's observer.
@@ -47,6 +49,7 @@ impl ThreadPoolBuilder {
             max_workers: None,
             thread_name_prefix: None,
             initializer: None,
+            state: None,
             max_pending: None,
             observer: None,
         }
@@ -101,6 +104,55 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// Each thread calls this before its first task, after the [initializer](Self::initializer), and keeps what
+    /// it returns: its state, which tasks borrow by
+    /// [`submit_with_state`](ThreadPoolExecutor::submit_with_state). (`initializer` and `threading.local()`)
+    ///
+    /// The state stays on its thread, so it need not be `Send`. It is dropped there when the pool is shut down.
+    /// If `make` panics, the pool is broken. After a task that panicked the state is as that task has left it.
+    ///
+    /// ```
+    /// # use concurrent_futures::ThreadPoolExecutor;
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).state(Vec::<String>::new).build()?;
+    /// let add = |words: &mut Vec<String>, word: &str| {
+    ///     words.push(word.to_owned());
+    ///     words.join(" ")
+    /// };
+    /// pool.submit_with_state(add, "tea").result()?;
+    /// assert_eq!(pool.submit_with_state(add, "cake").result()?, "tea cake");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn state<S: 'static>(mut self, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        self.state = Some(Preparation {
+            duty: Duty::State,
+            run: Box::new(move || AsState::keep(make())),
+        });
+        self
+    }
+
+    /// Like [`state`](Self::state), for a function that may fail: then the pool is broken, and its tasks end as
+    /// [`Error::BrokenPool`] with the text of the error.
+    ///
+    /// ```
+    /// # use concurrent_futures::ThreadPoolExecutor;
+    /// # use std::fs::File;
+    /// let pool = ThreadPoolExecutor::builder().try_state(|| File::open("/nowhere")).build()?;
+    /// let size = pool.submit_with_state(|file: &mut File, ()| file.metadata().unwrap().len(), ());
+    /// let words = "the state failed: No such file or directory";
+    /// assert!(size.result().unwrap_err().to_string().contains(words));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn try_state<S: 'static, E: fmt::Display>(
+        mut self,
+        make: impl Fn() -> Result<S, E> + Send + Sync + 'static,
+    ) -> Self {
+        self.state = Some(Preparation {
+            duty: Duty::State,
+            run: Box::new(move || AsCheckedState::keep(make())),
+        });
+        self
+    }
+
     /// The maximum number of waiting tasks, not counting one for each worker that is idle or may still be
     /// started, which begins that task at once. So there is room for `max_pending` + idle workers + workers
     /// to be started - pending tasks. Where there is no room, `submit` waits for it, except on a thread of
@@ -142,7 +194,7 @@ impl ThreadPoolBuilder {
             let words = "thread_name_prefix has a NUL character";
             return Err(Error::InvalidConfig(words.into()));
         }
-        let preparations: Vec<_> = self.initializer.into_iter().collect();
+        let preparations: Vec<_> = self.initializer.into_iter().chain(self.state).collect();
         let worker_main = move |context: &_| serve(context, &preparations);
         let limits = Limits {
             max_workers,

@@ -28,6 +28,7 @@ use crate::sync::deadline::Deadline;
 use crate::task::Task;
 use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::unwind;
+use crate::user_state;
 
 /// Runs tasks on threads. (`concurrent.futures.ThreadPoolExecutor`)
 ///
@@ -119,6 +120,21 @@ impl ThreadPoolExecutor {
         future
     }
 
+    /// Like [`submit`](Self::submit), for a function that also borrows the state of its thread; it
+    /// may capture. [`ThreadPoolBuilder::state`] has an example.
+    #[track_caller]
+    pub fn submit_with_state<S, F, A, R>(&self, f: F, arg: A) -> Future<R>
+    where
+        S: 'static,
+        F: FnOnce(&mut S, A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (task, future) = Task::local_with_state(TaskOptions::new(), f, arg);
+        self.execute(task);
+        future
+    }
+
     /// Runs `f()` on a thread; `f` may capture. It can be called on an `Arc` of the pool, too.
     ///
     /// ```
@@ -166,6 +182,21 @@ impl ThreadPoolExecutor {
         I: IntoIterator<Item = A>,
     {
         Map::new(Feed::local(self, options, f, items.into_iter()))
+    }
+
+    /// Like [`map`](Self::map), for a function that also borrows the state of its thread; it may
+    /// capture.
+    #[track_caller]
+    pub fn map_with_state<S, F, A, R, I>(&self, f: F, items: I) -> Map<'_, A, R, I::IntoIter>
+    where
+        S: 'static,
+        F: Fn(&mut S, A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let (options, items) = (MapOptions::new(), items.into_iter());
+        Map::new(Feed::local_with_state(self, options, f, items))
     }
 
     /// Like [`map`](Self::map), but yields `(index, result)` as items finish.
@@ -419,6 +450,7 @@ impl Preparation {
 fn serve(context: &WorkerContext<Task>, preparations: &[Preparation]) {
     deadlock::join_workers();
     let _guard = WorkerInfo::here(context.index(), Arc::clone(context.progress())).enter();
+    let _state = user_state::enter_new();
     let prepared = preparations
         .iter()
         .try_for_each(|preparation| preparation.run(context.index()));

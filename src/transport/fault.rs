@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     },
     /// What the worker runs before its first task has returned an error; its text.
     Refused(String),
+    /// The worker does not have the state that the task borrows.
+    NoState(String),
 }
 
 impl Fault {
@@ -62,6 +64,10 @@ impl Fault {
                 body.put_u8(5);
                 body.put_text(Some(words));
             }
+            Self::NoState(words) => {
+                body.put_u8(6);
+                body.put_text(Some(words));
+            }
         }
         body
     }
@@ -83,6 +89,7 @@ impl Fault {
             },
             4 => Self::LeftAlone,
             5 => Self::Refused(reader.text()??),
+            6 => Self::NoState(reader.text()??),
             _ => return None,
         };
         reader.end(fault)
@@ -100,6 +107,7 @@ pub(crate) fn fault_of<R>(outcome: Result<Result<R, Error>, Panic>) -> Result<R,
             limit: large.limit(),
         }),
         Ok(Err(Error::Encode(words))) => Err(Fault::Encode(words.as_str().to_owned())),
+        Ok(Err(Error::InvalidConfig(words))) => Err(Fault::NoState(words.as_str().to_owned())),
         Ok(Err(Error::BrokenPool(words))) => Err(Fault::Refused(words.as_str().to_owned())),
         Ok(Err(other)) => Err(Fault::Encode(other.to_string())),
         Err(panic) => Err(Fault::Panicked(panic)),
@@ -125,5 +133,6 @@ pub(crate) fn error_of(
         }
         Fault::LeftAlone => Error::Cancelled,
         Fault::Refused(words) => Error::BrokenPool(words.into()),
+        Fault::NoState(words) => Error::InvalidConfig(words.into()),
     }
 }

@@ -4,6 +4,7 @@
 //! Sent and answered by `process/host/handshake.rs` and `process/worker/set_up.rs`. The frames that carry
 //! them are in `wire`, the encoding of their fields in `remote/fields.rs`.
 
+use crate::preparation::Duty;
 use crate::remote::codec;
 use crate::remote::fields::{FieldReader, FieldWriter};
 use crate::remote::function::FunctionRef;
@@ -56,8 +57,19 @@ pub(crate) struct Welcome {
     pub(crate) has_arena: bool,
     /// The worker's name in the process list.
     pub(crate) title: Vec<u8>,
-    /// The function that the worker runs before its first task, and its encoded argument.
-    pub(crate) initializer: Option<(FunctionRef, Vec<u8>)>,
+    /// What the worker runs before its first task, in this order.
+    pub(crate) preparations: Vec<StartCall>,
+}
+
+/// A function that a worker runs before its first task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StartCall {
+    /// What the function is there for.
+    pub(crate) duty: Duty,
+    /// The function.
+    pub(crate) call: FunctionRef,
+    /// Its encoded argument.
+    pub(crate) argument: Vec<u8>,
 }
 
 /// The first message from a worker to the parent.
@@ -100,16 +112,15 @@ impl Welcome {
         body.put_u64(self.key.1);
         body.put_bool(self.has_arena);
         body.put_bytes(&self.title);
-        if let Some((call, argument)) = &self.initializer {
-            body.put(&call.to_bytes());
-            body.put(argument);
+        for preparation in &self.preparations {
+            preparation.put(&mut body);
         }
         body
     }
 
     pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
         let mut reader = FieldReader::new(body);
-        Some(Self {
+        let mut welcome = Self {
             version: ProtocolVersion::get(&mut reader)?,
             index: reader.u32()?,
             payload_limit: reader.u64()?,
@@ -120,11 +131,48 @@ impl Welcome {
             key: (reader.u64()?, reader.u64()?),
             has_arena: reader.bool()?,
             title: reader.bytes()?.to_vec(),
-            initializer: match reader.rest() {
-                [] => None,
-                _ => Some((FunctionRef::read(&mut reader)?, reader.rest().to_vec())),
-            },
+            preparations: Vec::new(),
+        };
+        while !reader.rest().is_empty() {
+            welcome.preparations.push(StartCall::get(&mut reader)?);
+        }
+        Some(welcome)
+    }
+}
+
+impl StartCall {
+    fn put(&self, body: &mut Vec<u8>) {
+        body.put_u8(byte_of(self.duty));
+        body.put(&self.call.to_bytes());
+        body.put_u64(self.argument.len() as u64);
+        body.put(&self.argument);
+    }
+
+    fn get(reader: &mut FieldReader<'_>) -> Option<Self> {
+        let (duty, call) = (duty_of(reader.u8()?)?, FunctionRef::read(reader)?);
+        let length = usize::try_from(reader.u64()?).ok()?;
+        Some(Self {
+            duty,
+            call,
+            argument: reader.take(length)?.to_vec(),
         })
+    }
+}
+
+/// The byte that stands for a duty, also in the worker's report on it ([`Kind::Ready`](super::wire::Kind)).
+pub(crate) fn byte_of(duty: Duty) -> u8 {
+    match duty {
+        Duty::Initializer => 0,
+        Duty::State => 1,
+    }
+}
+
+/// The duty that a byte stands for.
+pub(crate) fn duty_of(byte: u8) -> Option<Duty> {
+    match byte {
+        0 => Some(Duty::Initializer),
+        1 => Some(Duty::State),
+        _ => None,
     }
 }
 

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::fault::Fault;
-use super::messages::{Hello, ProtocolVersion, Welcome};
+use super::messages::{Hello, ProtocolVersion, StartCall, Welcome};
 use super::wire::{Header, Kind};
+use crate::preparation::Duty;
 use crate::remote::fields::FieldReader;
 use crate::remote::function::FunctionRef;
 use crate::unwind::Panic;
@@ -28,20 +29,29 @@ fn call() -> impl Strategy<Value = FunctionRef> {
     })
 }
 
+fn start_call() -> impl Strategy<Value = StartCall> {
+    let argument = proptest::collection::vec(any::<u8>(), 0..64);
+    let duty = prop_oneof![Just(Duty::Initializer), Just(Duty::State)];
+    (duty, call(), argument).prop_map(|(duty, call, argument)| StartCall {
+        duty,
+        call,
+        argument,
+    })
+}
+
 fn welcome() -> impl Strategy<Value = Welcome> {
     let title = proptest::collection::vec(any::<u8>(), 0..16);
-    let argument = proptest::collection::vec(any::<u8>(), 0..64);
-    let initializer = proptest::option::of((call(), argument));
+    let preparations = proptest::collection::vec(start_call(), 0..3);
     let limits = (any::<u64>(), any::<u64>());
     let queue = (any::<(u32, u32)>(), any::<(u64, u64)>());
     let numbers = (any::<u32>(), any::<[bool; 3]>(), queue);
-    (protocol_version(), numbers, limits, title, initializer).prop_map(
+    (protocol_version(), numbers, limits, title, preparations).prop_map(
         |(
             version,
             (index, [has_input, has_signals, has_arena], (queue, key)),
             (payload_limit, memory_limit),
             title,
-            initializer,
+            preparations,
         )| {
             Welcome {
                 has_input,
@@ -54,7 +64,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 payload_limit,
                 memory_limit,
                 title,
-                initializer,
+                preparations,
             }
         },
     )
@@ -76,6 +86,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         (any::<String>(), any::<u64>(), any::<u64>())
             .prop_map(|(value, size, limit)| Fault::TooLarge { value, size, limit }),
         any::<String>().prop_map(Fault::Refused),
+        any::<String>().prop_map(Fault::NoState),
     ]
 }
 

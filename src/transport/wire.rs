@@ -42,8 +42,8 @@ pub(crate) enum Kind {
     Region = 5,
     /// From the worker: a [`Hello`](super::messages::Hello).
     Hello = 16,
-    /// From the worker, after its initializer: an empty body, or a [`Fault`](super::fault::Fault) of the
-    /// initializer.
+    /// From the worker, once it is prepared: an empty body, or the duty that it could not do, one byte, and the
+    /// [`Fault`](super::fault::Fault) of that function.
     Ready = 17,
     /// From the worker: an encoded result.
     Value = 18,

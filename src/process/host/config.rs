@@ -18,11 +18,10 @@ use crate::process::shm::arena::Arena;
 use crate::process::shm::checksum::Key;
 use crate::process::shm::queue::layout::{QueueFile, QueueGeometry};
 use crate::process::shm::signals::SharedSignals;
-use crate::remote::function::FunctionRef;
 use crate::shared::attachments::Attachments;
 use crate::sys;
 use crate::sys::image;
-use crate::transport::messages::{Welcome, protocol_version};
+use crate::transport::messages::{StartCall, Welcome, protocol_version};
 
 /// How the workers of a pool are started, and the limits that hold for them.
 #[derive(Debug, Clone)]
@@ -31,7 +30,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) environment: Environment,
     /// The directory that they start in; `None`: the program's own.
     pub(crate) current_dir: Option<PathBuf>,
-    /// How long a worker may take until it has said hello and run the initializer.
+    /// How long a worker may take until it has said hello and done what it does before its first task.
     pub(crate) start_timeout: Duration,
     /// How many bytes an encoded argument or result may have.
     pub(crate) payload_limit: u64,
@@ -49,9 +48,11 @@ pub(crate) struct WorkerConfig {
     pub(crate) stdout: WorkerStdio,
     /// Where the workers' standard error goes.
     pub(crate) stderr: WorkerStdio,
-    /// The function that a worker runs first, and its encoded argument; `None`: none.
-    pub(crate) initializer: Option<(FunctionRef, Vec<u8>)>,
-    /// The shared memory that the initializer's argument refers to.
+    /// The function that a worker runs first; `None`: none.
+    pub(crate) initializer: Option<StartCall>,
+    /// The function that makes the state of a worker, after the initializer; `None`: it has no state.
+    pub(crate) state: Option<StartCall>,
+    /// The shared memory that the arguments of these two refer to.
     pub(crate) given: Attachments,
     /// The shared-memory queue from which workers claim tasks by themselves: its file, its geometry, and the
     /// key of its checksums. `None`: they are told over their connections what to do.
@@ -75,6 +76,7 @@ impl WorkerConfig {
             stdout: WorkerStdio::Inherit,
             stderr: WorkerStdio::Inherit,
             initializer: None,
+            state: None,
             given: Attachments::default(),
             queue: None,
             arena: None,
@@ -106,6 +108,11 @@ impl WorkerConfig {
         !captures && !is_bounded && !counts
     }
 
+    /// What a worker runs before its first task, in this order.
+    pub(super) fn preparations(&self) -> impl Iterator<Item = &StartCall> {
+        self.initializer.iter().chain(&self.state)
+    }
+
     pub(super) fn welcome(&self, index: usize, signals: Option<&SharedSignals>) -> Welcome {
         Welcome {
             version: protocol_version(),
@@ -124,7 +131,7 @@ impl WorkerConfig {
             }),
             has_arena: self.arena.is_some(),
             title: title(index),
-            initializer: self.initializer.clone(),
+            preparations: self.preparations().cloned().collect(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::process::ChildStderr;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, PanicInfo};
+use crate::preparation::Duty;
 use crate::process::host::config::WorkerConfig;
 use crate::process::host::connection::Connection;
 use crate::process::host::stdio::{Captured, Pipe, WorkerStreams};
@@ -19,7 +20,7 @@ use crate::sys::child::from_outside;
 use crate::sys::handle::AsHandle;
 use crate::transport::fault::Fault;
 use crate::transport::framed::Received;
-use crate::transport::messages::{Hello, protocol_version};
+use crate::transport::messages::{self, Hello, protocol_version};
 use crate::transport::wire::{self, Header, Kind};
 
 /// Why a worker did not get ready.
@@ -29,7 +30,7 @@ pub(crate) enum StartError {
     Start(Error),
     /// A process outside the pool killed it.
     Interrupted(Error),
-    /// The initializer panicked, or ended the process.
+    /// What the worker runs before its first task has failed, panicked, or ended the process.
     Initializer(Error),
 }
 
@@ -62,7 +63,7 @@ pub(super) struct Handshake<'a> {
 enum Stage {
     /// It has not said hello.
     Silent,
-    /// It was sent the welcome, and runs the initializer.
+    /// It was sent the welcome, and runs the initializer, then the function that makes its state.
     Initializing,
     /// It waits for tasks.
     Ready,
@@ -76,8 +77,8 @@ enum HandshakeError {
     Late,
     /// The worker sent what it must not send now; what that was.
     Wrong(String),
-    /// The initializer failed; the worker's report.
-    Initializer(Fault),
+    /// What the worker runs before its first task has failed; its report.
+    Initializer(Duty, Fault),
 }
 
 impl<'a> Handshake<'a> {
@@ -271,10 +272,15 @@ impl<'a> Handshake<'a> {
                 self.stage = Stage::Ready;
                 match body.as_slice() {
                     [] => Ok(()),
-                    fault => Err(Fault::from_body(fault).map_or_else(
-                        || HandshakeError::Wrong("its report on the initializer is garbled".into()),
-                        HandshakeError::Initializer,
-                    )),
+                    [duty, fault @ ..] => {
+                        let report = messages::duty_of(*duty).zip(Fault::from_body(fault));
+                        Err(match report {
+                            Some((duty, fault)) => HandshakeError::Initializer(duty, fault),
+                            None => HandshakeError::Wrong(
+                                "its report that it is ready is garbled".into(),
+                            ),
+                        })
+                    }
                 }
             }
             (Kind::RegionRequest, Stage::Initializing) => {
@@ -345,7 +351,9 @@ impl<'a> Handshake<'a> {
                 "it closed its end of the connection and lived on".to_owned()
             }
             HandshakeError::Gone if self.is_in_initializer() => {
-                format!("its process {end} in the initializer")
+                let preparations = self.worker_config.preparations();
+                let duties: Vec<_> = preparations.map(|call| call.duty.to_string()).collect();
+                format!("its process {end} in {}", duties.join(" or "))
             }
             HandshakeError::Gone if self.stage == Stage::Initializing => {
                 format!("its process {end} before it was ready")
@@ -361,7 +369,7 @@ impl<'a> Handshake<'a> {
                 )
             }
             HandshakeError::Wrong(words) => words.clone(),
-            HandshakeError::Initializer(fault) => initializer_fault(fault),
+            HandshakeError::Initializer(duty, fault) => initializer_fault(*duty, fault),
         };
         let program = program_name();
         let last_words = String::from_utf8_lossy(&self.last_words);
@@ -372,7 +380,7 @@ impl<'a> Handshake<'a> {
         let reason = format!("worker {index} of {program} did not start: {what}{last_words}");
         let error = Error::BrokenPool(reason.into());
         match stop {
-            HandshakeError::Initializer(_) => StartError::Initializer(error),
+            HandshakeError::Initializer(..) => StartError::Initializer(error),
             HandshakeError::Gone if self.is_in_initializer() => StartError::Initializer(error),
             HandshakeError::Gone if left_by_itself && from_outside(end) => {
                 StartError::Interrupted(error)
@@ -381,9 +389,10 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    /// Whether user code may run in the worker: the initializer.
+    /// Whether user code may run in the worker: the initializer, or the function that makes its state.
     fn is_in_initializer(&self) -> bool {
-        self.stage == Stage::Initializing && self.worker_config.initializer.is_some()
+        let mut preparations = self.worker_config.preparations();
+        self.stage == Stage::Initializing && preparations.next().is_some()
     }
 
     /// Reads what the worker has written to its standard error so far. What the program's own has no room for
@@ -401,24 +410,23 @@ impl<'a> Handshake<'a> {
     }
 }
 
-/// Describes an initializer's failure.
-fn initializer_fault(fault: &Fault) -> String {
+/// Describes the failure of an initializer, or of the function that makes the state.
+fn initializer_fault(duty: Duty, fault: &Fault) -> String {
     match fault {
         Fault::Panicked(panic) => {
             let info = PanicInfo::new(panic.clone(), None, None);
-            format!("the initializer {info}")
+            format!("{duty} {info}")
         }
-        Fault::Refused(words) => format!("the initializer failed: {words}"),
+        Fault::Refused(words) | Fault::NoState(words) => format!("{duty} failed: {words}"),
         Fault::Decode(words) | Fault::Encode(words) => {
-            format!("the initializer's argument could not be decoded: {words}")
+            format!("the argument of {duty} could not be decoded: {words}")
         }
         Fault::TooLarge { value, size, limit } => {
             format!(
-                "the initializer has no outcome: {value}, has {size} bytes, over the limit of \
-                 {limit} bytes"
+                "{duty} has no outcome: {value}, has {size} bytes, over the limit of {limit} bytes"
             )
         }
-        Fault::LeftAlone => "the initializer was left alone".to_owned(),
+        Fault::LeftAlone => format!("{duty} was left alone"),
     }
 }
 

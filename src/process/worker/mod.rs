@@ -1,7 +1,7 @@
 //! The worker process: everything from [`init`] to the end of the process.
 //!
 //! [`init`] decides whether this process is a worker (`process/reexec.rs`). `set_up` makes a [`Worker`]
-//! (`context`) of it, which runs the initializer, then tasks: those that come as frames over the connection
+//! (`context`) of it, which runs the initializer, makes its state, then runs tasks: those that come as frames over the connection
 //! (`connection_loop`, `task_clock`), and those that it claims from the shared-memory queue (`queue_loop`,
 //! `batch`). The program's side of both is in `process/host/`. Relies on `process/shm/` for the queue and the
 //! arena, and on `remote/function.rs` to decode, call and encode (`outcome`). Shared memory that it may not open
@@ -30,8 +30,10 @@ use crate::shared::registry;
 use crate::sys;
 use crate::sys::handle::AsHandle;
 use crate::sys::image;
+use crate::transport::messages::{self, StartCall};
 use crate::transport::wire::{self, Kind};
 use crate::unwind;
+use crate::user_state;
 
 use context::{Directive, Worker};
 use outcome::run;
@@ -120,6 +122,7 @@ impl Worker {
     fn serve(&mut self) -> ! {
         let index = self.welcome.index as usize;
         let _guard = WorkerInfo::here(index, Arc::clone(&self.progress)).enter();
+        let state = user_state::enter_new();
         // The program sends the worker to the queue (`Resume`): by then the pool knows that it is ready.
         let outcome = self.initialize().and_then(|()| self.run_tasks());
         let outcome = outcome.and_then(|directive| match (directive, self.queue.take()) {
@@ -132,6 +135,8 @@ impl Worker {
             Directive::Close(code) => code,
             Directive::Resume => 0,
         });
+        // Its `Drop` may print, and takes part in what the program waits for.
+        drop(state);
         self.flush();
         match code {
             Ok(code) => exit(code),
@@ -142,23 +147,35 @@ impl Worker {
 
     fn initialize(&mut self) -> io::Result<()> {
         registry::set_source(Rc::new(ProgramRegions(Rc::clone(&self.stream))));
-        let mut report = Vec::new();
-        if let Some((call, mut argument)) = self.welcome.initializer.take() {
-            let argument = Argument::Kept(&mut argument);
-            if let Err(fault) = run(call, argument, u64::MAX, &NoStore) {
-                report = fault.to_body();
-            }
-            unwind::chain_hook(); // the initializer may have set a hook
-        }
+        let preparations = std::mem::take(&mut self.welcome.preparations);
+        let report = preparations
+            .into_iter()
+            .find_map(prepare)
+            .unwrap_or_default();
         self.flush();
         self.stream
             .borrow()
             .send(&[&wire::frame(Kind::Ready, &report)])?;
-        // Only after the initializer: what needs a process with one thread can be done there. After the
+        // Only after the preparations: what needs a process with one thread can be done there. After the
         // report, for which the program waits; a connection that is hung up by then ends the worker all the
         // same. If the thread cannot be started, only the signal at the program's end (`die_with_parent`)
         // ends this worker.
         let _ = sys::worker::end_when_hung_up(self.stream.borrow().stream().as_handle());
         Ok(())
     }
+}
+
+/// Runs a function that is to run before the first task; if it fails, returns the report.
+fn prepare(start_call: StartCall) -> Option<Vec<u8>> {
+    let StartCall {
+        duty,
+        call,
+        mut argument,
+    } = start_call;
+    let outcome = run(call, Argument::Kept(&mut argument), u64::MAX, &NoStore);
+    unwind::chain_hook(); // the function may have set a hook
+    let fault = outcome.err()?;
+    let mut report = vec![messages::byte_of(duty)];
+    report.extend(fault.to_body());
+    Some(report)
 }

@@ -6,6 +6,7 @@ pub mod reports;
 pub mod serial;
 pub mod shapes;
 mod shutdown;
+pub mod states;
 mod stats;
 pub mod threads;
 
