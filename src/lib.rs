@@ -46,7 +46,7 @@ pub use future::wait::{
     AsCompleted, AsCompletedKeyed, ReturnWhen, Waited, as_completed, as_completed_keyed, wait,
 };
 pub use options::{MapOptions, Shutdown, TaskOptions};
-pub use pool::observer::{Observer, TaskEvent, TaskOutcome, WorkerEnd, WorkerEvent};
+pub use pool::observer::{Observer, SubmitEvent, TaskEvent, TaskOutcome, WorkerEnd, WorkerEvent};
 pub use process::single::{Process, RunningProcess};
 pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerStdio, init};
 #[cfg(feature = "messagepack")]

@@ -308,7 +308,7 @@ impl WorkerHooks for SerialExecutor {
         None
     }
 
-    fn task_done(&self, verdict: Verdict) {
+    fn task_done(&self, verdict: Verdict, _: Option<&Error>) {
         let mut state = self.lock();
         state.running -= 1;
         state.counts.count(verdict);

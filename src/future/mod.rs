@@ -197,7 +197,7 @@ impl<T> Future<T> {
         };
         let cancelled = match self.task_cell.cell.withdraw() {
             Withdraw::Yours(settling) => {
-                complete(settling, || {
+                complete(settling, |_| {
                     if let Some(pool_handle) = self.task_cell.pool_handle() {
                         pool_handle.on_cancelled(self.task_cell.id);
                     }

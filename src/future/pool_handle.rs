@@ -4,6 +4,7 @@
 //! to wait; so does the detection of deadlocks. Thread pools (`thread/mod.rs`) and process pools
 //! (`process/pool.rs`) implement it.
 
+use crate::error::Error;
 use crate::future::id::FutureId;
 use crate::future::state::{WatchKey, Watcher};
 use crate::sync::ThreadId;
@@ -18,8 +19,15 @@ pub(crate) trait PoolHandle: Send + Sync {
     fn cancel_range(&self, first: FutureId, last: FutureId);
     /// Stops the task if it runs. Returns whether it will end as cancelled.
     fn kill(&self, id: FutureId) -> bool;
-    /// The task passed its time limit, and was settled without its worker.
+    /// The task passed its time limit, and was settled without its worker, which goes on.
     fn on_timeout(&self, id: FutureId);
+    /// The task was settled with this error, or with a value, and not by a thread that has run it, which reports
+    /// to its worker. Called only for tasks of pools whose entry in the registry is
+    /// [observed](crate::future::pool_registry::Registration::observed), just before any other thread sees the
+    /// task done. `on_cancelled` and `on_timeout` stand in its place.
+    fn on_settled(&self, id: FutureId, error: Option<&Error>) {
+        let _ = (id, error);
+    }
     /// Where the task is, for the detection of deadlocks.
     fn place(&self, id: FutureId) -> TaskLocation;
     /// The worker threads that must end before a shutdown of the pool returns, and that may wait for tasks.

@@ -19,6 +19,8 @@ pub(crate) struct PoolId {
     place: u32,
     /// The generation: how often the slot was taken, with this pool; from 1 to [`MOST_USES`].
     uses: u32,
+    /// Whether the pool is told of each task that was settled.
+    is_observed: bool,
 }
 
 /// A pool's entry in the registry; dropping it removes the entry.
@@ -32,15 +34,17 @@ pub(crate) struct Registration(
 /// there.
 #[derive(Debug, Default)]
 pub(crate) struct AtomicPoolId(
-    /// The generation in the upper half, the slot in the lower; 0: no pool. Beside them the bit
-    /// [`CANCELLED`].
+    /// The generation in the upper half, the slot in the lower; 0: no pool. Beside them the bits
+    /// [`CANCELLED`] and [`OBSERVED`].
     AtomicU64,
 );
 
 /// The bit that says that the task was cancelled. No generation has it.
 const CANCELLED: u64 = 1 << 63;
+/// The bit that says that the pool is told of each task that was settled. No generation has it.
+const OBSERVED: u64 = 1 << 62;
 /// The greatest generation of a slot; the next one is 1 again.
-const MOST_USES: u32 = u32::MAX >> 1;
+const MOST_USES: u32 = u32::MAX >> 2;
 
 /// A slot of the registry.
 struct RegistrySlot {
@@ -70,7 +74,11 @@ pub(crate) fn enter(pool_handle: &Arc<dyn PoolHandle>) -> Registration {
     let Ok(place) = u32::try_from(place) else {
         unreachable!("there is no memory for so many pools")
     };
-    Registration(PoolId { place, uses })
+    Registration(PoolId {
+        place,
+        uses,
+        is_observed: false,
+    })
 }
 
 /// The pool of this id, if it still exists.
@@ -85,6 +93,12 @@ fn find(number: PoolId) -> Option<Arc<dyn PoolHandle>> {
 }
 
 impl Registration {
+    /// The entry of a pool that is told of each task that was settled.
+    pub(crate) fn observed(mut self) -> Self {
+        self.0.is_observed = true;
+        self
+    }
+
     pub(crate) fn number(&self) -> PoolId {
         self.0
     }
@@ -107,7 +121,8 @@ impl AtomicPoolId {
         let word = self.0.load(Ordering::Relaxed);
         if word & !CANCELLED == 0 {
             let number = u64::from(pool.uses) << 32 | u64::from(pool.place);
-            self.0.store(word | number, Ordering::Relaxed);
+            let observed = if pool.is_observed { OBSERVED } else { 0 };
+            self.0.store(word | number | observed, Ordering::Relaxed);
         }
     }
 
@@ -127,12 +142,23 @@ impl AtomicPoolId {
     /// The pool; `None` if none is set, or if it does not exist any more.
     pub(crate) fn pool(&self) -> Option<Arc<dyn PoolHandle>> {
         // ORDERING: Relaxed; as in `set`: the id is looked up under a lock.
-        match self.0.load(Ordering::Relaxed) & !CANCELLED {
+        match self.0.load(Ordering::Relaxed) & !(CANCELLED | OBSERVED) {
             0 => None,
             word => find(PoolId {
                 place: word as u32,
                 uses: (word >> 32) as u32,
+                is_observed: false,
             }),
+        }
+    }
+
+    /// The pool, if it is told of each task that was settled; `None` for other pools.
+    #[inline]
+    pub(crate) fn observed_pool(&self) -> Option<Arc<dyn PoolHandle>> {
+        // ORDERING: Relaxed; as in `set`: whatever hands the task on orders the two.
+        match self.0.load(Ordering::Relaxed) & OBSERVED {
+            0 => None,
+            _ => self.pool(),
         }
     }
 }
@@ -176,6 +202,20 @@ mod tests {
         for belonging in [early, late] {
             assert!(belonging.is_cancelled() && belonging.pool().is_some());
         }
+    }
+
+    #[test]
+    fn a_pool_that_is_told_of_tasks_is_known_by_its_id() {
+        let (told, deaf) = (pool(), pool());
+        let entries = [enter(&told).observed(), enter(&deaf)];
+        let observed = entries.each_ref().map(|entry| {
+            let belonging = AtomicPoolId::default();
+            belonging.set(entry.number());
+            belonging.cancel();
+            assert!(belonging.pool().is_some() && belonging.is_cancelled());
+            belonging.observed_pool().is_some()
+        });
+        assert_eq!(observed, [true, false]);
     }
 
     #[test]

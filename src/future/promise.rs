@@ -195,6 +195,21 @@ impl<T, B: Body<T>> Promise<T, B> {
         self.settle_as(outcome, ending, before);
     }
 
+    /// Settles the future with the outcome of the function, as [`settle`](Self::settle) does, in the thread that
+    /// has run it: `before` is told of the error, too, and reports to the worker what its pool must know.
+    pub(crate) fn settle_on_worker(
+        self,
+        mut outcome: Outcome<T>,
+        before: impl FnOnce(Verdict, Option<&Error>),
+    ) {
+        let task_cell = self.into_task_cell();
+        if let Err(error) = &mut outcome {
+            error.name_task(|| task_cell.body.info());
+        }
+        task_cell.settle_quietly(outcome, Ending::Finished, before);
+        release(task_cell);
+    }
+
     /// Settles the future as cancelled because its worker was killed.
     pub(crate) fn settle_killed(self, before: impl FnOnce(Verdict)) {
         self.settle_as(Err(Error::Cancelled), Ending::Killed, before);
@@ -299,11 +314,28 @@ impl<T, B: ?Sized> TaskCell<T, B> {
     }
 
     fn settle(&self, outcome: Outcome<T>, ending: Ending, before: impl FnOnce(Verdict)) {
+        self.settle_quietly(outcome, ending, |verdict, error| {
+            if verdict != Verdict::Late {
+                if let Some(pool_handle) = self.pool_handle.observed_pool() {
+                    pool_handle.on_settled(self.id, error);
+                }
+            }
+            before(verdict);
+        });
+    }
+
+    /// Settles the future, and does not tell the pool.
+    fn settle_quietly(
+        &self,
+        outcome: Outcome<T>,
+        ending: Ending,
+        before: impl FnOnce(Verdict, Option<&Error>),
+    ) {
         let verdict = Verdict::of(&outcome);
         match self.cell.settle(outcome, ending) {
-            Ok(settling) => complete(settling, || before(verdict)),
+            Ok(settling) => complete(settling, |outcome| before(verdict, outcome.err())),
             Err(late) => {
-                before(Verdict::Late);
+                before(Verdict::Late, None);
                 discard(late);
             }
         }
@@ -316,12 +348,12 @@ impl<T, B: ?Sized + Body<T>> TaskCell<T, B> {
     pub(super) fn look(&self) -> Option<WaitEnd> {
         match self.cell.look() {
             Look::Stands(waited) => return waited,
-            Look::Publish(settling) => complete(settling, || ()),
+            Look::Publish(settling) => complete(settling, |_| ()),
             Look::Open(opened) => {
                 // SAFETY: `look` returns `Open` to one thread only, after the promise was given up.
                 let outcome = unsafe { self.body.open() };
                 let has_decode_failed = outcome.is_err();
-                complete(opened.lay_down(outcome), || {
+                complete(opened.lay_down(outcome), |_| {
                     if let (true, Some(pool_handle)) = (has_decode_failed, self.pool_handle()) {
                         pool_handle.on_decode_failed();
                     }
@@ -422,7 +454,7 @@ impl<T: Send, B: Body<T>> Expire for TaskCell<T, B> {
         let limit = limit.into();
         let mut error = Error::TaskTimeout { limit };
         error.name_task(|| self.body.info());
-        self.settle(Err(error), Ending::Finished, |verdict| {
+        self.settle_quietly(Err(error), Ending::Finished, |verdict, _| {
             if let (Verdict::Failed, Some(pool_handle)) = (verdict, self.pool_handle()) {
                 pool_handle.on_timeout(self.id);
             }
@@ -452,12 +484,12 @@ impl Verdict {
     }
 }
 
-/// Runs the callbacks, then `before`, and publishes: Settling or Decoding → Done.
-pub(super) fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce()) {
+/// Runs the callbacks, then `before` with the outcome, and publishes: Settling or Decoding → Done.
+pub(super) fn complete<T>(settling: Settling<'_, T>, before: impl FnOnce(Result<&T, &Error>)) {
     if !settling.has_no_callbacks() {
         run_callbacks(&settling);
     }
-    before();
+    before(settling.outcome());
     let mut settling = settling;
     let wakeups = loop {
         match settling.publish() {

@@ -13,6 +13,7 @@
 //! backlog's lock, so at least one of them sees the other: no lost wake-up.
 
 pub(crate) mod backlog;
+pub(crate) mod observation;
 pub(crate) mod observer;
 pub(crate) mod pull_queue;
 mod state;
@@ -36,7 +37,7 @@ use crate::future::promise::Verdict;
 use crate::idle::core_hint::CoreHint;
 use crate::options::Shutdown;
 use crate::pool::backlog::Backlog;
-use crate::pool::observer::Observer;
+use crate::pool::observation::Observation;
 use crate::pool::worker_state::{Killed, Status, WorkerState};
 use crate::pool::workers::{WorkerEntry, Workers};
 use crate::sync::deadline::Deadline;
@@ -46,6 +47,7 @@ use crate::sync::{
 };
 use crate::sys;
 use crate::sys::fork;
+use crate::task::Task;
 use crate::task::timeout::{self, Timer};
 use crate::task::work_item::{Withdrawn, WorkItem};
 use crate::unwind::discard;
@@ -75,8 +77,8 @@ pub(crate) struct WorkerPool<W: WorkItem> {
     threads: Threads,
     /// The main loop of a worker thread.
     worker_main: WorkerMain<W>,
-    /// The user's observer of workers and tasks; `None`: there is none.
-    observer: Option<Arc<dyn Observer>>,
+    /// What the user's observers are told of workers and tasks; `None`: there are no observers.
+    observation: Option<Arc<Observation>>,
     /// The queue outside the pool that workers take tasks from by themselves; `None`: there is none.
     pull_queue: Option<Arc<dyn PullQueue<W>>>,
     /// Event counter: how often something other than work changed for the workers. Wraps around.
@@ -153,7 +155,7 @@ impl<W: WorkItem> WorkerPool<W> {
     pub(crate) fn new(
         limits: Limits,
         threads: Threads,
-        observer: Option<Arc<dyn Observer>>,
+        observation: Option<Arc<Observation>>,
         pull_queue: Option<Arc<dyn PullQueue<W>>>,
         worker_main: WorkerMain<W>,
     ) -> Arc<Self> {
@@ -182,7 +184,7 @@ impl<W: WorkItem> WorkerPool<W> {
             limits,
             threads,
             worker_main,
-            observer,
+            observation,
             pull_queue,
             news: AtomicU32::new(0),
             is_refusing: AtomicBool::new(false),
@@ -251,6 +253,14 @@ impl<W: WorkItem> WorkerPool<W> {
         if self.limits.max_pending.is_some() {
             self.lock().admitted -= 1;
             self.make_room();
+        }
+    }
+
+    /// Tells the observers of a task that is about to be queued.
+    #[inline]
+    pub(crate) fn note_task(&self, task: &Task) {
+        if let Some(observation) = &self.observation {
+            observation.submitted(task);
         }
     }
 
@@ -443,7 +453,23 @@ impl<W: WorkItem> WorkerPool<W> {
         }
         drop(state);
         self.make_room();
+        self.settled(id, Some(&Error::Cancelled));
         discard(rest);
+    }
+
+    /// Tells the observers of a task that was settled with this error, or with a value, and that no worker runs.
+    pub(crate) fn settled(&self, id: FutureId, error: Option<&Error>) {
+        match &self.observation {
+            Some(observation) if !self.fork_epoch.is_forked_copy() => {
+                observation.settled(id, error);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether there are observers, which are told how each task ends.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observation.is_some()
     }
 
     /// Takes a task back from the pull queue, or from the backlog on its way there. Under the lock, so that

@@ -129,7 +129,7 @@ fn run(context: &WorkerContext<Job>, job: &Job, fates: &Fates) {
     context.task_starting(job.id());
     assert_eq!(context.try_finish(), Conclusion::Accepted);
     fates.note(job.0, Fate::Ran);
-    context.task_done(Verdict::Completed);
+    context.task_done(Verdict::Completed, None);
 }
 
 /// Explores all orders in which a thread that could have gone on is interrupted at most `interruptions`
@@ -181,11 +181,11 @@ fn serve(context: &WorkerContext<Job>, fates: &Fates, process: &Mutex<ModelProce
         if context.try_finish() == Conclusion::Killed {
             lock(process).dead = true; // if it is not yet dead
             fates.note(job.0, Fate::Killed);
-            context.end_of_lost(Verdict::Cancelled);
+            context.end_of_lost(Verdict::Cancelled, None);
             return context.lost(Tenure::Productive);
         }
         fates.note(job.0, Fate::Ran);
-        context.task_done(Verdict::Completed);
+        context.task_done(Verdict::Completed, None);
     }
     if lock(process).dead {
         context.lost(Tenure::Productive)

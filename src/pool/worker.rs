@@ -13,7 +13,8 @@ use crate::future::id::FutureId;
 use crate::future::promise::{Expire, Verdict};
 use crate::idle::coalesce::Coalescing;
 use crate::idle::placement::CorePlacement;
-use crate::pool::observer::{ObserverHandle, WorkerEnd};
+use crate::pool::observation::ObserverHandle;
+use crate::pool::observer::WorkerEnd;
 use crate::pool::worker_state::{Dequeued, Killed, Status, WorkerState};
 use crate::sync::deadline::Deadline;
 use crate::sync::{MutexGuard, Ordering, sleep_until, spin_then_yield};
@@ -31,7 +32,7 @@ pub(crate) struct WorkerContext<W: WorkItem> {
     worker_state: Arc<WorkerState>,
     /// What its tasks can see of the worker, through `current_worker`.
     progress: Arc<Progress>,
-    /// Calls the user's observer, if there is one.
+    /// Calls the user's observers, if there are any.
     observer: RefCell<ObserverHandle>,
     /// The pause before the worker looks for its next task, so that tasks gather.
     coalescing: RefCell<Coalescing>,
@@ -88,7 +89,7 @@ impl<W: WorkItem> WorkerContext<W> {
         worker_state: Arc<WorkerState>,
         progress: Arc<Progress>,
     ) -> Self {
-        let observer = RefCell::new(ObserverHandle::new(worker_pool.observer.clone(), index));
+        let observer = RefCell::new(ObserverHandle::new(worker_pool.observation.clone(), index));
         Self {
             worker_pool,
             index,
@@ -284,9 +285,9 @@ impl<W: WorkItem> WorkerContext<W> {
         answer
     }
 
-    /// Whether there is an observer, which is told how each task ends.
+    /// Whether there are observers, which are told how each task ends.
     pub(crate) fn is_observed(&self) -> bool {
-        self.worker_pool.observer.is_some()
+        self.worker_pool.is_observed()
     }
 
     /// Runs callbacks of a task that has ended, with the worker marked as busy. They may wait for another
@@ -312,9 +313,14 @@ impl<W: WorkItem> WorkerContext<W> {
     }
 
     /// Reports the end of a task whose worker process is lost, just before its future is done.
-    pub(crate) fn end_of_lost(&self, verdict: Verdict) {
-        self.observer.borrow_mut().task_finished(verdict);
+    pub(crate) fn end_of_lost(&self, verdict: Verdict, error: Option<&Error>) {
+        self.observer.borrow_mut().task_finished(verdict, error);
         self.worker_pool.count(verdict);
+    }
+
+    /// Reports that the task that the worker had begun is to begin again, here or elsewhere: its process is lost.
+    pub(crate) fn task_returned(&self) {
+        self.observer.borrow_mut().task_returned();
     }
 
     /// Puts work that the worker took and has not begun back into the queue.
@@ -469,8 +475,8 @@ impl<W: WorkItem> WorkerHooks for WorkerContext<W> {
     }
 
     /// The worker is free from now on, unless its chunk goes on.
-    fn task_done(&self, verdict: Verdict) {
-        self.observer.borrow_mut().task_finished(verdict);
+    fn task_done(&self, verdict: Verdict, error: Option<&Error>) {
+        self.observer.borrow_mut().task_finished(verdict, error);
         let mut inner = self.worker_state.lock();
         inner.counts.count(verdict);
         if let Status::Busy {

@@ -51,7 +51,7 @@ pub struct ProcessPoolBuilder {
     /// How long a worker has between SIGTERM and SIGKILL.
     terminate_grace: Duration,
     /// Is told what workers do.
-    observer: Option<Arc<dyn Observer>>,
+    observers: Vec<Arc<dyn Observer>>,
     /// How workers are started.
     worker_config: WorkerConfig,
     /// The first invalid setting; `build` returns it.
@@ -82,7 +82,7 @@ impl ProcessPoolBuilder {
             max_pending: None,
             idle_timeout: None,
             terminate_grace: Duration::from_secs(1),
-            observer: None,
+            observers: Vec::new(),
             worker_config: WorkerConfig::new(),
             fault: None,
         }
@@ -379,10 +379,10 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// An observer that is told what the workers do.
-    /// [`Observer`] has an example.
+    /// An observer, which is told of tasks and workers. [`Observer`] has an example, and says what it costs.
+    /// Further observers are told after it.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
+        self.observers.push(Arc::new(observer));
         self
     }
 
@@ -440,7 +440,7 @@ impl ProcessPoolBuilder {
         };
         let grace = self.terminate_grace;
         let pool =
-            ProcessPoolExecutor::with_config(limits, self.observer, self.worker_config, grace);
+            ProcessPoolExecutor::with_config(limits, self.observers, self.worker_config, grace);
         Ok(pool)
     }
 

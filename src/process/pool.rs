@@ -15,6 +15,7 @@ use crate::future::id::FutureId;
 use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Unqueue, Waiter};
 use crate::future::pool_registry::{self, Registration};
 use crate::options::Shutdown;
+use crate::pool::observation::Observation;
 use crate::pool::observer::Observer;
 use crate::pool::{Admit, Limits, OnFull, PullQueue, Submit, Threads, WorkerPool};
 use crate::process::host::config::WorkerConfig;
@@ -166,14 +167,15 @@ impl ProcessPoolExecutor {
 
     pub(super) fn with_config(
         limits: Limits,
-        observer: Option<Arc<dyn Observer>>,
+        observers: Vec<Arc<dyn Observer>>,
         mut worker_config: WorkerConfig,
         terminate_grace: Duration,
     ) -> Self {
         let process_table = Arc::new(ProcessTable::new());
         let payload_limit = worker_config.payload_limit;
-        let hears_more = observer.is_some();
-        let in_flight = (worker_config.suits_queue(limits) && !hears_more)
+        let observation = Observation::new(observers);
+        let is_observed = observation.is_some();
+        let in_flight = (worker_config.suits_queue(limits) && !is_observed)
             .then(|| InFlight::new(limits.max_workers, payload_limit))
             .flatten();
         worker_config.queue = in_flight.as_ref().map(|in_flight| in_flight.memory());
@@ -190,8 +192,13 @@ impl ProcessPoolExecutor {
             name_prefix: "cf-super".to_owned(),
             stack_size: Some(stack::size()),
         };
-        let worker_pool =
-            WorkerPool::new(limits, threads, observer, pull_queue, Box::new(worker_main));
+        let worker_pool = WorkerPool::new(
+            limits,
+            threads,
+            observation,
+            pull_queue,
+            Box::new(worker_main),
+        );
         if let Some(in_flight) = &in_flight {
             in_flight.serve(&worker_pool);
             let entries = Arc::clone(&process_table);
@@ -210,7 +217,10 @@ impl ProcessPoolExecutor {
         Self(Arc::new(ProcessPool {
             worker_pool,
             process_table,
-            entry: pool_registry::enter(&owner),
+            entry: match is_observed {
+                true => pool_registry::enter(&owner).observed(),
+                false => pool_registry::enter(&owner),
+            },
             _owner: owner,
             in_flight,
             payload_limit,
@@ -225,6 +235,7 @@ impl ProcessPool {
     #[inline]
     fn submit_admitted(&self, task: Task) {
         task.attach(self.entry.number());
+        self.worker_pool.note_task(&task);
         if let Some(in_flight) = &self.in_flight {
             in_flight.note_submission();
         }
@@ -376,6 +387,12 @@ impl PoolHandle for ProcessPoolHandle {
 
     /// Never called: a task that exceeds its time limit is ended by its supervisor, which kills the process.
     fn on_timeout(&self, _: FutureId) {}
+
+    fn on_settled(&self, id: FutureId, error: Option<&Error>) {
+        if let Some(worker_pool) = self.worker_pool.upgrade() {
+            worker_pool.settled(id, error);
+        }
+    }
 
     /// Tasks in processes do not depend on threads of pools: they take no part in deadlocks among those.
     fn place(&self, _: FutureId) -> TaskLocation {

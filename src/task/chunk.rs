@@ -22,7 +22,7 @@ use crate::remote::pod;
 use crate::task::item_batch::BatchBuilder;
 use crate::task::item_timing::ItemTiming;
 use crate::task::results::{ChunkResults, Decode, Expiring, Listener};
-use crate::task::run::{WorkerHooks, call_in_time, panicked};
+use crate::task::run::{WorkerHooks, call_in_time, panicked, report};
 use crate::task::work_item::Withdrawn;
 use crate::task::{RemoteForm, Task, Work};
 use crate::task_info::TaskInfo;
@@ -259,8 +259,11 @@ where
             if self.items.is_empty() {
                 self.chunk_results.timing().note(count, begun.elapsed());
             }
+            let limit = self.options.given_timeout();
             self.chunk_results
-                .settle(index, outcome, |verdict| hooks.task_done(verdict));
+                .settle_quietly(index, outcome, |verdict, error| {
+                    report(hooks, verdict, error, limit);
+                });
         }
         self.cancel_rest(&Error::Cancelled, &mut |verdict| hooks.count(verdict));
         // The function may be a closure, and its captures may implement `Drop`.

@@ -21,7 +21,7 @@ use crate::remote::lease::{EAGER_LIMIT, PayloadStore};
 use crate::remote::length_delimited::{ItemWriter, LengthDelimited, PREFIX};
 use crate::shared::attachments::Attachments;
 use crate::sync::exclusive_cell::ExclusiveCell;
-use crate::task::request::{RemoteOutcome, RemoteTask, Request};
+use crate::task::request::{Delivered, RemoteOutcome, RemoteTask, Request};
 use crate::task::results::{ChunkResults, ResultSink};
 use crate::task_info::TaskInfo;
 
@@ -346,7 +346,7 @@ impl RemoteTask for ItemReply {
 
     fn put_back(&self) {}
 
-    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut Delivered<'_>) {
         self.sink.deliver(self.index, value, settled);
     }
 

@@ -132,6 +132,14 @@ impl Task {
         }
     }
 
+    /// What errors and events say about it.
+    pub(crate) fn info(&self) -> TaskInfo {
+        match &self.0 {
+            Work::One(job) => job.info(),
+            Work::Chunk(chunk) => chunk.info().clone(),
+        }
+    }
+
     /// The number of futures that it settles.
     pub(crate) fn len(&self) -> usize {
         match &self.0 {

@@ -24,7 +24,7 @@ use crate::remote::payload::Payload;
 use crate::remote::pod::{self, Scalar};
 use crate::shared::attachments::Attachments;
 use crate::sync::exclusive_cell::ExclusiveCell;
-use crate::task::request::{RemoteOutcome, RemoteTask};
+use crate::task::request::{Delivered, RemoteOutcome, RemoteTask};
 use crate::task::run::{WorkerHooks, run_single};
 use crate::task::{ErasedTask, Task, Work};
 use crate::task_info::{Function, TaskInfo};
@@ -358,12 +358,12 @@ impl<F: Callee> RemoteTask for TaskCell<F::Output, PortableTask<F>> {
         Self::put_back(self);
     }
 
-    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut Delivered<'_>) {
         // SAFETY: guaranteed by the caller.
         let given = unsafe { self.body().unload() };
         let outcome = self.body().decode(value);
         drop(given);
-        Promise::of(self).settle(outcome, settled);
+        Promise::of(self).settle_on_worker(outcome, settled);
     }
 
     unsafe fn leave(
@@ -373,7 +373,7 @@ impl<F: Callee> RemoteTask for TaskCell<F::Output, PortableTask<F>> {
     ) -> Option<Box<Notifications>> {
         if pod::is_number::<F::Output>() || self.has_callbacks() {
             // SAFETY: guaranteed by the caller.
-            unsafe { self.deliver(value, settled) };
+            unsafe { self.deliver(value, &mut |verdict, _| settled(verdict)) };
             return None;
         }
         // SAFETY: guaranteed by the caller.

@@ -72,11 +72,12 @@ pub(crate) trait RemoteTask: Settle {
     fn start(&self) -> Start;
     /// Makes the task pending again: the worker was lost before it touched the task.
     fn put_back(&self);
-    /// Settles the task with the worker's result, which is decoded on this thread, at once.
+    /// Settles the task with the worker's result, which is decoded on this thread, at once. `settled` is told how
+    /// that counts, and the error if the result cannot be decoded.
     ///
     /// # Safety
     /// The caller held the task's one promise, and has given it up for this.
-    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
+    unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut Delivered<'_>);
     /// Stores the worker's result; the first thread that looks at it decodes it. This thread decodes it, as
     /// by `deliver`, if that runs no user code, or if callbacks wait, which this thread runs. `settled` runs
     /// just before any other thread can see the result. Returns the listeners to notify, if there are any;
@@ -136,7 +137,7 @@ impl DynPromise<dyn RemoteTask> {
     }
 
     /// Calls [`RemoteTask::deliver`], and gives up the promise for it.
-    pub(crate) fn deliver(self, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+    pub(crate) fn deliver(self, value: Source<'_>, settled: &mut Delivered<'_>) {
         // SAFETY: `self` was the task's one promise.
         unsafe { self.into_inner().deliver(value, settled) }
     }
@@ -166,6 +167,9 @@ impl DynPromise<dyn RemoteTask> {
         unsafe { self.into_inner().arrive(outcome) }
     }
 }
+
+/// Told how a result counts that was decoded, and the error if it could not be.
+pub(crate) type Delivered<'a> = dyn FnMut(Verdict, Option<&Error>) + 'a;
 
 /// The outcome of a task, as it arrives.
 pub(crate) enum RemoteOutcome<'a> {

@@ -25,6 +25,7 @@ use crate::sync::deadline::Deadline;
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, sleep_until, spin_then_yield, unpoisoned};
 use crate::task::bit_set::BitSet;
 use crate::task::item_timing::ItemTiming;
+use crate::task::request::Delivered;
 use crate::task_info::TaskInfo;
 use crate::unwind::{self, Panic, discard};
 
@@ -142,7 +143,7 @@ pub(crate) trait ResultSink: Send + Sync {
     fn arrive_alone(&self, index: usize, value: Encoded, settled: &mut dyn FnMut(Verdict));
     /// Decodes an item's result that has arrived alone, on this thread, and stores it. It is dropped if the
     /// item has an outcome, or does not exist.
-    fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict));
+    fn deliver(&self, index: usize, value: Source<'_>, settled: &mut Delivered<'_>);
     /// Stores an error as an item's outcome: the item has no result.
     fn fail(&self, index: usize, error: Error, settled: &mut dyn FnMut(Verdict));
 }
@@ -390,20 +391,33 @@ impl<R> ChunkResults<R> {
 
     /// Stores an item's outcome, unless the item has one or does not exist. `before` runs just before any
     /// other thread sees the outcome, and receives how it counts.
-    pub(crate) fn settle(
+    pub(crate) fn settle(&self, index: usize, outcome: Outcome<R>, before: impl FnOnce(Verdict)) {
+        self.settle_quietly(index, outcome, |verdict, error| {
+            if verdict != Verdict::Late {
+                if let Some(pool_handle) = self.pool_handle.observed_pool() {
+                    pool_handle.on_settled(self.id(index), error);
+                }
+            }
+            before(verdict);
+        });
+    }
+
+    /// Stores an item's outcome, as [`settle`](Self::settle) does, and does not tell the pool: the thread that has
+    /// run the item reports to its worker, or the item's time is over.
+    pub(crate) fn settle_quietly(
         &self,
         index: usize,
         mut outcome: Outcome<R>,
-        before: impl FnOnce(Verdict),
+        before: impl FnOnce(Verdict, Option<&Error>),
     ) {
         if !self.claim(index) {
-            before(Verdict::Late);
+            before(Verdict::Late, None);
             return discard(outcome);
         }
         if let Err(error) = &mut outcome {
             error.name_task(|| self.info.clone());
         }
-        before(Verdict::of(&outcome));
+        before(Verdict::of(&outcome), outcome.as_ref().err());
         self.lay_down(index, Arrival::Outcome(outcome));
     }
 
@@ -522,15 +536,15 @@ impl<R: Send> ResultSink for ChunkResults<R> {
         self.store_encoded(index, value, settled);
     }
 
-    fn deliver(&self, index: usize, value: Source<'_>, settled: &mut dyn FnMut(Verdict)) {
+    fn deliver(&self, index: usize, value: Source<'_>, settled: &mut Delivered<'_>) {
         let bytes = value.len() as u64;
         let outcome = self.decode(value);
-        self.settle(index, outcome, |verdict| {
+        self.settle_quietly(index, outcome, |verdict, error| {
             if verdict != Verdict::Late {
                 self.timing.note_results(1, bytes);
                 self.lock().opened += bytes;
             }
-            settled(verdict);
+            settled(verdict, error);
         });
     }
 
@@ -653,7 +667,7 @@ impl<R: Send> Expire for Expiring<R> {
         let limit = limit.into();
         let error = Error::TaskTimeout { limit };
         self.chunk_results
-            .settle(self.index, Err(error), |verdict| {
+            .settle_quietly(self.index, Err(error), |verdict, _| {
                 if let (Verdict::Failed, Some(pool_handle)) =
                     (verdict, self.chunk_results.pool_handle())
                 {

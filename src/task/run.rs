@@ -38,8 +38,8 @@ pub(crate) trait WorkerHooks {
     /// Expires the current item after `limit` from now, unless the returned guard is dropped before. `None` if
     /// no thread can do so: the limit is checked once the function has returned.
     fn expire_after(&self, task: Arc<dyn Expire>, limit: Duration) -> Option<TimeoutGuard>;
-    /// The item's future is about to become done.
-    fn task_done(&self, verdict: Verdict);
+    /// The item's future is about to become done, with this error or with a value.
+    fn task_done(&self, verdict: Verdict, error: Option<&Error>);
     /// The worker's index in its pool; `None` if it belongs to no pool.
     fn worker_index(&self) -> Option<usize>;
 }
@@ -59,7 +59,7 @@ impl WorkerHooks for NoHooks {
     fn expire_after(&self, _: Arc<dyn Expire>, _: Duration) -> Option<TimeoutGuard> {
         None
     }
-    fn task_done(&self, _: Verdict) {}
+    fn task_done(&self, _: Verdict, _: Option<&Error>) {}
     fn worker_index(&self) -> Option<usize> {
         None
     }
@@ -83,7 +83,27 @@ pub(super) fn run_single<R, B, C>(
     let info = || promise.info();
     let (options, call) = (ErasedTask::options(promise.task_cell()), take(&promise));
     let outcome = call_in_time(expiring, options, info, hooks, call);
-    promise.settle(outcome, |verdict| hooks.task_done(verdict));
+    promise.settle_on_worker(outcome, |verdict, error| {
+        report(hooks, verdict, error, options.given_timeout());
+    });
+}
+
+/// Reports the end of an item to the worker's hooks. An item that has passed its limit has ended before, with
+/// that error.
+#[inline]
+pub(super) fn report(
+    hooks: &dyn WorkerHooks,
+    verdict: Verdict,
+    error: Option<&Error>,
+    limit: Option<Duration>,
+) {
+    match (verdict, limit) {
+        (Verdict::Late, Some(limit)) => {
+            let limit = limit.into();
+            hooks.task_done(verdict, Some(&Error::TaskTimeout { limit }));
+        }
+        _ => hooks.task_done(verdict, error),
+    }
 }
 
 /// Begins an item, unless it was cancelled, and reports to the worker's hooks whether it has begun.

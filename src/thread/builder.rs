@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
+use crate::pool::observation::Observation;
 use crate::pool::observer::Observer;
 use crate::pool::{Limits, Threads, WorkerPool};
 use crate::preparation::{AsCheckedState, AsState, Checked, Duty, Keep};
@@ -39,8 +40,8 @@ pub struct ThreadPoolBuilder {
     state: Option<Preparation>,
     /// The maximum number of waiting tasks; `None`: no limit.
     max_pending: Option<usize>,
-    /// The user's observer.
-    observer: Option<Arc<dyn Observer>>,
+    /// The user's observers.
+    observers: Vec<Arc<dyn Observer>>,
 }
 
 impl ThreadPoolBuilder {
@@ -51,7 +52,7 @@ impl ThreadPoolBuilder {
             initializer: None,
             state: None,
             max_pending: None,
-            observer: None,
+            observers: Vec::new(),
         }
     }
 
@@ -163,9 +164,10 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// An observer, which is told what the threads do. [`Observer`] has an example.
+    /// An observer, which is told of tasks and threads. [`Observer`] has an example. Further observers are told
+    /// after it.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
+        self.observers.push(Arc::new(observer));
         self
     }
 
@@ -205,8 +207,9 @@ impl ThreadPoolBuilder {
             name_prefix: prefix,
             stack_size: None,
         };
+        let observation = Observation::new(self.observers);
         let worker_pool =
-            WorkerPool::new(limits, threads, self.observer, None, Box::new(worker_main));
+            WorkerPool::new(limits, threads, observation, None, Box::new(worker_main));
         Ok(ThreadPoolExecutor::with_worker_pool(worker_pool))
     }
 }

@@ -250,9 +250,14 @@ impl ThreadPoolExecutor {
 
     fn with_worker_pool(worker_pool: Arc<WorkerPool<Task>>) -> Self {
         let owner: Arc<dyn PoolHandle> = Arc::new(ThreadPoolHandle(Arc::downgrade(&worker_pool)));
+        let entry = pool_registry::enter(&owner);
+        let entry = match worker_pool.is_observed() {
+            true => entry.observed(),
+            false => entry,
+        };
         Self(Arc::new(ThreadPool {
             worker_pool,
-            entry: pool_registry::enter(&owner),
+            entry,
             owner,
         }))
     }
@@ -261,6 +266,7 @@ impl ThreadPoolExecutor {
 impl ThreadPool {
     #[inline]
     fn submit_admitted(&self, task: Task) {
+        self.worker_pool.note_task(&task);
         if let Submit::Refused(task, error) = self.worker_pool.submit(task) {
             task.fail(error);
         }
@@ -370,6 +376,10 @@ impl PoolHandle for ThreadPoolHandle {
 
     fn on_timeout(&self, id: FutureId) {
         self.with_pool(|worker_pool| worker_pool.expired(id));
+    }
+
+    fn on_settled(&self, id: FutureId, error: Option<&Error>) {
+        self.with_pool(|worker_pool| worker_pool.settled(id, error));
     }
 
     fn place(&self, id: FutureId) -> TaskLocation {

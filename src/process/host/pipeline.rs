@@ -247,13 +247,20 @@ impl<'a> Pipeline<'a> {
         let Some(request) = self.in_flight.pop_front() else {
             unreachable!("there is something ahead")
         };
-        let mut settled = |verdict| self.context.task_done(verdict);
         match outcome {
             Ok(value) => self.settle_value(request.promise, value),
-            Err(Fault::LeftAlone) => request.promise.killed(&mut settled),
+            Err(Fault::LeftAlone) => {
+                let error = Some(&Error::Cancelled);
+                let mut settled = |verdict| self.context.task_done(verdict, error);
+                request.promise.killed(&mut settled);
+            }
             Err(fault) => {
                 let printed = self.connection.output().and_then(Captured::take);
-                let error = error_of(fault, request.promise.info(), self.context.index(), printed);
+                let info = request.promise.info();
+                let mut error = error_of(fault, info.clone(), self.context.index(), printed);
+                error.name_task(|| info);
+                let told = error.clone();
+                let mut settled = |verdict| self.context.task_done(verdict, Some(&told));
                 request.promise.fail(error, &mut settled);
             }
         }
@@ -272,10 +279,11 @@ impl<'a> Pipeline<'a> {
     /// told at once what came of the task: for these, this thread decodes it.
     fn settle_value(&self, promise: DynPromise<dyn RemoteTask>, value: Encoded) {
         let (context, id, value) = (self.context, promise.id(), Source::Owned(value));
-        let mut settled = |verdict| context.task_done(verdict);
         if context.is_observed() {
+            let mut settled = |verdict, error: Option<&_>| context.task_done(verdict, error);
             return promise.deliver(value, &mut settled);
         }
+        let mut settled = |verdict| context.task_done(verdict, None);
         match promise.leave(value, &mut settled) {
             Some(news) if news.opens.is_some() => context.stay_busy(id, || news.deliver()),
             Some(news) => news.deliver(),
@@ -323,26 +331,31 @@ impl<'a> Pipeline<'a> {
                 }
                 _ => return Some(request),
             };
+            self.context.task_returned();
             self.pending.push_front(again);
             None
         });
         let waiting = std::mem::take(&mut self.pending);
         self.requeue(RemoteWork::Chunk(Box::new(RemoteChunk { waiting, timing })));
         if let Some(victim) = victim {
-            let mut settled = |verdict: Verdict| self.context.end_of_lost(verdict);
-            match (broken, limit) {
-                (Disconnect::Killed, _) => victim.promise.killed(&mut settled),
-                (Disconnect::Stopped, _) => victim.promise.fail(Error::ShutDown, &mut settled),
+            let mut error = match (broken, limit) {
+                (Disconnect::Killed, _) => Error::Cancelled,
+                (Disconnect::Stopped, _) => Error::ShutDown,
                 (Disconnect::Late, Some(limit)) => {
                     let limit = limit.into();
-                    let error = Error::TaskTimeout { limit };
-                    victim.promise.fail(error, &mut settled);
+                    Error::TaskTimeout { limit }
                 }
                 _ => {
                     let printed = self.connection.output().and_then(Captured::take);
-                    let error = death.of(victim.promise.info(), victim.attempts, broken, printed);
-                    victim.promise.fail(error, &mut settled);
+                    death.of(victim.promise.info(), victim.attempts, broken, printed)
                 }
+            };
+            error.name_task(|| victim.promise.info());
+            let told = error.clone();
+            let mut settled = |verdict: Verdict| self.context.end_of_lost(verdict, Some(&told));
+            match error {
+                Error::Cancelled => victim.promise.killed(&mut settled),
+                error => victim.promise.fail(error, &mut settled),
             }
         }
         // The callbacks of the task have run: the worker may be replaced.

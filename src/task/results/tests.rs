@@ -147,11 +147,11 @@ fn results_are_counted_as_they_arrive_and_as_they_are_taken() {
 #[test]
 fn results_that_are_decoded_as_they_come_count_until_some_are_taken() {
     let chunk_results = chunk_results(2, None);
-    chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_| ());
-    chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_| ()); // arrives too late
+    chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_, _| ());
+    chunk_results.deliver(1, Source::Borrowed(&[2]), &mut |_, _| ()); // arrives too late
     assert_eq!(chunk_results.timing().arrived(), 1);
     assert_eq!(chunk_results.take_from(0).bytes, 0);
-    chunk_results.deliver(0, Source::Borrowed(&[1]), &mut |_| ());
+    chunk_results.deliver(0, Source::Borrowed(&[1]), &mut |_, _| ());
     let both = chunk_results.take_from(0);
     assert_eq!(both.bytes, 2);
     assert_eq!(values(both.outcomes), [1, 2]);

@@ -81,6 +81,7 @@ pub fn processes() -> Vec<Trial> {
 pub trait Bounded: Kind {
     fn bounded(workers: usize, pending: usize) -> Self::Pool;
     fn observed(workers: usize, observer: impl Observer + 'static) -> Self::Pool;
+    fn observed_by_two(one: impl Observer + 'static, other: impl Observer + 'static) -> Self::Pool;
 }
 
 impl Bounded for Threads {
@@ -93,6 +94,14 @@ impl Bounded for Threads {
         let builder = ThreadPoolExecutor::builder().max_workers(workers);
         builder.observer(observer).build().unwrap()
     }
+
+    fn observed_by_two(
+        one: impl Observer + 'static,
+        other: impl Observer + 'static,
+    ) -> ThreadPoolExecutor {
+        let builder = ThreadPoolExecutor::builder().max_workers(1);
+        builder.observer(one).observer(other).build().unwrap()
+    }
 }
 
 impl Bounded for Processes {
@@ -103,6 +112,13 @@ impl Bounded for Processes {
 
     fn observed(workers: usize, observer: impl Observer + 'static) -> ProcessPoolExecutor {
         builder(workers).observer(observer).build().unwrap()
+    }
+
+    fn observed_by_two(
+        one: impl Observer + 'static,
+        other: impl Observer + 'static,
+    ) -> ProcessPoolExecutor {
+        builder(1).observer(one).observer(other).build().unwrap()
     }
 }
 

@@ -19,6 +19,7 @@ mod futures;
 mod limits;
 mod many;
 mod maps;
+mod observers;
 mod process;
 mod program;
 mod shared;
@@ -89,6 +90,10 @@ fn main() {
         limits::pools::<Processes>(),
         limits::threads(),
         limits::processes(),
+        observers::pools::<Threads>(),
+        observers::pools::<Processes>(),
+        observers::threads(),
+        observers::processes(),
         process::trials(),
         program::trials(),
         big::trials(),
