@@ -48,7 +48,9 @@ pub use future::wait::{
 pub use options::{MapOptions, Shutdown, TaskOptions};
 pub use pool::observer::{Observer, SubmitEvent, TaskEvent, TaskOutcome, WorkerEnd, WorkerEvent};
 pub use process::single::{Process, RunningProcess};
-pub use process::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerStdio, init};
+pub use process::{
+    OutputStream, ProcessPoolBuilder, ProcessPoolExecutor, WorkerLine, WorkerStdio, init,
+};
 #[cfg(feature = "messagepack")]
 pub use remote::message_pack::MessagePack;
 pub use remote::payload::Payload;

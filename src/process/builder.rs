@@ -12,6 +12,7 @@ use crate::pool::Limits;
 use crate::pool::observer::Observer;
 use crate::preparation::{AsCheckedState, AsState, Checked, Duty};
 use crate::process::host::config::WorkerConfig;
+use crate::process::host::lines::{LineFunction, WorkerLine};
 use crate::process::host::stdio::WorkerStdio;
 use crate::process::pool::ProcessPoolExecutor;
 use crate::remote::codec;
@@ -269,6 +270,43 @@ impl ProcessPoolBuilder {
     /// [`WorkerStdio`] has an example.
     pub fn stdout(mut self, policy: WorkerStdio) -> Self {
         self.worker_config.stdout = policy;
+        self.worker_config.lines[0] = None;
+        self
+    }
+
+    /// Has each line that a worker prints to its standard output told to a function, in place of where it would go:
+    /// captured output of tasks that succeed, too. (`QueueHandler` and `QueueListener` of `logging`)
+    ///
+    /// The function is called on a thread of the pool, with no lock held, and by several threads at a time: each
+    /// worker has one. All that a task has printed is told before its future is done, each line once, in their
+    /// order. A slow function holds up the worker that has printed the line, and nothing else; a panic in it is
+    /// reported on stderr and harms nothing. A line also ends where its task ends, and after 64 KiB; what a worker
+    /// prints while it runs no task is told when it begins its next one, or leaves.
+    ///
+    /// The tasks of a chunk are sent one by one, each over a connection, as with
+    /// [`Capture`](WorkerStdio::Capture). The last call of this and of [`stdout`](Self::stdout) counts.
+    ///
+    /// ```
+    /// # use std::sync::mpsc::channel;
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor, TaskOptions};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let (sender, receiver) = channel();
+    /// let pool = ProcessPoolExecutor::builder()
+    ///     .max_workers(1)
+    ///     .stdout_lines(move |line| {
+    ///         let task = line.task().and_then(|task| task.name()).unwrap_or("-");
+    ///         let _ = sender.send(format!("[{task}] {}", line.text()));
+    ///     })
+    ///     .build()?;
+    /// let talk = |words: String| println!("{words}\nand that is all");
+    /// pool.submit_with(TaskOptions::new().name("talk"), talk, "hello".to_owned()).result()?;
+    /// assert!(receiver.try_iter().eq(["[talk] hello", "[talk] and that is all"]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stdout_lines(mut self, f: impl Fn(&WorkerLine) + Send + Sync + 'static) -> Self {
+        self.worker_config.lines[0] = Some(LineFunction::new(f));
         self
     }
 
@@ -276,6 +314,31 @@ impl ProcessPoolBuilder {
     /// prints before it is ready goes there in any case.
     pub fn stderr(mut self, policy: WorkerStdio) -> Self {
         self.worker_config.stderr = policy;
+        self.worker_config.lines[1] = None;
+        self
+    }
+
+    /// Has each line that a worker prints to its standard error told to a function, as
+    /// [`stdout_lines`](Self::stdout_lines) does for the standard output: what panics say, and what loggers write.
+    /// What a worker prints before it is ready goes to the program's own standard error in any case.
+    ///
+    /// ```
+    /// # use std::sync::mpsc::channel;
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let (sender, receiver) = channel();
+    /// let pool = ProcessPoolExecutor::builder()
+    ///     .max_workers(1)
+    ///     .stderr_lines(move |line| drop(sender.send((line.worker(), line.text().into_owned()))))
+    ///     .build()?;
+    /// pool.submit(|n: u32| eprintln!("{n} is a number"), 7).result()?;
+    /// assert_eq!(receiver.try_recv(), Ok((0, "7 is a number".to_owned())));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stderr_lines(mut self, f: impl Fn(&WorkerLine) + Send + Sync + 'static) -> Self {
+        self.worker_config.lines[1] = Some(LineFunction::new(f));
         self
     }
 

@@ -29,6 +29,7 @@ mod builder;
 pub(crate) mod single;
 
 pub use builder::ProcessPoolBuilder;
+pub use host::lines::{OutputStream, WorkerLine};
 pub use host::stdio::WorkerStdio;
 pub use pool::ProcessPoolExecutor;
 pub use worker::init;

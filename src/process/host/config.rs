@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::pool::Limits;
 use crate::process::host::environment::Environment;
+use crate::process::host::lines::LineFunction;
 use crate::process::host::stdio::WorkerStdio;
 use crate::process::reexec;
 use crate::process::shm::arena::Arena;
@@ -48,6 +49,9 @@ pub(crate) struct WorkerConfig {
     pub(crate) stdout: WorkerStdio,
     /// Where the workers' standard error goes.
     pub(crate) stderr: WorkerStdio,
+    /// The functions that are told of each line of the standard output and error, in place of where these would
+    /// go; `None`: that stream is not told.
+    pub(crate) lines: [Option<LineFunction>; 2],
     /// The function that a worker runs first; `None`: none.
     pub(crate) initializer: Option<StartCall>,
     /// The function that makes the state of a worker, after the initializer; `None`: it has no state.
@@ -75,6 +79,7 @@ impl WorkerConfig {
             input: None,
             stdout: WorkerStdio::Inherit,
             stderr: WorkerStdio::Inherit,
+            lines: [None, None],
             initializer: None,
             state: None,
             given: Attachments::default(),
@@ -99,10 +104,11 @@ impl WorkerConfig {
     }
 
     /// Whether workers may claim tasks from the queue by themselves. The program then does not learn of a
-    /// task as it begins, and cannot act on it before it ends; captured output, a bound on pending tasks or
+    /// task as it begins, and cannot act on it before it ends; output of tasks, a bound on pending tasks or
     /// idle time, a number of tasks per child, and a time limit need that.
     pub(crate) fn suits_queue(&self, limits: Limits) -> bool {
-        let captures = [self.stdout, self.stderr].contains(&WorkerStdio::Capture);
+        let captures = [self.stdout, self.stderr].contains(&WorkerStdio::Capture)
+            || self.lines.iter().any(Option::is_some);
         let is_bounded = limits.max_pending.is_some() || limits.idle_timeout.is_some();
         let counts = self.max_tasks_per_child.is_some() || self.task_timeout.is_some();
         !captures && !is_bounded && !counts

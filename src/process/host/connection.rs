@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Pauses;
 use crate::process::host::child::{ChildProcess, Signal, WaitThread};
-use crate::process::host::stdio::Captured;
+use crate::process::host::lines::WorkerLines;
+use crate::process::host::stdio::{Captured, Pipe};
 use crate::process::shm::queue::SlotRef;
 use crate::remote::encoded::Encoded;
 use crate::remote::function::FunctionRef;
@@ -23,7 +24,7 @@ use crate::shared::registry;
 use crate::sync::deadline::Deadline;
 use crate::sys;
 use crate::sys::child::ProcessEnd;
-use crate::sys::handle::AsHandle;
+use crate::sys::handle::{AsHandle, BorrowedHandle};
 use crate::task::request::Request;
 use crate::transport::fault::Fault;
 use crate::transport::framed::{FramedStream, Received};
@@ -55,6 +56,8 @@ pub(crate) struct Connection {
     payload_limit: u64,
     /// What the worker prints, where that is captured.
     output: Option<Captured>,
+    /// What the worker prints, where that is told line by line.
+    lines: Option<WorkerLines>,
 }
 
 /// The outcome of a task, as the worker reports it.
@@ -124,17 +127,42 @@ impl Connection {
             brought: Attachments::default(),
             payload_limit,
             output: None,
+            lines: None,
         }
     }
 
-    /// Keeps the capture of what the worker prints.
-    pub(crate) fn keep_output(&mut self, output: Option<Captured>) {
+    /// Keeps the capture of what the worker prints, and what is told of it line by line.
+    pub(crate) fn keep_output(&mut self, output: Option<Captured>, lines: Option<WorkerLines>) {
         self.output = output;
+        self.lines = lines;
     }
 
     /// The capture of what the worker prints; `None`: it is not captured.
     pub(crate) fn output(&self) -> Option<&Captured> {
         self.output.as_ref()
+    }
+
+    /// What the worker prints and is told line by line; `None`: nothing is.
+    pub(crate) fn lines(&self) -> Option<&WorkerLines> {
+        self.lines.as_ref()
+    }
+
+    /// The descriptors that are readable when the worker has printed what must be read while it prints: that of
+    /// the capture, and those that are told line by line.
+    pub(super) fn printed(&self) -> [Option<BorrowedHandle<'_>>; 3] {
+        let captured = self.output().and_then(Captured::pipe);
+        let [one, other] = self.lines().map_or([None, None], WorkerLines::readable);
+        [captured.and_then(Pipe::readable), one, other]
+    }
+
+    /// Reads some of what the worker has printed, where that is readable.
+    pub(super) fn read_printed(&self, [captured, one, other]: [bool; 3]) {
+        if let (true, Some(pipe)) = (captured, self.output().and_then(Captured::pipe)) {
+            pipe.read();
+        }
+        if let (true, Some(lines)) = (one || other, self.lines()) {
+            lines.read([one, other]);
+        }
     }
 
     pub(crate) fn stream(&self) -> &FramedStream {
@@ -356,15 +384,17 @@ impl Connection {
     /// Reads what the worker prints, until the worker sends a frame: otherwise it would wait for room to
     /// print.
     fn read_output(&self) -> io::Result<()> {
-        let Some(pipe) = self.output().and_then(Captured::pipe) else {
+        if self.lines.is_none() && self.output().and_then(Captured::pipe).is_none() {
             return Ok(());
-        };
+        }
         while !self.stream.has_buffered() {
-            let polled = [Some(self.stream.stream().as_handle()), pipe.readable()];
+            let [captured, one, other] = self.printed();
+            let stream = Some(self.stream.stream().as_handle());
+            let polled = [stream, captured, one, other];
             match sys::stream::poll_readable(polled, self.stream.deadline().moment())? {
-                [true, _] => break,
-                [false, true] => drop(pipe.read()),
-                [false, false] => return Err(io::ErrorKind::TimedOut.into()),
+                [true, ..] => break,
+                [false, false, false, false] => return Err(io::ErrorKind::TimedOut.into()),
+                [false, printed @ ..] => self.read_printed(printed),
             }
         }
         Ok(())
@@ -483,18 +513,47 @@ impl Connection {
     /// Lets the worker leave, and waits until it was reaped. Kills it after [`LEAVING`].
     pub(crate) fn close(mut self) -> ProcessEnd {
         self.half_close();
-        // No thread reads what it prints from now on: it must not wait for that.
+        // No thread reads what is captured of it from now on: it must not wait for that.
         self.output = None;
-        let end = self.child.wait_or_kill(LEAVING);
+        let deadline = Deadline::after(LEAVING);
+        self.read_last_lines(deadline);
+        let end = self.child.wait_or_kill(deadline.left().unwrap_or(LEAVING));
         self.join_wait_thread();
+        if let Some(lines) = &self.lines {
+            lines.finish();
+        }
         end
     }
 
-    /// Kills the worker, unless it has ended, and waits until it was reaped.
+    /// Tells the lines that a worker prints while it leaves, until its end of the connection is closed, or until
+    /// the deadline.
+    fn read_last_lines(&self, deadline: Deadline) {
+        let Some(lines) = &self.lines else {
+            return;
+        };
+        let stream = self.stream.stream().as_handle();
+        while !deadline.has_passed() {
+            let [one, other] = lines.readable();
+            match sys::stream::poll_readable([Some(stream), one, other], deadline.moment()) {
+                Ok([false, false, false]) | Err(_) => return,
+                Ok([_, one, other]) if one || other => lines.read([one, other]),
+                // What it sends to the program while it leaves is of no use any more.
+                Ok(_) => match sys::stream::receive(stream, &mut [0; 4096]) {
+                    Ok((0, _)) | Err(_) => return,
+                    Ok(_) => {}
+                },
+            }
+        }
+    }
+
+    /// Kills the worker, unless it has ended, and waits until it was reaped. Tells the lines that it has printed.
     pub(crate) fn kill_and_reap(&mut self) -> ProcessEnd {
         self.child.kill();
         let end = self.child.wait();
         self.join_wait_thread();
+        if let Some(lines) = &self.lines {
+            lines.finish();
+        }
         end
     }
 

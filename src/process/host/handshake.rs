@@ -12,7 +12,7 @@ use crate::error::{Error, PanicInfo};
 use crate::preparation::Duty;
 use crate::process::host::config::WorkerConfig;
 use crate::process::host::connection::Connection;
-use crate::process::host::stdio::{Captured, Pipe, WorkerStreams};
+use crate::process::host::stdio::WorkerStreams;
 use crate::process::shm::signals::SharedSignals;
 use crate::sync::deadline::Deadline;
 use crate::sys;
@@ -134,10 +134,9 @@ impl<'a> Handshake<'a> {
     /// Sends the welcome, with the descriptors that a worker needs. Only a process that has said hello gets
     /// it: another process, which a launcher has executed in the worker's place, would take it for its input.
     fn say_welcome(&mut self) -> Result<(), HandshakeError> {
-        let output = WorkerStreams::new(self.worker_config.stdout, self.worker_config.stderr)
-            .map_err(|error| {
-                HandshakeError::Wrong(format!("no descriptors for its output: {error}"))
-            })?;
+        let output = WorkerStreams::new(self.worker_config, self.index).map_err(|error| {
+            HandshakeError::Wrong(format!("no descriptors for its output: {error}"))
+        })?;
         // Without memory for it, tasks that were sent ahead begin even if their map is dropped.
         let (signals, signals_memory) = SharedSignals::new().ok().unzip();
         let queue = self
@@ -172,7 +171,8 @@ impl<'a> Handshake<'a> {
         let frame = wire::frame(Kind::Welcome, &welcome.to_body());
         let stream = self.connection.stream();
         stream.send_with(&[&frame], &descriptors).map_err(stop_of)?;
-        self.connection.keep_output(output.into_captured());
+        let (captured, lines) = output.into_output();
+        self.connection.keep_output(captured, lines);
         if let Some(signals) = signals {
             self.connection.process().keep_signals(signals);
         }
@@ -186,24 +186,21 @@ impl<'a> Handshake<'a> {
         let stderr = stderr.filter(|_| self.unsaid.is_empty());
         let ours = io::stderr();
         let ours = (!self.unsaid.is_empty()).then(|| ours.as_handle());
-        let pipe = self.connection.output().and_then(Captured::pipe);
-        let output = pipe.and_then(Pipe::readable);
+        let [captured, one, other] = self.connection.printed();
         let buffered = self.connection.stream().has_buffered();
         let ready = if buffered {
-            Ok([true, false, false, false])
+            Ok([true, false, false, false, false, false])
         } else {
             sys::stream::poll_readable_or_writable(
-                [Some(connection), stderr, output],
+                [Some(connection), stderr, captured, one, other],
                 ours,
                 self.deadline.moment(),
             )
         };
         match ready.map_err(stop_of)? {
-            [false, false, false, false] => Err(HandshakeError::Late),
-            [connection, stderr, output, ours] => {
-                if let (true, Some(pipe)) = (output, pipe) {
-                    pipe.read();
-                }
+            [false, false, false, false, false, false] => Err(HandshakeError::Late),
+            [connection, stderr, captured, one, other, ours] => {
+                self.connection.read_printed([captured, one, other]);
                 if ours {
                     self.pass_on();
                 }

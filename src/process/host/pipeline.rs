@@ -195,7 +195,7 @@ impl<'a> Pipeline<'a> {
         match (request.promise.start(), is_next) {
             (Start::Begun, _) => {
                 if is_next {
-                    self.context.task_started(request.promise.id());
+                    self.task_started(&request);
                 }
                 self.allowance -= 1;
                 self.has_begun = true;
@@ -207,6 +207,15 @@ impl<'a> Pipeline<'a> {
             }
             (Start::Cancelled, false) => discard(request),
         }
+    }
+
+    /// Reports that the worker begins this task.
+    fn task_started(&self, request: &Request) {
+        let id = request.promise.id();
+        if let Some(lines) = self.connection.lines() {
+            lines.begin_task(id, request.promise.info());
+        }
+        self.context.task_started(id);
     }
 
     /// Cancels the tasks that were not sent, if they are not wanted any more: after `shutdown` with
@@ -247,6 +256,10 @@ impl<'a> Pipeline<'a> {
         let Some(request) = self.in_flight.pop_front() else {
             unreachable!("there is something ahead")
         };
+        if let Some(lines) = self.connection.lines() {
+            // All that the task has printed was written before its outcome was sent.
+            lines.finish();
+        }
         match outcome {
             Ok(value) => self.settle_value(request.promise, value),
             Err(Fault::LeftAlone) => {
@@ -270,7 +283,7 @@ impl<'a> Pipeline<'a> {
         self.begun = Instant::now();
         if let Some(next) = self.in_flight.front() {
             self.context.task_starting(next.promise.id());
-            self.context.task_started(next.promise.id());
+            self.task_started(next);
         }
         Ok(())
     }
@@ -293,8 +306,8 @@ impl<'a> Pipeline<'a> {
 
     /// Adapts the window: the shorter tasks are, the more are sent ahead.
     fn widen(&mut self, took: Duration) {
-        if self.connection.output().is_some() {
-            return; // captured output is kept task by task
+        if self.connection.output().is_some() || self.connection.lines().is_some() {
+            return; // output is kept task by task
         }
         let fitting = AHEAD.as_nanos() / took.as_nanos().max(1);
         self.window = usize::try_from(fitting)

@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Read};
 
+use crate::process::host::config::WorkerConfig;
+use crate::process::host::lines::{LineFunction, OutputStream, WorkerLines};
 use crate::sys;
 use crate::sys::handle::{AsHandle, BorrowedHandle, OwnedHandle};
 
@@ -34,7 +36,8 @@ pub enum WorkerStdio {
     /// Nowhere: it is dropped.
     Null,
     /// Into memory, for one task at a time: the error of a task that panicked or died has the end of what it
-    /// printed. What other tasks print is dropped. The tasks of a chunk are then sent one by one.
+    /// printed. What other tasks print is dropped. The tasks of a chunk are then sent one by one. To have the
+    /// output of all tasks, see [`stdout_lines`](crate::ProcessPoolBuilder::stdout_lines).
     Capture,
 }
 
@@ -46,6 +49,8 @@ pub(crate) struct WorkerStreams {
     stderr: OwnedHandle,
     /// What the worker prints, where one of them is captured.
     captured: Option<Captured>,
+    /// What the worker prints, where one of them is told line by line.
+    lines: Option<WorkerLines>,
 }
 
 /// What a worker has printed since its last task.
@@ -72,18 +77,38 @@ pub(crate) struct Pipe {
 const TOLD: u64 = 64 << 10;
 
 impl WorkerStreams {
-    pub(crate) fn new(stdout: WorkerStdio, stderr: WorkerStdio) -> io::Result<Self> {
-        let captures = [stdout, stderr].contains(&WorkerStdio::Capture);
+    /// Makes the streams of worker `index`.
+    pub(crate) fn new(worker_config: &WorkerConfig, index: usize) -> io::Result<Self> {
+        let (stdout, stderr) = (worker_config.stdout, worker_config.stderr);
+        let [stdout_lines, stderr_lines] = &worker_config.lines;
+        let captures = [(stdout, stdout_lines), (stderr, stderr_lines)]
+            .iter()
+            .any(|(policy, function)| *policy == WorkerStdio::Capture && function.is_none());
         let (captured, writer) = captures.then(Captured::new).transpose()?.unzip();
-        let place = |policy, number| match (policy, &writer) {
-            (WorkerStdio::Inherit, _) => sys::stdio::standard(number),
-            (WorkerStdio::Capture, Some(writer)) => writer.try_clone(),
+        let mut lines = WorkerLines::new(index);
+        let mut place = |policy, function: &Option<LineFunction>, stream, number| match (
+            function, policy, &writer,
+        ) {
+            (Some(function), ..) => lines.add(stream, function),
+            (None, WorkerStdio::Inherit, _) => sys::stdio::standard(number),
+            (None, WorkerStdio::Capture, Some(writer)) => writer.try_clone(),
             _ => sys::stdio::open_null(),
         };
         Ok(Self {
-            stdout: place(stdout, sys::stdio::OUTPUT)?,
-            stderr: place(stderr, sys::stdio::ERROR)?,
+            stdout: place(
+                stdout,
+                stdout_lines,
+                OutputStream::Stdout,
+                sys::stdio::OUTPUT,
+            )?,
+            stderr: place(
+                stderr,
+                stderr_lines,
+                OutputStream::Stderr,
+                sys::stdio::ERROR,
+            )?,
             captured,
+            lines: (!lines.is_empty()).then_some(lines),
         })
     }
 
@@ -92,9 +117,9 @@ impl WorkerStreams {
         [&self.stdout, &self.stderr]
     }
 
-    /// The capture, which is kept when the descriptors were passed on.
-    pub(crate) fn into_captured(self) -> Option<Captured> {
-        self.captured
+    /// The capture, and what is told line by line; both are kept when the descriptors were passed on.
+    pub(crate) fn into_output(self) -> (Option<Captured>, Option<WorkerLines>) {
+        (self.captured, self.lines)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Worker processes as the program and its tasks see them, and `Process`, one child for one task.
 
 mod decoding;
+mod lines;
 mod settings;
 mod single;
 mod surroundings;
@@ -37,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     let groups = [
         own,
+        lines::trials(),
         surroundings::trials(),
         single::trials(),
         settings::trials(),
