@@ -106,6 +106,11 @@ impl<O: Send + 'static> ServiceThread<O> {
         Ok(())
     }
 
+    /// Whether the caller runs on the thread.
+    pub(crate) fn is_caller(&self) -> bool {
+        !self.0.fork_epoch.is_forked_copy() && self.lock().stage.thread() == Some(this_thread())
+    }
+
     /// Tells the thread to end.
     pub(crate) fn end(&self) {
         if self.0.fork_epoch.is_forked_copy() {

@@ -761,10 +761,19 @@ impl<W: WorkItem> WorkerPool<W> {
         !self.fork_epoch.is_forked_copy() && self.lock().entries.by_thread(this_thread()).is_some()
     }
 
+    /// Whether the caller runs on a service thread of the pool, in a callback or a waker.
+    fn serves_on_caller(&self) -> bool {
+        let pull_queue = self.pull_queue.as_ref();
+        pull_queue.is_some_and(|pull_queue| pull_queue.includes_caller())
+            || self.timer.includes_caller()
+    }
+
     /// Waits until every worker has left, and joins their threads; `false`: the deadline has passed before. A
     /// worker that calls this waits for all workers but itself and those that wait here too: otherwise they
-    /// would wait for each other.
+    /// would wait for each other. For the same reason neither a worker nor a service thread of the pool waits
+    /// for others that are here: these may join it.
     fn wait_until_gone(&self, deadline: Deadline) -> bool {
+        let is_joined_here = self.serves_on_caller();
         let me = this_thread();
         let mut state = self.lock();
         let is_worker = match state.entries.by_thread(me) {
@@ -780,7 +789,7 @@ impl<W: WorkItem> WorkerPool<W> {
                 w.thread.thread().id() != me && !(is_worker && w.waits_for_others)
             };
             let any = state.entries.workers().any(awaited);
-            if !any && (is_worker || state.joining == 0) {
+            if !any && (is_worker || is_joined_here || state.joining == 0) {
                 break;
             }
             if deadline.has_passed() {

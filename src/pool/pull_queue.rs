@@ -44,6 +44,8 @@ pub(crate) trait PullQueue<W>: Send + Sync {
     /// Called when all workers are gone: collects the outcomes that they have left, and lets the queue's own
     /// threads leave. Called without locks.
     fn end(&self);
+    /// Whether the caller runs on one of those threads. Called without locks.
+    fn includes_caller(&self) -> bool;
     /// Waits until those threads have left; `false`: the deadline has passed before. Called without locks.
     fn join(&self, deadline: Deadline) -> bool;
 }

@@ -90,6 +90,11 @@ impl CallbackThread {
         drop(self.0.lock().orders.take());
     }
 
+    /// Whether the caller runs on the thread, in a callback or a waker.
+    pub(crate) fn is_caller(&self) -> bool {
+        self.0.is_caller()
+    }
+
     /// Waits until the thread has left; `false`: the deadline has passed before.
     pub(crate) fn join(&self, deadline: Deadline) -> bool {
         self.0.join(deadline)

@@ -330,6 +330,11 @@ impl<S: CompletionSource> CompletionDriver<S> {
         }
     }
 
+    /// Whether the caller runs on the thread.
+    pub(crate) fn is_caller(&self) -> bool {
+        self.thread.is_caller()
+    }
+
     /// Waits until the thread has left; `false`: the deadline has passed before.
     pub(crate) fn join(&self, deadline: Deadline) -> bool {
         self.thread.join(deadline)

@@ -190,6 +190,10 @@ impl PullQueue<RemoteWork> for InFlight {
         self.callbacks.end();
     }
 
+    fn includes_caller(&self) -> bool {
+        self.driver.is_caller() || self.callbacks.is_caller()
+    }
+
     fn join(&self, deadline: Deadline) -> bool {
         self.driver.join(deadline) && self.callbacks.join(deadline)
     }
