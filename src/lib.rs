@@ -39,6 +39,7 @@ pub use executor::map::{Map, MapUnordered};
 pub use executor::map_keyed::MapKeyed;
 pub use executor::serial::SerialExecutor;
 pub use executor::stats::Stats;
+pub use executor::submit_async::{RoomWaiter, SubmitAsync};
 pub use future::Future;
 pub use future::cancel_on_drop::CancelOnDrop;
 pub use future::id::FutureId;

@@ -8,15 +8,19 @@ pub(crate) mod counts;
 pub(crate) mod stats;
 pub(crate) mod serial;
 mod thread_states;
+pub(crate) mod submit_async;
+pub(crate) mod waker_line;
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::map_keyed::MapKeyed;
 use crate::executor::stats::Stats;
+use crate::executor::submit_async::{RoomWaiter, SubmitAsync};
 use crate::future::Future;
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::remote::payload::Payload;
@@ -233,6 +237,62 @@ pub trait Executor: Send + Sync {
             Ok(()) => Ok(future),
             Err(task) => Err(task.into_argument(f)),
         }
+    }
+
+    /// Like [`submit`](Self::submit), for async code: awaits room if `max_pending` tasks are already waiting,
+    /// where `submit` blocks the thread. The output is the future of the result.
+    ///
+    /// The task is submitted when the returned future is polled and there is room. Dropping it before submits
+    /// nothing. The argument is encoded by the thread that polls; a [`SerialExecutor`](crate::SerialExecutor)
+    /// runs the task there. A shutdown, or a broken pool, ends the wait with a future that has that error. On
+    /// a worker of the same pool there is always room, as for `submit`.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ThreadPoolExecutor};
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    /// #     loop {
+    /// #         if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) { return output; }
+    /// #         std::thread::yield_now();
+    /// #     }
+    /// # }
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).max_pending(1).build()?;
+    /// block_on(async {
+    ///     let mut squares = Vec::new();
+    ///     for n in 0..10 {
+    ///         squares.push(Executor::submit_async(&pool, |n: u64| n * n, n).await);
+    ///     }
+    ///     let mut sum = 0;
+    ///     for square in squares {
+    ///         sum += square.await?;
+    ///     }
+    ///     assert_eq!(sum, 285);
+    ///     Ok::<(), Error>(())
+    /// })?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[track_caller]
+    fn submit_async<A: Payload, R: Payload>(&self, f: fn(A) -> R, arg: A) -> SubmitAsync<'_, R>
+    where
+        Self: Sized,
+    {
+        self.submit_async_with(TaskOptions::new(), f, arg)
+    }
+
+    /// Like [`submit_async`](Self::submit_async), with options.
+    #[track_caller]
+    fn submit_async_with<A: Payload, R: Payload>(
+        &self,
+        options: TaskOptions,
+        f: fn(A) -> R,
+        arg: A,
+    ) -> SubmitAsync<'_, R>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::portable(options, f, arg);
+        SubmitAsync::new(self, task, future)
     }
 
     /// Runs `f` on every item, and yields the results in the order of the items.
@@ -504,6 +564,23 @@ pub trait Executor: Send + Sync {
         self.execute(task);
         Ok(())
     }
+
+    /// Like [`try_execute`](Self::try_execute), but if there is no room, has `waker` woken when there may be.
+    /// `place` is the caller's own, for all calls with the same task; dropping it ends the wait. An implementor
+    /// needs to write it only if its `execute` may wait; one that passes tasks on passes this on, too.
+    ///
+    /// # Errors
+    /// The task, if there is no room for it.
+    fn try_execute_or_wake(
+        &self,
+        task: Task,
+        place: &mut RoomWaiter,
+        waker: &Waker,
+    ) -> Result<(), Task> {
+        let _ = (place, waker);
+        self.execute(task);
+        Ok(())
+    }
 }
 
 impl<E: Executor + ?Sized> Executor for &E {
@@ -529,6 +606,15 @@ impl<E: Executor + ?Sized> Executor for &E {
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
         (**self).try_execute(task)
+    }
+
+    fn try_execute_or_wake(
+        &self,
+        task: Task,
+        place: &mut RoomWaiter,
+        waker: &Waker,
+    ) -> Result<(), Task> {
+        (**self).try_execute_or_wake(task, place, waker)
     }
 }
 
@@ -556,6 +642,15 @@ impl<E: Executor + ?Sized> Executor for Box<E> {
     fn try_execute(&self, task: Task) -> Result<(), Task> {
         self.deref().try_execute(task)
     }
+
+    fn try_execute_or_wake(
+        &self,
+        task: Task,
+        place: &mut RoomWaiter,
+        waker: &Waker,
+    ) -> Result<(), Task> {
+        self.deref().try_execute_or_wake(task, place, waker)
+    }
 }
 
 impl<E: Executor + ?Sized> Executor for Arc<E> {
@@ -581,5 +676,14 @@ impl<E: Executor + ?Sized> Executor for Arc<E> {
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
         self.deref().try_execute(task)
+    }
+
+    fn try_execute_or_wake(
+        &self,
+        task: Task,
+        place: &mut RoomWaiter,
+        waker: &Waker,
+    ) -> Result<(), Task> {
+        self.deref().try_execute_or_wake(task, place, waker)
     }
 }

@@ -12,6 +12,7 @@ use crate::executor::counts::Counts;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
+use crate::executor::submit_async::SubmitAsync;
 use crate::executor::thread_states::StateMaker;
 use crate::future::Future;
 use crate::future::id::FutureId;
@@ -147,6 +148,35 @@ impl SerialExecutor {
         let (task, future) = Task::local_with_state(TaskOptions::new(), f, arg);
         self.execute(task);
         future
+    }
+
+    /// Like [`submit`](Self::submit), for async code: runs `f(arg)` when the returned future is
+    /// polled.
+    #[track_caller]
+    pub fn submit_async<F, A, R>(&self, f: F, arg: A) -> SubmitAsync<'_, R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        self.submit_async_with(TaskOptions::new(), f, arg)
+    }
+
+    /// Like [`submit_async`](Self::submit_async), with options.
+    #[track_caller]
+    pub fn submit_async_with<F, A, R>(
+        &self,
+        options: TaskOptions,
+        f: F,
+        arg: A,
+    ) -> SubmitAsync<'_, R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (task, future) = Task::local(options, f, arg);
+        SubmitAsync::new(self, task, future)
     }
 
     /// Runs `f()` in the caller; `f` may capture.

@@ -25,12 +25,15 @@ use std::io;
 use std::num::NonZero;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
 use crate::current_worker::Progress;
 use crate::error::Error;
 use crate::executor::stats::Stats;
+use crate::executor::submit_async::{RoomLine, RoomWaiter};
+use crate::executor::waker_line::WakerLine;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::{TaskLocation, Unqueue, Waiter};
 use crate::future::promise::Verdict;
@@ -50,7 +53,7 @@ use crate::sys::fork;
 use crate::task::Task;
 use crate::task::timeout::{self, Timer};
 use crate::task::work_item::{Withdrawn, WorkItem};
-use crate::unwind::discard;
+use crate::unwind::{self, discard};
 
 pub(crate) use pull_queue::{PullQueue, QueueLoad};
 pub(crate) use worker::{AfterLoss, Conclusion, Tenure, WorkerContext};
@@ -69,7 +72,8 @@ pub(crate) struct WorkerPool<W: WorkItem> {
     work: Condvar,
     /// Notified when a worker is ready or has left, or the stage changes.
     change: Condvar,
-    /// Notified when the backlog has become shorter: callers of `admit` wait here.
+    /// Notified when the backlog has become shorter: callers of `admit` wait here. Async tasks wait in the
+    /// state's line.
     room: Condvar,
     /// The maximum number of threads and of waiting tasks, and the idle timeout.
     limits: Limits,
@@ -163,6 +167,7 @@ impl<W: WorkItem> WorkerPool<W> {
             state: Mutex::new(State {
                 stage: Stage::Open,
                 admitted: 0,
+                line: WakerLine::new(),
                 stopping: false,
                 entries: Workers::default(),
                 left: Vec::new(),
@@ -209,9 +214,7 @@ impl<W: WorkItem> WorkerPool<W> {
             return Admit::Admitted;
         }
         let mut state = self.lock();
-        let caller_waits = on_full == OnFull::Block
-            && !timeout::is_caller()
-            && state.entries.by_thread(this_thread()).is_none();
+        let caller_waits = on_full == OnFull::Block && may_wait(&mut state);
         loop {
             if let Some(error) = state.stage.refusal() {
                 return Admit::Refused(error);
@@ -227,6 +230,53 @@ impl<W: WorkItem> WorkerPool<W> {
         }
         state.admitted += usize::from(self.limits.max_pending.is_some());
         Admit::Admitted
+    }
+
+    /// Like [`admit`](Self::admit), for an async task, which is woken when there may be room. A task that is
+    /// polled on a worker does not wait, as `OnFull::Block` says.
+    pub(crate) fn admit_or_wake(self: &Arc<Self>, place: &mut RoomWaiter, waker: &Waker) -> Admit
+    where
+        W: 'static,
+    {
+        match self.admit(OnFull::Reject) {
+            Admit::Full => {}
+            admit => {
+                self.forget_place(place);
+                return admit;
+            }
+        }
+        let waker = waker.clone(); // foreign code, which does not run under the lock
+        let line: Arc<dyn RoomLine> = Arc::<Self>::clone(self);
+        let number = place.number_in(&line);
+        let mut state = self.lock();
+        let admit = match state.stage.refusal() {
+            Some(error) => Admit::Refused(error),
+            None if self.has_room(&state) || !may_wait(&mut state) => {
+                state.admitted += 1;
+                Admit::Admitted
+            }
+            None => {
+                // Pairs with `make_room`, under the same lock: either this thread sees the room, or the thread
+                // that makes it sees this waker.
+                let (number, stale) = state.line.enter(number, waker);
+                drop(state);
+                drop(stale);
+                place.wait_at(line, number);
+                return Admit::Full;
+            }
+        };
+        drop(state);
+        self.forget_place(place);
+        admit
+    }
+
+    /// Gives up a place in the line whose task need not wait any more. The next one is woken when this one has
+    /// used up its admission.
+    fn forget_place(&self, place: &mut RoomWaiter) {
+        if let Some(number) = place.give_up() {
+            let stale = self.lock().line.leave(number);
+            drop(stale); // off the lock: foreign code
+        }
     }
 
     /// Whether one more task may wait. Beside `max_pending` tasks there is room for one for each worker that
@@ -678,7 +728,9 @@ impl<W: WorkItem> WorkerPool<W> {
         let queued = self.take_queued();
         self.refill_locked(&mut state);
         self.notify_all();
+        let refused = state.line.take_all();
         drop(state);
+        refused.wake();
         for work in queued {
             work.fail(error, &mut |verdict| self.count(verdict));
         }
@@ -697,7 +749,7 @@ impl<W: WorkItem> WorkerPool<W> {
 
     /// Shuts the pool down. Returns whether every worker has left; `true`, unchecked, if the caller does not
     /// wait. Waits no longer than `deadline`.
-    pub(crate) fn shutdown(&self, how: Shutdown, deadline: Deadline) -> bool {
+    pub(crate) fn shutdown(self: &Arc<Self>, how: Shutdown, deadline: Deadline) -> bool {
         if self.fork_epoch.is_forked_copy() {
             return true; // the original's threads are not in this process: nothing to wait for, or to touch
         }
@@ -713,7 +765,9 @@ impl<W: WorkItem> WorkerPool<W> {
         }
         self.refill_locked(&mut state);
         self.notify_all();
+        let refused = state.line.take_all();
         drop(state);
+        refused.wake();
         for work in cancelled {
             work.fail(&Error::Cancelled, &mut |verdict| self.count(verdict));
         }
@@ -727,7 +781,7 @@ impl<W: WorkItem> WorkerPool<W> {
     }
 
     /// Cancels queued work, and stops the replacement of lost workers: the workers are about to be ended.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(self: &Arc<Self>) {
         if self.fork_epoch.is_forked_copy() {
             return;
         }
@@ -735,12 +789,26 @@ impl<W: WorkItem> WorkerPool<W> {
         self.shutdown(Shutdown::no_wait().cancel_futures(), Deadline::never());
     }
 
-    /// Wakes callers of `admit`: the backlog has become shorter. Only where `max_pending` is set.
+    /// Wakes callers of `admit`, and the first async task in the line: the backlog has become shorter. Only
+    /// where `max_pending` is set. The others in the line are woken one by one: each calls this as its admission
+    /// is used up.
     fn make_room(&self) {
         if self.limits.max_pending.is_some() {
             // Taking the lock once ensures that no waiter is between its check and its wait.
-            drop(self.lock());
+            let next = self.next_in_line();
             self.room.notify_all();
+            if let Some(waker) = next {
+                unwind::call(|| waker.wake());
+            }
+        }
+    }
+
+    /// Takes the first async task out of the line, to be woken, if there is room for it.
+    fn next_in_line(&self) -> Option<Waker> {
+        let mut state = self.lock();
+        match state.line.is_empty() || !self.has_room(&state) {
+            true => None,
+            false => state.line.pop_first(),
         }
     }
 
@@ -902,6 +970,24 @@ impl<W: WorkItem> WorkerPool<W> {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
+}
+
+impl<W: WorkItem> RoomLine for WorkerPool<W> {
+    fn leave(&self, place: u64) {
+        if self.fork_epoch.is_forked_copy() {
+            return;
+        }
+        let stale = self.lock().line.leave(place);
+        if stale.is_none() {
+            self.make_room(); // it was woken for room that it does not take
+        }
+    }
+}
+
+/// Whether the caller may wait for room: not on a worker, which is the one that makes room, nor on the thread
+/// of the timer.
+fn may_wait(state: &mut State) -> bool {
+    !timeout::is_caller() && state.entries.by_thread(this_thread()).is_none()
 }
 
 /// The number of cores that the program may use. Asking for it takes as long as twenty system calls, so it is

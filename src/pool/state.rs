@@ -5,6 +5,7 @@
 
 use super::workers::Workers;
 use crate::error::Error;
+use crate::executor::waker_line::WakerLine;
 use crate::sync::JoinHandle;
 
 /// What the pool's lock guards.
@@ -13,6 +14,8 @@ pub(super) struct State {
     pub(super) stage: Stage,
     /// Tasks that were admitted and are still to be submitted; counted only where `max_pending` is set.
     pub(super) admitted: usize,
+    /// The async tasks that wait for room; there are some only where `max_pending` is set.
+    pub(super) line: WakerLine,
     /// Whether workers are being ended from outside; a lost worker is not replaced then.
     pub(super) stopping: bool,
     /// The workers that exist.

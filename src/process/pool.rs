@@ -6,11 +6,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::executor::stats::Stats;
+use crate::executor::submit_async::RoomWaiter;
 use crate::future::id::FutureId;
 use crate::future::pool_handle::{Drive, PoolHandle, TaskLocation, Unqueue, Waiter};
 use crate::future::pool_registry::{self, Registration};
@@ -259,6 +261,19 @@ impl ProcessPool {
             }
         }
     }
+
+    /// Queues a task, unless there is no room for it.
+    ///
+    /// # Errors
+    /// The task, if there is no room.
+    fn execute_if(&self, admit: Admit, task: Task) -> Result<(), Task> {
+        match admit {
+            Admit::Full => return Err(task),
+            Admit::Refused(error) => task.fail(error),
+            Admit::Admitted => self.submit_admitted(task),
+        }
+        Ok(())
+    }
 }
 
 /// Settles with their error the futures of work that the worker pool refused.
@@ -293,12 +308,18 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
-        match self.0.worker_pool.admit(OnFull::Reject) {
-            Admit::Full => return Err(task),
-            Admit::Refused(error) => task.fail(error),
-            Admit::Admitted => self.0.submit_admitted(task),
-        }
-        Ok(())
+        let admit = self.0.worker_pool.admit(OnFull::Reject);
+        self.0.execute_if(admit, task)
+    }
+
+    fn try_execute_or_wake(
+        &self,
+        task: Task,
+        place: &mut RoomWaiter,
+        waker: &Waker,
+    ) -> Result<(), Task> {
+        let admit = self.0.worker_pool.admit_or_wake(place, waker);
+        self.0.execute_if(admit, task)
     }
 }
 

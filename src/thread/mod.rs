@@ -4,6 +4,7 @@
 mod builder;
 
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
 pub use builder::ThreadPoolBuilder;
@@ -14,6 +15,7 @@ use crate::executor::Executor;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
+use crate::executor::submit_async::{RoomWaiter, SubmitAsync};
 use crate::future::Future;
 use crate::future::deadlock::{self, Awaited};
 use crate::future::id::FutureId;
@@ -133,6 +135,35 @@ impl ThreadPoolExecutor {
         let (task, future) = Task::local_with_state(TaskOptions::new(), f, arg);
         self.execute(task);
         future
+    }
+
+    /// Like [`submit`](Self::submit), for async code: awaits room if `max_pending` tasks are already waiting.
+    /// [`Executor::submit_async`] has an example.
+    #[track_caller]
+    pub fn submit_async<F, A, R>(&self, f: F, arg: A) -> SubmitAsync<'_, R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        self.submit_async_with(TaskOptions::new(), f, arg)
+    }
+
+    /// Like [`submit_async`](Self::submit_async), with options.
+    #[track_caller]
+    pub fn submit_async_with<F, A, R>(
+        &self,
+        options: TaskOptions,
+        f: F,
+        arg: A,
+    ) -> SubmitAsync<'_, R>
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let (task, future) = Task::local(options, f, arg);
+        SubmitAsync::new(self, task, future)
     }
 
     /// Runs `f()` on a thread; `f` may capture. It can be called on an `Arc` of the pool, too.
@@ -272,6 +303,22 @@ impl ThreadPool {
         }
     }
 
+    /// Queues a task, unless there is no room for it.
+    ///
+    /// # Errors
+    /// The task, if there is no room.
+    fn execute_if(&self, admit: Admit, task: Task) -> Result<(), Task> {
+        match admit {
+            Admit::Full => return Err(task),
+            Admit::Refused(error) => task.fail(error),
+            Admit::Admitted => {
+                task.attach(self.entry.number());
+                self.submit_admitted(task);
+            }
+        }
+        Ok(())
+    }
+
     fn wind_down(&self, how: Shutdown, deadline: Deadline) -> bool {
         let looked_at = how.waits && deadline.is_never() && deadlock::is_worker();
         let _waiting = looked_at.then(|| {
@@ -317,15 +364,18 @@ impl Executor for ThreadPoolExecutor {
     }
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
-        match self.0.worker_pool.admit(OnFull::Reject) {
-            Admit::Full => return Err(task),
-            Admit::Refused(error) => task.fail(error),
-            Admit::Admitted => {
-                task.attach(self.0.entry.number());
-                self.0.submit_admitted(task);
-            }
-        }
-        Ok(())
+        let admit = self.0.worker_pool.admit(OnFull::Reject);
+        self.0.execute_if(admit, task)
+    }
+
+    fn try_execute_or_wake(
+        &self,
+        task: Task,
+        place: &mut RoomWaiter,
+        waker: &Waker,
+    ) -> Result<(), Task> {
+        let admit = self.0.worker_pool.admit_or_wake(place, waker);
+        self.0.execute_if(admit, task)
     }
 }
 

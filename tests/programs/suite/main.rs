@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod support;
+mod asynchronous;
 mod big;
 mod corners;
 mod executor;
@@ -86,6 +87,12 @@ fn main() {
         corners::pools::<Processes>(),
         corners::threads(),
         corners::processes(),
+        asynchronous::everywhere::<Serial>(),
+        asynchronous::everywhere::<Threads>(),
+        asynchronous::everywhere::<Processes>(),
+        asynchronous::pools::<Threads>(),
+        asynchronous::pools::<Processes>(),
+        asynchronous::threads(),
         limits::pools::<Threads>(),
         limits::pools::<Processes>(),
         limits::threads(),

@@ -1,0 +1,25 @@
+//! Executors in async code: room that is awaited.
+
+mod room;
+
+use libtest_mimic::Trial;
+
+use crate::limits::Bounded;
+use crate::support::Kind;
+
+/// What holds for every executor.
+pub fn everywhere<K: Kind>() -> Vec<Trial> {
+    let parts = [room::everywhere::<K>()];
+    parts.into_iter().flatten().collect()
+}
+
+/// What holds where tasks run elsewhere than in the caller.
+pub fn pools<K: Kind + Bounded>() -> Vec<Trial> {
+    let parts = [room::pools::<K>()];
+    parts.into_iter().flatten().collect()
+}
+
+/// What only threads do.
+pub fn threads() -> Vec<Trial> {
+    room::threads()
+}
