@@ -35,6 +35,7 @@ pub use error::{
     Error, ErrorReport, LargeValue, MemoryCorruption, PanicInfo, Reason, TimeLimit, WorkerDeath,
 };
 pub use executor::Executor;
+pub use executor::closed::Closed;
 pub use executor::map::{Map, MapUnordered};
 pub use executor::map_keyed::MapKeyed;
 pub use executor::serial::SerialExecutor;

@@ -1,5 +1,5 @@
 //! Service threads: the crate's own threads that serve a pool beside its workers. The completion driver, the
-//! callback thread and the timer of time limits are one each.
+//! callback thread, the closer and the timer of time limits are one each.
 //!
 //! A service thread starts when it is first needed, and never after it was told to end. It is told to end, and
 //! leaves by itself: nothing stops it. It is joined with a deadline, by the shutdown of its pool; not by itself, since a callback that it

@@ -8,6 +8,7 @@ pub(crate) mod counts;
 pub(crate) mod stats;
 pub(crate) mod serial;
 mod thread_states;
+pub(crate) mod closed;
 pub(crate) mod submit_async;
 pub(crate) mod waker_line;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::executor::closed::Closed;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::map_keyed::MapKeyed;
@@ -548,6 +550,43 @@ pub trait Executor: Send + Sync {
         true
     }
 
+    /// The end of the executor, for async code: complete once it was [shut down](Self::shutdown) and nothing
+    /// of it is left. All work is done then, all threads are joined and all worker processes reaped. No thread
+    /// of the runtime is blocked.
+    ///
+    /// It shuts nothing down. Call `shutdown` with [`Shutdown::no_wait`] first, or later. Any number of tasks
+    /// may wait. A task of the executor itself must not: it would wait for its own end. Where the system has no
+    /// thread for the wait, the one that polls waits.
+    ///
+    /// Dropping a pool blocks the thread until its work is done. In a runtime, await the end before: the drop
+    /// then finds nothing to wait for.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, Shutdown, ThreadPoolExecutor};
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    /// #     loop {
+    /// #         if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) { return output; }
+    /// #         std::thread::yield_now();
+    /// #     }
+    /// # }
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// block_on(async {
+    ///     let doubled = pool.submit(|n: u64| 2 * n, 21);
+    ///     pool.shutdown(Shutdown::no_wait());
+    ///     pool.closed().await;
+    ///     assert!(doubled.done());
+    ///     assert_eq!(pool.stats().workers, 0);
+    /// });
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// An implementor that has an end to wait for passes on that of its pool; the default is complete at once.
+    fn closed(&self) -> Closed {
+        Closed::at_once()
+    }
+
     /// What the executor is doing now, and how many tasks have ended.
     fn stats(&self) -> Stats;
 
@@ -608,6 +647,10 @@ impl<E: Executor + ?Sized> Executor for &E {
         (**self).try_execute(task)
     }
 
+    fn closed(&self) -> Closed {
+        (**self).closed()
+    }
+
     fn try_execute_or_wake(
         &self,
         task: Task,
@@ -643,6 +686,10 @@ impl<E: Executor + ?Sized> Executor for Box<E> {
         self.deref().try_execute(task)
     }
 
+    fn closed(&self) -> Closed {
+        self.deref().closed()
+    }
+
     fn try_execute_or_wake(
         &self,
         task: Task,
@@ -676,6 +723,10 @@ impl<E: Executor + ?Sized> Executor for Arc<E> {
 
     fn try_execute(&self, task: Task) -> Result<(), Task> {
         self.deref().try_execute(task)
+    }
+
+    fn closed(&self) -> Closed {
+        self.deref().closed()
     }
 
     fn try_execute_or_wake(

@@ -3,17 +3,20 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::executor::Executor;
+use crate::executor::closed::{Closed, Closing};
 use crate::executor::counts::Counts;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
 use crate::executor::submit_async::SubmitAsync;
 use crate::executor::thread_states::StateMaker;
+use crate::executor::waker_line::WakerLine;
 use crate::future::Future;
 use crate::future::id::FutureId;
 use crate::future::promise::{Expire, Verdict};
@@ -57,6 +60,8 @@ struct State {
     running: usize,
     /// How the tasks that ran have ended.
     counts: Counts,
+    /// The async tasks that wait for the end.
+    line: WakerLine,
 }
 
 impl SerialExecutor {
@@ -287,6 +292,11 @@ impl Executor for SerialExecutor {
         if let Some(maker) = &self.maker {
             maker.forget();
         }
+        wake_if_over(self.lock());
+    }
+
+    fn closed(&self) -> Closed {
+        Closed::of(Arc::clone(&self.state) as _)
     }
 
     fn stats(&self) -> Stats {
@@ -322,7 +332,9 @@ impl WorkerHooks for SerialExecutor {
     fn task_started(&self, _: FutureId) {}
 
     fn task_cancelled(&self) {
-        self.lock().running -= 1;
+        let mut state = self.lock();
+        state.running -= 1;
+        wake_if_over(state);
     }
 
     fn cancels(&self) -> bool {
@@ -342,10 +354,47 @@ impl WorkerHooks for SerialExecutor {
         let mut state = self.lock();
         state.running -= 1;
         state.counts.count(verdict);
+        wake_if_over(state);
     }
 
     fn worker_index(&self) -> Option<usize> {
         Some(0)
+    }
+}
+
+impl State {
+    /// Whether no task runs, and none will.
+    fn is_over(&self) -> bool {
+        self.refusal.is_some() && self.running == 0
+    }
+}
+
+impl Closing for Mutex<State> {
+    fn closed_or_wake(self: Arc<Self>, place: &mut Option<u64>, waker: &Waker) -> bool {
+        let waker = waker.clone(); // foreign code, which does not run under the lock
+        let mut state = lock(&*self);
+        if state.is_over() {
+            return true;
+        }
+        let (number, stale) = state.line.enter(*place, waker);
+        drop(state);
+        drop(stale);
+        *place = Some(number);
+        false
+    }
+
+    fn leave(&self, place: u64) {
+        let stale = lock(self).line.leave(place);
+        drop(stale); // off the lock: foreign code
+    }
+}
+
+/// Wakes those that wait for the end, if this is it. Releases the lock first.
+fn wake_if_over(mut state: MutexGuard<'_, State>) {
+    if state.is_over() {
+        let line = state.line.take_all();
+        drop(state);
+        line.wake();
     }
 }
 

@@ -1,5 +1,5 @@
 //! A line of async tasks that wait for one event, first come, first served. The worker pool has one for room
-//! under `max_pending` (`pool/mod.rs`).
+//! under `max_pending` (`pool/mod.rs`), and one for its end (`pool/closer.rs`); so has `SerialExecutor`.
 //!
 //! Its owner guards it by a lock, and wakes and drops what it takes out without that lock: both are foreign
 //! code.

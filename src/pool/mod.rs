@@ -14,6 +14,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod observation;
+mod closer;
 pub(crate) mod observer;
 pub(crate) mod pull_queue;
 mod state;
@@ -58,6 +59,7 @@ use crate::unwind::{self, discard};
 pub(crate) use pull_queue::{PullQueue, QueueLoad};
 pub(crate) use worker::{AfterLoss, Conclusion, Tenure, WorkerContext};
 
+use closer::{CloseOrders, Closer};
 use state::{Stage, State};
 
 /// The worker threads of one pool, their queue, and the pool's limits.
@@ -98,6 +100,8 @@ pub(crate) struct WorkerPool<W: WorkItem> {
     /// Expires tasks with a time limit that run on the threads. It has no thread in a process pool, whose tasks
     /// run elsewhere.
     timer: Timer,
+    /// Waits for the end of the pool in the stead of async tasks.
+    closer: Closer,
     /// The process that the threads belong to; a forked copy of it has none of them.
     fork_epoch: fork::ForkEpoch,
 }
@@ -197,6 +201,7 @@ impl<W: WorkItem> WorkerPool<W> {
             waiter_core: CoreHint::default(),
             submitter_core: CoreHint::default(),
             timer: Timer::new(),
+            closer: Closer::new(CloseOrders::default()),
             fork_epoch: fork::ForkEpoch::here(),
         })
     }
@@ -771,7 +776,8 @@ impl<W: WorkItem> WorkerPool<W> {
         for work in cancelled {
             work.fail(&Error::Cancelled, &mut |verdict| self.count(verdict));
         }
-        !how.waits || self.wait_until_gone(deadline)
+        self.ask_to_close();
+        !how.waits || (self.wait_until_gone(deadline) && self.join_closer(deadline))
     }
 
     fn refuse_more(&self, state: &State) {
@@ -834,6 +840,7 @@ impl<W: WorkItem> WorkerPool<W> {
         let pull_queue = self.pull_queue.as_ref();
         pull_queue.is_some_and(|pull_queue| pull_queue.includes_caller())
             || self.timer.includes_caller()
+            || self.closer.is_caller()
     }
 
     /// Waits until every worker has left, and joins their threads; `false`: the deadline has passed before. A

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::Executor;
+use crate::executor::closed::Closed;
 use crate::executor::stats::Stats;
 use crate::executor::submit_async::RoomWaiter;
 use crate::future::id::FutureId;
@@ -294,6 +295,10 @@ impl Executor for ProcessPoolExecutor {
 
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
         self.0.worker_pool.shutdown(how, Deadline::after(limit))
+    }
+
+    fn closed(&self) -> Closed {
+        Closed::of(Arc::clone(&self.0.worker_pool) as _)
     }
 
     fn stats(&self) -> Stats {

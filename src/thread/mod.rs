@@ -12,6 +12,7 @@ pub use builder::ThreadPoolBuilder;
 use crate::current_worker::WorkerInfo;
 use crate::error::{Error, PanicInfo};
 use crate::executor::Executor;
+use crate::executor::closed::Closed;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
 use crate::executor::stats::Stats;
@@ -349,6 +350,10 @@ impl Executor for ThreadPoolExecutor {
 
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
         self.0.wind_down(how, Deadline::after(limit))
+    }
+
+    fn closed(&self) -> Closed {
+        Closed::of(Arc::clone(&self.0.worker_pool) as _)
     }
 
     fn stats(&self) -> Stats {

@@ -1,5 +1,6 @@
-//! Executors in async code: room that is awaited.
+//! Executors in async code: room that is awaited, and an end that is, in the files below.
 
+mod closed;
 mod room;
 
 use libtest_mimic::Trial;
@@ -9,13 +10,13 @@ use crate::support::Kind;
 
 /// What holds for every executor.
 pub fn everywhere<K: Kind>() -> Vec<Trial> {
-    let parts = [room::everywhere::<K>()];
+    let parts = [room::everywhere::<K>(), closed::everywhere::<K>()];
     parts.into_iter().flatten().collect()
 }
 
 /// What holds where tasks run elsewhere than in the caller.
 pub fn pools<K: Kind + Bounded>() -> Vec<Trial> {
-    let parts = [room::pools::<K>()];
+    let parts = [room::pools::<K>(), closed::pools::<K>()];
     parts.into_iter().flatten().collect()
 }
 
