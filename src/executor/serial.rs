@@ -317,6 +317,7 @@ impl Executor for SerialExecutor {
             Ok(_state) => task.run_on(self),
             Err(error) => {
                 self.lock().refusal.get_or_insert_with(|| error.clone());
+                wake_if_over(self.lock());
                 task.fail(error);
             }
         }
