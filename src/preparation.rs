@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::error::{Error, PanicInfo};
+use crate::unwind;
 use crate::user_state;
 
 /// What a function that a worker runs before its first task is there for.
@@ -22,6 +24,41 @@ impl fmt::Display for Duty {
             Self::Initializer => f.write_str("the initializer"),
             Self::State => f.write_str("the function that makes the state"),
         }
+    }
+}
+
+/// A function that a worker of this process runs before its first task, on its own thread.
+pub(crate) struct Preparation {
+    /// What it is there for.
+    duty: Duty,
+    /// Runs it; what it fails with is the text of its error.
+    run: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+impl Preparation {
+    pub(crate) fn new(
+        duty: Duty,
+        run: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        let run = Box::new(run);
+        Self { duty, run }
+    }
+
+    /// Runs the function on the thread of worker number `index`.
+    ///
+    /// # Errors
+    /// `BrokenPool`, if it fails or panics.
+    pub(crate) fn run(&self, index: usize) -> Result<(), Error> {
+        let duty = self.duty;
+        let reason = match unwind::catch(&self.run) {
+            Ok(Ok(())) => {
+                unwind::chain_hook(); // it may have set a panic hook
+                return Ok(());
+            }
+            Ok(Err(words)) => format!("{duty} failed: {words}"),
+            Err(panic) => format!("{duty} {}", PanicInfo::new(panic, None, Some(index))),
+        };
+        Err(Error::BrokenPool(reason.into()))
     }
 }
 

@@ -4,9 +4,8 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
-use crate::error::{Error, PanicInfo};
-use crate::preparation::Duty;
-use crate::unwind;
+use crate::error::Error;
+use crate::preparation::{Duty, Preparation};
 use crate::user_state::{self, SlotGuard, StateSlot};
 
 thread_local! {
@@ -17,9 +16,8 @@ thread_local! {
 /// Makes the states of one executor. Dropping it drops the state of the thread that does so; those of other
 /// threads are dropped when these end, or make another state.
 pub(super) struct StateMaker {
-    /// Makes a state, and keeps it in the slot that the thread has entered; what it fails with is the text of
-    /// its error.
-    make: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Makes a state, and keeps it in the slot that the thread has entered.
+    make: Preparation,
 }
 
 /// The slot of one executor on one thread.
@@ -32,7 +30,7 @@ struct ThreadSlot {
 
 impl StateMaker {
     pub(super) fn new(make: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Arc<Self> {
-        let make = Box::new(make);
+        let make = Preparation::new(Duty::State, make);
         Arc::new(Self { make })
     }
 
@@ -48,17 +46,13 @@ impl StateMaker {
         let slot = StateSlot::default();
         self.insert(slot.clone());
         let guard = user_state::enter(Some(slot));
-        let duty = Duty::State;
-        let reason = match unwind::catch(&self.make) {
-            Ok(Ok(())) => {
-                unwind::chain_hook(); // it may have set a panic hook
-                return Ok(guard);
+        match self.make.run(0) {
+            Ok(()) => Ok(guard),
+            Err(error) => {
+                self.forget();
+                Err(error)
             }
-            Ok(Err(words)) => format!("{duty} failed: {words}"),
-            Err(panic) => format!("{duty} {}", PanicInfo::new(panic, None, Some(0))),
-        };
-        self.forget();
-        Err(Error::BrokenPool(reason.into()))
+        }
     }
 
     /// Drops the state of this thread; if a task has borrowed it, when that ends.

@@ -141,7 +141,7 @@ impl ProcessPoolBuilder {
     ///
     /// The state is dropped when its worker leaves: in a shutdown, after
     /// [`max_tasks_per_child`](Self::max_tasks_per_child) or [`idle_timeout`](Self::idle_timeout). `Drop` has
-    /// 10 s then. A worker that is killed, or dies, drops nothing. After a task that panicked the state is as
+    /// 10 s then. A worker that is killed or crashes drops nothing. After a task that panicked the state is as
     /// that task has left it.
     ///
     /// ```

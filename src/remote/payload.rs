@@ -35,7 +35,7 @@ use serde::de::DeserializeOwned;
     message = "`{Self}` cannot travel to a worker process",
     label = "this argument or result would have to travel",
     note = "derive serde's `Serialize` and `Deserialize` for it, and let it own its data: `String`, not `&str`",
-    note = "it must also be `Send`; what a process needs and cannot be sent, it can make in an `initializer`"
+    note = "it must also be `Send`; what a process needs and cannot be sent, it can make as its `state`, or in an `initializer`"
 )]
 pub trait Payload: Serialize + DeserializeOwned + Send + 'static {}
 

@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::pool::observation::Observation;
 use crate::pool::observer::Observer;
 use crate::pool::{Limits, Threads, WorkerPool};
-use crate::preparation::{AsCheckedState, AsState, Checked, Duty, Keep};
-use crate::thread::{Preparation, ThreadPoolExecutor, serve};
+use crate::preparation::{AsCheckedState, AsState, Checked, Duty, Keep, Preparation};
+use crate::thread::{ThreadPoolExecutor, serve};
 
 /// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
 ///
@@ -72,13 +72,11 @@ impl ThreadPoolBuilder {
     /// Each thread runs this before its first task; if it panics, the pool is broken.
     /// (`initializer`)
     pub fn initializer(mut self, initializer: impl Fn() + Send + Sync + 'static) -> Self {
-        self.initializer = Some(Preparation {
-            duty: Duty::Initializer,
-            run: Box::new(move || {
-                initializer();
-                Ok(())
-            }),
-        });
+        let run = move || {
+            initializer();
+            Ok(())
+        };
+        self.initializer = Some(Preparation::new(Duty::Initializer, run));
         self
     }
 
@@ -87,21 +85,17 @@ impl ThreadPoolBuilder {
     ///
     /// ```
     /// # use concurrent_futures::ThreadPoolExecutor;
-    /// let pool = ThreadPoolExecutor::builder()
-    ///     .try_initializer(|| std::fs::metadata("/nowhere").map(drop))
-    ///     .build()?;
+    /// let pool = ThreadPoolExecutor::builder().try_initializer(|| Err("no licence")).build()?;
     /// let error = pool.spawn(|| 1).result().unwrap_err();
-    /// assert!(error.to_string().contains("the initializer failed: No such file or directory"));
+    /// assert!(error.to_string().contains("the initializer failed: no licence"));
     /// # Ok::<(), concurrent_futures::Error>(())
     /// ```
     pub fn try_initializer<E: fmt::Display>(
         mut self,
         initializer: impl Fn() -> Result<(), E> + Send + Sync + 'static,
     ) -> Self {
-        self.initializer = Some(Preparation {
-            duty: Duty::Initializer,
-            run: Box::new(move || Checked::keep(initializer())),
-        });
+        let run = move || Checked::keep(initializer());
+        self.initializer = Some(Preparation::new(Duty::Initializer, run));
         self
     }
 
@@ -124,10 +118,8 @@ impl ThreadPoolBuilder {
     /// # Ok::<(), concurrent_futures::Error>(())
     /// ```
     pub fn state<S: 'static>(mut self, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        self.state = Some(Preparation {
-            duty: Duty::State,
-            run: Box::new(move || AsState::keep(make())),
-        });
+        let run = move || AsState::keep(make());
+        self.state = Some(Preparation::new(Duty::State, run));
         self
     }
 
@@ -136,21 +128,17 @@ impl ThreadPoolBuilder {
     ///
     /// ```
     /// # use concurrent_futures::ThreadPoolExecutor;
-    /// # use std::fs::File;
-    /// let pool = ThreadPoolExecutor::builder().try_state(|| File::open("/nowhere")).build()?;
-    /// let size = pool.submit_with_state(|file: &mut File, ()| file.metadata().unwrap().len(), ());
-    /// let words = "the state failed: No such file or directory";
-    /// assert!(size.result().unwrap_err().to_string().contains(words));
+    /// let pool = ThreadPoolExecutor::builder().try_state(|| "seven".parse::<u32>()).build()?;
+    /// let error = pool.submit_with_state(|n: &mut u32, ()| *n, ()).result().unwrap_err();
+    /// assert!(error.to_string().contains("the state failed: invalid digit found in string"));
     /// # Ok::<(), concurrent_futures::Error>(())
     /// ```
     pub fn try_state<S: 'static, E: fmt::Display>(
         mut self,
         make: impl Fn() -> Result<S, E> + Send + Sync + 'static,
     ) -> Self {
-        self.state = Some(Preparation {
-            duty: Duty::State,
-            run: Box::new(move || AsCheckedState::keep(make())),
-        });
+        let run = move || AsCheckedState::keep(make());
+        self.state = Some(Preparation::new(Duty::State, run));
         self
     }
 

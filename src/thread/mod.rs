@@ -10,7 +10,7 @@ use std::time::Duration;
 pub use builder::ThreadPoolBuilder;
 
 use crate::current_worker::WorkerInfo;
-use crate::error::{Error, PanicInfo};
+use crate::error::Error;
 use crate::executor::Executor;
 use crate::executor::closed::Closed;
 use crate::executor::feed::Feed;
@@ -25,12 +25,11 @@ use crate::future::pool_registry::{self, Registration};
 use crate::future::promise::Verdict;
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::pool::{Admit, OnFull, Submit, WorkerContext, WorkerPool};
-use crate::preparation::Duty;
+use crate::preparation::Preparation;
 use crate::sync::ThreadId;
 use crate::sync::deadline::Deadline;
 use crate::task::Task;
 use crate::task::work_item::{Withdrawn, WorkItem};
-use crate::unwind;
 use crate::user_state;
 
 /// Runs tasks on threads. (`concurrent.futures.ThreadPoolExecutor`)
@@ -481,33 +480,6 @@ impl WorkItem for Task {
 
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         self.fail_all(error, settled);
-    }
-}
-
-/// A function that each thread runs before its first task.
-struct Preparation {
-    /// What it is there for.
-    duty: Duty,
-    /// Runs it; what it fails with is the text of its error.
-    run: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-}
-
-impl Preparation {
-    /// Runs the function on the thread of worker number `index`.
-    ///
-    /// # Errors
-    /// `BrokenPool`, if it fails or panics.
-    fn run(&self, index: usize) -> Result<(), Error> {
-        let duty = self.duty;
-        let reason = match unwind::catch(&self.run) {
-            Ok(Ok(())) => {
-                unwind::chain_hook(); // it may have set a panic hook
-                return Ok(());
-            }
-            Ok(Err(words)) => format!("{duty} failed: {words}"),
-            Err(panic) => format!("{duty} {}", PanicInfo::new(panic, None, Some(index))),
-        };
-        Err(Error::BrokenPool(reason.into()))
     }
 }
 

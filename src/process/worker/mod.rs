@@ -1,9 +1,9 @@
 //! The worker process: everything from [`init`] to the end of the process.
 //!
 //! [`init`] decides whether this process is a worker (`process/reexec.rs`). `set_up` makes a [`Worker`]
-//! (`context`) of it, which runs the initializer, makes its state, then runs tasks: those that come as frames over the connection
-//! (`connection_loop`, `task_clock`), and those that it claims from the shared-memory queue (`queue_loop`,
-//! `batch`). The program's side of both is in `process/host/`. Relies on `process/shm/` for the queue and the
+//! (`context`) of it, which runs the initializer, makes its state, then runs tasks: those that come as frames over
+//! the connection (`connection_loop`, `task_clock`), and those that it claims from the shared-memory queue
+//! (`queue_loop`, `batch`). The program's side of both is in `process/host/`. Relies on `process/shm/` for the queue and the
 //! arena, and on `remote/function.rs` to decode, call and encode (`outcome`). Shared memory that it may not open
 //! comes from the program (`region_source`).
 
