@@ -38,12 +38,16 @@ pub use executor::Executor;
 pub use executor::closed::Closed;
 pub use executor::map::{Map, MapUnordered};
 pub use executor::map_keyed::MapKeyed;
+#[cfg(feature = "stream")]
+pub use executor::map_stream::MapStream;
 pub use executor::serial::SerialExecutor;
 pub use executor::stats::Stats;
 pub use executor::submit_async::{RoomWaiter, SubmitAsync};
 pub use future::Future;
 pub use future::cancel_on_drop::CancelOnDrop;
 pub use future::id::FutureId;
+#[cfg(feature = "stream")]
+pub use future::wait::stream::{CompletedKeyedStream, CompletedStream};
 pub use future::wait::{
     AsCompleted, AsCompletedKeyed, ReturnWhen, Waited, as_completed, as_completed_keyed, wait,
 };

@@ -54,6 +54,8 @@ pub(crate) struct Feed<'a, A, R, It: Iterator<Item = A>> {
     pulled: usize,
     /// The number of items that were sent and not read.
     ahead: usize,
+    /// A chunk that was pulled and found no room in the executor; `None`: there is none.
+    held: Option<Held<R>>,
     /// When the map times out.
     pub(super) deadline: Deadline,
     /// Whether items are sent, and results are still to be read.
@@ -82,6 +84,20 @@ pub(super) struct Sent<R> {
     pub(super) weight: u64,
 }
 
+/// A chunk that waits for room.
+struct Held<R> {
+    /// The chunk.
+    task: Task,
+    /// Its outcomes to come.
+    chunk_results: Arc<ChunkResults<R>>,
+}
+
+/// Hands a chunk to the executor.
+///
+/// # Errors
+/// The chunk, if there is no room: the feed holds it back.
+pub(super) type HandOver<'r> = &'r mut dyn FnMut(&dyn Executor, Task) -> Result<(), Task>;
+
 /// Makes a task, and the results to come, of a chunk of items.
 type Package<A, R> = Box<dyn Fn(ChunkSpec<'_, A>) -> (Task, Arc<ChunkResults<R>>) + Send>;
 
@@ -95,20 +111,23 @@ pub(super) enum Reach {
 }
 
 /// One refill of the buffer.
-pub(super) struct Round {
+pub(super) struct Round<'r> {
     /// How far this refill goes.
     reach: Reach,
+    /// How it hands chunks to the executor.
+    hand_over: HandOver<'r>,
     /// The number of chunks it has sent.
     sent: usize,
     /// When its first pull began, and when its last chunk was sent; `None` before the first pull.
     span: Option<(Instant, Instant)>,
 }
 
-impl Round {
+impl<'r> Round<'r> {
     /// A refill that has sent nothing yet.
-    pub(super) fn new(reach: Reach) -> Self {
+    pub(super) fn new(reach: Reach, hand_over: HandOver<'r>) -> Self {
         Self {
             reach,
+            hand_over,
             sent: 0,
             span: None,
         }
@@ -247,13 +266,14 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
             read_bytes: 0,
             pulled: 0,
             ahead: 0,
+            held: None,
             deadline: Deadline::after_limit(options.timeout),
             stage: Stage::of(options),
         }
     }
 
     /// The maximum size of the next chunk; `None`: there is no room for a chunk, or the map is not open.
-    pub(super) fn room(&self, round: &Round) -> Option<usize> {
+    pub(super) fn room(&self, round: &Round<'_>) -> Option<usize> {
         let Stage::Open = self.stage else {
             return None;
         };
@@ -307,31 +327,35 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
 
     /// Whether the source is slow, so that a result that has come is returned before the source is pulled
     /// again.
-    pub(super) fn is_slow(&self, round: &Round) -> bool {
+    pub(super) fn is_slow(&self, round: &Round<'_>) -> bool {
         let so_far = round.span.map(|(begun, last)| last - begun);
         self.last_took.max(so_far.unwrap_or_default()) >= PULL_LIMIT
     }
 
-    /// Pulls and sends a chunk of at most `size` items; `None`: there are no more items.
+    /// Sends the chunk that is held back, or else pulls one of at most `size` items, and sends it; `None`:
+    /// there are no more items, or there is no room for the chunk, which is held back.
     pub(super) fn next_chunk(
         &mut self,
         size: usize,
-        round: &mut Round,
+        round: &mut Round<'_>,
         listen: impl FnOnce() -> Option<Listener>,
     ) -> Option<Sent<R>> {
         let (begun, last) = *round.span.get_or_insert_with(|| {
             let now = Instant::now();
             (now, now)
         });
-        let chunk = self.pull(size, last);
-        if chunk.is_empty() {
-            return None;
-        }
+        let chunk = match self.held.take() {
+            Some(held) => held,
+            None => {
+                let arguments = self.pull(size, last);
+                self.pack(arguments, listen)?
+            }
+        };
+        let sent = self.send(chunk, round)?;
         if round.reach == Reach::Buffer {
-            self.last_chunk = chunk.len();
+            self.last_chunk = sent.unread;
         }
         round.sent += 1;
-        let sent = self.send(chunk, listen());
         let now = Instant::now();
         self.last_took = now - last;
         round.span = Some((begun, now));
@@ -357,16 +381,42 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         }
     }
 
-    fn send(&mut self, arguments: Vec<A>, listener: Option<Listener>) -> Sent<R> {
-        let before = self.timing.encoded();
+    /// Makes a chunk of these items; `None`: there are none.
+    fn pack(
+        &self,
+        arguments: Vec<A>,
+        listen: impl FnOnce() -> Option<Listener>,
+    ) -> Option<Held<R>> {
+        if arguments.is_empty() {
+            return None;
+        }
         let (task, chunk_results) = (self.package)(ChunkSpec {
             options: self.options,
             info: self.info.clone(),
             arguments,
             timing: &self.timing,
-            listener,
+            listener: listen(),
         });
-        self.executor.execute(task);
+        Some(Held {
+            task,
+            chunk_results,
+        })
+    }
+
+    /// Sends a chunk; `None`: there is no room for it, and it is held back.
+    fn send(&mut self, chunk: Held<R>, round: &mut Round<'_>) -> Option<Sent<R>> {
+        let Held {
+            task,
+            chunk_results,
+        } = chunk;
+        let before = self.timing.encoded();
+        if let Err(task) = (round.hand_over)(self.executor, task) {
+            self.held = Some(Held {
+                task,
+                chunk_results,
+            });
+            return None;
+        }
         let bytes = self.timing.encoded() - before;
         let count = chunk_results.len();
         let weight = (bytes / count as u64).max(1);
@@ -374,12 +424,12 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
         let first = self.pulled;
         self.pulled += count;
         self.ahead += count;
-        Sent {
+        Some(Sent {
             chunk_results,
             first,
             unread: count,
             weight,
-        }
+        })
     }
 
     /// The size of the next chunk: the one that the user asked for; else 1 at the call; else as many items as
@@ -420,6 +470,24 @@ impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
         self.ahead
     }
 
+    /// Whether a chunk waits for room.
+    #[cfg(feature = "stream")]
+    pub(super) fn holds_back(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether nothing was sent that is not read, nor is held back.
+    pub(super) fn is_over(&self) -> bool {
+        self.ahead == 0 && self.held.is_none()
+    }
+
+    /// The number of items that are held back.
+    fn held(&self) -> usize {
+        self.held
+            .as_ref()
+            .map_or(0, |held| held.chunk_results.len())
+    }
+
     /// The number of items that were read.
     pub(super) fn read(&self) -> usize {
         self.pulled - self.ahead
@@ -429,6 +497,7 @@ impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
     pub(super) fn end(&mut self) {
         self.stage = Stage::Ended;
         self.ahead = 0;
+        self.held = None;
     }
 
     /// The bounds of the number of results to come, errors of the map itself included.
@@ -440,13 +509,14 @@ impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
         }
         let (low, high) = self.items.size_hint();
         let is_exact = high == Some(low);
-        let low = low.saturating_add(self.ahead);
+        let ahead = self.ahead + self.held();
+        let low = low.saturating_add(ahead);
         let low = match is_exact || self.deadline.is_never() {
             true => low,
             // The time limit ends a map over endless input early, but it still yields one result: that error.
             false => low.min(1),
         };
-        (low, high.and_then(|high| high.checked_add(self.ahead)))
+        (low, high.and_then(|high| high.checked_add(ahead)))
     }
 }
 
@@ -455,7 +525,7 @@ impl<A, R, It: ExactSizeIterator<Item = A>> Feed<'_, A, R, It> {
     pub(super) fn len(&self) -> usize {
         match self.stage {
             Stage::Refused(_) => 1,
-            Stage::Open => self.ahead + self.items.len(),
+            Stage::Open => self.ahead + self.held() + self.items.len(),
             Stage::Ended => 0,
         }
     }
@@ -490,7 +560,8 @@ mod tests {
     fn items_are_ahead_from_being_sent_until_they_are_read() {
         let executor = SerialExecutor::new();
         let mut feed = feed(&executor, MapOptions::new());
-        let mut round = Round::new(Reach::Workers);
+        let mut hand_over = |executor: &dyn Executor, task| executor.try_execute(task);
+        let mut round = Round::new(Reach::Workers, &mut hand_over);
         assert_eq!(feed.room(&round), Some(1));
         let sent = feed.next_chunk(1, &mut round, || None).unwrap();
         assert_eq!((feed.ahead(), feed.read(), feed.len()), (1, 0, 5));
@@ -500,7 +571,10 @@ mod tests {
         assert_eq!(feed.size_hint(), (4, Some(4)));
         feed.end();
         assert_eq!((feed.len(), feed.size_hint()), (0, (0, Some(0))));
-        assert_eq!(feed.room(&Round::new(Reach::Buffer)), None);
+        assert_eq!(
+            feed.room(&Round::new(Reach::Buffer, &mut |_, _| Ok(()))),
+            None
+        );
     }
 
     #[test]
@@ -516,7 +590,10 @@ mod tests {
         let executor = SerialExecutor::new();
         let mut feed = feed(&executor, MapOptions::new().buffersize(0));
         assert_eq!((feed.len(), feed.size_hint()), (1, (1, Some(1))));
-        assert_eq!(feed.room(&Round::new(Reach::Buffer)), None);
+        assert_eq!(
+            feed.room(&Round::new(Reach::Buffer, &mut |_, _| Ok(()))),
+            None
+        );
         assert!(matches!(feed.take_refusal(), Some(Error::InvalidConfig(_))));
         assert!(feed.take_refusal().is_none());
         assert_eq!((feed.len(), feed.size_hint()), (0, (0, Some(0))));

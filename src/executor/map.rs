@@ -7,14 +7,21 @@
 //! seen all results that were returned before. At the call, it is pulled only as far as workers can begin;
 //! and once pulls are slow, only while the next result has not come.
 
+#[cfg(feature = "stream")]
+mod stream;
+
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::error::Error;
+use crate::executor::Executor;
 use crate::executor::feed::{Feed, Reach, Round, Sent};
+use crate::future::bell::Bell;
 use crate::future::deadlock::{self, Awaited};
+use crate::task::Task;
 use crate::task::results::Listener;
 
 /// Results in the order of the items: the iterator of [`Executor::map`](crate::Executor::map). (what
@@ -35,6 +42,8 @@ use crate::task::results::Listener;
 /// assert!(inverses.is_empty());
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
+///
+/// In async code, `into_stream` (feature `stream`) makes it a stream.
 #[must_use = "dropping a map cancels what has not started"]
 pub struct Map<'a, A, R, It: Iterator<Item = A>> {
     /// Pulls items and sends them in chunks.
@@ -70,6 +79,8 @@ pub struct MapUnordered<'a, A, R, It: Iterator<Item = A>> {
     share: u64,
     /// The channel on which a chunk sends its number when some of its outcomes have come.
     news: (Sender<usize>, Receiver<usize>),
+    /// Rung when some outcomes have come.
+    bell: Arc<Bell>,
 }
 
 impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A, R, It> {
@@ -81,18 +92,19 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
             ready: Vec::new().into_iter(),
             share: 0,
         };
-        map.refill(Reach::Workers);
+        // A call does not wait for room; what finds none is sent in `next`.
+        let try_execute = &mut |executor: &dyn Executor, task| executor.try_execute(task);
+        map.refill(Round::new(Reach::Workers, try_execute), || None);
         map
     }
 
     /// Sends as many chunks as there is room for; stops if the source is slow and the next result has come.
-    fn refill(&mut self, reach: Reach) {
-        let mut round = Round::new(reach);
+    fn refill(&mut self, mut round: Round<'_>, listen: impl Fn() -> Option<Listener>) {
         while let Some(size) = self.feed.room(&round) {
             if self.feed.is_slow(&round) && self.has_next() {
                 break;
             }
-            let Some(sent) = self.feed.next_chunk(size, &mut round, || None) else {
+            let Some(sent) = self.feed.next_chunk(size, &mut round, &listen) else {
                 break;
             };
             self.sent.push_back(sent);
@@ -165,9 +177,9 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
             return Some(Err(error));
         }
         if self.at == 0 {
-            self.refill(Reach::Buffer);
+            self.refill(Round::new(Reach::Buffer, &mut execute), || None);
         }
-        if self.feed.ahead() == 0 {
+        if self.feed.is_over() {
             return None;
         }
         match self.take() {
@@ -214,20 +226,22 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
             weight: 0,
             share: 0,
             news: unbounded(),
+            bell: Arc::default(),
         };
-        map.refill(Reach::Workers);
+        // As in `Map::new`.
+        let try_execute = &mut |executor: &dyn Executor, task| executor.try_execute(task);
+        map.refill(Round::new(Reach::Workers, try_execute));
         map
     }
 
     /// Sends as many chunks as there is room for; stops if the source is slow and a result has come.
-    fn refill(&mut self, reach: Reach) {
-        let mut round = Round::new(reach);
+    fn refill(&mut self, mut round: Round<'_>) {
         while let Some(size) = self.feed.room(&round) {
             if self.feed.is_slow(&round) && self.has_next() {
                 break;
             }
             let number = self.gone + self.sent.len();
-            let listen = || Some(telling(number, &self.news.0));
+            let listen = || Some(telling(number, &self.news.0, &self.bell));
             let Some(sent) = self.feed.next_chunk(size, &mut round, listen) else {
                 break;
             };
@@ -325,8 +339,8 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
         if let Some(error) = self.feed.take_refusal() {
             return Some((0, Err(error)));
         }
-        self.refill(Reach::Buffer);
-        if self.feed.ahead() == 0 {
+        self.refill(Round::new(Reach::Buffer, &mut execute));
+        if self.feed.is_over() {
             return None;
         }
         let (index, result) = loop {
@@ -354,12 +368,19 @@ impl<A, R, It: Iterator<Item = A>> Drop for MapUnordered<'_, A, R, It> {
     }
 }
 
-/// A listener that sends a chunk's number on the channel of its map.
-fn telling(number: usize, news: &Sender<usize>) -> Listener {
-    let news = news.clone();
+/// Hands a chunk to the executor, and waits for room.
+fn execute(executor: &dyn Executor, task: Task) -> Result<(), Task> {
+    executor.execute(task);
+    Ok(())
+}
+
+/// A listener that sends a chunk's number on the channel of its map, then rings the bell.
+fn telling(number: usize, news: &Sender<usize>, bell: &Arc<Bell>) -> Listener {
+    let (news, bell) = (news.clone(), Arc::clone(bell));
     // The receiver may be gone by then; no thread waits for the number any more.
     Box::new(move || {
         let _ = news.send(number);
+        bell.ring()
     })
 }
 

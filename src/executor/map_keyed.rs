@@ -1,6 +1,9 @@
 //! Maps over items with keys: each result comes with the key of its item. Called by
 //! [`Executor::map_keyed`](crate::Executor::map_keyed); relies on [`Map`], which keeps the order.
 
+#[cfg(feature = "stream")]
+mod stream;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -9,6 +9,8 @@ pub(crate) mod stats;
 pub(crate) mod serial;
 mod thread_states;
 pub(crate) mod closed;
+#[cfg(feature = "stream")]
+pub(crate) mod map_stream;
 pub(crate) mod submit_async;
 pub(crate) mod waker_line;
 

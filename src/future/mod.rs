@@ -13,6 +13,7 @@ pub(crate) mod state;
 pub(crate) mod pool_registry;
 pub(crate) mod dyn_promise;
 pub(crate) mod deadlock;
+pub(crate) mod bell;
 pub(crate) mod wait;
 
 use std::fmt;
@@ -367,6 +368,19 @@ impl<T> Future<T> {
             self.task_cell.notify_on_completion();
         }
         is_watched
+    }
+
+    /// Wakes `waker` once the future can be inspected, in place of an earlier one. `false`: it can be already,
+    /// and `waker` is not woken.
+    #[cfg(feature = "stream")]
+    pub(crate) fn wake_when_done(&self, waker: &std::task::Waker) -> bool {
+        match self.task_cell.cell.set_waker(waker) {
+            Register::Registered => {
+                self.task_cell.notify_on_completion();
+                true
+            }
+            Register::Done(()) | Register::Arrived(()) => false,
+        }
     }
 
     pub(crate) fn unwatch(&self, key: WatchKey) {

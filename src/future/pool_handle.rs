@@ -4,11 +4,14 @@
 //! to wait; so does the detection of deadlocks. Thread pools (`thread/mod.rs`) and process pools
 //! (`process/pool.rs`) implement it.
 
+use std::task::Waker;
+
 use crate::error::Error;
 use crate::future::id::FutureId;
 use crate::future::state::{WatchKey, Watcher};
 use crate::sync::ThreadId;
 use crate::sync::deadline::Deadline;
+use crate::unwind;
 
 /// What a future asks the pool that accepted its task. Ids of tasks that the pool does not have are ignored.
 pub(crate) trait PoolHandle: Send + Sync {
@@ -52,6 +55,15 @@ pub(crate) trait PoolHandle: Send + Sync {
     /// for them.
     fn notify_on_completion(&self, id: FutureId) {
         let _ = id;
+    }
+    /// A listener is to be called as soon as items of a map, with ids `first..=last`, have outcomes.
+    #[cfg(feature = "stream")]
+    fn notify_on_arrival(&self, first: FutureId, last: FutureId) {
+        let _ = (first, last);
+    }
+    /// Wakes an async task, on a thread that may run foreign code.
+    fn wake(&self, waker: Waker) {
+        unwind::call(|| waker.wake());
     }
     /// Collects outcomes that workers have left in shared memory, without blocking.
     fn poll_completions(&self) {}

@@ -3,6 +3,9 @@
 //! All are built on [`Completions`], which relies only on the watchers of the futures' states (`state.rs`):
 //! each watcher sends the number of its future over a channel.
 
+#[cfg(feature = "stream")]
+pub(crate) mod stream;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -323,7 +326,13 @@ impl<K, T> Completions<K, T> {
             return None;
         }
         let number = self.next_index_until(deadline)?;
-        let next = self.futures.get_mut(number - self.removed)?.take()?;
+        self.take(number)
+    }
+
+    /// Takes out the future with this number, and its key; `None`: it was taken out before.
+    fn take(&mut self, number: usize) -> Option<(K, Future<T>)> {
+        let at = number.checked_sub(self.removed)?;
+        let next = self.futures.get_mut(at)?.take()?;
         self.remaining -= 1;
         while let Some(None) = self.futures.front() {
             self.futures.pop_front();

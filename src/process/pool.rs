@@ -35,6 +35,7 @@ use crate::task::item_batch::BatchPart;
 use crate::task::work_item::WorkItem;
 use crate::task::{RemoteForm, Task};
 use crate::transport::work::RemoteWork;
+use crate::unwind;
 
 /// Runs tasks in worker processes, which re-execute the program.
 /// (`concurrent.futures.ProcessPoolExecutor`)
@@ -443,6 +444,20 @@ impl PoolHandle for ProcessPoolHandle {
     fn notify_on_completion(&self, id: FutureId) {
         if let Some(in_flight) = self.in_flight() {
             in_flight.notify_on_completion(id);
+        }
+    }
+
+    #[cfg(feature = "stream")]
+    fn notify_on_arrival(&self, first: FutureId, last: FutureId) {
+        if let Some(in_flight) = self.in_flight() {
+            in_flight.notify_on_arrival(first, last);
+        }
+    }
+
+    fn wake(&self, waker: Waker) {
+        match self.in_flight() {
+            Some(in_flight) => in_flight.wake(waker),
+            None => unwind::call(|| waker.wake()),
         }
     }
 

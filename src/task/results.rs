@@ -6,8 +6,9 @@
 //! reader decodes.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::error::{Error, PanicInfo};
@@ -45,8 +46,9 @@ pub(crate) struct ChunkResults<R> {
     pool_handle: AtomicPoolId,
     /// Whether no thread will read the outcomes of items that have not begun: they need not begin.
     is_abandoned: AtomicBool,
-    /// Called whenever outcomes have arrived; `None` unless a thread waits for several chunks.
-    listener: Option<Listener>,
+    /// Called whenever outcomes have arrived; empty unless a thread waits for several chunks, or an async task
+    /// for any.
+    listener: OnceLock<Listener>,
     /// The outcomes that have arrived.
     outcomes: Mutex<Outcomes<R>>,
     /// Notified when outcomes have arrived.
@@ -73,8 +75,9 @@ impl<R> Copy for Decode<R> {}
 /// Decodes several results, and appends them.
 pub(crate) type DecodeAll<R> = fn(&mut LengthDelimited<'_>, &mut Vec<Result<R, Error>>);
 
-/// Called whenever outcomes have arrived. A function of this crate, never a user's.
-pub(crate) type Listener = Box<dyn Fn() + Send + Sync>;
+/// Called whenever outcomes have arrived. A function of this crate, never a user's. Returns the async task that
+/// is to be woken, if one waits.
+pub(crate) type Listener = Box<dyn Fn() -> Option<Waker> + Send + Sync>;
 
 /// What the lock of [`ChunkResults`] guards.
 struct Outcomes<R> {
@@ -169,7 +172,7 @@ impl<R> ChunkResults<R> {
             timing: Arc::clone(timing),
             pool_handle: AtomicPoolId::default(),
             is_abandoned: AtomicBool::new(false),
-            listener,
+            listener: listener.map_or_else(OnceLock::new, OnceLock::from),
             outcomes: Mutex::new(Outcomes {
                 settled: BitSet::new(len),
                 alone: Vec::new(),
@@ -250,6 +253,17 @@ impl<R> ChunkResults<R> {
             pool_handle.poll_completions();
         }
         self.has(index)
+    }
+
+    /// Has `listener` called from now on whenever outcomes have arrived, unless there is one already.
+    #[cfg(feature = "stream")]
+    pub(crate) fn listen(&self, listener: Listener) {
+        // Set before the pool is asked: a part of the chunk that the pool does not find there asks itself, as it
+        // is published.
+        let _ = self.listener.set(listener);
+        if let Some(pool_handle) = self.pool_handle() {
+            pool_handle.notify_on_arrival(self.id(0), self.id(self.len.saturating_sub(1)));
+        }
     }
 
     /// Takes out what has arrived from item `index` on, without a gap, and decodes it on this thread.
@@ -475,8 +489,16 @@ impl<R> ChunkResults<R> {
         for watcher in watchers {
             watcher();
         }
-        if let Some(listener) = &self.listener {
-            listener();
+        if let Some(waker) = self.listener.get().and_then(|listener| listener()) {
+            self.wake(waker);
+        }
+    }
+
+    /// Wakes an async task. The calling thread may be one that only waits for another outcome.
+    fn wake(&self, waker: Waker) {
+        match self.pool_handle() {
+            Some(pool_handle) => pool_handle.wake(waker),
+            None => unwind::call(|| waker.wake()),
         }
     }
 
@@ -518,7 +540,7 @@ impl<R: Send> ResultSink for ChunkResults<R> {
     }
 
     fn has_listeners(&self) -> bool {
-        self.listener.is_some()
+        self.listener.get().is_some()
     }
 
     fn arrive(&self, run: EncodedRun) {

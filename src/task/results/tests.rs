@@ -97,6 +97,7 @@ fn a_listener_hears_each_time() {
     let ear = Arc::clone(&heard);
     let listener: Listener = Box::new(move || {
         ear.fetch_add(1, Ordering::Relaxed);
+        None
     });
     let chunk_results = chunk_results(3, Some(listener));
     assert!(chunk_results.has_listeners());

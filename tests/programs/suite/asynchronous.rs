@@ -1,7 +1,10 @@
-//! Executors in async code: room that is awaited, and an end that is, in the files below.
+//! Executors in async code: room that is awaited, an end that is, and streams (feature `stream`), in the
+//! files below.
 
 mod closed;
 mod room;
+#[cfg(feature = "stream")]
+mod streams;
 
 use libtest_mimic::Trial;
 
@@ -10,17 +13,39 @@ use crate::support::Kind;
 
 /// What holds for every executor.
 pub fn everywhere<K: Kind>() -> Vec<Trial> {
-    let parts = [room::everywhere::<K>(), closed::everywhere::<K>()];
+    let parts = [
+        room::everywhere::<K>(),
+        closed::everywhere::<K>(),
+        streams::everywhere::<K>(),
+    ];
     parts.into_iter().flatten().collect()
 }
 
 /// What holds where tasks run elsewhere than in the caller.
 pub fn pools<K: Kind + Bounded>() -> Vec<Trial> {
-    let parts = [room::pools::<K>(), closed::pools::<K>()];
+    let parts = [
+        room::pools::<K>(),
+        closed::pools::<K>(),
+        streams::pools::<K>(),
+    ];
     parts.into_iter().flatten().collect()
 }
 
 /// What only threads do.
 pub fn threads() -> Vec<Trial> {
     room::threads()
+}
+
+/// Without the feature there are no streams.
+#[cfg(not(feature = "stream"))]
+mod streams {
+    use super::*;
+
+    pub fn everywhere<K: Kind>() -> Vec<Trial> {
+        Vec::new()
+    }
+
+    pub fn pools<K: Kind>() -> Vec<Trial> {
+        Vec::new()
+    }
 }

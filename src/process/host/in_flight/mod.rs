@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::task::Waker;
 
 use crate::executor::counts::Counts;
 use crate::future::id::FutureId;
@@ -201,6 +202,32 @@ impl InFlight {
             // It may be on its way here: `put_in` then asks the promise itself.
             None => table.has_any_listeners = true,
         }
+    }
+
+    /// Notes that items of a map, with ids `first..=last`, have a listener that must learn of their outcomes at
+    /// once, and calls the driver. Of those that are on their way here `put_in` asks their results.
+    #[cfg(feature = "stream")]
+    pub(crate) fn notify_on_arrival(&self, first: FutureId, last: FutureId) {
+        let mut table = self.lock();
+        let mut count = 0;
+        for slot_entry in table.records.iter_mut().flatten() {
+            let is_batch = matches!(slot_entry.work, Published::Items { .. });
+            if is_batch && !slot_entry.has_listeners && slot_entry.is_one_of(first, last) {
+                slot_entry.has_listeners = true;
+                count += 1;
+            }
+        }
+        // ORDERING: Relaxed; the driver is woken below.
+        self.listening.fetch_add(count, Ordering::Relaxed);
+        drop(table);
+        if count > 0 {
+            self.driver.call();
+        }
+    }
+
+    /// Wakes an async task on the callback thread.
+    pub(crate) fn wake(&self, waker: Waker) {
+        self.callbacks.wake(waker);
     }
 
     /// Counts a task as failed that was counted as completed: its value cannot be decoded.

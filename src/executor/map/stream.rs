@@ -1,0 +1,148 @@
+//! How maps are polled, as streams.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+
+use super::{Map, MapUnordered};
+use crate::error::Error;
+use crate::executor::Executor;
+use crate::executor::feed::{Reach, Round};
+use crate::executor::map_stream::{MapStream, Polling};
+use crate::future::bell::Bell;
+use crate::task::results::Listener;
+
+impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'_, A, R, It> {
+    /// Makes it a stream (feature `stream`), which [`MapStream`] describes.
+    pub fn into_stream(self) -> MapStream<Self> {
+        let polling = self.polling();
+        MapStream { map: self, polling }
+    }
+
+    /// What the map needs to be polled. The chunks that were sent ring the bell from now on.
+    pub(in crate::executor) fn polling(&self) -> Polling {
+        let polling = Polling::default();
+        for sent in &self.sent {
+            sent.chunk_results.listen(ringing(&polling.bell));
+        }
+        polling
+    }
+
+    /// The next result. `Pending`: it has not come, and `waker` is woken when there is news.
+    pub(in crate::executor) fn poll_next(
+        &mut self,
+        polling: &mut Polling,
+        waker: &Waker,
+    ) -> Poll<Option<Result<R, Error>>> {
+        if let Some(error) = self.feed.take_refusal() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        // A chunk that is held back takes the room that this task may have been woken for.
+        if self.at == 0 || self.feed.holds_back() {
+            let Polling { bell, place, .. } = polling;
+            let hand_over = &mut |executor: &dyn Executor, task| {
+                executor.try_execute_or_wake(task, place, waker)
+            };
+            self.refill(Round::new(Reach::Buffer, hand_over), || Some(ringing(bell)));
+        }
+        if self.feed.is_over() {
+            return Poll::Ready(None);
+        }
+        if let Some(result) = self.take() {
+            return Poll::Ready(Some(result));
+        }
+        polling.wait(waker, self.feed.deadline);
+        if self.has_next() {
+            return Poll::Ready(self.take());
+        }
+        if self.feed.deadline.has_passed() {
+            self.end();
+            return Poll::Ready(Some(Err(Error::Timeout)));
+        }
+        Poll::Pending
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnordered<'_, A, R, It> {
+    /// Makes it a stream (feature `stream`), which [`MapStream`] describes.
+    pub fn into_stream(self) -> MapStream<Self> {
+        let polling = Polling::new(Arc::clone(&self.bell));
+        MapStream { map: self, polling }
+    }
+
+    /// The next result that has come. `Pending`: none has, and `waker` is woken when there is news.
+    fn poll_next(
+        &mut self,
+        polling: &mut Polling,
+        waker: &Waker,
+    ) -> Poll<Option<(usize, Result<R, Error>)>> {
+        if let Some(error) = self.feed.take_refusal() {
+            return Poll::Ready(Some((0, Err(error))));
+        }
+        let place = &mut polling.place;
+        let hand_over =
+            &mut |executor: &dyn Executor, task| executor.try_execute_or_wake(task, place, waker);
+        self.refill(Round::new(Reach::Buffer, hand_over));
+        if self.feed.is_over() {
+            return Poll::Ready(None);
+        }
+        if !self.has_next() {
+            polling.wait(waker, self.feed.deadline);
+        }
+        if self.has_next() {
+            let next = self.ready.next();
+            self.feed.forget(self.weight, self.share);
+            return Poll::Ready(next);
+        }
+        if self.feed.deadline.has_passed() {
+            let read = self.feed.read();
+            self.end();
+            return Poll::Ready(Some((read, Err(Error::Timeout))));
+        }
+        Poll::Pending
+    }
+}
+
+impl<A, R, It> Stream for MapStream<Map<'_, A, R, It>>
+where
+    A: Send + 'static,
+    R: Send + 'static,
+    It: Iterator<Item = A>,
+{
+    type Item = Result<R, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { map, polling } = self.get_mut();
+        map.poll_next(polling, context.waker())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.map.size_hint()
+    }
+}
+
+impl<A, R, It> Stream for MapStream<MapUnordered<'_, A, R, It>>
+where
+    A: Send + 'static,
+    R: Send + 'static,
+    It: Iterator<Item = A>,
+{
+    type Item = (usize, Result<R, Error>);
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { map, polling } = self.get_mut();
+        map.poll_next(polling, context.waker())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.map.size_hint()
+    }
+}
+
+/// A listener that rings the bell.
+fn ringing(bell: &Arc<Bell>) -> Listener {
+    let bell = Arc::clone(bell);
+    Box::new(move || bell.ring())
+}
