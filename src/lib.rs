@@ -20,6 +20,7 @@ mod remote;
 mod task;
 mod executor;
 mod pool;
+mod trace;
 mod thread;
 mod transport;
 mod process;

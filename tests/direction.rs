@@ -30,6 +30,7 @@ const ROOMS: &[&str] = &[
     "task",
     "executor",
     "pool",
+    "trace",
     "thread",
     "transport",
     "process::shm",

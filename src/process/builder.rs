@@ -18,6 +18,8 @@ use crate::process::pool::ProcessPoolExecutor;
 use crate::remote::codec;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::payload::Payload;
+#[cfg(feature = "tracing")]
+use crate::trace::task_spans::{RunsIn, TaskSpans};
 use crate::transport::messages::StartCall;
 use crate::unwind;
 
@@ -540,6 +542,29 @@ impl ProcessPoolBuilder {
         if let (None, Err(fault)) = (&self.fault, setting) {
             self.fault = Some(fault);
         }
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl ProcessPoolBuilder {
+    /// Makes a `tracing` span named `task`, at level INFO, for each task, as
+    /// [that of thread pools](crate::ThreadPoolBuilder::trace_tasks) does. No thread enters it: the task runs in
+    /// another process. (feature `tracing`)
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::builder().max_workers(1).trace_tasks().build()?;
+    /// let request = tracing::info_span!("request", path = "/").entered();
+    /// let page = pool.submit(|words: String| words + "!", "hello".to_owned());
+    /// drop(request); // the span of the task is in this one
+    /// assert_eq!(page.result()?, "hello!");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn trace_tasks(self) -> Self {
+        self.observer(TaskSpans::new(RunsIn::Processes))
     }
 }
 

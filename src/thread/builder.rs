@@ -10,6 +10,8 @@ use crate::pool::observer::Observer;
 use crate::pool::{Limits, Threads, WorkerPool};
 use crate::preparation::{AsCheckedState, AsState, Checked, Duty, Keep, Preparation};
 use crate::thread::{ThreadPoolExecutor, serve};
+#[cfg(feature = "tracing")]
+use crate::trace::task_spans::{RunsIn, TaskSpans};
 
 /// Settings of a [`ThreadPoolExecutor`]. (the arguments of `ThreadPoolExecutor()`)
 ///
@@ -199,6 +201,35 @@ impl ThreadPoolBuilder {
         let worker_pool =
             WorkerPool::new(limits, threads, observation, None, Box::new(worker_main));
         Ok(ThreadPoolExecutor::with_worker_pool(worker_pool))
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl ThreadPoolBuilder {
+    /// Makes a `tracing` span named `task`, at level INFO, for each task. (feature `tracing`)
+    ///
+    /// Its parent is the current span of the thread that submits the task. It is entered while the task runs, so
+    /// that it is the parent of what the task does. Its fields: `name`, if the task has one; `place`, where it was
+    /// submitted; `worker`; `outcome`, as in [`TaskOutcome`](crate::TaskOutcome), or `Withdrawn` if no worker has
+    /// begun the task; `error`. It closes when the task has ended.
+    ///
+    /// Costs what an [`Observer`] costs, and what the subscriber does.
+    ///
+    /// ```
+    /// # use concurrent_futures::{TaskOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::builder().max_workers(2).trace_tasks().build()?;
+    /// let request = tracing::info_span!("request", path = "/").entered();
+    /// let options = TaskOptions::new().name("render");
+    /// let page = pool.submit_with(options, |words: &str| {
+    ///     tracing::info!("rendering"); // in the span of the task, which is in the span `request`
+    ///     format!("<p>{words}")
+    /// }, "hello");
+    /// drop(request);
+    /// assert_eq!(page.result()?, "<p>hello");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn trace_tasks(self) -> Self {
+        self.observer(TaskSpans::new(RunsIn::Threads))
     }
 }
 
