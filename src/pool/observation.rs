@@ -56,7 +56,7 @@ impl Observation {
     pub(crate) fn submitted(&self, task: &Task) {
         let (first, info, at) = (task.id(), task.info(), Instant::now());
         for id in (0..task.len()).map(|index| first.plus(index)) {
-            let submission = SubmitEvent::new(id, info.clone(), at);
+            let submission = SubmitEvent::new(id, info.to_owned(), at);
             // Nothing can end the task before this thread has queued it.
             self.tell(|observer| observer.task_submitted(&submission));
             let start = None;

@@ -219,7 +219,7 @@ impl SubmitEvent {
         TaskEvent {
             worker,
             id: self.id,
-            task: self.task.clone(),
+            task: self.task.to_owned(),
             queued: since.saturating_duration_since(self.at),
             since,
             error: None,
@@ -337,7 +337,7 @@ pub enum TaskOutcome {
 /// A copy of the error of a task that tells which task that was.
 pub(super) fn named(error: &Error, task: &TaskInfo) -> Error {
     let mut error = error.clone();
-    error.name_task(|| task.clone());
+    error.name_task(|| task.to_owned());
     error
 }
 

@@ -18,8 +18,7 @@ use crate::process::pool::ProcessPoolExecutor;
 use crate::remote::codec;
 use crate::remote::function::{self, FunctionRef};
 use crate::remote::payload::Payload;
-#[cfg(feature = "tracing")]
-use crate::trace::task_spans::{RunsIn, TaskSpans};
+use crate::trace::PoolTracing;
 use crate::transport::messages::StartCall;
 use crate::unwind;
 
@@ -55,6 +54,8 @@ pub struct ProcessPoolBuilder {
     terminate_grace: Duration,
     /// Is told what workers do.
     observers: Vec<Arc<dyn Observer>>,
+    /// What `tracing` is told of tasks and workers.
+    tracing: PoolTracing,
     /// How workers are started.
     worker_config: WorkerConfig,
     /// The first invalid setting; `build` returns it.
@@ -86,6 +87,7 @@ impl ProcessPoolBuilder {
             idle_timeout: None,
             terminate_grace: Duration::from_secs(1),
             observers: Vec::new(),
+            tracing: PoolTracing::default(),
             worker_config: WorkerConfig::new(),
             fault: None,
         }
@@ -477,7 +479,7 @@ impl ProcessPoolBuilder {
     /// [`Error::Unsupported`] on another system than Linux, or if it has more rights than the user that started it;
     /// [`Error::InvalidConfig`] if a setting is invalid; [`Error::Encode`] and the like if the
     /// initializer, the function that makes the state, or an argument of these cannot be sent to a worker.
-    pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
+    pub fn build(mut self) -> Result<ProcessPoolExecutor, Error> {
         self.worker_config.check()?;
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -503,6 +505,7 @@ impl ProcessPoolBuilder {
             max_pending: self.max_pending,
             idle_timeout: self.idle_timeout,
         };
+        self.worker_config.forwarding = self.tracing.forwarding();
         let grace = self.terminate_grace;
         let pool =
             ProcessPoolExecutor::with_config(limits, self.observers, self.worker_config, grace);
@@ -563,8 +566,45 @@ impl ProcessPoolBuilder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn trace_tasks(self) -> Self {
-        self.observer(TaskSpans::new(RunsIn::Processes))
+    pub fn trace_tasks(mut self) -> Self {
+        self.observers.extend(self.tracing.trace_tasks());
+        self
+    }
+
+    /// Has the `tracing` events of workers told in the program, too: of tasks, of the initializer, and of crates
+    /// that they call. (feature `tracing`; `logging.handlers.QueueHandler`)
+    ///
+    /// Each event goes to the program's global subscriber, with the level that it has in the worker, the target
+    /// `concurrent_futures::worker`, and these fields: `message`; `worker`, its index; `task`, the name of the task
+    /// that ran, or where it was submitted; `target`, `file` and `line`, where it was told in the worker; `fields`,
+    /// its other fields as text. With [`trace_tasks`](Self::trace_tasks) its parent is the span of the task. Filters
+    /// hold as if it had its own target. All events of a task are told before its future is done. One of more than
+    /// about 4 KiB is cut; spans within the worker are left out.
+    ///
+    /// Workers send events up to the most verbose level that the program's subscriber wants when the worker starts,
+    /// and none if it has no subscriber by then. So set that first, with `set_global_default` or what calls it
+    /// (`init` of `tracing-subscriber`), after [`init`](crate::init): a worker has a global subscriber of this
+    /// crate, beside which an initializer can set no other.
+    ///
+    /// The tasks of such a pool travel as with an [`Observer`], and cost as much.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor};
+    /// # fn main() -> Result<(), Error> {
+    /// concurrent_futures::init();
+    /// // tracing_subscriber::fmt().init();
+    /// let pool = ProcessPoolExecutor::builder().max_workers(2).trace_tasks().forward_tracing().build()?;
+    /// let work = |n: u32| {
+    ///     tracing::info!(n, "working"); // … INFO task{…}: working worker=0 task="…" target="…" fields="n=7"
+    ///     n * n
+    /// };
+    /// assert_eq!(pool.submit(work, 7).result()?, 49);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn forward_tracing(mut self) -> Self {
+        self.tracing.forward_events();
+        self
     }
 }
 

@@ -2,7 +2,9 @@
 //! task's end.
 
 use std::collections::HashMap;
+use std::fmt;
 
+use tracing::span::Id;
 use tracing::{Span, field};
 
 use crate::error::Error;
@@ -34,6 +36,11 @@ impl TaskSpans {
         Self { open, runs_in }
     }
 
+    /// The id of the span of a task; `None`: it has none.
+    pub(crate) fn id_of(&self, task: FutureId) -> Option<Id> {
+        lock(&self.open).get(&task)?.id()
+    }
+
     fn take(&self, id: FutureId) -> Option<Span> {
         lock(&self.open).remove(&id)
     }
@@ -41,6 +48,12 @@ impl TaskSpans {
     fn put(&self, id: FutureId, span: Span) {
         // There is no other of this id, whose drop would call the subscriber.
         lock(&self.open).insert(id, span);
+    }
+}
+
+impl fmt::Debug for TaskSpans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskSpans").finish_non_exhaustive()
     }
 }
 

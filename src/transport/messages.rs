@@ -34,7 +34,7 @@ pub(crate) fn protocol_version() -> ProtocolVersion {
 }
 
 /// The first message from the parent to a worker. These descriptors come with it: stdout, stderr, and those
-/// of stdin, the shared signals, the shared-memory queue and the arena, if these exist.
+/// of stdin, the shared signals, the shared-memory queue, the arena and the pipe for events, if these exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
     /// The protocol, codec and build of the parent.
@@ -55,6 +55,8 @@ pub(crate) struct Welcome {
     pub(crate) key: (u64, u64),
     /// Whether there is an arena, for the same number of workers as the queue.
     pub(crate) has_arena: bool,
+    /// The level up to which the worker tells of its events, through the pipe for them; 0: there is no pipe.
+    pub(crate) event_level: u8,
     /// The worker's name in the process list.
     pub(crate) title: Vec<u8>,
     /// What the worker runs before its first task, in this order.
@@ -111,6 +113,7 @@ impl Welcome {
         body.put_u64(self.key.0);
         body.put_u64(self.key.1);
         body.put_bool(self.has_arena);
+        body.put_u8(self.event_level);
         body.put_bytes(&self.title);
         for preparation in &self.preparations {
             preparation.put(&mut body);
@@ -130,6 +133,7 @@ impl Welcome {
             queue: (reader.u32()?, reader.u32()?),
             key: (reader.u64()?, reader.u64()?),
             has_arena: reader.bool()?,
+            event_level: reader.u8()?,
             title: reader.bytes()?.to_vec(),
             preparations: Vec::new(),
         };

@@ -59,6 +59,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 queue,
                 key,
                 has_arena,
+                event_level: u8::from(has_arena),
                 version,
                 index,
                 payload_limit,

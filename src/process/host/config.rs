@@ -22,6 +22,7 @@ use crate::process::shm::signals::SharedSignals;
 use crate::shared::attachments::Attachments;
 use crate::sys;
 use crate::sys::image;
+use crate::trace::Forwarding;
 use crate::transport::messages::{StartCall, Welcome, protocol_version};
 
 /// How the workers of a pool are started, and the limits that hold for them.
@@ -52,6 +53,8 @@ pub(crate) struct WorkerConfig {
     /// The functions that are told of each line of the standard output and error, in place of where these would
     /// go; `None`: that stream is not told.
     pub(crate) lines: [Option<LineFunction>; 2],
+    /// How the workers' events reach the program's subscriber; `None`: they do not.
+    pub(crate) forwarding: Option<Forwarding>,
     /// The function that a worker runs first; `None`: none.
     pub(crate) initializer: Option<StartCall>,
     /// The function that makes the state of a worker, after the initializer; `None`: it has no state.
@@ -80,6 +83,7 @@ impl WorkerConfig {
             stdout: WorkerStdio::Inherit,
             stderr: WorkerStdio::Inherit,
             lines: [None, None],
+            forwarding: None,
             initializer: None,
             state: None,
             given: Attachments::default(),
@@ -108,7 +112,8 @@ impl WorkerConfig {
     /// idle time, a number of tasks per child, and a time limit need that.
     pub(crate) fn suits_queue(&self, limits: Limits) -> bool {
         let captures = [self.stdout, self.stderr].contains(&WorkerStdio::Capture)
-            || self.lines.iter().any(Option::is_some);
+            || self.lines.iter().any(Option::is_some)
+            || self.forwarding.is_some();
         let is_bounded = limits.max_pending.is_some() || limits.idle_timeout.is_some();
         let counts = self.max_tasks_per_child.is_some() || self.task_timeout.is_some();
         !captures && !is_bounded && !counts
@@ -119,7 +124,13 @@ impl WorkerConfig {
         self.initializer.iter().chain(&self.state)
     }
 
-    pub(super) fn welcome(&self, index: usize, signals: Option<&SharedSignals>) -> Welcome {
+    /// The welcome of worker `index`, with the level up to which the program wants its events.
+    pub(super) fn welcome(
+        &self,
+        index: usize,
+        signals: Option<&SharedSignals>,
+        event_level: u8,
+    ) -> Welcome {
         Welcome {
             version: protocol_version(),
             index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -136,6 +147,7 @@ impl WorkerConfig {
                 (geometry.slots as u32, geometry.workers as u32)
             }),
             has_arena: self.arena.is_some(),
+            event_level,
             title: title(index),
             preparations: self.preparations().cloned().collect(),
         }

@@ -149,19 +149,20 @@ impl Connection {
 
     /// The descriptors that are readable when the worker has printed what must be read while it prints: that of
     /// the capture, and those that are told line by line.
-    pub(super) fn printed(&self) -> [Option<BorrowedHandle<'_>>; 3] {
+    pub(super) fn printed(&self) -> [Option<BorrowedHandle<'_>>; 4] {
         let captured = self.output().and_then(Captured::pipe);
-        let [one, other] = self.lines().map_or([None, None], WorkerLines::readable);
-        [captured.and_then(Pipe::readable), one, other]
+        let lines = self.lines().map(WorkerLines::readable);
+        let [first, second, third] = lines.unwrap_or_default();
+        [captured.and_then(Pipe::readable), first, second, third]
     }
 
     /// Reads some of what the worker has printed, where that is readable.
-    pub(super) fn read_printed(&self, [captured, one, other]: [bool; 3]) {
+    pub(super) fn read_printed(&self, [captured, lines @ ..]: [bool; 4]) {
         if let (true, Some(pipe)) = (captured, self.output().and_then(Captured::pipe)) {
             pipe.read();
         }
-        if let (true, Some(lines)) = (one || other, self.lines()) {
-            lines.read([one, other]);
+        if let Some(of_worker) = self.lines() {
+            of_worker.read(lines);
         }
     }
 
@@ -388,12 +389,12 @@ impl Connection {
             return Ok(());
         }
         while !self.stream.has_buffered() {
-            let [captured, one, other] = self.printed();
+            let [captured, first, second, third] = self.printed();
             let stream = Some(self.stream.stream().as_handle());
-            let polled = [stream, captured, one, other];
+            let polled = [stream, captured, first, second, third];
             match sys::stream::poll_readable(polled, self.stream.deadline().moment())? {
                 [true, ..] => break,
-                [false, false, false, false] => return Err(io::ErrorKind::TimedOut.into()),
+                [false, false, false, false, false] => return Err(io::ErrorKind::TimedOut.into()),
                 [false, printed @ ..] => self.read_printed(printed),
             }
         }
@@ -533,10 +534,11 @@ impl Connection {
         };
         let stream = self.stream.stream().as_handle();
         while !deadline.has_passed() {
-            let [one, other] = lines.readable();
-            match sys::stream::poll_readable([Some(stream), one, other], deadline.moment()) {
-                Ok([false, false, false]) | Err(_) => return,
-                Ok([_, one, other]) if one || other => lines.read([one, other]),
+            let [first, second, third] = lines.readable();
+            let polled = [Some(stream), first, second, third];
+            match sys::stream::poll_readable(polled, deadline.moment()) {
+                Ok([false, false, false, false]) | Err(_) => return,
+                Ok([_, readable @ ..]) if readable.contains(&true) => lines.read(readable),
                 // What it sends to the program while it leaves is of no use any more.
                 Ok(_) => match sys::stream::receive(stream, &mut [0; 4096]) {
                     Ok((0, _)) | Err(_) => return,

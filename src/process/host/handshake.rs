@@ -166,8 +166,12 @@ impl<'a> Handshake<'a> {
                     .flatten()
                     .map(AsHandle::as_handle),
             )
+            .chain(output.events().map(AsHandle::as_handle))
             .collect();
-        let welcome = self.worker_config.welcome(self.index, signals.as_ref());
+        let level = output.event_level();
+        let welcome = self
+            .worker_config
+            .welcome(self.index, signals.as_ref(), level);
         let frame = wire::frame(Kind::Welcome, &welcome.to_body());
         let stream = self.connection.stream();
         stream.send_with(&[&frame], &descriptors).map_err(stop_of)?;
@@ -186,21 +190,21 @@ impl<'a> Handshake<'a> {
         let stderr = stderr.filter(|_| self.unsaid.is_empty());
         let ours = io::stderr();
         let ours = (!self.unsaid.is_empty()).then(|| ours.as_handle());
-        let [captured, one, other] = self.connection.printed();
+        let [captured, first, second, third] = self.connection.printed();
         let buffered = self.connection.stream().has_buffered();
         let ready = if buffered {
-            Ok([true, false, false, false, false, false])
+            Ok([true, false, false, false, false, false, false])
         } else {
             sys::stream::poll_readable_or_writable(
-                [Some(connection), stderr, captured, one, other],
+                [Some(connection), stderr, captured, first, second, third],
                 ours,
                 self.deadline.moment(),
             )
         };
         match ready.map_err(stop_of)? {
-            [false, false, false, false, false, false] => Err(HandshakeError::Late),
-            [connection, stderr, captured, one, other, ours] => {
-                self.connection.read_printed([captured, one, other]);
+            [false, false, false, false, false, false, false] => Err(HandshakeError::Late),
+            [connection, stderr, printed @ .., ours] => {
+                self.connection.read_printed(printed);
                 if ours {
                     self.pass_on();
                 }

@@ -1,4 +1,5 @@
-//! What workers print, told line by line to functions of the user, with the worker and the task.
+//! What workers print, told line by line to functions of the user, with the worker and the task; and their events,
+//! which come as lines of a pipe of their own, and go to the program's subscriber.
 //!
 //! The thread that talks to a worker reads its pipes and calls the functions: `handshake` until the worker is
 //! ready, then [`Connection`](super::connection::Connection), where it waits for the worker. `pipeline` says which
@@ -16,6 +17,7 @@ use crate::future::id::FutureId;
 use crate::sys;
 use crate::sys::handle::{AsHandle, BorrowedHandle, OwnedHandle};
 use crate::task_info::TaskInfo;
+use crate::trace::Forwarding;
 use crate::unwind;
 
 /// A line that a worker process has printed, as the function is told of it that
@@ -110,22 +112,20 @@ impl fmt::Debug for LineFunction {
     }
 }
 
-/// The output of one worker that is told line by line.
+/// The output of one worker that is told line by line, and its events.
 pub(crate) struct WorkerLines {
     /// The index of the worker.
     worker: usize,
-    /// Its streams that are told; at most two.
+    /// Its streams that are told, and the pipe for its events; at most [`MOST_PIPES`].
     pipes: Vec<LinePipe>,
     /// The task that it runs; `None`: it runs none.
     task: RefCell<Option<(FutureId, TaskInfo)>>,
 }
 
-/// The pipe of one stream.
+/// A pipe that one worker writes lines to.
 struct LinePipe {
-    /// Which stream it is.
-    stream: OutputStream,
-    /// The function that is told.
-    function: LineFunction,
+    /// Where its lines go.
+    to: Destination,
     /// The end that is read; reading does not block.
     reader: File,
     /// What was read of the line that has no end so far.
@@ -133,6 +133,17 @@ struct LinePipe {
     /// Whether no process has the other end any more.
     is_closed: Cell<bool>,
 }
+
+/// Where lines go.
+enum Destination {
+    /// Those of a stream, to a function of the user.
+    Function(OutputStream, LineFunction),
+    /// Events, to the program's subscriber.
+    Subscriber(Forwarding),
+}
+
+/// The number of pipes of one worker: two streams, and one for events.
+const MOST_PIPES: usize = 3;
 
 /// The longest line: a longer one is told in pieces.
 pub(crate) const LONGEST_LINE: usize = 64 << 10;
@@ -152,11 +163,19 @@ impl WorkerLines {
         stream: OutputStream,
         function: &LineFunction,
     ) -> io::Result<OwnedHandle> {
+        self.add_pipe(Destination::Function(stream, function.clone()))
+    }
+
+    /// Adds the pipe for the worker's events. Returns the descriptor that the worker writes to.
+    pub(crate) fn add_events(&mut self, forwarding: &Forwarding) -> io::Result<OwnedHandle> {
+        self.add_pipe(Destination::Subscriber(forwarding.clone()))
+    }
+
+    fn add_pipe(&mut self, to: Destination) -> io::Result<OwnedHandle> {
         let (reader, writer) = sys::stdio::pipe()?;
         sys::stdio::never_wait(reader.as_handle())?;
         self.pipes.push(LinePipe {
-            stream,
-            function: function.clone(),
+            to,
             reader: reader.into(),
             begun: RefCell::default(),
             is_closed: Cell::new(false),
@@ -170,17 +189,17 @@ impl WorkerLines {
 
     /// The descriptors that are readable when something was printed; `None`: there is none, or nothing will be
     /// printed to it any more.
-    pub(crate) fn readable(&self) -> [Option<BorrowedHandle<'_>>; 2] {
+    pub(crate) fn readable(&self) -> [Option<BorrowedHandle<'_>>; MOST_PIPES] {
         let mut readable = self.pipes.iter().map(|pipe| {
             let is_open = !pipe.is_closed.get();
             is_open.then(|| pipe.reader.as_handle())
         });
-        [(); 2].map(|()| readable.next().flatten())
+        [(); MOST_PIPES].map(|()| readable.next().flatten())
     }
 
     /// Reads some of what was printed to each of these streams, and tells of the lines that have come to their
     /// ends.
-    pub(crate) fn read(&self, readable: [bool; 2]) {
+    pub(crate) fn read(&self, readable: [bool; MOST_PIPES]) {
         let pipes = self.pipes.iter().zip(readable);
         for (pipe, _) in pipes.filter(|(_, is_readable)| *is_readable) {
             self.read_some(pipe);
@@ -234,7 +253,7 @@ impl WorkerLines {
             Some((b'\n', line)) => (line, true),
             _ => (piece, false),
         };
-        // No borrow lasts while the user's function is called.
+        // No borrow lasts while the user's code is called.
         let mut line = pipe.begun.take();
         let mut rest = piece;
         while let Some((head, tail)) = rest.split_at_checked(LONGEST_LINE - line.len()) {
@@ -253,12 +272,22 @@ impl WorkerLines {
     }
 
     fn tell(&self, pipe: &LinePipe, bytes: Vec<u8>) {
-        let line = WorkerLine {
-            worker: self.worker,
-            stream: pipe.stream,
-            task: self.task.borrow().clone(),
-            bytes,
-        };
-        unwind::call(|| (pipe.function.0)(&line));
+        // No borrow lasts while the user's code is called.
+        let task = self.task.borrow().to_owned();
+        let worker = self.worker;
+        match &pipe.to {
+            Destination::Function(stream, function) => {
+                let line = WorkerLine {
+                    worker,
+                    stream: *stream,
+                    task,
+                    bytes,
+                };
+                unwind::call(|| (function.0)(&line));
+            }
+            Destination::Subscriber(forwarding) => {
+                unwind::call(|| forwarding.emit(worker, task.as_ref(), &bytes));
+            }
+        }
     }
 }

@@ -49,8 +49,10 @@ pub(crate) struct WorkerStreams {
     stderr: OwnedHandle,
     /// What the worker prints, where one of them is captured.
     captured: Option<Captured>,
-    /// What the worker prints, where one of them is told line by line.
+    /// What the worker prints, where one of them is told line by line, and its events.
     lines: Option<WorkerLines>,
+    /// The pipe for the worker's events, and the level up to which it writes them; `None`: the program wants none.
+    events: Option<(OwnedHandle, u8)>,
 }
 
 /// What a worker has printed since its last task.
@@ -94,19 +96,28 @@ impl WorkerStreams {
             (None, WorkerStdio::Capture, Some(writer)) => writer.try_clone(),
             _ => sys::stdio::open_null(),
         };
+        let stdout = place(
+            stdout,
+            stdout_lines,
+            OutputStream::Stdout,
+            sys::stdio::OUTPUT,
+        )?;
+        let stderr = place(
+            stderr,
+            stderr_lines,
+            OutputStream::Stderr,
+            sys::stdio::ERROR,
+        )?;
+        let forwarding = worker_config.forwarding.as_ref();
+        let wanted = forwarding.map(|forwarding| (forwarding, forwarding.level()));
+        let events = match wanted.filter(|(_, level)| *level > 0) {
+            Some((forwarding, level)) => Some((lines.add_events(forwarding)?, level)),
+            None => None,
+        };
         Ok(Self {
-            stdout: place(
-                stdout,
-                stdout_lines,
-                OutputStream::Stdout,
-                sys::stdio::OUTPUT,
-            )?,
-            stderr: place(
-                stderr,
-                stderr_lines,
-                OutputStream::Stderr,
-                sys::stdio::ERROR,
-            )?,
+            stdout,
+            stderr,
+            events,
             captured,
             lines: (!lines.is_empty()).then_some(lines),
         })
@@ -115,6 +126,16 @@ impl WorkerStreams {
     /// The descriptors for standard output and error, to be passed to the worker.
     pub(crate) fn descriptors(&self) -> [&OwnedHandle; 2] {
         [&self.stdout, &self.stderr]
+    }
+
+    /// The descriptor of the pipe for events, to be passed to the worker; `None`: there is none.
+    pub(crate) fn events(&self) -> Option<&OwnedHandle> {
+        self.events.as_ref().map(|(pipe, _)| pipe)
+    }
+
+    /// The level up to which the worker is to tell of events; 0: it tells of none.
+    pub(crate) fn event_level(&self) -> u8 {
+        self.events.as_ref().map_or(0, |(_, level)| *level)
     }
 
     /// The capture, and what is told line by line; both are kept when the descriptors were passed on.

@@ -19,6 +19,7 @@ use crate::sys;
 use crate::sys::fork::ForkEpoch;
 use crate::sys::handle::{AsHandle, OwnedHandle};
 use crate::sys::stream::Stream;
+use crate::trace;
 use crate::transport::framed::{FramedStream, Received};
 use crate::transport::messages::{Hello, Welcome, protocol_version};
 use crate::transport::wire::{self, Kind};
@@ -71,6 +72,9 @@ impl Worker {
             true => Some(WorkerArena::map(next(&mut passed)?, workers, index)?),
             false => None,
         };
+        if welcome.event_level > 0 {
+            trace::send_events(next(&mut passed)?.into(), welcome.event_level);
+        }
         if welcome.memory_limit > 0 {
             sys::worker::limit_memory(welcome.memory_limit)?;
         }

@@ -82,13 +82,13 @@ pub(crate) fn poll_readable<const N: usize>(
 /// Waits until one of `readable` can be read, or `writable` can be written, or one is hung up, or until the
 /// deadline (`None`: for ever). Returns for each descriptor, `writable` last, whether that happened.
 pub(crate) fn poll_readable_or_writable(
-    readable: [Option<BorrowedFd<'_>>; 5],
+    readable: [Option<BorrowedFd<'_>>; 6],
     writable: Option<BorrowedFd<'_>>,
     deadline: Option<Instant>,
-) -> io::Result<[bool; 6]> {
-    let [first, second, third, fourth, fifth] = readable.map(|it| to_poll(it, libc::POLLIN));
+) -> io::Result<[bool; 7]> {
+    let [first, second, third, fourth, fifth, sixth] = readable.map(|it| to_poll(it, libc::POLLIN));
     let last = to_poll(writable, libc::POLLOUT);
-    poll_until([first, second, third, fourth, fifth, last], deadline)
+    poll_until([first, second, third, fourth, fifth, sixth, last], deadline)
 }
 
 /// The argument of `poll` for `descriptor`; for `None`, one that `poll` ignores.

@@ -62,10 +62,10 @@ pub(crate) fn poll_readable<const N: usize>(
 }
 
 pub(crate) fn poll_readable_or_writable(
-    _: [Option<BorrowedHandle<'_>>; 5],
+    _: [Option<BorrowedHandle<'_>>; 6],
     _: Option<BorrowedHandle<'_>>,
     _: Option<Instant>,
-) -> io::Result<[bool; 6]> {
+) -> io::Result<[bool; 7]> {
     Err(unsupported())
 }
 
