@@ -55,6 +55,8 @@ fn trial(name: &str, test: fn()) -> Trial {
         let seen = seen();
         let open = seen.spans.iter().filter(|span| !span.is_closed);
         assert_eq!(open.count(), 0, "all are closed: {:?}", seen.spans);
+        let is_left = |span: &SeenSpan| span.left == span.entered;
+        assert!(seen.spans.iter().all(is_left), "{:?}", seen.spans);
         Ok(())
     })
 }
@@ -76,6 +78,8 @@ struct SeenSpan {
     fields: BTreeMap<&'static str, String>,
     /// The threads that have entered it.
     entered: Vec<ThreadId>,
+    /// The threads that have left it.
+    left: Vec<ThreadId>,
     is_closed: bool,
 }
 
@@ -125,6 +129,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
             parent: span.parent().map(|parent| parent.id().into_u64()),
             fields,
             entered: Vec::new(),
+            left: Vec::new(),
             is_closed: false,
         });
     }
@@ -150,6 +155,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Notes {
 
     fn on_enter(&self, id: &Id, _: Context<'_, S>) {
         seen().span(id).entered.push(thread::current().id());
+    }
+
+    fn on_exit(&self, id: &Id, _: Context<'_, S>) {
+        seen().span(id).left.push(thread::current().id());
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
