@@ -5,14 +5,14 @@
 //! the connection (`connection_loop`, `task_clock`), and those that it claims from the shared-memory queue
 //! (`queue_loop`, `batch`). The program's side of both is in `process/host/`. Relies on `process/shm/` for the queue and the
 //! arena, and on `remote/function.rs` to decode, call and encode (`outcome`). Shared memory that it may not open
-//! comes from the program (`region_source`).
+//! comes from the program (`program_source`).
 
 mod batch;
 mod connection_loop;
 mod context;
 pub(crate) mod outcome;
+mod program_source;
 mod queue_loop;
-mod region_source;
 mod set_up;
 mod task_clock;
 
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::current_worker::WorkerInfo;
 use crate::process::reexec::{self, Role};
-use crate::process::worker::region_source::ProgramRegions;
+use crate::process::worker::program_source::ProgramRegions;
 use crate::remote::lease::NoStore;
 use crate::remote::stub::Argument;
 use crate::shared::registry;
