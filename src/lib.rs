@@ -17,6 +17,7 @@ mod idle;
 mod future;
 mod shared;
 mod remote;
+mod channel;
 mod task;
 mod executor;
 mod pool;
@@ -31,6 +32,9 @@ pub mod fuzzing;
 /// Types for which any bytes are a valid value: the types that [`Shared`] can hold. Use it as a bound of
 /// functions that take a `Shared<T>` of any such type.
 pub use bytemuck::Pod;
+pub use channel::channel;
+pub use channel::receiver::{Receiver, ReceiverIntoIter, ReceiverIter, RecvError};
+pub use channel::sender::{SendError, Sender};
 pub use current_worker::{WorkerInfo, current_worker};
 pub use error::{
     Error, ErrorReport, LargeValue, MemoryCorruption, PanicInfo, Reason, TimeLimit, WorkerDeath,

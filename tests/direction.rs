@@ -27,6 +27,7 @@ const ROOMS: &[&str] = &[
     "future",
     "shared",
     "remote",
+    "channel",
     "task",
     "executor",
     "pool",

@@ -14,8 +14,8 @@
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, Process, ProcessPoolExecutor, SerialExecutor, Shared, TaskOptions,
-    ThreadPoolExecutor, current_worker,
+    Error, Process, ProcessPoolExecutor, Sender, SerialExecutor, Shared, TaskOptions,
+    ThreadPoolExecutor, channel, current_worker,
 };
 
 fn square(n: u64) -> u64 {
@@ -44,6 +44,22 @@ fn threads_keep_to_time_limits() {
     };
     let late = pool.submit_with(options, slow, ());
     assert!(matches!(late.result(), Err(Error::TaskTimeout { .. })));
+}
+
+#[test]
+fn threads_send_through_channels() {
+    let send = |(n, sender): (u64, Sender<u64>)| sender.send(n).unwrap();
+    let pool = ThreadPoolExecutor::new(2).unwrap();
+    let (sender, receiver) = channel(1);
+    let tasks: Vec<_> = (1..=10)
+        .map(|n| pool.submit(send, (n, sender.clone())))
+        .collect();
+    drop(sender);
+    let sum: u64 = receiver.iter().map(Result::unwrap).sum();
+    assert_eq!(sum, 55);
+    for task in tasks {
+        task.result().unwrap();
+    }
 }
 
 #[test]

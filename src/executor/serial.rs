@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::channel::inline;
 use crate::current_worker::{Progress, WorkerInfo};
 use crate::error::Error;
 use crate::executor::Executor;
@@ -314,7 +315,10 @@ impl Executor for SerialExecutor {
         }
         let _worker = WorkerInfo::here(0, Arc::clone(&self.progress)).enter();
         match self.enter_state() {
-            Ok(_state) => task.run_on(self),
+            Ok(_state) => {
+                let _inline_guard = inline::enter();
+                task.run_on(self);
+            }
             Err(error) => {
                 self.lock().refusal.get_or_insert_with(|| error.clone());
                 wake_if_over(self.lock());

@@ -500,15 +500,16 @@ fn attend(
             Err(death.of(info, 1, broken, printed(&connection)))
         }
     };
+    let promise = request.into_promise();
     match outcome {
         Ok(value) => {
-            let news = request.promise.leave(Source::Owned(value), &mut |_| ());
+            let news = promise.leave(Source::Owned(value), &mut |_| ());
             // Nobody else has the future, so it has no callbacks; it may have a waker.
             if let Some(news) = news {
                 news.deliver();
             }
         }
-        Err(error) => request.promise.fail(error, &mut |_| ()),
+        Err(error) => promise.fail(error, &mut |_| ()),
     }
 }
 

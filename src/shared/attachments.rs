@@ -1,9 +1,9 @@
-//! The shared memory that a message refers to: noted while the message is encoded or decoded, and kept with
-//! it.
+//! What a message refers to, shared memory and channels: noted while the message is encoded or decoded, and
+//! kept with it.
 //!
 //! The codec (`remote/codec/`) runs serde inside [`while_writing`], [`while_finding`] or [`while_fetching`].
-//! Serde passes no context to the impls of `Shared`, so they note what they refer to in thread-locals, by
-//! [`name`] and [`mapped_region`].
+//! Serde passes no context to the impls of `Shared` and `Sender`, so they note what they refer to in
+//! thread-locals, by [`name`], [`mapped_region`] and [`hold_open`].
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -13,7 +13,7 @@ use crate::shared::region::RegionRef;
 use crate::shared::registry::{self, MappedRegion};
 use crate::sys::handle::BorrowedHandle;
 
-/// The mapped regions that a message refers to. Without any it allocates nothing.
+/// The mapped regions and the channels that a message refers to. Without any it allocates nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Attachments(
     /// What was noted; `None`: nothing.
@@ -25,9 +25,15 @@ pub(crate) struct Attachments(
 struct Notes {
     /// The regions that it refers to; a region may occur more than once.
     residents: Vec<Arc<MappedRegion>>,
+    /// The channels into which its task can send.
+    channels: Vec<Arc<dyn OpenChannel>>,
     /// The reason why it cannot be decoded, kept here because some formats drop the words of an error.
     fault: Option<String>,
 }
+
+/// A channel (`channel/`) that stays open as long as this value exists: its message may still come to a worker,
+/// which then sends. Dropping it runs no user code, so it may be dropped under any lock.
+pub(crate) trait OpenChannel: Send + Sync {}
 
 /// What a thread is doing with a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,6 +82,16 @@ pub(crate) fn is_writing() -> bool {
     CURRENT.get().0 == Direction::Write
 }
 
+/// Whether this thread is decoding an argument in a worker.
+pub(crate) fn is_fetching() -> bool {
+    CURRENT.get().0 == Direction::Fetch
+}
+
+/// Notes that the current message refers to a channel, which stays open as long as the message is kept.
+pub(crate) fn hold_open(channel: Arc<dyn OpenChannel>) {
+    note(|notes| notes.add_channel(channel));
+}
+
 /// The region reference to encode in the current message, which is noted; `None` if the bytes are to be
 /// encoded.
 pub(crate) fn name(mapped_region: &Arc<MappedRegion>) -> Option<RegionRef> {
@@ -108,7 +124,26 @@ pub(crate) fn blame(words: &str) {
 impl Attachments {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none() || self.residents().is_empty()
+        self.0.is_none() || (self.residents().is_empty() && !self.has_channels())
+    }
+
+    /// Whether the message refers to a channel.
+    pub(crate) fn has_channels(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|notes| !notes.channels.is_empty())
+    }
+
+    /// Takes out the channels; the regions stay.
+    pub(crate) fn take_channels(&mut self) -> Self {
+        let Some(notes) = self.0.as_mut().filter(|notes| !notes.channels.is_empty()) else {
+            return Self::default();
+        };
+        let channels = std::mem::take(&mut notes.channels);
+        Self(Some(Box::new(Notes {
+            channels,
+            ..Notes::default()
+        })))
     }
 
     /// Takes the reason why the message cannot be decoded; `None` if shared memory was not the cause.
@@ -121,16 +156,20 @@ impl Attachments {
         self.0.get_or_insert_default().add(mapped_region);
     }
 
-    /// Adds the regions of `other` that are not in `self`.
+    /// Adds the regions and channels of `other` that are not in `self`.
     pub(crate) fn join(&mut self, other: &Self) {
         let mut more = other.clone();
         more.leave_out(self);
         for mapped_region in more.residents() {
             self.add(mapped_region);
         }
+        for channel in more.channels() {
+            let notes = self.0.get_or_insert_default();
+            notes.add_channel(Arc::clone(channel));
+        }
     }
 
-    /// Removes the regions that are also in `other`, and repetitions.
+    /// Removes the regions and channels that are also in `other`, and repetitions.
     pub(crate) fn leave_out(&mut self, other: &Self) {
         let Some(notes) = &mut self.0 else {
             return;
@@ -143,8 +182,17 @@ impl Attachments {
             }
         }
         notes.residents = left;
+        let mut left: Vec<Arc<dyn OpenChannel>> = Vec::new();
+        for channel in notes.channels.drain(..) {
+            let is_same = |it: &Arc<dyn OpenChannel>| Arc::ptr_eq(it, &channel);
+            if !other.channels().iter().any(is_same) && !left.iter().any(is_same) {
+                left.push(channel);
+            }
+        }
+        notes.channels = left;
     }
 
+    /// The number of regions.
     pub(crate) fn len(&self) -> usize {
         self.residents().len()
     }
@@ -164,6 +212,10 @@ impl Attachments {
     fn residents(&self) -> &[Arc<MappedRegion>] {
         self.0.as_ref().map_or(&[], |notes| &notes.residents)
     }
+
+    fn channels(&self) -> &[Arc<dyn OpenChannel>] {
+        self.0.as_ref().map_or(&[], |notes| &notes.channels)
+    }
 }
 
 impl Notes {
@@ -172,6 +224,14 @@ impl Notes {
         let last = self.residents.last();
         if !last.is_some_and(|last| Arc::ptr_eq(last, mapped_region)) {
             self.residents.push(Arc::clone(mapped_region));
+        }
+    }
+
+    /// Adds a channel, unless it is the last one again.
+    fn add_channel(&mut self, channel: Arc<dyn OpenChannel>) {
+        let last = self.channels.last();
+        if !last.is_some_and(|last| Arc::ptr_eq(last, &channel)) {
+            self.channels.push(channel);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! `tests/direction.rs` holds both.
 
 pub(crate) mod affinity;
+pub(crate) mod bell;
 #[cfg(all(target_os = "linux", not(no_backend)))]
 mod call;
 pub(crate) mod child;

@@ -324,8 +324,10 @@ impl<F: Callee> RemoteTask for TaskCell<F::Output, PortableTask<F>> {
         let payload_state = unsafe { body.unload() };
         match (body.function.to_ref(), payload_state) {
             (Ok(call), PayloadState::Encoded(mut argument)) => {
-                let given = argument.take_attachments();
+                let mut given = argument.take_attachments();
                 if !given.is_empty() {
+                    // The channels stay with the message: they need not wait until the outcome is decoded.
+                    argument = argument.naming(given.take_channels());
                     // SAFETY: guaranteed by the caller.
                     unsafe { body.load(PayloadState::InFlight(given)) };
                 }
@@ -339,11 +341,14 @@ impl<F: Callee> RemoteTask for TaskCell<F::Output, PortableTask<F>> {
         }
     }
 
-    unsafe fn put_message(&self, argument: Encoded) {
+    unsafe fn put_message(&self, mut argument: Encoded) {
         let body = self.body();
         // SAFETY: guaranteed by the caller.
         let argument = match unsafe { body.unload() } {
-            PayloadState::InFlight(given) => argument.naming(given),
+            PayloadState::InFlight(mut given) => {
+                given.join(&argument.take_attachments());
+                argument.naming(given)
+            }
             _ => unreachable!("its message was taken"),
         };
         // SAFETY: guaranteed by the caller.

@@ -43,6 +43,13 @@ impl Request {
             promise,
         }
     }
+
+    /// Gives up the message of a task that has ended, and so the channels that it held open: a callback of the
+    /// task may wait for the end of one.
+    pub(crate) fn into_promise(self) -> DynPromise<dyn RemoteTask> {
+        drop(self.argument);
+        self.promise
+    }
 }
 
 /// A task on its way to a worker process, with its types erased: the one place where the outcome of such a

@@ -40,6 +40,9 @@ pub(crate) enum Kind {
     /// To the worker: the answer to a `RegionRequest`. The descriptor comes with this frame, unless the program
     /// does not have the region any more.
     Region = 5,
+    /// To the worker: the answer to a `ChannelRequest`. The socket comes with this frame, unless the program has
+    /// not made the channel.
+    Channel = 6,
     /// From the worker: a [`Hello`](super::messages::Hello).
     Hello = 16,
     /// From the worker, once it is prepared: an empty body, or the duty that it could not do, one byte, and the
@@ -71,6 +74,8 @@ pub(crate) enum Kind {
     GoOn = 27,
     /// From the worker: the id of a region of shared memory that it cannot open by itself.
     RegionRequest = 28,
+    /// From the worker: the id of a channel into which a task is to send.
+    ChannelRequest = 29,
 }
 
 impl Header {
@@ -119,6 +124,8 @@ impl Kind {
             Self::GoOn,
             Self::Region,
             Self::RegionRequest,
+            Self::Channel,
+            Self::ChannelRequest,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -150,7 +150,7 @@ impl WorkItem for RemoteWork {
             Self::Items(item_batch) => item_batch.fail(error, settled),
             Self::Chunk(chunk) => {
                 for request in chunk.waiting {
-                    request.promise.fail(error.clone(), settled);
+                    request.into_promise().fail(error.clone(), settled);
                 }
             }
         }
@@ -159,7 +159,7 @@ impl WorkItem for RemoteWork {
 
 impl Withdrawn for Request {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {
-        self.promise.fail(error.clone(), settled);
+        self.into_promise().fail(error.clone(), settled);
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::channel::{self, registry::ChannelId};
 use crate::clock::Pauses;
 use crate::process::host::child::{ChildProcess, Signal, WaitThread};
 use crate::process::host::lines::WorkerLines;
@@ -372,7 +373,7 @@ impl Connection {
             };
             match header.kind {
                 Kind::Memory => self.take_in(header)?,
-                Kind::RegionRequest => self.receive_region_request(header)?,
+                Kind::RegionRequest | Kind::ChannelRequest => self.receive_request(header)?,
                 _ => return Ok(header),
             }
             // A worker that never ceases to send such frames is late, too.
@@ -426,40 +427,62 @@ impl Connection {
         Ok(())
     }
 
-    /// Receives the rest of a request for shared memory, and answers it.
-    fn receive_region_request(&mut self, header: Header) -> Result<(), Disconnect> {
+    /// Receives the rest of a request for shared memory, or for a channel, and answers it.
+    fn receive_request(&mut self, header: Header) -> Result<(), Disconnect> {
+        const { assert!(RegionId::SIZE == ChannelId::SIZE) };
         if header.length != RegionId::SIZE as u64 {
-            return Err(Disconnect::ProtocolViolation(
-                "its request for shared memory is garbled",
-            ));
+            return Err(Disconnect::ProtocolViolation("its request is garbled"));
         }
         let mut body = Vec::new();
         if let Err(error) = self.stream.receive_body(header.length, &mut body) {
             return Err(self.broken(&error));
         }
-        match self.send_region(&body) {
+        match self.answer(header.kind, &body) {
             Ok(()) => Ok(()),
-            Err(error) if is_late(&error) && !self.stream.deadline().has_passed() => {
-                Err(Disconnect::ProtocolViolation(
-                    "it did not read the shared memory that it asked for",
-                ))
-            }
+            Err(error) if is_late(&error) && !self.stream.deadline().has_passed() => Err(
+                Disconnect::ProtocolViolation("it did not read what it asked for"),
+            ),
             Err(error) => Err(self.broken(&error)),
         }
     }
 
-    /// Sends the region that a worker asks for, if this process has it. `body` is that of the request. A worker
-    /// waits for the answer, so it reads; one that does not is waited for no longer than until the deadline, or
-    /// for [`LEAVING`].
+    /// Answers a request of that kind, for shared memory or for a channel; `body` is that of the request.
     ///
     /// # Errors
     /// Those of the socket; `WouldBlock` if the worker does not read; `InvalidData` if the body is garbled.
-    pub(super) fn send_region(&self, body: &[u8]) -> io::Result<()> {
+    pub(super) fn answer(&self, request: Kind, body: &[u8]) -> io::Result<()> {
+        match request {
+            Kind::ChannelRequest => self.send_channel(body),
+            _ => self.send_region(body),
+        }
+    }
+
+    /// Sends the region that a worker asks for, if this process has it.
+    fn send_region(&self, body: &[u8]) -> io::Result<()> {
         let id = <[u8; RegionId::SIZE]>::try_from(body);
         let id = id.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         let resident = registry::find(RegionId::from_bytes(id));
         let memory = resident.as_ref().and_then(|it| it.region().descriptor());
-        let answer = wire::frame(Kind::Region, &[]);
+        self.send_descriptor(Kind::Region, memory)
+    }
+
+    /// Sends a socket of the channel that a worker asks for, if this process has made it and has a descriptor.
+    fn send_channel(&self, body: &[u8]) -> io::Result<()> {
+        let id = ChannelId::from_bytes(body);
+        let id = id.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        let socket = channel::registry::connect(id, self.payload_limit);
+        let socket = socket.ok().flatten();
+        self.send_descriptor(Kind::Channel, socket.as_ref().map(AsHandle::as_handle))
+    }
+
+    /// Sends a descriptor, or that there is none, as an answer of this kind. A worker waits for the answer, so it
+    /// reads; one that does not is waited for no longer than until the deadline, or for [`LEAVING`].
+    fn send_descriptor(
+        &self,
+        kind: Kind,
+        descriptor: Option<BorrowedHandle<'_>>,
+    ) -> io::Result<()> {
+        let answer = wire::frame(kind, &[]);
         let left = self
             .stream
             .deadline()
@@ -469,7 +492,7 @@ impl Connection {
         let limit = left.max(Duration::from_micros(1));
         let stream = self.stream.stream();
         stream.set_write_timeout(Some(limit))?;
-        let sent = self.stream.send_with(&[&answer], memory.as_slice());
+        let sent = self.stream.send_with(&[&answer], descriptor.as_slice());
         stream.set_write_timeout(None)?;
         sent
     }

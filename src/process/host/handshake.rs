@@ -284,8 +284,8 @@ impl<'a> Handshake<'a> {
                     }
                 }
             }
-            (Kind::RegionRequest, Stage::Initializing) => {
-                self.connection.send_region(&body).map_err(stop_of)
+            (kind @ (Kind::RegionRequest | Kind::ChannelRequest), Stage::Initializing) => {
+                self.connection.answer(kind, &body).map_err(stop_of)
             }
             (kind, stage) => Err(HandshakeError::Wrong(format!(
                 "it sent {kind:?} while {stage:?}"

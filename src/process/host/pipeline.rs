@@ -260,21 +260,21 @@ impl<'a> Pipeline<'a> {
             // All that the task has printed was written before its outcome was sent.
             lines.finish();
         }
+        let promise = request.into_promise();
         match outcome {
-            Ok(value) => self.settle_value(request.promise, value),
+            Ok(value) => self.settle_value(promise, value),
             Err(Fault::LeftAlone) => {
                 let error = Some(&Error::Cancelled);
-                let mut settled = |verdict| self.context.task_done(verdict, error);
-                request.promise.killed(&mut settled);
+                promise.killed(&mut |verdict| self.context.task_done(verdict, error));
             }
             Err(fault) => {
                 let printed = self.connection.output().and_then(Captured::take);
-                let info = request.promise.info();
+                let info = promise.info();
                 let mut error = error_of(fault, info.clone(), self.context.index(), printed);
                 error.name_task(|| info);
                 let told = error.clone();
                 let mut settled = |verdict| self.context.task_done(verdict, Some(&told));
-                request.promise.fail(error, &mut settled);
+                promise.fail(error, &mut settled);
             }
         }
         if let Some(output) = self.connection.output() {
@@ -351,6 +351,8 @@ impl<'a> Pipeline<'a> {
         let waiting = std::mem::take(&mut self.pending);
         self.requeue(RemoteWork::Chunk(Box::new(RemoteChunk { waiting, timing })));
         if let Some(victim) = victim {
+            let attempts = victim.attempts;
+            let promise = victim.into_promise();
             let mut error = match (broken, limit) {
                 (Disconnect::Killed, _) => Error::Cancelled,
                 (Disconnect::Stopped, _) => Error::ShutDown,
@@ -360,15 +362,15 @@ impl<'a> Pipeline<'a> {
                 }
                 _ => {
                     let printed = self.connection.output().and_then(Captured::take);
-                    death.of(victim.promise.info(), victim.attempts, broken, printed)
+                    death.of(promise.info(), attempts, broken, printed)
                 }
             };
-            error.name_task(|| victim.promise.info());
+            error.name_task(|| promise.info());
             let told = error.clone();
             let mut settled = |verdict: Verdict| self.context.end_of_lost(verdict, Some(&told));
             match error {
-                Error::Cancelled => victim.promise.killed(&mut settled),
-                error => victim.promise.fail(error, &mut settled),
+                Error::Cancelled => promise.killed(&mut settled),
+                error => promise.fail(error, &mut settled),
             }
         }
         // The callbacks of the task have run: the worker may be replaced.

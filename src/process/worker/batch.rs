@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::channel::socket;
 use crate::error::Error;
 use crate::process::shm::queue::{ItemRun, SlotRef, Transition};
 use crate::process::worker::context::Worker;
@@ -62,6 +63,7 @@ impl BatchRunner<'_> {
             }
         };
         let limit = self.worker.welcome.payload_limit;
+        let _kept_sockets = socket::keep();
         while let Err(panic) = unwind::catch(|| function.call_each(limit, self)) {
             self.worker.finish_task();
             self.lay_down(Err(Fault::Panicked(panic)));

@@ -4,8 +4,8 @@
 //! (`context`) of it, which runs the initializer, makes its state, then runs tasks: those that come as frames over
 //! the connection (`connection_loop`, `task_clock`), and those that it claims from the shared-memory queue
 //! (`queue_loop`, `batch`). The program's side of both is in `process/host/`. Relies on `process/shm/` for the queue and the
-//! arena, and on `remote/function.rs` to decode, call and encode (`outcome`). Shared memory that it may not open
-//! comes from the program (`program_source`).
+//! arena, and on `remote/function.rs` to decode, call and encode (`outcome`). Shared memory that it may not open,
+//! and sockets of channels, come from the program (`program_source`).
 
 mod batch;
 mod connection_loop;
@@ -21,9 +21,10 @@ use std::process::exit;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::channel::socket;
 use crate::current_worker::WorkerInfo;
 use crate::process::reexec::{self, Role};
-use crate::process::worker::program_source::ProgramRegions;
+use crate::process::worker::program_source::ProgramSource;
 use crate::remote::lease::NoStore;
 use crate::remote::stub::Argument;
 use crate::shared::registry;
@@ -146,7 +147,12 @@ impl Worker {
     }
 
     fn initialize(&mut self) -> io::Result<()> {
-        registry::set_source(Rc::new(ProgramRegions(Rc::clone(&self.stream))));
+        let source = Rc::new(ProgramSource {
+            stream: Rc::clone(&self.stream),
+            payload_limit: self.welcome.payload_limit,
+        });
+        registry::set_source(Rc::clone(&source) as _);
+        socket::set_source(source);
         let preparations = std::mem::take(&mut self.welcome.preparations);
         let report = preparations
             .into_iter()

@@ -65,6 +65,8 @@ enum PayloadRole {
     Context,
     /// What the function returned.
     Result,
+    /// A value that is sent through a channel.
+    Sent,
 }
 
 impl fmt::Display for PayloadRole {
@@ -73,6 +75,7 @@ impl fmt::Display for PayloadRole {
             Self::Argument => "the argument",
             Self::Context => "the context",
             Self::Result => "the result",
+            Self::Sent => "the value sent",
         })
     }
 }
@@ -263,9 +266,12 @@ pub(crate) fn pack_result<T: Serialize + 'static>(
 /// The attachments of a result: what it names (`named`) and its argument did not (`given`).
 ///
 /// # Errors
-/// `Encode` if there are more than fit into one message.
+/// `Encode` if there are more than fit into one message, or a channel.
 fn brought(mut named: Attachments, given: &Attachments) -> Result<Attachments, Error> {
     named.leave_out(given);
+    if named.has_channels() {
+        return Err(Error::Encode("a Sender cannot be a result".into()));
+    }
     let (count, most) = (named.len(), sys::stream::MAX_PASSED);
     if count > most {
         let words = format!("a result brings at most {most} new Shared, and this one {count}");
@@ -335,6 +341,32 @@ pub(crate) fn append_result<T: Serialize + 'static>(
         return Ok(named);
     }
     brought(named, given).inspect_err(|_| to.truncate(before))
+}
+
+/// Appends an encoded value, which is sent through a channel, of at most `limit` bytes to `to`. It can name no
+/// shared memory and no channel, since nothing would keep them until it is decoded.
+///
+/// # Errors
+/// Those of [`encode`]; what `to` has gained is then of no use.
+pub(crate) fn append_sent<T: Serialize + 'static>(
+    value: &T,
+    limit: u64,
+    to: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let Some(bytes) = pod::bytes_of(value) else {
+        return write(PayloadRole::Sent, value, limit, to);
+    };
+    to.extend_from_slice(limited::<T>(PayloadRole::Sent, bytes, limit)?);
+    Ok(())
+}
+
+/// Decodes a value that was sent through a channel.
+///
+/// # Errors
+/// `Decode`, which names the type.
+pub(crate) fn unpack_sent<T: DeserializeOwned + 'static>(bytes: Vec<u8>) -> Result<T, Error> {
+    let value = value_of(Source::Owned(bytes.into()));
+    decoded(PayloadRole::Sent, (value, Attachments::default())).map(|(value, _)| value)
 }
 
 /// Decodes a result from exactly these bytes.

@@ -79,6 +79,15 @@ pub(crate) fn poll_readable<const N: usize>(
     poll_until(descriptors.map(|it| to_poll(it, libc::POLLIN)), deadline)
 }
 
+/// Waits, without limit, until one of the descriptors can be read, or is hung up. Returns for each descriptor
+/// whether that is so.
+pub(crate) fn poll_any_readable(descriptors: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
+    let to_poll = |it: &BorrowedFd<'_>| to_poll(Some(*it), libc::POLLIN);
+    let mut polled: Vec<_> = descriptors.iter().map(to_poll).collect();
+    await_event(&mut polled, None)?;
+    Ok(polled.iter().map(|p| p.revents != 0).collect())
+}
+
 /// Waits until one of `readable` can be read, or `writable` can be written, or one is hung up, or until the
 /// deadline (`None`: for ever). Returns for each descriptor, `writable` last, whether that happened.
 pub(crate) fn poll_readable_or_writable(
@@ -110,18 +119,25 @@ pub(in crate::sys) fn poll_until<const N: usize>(
     mut polled: [libc::pollfd; N],
     deadline: Option<Instant>,
 ) -> io::Result<[bool; N]> {
+    await_event(&mut polled, deadline)?;
+    Ok(polled.map(|p| p.revents != 0))
+}
+
+/// Waits for an event on one of the descriptors, or until the deadline.
+fn await_event(polled: &mut [libc::pollfd], deadline: Option<Instant>) -> io::Result<()> {
+    let count = polled.len() as libc::nfds_t;
     loop {
         let milliseconds = deadline.map_or(-1, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
             // Rounded up: no busy wait for the last fraction of a millisecond.
             i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
         });
-        // SAFETY: the array outlives the call.
-        let ready = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
+        // SAFETY: the slice has so many elements, and outlives the call.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, milliseconds) };
         match checked(ready) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-            Ok(_) => return Ok(polled.map(|p| p.revents != 0)),
+            Ok(_) => return Ok(()),
         }
     }
 }

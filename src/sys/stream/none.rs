@@ -61,6 +61,10 @@ pub(crate) fn poll_readable<const N: usize>(
     Err(unsupported())
 }
 
+pub(crate) fn poll_any_readable(_: &[BorrowedHandle<'_>]) -> io::Result<Vec<bool>> {
+    Err(unsupported())
+}
+
 pub(crate) fn poll_readable_or_writable(
     _: [Option<BorrowedHandle<'_>>; 6],
     _: Option<BorrowedHandle<'_>>,

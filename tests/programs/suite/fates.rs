@@ -2,7 +2,7 @@
 
 mod attributes;
 mod broken;
-mod connections;
+pub mod connections;
 mod crash;
 mod death;
 mod frames;

@@ -13,6 +13,7 @@ mod common;
 mod support;
 mod asynchronous;
 mod big;
+mod channels;
 mod corners;
 mod executor;
 mod fates;
@@ -108,6 +109,13 @@ fn main() {
         shared::everywhere::<Threads>(),
         shared::everywhere::<Processes>(),
         shared::processes(),
+        channels::everywhere::<Serial>(),
+        channels::everywhere::<Threads>(),
+        channels::everywhere::<Processes>(),
+        channels::pools::<Threads>(),
+        channels::pools::<Processes>(),
+        channels::processes(),
+        channels::serial(),
     ];
     let mut trials: Vec<_> = trials.into_iter().flatten().collect();
     let names = trials.iter().map(|trial| trial.name().to_owned()).collect();

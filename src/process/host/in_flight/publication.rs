@@ -12,6 +12,7 @@ use crate::future::dyn_promise::DynPromise;
 use crate::process::shm::queue::{SlotKind, SlotPublish, SlotRef};
 use crate::remote::function::FunctionRef;
 use crate::remote::lease::{EAGER_LIMIT, Lease};
+use crate::shared::attachments::Attachments;
 use crate::task::request::RemoteTask;
 use crate::transport::work::RemoteWork;
 
@@ -60,6 +61,10 @@ impl InFlight {
             self.queue.stop(place); // its map was dropped before it was published
         }
         let has_listeners = match &work {
+            // A receiver waits for the end of its channel, which is not before that of the task.
+            Published::Task {
+                extra: Some(extra), ..
+            } if extra.channels.has_channels() => true,
             Published::Task { promise, .. } => table.has_any_listeners && promise.has_listeners(),
             Published::Items { item_batch, .. } => item_batch.sink.has_listeners(),
             Published::Rendezvous(_) => false, // its outcome comes over a connection, and settles elsewhere
@@ -122,9 +127,9 @@ impl InFlight {
             RemoteWork::One(mut promise) if is_plain => {
                 if let Some((call, number)) = promise.number() {
                     let published = queue.publish(slot, SlotKind::Argument, call, &number);
-                    return note_published(published, promise, None);
+                    return note_published(published, promise, Attachments::default(), None);
                 }
-                let (call, argument) = promise.take_message();
+                let (call, mut argument) = promise.take_message();
                 let published = match argument.lease() {
                     Some(lease) => {
                         let place = lease.location().to_bytes();
@@ -142,7 +147,8 @@ impl InFlight {
                     promise.put_message(argument);
                     return Err(RemoteWork::One(promise));
                 }
-                note_published(published, promise, argument.into_lease().ok())
+                let channels = argument.take_attachments();
+                note_published(published, promise, channels, argument.into_lease().ok())
             }
             RemoteWork::Items(item_batch) if is_plain => {
                 let (call, count) = (item_batch.call, item_batch.len());
@@ -191,7 +197,8 @@ impl InFlight {
     }
 }
 
-/// The slot entry of a task that was published, which keeps the lease of its argument, if it has one.
+/// The slot entry of a task that was published, which keeps the lease of its argument, if it has one, and the
+/// channels that it names.
 ///
 /// # Errors
 /// The task, where the ring was full.
@@ -199,14 +206,17 @@ impl InFlight {
 fn note_published(
     published: SlotPublish,
     promise: DynPromise<dyn RemoteTask>,
+    channels: Attachments,
     argument: Option<Lease>,
 ) -> Result<(SlotRef, Published), RemoteWork> {
     let SlotPublish::Published(place) = published else {
         return Err(RemoteWork::One(promise));
     };
-    let extra = argument.map(|lease| {
+    let has_extra = argument.is_some() || !channels.is_empty();
+    let extra = has_extra.then(|| {
         Box::new(Extra {
-            _argument: Some(lease),
+            _argument: argument,
+            channels,
             out_of_band: None,
         })
     });

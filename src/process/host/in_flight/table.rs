@@ -14,6 +14,7 @@ use crate::process::host::item_outcomes::Piece;
 use crate::process::shm::queue::SlotRef;
 use crate::remote::encoded::Encoded;
 use crate::remote::lease::Lease;
+use crate::shared::attachments::Attachments;
 use crate::task::item_batch::ItemBatch;
 use crate::task::request::{RemoteOutcome, RemoteTask};
 use crate::task::results::ResultSink;
@@ -116,6 +117,8 @@ pub(super) enum Published {
 pub(super) struct Extra {
     /// The block of the argument, if it does not lie in the slot: held until the task has ended.
     pub(super) _argument: Option<Lease>,
+    /// The channels into which the task can send: held open until it has ended.
+    pub(super) channels: Attachments,
     /// The outcome, where it came over the connection before the slot was done.
     pub(super) out_of_band: Option<RemoteOutcome<'static>>,
 }
