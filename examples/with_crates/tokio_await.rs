@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use concurrent_futures::{Executor, ProcessPoolExecutor};
+use concurrent_futures::{Executor, ProcessPoolExecutor, Shutdown};
 use tokio::time::timeout;
 
 /// `init` stands before the runtime: workers have none.
@@ -39,8 +39,9 @@ async fn async_main() -> Result<(), Box<dyn Error>> {
     }
     println!("and the next: {}", pool.submit(primes, (0, 100)).await?);
 
-    // Dropping a pool waits for its tasks, and would hold up the runtime if some still ran.
-    tokio::task::spawn_blocking(|| drop(pool)).await?;
+    // Dropping a pool waits for its tasks, and would hold up the runtime if some still ran. Its end is awaited.
+    pool.shutdown(Shutdown::no_wait());
+    pool.closed().await;
     Ok(())
 }
 

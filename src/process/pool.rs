@@ -45,7 +45,8 @@ use crate::unwind;
 /// start on demand; an idle one is reused before a new one starts. They print to the program's own stdout and
 /// stderr, and their stdin is empty. Signals that the program blocks or ignores have their default action in
 /// workers and in the programs that tasks execute, except SIGPIPE, SIGHUP and SIGTTOU. Dropping the pool,
-/// the last of its clones, waits for its tasks; no worker outlives the program, whatever ends it.
+/// the last of its clones, waits for its tasks; no worker outlives the program, whatever ends it. In async code,
+/// await [`closed`](Executor::closed) before, so that no thread of the runtime is blocked.
 ///
 /// The program calls [`init`](crate::init) as the first statement of `main`.
 ///

@@ -37,7 +37,8 @@ use crate::user_state;
 /// Besides the methods of [`Executor`], it has its own `submit` and `map`, which take closures that capture,
 /// and values that serde does not know. Threads start on demand; an idle one is reused before a new one
 /// starts. Dropping the pool, the last of its clones, waits for its tasks; on a thread of the pool itself, for all but
-/// the task that drops it.
+/// the task that drops it. In async code, await [`closed`](Executor::closed) before, so that no thread of the
+/// runtime is blocked.
 ///
 /// ```
 /// use concurrent_futures::ThreadPoolExecutor;
