@@ -140,8 +140,7 @@ impl WorkerInfo {
     /// ```
     #[must_use]
     pub fn cancel_requested(&self) -> bool {
-        // ORDERING: Relaxed; a hint that carries no data.
-        self.progress.cancel_requested.load(Ordering::Relaxed)
+        self.progress.is_cancel_requested()
     }
 }
 
@@ -159,8 +158,19 @@ impl Progress {
 
     /// Asks the current task to stop.
     pub(crate) fn request_cancel(&self) {
+        self.set_cancel_requested(true);
+    }
+
+    /// Whether the current task was asked to stop.
+    pub(crate) fn is_cancel_requested(&self) -> bool {
         // ORDERING: Relaxed; a hint that carries no data.
-        self.cancel_requested.store(true, Ordering::Relaxed);
+        self.cancel_requested.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether the current task was asked to stop: the worker goes on with a task that had begun another.
+    pub(crate) fn set_cancel_requested(&self, is_requested: bool) {
+        // ORDERING: Relaxed; a hint that carries no data.
+        self.cancel_requested.store(is_requested, Ordering::Relaxed);
     }
 }
 

@@ -45,6 +45,7 @@ pub use executor::map::{Map, MapUnordered};
 pub use executor::map_keyed::MapKeyed;
 #[cfg(feature = "stream")]
 pub use executor::map_stream::MapStream;
+pub use executor::scope::{Scope, ScopedFuture, ScopedMap};
 pub use executor::serial::SerialExecutor;
 pub use executor::stats::Stats;
 pub use executor::submit_async::{RoomWaiter, SubmitAsync};

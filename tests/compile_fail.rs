@@ -31,7 +31,7 @@ impl Program {
 #[test]
 fn what_fails_differs_in_one_line_from_what_compiles() {
     let programs = programs();
-    assert_eq!(programs.len(), 2 * 9);
+    assert_eq!(programs.len(), 2 * 13);
     for pair in programs.chunks(2) {
         let (bad, good) = (&pair[0], &pair[1]);
         assert!(bad.must_fail() && good.must_compile(), "{:?}", bad.lines);

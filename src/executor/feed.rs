@@ -236,6 +236,20 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Feed<'a, 
     {
         let function = Function::Type(std::any::type_name::<F>());
         let info = TaskInfo::new(options.task.task_name(), Location::caller(), function);
+        Self::local_as(executor, options, info, f, items)
+    }
+
+    /// Like [`local`](Self::local); `info` is what errors say of each item.
+    pub(crate) fn local_as<F>(
+        executor: &'a dyn Executor,
+        options: MapOptions,
+        info: TaskInfo,
+        f: F,
+        items: It,
+    ) -> Self
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+    {
         let f = Arc::new(f);
         let package: Package<A, R> = Box::new(move |chunk| Task::local_chunk(chunk, &f));
         Self::of(executor, options, info, package, items)
@@ -463,6 +477,11 @@ impl<A, R, It: Iterator<Item = A>> Feed<'_, A, R, It> {
                 None
             }
         }
+    }
+
+    /// Pulls one item, and drops it.
+    pub(super) fn skip_item(&mut self) {
+        self.items.next();
     }
 
     /// The number of items that were sent and not read.

@@ -139,9 +139,47 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
     }
 
     /// Waits for the next item's outcome; `false`: it has not come by the deadline.
-    fn await_next(&self) -> bool {
+    pub(super) fn await_next(&self) -> bool {
         let front = self.sent.front();
         front.is_some_and(|front| front.chunk_results.wait(self.at, self.feed.deadline))
+    }
+
+    /// Like [`await_next`](Self::await_next), but a worker of the same pool runs the next chunk itself, if it is
+    /// queued and the map has no time limit.
+    pub(super) fn run_or_await_next(&self) -> bool {
+        if let (Some(front), true) = (self.sent.front(), self.feed.deadline.is_never()) {
+            front.chunk_results.run_if_queued();
+        }
+        self.await_next()
+    }
+
+    /// The next item's outcome; `await_next` waits for it.
+    pub(super) fn next_by(
+        &mut self,
+        await_next: impl FnOnce(&Self) -> bool,
+    ) -> Option<Result<R, Error>> {
+        if let Some(error) = self.feed.take_refusal() {
+            return Some(Err(error));
+        }
+        if self.at == 0 {
+            self.refill(Round::new(Reach::Buffer, &mut execute), || None);
+        }
+        if self.feed.is_over() {
+            return None;
+        }
+        match self.take() {
+            Some(result) => Some(result),
+            None if await_next(self) => self.take(),
+            None => {
+                self.end();
+                Some(Err(Error::Timeout))
+            }
+        }
+    }
+
+    /// Pulls one item of a map that was refused, and drops it.
+    pub(super) fn skip_item(&mut self) {
+        self.feed.skip_item();
     }
 }
 
@@ -173,23 +211,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator for 
     type Item = Result<R, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(error) = self.feed.take_refusal() {
-            return Some(Err(error));
-        }
-        if self.at == 0 {
-            self.refill(Round::new(Reach::Buffer, &mut execute), || None);
-        }
-        if self.feed.is_over() {
-            return None;
-        }
-        match self.take() {
-            Some(result) => Some(result),
-            None if self.await_next() => self.take(),
-            None => {
-                self.end();
-                Some(Err(Error::Timeout))
-            }
-        }
+        self.next_by(Self::await_next)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -9,11 +9,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
-use crate::executor::Executor;
 use crate::executor::feed::Feed;
 use crate::executor::map::Map;
-use crate::options::MapOptions;
-use crate::remote::payload::Payload;
 use crate::sync::lock;
 
 /// `(key, result)` in the order of the items: the iterator of
@@ -40,23 +37,44 @@ pub(crate) struct Arguments<K, It> {
 
 impl<'a, K, A, R, It> MapKeyed<'a, K, A, R, It>
 where
-    A: Payload,
-    R: Payload,
+    A: Send + 'static,
+    R: Send + 'static,
     It: Iterator<Item = (K, A)>,
 {
-    #[track_caller]
-    pub(crate) fn portable(executor: &'a dyn Executor, f: fn(A) -> R, items: It) -> Self {
+    /// A map over these items; `feed` makes the feed of it.
+    pub(crate) fn new(
+        items: It,
+        feed: impl FnOnce(Arguments<K, It>) -> Feed<'a, A, R, Arguments<K, It>>,
+    ) -> Self {
         let keys = Arc::default();
         let arguments = Arguments {
             items,
             keys: Arc::clone(&keys),
         };
-        let map = Map::new(Feed::portable(executor, MapOptions::new(), f, arguments));
         Self {
-            map,
+            map: Map::new(feed(arguments)),
             keys,
             is_over: false,
         }
+    }
+
+    /// The next item's key and outcome; `await_next` waits for it.
+    pub(super) fn next_by(
+        &mut self,
+        await_next: impl FnOnce(&Map<'a, A, R, Arguments<K, It>>) -> bool,
+    ) -> Option<(K, Result<R, Error>)> {
+        if std::mem::replace(&mut self.is_over, true) {
+            return None;
+        }
+        let result = self.map.next_by(await_next)?;
+        if lock(&*self.keys).is_empty() {
+            // The options were refused, and nothing was pulled: the error is the first item's.
+            self.map.skip_item();
+        }
+        self.is_over = false;
+        // Its item was pulled, so its key was set aside.
+        let key = lock(&*self.keys).pop_front()?;
+        Some((key, result))
     }
 }
 
@@ -69,15 +87,7 @@ where
     type Item = (K, Result<R, Error>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if std::mem::replace(&mut self.is_over, true) {
-            return None;
-        }
-        let result = self.map.next();
-        self.is_over = false;
-        let result = result?;
-        // Its item was pulled, so its key was set aside.
-        let key = lock(&*self.keys).pop_front()?;
-        Some((key, result))
+        self.next_by(Map::await_next)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

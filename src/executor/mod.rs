@@ -6,6 +6,7 @@ pub(crate) mod map_keyed;
 pub(crate) mod feed;
 pub(crate) mod counts;
 pub(crate) mod stats;
+pub(crate) mod scope;
 pub(crate) mod serial;
 mod thread_states;
 pub(crate) mod closed;
@@ -453,7 +454,10 @@ pub trait Executor: Send + Sync {
         R: Payload,
         I: IntoIterator<Item = (K, A)>,
     {
-        MapKeyed::portable(self, f, items.into_iter())
+        let options = MapOptions::new();
+        MapKeyed::new(items.into_iter(), |items| {
+            Feed::portable(self, options, f, items)
+        })
     }
 
     /// Like [`map`](Self::map), but yields `(index, result)` as items finish.

@@ -14,6 +14,7 @@ use crate::executor::closed::{Closed, Closing};
 use crate::executor::counts::Counts;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
+use crate::executor::scope::{self, Scope};
 use crate::executor::stats::Stats;
 use crate::executor::submit_async::SubmitAsync;
 use crate::executor::thread_states::StateMaker;
@@ -276,6 +277,28 @@ impl SerialExecutor {
             Some(maker) => maker.enter(),
             None => Ok(user_state::enter(None)),
         }
+    }
+
+    /// Calls `body` with a [`Scope`], whose tasks may borrow, and run where they are submitted.
+    /// (`std::thread::scope`)
+    ///
+    /// ```
+    /// # use concurrent_futures::SerialExecutor;
+    /// let mut words = vec!["in", "the", "caller"];
+    /// SerialExecutor::new().scope(|scope| {
+    ///     scope.spawn(|| words.reverse()).result()
+    /// })?;
+    /// assert_eq!(words[0], "caller");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `body` does.
+    pub fn scope<'env, T>(
+        &'env self,
+        body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    ) -> T {
+        scope::open(self, None, body)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -24,6 +24,8 @@ static WAITS: Mutex<Option<HashMap<ThreadId, Wait>>> = Mutex::new(None);
 pub(crate) enum Awaited {
     /// The end of this task; the pool that accepted it, if one did.
     Task(Option<Arc<dyn PoolHandle>>, FutureId),
+    /// The end of all of the tasks from the first to the last id that this pool has accepted.
+    Tasks(Arc<dyn PoolHandle>, FutureId, FutureId),
     /// The end of a pool that was shut down.
     Pool(Arc<dyn PoolHandle>),
 }
@@ -55,8 +57,8 @@ pub(crate) fn wait_for(any: Vec<Awaited>) -> WaitGuard {
         waits.insert(me, any);
         find_victim(waits, me)
     };
-    if let Some((pool_handle, id)) = victim {
-        pool_handle.fail_deadlocked(id);
+    if let Some((pool_handle, first, last)) = victim {
+        pool_handle.fail_deadlocked(first, last);
     }
     WaitGuard
 }
@@ -68,13 +70,15 @@ impl Drop for WaitGuard {
     }
 }
 
-/// A queued task that a stuck worker waits for, the caller's own first; `None`: the caller is not stuck.
+/// The first and the last id of tasks that a stuck worker waits for, of which one is queued, the caller's own
+/// first; `None`: the caller is not stuck.
 fn find_victim(
     waits: &HashMap<ThreadId, Wait>,
     me: ThreadId,
-) -> Option<(Arc<dyn PoolHandle>, FutureId)> {
+) -> Option<(Arc<dyn PoolHandle>, FutureId, FutureId)> {
     let place = |thread, awaited: &Awaited| match awaited {
-        Awaited::Task(Some(pool_handle), id) => pool_handle.place(*id),
+        Awaited::Task(Some(pool_handle), id) => pool_handle.place(*id, *id),
+        Awaited::Tasks(pool_handle, first, last) => pool_handle.place(*first, *last),
         Awaited::Task(None, _) => TaskLocation::Elsewhere,
         Awaited::Pool(pool_handle) => TaskLocation::All(others(waits, pool_handle, thread)),
     };
@@ -90,7 +94,10 @@ fn find_victim(
     let mut awaited = in_vain.flat_map(|thread| waits[&thread].iter().zip(&places[&thread]));
     awaited.find_map(|(awaited, place)| match (awaited, place) {
         (Awaited::Task(Some(pool_handle), id), TaskLocation::Queued { .. }) => {
-            Some((Arc::clone(pool_handle), *id))
+            Some((Arc::clone(pool_handle), *id, *id))
+        }
+        (Awaited::Tasks(pool_handle, first, last), TaskLocation::Queued { .. }) => {
+            Some((Arc::clone(pool_handle), *first, *last))
         }
         _ => None,
     })
@@ -221,7 +228,7 @@ mod tests {
                 waiter if waiter == d => (d, vec![Awaited::Task(Some(Arc::clone(&pool)), task)]),
                 _ => (thread, vec![Awaited::Pool(Arc::clone(&pool))]),
             };
-            find_victim(&who.iter().map(wait).collect(), me).map(|(_, id)| id)
+            find_victim(&who.iter().map(wait).collect(), me).map(|(_, id, _)| id)
         };
         // The pool's workers end, and a worker that does not wait, or the last of them, runs what `d` waits
         // for.

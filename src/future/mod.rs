@@ -355,6 +355,13 @@ impl<T> Future<T> {
         unwind::call(|| f(outcome));
     }
 
+    /// Runs the task here, if this thread is a worker of the pool that the task is queued in.
+    pub(crate) fn run_if_queued(&self) {
+        if let (true, Some(pool_handle)) = (deadlock::is_worker(), self.task_cell.pool_handle()) {
+            pool_handle.run_queued(self.id(), self.id());
+        }
+    }
+
     /// A wait for this future, as the detection of deadlocks sees it.
     pub(crate) fn awaited(&self) -> deadlock::Awaited {
         deadlock::Awaited::Task(self.task_cell.pool_handle(), self.task_cell.id)

@@ -31,15 +31,19 @@ pub(crate) trait PoolHandle: Send + Sync {
     fn on_settled(&self, id: FutureId, error: Option<&Error>) {
         let _ = (id, error);
     }
-    /// Where the task is, for the detection of deadlocks.
-    fn place(&self, id: FutureId) -> TaskLocation;
+    /// Where the tasks `first..=last` are that have not ended, for the detection of deadlocks.
+    fn place(&self, first: FutureId, last: FutureId) -> TaskLocation;
     /// The worker threads that must end before a shutdown of the pool returns, and that may wait for tasks.
     fn workers(&self) -> Vec<ThreadId> {
         Vec::new()
     }
-    /// No worker will ever run the task: the pool settles it as [`Error::Deadlock`](crate::Error::Deadlock),
-    /// if it is still queued.
-    fn fail_deadlocked(&self, id: FutureId);
+    /// No worker will ever run the tasks `first..=last`: the pool settles one that is still queued as
+    /// [`Error::Deadlock`](crate::Error::Deadlock).
+    fn fail_deadlocked(&self, first: FutureId, last: FutureId);
+    /// Runs those of the tasks `first..=last` that are queued on the calling thread, if it is a worker of the pool.
+    fn run_queued(&self, first: FutureId, last: FutureId) {
+        let _ = (first, last);
+    }
     /// Takes the task back from the pull queue, where workers take tasks by themselves, unless a worker has
     /// claimed it.
     fn try_unqueue(&self, id: FutureId) -> Unqueue {
@@ -138,7 +142,7 @@ impl PoolHandle for FullPool {
         false
     }
     fn on_timeout(&self, _: FutureId) {}
-    fn place(&self, _: FutureId) -> TaskLocation {
+    fn place(&self, _: FutureId, _: FutureId) -> TaskLocation {
         TaskLocation::Queued {
             workers: self.0.clone(),
             may_grow: false,
@@ -147,5 +151,5 @@ impl PoolHandle for FullPool {
     fn workers(&self) -> Vec<ThreadId> {
         self.0.clone()
     }
-    fn fail_deadlocked(&self, _: FutureId) {}
+    fn fail_deadlocked(&self, _: FutureId, _: FutureId) {}
 }

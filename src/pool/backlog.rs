@@ -145,10 +145,18 @@ impl<W: WorkItem> Backlog<W> {
         taken
     }
 
-    /// Whether the task with this id waits.
-    pub(crate) fn holds(&self, id: FutureId) -> bool {
+    /// Takes out the oldest work item with its first id in `first..=last`.
+    pub(crate) fn take_one_between(&self, first: FutureId, last: FutureId) -> Option<W> {
+        let (mut front, mut back) = self.lock();
+        let front = front.take_one_between(first, last);
+        front.or_else(|| back.take_one_between(first, last))
+    }
+
+    /// The oldest of the tasks `first..=last` that wait.
+    pub(crate) fn first_between(&self, first: FutureId, last: FutureId) -> Option<FutureId> {
         let (front, back) = self.lock();
-        front.holds(id) || back.holds(id)
+        let front = front.first_between(first, last);
+        front.or_else(|| back.first_between(first, last))
     }
 
     /// The number of tasks that wait.
@@ -258,6 +266,11 @@ impl<W: WorkItem> Half<W> {
         taken
     }
 
+    fn take_one_between(&mut self, first: FutureId, last: FutureId) -> Option<W> {
+        let work = self.first_entry_between(first, last)?.id();
+        self.recall(work)
+    }
+
     /// Counts one work item, of the given number of tasks, as gone.
     fn forget(&mut self, tasks: usize) {
         self.tasks -= tasks;
@@ -278,9 +291,21 @@ impl<W: WorkItem> Half<W> {
         behind.checked_sub(1)
     }
 
-    fn holds(&self, id: FutureId) -> bool {
-        let chunk = self.at(id).and_then(|at| self.waiting[at].work());
-        chunk.is_some_and(|work| work.contains(id))
+    fn first_between(&self, first: FutureId, last: FutureId) -> Option<FutureId> {
+        let around = self.at(first).and_then(|at| self.waiting[at].work());
+        if around.is_some_and(|work| work.contains(first)) {
+            return Some(first);
+        }
+        self.first_entry_between(first, last).map(W::id)
+    }
+
+    /// The oldest work item with its first id in `first..=last`.
+    fn first_entry_between(&self, first: FutureId, last: FutureId) -> Option<&W> {
+        let from = self.waiting.partition_point(|place| place.id() < first);
+        let behind = self.waiting.range(from..);
+        behind
+            .take_while(|place| place.id() <= last)
+            .find_map(QueueEntry::work)
     }
 
     fn take_all(&mut self) -> Vec<Box<dyn Withdrawn>> {
@@ -354,8 +379,12 @@ mod tests {
             );
         }
         assert_eq!(backlog.tasks(), 2);
-        assert!(backlog.holds(FutureId::from_number(3)));
-        assert!(!backlog.holds(FutureId::from_number(4)));
+        let first_of = |first, last| {
+            let [first, last] = [first, last].map(FutureId::from_number);
+            backlog.first_between(first, last)
+        };
+        assert_eq!(first_of(3, 3), Some(FutureId::from_number(3)));
+        assert_eq!(first_of(4, 4), None);
         assert!(backlog.withdraw(FutureId::from_number(3)).is_some());
         assert!(backlog.withdraw(FutureId::from_number(9)).is_none());
         assert_eq!(rest(backlog), [[5]]);

@@ -18,6 +18,7 @@ mod closer;
 pub(crate) mod observer;
 pub(crate) mod pull_queue;
 mod state;
+pub(crate) mod nested;
 pub(crate) mod worker;
 pub(crate) mod worker_state;
 pub(crate) mod workers;
@@ -540,23 +541,21 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Where a task is: in the backlog, running on one of the threads, or elsewhere.
-    pub(crate) fn place(&self, id: FutureId) -> TaskLocation {
+    /// Where the tasks `first..=last` are: some in the backlog, or with one of the threads, or all elsewhere.
+    pub(crate) fn place(&self, first: FutureId, last: FutureId) -> TaskLocation {
         if self.fork_epoch.is_forked_copy() {
             return TaskLocation::Elsewhere;
         }
         let state = self.lock();
-        if self.backlog.holds(id) {
+        if self.backlog.first_between(first, last).is_some() {
             let workers = state.entries.workers();
             return TaskLocation::Queued {
                 workers: workers.map(|worker| worker.thread.thread().id()).collect(),
                 may_grow: state.entries.len() < self.limits.max_workers,
             };
         }
-        let running = state
-            .entries
-            .with_running(id, |_, worker, _| worker.thread.thread().id());
-        running.map_or(TaskLocation::Elsewhere, TaskLocation::Running)
+        let thread = state.entries.thread_of(first, last);
+        thread.map_or(TaskLocation::Elsewhere, TaskLocation::Running)
     }
 
     /// The ids of the worker threads that exist.
@@ -569,12 +568,14 @@ impl<W: WorkItem> WorkerPool<W> {
         workers.map(|worker| worker.thread.thread().id()).collect()
     }
 
-    /// Takes a task out of the backlog, if it is there, and settles it with this error.
-    pub(crate) fn refuse(&self, id: FutureId, error: &Error) {
+    /// Takes the oldest of the tasks `first..=last` out of the backlog, if one is there, and settles it with this
+    /// error.
+    pub(crate) fn refuse(&self, first: FutureId, last: FutureId, error: &Error) {
         if self.fork_epoch.is_forked_copy() {
             return;
         }
-        let removed = self.backlog.withdraw(id);
+        let oldest = self.backlog.first_between(first, last);
+        let removed = oldest.and_then(|id| self.backlog.withdraw(id));
         self.make_room();
         if let Some(removed) = removed {
             removed.fail(error, &mut |verdict| self.count(verdict));
@@ -606,9 +607,7 @@ impl<W: WorkItem> WorkerPool<W> {
         if self.fork_epoch.is_forked_copy() {
             return;
         }
-        // The worker's state is locked: the worker begins no other task meanwhile.
-        let ask = |_, worker: &WorkerEntry, _: &mut _| worker.progress.request_cancel();
-        self.lock().entries.with_running(id, ask);
+        self.lock().entries.request_cancel(id);
     }
 
     /// Marks the task as killed if a worker runs it, and returns what `at` says of that worker's index,

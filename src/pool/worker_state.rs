@@ -1,6 +1,7 @@
 //! The state of one worker, under a lock of its own: a task begins and ends without the pool's lock. Written
 //! by the worker, and read by the pool, which takes this lock after its own.
 
+use crate::current_worker::Progress;
 use crate::executor::counts::Counts;
 use crate::future::id::FutureId;
 use crate::pool::backlog::Backlog;
@@ -17,8 +18,18 @@ pub(crate) struct WorkerState(
 pub(crate) struct WorkerStateInner {
     /// What the worker is doing.
     pub(crate) status: Status,
+    /// The work that the worker runs inside its current task, the innermost last.
+    pub(crate) nested: Vec<NestedWork>,
     /// How the tasks that this worker ran have ended.
     pub(crate) counts: Counts,
+}
+
+/// Work that a worker runs inside a task of its own, which waits for that work.
+pub(crate) struct NestedWork {
+    /// What the worker is doing of it; always [`Status::Busy`].
+    pub(crate) status: Status,
+    /// Whether the task around it was asked to stop.
+    pub(crate) is_outer_cancel_requested: bool,
 }
 
 /// What a worker is doing.
@@ -67,6 +78,7 @@ impl WorkerState {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(WorkerStateInner {
             status: Status::Starting,
+            nested: Vec::new(),
             counts: Counts::default(),
         }))
     }
@@ -106,7 +118,31 @@ impl WorkerState {
 impl WorkerStateInner {
     /// Whether the worker runs this task.
     pub(crate) fn runs(&self, id: FutureId) -> bool {
-        matches!(self.status, Status::Busy { task, .. } if task == Some(id))
+        self.status.runs(id)
+    }
+
+    /// What the worker is doing, on each level: in its task, and in the work inside it.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = Status> {
+        let nested = self.nested.iter().map(|work| work.status);
+        std::iter::once(self.status).chain(nested)
+    }
+
+    /// Like [`levels`](Self::levels), to change them.
+    pub(crate) fn levels_mut(&mut self) -> impl Iterator<Item = &mut Status> {
+        let nested = self.nested.iter_mut().map(|work| &mut work.status);
+        std::iter::once(&mut self.status).chain(nested)
+    }
+
+    /// Asks this task to stop, if the worker runs it: at once if it is the innermost, else as soon as the work
+    /// inside it has ended.
+    pub(crate) fn request_cancel(&mut self, id: FutureId, progress: &Progress) {
+        let Some(level) = self.levels().position(|status| status.runs(id)) else {
+            return;
+        };
+        match self.nested.get_mut(level) {
+            Some(inside) => inside.is_outer_cancel_requested = true,
+            None => progress.request_cancel(),
+        }
     }
 }
 
@@ -114,6 +150,16 @@ impl Status {
     /// Whether the worker will look for a task without being started.
     pub(crate) fn is_free(self) -> bool {
         matches!(self, Self::Idle | Self::Starting)
+    }
+
+    /// Whether this task runs.
+    fn runs(self, id: FutureId) -> bool {
+        matches!(self, Self::Busy { task, .. } if task == Some(id))
+    }
+
+    /// Whether the work has some of the tasks `first..=last`, run or not.
+    pub(crate) fn has_any_of(self, first: FutureId, last: FutureId) -> bool {
+        matches!(self, Self::Busy { chunk, .. } if first <= chunk.1 && chunk.0 <= last)
     }
 
     /// The state of a worker that has taken this work, and has begun none of it.

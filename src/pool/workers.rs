@@ -90,12 +90,37 @@ impl Workers {
         None
     }
 
+    /// The worker whose thread has this id, and its index.
+    pub(crate) fn find(&self, id: ThreadId) -> Option<(usize, &WorkerEntry)> {
+        self.entries()
+            .find(|(_, worker)| worker.thread.thread().id() == id)
+    }
+
+    /// The thread of the worker that has taken work with some of the tasks `first..=last`.
+    pub(crate) fn thread_of(&self, first: FutureId, last: FutureId) -> Option<ThreadId> {
+        let has_some = |worker: &&WorkerEntry| {
+            let inner = worker.worker_state.lock();
+            inner.levels().any(|status| status.has_any_of(first, last))
+        };
+        let worker = self.workers().find(has_some)?;
+        Some(worker.thread.thread().id())
+    }
+
+    /// Asks the worker that runs this task to stop it; does nothing if none does.
+    pub(crate) fn request_cancel(&self, id: FutureId) {
+        for worker in self.workers() {
+            // The worker's state is locked: the worker begins no other task meanwhile.
+            let mut inner = worker.worker_state.lock();
+            inner.request_cancel(id, &worker.progress);
+        }
+    }
+
     /// Takes a task that was cancelled before it began off the count of the worker that has it in its chunk;
     /// that worker will not begin it.
     pub(crate) fn withdraw(&self, id: FutureId) {
         for (_, worker) in self.entries() {
-            if let Status::Busy { rest, chunk, .. } = &mut worker.worker_state.lock().status {
-                if (chunk.0..=chunk.1).contains(&id) {
+            for status in worker.worker_state.lock().levels_mut() {
+                if let (true, Status::Busy { rest, .. }) = (status.has_any_of(id, id), status) {
                     *rest -= 1;
                 }
             }
@@ -106,9 +131,9 @@ impl Workers {
     /// Calls `act` with the index of each worker whose chunk has some of them.
     pub(crate) fn abandon(&self, first: FutureId, last: FutureId, act: &mut dyn FnMut(usize)) {
         for (index, worker) in self.entries() {
-            let mut inner = worker.worker_state.lock();
-            if let Status::Busy { rest, chunk, .. } = &mut inner.status {
-                if first <= chunk.1 && chunk.0 <= last {
+            for status in worker.worker_state.lock().levels_mut() {
+                if let (true, Status::Busy { rest, .. }) = (status.has_any_of(first, last), status)
+                {
                     *rest = 0;
                     act(index);
                 }
@@ -183,13 +208,15 @@ impl Workers {
         let mut counts = self.counts;
         for inner in states {
             counts.add(inner.counts);
-            match inner.status {
-                Status::Idle => stats.idle += 1,
-                Status::Busy { task, rest, .. } => {
-                    stats.running += usize::from(task.is_some());
-                    stats.pending += usize::try_from(rest).unwrap_or(0);
+            for status in inner.levels() {
+                match status {
+                    Status::Idle => stats.idle += 1,
+                    Status::Busy { task, rest, .. } => {
+                        stats.running += usize::from(task.is_some());
+                        stats.pending += usize::try_from(rest).unwrap_or(0);
+                    }
+                    Status::Starting | Status::ProcessLost => {}
                 }
-                Status::Starting | Status::ProcessLost => {}
             }
         }
         counts.added_to(stats)

@@ -423,12 +423,12 @@ impl PoolHandle for ProcessPoolHandle {
     }
 
     /// Tasks in processes do not depend on threads of pools: they take no part in deadlocks among those.
-    fn place(&self, _: FutureId) -> TaskLocation {
+    fn place(&self, _: FutureId, _: FutureId) -> TaskLocation {
         TaskLocation::Elsewhere
     }
 
     /// Never called, because `place` never answers that a task is queued behind threads.
-    fn fail_deadlocked(&self, _: FutureId) {}
+    fn fail_deadlocked(&self, _: FutureId, _: FutureId) {}
 
     fn try_unqueue(&self, id: FutureId) -> Unqueue {
         match self.worker_pool.upgrade() {

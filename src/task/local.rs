@@ -31,7 +31,24 @@ impl Task {
         A: Send + 'static,
         R: Send + 'static,
     {
-        Self::local_named::<F, _, _, _>(options, move |argument| Ok(f(argument)), argument)
+        let name = TypeName(PhantomData::<fn(F)>);
+        Self::local_named(options, name, move |argument| Ok(f(argument)), argument)
+    }
+
+    /// Like [`local`](Self::local); errors name this function.
+    #[track_caller]
+    pub(crate) fn local_as<F, A, R>(
+        options: TaskOptions,
+        function: Function,
+        f: F,
+        argument: A,
+    ) -> (Self, Future<R>)
+    where
+        F: FnOnce(A) -> R + Send + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        Self::local_named(options, function, move |argument| Ok(f(argument)), argument)
     }
 
     /// A task that can run in this process only, and borrows the state of its worker.
@@ -47,53 +64,77 @@ impl Task {
         A: Send + 'static,
         R: Send + 'static,
     {
+        let name = TypeName(PhantomData::<fn(F)>);
         let call = move |argument| user_state::borrow(|state: &mut S| f(state, argument));
-        Self::local_named::<F, _, _, _>(options, call, argument)
+        Self::local_named(options, name, call, argument)
     }
 
-    /// A task of the function `call`, which errors call by the name of type `N`.
+    /// A task of the function `call`, which errors call as `name` says.
     #[track_caller]
-    fn local_named<N, F, A, R>(options: TaskOptions, call: F, argument: A) -> (Self, Future<R>)
+    fn local_named<F, A, R>(
+        options: TaskOptions,
+        name: impl FunctionName,
+        call: F,
+        argument: A,
+    ) -> (Self, Future<R>)
     where
-        N: 'static,
         F: FnOnce(A) -> Result<R, Error> + Send + 'static,
         A: Send + 'static,
         R: Send + 'static,
     {
-        let (future, promise) = pair(LocalTask::<N, F, A> {
+        let (future, promise) = pair(LocalTask {
             location: Location::caller(),
+            name,
             packed_options: PackedOptions::new(&options),
             call: ExclusiveCell::new(Some((call, argument))),
-            named: PhantomData,
         });
         let job: Arc<dyn ErasedTask> = promise.into_task_cell();
         (Self(Work::One(DynPromise::new(job))), future)
     }
 }
 
-/// The body of a task that can run in this process only: the function and its argument. Errors call the function
-/// by the name of type `N`.
-struct LocalTask<N, F, A> {
+/// The body of a task that can run in this process only: the function and its argument.
+struct LocalTask<F, A, N> {
     /// Where the task was submitted.
     location: &'static Location<'static>,
+    /// How errors name the function.
+    name: N,
     /// The options that the task was submitted with.
     packed_options: PackedOptions,
     /// Function and argument; `None` once taken out, to be called or dropped.
     call: ExclusiveCell<Option<(F, A)>>,
-    /// The type whose name is the function's.
-    named: PhantomData<fn(N)>,
 }
 
-impl<N, F, A, R> Body<R> for LocalTask<N, F, A>
+/// How errors name the function of a task.
+trait FunctionName: Send + Sync + 'static {
+    fn function(&self) -> Function;
+}
+
+/// By its type, which takes no memory in the task.
+struct TypeName<F>(PhantomData<fn(F)>);
+
+impl<F: 'static> FunctionName for TypeName<F> {
+    fn function(&self) -> Function {
+        Function::Type(std::any::type_name::<F>())
+    }
+}
+
+/// As the maker of the task says, which calls that function in a closure of its own.
+impl FunctionName for Function {
+    fn function(&self) -> Function {
+        *self
+    }
+}
+
+impl<F, A, N, R> Body<R> for LocalTask<F, A, N>
 where
-    N: 'static,
     F: FnOnce(A) -> Result<R, Error> + Send + 'static,
     A: Send + 'static,
+    N: FunctionName,
 {
     fn info(&self) -> TaskInfo {
-        let function = Function::Type(std::any::type_name::<N>());
         let name = self.packed_options.name().cloned();
-        TaskInfo::new(name, self.location, function)
+        TaskInfo::new(name, self.location, self.name.function())
     }
 
     unsafe fn discard(&self) {
@@ -107,11 +148,11 @@ where
     }
 }
 
-impl<N, F, A, R> ErasedTask for TaskCell<R, LocalTask<N, F, A>>
+impl<F, A, N, R> ErasedTask for TaskCell<R, LocalTask<F, A, N>>
 where
-    N: 'static,
     F: FnOnce(A) -> Result<R, Error> + Send + 'static,
     A: Send + 'static,
+    N: FunctionName,
     R: Send + 'static,
 {
     fn info(&self) -> TaskInfo {

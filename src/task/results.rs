@@ -243,6 +243,13 @@ impl<R> ChunkResults<R> {
         true
     }
 
+    /// Runs the items here that are queued, if this thread is a worker of the pool that they are queued in.
+    pub(crate) fn run_if_queued(&self) {
+        if let (true, Some(pool_handle)) = (deadlock::is_worker(), self.pool_handle()) {
+            pool_handle.run_queued(self.id(0), self.id(self.len.saturating_sub(1)));
+        }
+    }
+
     /// Whether the item has an outcome. If it has none here, outcomes that wait to be collected are collected
     /// first.
     pub(crate) fn look(&self, index: usize) -> bool {

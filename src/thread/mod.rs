@@ -15,6 +15,7 @@ use crate::executor::Executor;
 use crate::executor::closed::Closed;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
+use crate::executor::scope::{self, Scope};
 use crate::executor::stats::Stats;
 use crate::executor::submit_async::{RoomWaiter, SubmitAsync};
 use crate::future::Future;
@@ -280,6 +281,45 @@ impl ThreadPoolExecutor {
         MapUnordered::new(Feed::local(self, options, f, items.into_iter()))
     }
 
+    /// Calls `body` with a [`Scope`], whose tasks may borrow; returns when they all have ended. (`std::thread::scope`,
+    /// `rayon::scope`)
+    ///
+    /// Tasks that have not begun when the body returns still run. If it panics, they do not, and the panic goes on once
+    /// those that run have ended. A task's own panic is its future's error, also if that future was dropped. After
+    /// a shutdown all tasks of the scope end as [`Error::ShutDown`], and the scope ends.
+    ///
+    /// It may be called in a task of the same pool. That task's worker then runs what it waits for itself, if it is
+    /// queued: at the end of the scope, in [`ScopedFuture::result`](crate::ScopedFuture::result), and in the scope's maps. So a pool of any
+    /// size runs scopes in scopes.
+    ///
+    /// ```
+    /// # use concurrent_futures::ThreadPoolExecutor;
+    /// fn sum(pool: &ThreadPoolExecutor, numbers: &[u64]) -> u64 {
+    ///     if numbers.len() < 100 {
+    ///         return numbers.iter().sum();
+    ///     }
+    ///     let (left, right) = numbers.split_at(numbers.len() / 2);
+    ///     pool.scope(|scope| {
+    ///         let left = scope.spawn(|| sum(pool, left));
+    ///         sum(pool, right) + left.result().unwrap()
+    ///     })
+    /// }
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let numbers: Vec<u64> = (0..1000).collect();
+    /// assert_eq!(sum(&pool, &numbers), 499_500);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `body` does.
+    pub fn scope<'env, T>(
+        &'env self,
+        body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    ) -> T {
+        scope::open(self, Some(&self.0.owner), body)
+    }
+
     fn with_worker_pool(worker_pool: Arc<WorkerPool<Task>>) -> Self {
         let owner: Arc<dyn PoolHandle> = Arc::new(ThreadPoolHandle(Arc::downgrade(&worker_pool)));
         let entry = pool_registry::enter(&owner);
@@ -437,8 +477,8 @@ impl PoolHandle for ThreadPoolHandle {
         self.with_pool(|worker_pool| worker_pool.settled(id, error));
     }
 
-    fn place(&self, id: FutureId) -> TaskLocation {
-        self.with_pool(|worker_pool| worker_pool.place(id))
+    fn place(&self, first: FutureId, last: FutureId) -> TaskLocation {
+        self.with_pool(|worker_pool| worker_pool.place(first, last))
             .unwrap_or(TaskLocation::Elsewhere)
     }
 
@@ -446,8 +486,17 @@ impl PoolHandle for ThreadPoolHandle {
         self.with_pool(WorkerPool::workers).unwrap_or_default()
     }
 
-    fn fail_deadlocked(&self, id: FutureId) {
-        self.with_pool(|worker_pool| worker_pool.refuse(id, &Error::Deadlock));
+    fn fail_deadlocked(&self, first: FutureId, last: FutureId) {
+        self.with_pool(|worker_pool| worker_pool.refuse(first, last, &Error::Deadlock));
+    }
+
+    fn run_queued(&self, first: FutureId, last: FutureId) {
+        let Some(worker_pool) = self.0.upgrade() else {
+            return;
+        };
+        while let Some((task, context)) = worker_pool.take_nested(first, last) {
+            task.run_on(&context);
+        }
     }
 
     fn drive_until(&self, wait: &dyn Waiter, _: Deadline) -> Drive {
@@ -506,6 +555,7 @@ fn serve(context: &WorkerContext<Task>, preparations: &[Preparation]) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::unwind;
 
     #[test]
     fn tasks_maps_callbacks_and_panics_go_their_way() {
@@ -526,6 +576,79 @@ mod tests {
         assert_eq!(length.result().unwrap(), 27);
         assert!(matches!(panics.result(), Err(Error::Panicked(_))));
         assert_eq!(told.recv().unwrap().as_deref(), Some("hello!"));
+    }
+
+    #[test]
+    fn scopes_lend_what_they_borrow() {
+        let pool = ThreadPoolExecutor::new(2).unwrap();
+        let mut words = vec!["borrowed".to_owned(), "changed".to_owned()];
+        pool.scope(|scope| {
+            let mut pushed = scope.map(|word: &mut String| word.push('!'), &mut words);
+            assert!(pushed.all(|outcome| outcome.is_ok()));
+        });
+        let words = &words;
+        let (sum, word) = pool.scope(|scope| {
+            let lengths = scope.map(|word: &String| word.len(), words);
+            let word = scope.spawn(|| words.last());
+            let panics = scope.spawn(|| assert!(words.is_empty()));
+            assert!(matches!(panics.result(), Err(Error::Panicked(_))));
+            (lengths.sum::<Result<usize, _>>(), word.result())
+        });
+        assert_eq!(sum.unwrap(), 17);
+        assert_eq!(word.unwrap().unwrap(), "changed!");
+    }
+
+    #[test]
+    fn a_scope_waits_for_what_is_forgotten() {
+        let pool = ThreadPoolExecutor::new(2).unwrap();
+        let words = vec!["borrowed".to_owned(), "kept".to_owned()];
+        pool.scope(|scope| {
+            std::mem::forget(scope.spawn(|| words.len()));
+            std::mem::forget(scope.map(|word: &String| word.clone(), &words));
+        });
+        drop(words);
+    }
+
+    #[test]
+    fn scopes_in_scopes_run_in_one_worker() {
+        fn increment(pool: &ThreadPoolExecutor, numbers: &mut [u8]) {
+            if let [one] = numbers {
+                *one += 1;
+                return;
+            }
+            let (left, right) = numbers.split_at_mut(numbers.len() / 2);
+            pool.scope(|scope| {
+                let right = scope.spawn(|| increment(pool, right));
+                drop(scope.spawn(|| increment(pool, left)));
+                right.wait();
+            });
+        }
+        let pool = ThreadPoolExecutor::new(1).unwrap();
+        let mut numbers = [0, 1, 2, 3, 4];
+        pool.scope(|scope| {
+            drop(scope.spawn(|| increment(&pool, &mut numbers)));
+        });
+        assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_scope_whose_body_panics_waits() {
+        let pool = ThreadPoolExecutor::new(1).unwrap();
+        let mut ended = false;
+        let outcome = unwind::catch(|| {
+            pool.scope(|scope| {
+                let (begun, has_begun) = std::sync::mpsc::channel();
+                let ended = &mut ended;
+                drop(scope.spawn(move || {
+                    begun.send(()).unwrap();
+                    std::thread::yield_now();
+                    *ended = true;
+                }));
+                has_begun.recv().unwrap();
+                panic!("on purpose");
+            })
+        });
+        assert!(outcome.is_err() && ended);
     }
 
     #[test]

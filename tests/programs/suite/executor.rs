@@ -3,6 +3,7 @@
 mod errors;
 pub mod naming;
 pub mod reports;
+pub mod scopes;
 pub mod serial;
 pub mod shapes;
 mod shutdown;

@@ -45,6 +45,8 @@ fn main() {
         executor::pools::<Threads>(),
         executor::pools::<Processes>(),
         executor::threads::trials(),
+        executor::scopes::threads(),
+        executor::scopes::serial(),
         executor::shapes::processes(),
         executor::naming::threads(),
         executor::naming::processes(),
