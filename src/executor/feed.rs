@@ -120,6 +120,8 @@ pub(super) struct Round<'r> {
     sent: usize,
     /// When its first pull began, and when its last chunk was sent; `None` before the first pull.
     span: Option<(Instant, Instant)>,
+    /// Whether it is a part of a poll, which must not take long.
+    is_polled: bool,
 }
 
 impl<'r> Round<'r> {
@@ -130,7 +132,23 @@ impl<'r> Round<'r> {
             hand_over,
             sent: 0,
             span: None,
+            is_polled: false,
         }
+    }
+
+    /// A refill in a poll.
+    #[cfg(feature = "stream")]
+    pub(super) fn polled(hand_over: HandOver<'r>) -> Self {
+        Self {
+            is_polled: true,
+            ..Self::new(Reach::Buffer, hand_over)
+        }
+    }
+
+    /// Whether it has taken long for a poll: the task is to be polled again for the rest.
+    pub(super) fn is_long_poll(&self) -> bool {
+        let span = self.span.map(|(begun, last)| last - begun);
+        self.is_polled && span.unwrap_or_default() >= PULL_LIMIT
     }
 }
 

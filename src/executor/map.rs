@@ -94,17 +94,18 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
         };
         // A call does not wait for room; what finds none is sent in `next`.
         let try_execute = &mut |executor: &dyn Executor, task| executor.try_execute(task);
-        map.refill(Round::new(Reach::Workers, try_execute), || None);
+        map.refill(&mut Round::new(Reach::Workers, try_execute), || None);
         map
     }
 
-    /// Sends as many chunks as there is room for; stops if the source is slow and the next result has come.
-    fn refill(&mut self, mut round: Round<'_>, listen: impl Fn() -> Option<Listener>) {
-        while let Some(size) = self.feed.room(&round) {
-            if self.feed.is_slow(&round) && self.has_next() {
+    /// Sends as many chunks as there is room for; stops if the source is slow, and the next result
+    /// has come or a poll would take long.
+    fn refill(&mut self, round: &mut Round<'_>, listen: impl Fn() -> Option<Listener>) {
+        while let Some(size) = self.feed.room(round) {
+            if self.feed.is_slow(round) && (round.is_long_poll() || self.has_next()) {
                 break;
             }
-            let Some(sent) = self.feed.next_chunk(size, &mut round, &listen) else {
+            let Some(sent) = self.feed.next_chunk(size, round, &listen) else {
                 break;
             };
             self.sent.push_back(sent);
@@ -162,7 +163,7 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'a, A
             return Some(Err(error));
         }
         if self.at == 0 {
-            self.refill(Round::new(Reach::Buffer, &mut execute), || None);
+            self.refill(&mut Round::new(Reach::Buffer, &mut execute), || None);
         }
         if self.feed.is_over() {
             return None;
@@ -252,19 +253,20 @@ impl<'a, A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnorde
         };
         // As in `Map::new`.
         let try_execute = &mut |executor: &dyn Executor, task| executor.try_execute(task);
-        map.refill(Round::new(Reach::Workers, try_execute));
+        map.refill(&mut Round::new(Reach::Workers, try_execute));
         map
     }
 
-    /// Sends as many chunks as there is room for; stops if the source is slow and a result has come.
-    fn refill(&mut self, mut round: Round<'_>) {
-        while let Some(size) = self.feed.room(&round) {
-            if self.feed.is_slow(&round) && self.has_next() {
+    /// Sends as many chunks as there is room for; stops if the source is slow, and a result has
+    /// come or a poll would take long.
+    fn refill(&mut self, round: &mut Round<'_>) {
+        while let Some(size) = self.feed.room(round) {
+            if self.feed.is_slow(round) && (round.is_long_poll() || self.has_next()) {
                 break;
             }
             let number = self.gone + self.sent.len();
             let listen = || Some(telling(number, &self.news.0, &self.bell));
-            let Some(sent) = self.feed.next_chunk(size, &mut round, listen) else {
+            let Some(sent) = self.feed.next_chunk(size, round, listen) else {
                 break;
             };
             self.sent.push_back(Some(sent));
@@ -361,7 +363,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Iterator
         if let Some(error) = self.feed.take_refusal() {
             return Some((0, Err(error)));
         }
-        self.refill(Round::new(Reach::Buffer, &mut execute));
+        self.refill(&mut Round::new(Reach::Buffer, &mut execute));
         if self.feed.is_over() {
             return None;
         }

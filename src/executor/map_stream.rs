@@ -17,8 +17,8 @@ use crate::unwind;
 /// [`Map`](crate::Map), a [`MapUnordered`](crate::MapUnordered) or a [`MapKeyed`](crate::MapKeyed) returns.
 ///
 /// It is as lazy as the map. Where results have not come, or the executor has no room for more items, no thread
-/// is blocked. The task that polls pulls the source, on its thread, and encodes the items there; a source that
-/// blocks, blocks the runtime. On a [`SerialExecutor`](crate::SerialExecutor) the function runs there, too.
+/// is blocked. The task that polls pulls the source, on its thread, and encodes the items there: about a
+/// millisecond of it a poll. A source that blocks, blocks the runtime. On a [`SerialExecutor`](crate::SerialExecutor) the function runs there, too.
 /// Dropping the stream cancels what has not started. A map with a
 /// [time limit](crate::MapOptions::timeout) has a thread of its own for it while its stream waits.
 ///

@@ -9,7 +9,7 @@ use futures_core::Stream;
 use super::{Map, MapUnordered};
 use crate::error::Error;
 use crate::executor::Executor;
-use crate::executor::feed::{Reach, Round};
+use crate::executor::feed::Round;
 use crate::executor::map_stream::{MapStream, Polling};
 use crate::future::bell::Bell;
 use crate::task::results::Listener;
@@ -40,13 +40,14 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'_, A, R,
             return Poll::Ready(Some(Err(error)));
         }
         // A chunk that is held back takes the room that this task may have been woken for.
+        let Polling { bell, place, .. } = &mut *polling;
+        let hand_over =
+            &mut |executor: &dyn Executor, task| executor.try_execute_or_wake(task, place, waker);
+        let mut round = Round::polled(hand_over);
         if self.at == 0 || self.feed.holds_back() {
-            let Polling { bell, place, .. } = polling;
-            let hand_over = &mut |executor: &dyn Executor, task| {
-                executor.try_execute_or_wake(task, place, waker)
-            };
-            self.refill(Round::new(Reach::Buffer, hand_over), || Some(ringing(bell)));
+            self.refill(&mut round, || Some(ringing(bell)));
         }
+        let is_long = round.is_long_poll();
         if self.feed.is_over() {
             return Poll::Ready(None);
         }
@@ -60,6 +61,9 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'_, A, R,
         if self.feed.deadline.has_passed() {
             self.end();
             return Poll::Ready(Some(Err(Error::Timeout)));
+        }
+        if is_long {
+            waker.wake_by_ref(); // there is more to pull
         }
         Poll::Pending
     }
@@ -84,7 +88,9 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnordered<
         let place = &mut polling.place;
         let hand_over =
             &mut |executor: &dyn Executor, task| executor.try_execute_or_wake(task, place, waker);
-        self.refill(Round::new(Reach::Buffer, hand_over));
+        let mut round = Round::polled(hand_over);
+        self.refill(&mut round);
+        let is_long = round.is_long_poll();
         if self.feed.is_over() {
             return Poll::Ready(None);
         }
@@ -100,6 +106,9 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnordered<
             let read = self.feed.read();
             self.end();
             return Poll::Ready(Some((read, Err(Error::Timeout))));
+        }
+        if is_long {
+            waker.wake_by_ref(); // there is more to pull
         }
         Poll::Pending
     }

@@ -36,6 +36,7 @@ pub fn pools<K: Kind + Bounded>() -> Vec<Trial> {
         a_stream_wakes_when_its_result_has_come::<K>,
         an_unordered_stream_is_held_up_by_no_item::<K>,
         a_dropped_stream_cancels_what_has_not_begun::<K>,
+        a_slow_source_does_not_hold_up_a_poll::<K>,
         a_stream_ends_at_its_time_limit::<K>,
         an_unordered_stream_ends_at_its_time_limit::<K>,
         a_stream_waits_for_room_and_blocks_nobody::<K>,
@@ -216,6 +217,26 @@ fn a_dropped_stream_cancels_what_has_not_begun<K: Kind>() {
     let stats = pool.stats();
     assert_eq!((stats.completed, stats.cancelled), (1, 2), "{stats:?}");
     assert!(!wakes.is_woken());
+}
+
+/// The poll returns after some pulls, and asks for the next one by itself.
+fn a_slow_source_does_not_hold_up_a_poll<K: Kind>() {
+    let pool = K::pool(1);
+    let held = Hold::new();
+    let mut pulled = 0;
+    let source = std::iter::from_fn(|| {
+        std::thread::sleep(Duration::from_millis(2));
+        pulled += 1;
+        Some((pulled == 1).then(|| held.argument()))
+    });
+    let mut stream = pool.map(hold_some, source.take(6)).into_stream();
+    let wakes = Wakes::new();
+    for _ in 0..5 {
+        assert!(poll(&mut stream, &wakes).is_pending() && wakes.is_woken());
+    }
+    assert!(poll(&mut stream, &wakes).is_pending() && !wakes.is_woken());
+    held.release();
+    assert_eq!(collect(stream).len(), 6);
 }
 
 /// Nothing else wakes it.
