@@ -21,8 +21,8 @@ use crate::sync::lock;
 pub struct MapKeyed<'a, K, A, R, It: Iterator<Item = (K, A)>> {
     /// The results, in the order of the items.
     map: Map<'a, A, R, Arguments<K, It>>,
-    /// The keys of the items that were pulled and whose results were not read, oldest first.
-    keys: Arc<Mutex<VecDeque<K>>>,
+    /// The keys of the items that were pulled and whose results were not read.
+    keys: Keys<K>,
     /// Whether `next` runs, or has panicked: a key may then have no result, so that no more are given.
     is_over: bool,
 }
@@ -32,7 +32,20 @@ pub(crate) struct Arguments<K, It> {
     /// The items.
     items: It,
     /// Where the keys go.
-    keys: Arc<Mutex<VecDeque<K>>>,
+    keys: Keys<K>,
+}
+
+/// The keys of items, oldest first.
+pub(crate) type Keys<K> = Arc<Mutex<VecDeque<K>>>;
+
+/// The arguments of items with keys, and where the keys are set aside as they are pulled.
+pub(crate) fn arguments<K, It>(items: It) -> (Arguments<K, It>, Keys<K>) {
+    let keys = Keys::default();
+    let arguments = Arguments {
+        items,
+        keys: Arc::clone(&keys),
+    };
+    (arguments, keys)
 }
 
 impl<'a, K, A, R, It> MapKeyed<'a, K, A, R, It>
@@ -41,18 +54,10 @@ where
     R: Send + 'static,
     It: Iterator<Item = (K, A)>,
 {
-    /// A map over these items; `feed` makes the feed of it.
-    pub(crate) fn new(
-        items: It,
-        feed: impl FnOnce(Arguments<K, It>) -> Feed<'a, A, R, Arguments<K, It>>,
-    ) -> Self {
-        let keys = Arc::default();
-        let arguments = Arguments {
-            items,
-            keys: Arc::clone(&keys),
-        };
+    /// A map of a feed of [`arguments`], and of the keys that those set aside.
+    pub(crate) fn new(feed: Feed<'a, A, R, Arguments<K, It>>, keys: Keys<K>) -> Self {
         Self {
-            map: Map::new(feed(arguments)),
+            map: Map::new(feed),
             keys,
             is_over: false,
         }

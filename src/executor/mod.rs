@@ -385,7 +385,37 @@ pub trait Executor: Send + Sync {
         R: Payload,
         I: IntoIterator<Item = A>,
     {
-        let (options, items) = (MapOptions::new(), items.into_iter());
+        self.map_with_context_with(MapOptions::new(), f, context, items)
+    }
+
+    /// Like [`map_with_context`](Self::map_with_context), with options.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let options = MapOptions::new().chunksize(100);
+    /// let weights = vec![2, 3, 5];
+    /// let weigh = |weights: &Vec<usize>, n: usize| n * weights[n % weights.len()];
+    /// let sum = pool.map_with_context_with(options, weigh, weights, 0..1000).sum::<Result<usize, _>>()?;
+    /// assert_eq!(sum, 1_664_667);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    fn map_with_context_with<C, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: fn(&C, A) -> R,
+        context: C,
+        items: I,
+    ) -> Map<'_, A, R, I::IntoIter>
+    where
+        Self: Sized,
+        C: Payload + Sync,
+        A: Payload,
+        R: Payload,
+        I: IntoIterator<Item = A>,
+    {
+        let items = items.into_iter();
         Map::new(Feed::in_context(self, options, f, context, items))
     }
 
@@ -454,10 +484,32 @@ pub trait Executor: Send + Sync {
         R: Payload,
         I: IntoIterator<Item = (K, A)>,
     {
-        let options = MapOptions::new();
-        MapKeyed::new(items.into_iter(), |items| {
-            Feed::portable(self, options, f, items)
-        })
+        self.map_keyed_with(MapOptions::new(), f, items)
+    }
+
+    /// Like [`map_keyed`](Self::map_keyed), with options. If those are invalid, the error is the first item's.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, SerialExecutor};
+    /// let (executor, options) = (SerialExecutor::new(), MapOptions::new().chunksize(2));
+    /// let squares = Executor::map_keyed_with(&executor, options, |n: u32| n * n, [("three", 3)]);
+    /// assert!(squares.map(|(key, square)| (key, square.ok())).eq([("three", Some(9))]));
+    /// ```
+    #[track_caller]
+    fn map_keyed_with<K, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: fn(A) -> R,
+        items: I,
+    ) -> MapKeyed<'_, K, A, R, I::IntoIter>
+    where
+        Self: Sized,
+        A: Payload,
+        R: Payload,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        let (items, keys) = map_keyed::arguments(items.into_iter());
+        MapKeyed::new(Feed::portable(self, options, f, items), keys)
     }
 
     /// Like [`map`](Self::map), but yields `(index, result)` as items finish.

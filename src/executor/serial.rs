@@ -14,6 +14,7 @@ use crate::executor::closed::{Closed, Closing};
 use crate::executor::counts::Counts;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
+use crate::executor::map_keyed::{self, MapKeyed};
 use crate::executor::scope::{self, Scope};
 use crate::executor::stats::Stats;
 use crate::executor::submit_async::SubmitAsync;
@@ -270,13 +271,34 @@ impl SerialExecutor {
         MapUnordered::new(Feed::local(self, options, f, items.into_iter()))
     }
 
-    /// Enters the slot of the calling thread's state. Without a state it enters none, so that tasks do not find
-    /// that of a pool's worker inside of which they run.
-    fn enter_state(&self) -> Result<SlotGuard, Error> {
-        match &self.maker {
-            Some(maker) => maker.enter(),
-            None => Ok(user_state::enter(None)),
-        }
+    /// Like [`map`](Self::map), over items with keys: each result comes with the key of its item.
+    #[track_caller]
+    pub fn map_keyed<K, F, A, R, I>(&self, f: F, items: I) -> MapKeyed<'_, K, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        self.map_keyed_with(MapOptions::new(), f, items)
+    }
+
+    /// Like [`map_keyed`](Self::map_keyed), with options. If those are invalid, the error is the first item's.
+    #[track_caller]
+    pub fn map_keyed_with<K, F, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: F,
+        items: I,
+    ) -> MapKeyed<'_, K, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        let (items, keys) = map_keyed::arguments(items.into_iter());
+        MapKeyed::new(Feed::local(self, options, f, items), keys)
     }
 
     /// Calls `body` with a [`Scope`], whose tasks may borrow, and run where they are submitted.
@@ -299,6 +321,15 @@ impl SerialExecutor {
         body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
     ) -> T {
         scope::open(self, None, body)
+    }
+
+    /// Enters the slot of the calling thread's state. Without a state it enters none, so that tasks do not find
+    /// that of a pool's worker inside of which they run.
+    fn enter_state(&self) -> Result<SlotGuard, Error> {
+        match &self.maker {
+            Some(maker) => maker.enter(),
+            None => Ok(user_state::enter(None)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

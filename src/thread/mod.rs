@@ -15,6 +15,7 @@ use crate::executor::Executor;
 use crate::executor::closed::Closed;
 use crate::executor::feed::Feed;
 use crate::executor::map::{Map, MapUnordered};
+use crate::executor::map_keyed::{self, MapKeyed};
 use crate::executor::scope::{self, Scope};
 use crate::executor::stats::Stats;
 use crate::executor::submit_async::{RoomWaiter, SubmitAsync};
@@ -279,6 +280,46 @@ impl ThreadPoolExecutor {
         I: IntoIterator<Item = A>,
     {
         MapUnordered::new(Feed::local(self, options, f, items.into_iter()))
+    }
+
+    /// Like [`map`](Self::map), over items with keys: each result comes with the key of its item.
+    ///
+    /// ```
+    /// # use concurrent_futures::ThreadPoolExecutor;
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let offset = 10;
+    /// for (word, length) in pool.map_keyed(move |text: &str| offset + text.len(), [("tea", "a cup of tea")]) {
+    ///     assert_eq!((word, length?), ("tea", 22));
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn map_keyed<K, F, A, R, I>(&self, f: F, items: I) -> MapKeyed<'_, K, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        self.map_keyed_with(MapOptions::new(), f, items)
+    }
+
+    /// Like [`map_keyed`](Self::map_keyed), with options. If those are invalid, the error is the first item's.
+    #[track_caller]
+    pub fn map_keyed_with<K, F, A, R, I>(
+        &self,
+        options: MapOptions,
+        f: F,
+        items: I,
+    ) -> MapKeyed<'_, K, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        let (items, keys) = map_keyed::arguments(items.into_iter());
+        MapKeyed::new(Feed::local(self, options, f, items), keys)
     }
 
     /// Calls `body` with a [`Scope`], whose tasks may borrow; returns when they all have ended. (`std::thread::scope`,

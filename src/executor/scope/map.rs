@@ -6,7 +6,7 @@ use super::{ScopedTask, Slot, take};
 use crate::error::Error;
 use crate::executor::feed::Feed;
 use crate::executor::map::Map;
-use crate::executor::map_keyed::{Arguments, MapKeyed};
+use crate::executor::map_keyed::{Arguments, MapKeyed, arguments};
 
 /// Results in the order of the items, which may borrow: the iterator of [`Scope::map`](crate::Scope::map), which has
 /// an example.
@@ -30,16 +30,19 @@ pub(super) struct ScopedItems<'scope, R, It: Iterator> {
 type ToTask<'scope, R, A> = Box<dyn Fn(A) -> (Slot<R>, ScopedTask) + Send + 'scope>;
 
 /// The feed of a scope's map.
-type ScopedFeed<'scope, R, It> =
-    Feed<'scope, ScopedTask, (), Arguments<Slot<R>, ScopedItems<'scope, R, It>>>;
+type ScopedFeed<'scope, R, It> = Feed<'scope, ScopedTask, (), ScopedArguments<'scope, R, It>>;
+
+/// The tasks of a scope's map; the slots of their results are set aside.
+type ScopedArguments<'scope, R, It> = Arguments<Slot<R>, ScopedItems<'scope, R, It>>;
 
 impl<'scope, R, It: Iterator> ScopedMap<'scope, R, It> {
     pub(super) fn new(
         items: It,
         to_task: ToTask<'scope, R, It::Item>,
-        feed: impl FnOnce(Arguments<Slot<R>, ScopedItems<'scope, R, It>>) -> ScopedFeed<'scope, R, It>,
+        feed: impl FnOnce(ScopedArguments<'scope, R, It>) -> ScopedFeed<'scope, R, It>,
     ) -> Self {
-        Self(MapKeyed::new(ScopedItems { items, to_task }, feed))
+        let (arguments, slots) = arguments(ScopedItems { items, to_task });
+        Self(MapKeyed::new(feed(arguments), slots))
     }
 }
 

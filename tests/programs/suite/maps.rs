@@ -6,7 +6,9 @@ mod lazy;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use concurrent_futures::{Error, Executor, MapOptions, Shared, ThreadPoolExecutor, current_worker};
+use concurrent_futures::{
+    Error, Executor, MapOptions, Shared, TaskOptions, ThreadPoolExecutor, current_worker,
+};
 use libtest_mimic::Trial;
 
 use crate::support::gate::{Held, Hold, hold};
@@ -24,9 +26,11 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         map_unordered_takes_no_options::<K>,
         maps_interleave::<K>,
         map_keyed_gives_the_key_back::<K>,
+        a_keyed_map_takes_options::<K>,
         a_keyed_map_ends_with_its_source::<K>,
         a_map_of_a_known_length_says_it::<K>,
         map_lends_a_context::<K>,
+        a_map_with_a_context_takes_options::<K>,
         a_context_names_shared_memory::<K>,
         a_panic_in_a_context_costs_its_item::<K>,
     ];
@@ -113,6 +117,33 @@ fn map_keyed_gives_the_key_back<K: Kind>() {
     assert_eq!(outcomes[0], ("one", Ok(100)));
     let (key, outcome) = &outcomes[1];
     assert!(*key == "none" && outcome.as_ref().is_err_and(Error::is_panic));
+}
+
+fn a_keyed_map_takes_options<K: Kind>() {
+    let pool = K::pool(2);
+    let named = OPTIONS.task(TaskOptions::new().name("invert"));
+    let mut inverses = pool.map_keyed_with(named, |n: u64| 100 / n, [("none", 0), ("one", 1)]);
+    let Some(("none", Err(Error::Panicked(panic)))) = inverses.next() else {
+        panic!("there is no inverse")
+    };
+    let task = panic.task().unwrap();
+    assert_eq!(task.name(), Some("invert"));
+    assert!(task.location().file().ends_with("maps.rs"), "{task}");
+    assert_eq!(inverses.next(), Some(("one", Ok(100))));
+    let few = OPTIONS.chunksize(7).buffersize(20);
+    let doubled = pool.map_keyed_with(few, double, (0..100).map(|n| (n, n)));
+    assert!(doubled.eq((0..100).map(|n| (n, Ok(2 * n)))));
+    // What is refused is refused to the first item, if there is one.
+    let mut refused = pool.map_keyed_with(OPTIONS.chunksize(0), double, [("first", 1)]);
+    let first = refused.next();
+    assert!(matches!(
+        first,
+        Some(("first", Err(Error::InvalidConfig(_))))
+    ));
+    assert!(refused.next().is_none());
+    let nothing: [((), u64); 0] = [];
+    let mut refused = pool.map_keyed_with(OPTIONS.buffersize(0), double, nothing);
+    assert!(refused.next().is_none());
 }
 
 /// Its source panics: no key goes with another item's result.
@@ -246,6 +277,9 @@ fn closures_map_too() {
     let shared = std::sync::Arc::clone(&words);
     let lengths = pool.map(move |at: usize| shared[at].len(), 0..3);
     assert_eq!(lengths.map(Result::unwrap).collect::<Vec<_>>(), [1, 2, 3]);
+    let shared = std::sync::Arc::clone(&words);
+    let keyed = pool.map_keyed(move |at: usize| shared[at], [("first", 0), ("last", 2)]);
+    assert!(keyed.eq([("first", Ok("a")), ("last", Ok("ccc"))]));
     let unordered = pool.map_unordered_with(OPTIONS, move |at: usize| words[at], 0..3);
     assert_eq!(
         unordered
@@ -270,6 +304,25 @@ fn map_lends_a_context<K: Kind>() {
     }
     let nothing = pool.map_with_context(|(), n: u64| n + 1, (), [1, 2]);
     assert_eq!(nothing.sum::<Result<u64, _>>().unwrap(), 5);
+}
+
+fn a_map_with_a_context_takes_options<K: Kind>() {
+    fn divide(dividend: &u64, divisor: u64) -> u64 {
+        dividend / divisor
+    }
+    let pool = K::pool(2);
+    let options = OPTIONS.chunksize(3).task(TaskOptions::new().name("divide"));
+    let mut divided = pool.map_with_context_with(options, divide, 60, [0, 1, 2, 3]);
+    let Some(Err(Error::Panicked(panic))) = divided.next() else {
+        panic!("nothing can be divided by 0")
+    };
+    let task = panic.task().unwrap();
+    assert_eq!(task.name(), Some("divide"));
+    assert!(task.location().file().ends_with("maps.rs"), "{task}");
+    assert!(divided.map(Result::unwrap).eq([60, 30, 20]));
+    let mut refused = pool.map_with_context_with(OPTIONS.chunksize(0), divide, 60, [1]);
+    assert!(matches!(refused.next(), Some(Err(Error::InvalidConfig(_)))));
+    assert!(refused.next().is_none());
 }
 
 fn a_context_names_shared_memory<K: Kind>() {

@@ -51,6 +51,9 @@ fn serial_tasks_capture() {
     let count = pool.spawn(move || words.len());
     assert_eq!(count.result().unwrap(), 3);
     let offset = 10;
+    let keyed = pool.map_keyed(move |n: u64| n + offset, [('a', 1), ('b', 2)]);
+    assert!(keyed.eq([('a', Ok(11)), ('b', Ok(12))]));
+    let offset = 10;
     for (index, sum) in pool.map_unordered(move |n| n + offset, 0..3_usize) {
         assert_eq!(sum.unwrap(), index + 10);
     }
