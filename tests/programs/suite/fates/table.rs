@@ -52,9 +52,12 @@ const STARTS: Names = &[
     "bad_start::a_worker_hangs_before_hello",
 ];
 
-/// Initializers that fail.
+/// Initializers that fail, and states that cannot be made.
 const INITIALIZERS: Names = &[
     "pools::a_panicking_initializer_breaks_the_pool",
+    "pools::an_initializer_that_fails_breaks_the_pool_in_its_words",
+    "pools::a_state_that_cannot_be_made_breaks_the_pool_in_its_words",
+    "processes::a_worker_that_dies_while_it_makes_its_state_breaks_the_pool",
     "processes::an_initializer_that_exits_breaks_the_pool",
     "processes::an_initializer_that_crashes_breaks_the_pool",
     "program::workers_have_no_memory_for_their_initializer",
@@ -231,7 +234,7 @@ const TABLE: &[Row] = &[
         pool: &[],
     },
     Row {
-        event: "the initializer panics, or its worker dies in it",
+        event: "the initializer, or the function that makes the state, fails or panics, or its worker dies in it",
         task: &[],
         queued: INITIALIZERS,
         later: INITIALIZERS,
