@@ -16,7 +16,7 @@ use crate::task_name::TaskName;
 /// assert_eq!(panic.task().unwrap().name(), Some("halve"));
 /// assert!(panic.task().unwrap().location().file().ends_with(".rs"));
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TaskInfo {
     /// The name given by [`TaskOptions::name`](crate::TaskOptions::name), if any.
     name: Option<TaskName>,
@@ -27,7 +27,7 @@ pub struct TaskInfo {
 }
 
 /// Identifies the submitted function, to look its name up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Function {
     /// The address of a plain function.
     Address(usize),
@@ -46,6 +46,10 @@ impl TaskInfo {
             location,
             function,
         }
+    }
+
+    pub(crate) fn without_name(self) -> Self {
+        Self { name: None, ..self }
     }
 
     /// The name given by [`TaskOptions::name`](crate::TaskOptions::name); `None` if none was given.

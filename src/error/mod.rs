@@ -486,10 +486,11 @@ impl fmt::Display for WorkerDeath {
 }
 
 impl Error {
-    /// The task that has the error: its name, its function, and where it was submitted. Known of all errors
-    /// of a task but [`Cancelled`](Self::Cancelled) and [`ShutDown`](Self::ShutDown), which carry nothing:
-    /// [`Future::task`](crate::Future::task) tells it in every state. `None` for an error that is not of a
-    /// task, such as that of a wait or of a pool's settings.
+    /// The task that has the error: its name, its function, and where it was submitted. `None` for an error
+    /// that is not of a task, such as that of a wait or of a pool's settings.
+    ///
+    /// [`Cancelled`](Self::Cancelled), [`ShutDown`](Self::ShutDown) and [`Deadlock`](Self::Deadlock) carry
+    /// nothing, so for them it is `None`, too: there [`Future::task`](crate::Future::task) tells the task.
     ///
     /// ```
     /// use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
@@ -540,8 +541,8 @@ impl Error {
     /// let options = TaskOptions::new().name("halve");
     /// let failed = pool.submit_with(options, |x: u32| 1 / x, 0).result().unwrap_err();
     /// let report = failed.report();
-    /// assert_eq!((&*report.kind, report.task_name.as_deref()), ("panicked", Some("halve")));
-    /// assert_eq!(report.message, failed.to_string());
+    /// assert_eq!((report.kind(), report.task_name()), ("panicked", Some("halve")));
+    /// assert_eq!(report.message(), failed.to_string());
     /// # Ok::<(), concurrent_futures::Error>(())
     /// ```
     #[must_use]

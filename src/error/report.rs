@@ -6,7 +6,7 @@ use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::Error;
+use crate::error::{Error, WorkerDeath};
 use crate::task_info::TaskInfo;
 
 /// What an [`Error`] says, in a form that any serde format can store and send: for reports, and for the result of a
@@ -28,33 +28,86 @@ use crate::task_info::TaskInfo;
 /// let pool = ProcessPoolExecutor::new(1)?;
 /// assert_eq!(pool.submit(total, vec![10, 20]).result()?, Ok(15));
 /// let report = pool.submit(total, vec![10, 0]).result()?.unwrap_err();
-/// assert_eq!(report.kind, "panicked");
-/// assert!(report.message.ends_with("attempt to divide by zero"));
+/// assert_eq!(report.kind(), "panicked");
+/// assert!(report.message().ends_with("attempt to divide by zero"));
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// In formats that name fields, such as JSON, unknown fields are ignored, and all but `kind` and `message` may be
 /// missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorReport(Box<ReportFields>);
+
+/// The data of an [`ErrorReport`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct ErrorReport {
-    /// The kind of the error: [`Error::kind`].
-    pub kind: String,
+struct ReportFields {
+    /// The kind of the error.
+    kind: String,
+    /// What the error says.
+    message: String,
+    /// The name given to the task, if any.
+    task_name: Option<String>,
+    /// The name of the task's function; `None`: no task, or no symbols.
+    function: Option<String>,
+    /// Where the task was submitted; `None`: no task.
+    location: Option<String>,
+    /// The number of the signal that ended the worker; `None`: none did.
+    signal: Option<i32>,
+    /// The exit code of the worker that died; `None`: none did, or by a signal.
+    exit_code: Option<i32>,
+    /// How often the task was begun; `None`: no worker died.
+    attempts: Option<u32>,
+}
+
+impl ErrorReport {
+    /// The kind of the error, as [`Error::kind`] names it.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.0.kind
+    }
+
     /// What the error says: its `Display` form.
-    pub message: String,
-    /// The name given to the task.
-    pub task_name: Option<String>,
-    /// The name of the task's function.
-    pub function: Option<String>,
-    /// Where the task was submitted, as `file:line`.
-    pub location: Option<String>,
-    /// The number of the signal that ended the worker.
-    pub signal: Option<i32>,
-    /// The exit code of the worker that died.
-    pub exit_code: Option<i32>,
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The name given to the task, if any.
+    #[must_use]
+    pub fn task_name(&self) -> Option<&str> {
+        self.0.task_name.as_deref()
+    }
+
+    /// The name of the task's function, if it is an error of a task, and the program has symbols.
+    #[must_use]
+    pub fn function(&self) -> Option<&str> {
+        self.0.function.as_deref()
+    }
+
+    /// Where the task was submitted, as `file:line`; `None` if it is no error of a task.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        self.0.location.as_deref()
+    }
+
+    /// The number of the signal that ended the worker, if a signal did.
+    #[must_use]
+    pub fn signal(&self) -> Option<i32> {
+        self.0.signal
+    }
+
+    /// The exit code of the worker that died, if it exited.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        self.0.exit_code
+    }
+
     /// How often the task was begun, if its worker died.
-    pub attempts: Option<u32>,
+    #[must_use]
+    pub fn attempts(&self) -> Option<u32> {
+        self.0.attempts
+    }
 }
 
 impl From<&Error> for ErrorReport {
@@ -64,7 +117,7 @@ impl From<&Error> for ErrorReport {
             Error::WorkerDied(death) => Some(death),
             _ => None,
         };
-        Self {
+        Self(Box::new(ReportFields {
             kind: error.kind().to_owned(),
             message: error.to_string(),
             task_name: task.and_then(TaskInfo::name).map(str::to_owned),
@@ -73,10 +126,10 @@ impl From<&Error> for ErrorReport {
                 let place = task.location();
                 format!("{}:{}", place.file(), place.line())
             }),
-            signal: death.and_then(|death| death.signal()),
-            exit_code: death.and_then(|death| death.exit_code()),
-            attempts: death.map(|death| death.attempts()),
-        }
+            signal: death.and_then(WorkerDeath::signal),
+            exit_code: death.and_then(WorkerDeath::exit_code),
+            attempts: death.map(WorkerDeath::attempts),
+        }))
     }
 }
 
@@ -91,7 +144,7 @@ impl std::error::Error for ErrorReport {}
 /// The message.
 impl fmt::Display for ErrorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(self.message())
     }
 }
 
@@ -111,14 +164,14 @@ const FIELDS: &[&str] = &[
 impl Serialize for ErrorReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("ErrorReport", FIELDS.len())?;
-        fields.serialize_field("kind", &self.kind)?;
-        fields.serialize_field("message", &self.message)?;
-        fields.serialize_field("task_name", &self.task_name)?;
-        fields.serialize_field("function", &self.function)?;
-        fields.serialize_field("location", &self.location)?;
-        fields.serialize_field("signal", &self.signal)?;
-        fields.serialize_field("exit_code", &self.exit_code)?;
-        fields.serialize_field("attempts", &self.attempts)?;
+        fields.serialize_field("kind", &self.0.kind)?;
+        fields.serialize_field("message", &self.0.message)?;
+        fields.serialize_field("task_name", &self.0.task_name)?;
+        fields.serialize_field("function", &self.0.function)?;
+        fields.serialize_field("location", &self.0.location)?;
+        fields.serialize_field("signal", &self.0.signal)?;
+        fields.serialize_field("exit_code", &self.0.exit_code)?;
+        fields.serialize_field("attempts", &self.0.attempts)?;
         fields.end()
     }
 }
@@ -140,7 +193,7 @@ impl<'de> Visitor<'de> for ReportVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<ErrorReport, A::Error> {
-        Ok(ErrorReport {
+        Ok(ErrorReport(Box::new(ReportFields {
             kind: next(&mut fields)?,
             message: next(&mut fields)?,
             task_name: next(&mut fields)?,
@@ -149,11 +202,11 @@ impl<'de> Visitor<'de> for ReportVisitor {
             signal: next(&mut fields)?,
             exit_code: next(&mut fields)?,
             attempts: next(&mut fields)?,
-        })
+        })))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<ErrorReport, A::Error> {
-        let mut report = ErrorReport::default();
+        let mut report = ReportFields::default();
         let (mut kind, mut message) = (None, None);
         while let Some(FieldName(name)) = fields.next_key()? {
             match name {
@@ -170,7 +223,7 @@ impl<'de> Visitor<'de> for ReportVisitor {
         }
         report.kind = kind.ok_or_else(|| de::Error::missing_field("kind"))?;
         report.message = message.ok_or_else(|| de::Error::missing_field("message"))?;
-        Ok(report)
+        Ok(ErrorReport(Box::new(report)))
     }
 }
 

@@ -1,15 +1,20 @@
 //! [`TimeLimit`]: what [`Error::TaskTimeout`](crate::Error::TaskTimeout) carries.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
+use crate::sync::lock;
 use crate::task_info::TaskInfo;
 
 /// The time limit that a task ran into, and the task. It derefs to the [`Duration`], is compared with one, and is
 /// shown as one.
+///
+/// It is `Copy`, as a duration is. So what is known of such tasks is kept as long as the program runs, each once;
+/// from the 65 536th name on without the name, which [`Future::task`](crate::Future::task) still tells.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,50 +29,67 @@ use crate::task_info::TaskInfo;
 /// assert_eq!(limit.task().unwrap().location().file(), file!());
 /// # Ok::<(), Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct TimeLimit(Arc<TimeoutReport>);
-
-/// The data of a [`TimeLimit`].
-#[derive(Clone, PartialEq, Eq)]
-struct TimeoutReport {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimit {
     /// The limit.
     limit: Duration,
-    /// The task that ran into it; `None`: not known yet.
-    task: Option<TaskInfo>,
+    /// The task that ran into it, one of [`KEPT_TASKS`]; `None`: not known yet.
+    task: Option<&'static TaskInfo>,
 }
+
+/// All that ran into a time limit: each different task once. Its lock may be taken under any; nothing is called
+/// under it.
+static KEPT_TASKS: LazyLock<Mutex<HashSet<&'static TaskInfo>>> = LazyLock::new(Mutex::default);
+
+/// From this number of tasks on, names are not kept: there is no end of names that are made as the program runs.
+/// Places and functions are as many as the program has.
+const MAX_NAMED: usize = 1 << 16;
 
 impl TimeLimit {
     /// The limit.
     #[must_use]
-    pub fn get(&self) -> Duration {
-        self.0.limit
+    pub const fn get(&self) -> Duration {
+        self.limit
     }
 
     /// The task that ran into the limit; `None` if the error was not the outcome of a task.
     #[must_use]
-    pub fn task(&self) -> Option<&TaskInfo> {
-        self.0.task.as_ref()
+    pub const fn task(&self) -> Option<&'static TaskInfo> {
+        self.task
     }
 
     /// Sets the task, if none is set.
     pub(super) fn name_task(&mut self, task: impl FnOnce() -> TaskInfo) {
-        if self.0.task.is_none() {
-            Arc::make_mut(&mut self.0).task = Some(task());
-        }
+        self.task = self.task.or_else(|| Some(kept(task(), MAX_NAMED)));
     }
+}
+
+/// The task among [`KEPT_TASKS`], to which it is added if need be; without its name if `max_named` are there.
+fn kept(task: TaskInfo, max_named: usize) -> &'static TaskInfo {
+    let mut kept_tasks = lock(&*KEPT_TASKS);
+    let task = match kept_tasks.contains(&task) || kept_tasks.len() < max_named {
+        true => task,
+        false => task.without_name(),
+    };
+    if let Some(found) = kept_tasks.get(&task) {
+        return found;
+    }
+    let task: &'static TaskInfo = Box::leak(Box::new(task));
+    kept_tasks.insert(task);
+    task
 }
 
 impl Deref for TimeLimit {
     type Target = Duration;
 
     fn deref(&self) -> &Duration {
-        &self.0.limit
+        &self.limit
     }
 }
 
 impl From<Duration> for TimeLimit {
     fn from(limit: Duration) -> Self {
-        Self(Arc::new(TimeoutReport { limit, task: None }))
+        Self { limit, task: None }
     }
 }
 
@@ -104,13 +126,49 @@ impl PartialOrd<TimeLimit> for Duration {
 /// The duration alone.
 impl fmt::Debug for TimeLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0.limit, f)
+        fmt::Debug::fmt(&self.limit, f)
     }
 }
 
 /// The duration, as its `Debug` form shows it.
 impl fmt::Display for TimeLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0.limit, f)
+        fmt::Debug::fmt(&self.limit, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+
+    use super::*;
+    use crate::task_info::Function;
+    use crate::task_name::TaskName;
+
+    #[track_caller]
+    fn task() -> TaskInfo {
+        TaskInfo::new(None, Location::caller(), Function::Type("f"))
+    }
+
+    #[test]
+    fn a_task_is_kept_once() {
+        let [one, other] = [task(), task()];
+        let first = kept(one.clone(), usize::MAX);
+        assert_eq!(first, &one);
+        assert!(std::ptr::eq(first, kept(one, usize::MAX)));
+        assert!(!std::ptr::eq(first, kept(other, usize::MAX)));
+    }
+
+    #[test]
+    fn of_too_many_tasks_no_names_are_kept() {
+        let named = |name| {
+            let (name, function) = (TaskName::Static(name), Function::Type("f"));
+            TaskInfo::new(Some(name), Location::caller(), function)
+        };
+        let known = kept(named("known"), usize::MAX);
+        let [one, other] = ["one", "other"].map(|name| kept(named(name), 0));
+        assert_eq!((one.name(), known.name()), (None, Some("known")));
+        assert!(std::ptr::eq(one, other));
+        assert!(std::ptr::eq(known, kept(named("known"), 0)));
     }
 }

@@ -121,10 +121,17 @@ fn a_time_limit_names_its_task<K: Kind>() {
     let (pool, options) = (K::pool(1), TaskOptions::new().timeout(LIMIT));
     for error in assert_named(&pool, options, overrun, "overrun", [1, 2]) {
         assert!(error.to_string().ends_with("its limit of 10ms"), "{error}");
+        // What is bound is a copy, as it would be of a duration.
+        assert!(
+            matches!(error, Error::TaskTimeout { limit } if limit == LIMIT),
+            "{error:?}"
+        );
         let Error::TaskTimeout { limit } = error else {
             panic!("{error:?}")
         };
-        assert!(limit == LIMIT && LIMIT == limit && limit < 2 * LIMIT && LIMIT / 2 < limit);
+        assert_eq!(limit, LIMIT);
+        assert_eq!(LIMIT, limit);
+        assert!(limit < 2 * LIMIT && LIMIT / 2 < limit);
         assert_eq!((limit.as_millis(), Duration::from(limit)), (10, LIMIT));
     }
 }

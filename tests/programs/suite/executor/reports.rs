@@ -29,25 +29,25 @@ fn a_report_says_what_its_error_does<K: Kind>() {
     let error = future.result().unwrap_err();
     let report = error.report();
     assert_eq!(report, ErrorReport::from(error.clone()));
-    assert_eq!(
-        (&*report.kind, report.kind.as_str()),
-        (error.kind(), "panicked")
-    );
-    assert_eq!(report.message, error.to_string());
+    assert_eq!(report.kind(), "panicked");
+    assert_eq!(error.kind(), "panicked");
+    assert_eq!(report.message(), error.to_string());
     assert_eq!(report.to_string(), error.to_string());
-    assert_eq!(report.task_name.as_deref(), Some(NAME));
-    assert_eq!(report.location, Some(format!("{}:{line}", file!())));
-    assert_eq!(report.function, error.task().unwrap().function());
+    assert_eq!(report.task_name(), Some(NAME));
+    let location = format!("{}:{line}", file!());
+    assert_eq!(report.location(), Some(&*location));
+    let function = error.task().unwrap().function();
+    assert_eq!(report.function(), function.as_deref());
     assert_eq!(
-        (report.signal, report.exit_code, report.attempts),
+        (report.signal(), report.exit_code(), report.attempts()),
         (None, None, None)
     );
     let mapped = MapOptions::new().task(options);
     let of_map = pool.map_with(mapped, fail, ["map".into()]).next().unwrap();
     let of_map = of_map.unwrap_err().report();
     assert_eq!(
-        (of_map.kind, of_map.task_name),
-        (report.kind, report.task_name)
+        (of_map.kind(), of_map.task_name()),
+        (report.kind(), report.task_name())
     );
 }
 
@@ -76,11 +76,11 @@ fn the_report_of_a_pool_within_a_task_arrives<K: Kind>() {
     reports.extend(pool.map(sum, 0..3).map(|sum| sum.unwrap().unwrap_err()));
     for report in reports {
         assert_eq!(
-            (&*report.kind, report.task_name.as_deref()),
+            (report.kind(), report.task_name()),
             ("panicked", Some(NAME))
         );
-        assert!(report.message.ends_with("on purpose: within"), "{report}");
-        let location = report.location.unwrap();
+        assert!(report.message().ends_with("on purpose: within"), "{report}");
+        let location = report.location().unwrap();
         assert!(location.starts_with(&format!("{}:", file!())), "{location}");
     }
 }
@@ -106,8 +106,8 @@ fn the_report_of_a_death_tells_how() {
     let pool = Processes::pool(1);
     for (how, signal, exit_code) in [(0, Some(6), None), (7, None, Some(7))] {
         let report = pool.submit(autopsy, how).result().unwrap();
-        assert_eq!((report.signal, report.exit_code), (signal, exit_code));
-        assert_eq!((&*report.kind, report.attempts), ("worker_died", Some(2)));
+        assert_eq!((report.signal(), report.exit_code()), (signal, exit_code));
+        assert_eq!((report.kind(), report.attempts()), ("worker_died", Some(2)));
     }
 }
 
@@ -128,10 +128,10 @@ fn a_report_comes_back_from_json() {
     let sparse = r#"{"pid": [1, 2], "message": "m", "signal": 9, "kind": "k"}"#;
     let report: ErrorReport = serde_json::from_str(sparse).unwrap();
     assert_eq!(
-        (&*report.kind, &*report.message, report.signal),
+        (report.kind(), report.message(), report.signal()),
         ("k", "m", Some(9))
     );
-    assert_eq!(report.location, None);
+    assert_eq!(report.location(), None);
     for cut in [r#"{"kind": "k"}"#, r#"{"message": "m"}"#, r#"["k", "m"]"#] {
         assert!(serde_json::from_str::<ErrorReport>(cut).is_err(), "{cut}");
     }
