@@ -151,7 +151,7 @@ fn a_process_ends_at_its_limit() {
         let process = Process::new(endless, vec![1; size]).timeout(limit);
         let outcome = process.start().unwrap().join();
         assert!(
-            matches!(&outcome, Err(Error::TaskTimeout { limit: told }) if *told == limit),
+            matches!(outcome, Err(Error::TaskTimeout { limit: told }) if told == limit),
             "{outcome:?}"
         );
         assert!(children().is_empty());
