@@ -31,7 +31,7 @@ use crate::transport::wire::{self, Header, Kind};
 
 /// The state of this worker process.
 pub(super) struct Worker {
-    /// Frames to and from the program. Shared with the `region_source` of this thread, which uses it while an
+    /// Frames to and from the program. Shared with the `program_source` of this thread, which uses it while an
     /// argument is decoded; no borrow lasts that long.
     pub(super) stream: Rc<RefCell<FramedStream>>,
     /// The program's welcome: the settings of this worker.

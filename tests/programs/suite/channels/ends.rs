@@ -28,6 +28,7 @@ pub fn processes() -> Vec<Trial> {
         what_was_sent_before_a_death_comes,
         half_of_a_value_does_not_come,
         it_ends_with_a_killed_task,
+        it_ends_for_a_callback_whichever_way_the_task_went,
         a_task_that_is_tried_again_sends_again,
         a_stored_sender_keeps_it_open,
         a_single_process_sends,
@@ -67,9 +68,19 @@ fn it_ends_when_a_queued_task_is_cancelled<K: Kind>() {
 }
 
 fn it_ends_for_a_callback_of_the_task<K: Kind>() {
-    let pool = K::pool(1);
+    end_for_a_callback(&K::pool(1));
+}
+
+fn it_ends_for_a_callback_whichever_way_the_task_went() {
+    for pool in ways(1) {
+        end_for_a_callback(&pool);
+    }
+}
+
+/// The callback of a task waits for the end of the task's channel.
+fn end_for_a_callback(pool: &impl Executor) {
     let gate = Gate::new();
-    let (task, receiver) = waiting_task(&pool, &gate);
+    let (task, receiver) = waiting_task(pool, &gate);
     let (tell, told) = mpsc::channel();
     task.add_done_callback(move |_| tell.send(receiver.recv()).unwrap());
     gate.open();

@@ -1,14 +1,14 @@
 //! Senders in worker processes: what they refuse, what they leave, and workers that do what they must not.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
 use std::sync::Mutex;
 
 use concurrent_futures::{
-    Error, Executor, ProcessPoolExecutor, RecvError, SendError, Sender, Shared, channel,
+    Error, Executor, MapOptions, ProcessPoolExecutor, RecvError, SendError, Sender, Shared, channel,
 };
 use libtest_mimic::Trial;
 use serde::de::Error as _;
@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         a_sender_travels_in_arguments_alone,
         a_sender_does_not_travel_on,
         senders_of_a_channel_share_a_socket,
+        items_that_one_worker_takes_share_a_socket,
         nonsense_ends_what_its_worker_sends,
         a_forked_copy_of_a_worker_sends_nothing,
     ]
@@ -201,6 +202,30 @@ fn senders_of_a_channel_share_a_socket() {
         let after = pool.submit(open, Vec::new()).result().unwrap();
         assert_eq!((during, after), (before + 2, before));
     }
+}
+
+fn items_that_one_worker_takes_share_a_socket() {
+    let socket_of = |sender: Sender<u8>| {
+        let numbers = sockets().into_iter().map(inode_of).max();
+        drop(sender);
+        numbers.unwrap()
+    };
+    let pool = Processes::pool(1);
+    let (sender, receiver) = channel(1);
+    let senders = (0..100).map(move |_| sender.clone());
+    let options = MapOptions::new().chunksize(100);
+    let sockets = pool.map_with(options, socket_of, senders);
+    let sockets: BTreeSet<u64> = sockets.collect::<Result<_, _>>().unwrap();
+    assert_eq!(sockets.len(), 1);
+    assert_eq!(receiver.recv(), Err(RecvError::Disconnected));
+}
+
+/// The number of a socket; of sockets of this process, the one made last has the highest.
+fn inode_of(socket: RawFd) -> u64 {
+    let target = fs::read_link(format!("/proc/self/fd/{socket}")).unwrap();
+    let target = target.to_str().unwrap();
+    let number = target.trim_start_matches("socket:[").trim_end_matches(']');
+    number.parse().unwrap()
 }
 
 /// The sockets of a worker before it was given a sender.
