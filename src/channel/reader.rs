@@ -58,7 +58,7 @@ impl<T: Send + 'static> Channel<T> {
         let count = streams.len();
         streams.retain(|stream| !stream.is_over());
         state.openings.streams -= count - streams.len();
-        state.is_reader_stalled = room == 0;
+        state.reader_looks_after = (room == 0).then(|| self.half());
         let mut wakers = self.note_closing(&mut state);
         if state.values.len() > before {
             self.announce();

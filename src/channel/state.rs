@@ -52,8 +52,10 @@ pub(super) struct ChannelState<T> {
     pub(super) openings: Openings,
     /// Streams that the reader's thread has not taken yet.
     pub(super) new_streams: Vec<WorkerStream>,
-    /// Whether the reader's thread reads nothing because there is no room.
-    pub(super) is_reader_stalled: bool,
+    /// How many values are to be taken until the reader's thread, which has found no room, looks again; `None`: it
+    /// has found room. Not one: the thread would be woken for each value. Not until there are few: senders in
+    /// this process might always take the room first.
+    pub(super) reader_looks_after: Option<usize>,
     /// To be woken when a value has come, and when none comes any more.
     pub(super) wakers: Vec<Waker>,
     /// The hold of the messages that have a sender inside, if there are any: one for all.
@@ -100,7 +102,7 @@ impl<T> Channel<T> {
                     ..Openings::default()
                 },
                 new_streams: Vec::new(),
-                is_reader_stalled: false,
+                reader_looks_after: None,
                 wakers: Vec::new(),
                 hold: Weak::new(),
             }),
@@ -237,11 +239,13 @@ impl<T> Channel<T> {
         if self.room_in(state) > 0 {
             self.room.notify_one();
         }
-        // Not at the first place that is free: the thread would be woken for each value.
-        if state.is_reader_stalled && state.values.len() <= self.capacity / 2 {
-            state.is_reader_stalled = false;
-            self.ring();
-        }
+        state.reader_looks_after = match state.reader_looks_after {
+            Some(0 | 1) => {
+                self.ring();
+                None
+            }
+            count => count.map(|count| count - 1),
+        };
         Some(Ok(value))
     }
 
@@ -271,6 +275,11 @@ impl<T> Channel<T> {
     }
 
     // ---- for all -----------------------------------------------------------------------------
+
+    /// How many values are taken while the reader's thread, which has found no room, does not look again.
+    pub(super) fn half(&self) -> usize {
+        self.capacity.div_ceil(2)
+    }
 
     /// How many more values may be put in.
     pub(super) fn room_in(&self, state: &ChannelState<T>) -> usize {
@@ -372,5 +381,25 @@ impl<T> Drop for MessageHold<T> {
 pub(super) fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
         unwind::call(|| waker.wake());
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reader_looks_again_although_senders_of_this_process_take_all_room() {
+        let channel = Channel::new(4);
+        let fill = |n: u8| while channel.try_send(n).is_ok() {};
+        fill(0);
+        let waits = || channel.lock().unwrap().reader_looks_after.is_some();
+        channel.lock().unwrap().reader_looks_after = Some(channel.half());
+        assert!(channel.receive(Deadline::never()).is_ok());
+        fill(1);
+        assert!(waits(), "it would be woken for each value");
+        assert!(channel.receive(Deadline::never()).is_ok());
+        fill(2);
+        assert!(!waits());
     }
 }
