@@ -39,12 +39,6 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Waits until the closer has ended; `false`: the deadline has passed before. A thread of a pool does not
-    /// wait: the closer may wait for it.
-    pub(super) fn join_closer(&self, deadline: Deadline) -> bool {
-        self.includes_caller() || self.serves_on_caller() || self.closer.join(deadline)
-    }
-
     /// Starts the closer, unless it has been started; `false`: the system has no more threads.
     fn start_closer(self: &Arc<Self>, service: &mut Service<CloseOrders>) -> bool {
         if !service.may_start() {

@@ -776,7 +776,7 @@ impl<W: WorkItem> WorkerPool<W> {
             work.fail(&Error::Cancelled, &mut |verdict| self.count(verdict));
         }
         self.ask_to_close();
-        !how.waits || (self.wait_until_gone(deadline) && self.join_closer(deadline))
+        !how.waits || self.wait_until_gone(deadline)
     }
 
     fn refuse_more(&self, state: &State) {
@@ -834,12 +834,10 @@ impl<W: WorkItem> WorkerPool<W> {
         !self.fork_epoch.is_forked_copy() && self.lock().entries.by_thread(this_thread()).is_some()
     }
 
-    /// Whether the caller runs on a service thread of the pool, in a callback or a waker.
+    /// Whether the caller runs on a service thread of the pool, or on that of a timer, in a callback or a waker.
     fn serves_on_caller(&self) -> bool {
         let pull_queue = self.pull_queue.as_ref();
-        pull_queue.is_some_and(|pull_queue| pull_queue.includes_caller())
-            || self.timer.includes_caller()
-            || self.closer.is_caller()
+        pull_queue.is_some_and(|pull_queue| pull_queue.includes_caller()) || timeout::is_caller()
     }
 
     /// Waits until every worker has left, and joins their threads; `false`: the deadline has passed before. A
@@ -889,7 +887,9 @@ impl<W: WorkItem> WorkerPool<W> {
             worker.waits_for_others = false;
         }
         self.change.notify_all();
-        has_ended
+        drop(state);
+        // The closer may wait for such a caller, as others that are here do.
+        has_ended && (is_worker || is_joined_here || self.closer.join(deadline))
     }
 
     /// Ends the pull queue: waits until the outcomes that the workers have left are collected and reported;

@@ -117,11 +117,6 @@ impl Timer {
         }))
     }
 
-    /// Whether the caller runs on the thread, in a callback of a task that has expired.
-    pub(crate) fn includes_caller(&self) -> bool {
-        self.0.is_caller()
-    }
-
     /// Ends the thread, and joins it. `false`: at the deadline the thread still ran a callback.
     pub(crate) fn stop(&self, deadline: Deadline) -> bool {
         self.0.end();

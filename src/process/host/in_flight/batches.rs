@@ -15,7 +15,7 @@ use crate::task::item_batch::ItemBatch;
 use crate::transport::fault::Fault;
 
 /// A batch of items that no worker runs any more, removed from its slot.
-struct Closed {
+struct ClosedBatch {
     /// The outcomes of its items, and the items that are left.
     completion: Completion,
     /// Whether the worker has begun the first of the items that are left.
@@ -125,7 +125,7 @@ impl InFlight {
         slot: usize,
         worker: usize,
         out_of_band: Option<Result<Encoded, Fault>>,
-    ) -> Option<Closed> {
+    ) -> Option<ClosedBatch> {
         let slot_entry = self.remove(table, slot)?;
         let place = slot_entry.place;
         let Published::Items {
@@ -144,7 +144,7 @@ impl InFlight {
             done, has_begun, ..
         }) = results.filter(|progress| progress.done >= taken.0)
         else {
-            return Some(Closed {
+            return Some(ClosedBatch {
                 completion: hit(table, *item_batch, taken.0, Some(worker)),
                 has_begun: false,
             });
@@ -183,7 +183,7 @@ impl InFlight {
             item_outcomes,
             rest,
         };
-        Some(Closed {
+        Some(ClosedBatch {
             completion,
             has_begun: has_begun && !was_told,
         })
