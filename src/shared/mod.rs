@@ -28,11 +28,14 @@ pub(crate) mod registry;
 
 use std::any::type_name;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::ops::Deref;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use bytemuck::{Pod, cast_slice, try_cast_slice};
+use bytemuck::{Pod, cast_slice, pod_collect_to_vec, try_cast_slice};
 
 use crate::error::Error;
 use crate::shared::region::LEAST;
@@ -164,6 +167,44 @@ impl<T: Pod> Shared<T> {
     pub fn from_slice(elements: &[T]) -> Self {
         const { check_element::<T>() };
         Self::sealed_copy(elements).unwrap_or_else(|| Self::own(elements.to_vec()))
+    }
+
+    /// Shares what a file has, as elements in the machine's own byte order. (`numpy.fromfile`)
+    ///
+    /// The file is read once, straight into the memory that is shared. What happens to the file afterwards changes
+    /// nothing: so nobody can make a slice that tasks hold differ, or end, as a mapping of the file itself could
+    /// (`numpy.memmap`).
+    ///
+    /// # Errors
+    /// Those of opening and reading. `InvalidData` if the file's length is no multiple of an element's size.
+    ///
+    /// ```
+    /// # use concurrent_futures::Shared;
+    /// let path = std::env::temp_dir().join(format!("shared-{}", std::process::id()));
+    /// std::fs::write(&path, [1_u32, 2, 3].map(u32::to_ne_bytes).concat())?;
+    /// let numbers = Shared::<u32>::read_file(&path)?;
+    /// assert_eq!(*numbers, [1, 2, 3]);
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn read_file(path: impl AsRef<Path>) -> io::Result<Self> {
+        const { check_element::<T>() };
+        let mut file = File::open(path)?;
+        let facts = file.metadata()?;
+        // Files of other kinds, and those of /proc, do not say how long they are.
+        if facts.is_file() && facts.len() >= LEAST as u64 {
+            check_length::<T>(facts.len())?;
+            if let Some(mapped_region) = MappedRegion::copy_of_file(&file, facts.len()) {
+                return Self::sealed(mapped_region)
+                    .map_err(|words| io::Error::new(io::ErrorKind::InvalidData, words));
+            }
+            // There is no such memory, or the file cannot be read; the latter is told below.
+            file.rewind()?;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        check_length::<T>(bytes.len() as u64)?;
+        Ok(Self::from_vec(pod_collect_to_vec(&bytes)))
     }
 
     /// Copies the elements to memory that other processes can map; `None` if they are few or there is no such
@@ -303,6 +344,22 @@ impl<T> fmt::Debug for Shared<T> {
     /// Shows the type and the number of the elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Shared<{}>({})", type_name::<T>(), self.len())
+    }
+}
+
+/// Checks that a file of so many bytes consists of elements.
+///
+/// # Errors
+/// `InvalidData` if it does not.
+fn check_length<T>(bytes: u64) -> io::Result<()> {
+    let size = size_of::<T>();
+    match bytes % size as u64 {
+        0 => Ok(()),
+        _ => {
+            let name = type_name::<T>();
+            let words = format!("{bytes} bytes are no elements of type {name}, of {size} bytes");
+            Err(io::Error::new(io::ErrorKind::InvalidData, words))
+        }
     }
 }
 

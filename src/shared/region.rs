@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,8 +60,24 @@ impl Region {
     /// # Errors
     /// If the system refuses the memory or the descriptor, or if workers could not open it.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Self> {
+        Self::written(bytes.len() as u64, |memory| memory.write_all(bytes))
+    }
+
+    /// Copies the next bytes of a file to sealed memory, `size` at most. The kernel copies them, if it can, so that
+    /// they are nowhere else in this process.
+    ///
+    /// # Errors
+    /// Those of reading, and those of [`copy_of`](Self::copy_of).
+    pub(crate) fn copy_of_file(file: &File, size: u64) -> io::Result<Self> {
+        Self::written(size, |memory| {
+            io::copy(&mut file.take(size), memory).map(drop)
+        })
+    }
+
+    /// Seals what `write` writes to a new file in memory, `size` bytes at most.
+    fn written(size: u64, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Self> {
         let is_found = sys::handle::is_open_to_others() && sys::handle::number_in_proc().is_some();
-        if bytes.is_empty() || !is_found || !sys::limits::may_write(bytes.len() as u64) {
+        if size == 0 || !is_found || !sys::limits::may_write(size) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let memory = sys::memory::shared_file(c"concurrent-futures shared")?;
@@ -70,7 +86,7 @@ impl Region {
         }
         let mut file = File::from(memory);
         // Written through the descriptor: no page is cleared first, and a lack of memory is an error.
-        file.write_all(bytes)?;
+        write(&mut file)?;
         sys::memory::seal_content(file.as_handle())?;
         Self::of_file(file, fresh_id())
     }

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,10 +66,20 @@ static REGISTRY: LazyLock<Mutex<HashMap<RegionId, RegistryEntry>>> = LazyLock::n
 impl MappedRegion {
     /// Copies these bytes to sealed memory; `None` if there is none, or in a forked copy of the program.
     pub(crate) fn copy_of(bytes: &[u8]) -> Option<Arc<Self>> {
+        Self::unless_forked(|| Region::copy_of(bytes))
+    }
+
+    /// Copies the next bytes of a file, `size` at most, to sealed memory; `None` if there is none, or the file cannot
+    /// be read, or in a forked copy of the program.
+    pub(crate) fn copy_of_file(file: &File, size: u64) -> Option<Arc<Self>> {
+        Self::unless_forked(|| Region::copy_of_file(file, size))
+    }
+
+    fn unless_forked(make: impl FnOnce() -> io::Result<Region>) -> Option<Arc<Self>> {
         if !invalidation::are_ours() {
             return None;
         }
-        Region::copy_of(bytes).ok().map(Self::settle)
+        make().ok().map(Self::settle)
     }
 
     fn settle(region: Region) -> Arc<Self> {

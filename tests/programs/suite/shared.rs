@@ -3,9 +3,11 @@
 mod life;
 mod travel;
 
-use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
+use std::{fs, io};
 
 use concurrent_futures::{Executor, ProcessPoolExecutor, Shared};
 use libtest_mimic::Trial;
@@ -18,6 +20,8 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         a_shared_slice_reads_the_same::<K>,
         it_stands_anywhere_in_arguments_and_results::<K>,
         items_of_a_map_share::<K>,
+        a_file_is_shared_as_it_was::<K>,
+        a_file_that_cannot_be_shared_is_an_error::<K>,
     ]
 }
 
@@ -122,6 +126,61 @@ fn items_of_a_map_share<K: Kind>() {
     let items = (0..1000).map(|at| (shared.clone(), at));
     for (at, element) in (0..).zip(pool.map(element, items)) {
         assert_eq!(element.unwrap(), at);
+    }
+}
+
+/// A file of this trial, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(content: &[u8]) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("shared-{}-{number}", own_pid());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, content).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn a_file_is_shared_as_it_was<K: Kind>() {
+    let pool = K::pool(1);
+    for count in [0, 1, 511, 512, 513, MANY] {
+        let bytes: Vec<u8> = (0..count).flat_map(u64::to_ne_bytes).collect();
+        let file = Scratch::new(&bytes);
+        let numbers = Shared::<u64>::read_file(&file.0).unwrap();
+        fs::write(&file.0, "something else").unwrap();
+        assert!(numbers.iter().copied().eq(0..count), "{count}");
+        let back = pool.submit(|numbers: Shared<u64>| numbers.to_vec(), numbers);
+        assert!(back.result().unwrap().into_iter().eq(0..count), "{count}");
+    }
+    // A file that does not say how long it is.
+    let limits = Shared::<u8>::read_file("/proc/self/limits").unwrap();
+    assert!(limits.starts_with(b"Limit"));
+}
+
+fn a_file_that_cannot_be_shared_is_an_error<K: Kind>() {
+    let kind = |outcome: io::Result<Shared<u32>>| outcome.unwrap_err().kind();
+    assert_eq!(
+        kind(Shared::read_file("/no/such/file")),
+        io::ErrorKind::NotFound
+    );
+    assert_eq!(kind(Shared::read_file("/")), io::ErrorKind::IsADirectory);
+    for size in [1, 10, 8_001] {
+        let file = Scratch::new(&vec![7; size]);
+        let error = Shared::<u32>::read_file(&file.0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let words = error.to_string();
+        assert!(
+            words.contains(&format!("{size} bytes")) && words.contains("u32"),
+            "{words}"
+        );
     }
 }
 

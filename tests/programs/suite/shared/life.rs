@@ -7,8 +7,8 @@ use libtest_mimic::Trial;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    MANY, SUM, await_nothing_mapped, descriptors, mappings, numbers, over_links, own_pid, pools,
-    read_in_a_worker, sum,
+    MANY, SUM, Scratch, await_nothing_mapped, descriptors, mappings, numbers, over_links, own_pid,
+    pools, read_in_a_worker, sum,
 };
 use crate::support::gate::Hold;
 use crate::support::{Kind, Processes, Threads, assert_works, os, trials};
@@ -16,6 +16,7 @@ use crate::support::{Kind, Processes, Threads, assert_works, os, trials};
 pub fn trials() -> Vec<Trial> {
     trials!["shared";
         a_shared_slice_is_mapped_once_a_worker,
+        a_file_is_read_once_and_mapped_once_a_worker,
         few_bytes_are_not_shared,
         an_idle_worker_lets_go_with_the_last_owner,
         a_worker_over_a_link_lets_go_at_its_next_task,
@@ -51,6 +52,18 @@ fn a_shared_slice_is_mapped_once_a_worker() {
         let other = numbers();
         read_in_a_worker(&pool, &other);
         assert_eq!(mappings(pid), 2);
+    }
+}
+
+fn a_file_is_read_once_and_mapped_once_a_worker() {
+    let bytes: Vec<u8> = (0..MANY).flat_map(u64::to_ne_bytes).collect();
+    let file = Scratch::new(&bytes);
+    let shared = Shared::read_file(&file.0).unwrap();
+    assert_eq!((mappings(own_pid()), descriptors(own_pid())), (1, 1));
+    for pool in pools() {
+        let pid = read_in_a_worker(&pool, &shared);
+        assert_eq!(read_in_a_worker(&pool, &shared), pid);
+        assert_eq!((mappings(pid), descriptors(pid)), (1, 1));
     }
 }
 
