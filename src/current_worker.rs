@@ -2,10 +2,12 @@
 //! `executor/serial.rs` register their worker here.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::sys;
+use crate::sys::handle::AsHandle;
+use crate::sys::stream::Stream;
 
 thread_local! {
     /// The worker that this thread runs; `None`: this thread is no worker.
@@ -63,6 +65,11 @@ pub(crate) struct Progress {
     tasks_run: AtomicU64,
     /// Whether the current task was asked to stop.
     cancel_requested: AtomicBool,
+    /// In a worker process, the connection over which the program asks: by closing its way to the worker,
+    /// which so can begin nothing else. Empty elsewhere.
+    connection: OnceLock<Arc<Stream>>,
+    /// Whether the current task can be asked over the connection.
+    is_connected: AtomicBool,
 }
 
 impl WorkerInfo {
@@ -118,7 +125,8 @@ impl WorkerInfo {
 
     /// Whether the current task was asked to stop, by [`Future::kill`](crate::Future::kill) or its [time
     /// limit](crate::TaskOptions::timeout). A thread cannot be stopped from outside, so a long task should
-    /// check this now and then. Always `false` in a process, which is killed instead.
+    /// check this now and then. A process is killed instead, and a task in it sees `true` only during its
+    /// [grace](crate::TaskOptions::grace); this is a system call in a task that has options.
     ///
     /// ```
     /// # use concurrent_futures::{ThreadPoolExecutor, current_worker};
@@ -161,16 +169,42 @@ impl Progress {
         self.set_cancel_requested(true);
     }
 
-    /// Whether the current task was asked to stop.
-    pub(crate) fn is_cancel_requested(&self) -> bool {
-        // ORDERING: Relaxed; a hint that carries no data.
-        self.cancel_requested.load(Ordering::Relaxed)
-    }
-
     /// Sets whether the current task was asked to stop: the worker goes on with a task that had begun another.
     pub(crate) fn set_cancel_requested(&self, is_requested: bool) {
         // ORDERING: Relaxed; a hint that carries no data.
         self.cancel_requested.store(is_requested, Ordering::Relaxed);
+    }
+
+    /// Notes the connection of this worker process to the program.
+    pub(crate) fn keep_connection(&self, connection: &Arc<Stream>) {
+        // Set once, at the start of the process.
+        let _ = self.connection.set(Arc::clone(connection));
+    }
+
+    /// Calls `run`, which runs a task that came over the connection: it can be asked to stop.
+    pub(crate) fn connected<R>(&self, run: impl FnOnce() -> R) -> R {
+        // ORDERING: Relaxed, both accesses; a hint for the task, which `run` calls, and for its threads.
+        self.is_connected.store(true, Ordering::Relaxed);
+        let outcome = run();
+        self.is_connected.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Whether the current task was asked to stop.
+    pub(crate) fn is_cancel_requested(&self) -> bool {
+        // ORDERING: Relaxed, all accesses; a hint that carries no data.
+        if self.cancel_requested.load(Ordering::Relaxed) {
+            return true;
+        }
+        let is_asked = self.is_connected.load(Ordering::Relaxed)
+            && self
+                .connection
+                .get()
+                .is_some_and(|it| sys::stream::is_half_closed(it.as_handle()));
+        if is_asked {
+            self.request_cancel(); // no later task clears it: the worker leaves after this one
+        }
+        is_asked
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::task_name::{InlineName, TaskName};
 
-/// Options of one task: name, time limit, retries.
+/// Options of one task: name, time limit, grace, retries.
 ///
 /// ```
 /// use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
@@ -50,6 +50,8 @@ pub struct TaskOptions {
 pub(crate) struct RunOptions {
     /// How long the task may run; `None`: no limit of its own.
     timeout: Option<Duration>,
+    /// What the task gets before its process is killed; `None`: nothing.
+    grace: Option<Grace>,
     /// How often the task is run again after its worker died.
     retries: u32,
 }
@@ -84,8 +86,8 @@ impl TaskOptions {
     /// How long the task may run, counted on a monotonic clock from the moment that a worker
     /// begins it.
     ///
-    /// A process that overruns the limit is killed and replaced, and the future gets
-    /// [`Error::TaskTimeout`](crate::Error::TaskTimeout). A thread cannot be stopped: the future gets the
+    /// A process that overruns the limit is killed, after the task's [grace](Self::grace) if it has one, and
+    /// replaced, and the future gets [`Error::TaskTimeout`](crate::Error::TaskTimeout). A thread cannot be stopped: the future gets the
     /// error at the limit, and the worker stays busy until the function returns; the function can check
     /// [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
     ///
@@ -94,6 +96,57 @@ impl TaskOptions {
     /// timed out.
     pub const fn timeout(mut self, limit: Duration) -> Self {
         self.run.timeout = Some(limit);
+        self
+    }
+
+    /// How long a task in a process may still run once it is to be stopped: at its time limit, or by
+    /// [`Future::kill`](crate::Future::kill). Not given: no time at all.
+    ///
+    /// The task first sees it by [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested), and
+    /// can remove its temporary files and return. If it has not returned by the end of the grace, its process
+    /// is killed. In either case the future gets [`Error::TaskTimeout`](crate::Error::TaskTimeout) or
+    /// [`Error::Cancelled`](crate::Error::Cancelled) once the process has ended, and the worker is replaced:
+    /// one that has obeyed leaves by itself, as at the end of the pool. `kill` returns at once all the same.
+    ///
+    /// Items of a map that have a grace are sent to their worker one by one. On a thread, which sees the
+    /// request anyway, a grace changes nothing. `kill_workers` and `terminate_workers` do not wait for it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor, TaskOptions, current_worker};
+    /// fn work(scratch: std::path::PathBuf) {
+    ///     std::fs::write(&scratch, "half of the work").unwrap();
+    ///     while !current_worker().unwrap().cancel_requested() {
+    ///         std::thread::sleep(Duration::from_millis(1)); // a part of the work
+    ///     }
+    ///     std::fs::remove_file(&scratch).unwrap();
+    /// }
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// let scratch = std::env::temp_dir().join(format!("scratch-{}", std::process::id()));
+    /// let limit = Duration::from_millis(50);
+    /// let options = TaskOptions::new().timeout(limit).grace(Duration::from_secs(10));
+    /// let late = pool.submit_with(options, work, scratch.clone());
+    /// assert!(matches!(late.result(), Err(Error::TaskTimeout { .. })));
+    /// assert!(!scratch.exists());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn grace(mut self, limit: Duration) -> Self {
+        let notice = Notice::Flag;
+        self.run.grace = Some(Grace { limit, notice });
+        self
+    }
+
+    /// Like [`grace`](Self::grace), but the process also gets SIGTERM at the beginning of the grace, after the
+    /// task can see the request: for a task that waits in a system call, or in code that handles the signal.
+    /// A process without a handler for SIGTERM ends by it at once, which is reported as the end of the grace
+    /// is. What the task has started gets no signal before the end of the grace.
+    pub const fn grace_with_sigterm(mut self, limit: Duration) -> Self {
+        let notice = Notice::Signal;
+        self.run.grace = Some(Grace { limit, notice });
         self
     }
 
@@ -122,6 +175,7 @@ impl RunOptions {
     pub(crate) const fn new() -> Self {
         Self {
             timeout: None,
+            grace: None,
             retries: 0,
         }
     }
@@ -130,9 +184,31 @@ impl RunOptions {
         self.timeout
     }
 
+    pub(crate) const fn given_grace(&self) -> Option<Grace> {
+        self.grace
+    }
+
     pub(crate) const fn given_retries(&self) -> u32 {
         self.retries
     }
+}
+
+/// What a task in a process gets between the request to stop and the end of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grace {
+    /// How long it may still run.
+    pub(crate) limit: Duration,
+    /// How it learns of the request.
+    pub(crate) notice: Notice,
+}
+
+/// How a task in a process learns that it is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// It can ask (`WorkerInfo::cancel_requested`).
+    Flag,
+    /// It can ask, and its process gets SIGTERM.
+    Signal,
 }
 
 /// The options of one task, stored compactly: without a heap allocation if they are the default.

@@ -215,7 +215,9 @@ impl<T> Future<T> {
     /// Cancels the task even if it runs, by killing the worker process that runs it. The worker is replaced,
     /// and no other task is affected.
     ///
-    /// `true`: the future is cancelled, or will be once the process is gone. A thread cannot be stopped:
+    /// `true`: the future is cancelled, or will be once the process is gone. A task with a
+    /// [grace](crate::TaskOptions::grace) is asked to stop, and its process killed at the end of that; this
+    /// returns at once all the same. A thread cannot be stopped:
     /// there it does the same as [`cancel`](Self::cancel), and a running task can see that it was asked to
     /// stop by [`WorkerInfo::cancel_requested`](crate::WorkerInfo::cancel_requested).
     ///

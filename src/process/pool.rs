@@ -387,7 +387,8 @@ impl PoolHandle for ProcessPoolHandle {
         }
     }
 
-    /// Marks the task first, then kills: once the task is marked, its worker begins no other task.
+    /// Marks the task first, then kills: once the task is marked, its worker begins no other task. A task with
+    /// a grace is asked to stop instead, and its worker killed later; no such task lies in the queue.
     fn kill(&self, id: FutureId) -> bool {
         if let Some(process) = self.in_flight().and_then(|in_flight| {
             // Looked up while the mark is made, for the same reason as below.
@@ -405,7 +406,7 @@ impl PoolHandle for ProcessPoolHandle {
         match worker_pool.mark_killed(id, |index| self.process_table.at(index)) {
             Some(process) => {
                 if let Some(process) = process {
-                    process.kill();
+                    process.stop_task();
                 }
                 true
             }

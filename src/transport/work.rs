@@ -35,10 +35,14 @@ pub(crate) struct RemoteChunk {
 
 impl RemoteWork {
     /// Whether the message itself may go into the shared-memory queue, if it is small enough. Work with a
-    /// time limit or retries may not: the program must hear of it before it is done.
+    /// time limit, a grace or retries may not: the program must hear of it before it is done, and only over its
+    /// connection can a worker be asked to stop.
     pub(crate) fn is_plain(&self) -> bool {
-        let is_plain =
-            |options: RunOptions| options.given_timeout().is_none() && options.given_retries() == 0;
+        let is_plain = |options: RunOptions| {
+            options.given_timeout().is_none()
+                && options.given_grace().is_none()
+                && options.given_retries() == 0
+        };
         match self {
             Self::One(task) => is_plain(task.options()),
             Self::Chunk(_) => false,

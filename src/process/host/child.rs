@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::options::{Grace, Notice};
 use crate::process::shm::signals::SharedSignals;
 use crate::shared::invalidation::{self, InvalidationListener};
 use crate::sync::deadline::Deadline;
@@ -39,6 +40,23 @@ pub(crate) struct ChildProcess {
     connection: Weak<Stream>,
     /// The signals that the program shares with it; set by the welcome.
     signals: OnceLock<SharedSignals>,
+    /// How the task that it runs is stopped, or is being stopped. Under this lock that of `life` is taken.
+    stopping: Mutex<Stopping>,
+}
+
+/// How the task of a worker is stopped.
+enum Stopping {
+    /// By killing the worker at once: the task has no grace, or there is none.
+    AtOnce,
+    /// By asking, then by killing the worker at the end of this grace.
+    After(Grace),
+    /// It was asked, and has time until then. The worker leaves after the task.
+    Asked {
+        /// The end of the grace.
+        deadline: Deadline,
+        /// Kills the worker at the deadline; `None`: its supervisor does, which has asked.
+        enforcer: Option<JoinHandle<()>>,
+    },
 }
 
 /// What became of a signal.
@@ -199,6 +217,7 @@ impl ChildProcess {
             fork_epoch: ForkEpoch::here(),
             connection: Arc::downgrade(connection),
             signals: OnceLock::new(),
+            stopping: Mutex::new(Stopping::AtOnce),
         });
         Ok((process, stderr.into(), inherited))
     }
@@ -214,6 +233,7 @@ impl ChildProcess {
             fork_epoch: ForkEpoch::here(),
             connection: Weak::new(),
             signals: OnceLock::new(),
+            stopping: Mutex::new(Stopping::AtOnce),
         })
     }
 
@@ -276,6 +296,89 @@ impl ChildProcess {
         match *self.lock() {
             Life::Unreaped => None,
             Life::Ended(_, peak) => Some(peak),
+        }
+    }
+
+    /// Notes what grace the tasks have that it is about to be sent.
+    pub(crate) fn grant(&self, grace: Option<Grace>) {
+        *lock(&self.stopping) = grace.map_or(Stopping::AtOnce, Stopping::After);
+    }
+
+    /// Stops the task that it runs, which is marked as killed: kills it at once, or has it killed at the end
+    /// of the task's grace. Returns at once.
+    pub(crate) fn stop_task(self: &Arc<Self>) {
+        let mut stopping = lock(&self.stopping);
+        match *stopping {
+            Stopping::AtOnce => {
+                self.kill();
+            }
+            Stopping::Asked { .. } => {}
+            Stopping::After(grace) => match self.enforce(grace.limit) {
+                Ok(enforcer) => *stopping = self.ask(grace, Some(enforcer)),
+                Err(_) => {
+                    self.kill(); // no thread would do it later
+                }
+            },
+        }
+    }
+
+    /// Starts the thread that kills it after `limit`, unless it has ended by then.
+    fn enforce(self: &Arc<Self>, limit: Duration) -> io::Result<JoinHandle<()>> {
+        let me = Arc::clone(self);
+        let enforce = move || {
+            me.wait_or_kill(limit);
+        };
+        thread::Builder::new()
+            .name("cf-grace".to_owned())
+            .spawn(enforce)
+    }
+
+    /// Asks the task that it runs to stop, unless it was asked. Returns the end of the task's grace, at which
+    /// the caller kills it; `None`: the task has no grace.
+    pub(crate) fn ask_to_stop(&self) -> Option<Deadline> {
+        let mut stopping = lock(&self.stopping);
+        if let Stopping::After(grace) = *stopping {
+            *stopping = self.ask(grace, None);
+        }
+        stopping.deadline()
+    }
+
+    /// Asks the task that it runs to stop: shuts the connection for sending, which the task can see. So
+    /// nothing else is asked to stop: the worker can be sent nothing more, and leaves.
+    fn ask(&self, grace: Grace, enforcer: Option<JoinHandle<()>>) -> Stopping {
+        if let Some(connection) = self.connection.upgrade() {
+            // Fails only if it was shut before.
+            let _ = connection.shutdown(Shutdown::Write);
+        }
+        if grace.notice == Notice::Signal {
+            // Where the system refuses the signal, the task can still see the request.
+            let _ = self.if_unreaped(Handle::terminate);
+        }
+        Stopping::Asked {
+            deadline: Deadline::after(grace.limit),
+            enforcer,
+        }
+    }
+
+    /// Until when it may leave by itself, as its task was asked to stop; `None`: it was not, and from now on
+    /// is not any more.
+    pub(crate) fn may_leave_until(&self) -> Option<Deadline> {
+        let mut stopping = lock(&self.stopping);
+        if let Stopping::After(_) = *stopping {
+            *stopping = Stopping::AtOnce;
+        }
+        stopping.deadline()
+    }
+
+    /// Joins the thread that would have killed it at the end of a grace. It has ended.
+    pub(crate) fn join_enforcer(&self) {
+        let enforcer = match &mut *lock(&self.stopping) {
+            Stopping::Asked { enforcer, .. } => enforcer.take(),
+            Stopping::AtOnce | Stopping::After(_) => None,
+        };
+        if let Some(enforcer) = enforcer {
+            // The thread runs no user code, and does not panic.
+            let _ = enforcer.join();
         }
     }
 
@@ -347,7 +450,11 @@ impl ChildProcess {
         if self.fork_epoch.is_forked_copy() {
             return Some(ProcessEnd::Unknown);
         }
-        let deadline = Deadline::after(limit);
+        self.wait_until(Deadline::after(limit))
+    }
+
+    /// Blocks until it was reaped, at most until the deadline. `None`: it was not.
+    pub(crate) fn wait_until(&self, deadline: Deadline) -> Option<ProcessEnd> {
         let mut life = self.lock();
         loop {
             if let Life::Ended(end, _) = *life {
@@ -362,6 +469,16 @@ impl ChildProcess {
 
     fn lock(&self) -> MutexGuard<'_, Life> {
         lock(&self.life)
+    }
+}
+
+impl Stopping {
+    /// The end of the grace of a task that was asked to stop.
+    fn deadline(&self) -> Option<Deadline> {
+        match self {
+            Self::Asked { deadline, .. } => Some(*deadline),
+            Self::AtOnce | Self::After(_) => None,
+        }
     }
 }
 

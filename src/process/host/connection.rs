@@ -582,6 +582,26 @@ impl Connection {
         end
     }
 
+    /// At the time limit of the task that the worker runs: asks it to stop, if it has a grace, and waits for
+    /// its outcome, which does not count any more, until the end of that.
+    pub(crate) fn await_stop(&mut self) {
+        if let Some(deadline) = self.child.ask_to_stop() {
+            // A worker leaves once its outcome was read.
+            let _ = self.receive(deadline);
+        }
+    }
+
+    /// Ends the worker, unless it has ended: kills it, or lets it leave by itself if its task was asked to
+    /// stop, for the rest of the task's grace. Returns once it was reaped.
+    pub(crate) fn end(&mut self) -> ProcessEnd {
+        if let Some(deadline) = self.child.may_leave_until() {
+            // No thread reads what it prints from now on: it must not wait for that.
+            self.output = None;
+            self.child.wait_until(deadline);
+        }
+        self.kill_and_reap()
+    }
+
     /// Kills and reaps a worker that is not ready. Where the system refuses the signal, it may be that
     /// nothing in the worker notices that the connection was shut: then this waits for at most `patience`, and
     /// leaves the worker to itself.
@@ -603,6 +623,7 @@ impl Connection {
     fn join_wait_thread(&mut self) {
         if let Some(wait_thread) = self.wait_thread.take() {
             wait_thread.join();
+            self.child.join_enforcer();
         }
     }
 }

@@ -5,7 +5,7 @@
 //! relies on [`Connection`] for frames and on the [`WorkerContext`] for the worker's state in the pool.
 //!
 //! Time limits in processes are enforced here: the supervisor waits for an outcome until the limit at most
-//! ([`Pipeline::deadline`]), then kills the worker.
+//! ([`Pipeline::deadline`]), then ends the worker: it kills it, or first asks a task with a grace to stop.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -51,6 +51,9 @@ pub(crate) struct Pipeline<'a> {
     has_begun: bool,
     /// How many tasks may be in flight.
     window: usize,
+    /// Whether tasks are sent ahead: not where output is kept or told task by task, nor where a task has a
+    /// grace, since a worker that was asked to stop would still run what it was sent.
+    may_send_ahead: bool,
     /// The settings that hold for all tasks and workers of the pool.
     worker_config: &'a WorkerConfig,
     /// When the worker began the task that it runs now.
@@ -93,6 +96,7 @@ impl<'a> Pipeline<'a> {
             pending: VecDeque::new(),
             has_begun: false,
             window: 1,
+            may_send_ahead: true,
             begun: Instant::now(),
         }
     }
@@ -105,6 +109,13 @@ impl<'a> Pipeline<'a> {
         }
         let begun = Instant::now();
         let (waiting, timing) = requests.into_parts();
+        // All items of a map have the same options.
+        let grace = waiting
+            .front()
+            .and_then(|first| first.options.given_grace());
+        self.connection.process().grant(grace);
+        let keeps_output = self.connection.output().is_some() || self.connection.lines().is_some();
+        self.may_send_ahead = grace.is_none() && !keeps_output;
         let count = waiting.len();
         self.pending = waiting;
         match self.carry_out() {
@@ -306,8 +317,8 @@ impl<'a> Pipeline<'a> {
 
     /// Adapts the window: the shorter tasks are, the more are sent ahead.
     fn widen(&mut self, took: Duration) {
-        if self.connection.output().is_some() || self.connection.lines().is_some() {
-            return; // output is kept task by task
+        if !self.may_send_ahead {
+            return;
         }
         let fitting = AHEAD.as_nanos() / took.as_nanos().max(1);
         self.window = usize::try_from(fitting)
@@ -319,6 +330,9 @@ impl<'a> Pipeline<'a> {
     /// Settles or returns the tasks of a lost worker. Those that it had not begun, and those to be tried
     /// again, return to the queue; the one that it ran settles after the process was reaped.
     fn abort(mut self, broken: Disconnect, timing: Option<Arc<ItemTiming>>) -> AfterLoss {
+        if broken == Disconnect::Late {
+            self.connection.await_stop();
+        }
         let broken = match self.context.try_finish() {
             Conclusion::Killed => Disconnect::Killed,
             Conclusion::Accepted if self.context.stopping() => Disconnect::Stopped,
@@ -457,7 +471,8 @@ pub(crate) struct WorkerExit {
 }
 
 impl WorkerExit {
-    /// Ends the worker behind a connection, unless it has ended, and reaps it.
+    /// Ends the worker behind a connection, unless it has ended, and reaps it. If its task was asked to stop,
+    /// it has the rest of the task's grace to leave by itself.
     pub(crate) fn of_worker(
         worker: usize,
         connection: &mut Connection,
@@ -466,7 +481,7 @@ impl WorkerExit {
         Self {
             worker,
             pid: connection.process().pid(),
-            end: connection.kill_and_reap(),
+            end: connection.end(),
             memory: worker_config
                 .memory_limit
                 .zip(connection.process().peak_memory()),

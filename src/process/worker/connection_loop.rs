@@ -44,10 +44,12 @@ impl Worker {
                 task: header.task,
                 fork_epoch: self.fork_epoch,
             };
-            let outcome = clock::measured(Rc::new(clock), || match header.kind {
+            let run = || match header.kind {
                 Kind::StoredTask => self.run_stored(call, &body, WorkerArena::argument),
                 _ => self.run(call, Argument::Kept(&mut body)),
-            });
+            };
+            let run = || self.progress.connected(run);
+            let outcome = clock::measured(Rc::new(clock), run);
             // Python's `Process` exits with 1 if its function raised.
             code = i32::from(matches!(outcome, Err(Fault::Panicked(_))));
             self.send_outcome(header.task, outcome)?;

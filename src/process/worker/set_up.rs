@@ -9,6 +9,7 @@ use std::process::exit;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::current_worker::Progress;
 use crate::process::shm::arena::worker::WorkerArena;
 use crate::process::shm::checksum::Key;
 use crate::process::shm::queue::ShmQueue;
@@ -81,6 +82,8 @@ impl Worker {
         if let Ok(title) = std::ffi::CString::new(welcome.title.clone()) {
             sys::thread::set_title(&title);
         }
+        let progress: Arc<Progress> = Arc::default();
+        progress.keep_connection(stream.stream());
         Ok(Self {
             stream: Rc::new(RefCell::new(stream)),
             welcome,
@@ -88,7 +91,7 @@ impl Worker {
             queue,
             worker_arena,
             release_epoch: Cell::new(0),
-            progress: Arc::default(),
+            progress,
             fork_epoch: ForkEpoch::here(),
             stdout: io::stdout(),
         })

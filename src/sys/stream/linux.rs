@@ -151,14 +151,23 @@ pub(crate) fn socket_pair() -> io::Result<(Stream, Stream)> {
 
 /// Whether the other end of a socket was closed or shut down.
 pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    has_now(socket, PollFlags::HUP)
+}
+
+/// Whether the other end of a socket sends nothing any more: it was closed, or shut down for sending.
+pub(crate) fn is_half_closed(socket: BorrowedFd<'_>) -> bool {
+    has_now(socket, PollFlags::RDHUP)
+}
+
+/// Whether a descriptor has this event; does not block.
+fn has_now(descriptor: BorrowedFd<'_>, event: PollFlags) -> bool {
     const AT_ONCE: Timespec = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // A hang-up is reported always.
-    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    let mut polled = [PollFd::from_borrowed_fd(descriptor, event)];
     let ready = poll(&mut polled, Some(&AT_ONCE));
-    ready.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    ready.is_ok() && polled[0].revents().contains(event)
 }
 
 /// The inode number of the socket behind a descriptor; `None` if it is no socket.

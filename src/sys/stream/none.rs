@@ -81,6 +81,10 @@ pub(crate) fn is_hung_up(_: BorrowedHandle<'_>) -> bool {
     true
 }
 
+pub(crate) fn is_half_closed(_: BorrowedHandle<'_>) -> bool {
+    false
+}
+
 pub(crate) fn socket_number(_: BorrowedHandle<'_>) -> Option<u64> {
     None
 }

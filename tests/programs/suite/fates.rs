@@ -6,6 +6,7 @@ pub mod connections;
 mod crash;
 mod death;
 mod frames;
+mod grace;
 mod kill;
 mod leave;
 mod lies;
@@ -25,6 +26,7 @@ use crate::support::{Kind, assert_error, assert_works, panic_message, trials};
 
 pub use attributes::trials as attributes;
 pub use crash::matrix;
+pub use grace::threads;
 pub use table::trials as table;
 
 /// Fates that threads and processes share.
@@ -42,6 +44,7 @@ pub fn processes() -> Vec<Trial> {
     let groups = [
         death::trials(),
         kill::trials(),
+        grace::trials(),
         leave::trials(),
         broken::processes(),
         lies::trials(),

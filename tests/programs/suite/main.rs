@@ -81,6 +81,7 @@ fn main() {
         fates::matrix(),
         fates::pools::<Threads>(),
         fates::pools::<Processes>(),
+        fates::threads(),
         fates::processes(),
         fates::attributes(),
         corners::everywhere::<Serial>(),

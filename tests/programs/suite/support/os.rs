@@ -38,6 +38,12 @@ pub fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Has this process call a function at a signal.
+pub fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: trials give handlers that may run at any point.
+    unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+}
+
 /// Whether this process ignores a signal, and so do those that it starts.
 pub fn is_ignored(signal: i32) -> bool {
     // SAFETY: a sigaction is numbers and pointers, for which zero is valid.
