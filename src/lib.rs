@@ -68,6 +68,7 @@ pub use remote::message_pack::MessagePack;
 pub use remote::payload::Payload;
 pub use shared::Shared;
 pub use task::Task;
+pub use task::retry::Retry;
 pub use task_info::TaskInfo;
 pub use thread::{ThreadPoolBuilder, ThreadPoolExecutor};
 

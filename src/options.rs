@@ -2,6 +2,8 @@
 //! read them.
 
 use std::borrow::Cow;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use crate::task_name::{InlineName, TaskName};
@@ -52,8 +54,10 @@ pub(crate) struct RunOptions {
     timeout: Option<Duration>,
     /// What the task gets before its process is killed; `None`: nothing.
     grace: Option<Grace>,
-    /// How often the task is run again after its worker died.
+    /// How often the task is run again after a failure.
     retries: u32,
+    /// After which failures, and after which pauses.
+    retry_rule: RetryRule,
 }
 
 impl TaskOptions {
@@ -151,7 +155,8 @@ impl TaskOptions {
     }
 
     /// How often the task is run again if its worker died while it ran; 0 if not given. Tasks that panicked,
-    /// ran into their time limit or were killed are not run again.
+    /// ran into their time limit or were killed are not run again;
+    /// [`submit_retrying`](crate::Executor::submit_retrying) does more.
     pub const fn retries(mut self, times: u32) -> Self {
         self.run.retries = times;
         self
@@ -169,6 +174,13 @@ impl TaskOptions {
     pub(crate) const fn run(&self) -> RunOptions {
         self.run
     }
+
+    /// The same options, with other retries.
+    pub(crate) const fn retried(mut self, times: u32, rule: RetryRule) -> Self {
+        self.run.retries = times;
+        self.run.retry_rule = rule;
+        self
+    }
 }
 
 impl RunOptions {
@@ -177,6 +189,7 @@ impl RunOptions {
             timeout: None,
             grace: None,
             retries: 0,
+            retry_rule: RetryRule::AFTER_DEATH,
         }
     }
 
@@ -191,6 +204,99 @@ impl RunOptions {
     pub(crate) const fn given_retries(&self) -> u32 {
         self.retries
     }
+
+    /// Whether the task needs nothing but to be run: no time limit, grace or retries.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.timeout.is_none() && self.grace.is_none() && self.retries == 0
+    }
+
+    /// Whether the task is run again, now that attempt number `attempts` has failed in this way.
+    pub(crate) fn is_retried_after(&self, failure: AttemptFailure, attempts: u32) -> bool {
+        attempts <= self.retries && self.retry_rule.is_after(failure)
+    }
+
+    /// After which pause the task is run again, now that attempt number `attempts` has failed in this way;
+    /// `None`: it is not.
+    pub(crate) fn pause_after(&self, failure: AttemptFailure, attempts: u32) -> Option<Duration> {
+        self.is_retried_after(failure, attempts)
+            .then(|| self.retry_rule.pause(attempts))
+    }
+}
+
+/// How an attempt of a task can fail, so that the task may be run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptFailure {
+    /// Its worker died.
+    Death,
+    /// It panicked.
+    Panic,
+    /// It ran into its time limit.
+    Timeout,
+    /// It returned a value that the caller does not want.
+    Value,
+}
+
+/// After which failures a task is run again, and after which pauses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RetryRule {
+    /// Whether it is run again after the death of its worker.
+    pub(crate) after_death: bool,
+    /// Whether it is run again after a panic.
+    pub(crate) after_panic: bool,
+    /// Whether it is run again after its time limit.
+    pub(crate) after_timeout: bool,
+    /// The pause after the first attempt. Each further one is twice as long as the one before it.
+    pub(crate) first_pause: Duration,
+    /// The longest pause.
+    pub(crate) longest_pause: Duration,
+}
+
+impl RetryRule {
+    /// After no failure but an unwanted value, and without a pause.
+    pub(crate) const AFTER_NOTHING: Self = Self {
+        after_death: false,
+        after_panic: false,
+        after_timeout: false,
+        first_pause: Duration::ZERO,
+        longest_pause: Duration::ZERO,
+    };
+
+    /// At once after the death of the worker.
+    pub(crate) const AFTER_DEATH: Self = Self {
+        after_death: true,
+        ..Self::AFTER_NOTHING
+    };
+
+    fn is_after(&self, failure: AttemptFailure) -> bool {
+        match failure {
+            AttemptFailure::Death => self.after_death,
+            AttemptFailure::Panic => self.after_panic,
+            AttemptFailure::Timeout => self.after_timeout,
+            AttemptFailure::Value => true,
+        }
+    }
+
+    /// The pause after attempt number `attempts`: between half of the back-off and all of it, so that tasks
+    /// that failed together do not come back together.
+    fn pause(&self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(31);
+        let backoff = self.first_pause.saturating_mul(1 << doublings);
+        let half = backoff.min(self.longest_pause) / 2;
+        half + half.mul_f64(chance())
+    }
+}
+
+impl Default for RetryRule {
+    fn default() -> Self {
+        Self::AFTER_DEATH
+    }
+}
+
+/// A random number from 0 to 1. The standard library seeds its hashers at random, each in another way.
+fn chance() -> f64 {
+    const BITS: u32 = 32;
+    let random = RandomState::new().build_hasher().finish() >> (u64::BITS - BITS);
+    random as f64 / (1_u64 << BITS) as f64
 }
 
 /// What a task in a process gets between the request to stop and the end of its process.
@@ -211,31 +317,34 @@ pub(crate) enum Notice {
     Signal,
 }
 
-/// The options of one task, stored compactly: without a heap allocation if they are the default.
-pub(crate) struct PackedOptions(
-    /// The options; `None`: the default.
-    Option<Box<GivenOptions>>,
+/// The options of one task, and a plan for its retries, if it has one. Stored compactly: without a heap
+/// allocation if the options are the default.
+pub(crate) struct PackedOptions<P = ()>(
+    /// The options and the plan; `None`: the default, and no plan.
+    Option<Box<GivenOptions<P>>>,
 );
 
 /// The data of [`PackedOptions`].
-struct GivenOptions {
+struct GivenOptions<P> {
     /// The task's name, if any.
     name: Option<TaskName>,
     /// How the task is run.
     run: RunOptions,
+    /// The plan for the retries; `None`: there is none.
+    plan: Option<P>,
 }
 
-impl PackedOptions {
+impl<P> PackedOptions<P> {
     #[inline]
     pub(crate) fn new(options: &TaskOptions) -> Self {
         let TaskOptions { name, run } = options;
         let is_nothing = name.is_none() && *run == RunOptions::new();
-        Self((!is_nothing).then(|| {
-            Box::new(GivenOptions {
-                name: options.task_name(),
-                run: *run,
-            })
-        }))
+        Self((!is_nothing).then(|| Box::new(GivenOptions::new(options, None))))
+    }
+
+    /// The options of a task that is run again as `plan` says.
+    pub(crate) fn with_plan(options: &TaskOptions, plan: P) -> Self {
+        Self(Some(Box::new(GivenOptions::new(options, Some(plan)))))
     }
 
     pub(crate) fn name(&self) -> Option<&TaskName> {
@@ -245,6 +354,28 @@ impl PackedOptions {
     #[inline]
     pub(crate) fn run(&self) -> RunOptions {
         self.0.as_ref().map_or_else(RunOptions::new, |it| it.run)
+    }
+
+    /// [`RunOptions::is_plain`], without a copy of the options.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.0.as_deref().is_none_or(|it| it.run.is_plain())
+    }
+
+    /// The plan for the retries; `None`: there is none.
+    #[inline]
+    pub(crate) fn plan(&self) -> Option<&P> {
+        self.0.as_deref()?.plan.as_ref()
+    }
+}
+
+impl<P> GivenOptions<P> {
+    fn new(options: &TaskOptions, plan: Option<P>) -> Self {
+        Self {
+            name: options.task_name(),
+            run: options.run,
+            plan,
+        }
     }
 }
 
@@ -398,5 +529,45 @@ impl Shutdown {
     pub const fn cancel_futures(mut self) -> Self {
         self.cancels = true;
         self
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_differ() {
+        let rule = RetryRule {
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_millis(250),
+            ..RetryRule::AFTER_NOTHING
+        };
+        for (attempts, most) in [(1, 100), (2, 200), (3, 250), (4, 250), (u32::MAX, 250)] {
+            let most = Duration::from_millis(most);
+            let pauses: Vec<_> = (0..20).map(|_| rule.pause(attempts)).collect();
+            assert!(
+                pauses.iter().all(|it| (most / 2..=most).contains(it)),
+                "{pauses:?}"
+            );
+            assert!(pauses.iter().any(|it| *it != pauses[0]), "{pauses:?}");
+        }
+        assert_eq!(RetryRule::AFTER_DEATH.pause(3), Duration::ZERO);
+        let endless = RetryRule {
+            first_pause: Duration::MAX,
+            longest_pause: Duration::MAX,
+            ..rule
+        };
+        assert!(endless.pause(9) >= Duration::MAX / 2);
+    }
+
+    #[test]
+    fn retries_are_counted_and_have_their_causes() {
+        let options = TaskOptions::new().retries(2).run();
+        assert!(options.is_retried_after(AttemptFailure::Death, 2));
+        assert!(!options.is_retried_after(AttemptFailure::Death, 3));
+        assert!(!options.is_retried_after(AttemptFailure::Panic, 1));
+        assert!(!options.is_retried_after(AttemptFailure::Timeout, 1));
+        assert!(!RunOptions::new().is_retried_after(AttemptFailure::Death, 1));
     }
 }

@@ -194,6 +194,8 @@ struct PanicReport {
     task: Option<TaskInfo>,
     /// The index of the worker that ran it; `None`: no worker ran it.
     worker: Option<usize>,
+    /// How often the task was begun, this time included.
+    attempts: u32,
     /// The end of the task's output; `None`: not captured.
     output: Option<String>,
 }
@@ -214,6 +216,7 @@ impl PanicInfo {
             panic,
             task,
             worker,
+            attempts: 1,
             output,
         }))
     }
@@ -250,6 +253,13 @@ impl PanicInfo {
         self.0.task.as_ref()
     }
 
+    /// How often the task was begun, this time included: more than once only for a task with a
+    /// [`Retry`](crate::Retry).
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
     /// The index of the worker that ran the task; `None` if the panic was in the caller.
     #[must_use]
     pub fn worker(&self) -> Option<usize> {
@@ -270,6 +280,9 @@ impl fmt::Display for PanicInfo {
         }
         if let Some(location) = self.location() {
             write!(f, " at {location}")?;
+        }
+        if self.attempts() > 1 {
+            write!(f, " (attempt {})", self.attempts())?;
         }
         write!(f, ": {}", self.message())
     }
@@ -573,6 +586,17 @@ impl Error {
             Self::Spawn(_) => "spawn",
             Self::Unsupported(_) => "unsupported",
         }
+    }
+
+    /// The same error, which says how often the task was begun, if it can.
+    pub(crate) fn after_attempts(mut self, attempts: u32) -> Self {
+        if let Self::Panicked(PanicInfo(report)) = &mut self {
+            // It was just made, so no other error shares the report.
+            if let Some(report) = Arc::get_mut(report) {
+                report.attempts = attempts;
+            }
+        }
+        self
     }
 
     /// Whether the task was cancelled or killed. (`CancelledError`)

@@ -21,7 +21,7 @@ impl Counts {
             Verdict::Completed => &mut self.completed,
             Verdict::Failed => &mut self.failed,
             Verdict::Cancelled => &mut self.cancelled,
-            Verdict::Late => return,
+            Verdict::Late | Verdict::Retried => return,
         };
         *counter += 1;
     }

@@ -30,6 +30,7 @@ use crate::future::Future;
 use crate::options::{MapOptions, Shutdown, TaskOptions};
 use crate::remote::payload::Payload;
 use crate::task::Task;
+use crate::task::retry::Retry;
 
 /// Runs functions on workers, and returns futures of their results. (`concurrent.futures.Executor`)
 ///
@@ -121,6 +122,45 @@ pub trait Executor: Send + Sync {
         Self: Sized,
     {
         let (task, future) = Task::portable(options, f, arg);
+        self.execute(task);
+        future
+    }
+
+    /// Like [`submit`](Self::submit), and runs the task again after failures, as `retry` says. The future gets the
+    /// outcome of the last attempt.
+    ///
+    /// All attempts are one task: [`cancel`](Future::cancel) takes back a task that waits for its next attempt,
+    /// no attempt follows [`kill`](Future::kill), and it counts once in [`stats`](Self::stats). Each attempt on
+    /// a thread gets a copy of the argument; a process gets what was encoded once. In a pause the task takes no
+    /// worker; a [`SerialExecutor`](crate::SerialExecutor) pauses in the call.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, Executor, ProcessPoolExecutor, Retry, TaskOptions};
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), Error> {
+    /// # concurrent_futures::init();
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// let retry = Retry::new(2)
+    ///     .after_failure()
+    ///     .backoff(Duration::from_millis(5), Duration::from_secs(1))
+    ///     .task(TaskOptions::new().timeout(Duration::from_secs(10)));
+    /// let fragile = pool.submit_retrying(retry, |code: i32| -> u8 { std::process::exit(code) }, 7);
+    /// let Err(Error::WorkerDied(death)) = fragile.result() else { unreachable!() };
+    /// assert_eq!(death.attempts(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    fn submit_retrying<A: Payload + Clone, R: Payload>(
+        &self,
+        retry: Retry<R>,
+        f: fn(A) -> R,
+        arg: A,
+    ) -> Future<R>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::retried(&retry, f, arg);
         self.execute(task);
         future
     }

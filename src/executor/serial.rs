@@ -371,7 +371,7 @@ impl Executor for SerialExecutor {
         match self.enter_state() {
             Ok(_state) => {
                 let _inline_guard = inline::enter();
-                task.run_on(self);
+                task.run_to_end(self);
             }
             Err(error) => {
                 self.lock().refusal.get_or_insert_with(|| error.clone());

@@ -238,12 +238,17 @@ impl<T> Future<T> {
         reason = "often called for its effect alone"
     )]
     pub fn kill(&self) -> bool {
-        self.cancel()
-            || (!self.done()
-                && self
-                    .task_cell
-                    .pool_handle()
-                    .is_some_and(|o| o.kill(self.task_cell.id)))
+        if self.cancel() {
+            return true;
+        }
+        self.task_cell.body().give_up();
+        (!self.done()
+            && self
+                .task_cell
+                .pool_handle()
+                .is_some_and(|o| o.kill(self.task_cell.id)))
+            // An attempt may have failed before `give_up`, so that the task now waits for its next one.
+            || self.cancel()
             || self.cancelled()
     }
 

@@ -56,6 +56,8 @@ pub(crate) trait Body<T>: Send + Sync {
     /// # Safety
     /// The caller is the one thread that won the transition to `Decoding`.
     unsafe fn open(&self) -> Outcome<T>;
+    /// The task was killed while it ran: it is not to be run again, whatever comes of it.
+    fn give_up(&self) {}
 }
 
 /// What any holder of a task can do to it, with its types erased.
@@ -92,6 +94,13 @@ pub(crate) trait Expire: Send + Sync {
     fn expire(&self, limit: Duration);
 }
 
+/// A task on a thread that is run again after its time limit, once it has returned: at the limit it is only asked
+/// to.
+struct Asking<T, B>(
+    /// The task.
+    Arc<TaskCell<T, B>>,
+);
+
 /// How a pool's statistics count an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -103,6 +112,8 @@ pub(crate) enum Verdict {
     Cancelled,
     /// Not counted: the task had been settled, and counted, elsewhere.
     Late,
+    /// Not counted: an attempt failed, and the task will be run again.
+    Retried,
 }
 
 /// The future and the promise of a new task.
@@ -152,6 +163,18 @@ impl<T, B: Body<T>> Promise<T, B> {
     {
         match &self.task_cell {
             Some(task_cell) => Arc::clone(task_cell) as Arc<dyn Expire>,
+            None => unreachable!("settling consumes the promise"),
+        }
+    }
+
+    /// The task, for the timer that asks it to stop at its time limit, and does not end it.
+    pub(crate) fn asking(&self) -> Arc<dyn Expire>
+    where
+        T: Send + 'static,
+        B: 'static,
+    {
+        match &self.task_cell {
+            Some(task_cell) => Arc::new(Asking(Arc::clone(task_cell))),
             None => unreachable!("settling consumes the promise"),
         }
     }
@@ -459,6 +482,15 @@ impl<T: Send, B: Body<T>> Expire for TaskCell<T, B> {
                 pool_handle.on_timeout(self.id);
             }
         });
+    }
+}
+
+impl<T: Send, B: Body<T>> Expire for Asking<T, B> {
+    fn expire(&self, _: Duration) {
+        if let Some(pool_handle) = self.0.pool_handle() {
+            // No thread is stopped by that.
+            pool_handle.kill(self.0.id);
+        }
     }
 }
 

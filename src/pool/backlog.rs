@@ -11,7 +11,7 @@ use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock};
 use crate::task::work_item::{Withdrawn, WorkItem};
 
 /// A whole work item, as a [`Withdrawn`].
-struct Whole<W>(W);
+pub(super) struct Whole<W>(pub(super) W);
 
 impl<W: WorkItem> Withdrawn for Whole<W> {
     fn fail(self: Box<Self>, error: &Error, settled: &mut dyn FnMut(Verdict)) {

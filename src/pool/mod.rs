@@ -15,6 +15,7 @@
 pub(crate) mod backlog;
 pub(crate) mod observation;
 mod closer;
+mod delayed;
 pub(crate) mod observer;
 pub(crate) mod pull_queue;
 mod state;
@@ -41,7 +42,7 @@ use crate::future::pool_handle::{TaskLocation, Unqueue, Waiter};
 use crate::future::promise::Verdict;
 use crate::idle::core_hint::CoreHint;
 use crate::options::Shutdown;
-use crate::pool::backlog::Backlog;
+use crate::pool::backlog::{Backlog, Whole};
 use crate::pool::observation::Observation;
 use crate::pool::worker_state::{Killed, Status, WorkerState};
 use crate::pool::workers::{WorkerEntry, Workers};
@@ -61,12 +62,13 @@ pub(crate) use pull_queue::{PullQueue, QueueLoad};
 pub(crate) use worker::{AfterLoss, Conclusion, Tenure, WorkerContext};
 
 use closer::{CloseOrders, Closer};
+use delayed::{Delayed, PauseEnd};
 use state::{Stage, State};
 
 /// The worker threads of one pool, their queue, and the pool's limits.
 pub(crate) struct WorkerPool<W: WorkItem> {
     /// The stage and the workers.
-    state: Mutex<State>,
+    state: Mutex<State<W>>,
     /// Work that was accepted and has not begun.
     backlog: Backlog<W>,
     /// 0 or 1. 1: after adding to the backlog, a submitter must take the lock and start or wake a worker.
@@ -98,8 +100,8 @@ pub(crate) struct WorkerPool<W: WorkItem> {
     waiter_core: CoreHint,
     /// The core on which work was submitted a moment ago.
     submitter_core: CoreHint,
-    /// Expires tasks with a time limit that run on the threads. It has no thread in a process pool, whose tasks
-    /// run elsewhere.
+    /// Expires tasks with a time limit that run on the threads, and ends the pauses of tasks that are to be run
+    /// again.
     timer: Timer,
     /// Waits for the end of the pool in the stead of async tasks.
     closer: Closer,
@@ -171,6 +173,7 @@ impl<W: WorkItem> WorkerPool<W> {
         Arc::new(Self {
             state: Mutex::new(State {
                 stage: Stage::Open,
+                delayed: Delayed::new(),
                 admitted: 0,
                 line: WakerLine::new(),
                 stopping: false,
@@ -288,7 +291,7 @@ impl<W: WorkItem> WorkerPool<W> {
     /// Whether one more task may wait. Beside `max_pending` tasks there is room for one for each worker that
     /// is idle or may still be started, since those tasks begin at once. Threads that sleep on `room` need no
     /// notification when a worker becomes idle: while they sleep some task waits, and that worker takes it.
-    fn has_room(&self, state: &State) -> bool {
+    fn has_room(&self, state: &State<W>) -> bool {
         let Some(limit) = self.limits.max_pending else {
             return true;
         };
@@ -413,7 +416,7 @@ impl<W: WorkItem> WorkerPool<W> {
     /// Recomputes `needs_wakeup`. To be called after each change of the stage, the number of workers,
     /// `sleepers` or `searchers`. A caller that sets it so that submitters take the lock must check the
     /// backlog afterwards.
-    fn update_needs_wakeup(&self, state: &State) {
+    fn update_needs_wakeup(&self, state: &State<W>) {
         let needs_wakeup = !matches!(state.stage, Stage::Open)
             || state.entries.len() < self.limits.max_workers
             || (state.sleepers > 0 && state.searchers == 0);
@@ -430,7 +433,7 @@ impl<W: WorkItem> WorkerPool<W> {
         self.announce();
     }
 
-    fn refill_locked(&self, state: &mut State) {
+    fn refill_locked(&self, state: &mut State<W>) {
         let Some(pull_queue) = &self.pull_queue else {
             return;
         };
@@ -481,8 +484,9 @@ impl<W: WorkItem> WorkerPool<W> {
         self.stats_in(&self.lock())
     }
 
-    fn stats_in(&self, state: &State) -> Stats {
-        let stats = state.entries.stats(&self.backlog);
+    fn stats_in(&self, state: &State<W>) -> Stats {
+        let mut stats = state.entries.stats(&self.backlog);
+        stats.pending += state.delayed.len();
         match &self.pull_queue {
             Some(pull_queue) => pull_queue.load().added_to(stats),
             None => stats,
@@ -490,20 +494,20 @@ impl<W: WorkItem> WorkerPool<W> {
     }
 
     /// How many tasks have ended so far with a value or an error; cancelled ones are not counted.
-    fn ended(&self, state: &State) -> u64 {
+    fn ended(&self, state: &State<W>) -> u64 {
         let stats = self.stats_in(state);
         stats.completed + stats.failed
     }
 
-    /// Counts a task that was cancelled before it began, and takes it out of the backlog or off its worker's
-    /// chunk.
+    /// Counts a task that was cancelled before it began, and takes it out of the backlog or its pause, or off its
+    /// worker's chunk.
     pub(crate) fn withdrawn(&self, id: FutureId) {
         if self.fork_epoch.is_forked_copy() {
             return;
         }
         let mut state = self.lock();
         state.entries.counts().count(Verdict::Cancelled);
-        let rest = self.backlog.withdraw(id);
+        let rest = self.withdraw_waiting(&mut state, id);
         if rest.is_none() {
             state.entries.withdraw(id);
         }
@@ -528,14 +532,22 @@ impl<W: WorkItem> WorkerPool<W> {
         self.observation.is_some()
     }
 
+    /// Takes a task out of the backlog, or out of the pause before its next attempt.
+    fn withdraw_waiting(&self, state: &mut State<W>, id: FutureId) -> Option<Box<dyn Withdrawn>> {
+        self.backlog.withdraw(id).or_else(|| {
+            let work = state.delayed.remove(id)?;
+            Some(Box::new(Whole(work)))
+        })
+    }
+
     /// Takes a task back from the pull queue, or from the backlog on its way there. Under the lock, so that
     /// the task does not move from the backlog to the pull queue meanwhile.
     pub(crate) fn recall(&self, id: FutureId) -> Unqueue {
         let Some(pull_queue) = &self.pull_queue else {
             return Unqueue::NotHere;
         };
-        let _state = self.lock();
-        match self.backlog.withdraw(id) {
+        let mut state = self.lock();
+        match self.withdraw_waiting(&mut state, id) {
             Some(removed) => Unqueue::Removed(Box::new(removed)),
             None => pull_queue.recall(id),
         }
@@ -547,7 +559,8 @@ impl<W: WorkItem> WorkerPool<W> {
             return TaskLocation::Elsewhere;
         }
         let state = self.lock();
-        if self.backlog.first_between(first, last).is_some() {
+        let waits = self.backlog.first_between(first, last).is_some();
+        if waits || state.delayed.first_between(first, last).is_some() {
             let workers = state.entries.workers();
             return TaskLocation::Queued {
                 workers: workers.map(|worker| worker.thread.thread().id()).collect(),
@@ -568,14 +581,17 @@ impl<W: WorkItem> WorkerPool<W> {
         workers.map(|worker| worker.thread.thread().id()).collect()
     }
 
-    /// Takes the oldest of the tasks `first..=last` out of the backlog, if one is there, and settles it with this
-    /// error.
+    /// Takes the oldest of the tasks `first..=last` out of the backlog, or one out of its pause, if one is there, and
+    /// settles it with this error.
     pub(crate) fn refuse(&self, first: FutureId, last: FutureId, error: &Error) {
         if self.fork_epoch.is_forked_copy() {
             return;
         }
+        let mut state = self.lock();
         let oldest = self.backlog.first_between(first, last);
-        let removed = oldest.and_then(|id| self.backlog.withdraw(id));
+        let oldest = oldest.or_else(|| state.delayed.first_between(first, last));
+        let removed = oldest.and_then(|id| self.withdraw_waiting(&mut state, id));
+        drop(state);
         self.make_room();
         if let Some(removed) = removed {
             removed.fail(error, &mut |verdict| self.count(verdict));
@@ -646,7 +662,10 @@ impl<W: WorkItem> WorkerPool<W> {
 
     /// Queues again, in its old place, work that a worker has not begun.
     pub(crate) fn put_back(self: &Arc<Self>, work: W) {
-        let mut state = self.lock();
+        self.put_back_locked(self.lock(), work);
+    }
+
+    fn put_back_locked(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>, work: W) {
         let error = match state.stage.clone() {
             Stage::Open | Stage::Closing => {
                 self.backlog.put_back(work);
@@ -661,6 +680,44 @@ impl<W: WorkItem> WorkerPool<W> {
         };
         drop(state);
         work.fail(&error, &mut |verdict| self.count(verdict));
+    }
+
+    /// Queues a task again after a pause, because its last attempt has failed. There is no pause where the pool
+    /// is being shut down, or has no thread that would end it.
+    pub(crate) fn put_back_after(self: &Arc<Self>, pause: Duration, work: W) {
+        let mut state = self.lock();
+        if !pause.is_zero() && matches!(state.stage, Stage::Open) {
+            let end = PauseEnd {
+                worker_pool: Arc::downgrade(self),
+                id: work.id(),
+            };
+            // Under the lock: `end_pause` finds the task.
+            if let Ok(guard) = self.timer.expire_after(Arc::new(end), pause) {
+                return state.delayed.insert(work, guard);
+            }
+        }
+        self.put_back_locked(state, work);
+    }
+
+    /// Queues a task again whose pause is over.
+    fn end_pause(self: &Arc<Self>, id: FutureId) {
+        let mut state = self.lock();
+        // It is gone if it was cancelled, and if the pool was shut down.
+        if let Some(work) = state.delayed.remove(id) {
+            self.put_back_locked(state, work);
+        }
+    }
+
+    /// Ends all pauses: the tasks run without them. Fails if no worker can be started for them.
+    fn end_pauses(self: &Arc<Self>, state: &mut State<W>) -> Result<(), Error> {
+        if state.delayed.len() == 0 {
+            return Ok(());
+        }
+        for work in state.delayed.take_all() {
+            self.backlog.put_back(work);
+        }
+        self.refill_locked(state);
+        self.ensure_worker(state)
     }
 
     /// Starts a worker if one is needed and allowed: the pull queue may have more work than before.
@@ -703,7 +760,7 @@ impl<W: WorkItem> WorkerPool<W> {
 
     /// Starts the missing workers. `Some(Ok)`: all are ready; `Some(Err)`: they never will be; `None`: not
     /// yet.
-    fn warmth(self: &Arc<Self>, state: &mut State) -> Option<Result<(), Error>> {
+    fn warmth(self: &Arc<Self>, state: &mut State<W>) -> Option<Result<(), Error>> {
         if let Some(error) = state.stage.refusal() {
             return Some(Err(error));
         }
@@ -729,7 +786,7 @@ impl<W: WorkItem> WorkerPool<W> {
         }
         state.stage = Stage::Broken(error.clone());
         self.refuse_more(&state);
-        let queued = self.take_queued();
+        let queued = self.take_queued(&mut state);
         self.refill_locked(&mut state);
         self.notify_all();
         let refused = state.line.take_all();
@@ -740,9 +797,12 @@ impl<W: WorkItem> WorkerPool<W> {
         }
     }
 
-    /// Takes out all work that no worker has taken, first from the pull queue, then from the backlog.
-    fn take_queued(&self) -> Vec<Box<dyn Withdrawn>> {
+    /// Takes out all work that no worker has taken, first from the pull queue, then from the backlog, then what
+    /// pauses.
+    fn take_queued(&self, state: &mut State<W>) -> Vec<Box<dyn Withdrawn>> {
         let mut queued = self.backlog.take_all();
+        let delayed = state.delayed.take_all();
+        queued.extend(delayed.map(|work| Box::new(Whole(work)) as _));
         if let Some(pull_queue) = &self.pull_queue {
             let mut first = pull_queue.clear();
             first.append(&mut queued);
@@ -765,13 +825,16 @@ impl<W: WorkItem> WorkerPool<W> {
         let mut cancelled = Vec::new();
         if let (true, Stage::Closing | Stage::Cancelling) = (how.cancels, &state.stage) {
             state.stage = Stage::Cancelling;
-            cancelled = self.take_queued();
+            cancelled = self.take_queued(&mut state);
         }
+        let staffed = self.end_pauses(&mut state);
         self.refill_locked(&mut state);
         self.notify_all();
         let refused = state.line.take_all();
         drop(state);
         refused.wake();
+        self.announce();
+        self.break_unless(staffed);
         for work in cancelled {
             work.fail(&Error::Cancelled, &mut |verdict| self.count(verdict));
         }
@@ -779,7 +842,7 @@ impl<W: WorkItem> WorkerPool<W> {
         !how.waits || self.wait_until_gone(deadline)
     }
 
-    fn refuse_more(&self, state: &State) {
+    fn refuse_more(&self, state: &State<W>) {
         // ORDERING: Relaxed; a hint: `submit` checks the stage under the lock.
         self.is_refusing.store(true, Ordering::Relaxed);
         self.update_needs_wakeup(state);
@@ -905,7 +968,7 @@ impl<W: WorkItem> WorkerPool<W> {
     // ---- starting workers ----------------------------------------------------------------------
 
     /// Wakes an idle worker for queued work, or starts one if the idle ones are too few.
-    fn ensure_worker(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
+    fn ensure_worker(self: &Arc<Self>, state: &mut State<W>) -> Result<(), Error> {
         if self.pull_queue.is_some() && state.entries.len() == self.limits.max_workers {
             return Ok(()); // all possible workers exist; they check the queue by themselves, and are enough
         }
@@ -937,7 +1000,7 @@ impl<W: WorkItem> WorkerPool<W> {
         Ok(())
     }
 
-    fn start_worker(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+    fn start_worker(self: &Arc<Self>, state: &mut State<W>) -> io::Result<()> {
         let index = state.entries.free_index();
         let (worker_state, progress) =
             (Arc::new(WorkerState::new()), Arc::new(Progress::default()));
@@ -973,7 +1036,7 @@ impl<W: WorkItem> WorkerPool<W> {
 
     // ---- the lock ----------------------------------------------------------------------------
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
         lock(&self.state)
     }
 }
@@ -992,7 +1055,7 @@ impl<W: WorkItem> RoomLine for WorkerPool<W> {
 
 /// Whether the caller may wait for room: not on a worker, which is the one that makes room, nor on the thread
 /// of the timer.
-fn may_wait(state: &mut State) -> bool {
+fn may_wait<W>(state: &mut State<W>) -> bool {
     !timeout::is_caller() && state.entries.by_thread(this_thread()).is_none()
 }
 

@@ -180,16 +180,20 @@ impl ObserverHandle {
 
     /// Tells of the end of the worker's task, with this error or with a value.
     pub(crate) fn task_finished(&mut self, verdict: Verdict, error: Option<&Error>) {
+        let Some(outcome) = TaskOutcome::of_report(verdict) else {
+            return self.task_returned();
+        };
         if let (Some(observation), Some((_, start))) = (&self.observation, self.task.take()) {
-            observation.finished(start, TaskOutcome::of_report(verdict), error);
+            observation.finished(start, outcome, error);
         }
     }
 
-    /// The worker's task waits again: it is to begin anew.
+    /// The worker's task waits again: it is to begin anew. To be called before any other worker can take it.
     pub(crate) fn task_returned(&mut self) {
         if let (Some(observation), Some((submission, start))) =
             (&self.observation, self.task.take())
         {
+            observation.tell(|observer| observer.task_retried(&start));
             let (id, start) = (submission.id(), Some(start));
             let mut part = observation.part(id);
             part.insert(id, WaitingTask { submission, start });

@@ -115,6 +115,13 @@ pub trait Observer: Send + Sync {
         let _ = (task, outcome);
     }
 
+    /// A task that had begun is to begin anew, as its [`retries`](crate::TaskOptions::retries) or a
+    /// [`Retry`](crate::Retry) say: its worker has died, or this attempt has failed. It is neither finished nor
+    /// withdrawn by that.
+    fn task_retried(&self, task: &TaskEvent) {
+        let _ = task;
+    }
+
     /// A task has ended, and no worker has begun it: it was cancelled, or its map was dropped
     /// ([`Error::Cancelled`]); it could not be sent to a worker; or the pool was shut down or broke.
     /// [`task_submitted`](Self::task_submitted) has an example.
@@ -142,6 +149,10 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 
     fn task_finished(&self, task: &TaskEvent, outcome: TaskOutcome) {
         (**self).task_finished(task, outcome);
+    }
+
+    fn task_retried(&self, task: &TaskEvent) {
+        (**self).task_retried(task);
     }
 
     fn task_withdrawn(&self, task: &SubmitEvent, error: &Error) {
@@ -351,13 +362,14 @@ impl TaskOutcome {
         }
     }
 
-    /// The outcome of a task that its worker reports.
-    pub(super) fn of_report(verdict: Verdict) -> Self {
+    /// The outcome of a task that its worker reports; `None`: it has none yet, and is to be run again.
+    pub(super) fn of_report(verdict: Verdict) -> Option<Self> {
         match verdict {
-            Verdict::Completed => Self::Completed,
-            Verdict::Failed => Self::Failed,
-            Verdict::Cancelled => Self::Cancelled,
-            Verdict::Late => Self::AfterTimeout,
+            Verdict::Completed => Some(Self::Completed),
+            Verdict::Failed => Some(Self::Failed),
+            Verdict::Cancelled => Some(Self::Cancelled),
+            Verdict::Late => Some(Self::AfterTimeout),
+            Verdict::Retried => None,
         }
     }
 }

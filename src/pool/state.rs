@@ -3,15 +3,18 @@
 //!
 //! Read and written by [`WorkerPool`](super::WorkerPool) and [`WorkerContext`](super::WorkerContext).
 
+use super::delayed::Delayed;
 use super::workers::Workers;
 use crate::error::Error;
 use crate::executor::waker_line::WakerLine;
 use crate::sync::JoinHandle;
 
 /// What the pool's lock guards.
-pub(super) struct State {
+pub(super) struct State<W> {
     /// Whether tasks are accepted.
     pub(super) stage: Stage,
+    /// Tasks that are to be run again, during the pause before that. None once the stage is not `Open`.
+    pub(super) delayed: Delayed<W>,
     /// Tasks that were admitted and are still to be submitted; counted only where `max_pending` is set.
     pub(super) admitted: usize,
     /// The async tasks that wait for room; there are some only where `max_pending` is set.
@@ -55,7 +58,7 @@ pub(super) enum Stage {
     Broken(Error),
 }
 
-impl State {
+impl<W> State<W> {
     /// Whether workers may be started. After `MAX_START_FAILURES` failed starts in a row none is started any
     /// more as long as some workers are ready: those go on alone.
     pub(super) fn may_start(&self) -> bool {

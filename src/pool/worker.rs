@@ -204,9 +204,9 @@ impl<W: WorkItem> WorkerContext<W> {
     /// Sleeps until a worker is to take work from the backlog, or the deadline `idle_deadline` has passed.
     fn sleep<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, State<W>>,
         idle_deadline: Deadline,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, State<W>> {
         let worker_pool = &*self.worker_pool;
         state.sleepers += 1;
         worker_pool.update_needs_wakeup(&state);
@@ -225,9 +225,9 @@ impl<W: WorkItem> WorkerContext<W> {
     /// meanwhile.
     fn search<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, State<W>>,
         seen: (u32, u32),
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, State<W>> {
         state.searchers += 1;
         self.worker_pool.update_needs_wakeup(&state);
         drop(state);
@@ -360,7 +360,7 @@ impl<W: WorkItem> WorkerContext<W> {
 
     /// Waits before another worker is started, if the last ones have begun no task; not while the pool is
     /// being ended.
-    fn pause<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn pause<'a>(&'a self, mut state: MutexGuard<'a, State<W>>) -> MutexGuard<'a, State<W>> {
         let Some(doublings) = state.barren.checked_sub(2) else {
             return state;
         };
@@ -403,7 +403,7 @@ impl<W: WorkItem> WorkerContext<W> {
         self.restart_or_stop(&mut state)
     }
 
-    fn restart_or_stop(&self, state: &mut State) -> AfterLoss {
+    fn restart_or_stop(&self, state: &mut State<W>) -> AfterLoss {
         let wanted = match state.stage {
             Stage::Broken(_) => false,
             _ if state.stopping => false,

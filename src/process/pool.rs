@@ -142,9 +142,7 @@ impl ProcessPoolExecutor {
     pub fn terminate_workers(&self) {
         self.0.worker_pool.stop();
         self.0.process_table.terminate(self.0.terminate_grace);
-        self.0
-            .worker_pool
-            .shutdown(Shutdown::wait(), Deadline::never());
+        self.0.wind_down(Shutdown::wait(), Deadline::never());
     }
 
     /// Like [`terminate_workers`](Self::terminate_workers), but sends SIGKILL at once, to each worker's
@@ -165,9 +163,7 @@ impl ProcessPoolExecutor {
     pub fn kill_workers(&self) {
         self.0.worker_pool.stop();
         self.0.process_table.kill();
-        self.0
-            .worker_pool
-            .shutdown(Shutdown::wait(), Deadline::never());
+        self.0.wind_down(Shutdown::wait(), Deadline::never());
     }
 
     pub(super) fn with_config(
@@ -236,6 +232,15 @@ impl ProcessPoolExecutor {
 }
 
 impl ProcessPool {
+    /// Shuts the pool down; `false`: it has not ended by the deadline.
+    fn wind_down(&self, how: Shutdown, deadline: Deadline) -> bool {
+        let gone = self.worker_pool.shutdown(how, deadline);
+        if !gone || !how.waits || self.worker_pool.includes_caller() {
+            return gone;
+        }
+        self.worker_pool.timer().stop(deadline)
+    }
+
     /// Encodes a task for which room was reserved, and queues it.
     #[inline]
     fn submit_admitted(&self, task: Task) {
@@ -292,11 +297,11 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn shutdown(&self, how: Shutdown) {
-        self.0.worker_pool.shutdown(how, Deadline::never());
+        self.0.wind_down(how, Deadline::never());
     }
 
     fn shutdown_timeout(&self, how: Shutdown, limit: Duration) -> bool {
-        self.0.worker_pool.shutdown(how, Deadline::after(limit))
+        self.0.wind_down(how, Deadline::after(limit))
     }
 
     fn closed(&self) -> Closed {
@@ -332,8 +337,7 @@ impl Executor for ProcessPoolExecutor {
 
 impl Drop for ProcessPool {
     fn drop(&mut self) {
-        self.worker_pool
-            .shutdown(Shutdown::on_drop(), Deadline::never());
+        self.wind_down(Shutdown::on_drop(), Deadline::never());
     }
 }
 

@@ -16,6 +16,7 @@ use crate::options::{PackedOptions, RunOptions, TaskOptions};
 use crate::remote::lease::PayloadStore;
 use crate::sync::exclusive_cell::ExclusiveCell;
 use crate::task::request::RemoteTask;
+use crate::task::retry::Again;
 use crate::task::run::{WorkerHooks, run_single};
 use crate::task::{ErasedTask, Task, Work};
 use crate::task_info::{Function, TaskInfo};
@@ -167,7 +168,7 @@ where
         Self::attach(self, pool);
     }
 
-    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
+    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) -> Option<Again> {
         run_single(Promise::of(self), hooks, |promise| {
             // SAFETY: `promise` is the task's one promise.
             let taken = unsafe { promise.call.replace(None) };
@@ -176,6 +177,7 @@ where
                 None => unreachable!("it is called once"),
             }
         });
+        None
     }
 
     unsafe fn encode(

@@ -3,13 +3,14 @@
 //!
 //! Executors make tasks; pools queue them, and run them here ([`Task::run_on`]) or encode them for a worker
 //! process ([`Task::into_outgoing`]). What is in a task, and how one is made of it, is in `local.rs` and
-//! `portable.rs` (a function and its argument) and in `chunk.rs`. Relies on `future` (the promise), on `remote`
+//! `portable.rs` (a function and its argument) and in `chunk.rs`; when one is run again, in `retry.rs`. Relies on `future` (the promise), on `remote`
 //! (the encoding) and on `unwind` (panics become errors).
 
 mod local;
 pub(crate) mod portable;
 pub(crate) mod chunk;
 pub(crate) mod run;
+pub(crate) mod retry;
 pub(crate) mod bit_set;
 pub(crate) mod timeout;
 pub(crate) mod results;
@@ -34,6 +35,7 @@ use crate::task::chunk::ErasedChunk;
 use crate::task::item_batch::BatchPart;
 use crate::task::portable::PortableTask;
 use crate::task::request::RemoteTask;
+use crate::task::retry::Again;
 use crate::task::run::{NoHooks, WorkerHooks};
 use crate::task::work_item::Withdrawn;
 use crate::task_info::TaskInfo;
@@ -76,10 +78,10 @@ enum Work {
 }
 
 impl Task {
-    /// Runs the task on this thread, and settles its future. A panic of the function is caught.
-    /// (`Future.set_running_or_notify_cancel()`, then `set_result()` or `set_exception()`)
+    /// Runs the task on this thread, and settles its future. A panic of the function is caught. A task that is
+    /// run again after a failure pauses here before each further attempt. (`Future.set_running_or_notify_cancel()`, then `set_result()` or `set_exception()`)
     pub fn run(self) {
-        self.run_on(&NoHooks);
+        self.run_to_end(&NoHooks);
     }
 
     /// Settles the task's future with an error instead of running it. (`Future.set_exception()`)
@@ -173,12 +175,25 @@ impl Task {
         }
     }
 
-    /// Runs the task, and reports each item to the worker's hooks.
-    pub(crate) fn run_on(self, hooks: &dyn WorkerHooks) {
+    /// Runs the task, and reports each item to the worker's hooks. Returns the task if it is to be run again;
+    /// otherwise it has settled.
+    pub(crate) fn run_on(self, hooks: &dyn WorkerHooks) -> Option<Again> {
         match self.0 {
             // SAFETY: `job` was the task's one promise.
             Work::One(job) => unsafe { job.into_inner().run(hooks) },
-            Work::Chunk(chunk) => chunk.run(hooks),
+            Work::Chunk(chunk) => {
+                chunk.run(hooks);
+                None
+            }
+        }
+    }
+
+    /// Runs the task until it has settled. The calling thread has nothing else to do in a pause.
+    pub(crate) fn run_to_end(self, hooks: &dyn WorkerHooks) {
+        let mut next = self.run_on(hooks);
+        while let Some(Again { task, pause }) = next {
+            std::thread::sleep(pause);
+            next = task.run_on(hooks);
         }
     }
 
@@ -253,9 +268,11 @@ trait ErasedTask: Settle {
     fn info(&self) -> TaskInfo;
     fn options(&self) -> RunOptions;
     fn attach(&self, pool: PoolId);
+    /// Runs the task. Returns it if it is to be run again; otherwise it has settled.
+    ///
     /// # Safety
     /// The caller held the task's one promise, and has given it up for this.
-    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks);
+    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) -> Option<Again>;
     /// Encodes the task. `None`: it could not be encoded, or was cancelled; it has settled.
     ///
     /// # Safety

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, PanicInfo};
 use crate::future::Future;
@@ -25,6 +26,7 @@ use crate::remote::pod::{self, Scalar};
 use crate::shared::attachments::Attachments;
 use crate::sync::exclusive_cell::ExclusiveCell;
 use crate::task::request::{Delivered, RemoteOutcome, RemoteTask};
+use crate::task::retry::{Again, Retry, RetryPlan, run_attempt};
 use crate::task::run::{WorkerHooks, run_single};
 use crate::task::{ErasedTask, Task, Work};
 use crate::task_info::{Function, TaskInfo};
@@ -74,6 +76,24 @@ impl Task {
         let job: Arc<dyn ErasedTask> = promise.into_task_cell();
         (Self(Work::One(DynPromise::new(job))), future)
     }
+
+    /// A task that may travel to a worker process, and is run again after failures.
+    #[track_caller]
+    pub(crate) fn retried<A: Payload + Clone, R: Payload>(
+        retry: &Retry<R>,
+        function: fn(A) -> R,
+        argument: A,
+    ) -> (Self, Future<R>) {
+        let plan = RetryPlan::new(retry);
+        let (future, promise) = pair(PortableTask {
+            location: Location::caller(),
+            packed_options: PackedOptions::with_plan(&retry.options(), plan),
+            function,
+            payload_state: ExclusiveCell::new(PayloadState::Argument(argument)),
+        });
+        let job: Arc<dyn ErasedTask> = promise.into_task_cell();
+        (Self(Work::One(DynPromise::new(job))), future)
+    }
 }
 
 /// The body of a task that may travel to a worker process.
@@ -81,7 +101,7 @@ pub(crate) struct PortableTask<F: Callee> {
     /// Where the task was submitted.
     location: &'static Location<'static>,
     /// The options that the task was submitted with.
-    packed_options: PackedOptions,
+    packed_options: PackedOptions<RetryPlan<F::Argument, F::Output>>,
     /// The function.
     function: F,
     /// The function's argument, or what has become of it. Only the holder of the task's one promise may
@@ -121,6 +141,24 @@ impl<F: Callee> PortableTask<F> {
 
     pub(crate) fn function(&self) -> F {
         self.function
+    }
+
+    /// The plan by which it is run again; `None`: it has none.
+    #[inline]
+    pub(super) fn plan(&self) -> Option<&RetryPlan<F::Argument, F::Output>> {
+        self.packed_options.plan()
+    }
+
+    /// Copies the argument of a task that has a plan: runs user code.
+    ///
+    /// # Safety
+    /// The caller holds the task's one promise.
+    pub(super) unsafe fn copy_argument(&self) -> F::Argument {
+        // SAFETY: guaranteed by the caller.
+        match (self.plan(), unsafe { self.payload_state.look() }) {
+            (Some(plan), PayloadState::Argument(argument)) => plan.copy(argument),
+            _ => unreachable!("an argument is copied before it is taken, for a task with a plan"),
+        }
     }
 
     /// Takes out the argument. It can be taken once.
@@ -241,6 +279,12 @@ impl<F: Callee> Body<F::Output> for PortableTask<F> {
             _ => unreachable!("what has arrived was laid down"),
         }
     }
+
+    fn give_up(&self) {
+        if let Some(plan) = self.plan() {
+            plan.give_up();
+        }
+    }
 }
 
 impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {
@@ -256,13 +300,18 @@ impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {
         Self::attach(self, pool);
     }
 
-    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) {
-        run_single(Promise::of(self), hooks, |promise| {
+    unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) -> Option<Again> {
+        let promise = Promise::of(self);
+        if promise.plan().is_some() {
+            return run_attempt(promise, hooks);
+        }
+        run_single(promise, hooks, |promise| {
             // SAFETY: `promise` is the task's one promise.
             let argument = unsafe { promise.take_argument() };
             let function = promise.function();
             move || function.call(argument)
         });
+        None
     }
 
     unsafe fn encode(
@@ -302,6 +351,10 @@ impl<F: Callee> RemoteTask for TaskCell<F::Output, PortableTask<F>> {
 
     fn options(&self) -> RunOptions {
         self.body().options()
+    }
+
+    fn is_plain(&self) -> bool {
+        self.body().packed_options.is_plain()
     }
 
     unsafe fn number(&self) -> Option<(FunctionRef, Scalar)> {
@@ -369,6 +422,36 @@ impl<F: Callee> RemoteTask for TaskCell<F::Output, PortableTask<F>> {
         let outcome = self.body().decode(value);
         drop(given);
         Promise::of(self).settle_on_worker(outcome, settled);
+    }
+
+    fn judges_values(&self) -> bool {
+        let plan = self.body().plan();
+        plan.is_some_and(|plan| plan.judges_values() && !plan.is_given_up())
+    }
+
+    unsafe fn judge(
+        self: Arc<Self>,
+        value: Source<'_>,
+        attempts: u32,
+        last: &mut dyn FnMut(),
+        settled: &mut Delivered<'_>,
+    ) -> Option<(Arc<dyn RemoteTask>, Duration)> {
+        let body = self.body();
+        let mut outcome = body.decode(value);
+        let pause = body.plan().and_then(|plan| {
+            let failure = plan.judge(&mut outcome, |panic| body.panicked(panic));
+            body.options().pause_after(failure?, attempts)
+        });
+        if let Some(pause) = pause {
+            discard(outcome);
+            return Some((self, pause));
+        }
+        // SAFETY: guaranteed by the caller.
+        let given = unsafe { body.unload() };
+        drop(given);
+        last();
+        Promise::of(self).settle_on_worker(outcome, settled);
+        None
     }
 
     unsafe fn leave(

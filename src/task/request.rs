@@ -2,6 +2,7 @@
 //! queued by `transport::work`, sent and settled by `process::host`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::future::dyn_promise::DynPromise;
@@ -57,6 +58,10 @@ impl Request {
 pub(crate) trait RemoteTask: Settle {
     fn info(&self) -> TaskInfo;
     fn options(&self) -> RunOptions;
+    /// Whether its options are [plain](RunOptions::is_plain).
+    fn is_plain(&self) -> bool {
+        self.options().is_plain()
+    }
     /// The message (function and argument), if the argument is a number: it may be asked for again, as long
     /// as the task has not ended. `None` for all other arguments.
     ///
@@ -85,6 +90,31 @@ pub(crate) trait RemoteTask: Settle {
     /// # Safety
     /// The caller held the task's one promise, and has given it up for this.
     unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut Delivered<'_>);
+    /// Whether the task may be run again because of the value that it returns, so that each is to be
+    /// [judged](Self::judge).
+    fn judges_values(&self) -> bool {
+        false
+    }
+    /// Decodes the worker's result on this thread, and settles the task with it, like `deliver`, after a call of
+    /// `last`; or returns the task, and after which pause it is to be run again. `attempts`: how often a worker has
+    /// begun it.
+    ///
+    /// # Safety
+    /// The caller held the task's one promise, and has given it up for this; it holds that of the task that is
+    /// returned.
+    unsafe fn judge(
+        self: Arc<Self>,
+        value: Source<'_>,
+        attempts: u32,
+        last: &mut dyn FnMut(),
+        settled: &mut Delivered<'_>,
+    ) -> Option<(Arc<dyn RemoteTask>, Duration)> {
+        let _ = attempts;
+        last();
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.deliver(value, settled) };
+        None
+    }
     /// Stores the worker's result; the first thread that looks at it decodes it. This thread decodes it, as
     /// by `deliver`, if that runs no user code, or if callbacks wait, which this thread runs. `settled` runs
     /// just before any other thread can see the result. Returns the listeners to notify, if there are any;
@@ -147,6 +177,19 @@ impl DynPromise<dyn RemoteTask> {
     pub(crate) fn deliver(self, value: Source<'_>, settled: &mut Delivered<'_>) {
         // SAFETY: `self` was the task's one promise.
         unsafe { self.into_inner().deliver(value, settled) }
+    }
+
+    /// Calls [`RemoteTask::judge`], and gives up the promise for it; returns it again with the pause.
+    pub(crate) fn judge(
+        self,
+        value: Source<'_>,
+        attempts: u32,
+        last: &mut dyn FnMut(),
+        settled: &mut Delivered<'_>,
+    ) -> Option<(Self, Duration)> {
+        // SAFETY: `self` was the task's one promise, and so is what is made of the task that is returned.
+        let again = unsafe { self.into_inner().judge(value, attempts, last, settled) };
+        again.map(|(task, pause)| (Self::new(task), pause))
     }
 
     /// Calls [`RemoteTask::leave`], and gives up the promise for it.

@@ -107,7 +107,7 @@ pub(super) fn report(
 }
 
 /// Begins an item, unless it was cancelled, and reports to the worker's hooks whether it has begun.
-fn begin<R, B>(promise: &Promise<R, B>, hooks: &dyn WorkerHooks) -> Start
+pub(super) fn begin<R, B>(promise: &Promise<R, B>, hooks: &dyn WorkerHooks) -> Start
 where
     R: Send + 'static,
     B: Body<R> + 'static,

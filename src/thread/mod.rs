@@ -536,7 +536,7 @@ impl PoolHandle for ThreadPoolHandle {
             return;
         };
         while let Some((task, context)) = worker_pool.take_nested(first, last) {
-            task.run_on(&context);
+            task.run_to_end(&context);
         }
     }
 
@@ -588,7 +588,10 @@ fn serve(context: &WorkerContext<Task>, preparations: &[Preparation]) {
     }
     context.ready(std::process::id());
     while let Some(task) = context.take() {
-        task.run_on(context);
+        if let Some(again) = task.run_on(context) {
+            let worker_pool = context.worker_pool();
+            worker_pool.put_back_after(again.pause, again.task);
+        }
     }
 }
 

@@ -16,9 +16,35 @@ use crate::sync::{Mutex, lock};
 pub(crate) struct TaskSpans {
     /// The spans of tasks that have not ended. A span is used outside of the lock, because its subscriber is the
     /// user's: a thread takes it out, and puts it back.
-    open: Mutex<HashMap<FutureId, Span>>,
+    open: Mutex<HashMap<FutureId, TaskSpan>>,
     /// Where the tasks run.
     runs_in: RunsIn,
+}
+
+/// The span of a task that has not ended.
+struct TaskSpan {
+    /// The span.
+    span: Span,
+    /// Whether a thread of the pool is in it.
+    is_entered: bool,
+}
+
+impl TaskSpan {
+    /// Has the calling thread, which runs the task, enter the span. Not by `Span::enter`: its guard would have to
+    /// live until the task's end, which this thread tells.
+    fn enter(&mut self) {
+        self.is_entered = true;
+        self.span
+            .with_subscriber(|(id, subscriber)| subscriber.enter(id));
+    }
+
+    /// Has the calling thread leave the span, if it is in it.
+    fn exit(&mut self) {
+        if std::mem::take(&mut self.is_entered) {
+            self.span
+                .with_subscriber(|(id, subscriber)| subscriber.exit(id));
+        }
+    }
 }
 
 /// Where the tasks of a pool run.
@@ -38,16 +64,16 @@ impl TaskSpans {
 
     /// The id of the span of a task; `None`: it has none.
     pub(crate) fn id_of(&self, task: FutureId) -> Option<Id> {
-        lock(&self.open).get(&task)?.id()
+        lock(&self.open).get(&task)?.span.id()
     }
 
-    fn take(&self, id: FutureId) -> Option<Span> {
+    fn take(&self, id: FutureId) -> Option<TaskSpan> {
         lock(&self.open).remove(&id)
     }
 
-    fn put(&self, id: FutureId, span: Span) {
+    fn put(&self, id: FutureId, task_span: TaskSpan) {
         // There is no other of this id, whose drop would call the subscriber.
-        lock(&self.open).insert(id, span);
+        lock(&self.open).insert(id, task_span);
     }
 }
 
@@ -75,36 +101,41 @@ impl Observer for TaskSpans {
         if let Some(name) = task.task().name() {
             span.record("name", name);
         }
-        self.put(task.id(), span);
+        let is_entered = false;
+        self.put(task.id(), TaskSpan { span, is_entered });
     }
 
     fn task_started(&self, task: &TaskEvent) {
-        let Some(span) = self.take(task.id()) else {
+        let Some(mut task_span) = self.take(task.id()) else {
             return;
         };
-        span.record("worker", task.worker());
+        task_span.span.record("worker", task.worker());
         if self.runs_in == RunsIn::Threads {
-            // Not `Span::enter`: its guard would have to live until the task's end, which this thread tells.
-            span.with_subscriber(|(id, subscriber)| subscriber.enter(id));
+            task_span.enter();
         }
-        self.put(task.id(), span);
+        self.put(task.id(), task_span);
+    }
+
+    fn task_retried(&self, task: &TaskEvent) {
+        if let Some(mut task_span) = self.take(task.id()) {
+            task_span.exit();
+            self.put(task.id(), task_span);
+        }
     }
 
     fn task_finished(&self, task: &TaskEvent, outcome: TaskOutcome) {
-        let Some(span) = self.take(task.id()) else {
+        let Some(mut task_span) = self.take(task.id()) else {
             return;
         };
-        if self.runs_in == RunsIn::Threads {
-            span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
-        }
-        span.record("outcome", field::debug(outcome));
+        task_span.exit();
+        task_span.span.record("outcome", field::debug(outcome));
         if let Some(error) = task.error() {
-            span.record("error", field::display(error));
+            task_span.span.record("error", field::display(error));
         }
     }
 
     fn task_withdrawn(&self, task: &SubmitEvent, error: &Error) {
-        if let Some(span) = self.take(task.id()) {
+        if let Some(TaskSpan { span, .. }) = self.take(task.id()) {
             span.record("outcome", "Withdrawn");
             span.record("error", field::display(error));
         }

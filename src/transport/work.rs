@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::future::dyn_promise::DynPromise;
 use crate::future::id::FutureId;
 use crate::future::promise::Verdict;
-use crate::options::RunOptions;
 use crate::task::item_batch::ItemBatch;
 use crate::task::item_timing::ItemTiming;
 use crate::task::request::{RemoteTask, Request};
@@ -38,15 +37,10 @@ impl RemoteWork {
     /// time limit, a grace or retries may not: the program must hear of it before it is done, and only over its
     /// connection can a worker be asked to stop.
     pub(crate) fn is_plain(&self) -> bool {
-        let is_plain = |options: RunOptions| {
-            options.given_timeout().is_none()
-                && options.given_grace().is_none()
-                && options.given_retries() == 0
-        };
         match self {
-            Self::One(task) => is_plain(task.options()),
+            Self::One(task) => task.is_plain(),
             Self::Chunk(_) => false,
-            Self::Items(item_batch) => is_plain(item_batch.options),
+            Self::Items(item_batch) => item_batch.options.is_plain(),
         }
     }
 

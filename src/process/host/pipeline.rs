@@ -15,6 +15,7 @@ use crate::error::{DeathReport, Error, WorkerDeath};
 use crate::future::dyn_promise::DynPromise;
 use crate::future::promise::Verdict;
 use crate::future::state::Start;
+use crate::options::AttemptFailure;
 use crate::pool::{AfterLoss, Conclusion, Tenure, WorkerContext};
 use crate::process::host::child::Peak;
 use crate::process::host::config::WorkerConfig;
@@ -271,22 +272,9 @@ impl<'a> Pipeline<'a> {
             // All that the task has printed was written before its outcome was sent.
             lines.finish();
         }
-        let promise = request.into_promise();
         match outcome {
-            Ok(value) => self.settle_value(promise, value),
-            Err(Fault::LeftAlone) => {
-                let error = Some(&Error::Cancelled);
-                promise.killed(&mut |verdict| self.context.task_done(verdict, error));
-            }
-            Err(fault) => {
-                let printed = self.connection.output().and_then(Captured::take);
-                let info = promise.info();
-                let mut error = error_of(fault, info.clone(), self.context.index(), printed);
-                error.name_task(|| info);
-                let told = error.clone();
-                let mut settled = |verdict| self.context.task_done(verdict, Some(&told));
-                promise.fail(error, &mut settled);
-            }
+            Ok(value) => self.judge_value(request, value),
+            Err(fault) => self.settle_fault(request, fault),
         }
         if let Some(output) = self.connection.output() {
             output.clear();
@@ -297,6 +285,68 @@ impl<'a> Pipeline<'a> {
             self.task_started(next);
         }
         Ok(())
+    }
+
+    /// Settles a task that has no result, or has it tried again.
+    fn settle_fault(&self, request: Request, fault: Fault) {
+        let failure = match &fault {
+            Fault::LeftAlone => {
+                let error = Some(&Error::Cancelled);
+                let mut settled = |verdict| self.context.task_done(verdict, error);
+                return request.into_promise().killed(&mut settled);
+            }
+            Fault::Panicked(_) => Some(AttemptFailure::Panic),
+            _ => None,
+        };
+        let attempts = request.attempts;
+        let pause = failure.and_then(|it| request.options.pause_after(it, attempts));
+        if let Some(pause) = pause {
+            return self.try_again(request, pause);
+        }
+        let promise = request.into_promise();
+        let printed = self.connection.output().and_then(Captured::take);
+        let info = promise.info();
+        let error = error_of(fault, info.clone(), self.context.index(), printed);
+        let mut error = error.after_attempts(attempts);
+        error.name_task(|| info);
+        let told = error.clone();
+        promise.fail(error, &mut |verdict| {
+            self.context.task_done(verdict, Some(&told))
+        });
+    }
+
+    /// Settles a task with its result, or has it tried again because of that.
+    fn judge_value(&self, request: Request, value: Encoded) {
+        let (options, attempts) = (request.options, request.attempts);
+        let may_fail = options.is_retried_after(AttemptFailure::Value, attempts);
+        if !may_fail || !request.promise.judges_values() {
+            return self.settle_value(request.into_promise(), value);
+        }
+        let Request {
+            promise, argument, ..
+        } = request;
+        // Given up before the callbacks of the task run, as in `Request::into_promise`.
+        let mut argument = Some(argument);
+        let mut settled = |verdict, error: Option<&_>| self.context.task_done(verdict, error);
+        let value = Source::Owned(value);
+        let mut last = || drop(argument.take());
+        let again = promise.judge(value, attempts, &mut last, &mut settled);
+        if let (Some((promise, pause)), Some(argument)) = (again, argument) {
+            let request = Request {
+                promise,
+                argument,
+                ..request
+            };
+            self.try_again(request, pause);
+        }
+    }
+
+    /// Queues a task again whose attempt has failed; its worker lives.
+    fn try_again(&self, request: Request, pause: Duration) {
+        request.promise.put_back();
+        self.context.task_done(Verdict::Retried, None);
+        let worker_pool = self.context.worker_pool();
+        worker_pool.put_back_after(pause, single(request));
     }
 
     /// Leaves a result to the first thread that looks at it, which decodes it. An observer or a callback is
@@ -345,15 +395,20 @@ impl<'a> Pipeline<'a> {
         for request in self.in_flight.drain(..).rev() {
             self.pending.push_front(untouched(request));
         }
+        let mut paused = None;
         let victim = victim.and_then(|request| {
-            let again = match broken {
-                Disconnect::Unread if request.returns < MAX_RETURNS => {
+            let again = match (broken, pause_after(&request, broken)) {
+                (Disconnect::Unread, _) if request.returns < MAX_RETURNS => {
                     let mut request = untouched(request);
                     request.returns += 1;
                     request
                 }
-                _ if is_tried_again(&request, broken) => {
+                (_, Some(pause)) => {
                     request.promise.put_back();
+                    if !pause.is_zero() {
+                        paused = Some((request, pause));
+                        return None;
+                    }
                     request
                 }
                 _ => return Some(request),
@@ -364,6 +419,10 @@ impl<'a> Pipeline<'a> {
         });
         let waiting = std::mem::take(&mut self.pending);
         self.requeue(RemoteWork::Chunk(Box::new(RemoteChunk { waiting, timing })));
+        if let Some((request, pause)) = paused {
+            let worker_pool = self.context.worker_pool();
+            worker_pool.put_back_after(pause, single(request));
+        }
         if let Some(victim) = victim {
             let attempts = victim.attempts;
             let promise = victim.into_promise();
@@ -449,13 +508,24 @@ fn untouched(mut request: Request) -> Request {
     request
 }
 
-/// Whether a task that was begun runs again after its worker was lost.
-fn is_tried_again(request: &Request, broken: Disconnect) -> bool {
-    let died = matches!(
-        broken,
-        Disconnect::Gone | Disconnect::Unread | Disconnect::ProtocolViolation(_)
-    );
-    died && request.attempts <= request.options.given_retries()
+/// After which pause a task that was begun runs again after its worker was lost; `None`: it does not.
+fn pause_after(request: &Request, broken: Disconnect) -> Option<Duration> {
+    let failure = match broken {
+        Disconnect::Gone | Disconnect::Unread | Disconnect::ProtocolViolation(_) => {
+            AttemptFailure::Death
+        }
+        Disconnect::Late => AttemptFailure::Timeout,
+        Disconnect::Killed | Disconnect::Stopped => return None,
+    };
+    request.options.pause_after(failure, request.attempts)
+}
+
+/// One task as work.
+fn single(request: Request) -> RemoteWork {
+    RemoteWork::Chunk(Box::new(RemoteChunk {
+        waiting: VecDeque::from([request]),
+        timing: None,
+    }))
 }
 
 /// How a worker ended.

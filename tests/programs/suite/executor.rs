@@ -3,6 +3,7 @@
 mod errors;
 pub mod naming;
 pub mod reports;
+pub mod retry;
 pub mod scopes;
 pub mod serial;
 pub mod shapes;
@@ -36,7 +37,11 @@ pub fn everywhere<K: Kind>() -> Vec<Trial> {
         reports::everywhere::<K>(),
         stats::everywhere::<K>(),
     ];
-    let shapes = [shutdown::everywhere::<K>(), shapes::everywhere::<K>()];
+    let shapes = [
+        shutdown::everywhere::<K>(),
+        shapes::everywhere::<K>(),
+        retry::everywhere::<K>(),
+    ];
     own.into_iter()
         .chain(more.into_iter().chain(shapes).flatten())
         .collect()
