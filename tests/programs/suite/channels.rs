@@ -4,6 +4,7 @@ mod ends;
 mod worker;
 
 use std::thread;
+use std::time::Duration;
 
 use concurrent_futures::{
     Executor, ProcessPoolExecutor, Receiver, RecvError, SendError, Sender, channel,
@@ -244,7 +245,8 @@ fn a_sender_waits_for_room<K: Kind>() {
     let task = pool.submit(fill, (sender, tell));
     let sent = told.recv().unwrap();
     assert!((CAPACITY..CAPACITY + MORE).contains(&sent), "{sent}");
-    assert!(!task.done());
+    // Time enough for a task that would not wait.
+    assert!(!task.wait_timeout(Duration::from_millis(50)));
     assert!(all(&receiver).into_iter().eq(0..sent + MORE));
     task.result().unwrap();
 }
