@@ -39,7 +39,7 @@ pub fn threads() -> Vec<Trial> {
 /// Without the feature there are no streams.
 #[cfg(not(feature = "stream"))]
 mod streams {
-    use super::*;
+    use super::{Kind, Trial};
 
     pub fn everywhere<K: Kind>() -> Vec<Trial> {
         Vec::new()
