@@ -7,7 +7,7 @@ use std::task::Waker;
 use crate::channel::registry::Connect;
 use crate::channel::state::{Channel, QueuedValue, wake_all};
 use crate::channel::stream::{SentValue, WorkerStream};
-use crate::sys::bell::Bell;
+use crate::sys::event::Event;
 use crate::sys::handle::AsHandle;
 use crate::sys::stream::poll_any_readable;
 
@@ -18,7 +18,7 @@ const BUFFER: usize = 64 << 10;
 enum NextStep {
     /// It reads: there is room.
     Read,
-    /// It waits for the bell: there is no room.
+    /// It waits for the event: there is no room.
     Wait,
     /// It leaves: the receiver is gone, or no worker can send any more.
     Leave,
@@ -27,7 +27,7 @@ enum NextStep {
 impl<T: Send + 'static> Channel<T> {
     /// Main loop of the thread.
     pub(super) fn read_streams(&self) {
-        let Some(bell) = self.bell() else {
+        let Some(event) = self.event() else {
             return; // it is set before the thread starts
         };
         let mut streams = Vec::new();
@@ -36,8 +36,8 @@ impl<T: Send + 'static> Channel<T> {
             let (next_step, wakers) = self.move_values(&mut streams);
             wake_all(wakers);
             match next_step {
-                NextStep::Read => read_some(bell, &mut streams, &mut buffer),
-                NextStep::Wait => read_some(bell, &mut [], &mut buffer),
+                NextStep::Read => read_some(event, &mut streams, &mut buffer),
+                NextStep::Wait => read_some(event, &mut [], &mut buffer),
                 NextStep::Leave => return,
             }
         }
@@ -96,21 +96,21 @@ fn take_turns<T>(
     }
 }
 
-/// Waits until the bell rings, or bytes have come; receives some of these.
-fn read_some(bell: &Bell, streams: &mut [WorkerStream], buffer: &mut [u8]) {
+/// Waits until the event is set, or bytes have come; receives some of these.
+fn read_some(event: &Event, streams: &mut [WorkerStream], buffer: &mut [u8]) {
     let live: Vec<_> = streams.iter_mut().filter(|it| it.is_live()).collect();
     let streams_polled = live.iter().map(|stream| stream.descriptor());
-    let polled: Vec<_> = [bell.as_handle()]
+    let polled: Vec<_> = [event.as_handle()]
         .into_iter()
         .chain(streams_polled)
         .collect();
     let ready = poll_any_readable(&polled);
     drop(polled);
     let Ok(ready) = ready else {
-        // The system refuses to wait for so many: these are given up, the bell alone can be waited for.
+        // The system refuses to wait for so many: these are given up, the event alone can be waited for.
         return live.into_iter().for_each(WorkerStream::give_up);
     };
-    bell.clear();
+    event.clear();
     for (stream, is_ready) in live.into_iter().zip(ready.into_iter().skip(1)) {
         if is_ready {
             stream.receive(buffer);

@@ -2,7 +2,7 @@
 //! either. Used by `sender.rs`, `receiver.rs` and `reader.rs`.
 //!
 //! Its lock may be taken under any other, since a message may be dropped under any ([`MessageHold`]); nothing is
-//! called under it but the condition variables and the bell. Wakers are woken, and values dropped, without it.
+//! called under it but the condition variables and the event. Wakers are woken, and values dropped, without it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
@@ -17,7 +17,7 @@ use crate::service_thread::ServiceThread;
 use crate::shared::attachments::OpenChannel;
 use crate::sync::deadline::Deadline;
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, sleep_until};
-use crate::sys::bell::Bell;
+use crate::sys::event::Event;
 use crate::sys::fork::ForkEpoch;
 use crate::unwind;
 
@@ -37,7 +37,7 @@ pub(super) struct Channel<T> {
     /// The thread that reads what workers send, from the first message that has a sender inside.
     reader: ServiceThread<()>,
     /// Tells that thread to look at the state; empty until there is such a thread.
-    bell: OnceLock<Bell>,
+    event: OnceLock<Event>,
     /// The process that has made the channel.
     fork_epoch: ForkEpoch,
 }
@@ -109,7 +109,7 @@ impl<T> Channel<T> {
             arrival: Condvar::new(),
             room: Condvar::new(),
             reader: ServiceThread::new(()),
-            bell: OnceLock::new(),
+            event: OnceLock::new(),
             fork_epoch: ForkEpoch::here(),
         })
     }
@@ -296,15 +296,15 @@ impl<T> Channel<T> {
         self.arrival.notify_all();
     }
 
-    /// The bell of the reader's thread; `None`: there is no such thread.
-    pub(super) fn bell(&self) -> Option<&Bell> {
-        self.bell.get()
+    /// The event of the reader's thread; `None`: there is no such thread.
+    pub(super) fn event(&self) -> Option<&Event> {
+        self.event.get()
     }
 
     /// Has the reader's thread, if there is one, look at the state.
     pub(super) fn ring(&self) {
-        if let Some(bell) = self.bell() {
-            bell.ring();
+        if let Some(event) = self.event() {
+            event.set();
         }
     }
 }
@@ -341,10 +341,10 @@ impl<T: Send + 'static> Channel<T> {
         if !service.may_start() {
             return Ok(());
         }
-        if self.bell.get().is_none() {
-            let bell = Bell::new().map_err(refused)?;
+        if self.event.get().is_none() {
+            let event = Event::new().map_err(refused)?;
             // Set under the service's lock alone.
-            let _ = self.bell.set(bell);
+            let _ = self.event.set(event);
         }
         let channel = Arc::clone(self);
         let read = move |_: &_| channel.read_streams();

@@ -10,11 +10,11 @@
 //! `tests/direction.rs` holds both.
 
 pub(crate) mod affinity;
-pub(crate) mod bell;
 #[cfg(all(target_os = "linux", not(no_backend)))]
 mod call;
 pub(crate) mod child;
 pub(crate) mod descriptors;
+pub(crate) mod event;
 pub(crate) mod fork;
 pub(crate) mod handle;
 pub(crate) mod image;

@@ -1,4 +1,4 @@
-//! Systems on which this crate has no bells.
+//! Systems on which this crate has no events of that kind.
 
 use std::io;
 
@@ -6,14 +6,14 @@ use crate::sys::handle::OwnedHandle;
 use crate::sys::unsupported;
 
 /// No value has this type.
-pub(crate) struct Bell(OwnedHandle);
+pub(crate) struct Event(OwnedHandle);
 
-impl Bell {
+impl Event {
     pub(crate) fn new() -> io::Result<Self> {
         Err(unsupported())
     }
 
-    pub(crate) fn ring(&self) {
+    pub(crate) fn set(&self) {
         self.0.never()
     }
 
