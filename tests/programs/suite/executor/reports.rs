@@ -40,7 +40,7 @@ fn a_report_says_what_its_error_does<K: Kind>() {
     assert_eq!(report.function(), function.as_deref());
     assert_eq!(
         (report.signal(), report.exit_code(), report.attempts()),
-        (None, None, None)
+        (None, None, Some(1))
     );
     let mapped = MapOptions::new().task(options);
     let of_map = pool.map_with(mapped, fail, ["map".into()]).next().unwrap();

@@ -165,7 +165,9 @@ fn the_last_outcome_counts<K: Kind>() {
     let attempts = Attempts::new();
     let retry = Retry::new(2).after_failure();
     let future = pool.submit_retrying(retry, panic_before, (attempts.notes(), 9));
-    let Err(Error::Panicked(panic)) = future.result() else {
+    let error = future.result().unwrap_err();
+    assert_eq!(error.report().attempts(), Some(3));
+    let Error::Panicked(panic) = error else {
         panic!("no panic")
     };
     assert_eq!(panic.attempts(), 3);
