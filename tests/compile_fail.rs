@@ -57,6 +57,8 @@ fn a_value_that_cannot_travel_is_refused_in_words_of_ours() {
     assert_eq!(words.matches(refused).count(), 2, "{words}");
     let advice = "derive serde's `Serialize` and `Deserialize` for it";
     assert!(words.contains(advice), "{words}");
+    let advice = "such as `io::Error`, can travel as its words: `error.to_string()`";
+    assert!(words.contains(advice), "{words}");
     // Not the bounds of the implementation for all types, one after the other.
     assert!(!words.contains("Local: DeserializeOwned"), "{words}");
 }
