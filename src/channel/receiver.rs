@@ -37,6 +37,25 @@ pub struct Receiver<T>(
 );
 
 /// Why no value was received.
+///
+/// ```
+/// use std::time::Duration;
+/// use concurrent_futures::{Executor, RecvError, Sender, ThreadPoolExecutor, channel};
+///
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// let (sender, answers) = channel(1);
+/// let task = pool.submit(|sender: Sender<u32>| sender.send(42).is_ok(), sender);
+/// loop {
+///     match answers.recv_timeout(Duration::from_millis(50)) {
+///         Ok(answer) => assert_eq!(answer, 42),
+///         Err(RecvError::Empty) => println!("still waiting"),
+///         Err(RecvError::Disconnected) => break, // the task is over
+///         Err(error) => println!("one is lost: {error}"),
+///     }
+/// }
+/// assert!(task.result()?);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {

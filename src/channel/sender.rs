@@ -68,6 +68,31 @@ pub(super) struct LocalSender<T>(
 );
 
 /// Why a value was not sent. It gives the value back.
+///
+/// It does not travel: a task that ends with `sender.send(x)` drops what that returns, by a `;` or `drop`, or returns it
+/// as words.
+///
+/// ```
+/// use concurrent_futures::{Executor, ProcessPoolExecutor, SendError, Sender, channel};
+///
+/// fn count(to: Sender<u64>) -> Result<(), String> {
+///     for n in 0.. {
+///         to.send(n).map_err(|error| error.to_string())?; // ends once nobody listens
+///     }
+///     Ok(())
+/// }
+///
+/// # fn main() -> Result<(), concurrent_futures::Error> {
+/// concurrent_futures::init();
+/// let pool = ProcessPoolExecutor::new(1)?;
+/// let (sender, numbers) = channel(10);
+/// let counted = pool.submit(count, sender);
+/// assert!(numbers.iter().take(3).map(Result::unwrap).eq(0..3));
+/// drop(numbers);
+/// assert_eq!(counted.result()?, Err(SendError::Disconnected(0).to_string()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<T> {

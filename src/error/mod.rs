@@ -565,6 +565,19 @@ impl Error {
 
     /// The kind of the error, for metrics and reports: the name of the variant in lower case, its words joined
     /// by `_`, such as `worker_died`. It stays the same in later versions.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut failures: BTreeMap<&str, usize> = BTreeMap::new();
+    /// for error in pool.map(|n: u32| 12 / n, [3, 0, 4, 0]).filter_map(Result::err) {
+    ///     *failures.entry(error.kind()).or_default() += 1;
+    /// }
+    /// assert_eq!(failures, [("panicked", 2)].into());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {

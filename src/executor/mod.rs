@@ -245,6 +245,16 @@ pub trait Executor: Send + Sync {
     }
 
     /// Like [`submit_with_state`](Self::submit_with_state), with options.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
+    /// # use std::time::Duration;
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).state(|| vec![2_u32, 3, 5]).build()?;
+    /// let options = TaskOptions::new().name("third prime").timeout(Duration::from_secs(9));
+    /// let prime = pool.submit_with_state_with(options, |primes: &mut Vec<u32>, at: usize| primes[at], 2);
+    /// assert_eq!(prime.result()?, 5);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[track_caller]
     fn submit_with_state_with<S: 'static, A: Payload, R: Payload>(
         &self,
@@ -267,6 +277,17 @@ pub trait Executor: Send + Sync {
     ///
     /// # Panics
     /// If the implementor's [`try_execute`](Self::try_execute) gives back another task than it was given.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, TaskOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).max_pending(8).build()?;
+    /// let options = TaskOptions::new().name("double");
+    /// match pool.try_submit_with(options, |n: u32| 2 * n, 21) {
+    ///     Ok(doubled) => assert_eq!(doubled.result()?, 42),
+    ///     Err(argument) => println!("no room for {argument}"),
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[track_caller]
     fn try_submit_with<A: Payload, R: Payload>(
         &self,
@@ -487,6 +508,15 @@ pub trait Executor: Send + Sync {
     }
 
     /// Like [`map_with_state`](Self::map_with_state), with options.
+    ///
+    /// ```
+    /// # use concurrent_futures::{Executor, MapOptions, ThreadPoolExecutor};
+    /// let pool = ThreadPoolExecutor::builder().max_workers(2).state(|| vec![2_u32, 3, 5]).build()?;
+    /// let options = MapOptions::new().chunksize(2);
+    /// let primes = pool.map_with_state_with(options, |primes: &mut Vec<u32>, at: usize| primes[at], 0..3);
+    /// assert_eq!(primes.sum::<Result<u32, _>>()?, 10);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     #[track_caller]
     fn map_with_state_with<S, A, R, I>(
         &self,

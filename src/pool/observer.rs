@@ -14,7 +14,8 @@ use crate::task_info::TaskInfo;
 /// | a task | what is told |
 /// |---|---|
 /// | is accepted by the pool | [`task_submitted`](Self::task_submitted), once |
-/// | begins | [`task_started`](Self::task_started); once more each time that it runs again, with [`retries`](crate::TaskOptions::retries) |
+/// | begins | [`task_started`](Self::task_started), for each attempt |
+/// | is to begin anew, by its [`retries`](crate::TaskOptions::retries) or a [`Retry`](crate::Retry) | [`task_retried`](Self::task_retried), after each attempt but the last |
 /// | ends after it has begun | [`task_finished`](Self::task_finished), once |
 /// | ends without having begun | [`task_withdrawn`](Self::task_withdrawn), once |
 ///
