@@ -61,7 +61,7 @@ pub(crate) struct RunOptions {
 }
 
 impl TaskOptions {
-    /// The default options: no name, no time limit, no retries.
+    /// The default options: no name, no time limit, no grace, no retries.
     pub const fn new() -> Self {
         Self {
             name: None,
