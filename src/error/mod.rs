@@ -42,7 +42,7 @@ pub enum Error {
     #[error("the wait timed out")]
     Timeout,
     /// The task ran longer than its limit. A process was killed; a thread goes on, and its result is ignored.
-    #[error("{} ran longer than its limit of {limit}", Subject(limit.task()))]
+    #[error("{} ran longer than its limit of {limit}{}", Subject(limit.task()), Attempt(limit.attempts()))]
     TaskTimeout {
         /// The limit that was set for the task, which derefs to a [`Duration`](std::time::Duration), and the
         /// task.
@@ -106,6 +106,18 @@ impl fmt::Display for Subject<'_> {
         match self.0 {
             Some(task) => write!(f, "{task}"),
             None => f.write_str("the task"),
+        }
+    }
+}
+
+/// Which attempt at a task an error is of; nothing for the first one.
+struct Attempt(u32);
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            attempt => write!(f, " (attempt {attempt})"),
         }
     }
 }
@@ -281,10 +293,7 @@ impl fmt::Display for PanicInfo {
         if let Some(location) = self.location() {
             write!(f, " at {location}")?;
         }
-        if self.attempts() > 1 {
-            write!(f, " (attempt {})", self.attempts())?;
-        }
-        write!(f, ": {}", self.message())
+        write!(f, "{}: {}", Attempt(self.attempts()), self.message())
     }
 }
 
@@ -487,10 +496,11 @@ impl fmt::Display for WorkerDeath {
             note,
             output: _,
         } = &*self.0;
-        write!(f, "worker {worker} (pid {pid}) {end} while it ran {task}")?;
-        if *attempts > 1 {
-            write!(f, " (attempt {attempts})")?;
-        }
+        let attempt = Attempt(*attempts);
+        write!(
+            f,
+            "worker {worker} (pid {pid}) {end} while it ran {task}{attempt}"
+        )?;
         if let Some(note) = note {
             write!(f, ": {note}")?;
         }
@@ -534,7 +544,7 @@ impl Error {
     /// Has the error say which task has it, if it can and does not.
     pub(crate) fn name_task(&mut self, task: impl FnOnce() -> TaskInfo) {
         match self {
-            Self::TaskTimeout { limit } => limit.name_task(task),
+            Self::TaskTimeout { limit } => limit.name_task(1, task),
             Self::TooLarge(value) => value.name_task(task),
             Self::Encode(reason)
             | Self::Decode(reason)
@@ -601,13 +611,38 @@ impl Error {
         }
     }
 
+    /// How often the task was begun, this time included, if it panicked, ran into its time limit, or its worker
+    /// died; `None` for other errors. It is more than once with [`retries`](crate::TaskOptions::retries) or a
+    /// [`Retry`](crate::Retry).
+    ///
+    /// ```
+    /// use concurrent_futures::{Executor, Retry, SerialExecutor};
+    ///
+    /// let retry = Retry::new(2).after_panic();
+    /// let failed = SerialExecutor::new().submit_retrying(retry, |x: u32| 1 / x, 0).result();
+    /// assert_eq!(failed.unwrap_err().attempts(), Some(3));
+    /// ```
+    #[must_use]
+    pub fn attempts(&self) -> Option<u32> {
+        match self {
+            Self::Panicked(panic) => Some(panic.attempts()),
+            Self::WorkerDied(death) => Some(death.attempts()),
+            Self::TaskTimeout { limit } => Some(limit.attempts()),
+            _ => None,
+        }
+    }
+
     /// The same error, which says how often the task was begun, if it can.
-    pub(crate) fn after_attempts(mut self, attempts: u32) -> Self {
-        if let Self::Panicked(PanicInfo(report)) = &mut self {
-            // It was just made, so no other error shares the report.
-            if let Some(report) = Arc::get_mut(report) {
-                report.attempts = attempts;
+    pub(crate) fn after_attempts(mut self, attempts: u32, task: impl FnOnce() -> TaskInfo) -> Self {
+        match &mut self {
+            Self::Panicked(PanicInfo(report)) => {
+                // It was just made, so no other error shares the report.
+                if let Some(report) = Arc::get_mut(report) {
+                    report.attempts = attempts;
+                }
             }
+            Self::TaskTimeout { limit } => limit.name_task(attempts, task),
+            _ => {}
         }
         self
     }

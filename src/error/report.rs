@@ -103,7 +103,7 @@ impl ErrorReport {
         self.0.exit_code
     }
 
-    /// How often the task was begun, this time included, if it panicked or its worker died.
+    /// How often the task was begun, this time included, if it panicked, was late, or its worker died.
     #[must_use]
     pub fn attempts(&self) -> Option<u32> {
         self.0.attempts
@@ -128,7 +128,7 @@ impl From<&Error> for ErrorReport {
             }),
             signal: death.and_then(WorkerDeath::signal),
             exit_code: death.and_then(WorkerDeath::exit_code),
-            attempts: attempts(error),
+            attempts: error.attempts(),
         }))
     }
 }
@@ -136,15 +136,6 @@ impl From<&Error> for ErrorReport {
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
         Self::from(&error)
-    }
-}
-
-/// How often the task was begun, if its error tells that.
-fn attempts(error: &Error) -> Option<u32> {
-    match error {
-        Error::Panicked(panic) => Some(panic.attempts()),
-        Error::WorkerDied(death) => Some(death.attempts()),
-        _ => None,
     }
 }
 

@@ -34,12 +34,21 @@ pub struct TimeLimit {
     /// The limit.
     limit: Duration,
     /// The task that ran into it, one of [`KEPT_TASKS`]; `None`: not known yet.
-    task: Option<&'static TaskInfo>,
+    late: Option<&'static LateTask>,
 }
 
-/// All that ran into a time limit: each different task once. Its lock may be taken under any; nothing is called
-/// under it.
-static KEPT_TASKS: LazyLock<Mutex<HashSet<&'static TaskInfo>>> = LazyLock::new(Mutex::default);
+/// A task that ran into its time limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct LateTask {
+    /// The task.
+    info: TaskInfo,
+    /// How often it was begun, this time included.
+    attempts: u32,
+}
+
+/// All that ran into a time limit: each different task once, for each number of attempts. Its lock may be taken
+/// under any; nothing is called under it.
+static KEPT_TASKS: LazyLock<Mutex<HashSet<&'static LateTask>>> = LazyLock::new(Mutex::default);
 
 /// From this number of tasks on, names are not kept: there is no end of names that are made as the program runs.
 /// Places and functions are as many as the program has.
@@ -54,29 +63,41 @@ impl TimeLimit {
 
     /// The task that ran into the limit; `None` if the error was not the outcome of a task.
     #[must_use]
-    pub const fn task(&self) -> Option<&'static TaskInfo> {
-        self.task
+    pub fn task(&self) -> Option<&'static TaskInfo> {
+        self.late.map(|late| &late.info)
     }
 
-    /// Sets the task, if none is set.
-    pub(super) fn name_task(&mut self, task: impl FnOnce() -> TaskInfo) {
-        self.task = self.task.or_else(|| Some(kept(task(), MAX_NAMED)));
+    /// How often the task was begun, this time included: more than once with a [`Retry`](crate::Retry).
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.late.map_or(1, |late| late.attempts)
+    }
+
+    /// Sets the task, which was begun so often, if none is set.
+    pub(super) fn name_task(&mut self, attempts: u32, task: impl FnOnce() -> TaskInfo) {
+        self.late = self.late.or_else(|| {
+            let info = task();
+            Some(kept(LateTask { info, attempts }, MAX_NAMED))
+        });
     }
 }
 
 /// The task among [`KEPT_TASKS`], to which it is added if need be; without its name if `max_named` are there.
-fn kept(task: TaskInfo, max_named: usize) -> &'static TaskInfo {
+fn kept(late: LateTask, max_named: usize) -> &'static LateTask {
     let mut kept_tasks = lock(&*KEPT_TASKS);
-    let task = match kept_tasks.contains(&task) || kept_tasks.len() < max_named {
-        true => task,
-        false => task.without_name(),
+    let late = match kept_tasks.contains(&late) || kept_tasks.len() < max_named {
+        true => late,
+        false => LateTask {
+            info: late.info.without_name(),
+            ..late
+        },
     };
-    if let Some(found) = kept_tasks.get(&task) {
+    if let Some(found) = kept_tasks.get(&late) {
         return found;
     }
-    let task: &'static TaskInfo = Box::leak(Box::new(task));
-    kept_tasks.insert(task);
-    task
+    let late: &'static LateTask = Box::leak(Box::new(late));
+    kept_tasks.insert(late);
+    late
 }
 
 impl Deref for TimeLimit {
@@ -89,7 +110,7 @@ impl Deref for TimeLimit {
 
 impl From<Duration> for TimeLimit {
     fn from(limit: Duration) -> Self {
-        Self { limit, task: None }
+        Self { limit, late: None }
     }
 }
 
@@ -146,8 +167,11 @@ mod tests {
     use crate::task_name::TaskName;
 
     #[track_caller]
-    fn task() -> TaskInfo {
-        TaskInfo::new(None, Location::caller(), Function::Type("f"))
+    fn task() -> LateTask {
+        LateTask {
+            info: TaskInfo::new(None, Location::caller(), Function::Type("f")),
+            attempts: 1,
+        }
     }
 
     #[test]
@@ -157,17 +181,26 @@ mod tests {
         assert_eq!(first, &one);
         assert!(std::ptr::eq(first, kept(one, usize::MAX)));
         assert!(!std::ptr::eq(first, kept(other, usize::MAX)));
+        let again = LateTask {
+            attempts: 2,
+            ..first.clone()
+        };
+        assert_eq!(kept(again, usize::MAX).attempts, 2);
     }
 
     #[test]
     fn of_too_many_tasks_no_names_are_kept() {
         let named = |name| {
             let (name, function) = (TaskName::Static(name), Function::Type("f"));
-            TaskInfo::new(Some(name), Location::caller(), function)
+            LateTask {
+                info: TaskInfo::new(Some(name), Location::caller(), function),
+                attempts: 1,
+            }
         };
         let known = kept(named("known"), usize::MAX);
         let [one, other] = ["one", "other"].map(|name| kept(named(name), 0));
-        assert_eq!((one.name(), known.name()), (None, Some("known")));
+        let names = (one.info.name(), known.info.name());
+        assert_eq!(names, (None, Some("known")));
         assert!(std::ptr::eq(one, other));
         assert!(std::ptr::eq(known, kept(named("known"), 0)));
     }

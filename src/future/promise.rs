@@ -58,6 +58,10 @@ pub(crate) trait Body<T>: Send + Sync {
     unsafe fn open(&self) -> Outcome<T>;
     /// The task was killed while it ran: it is not to be run again, whatever comes of it.
     fn give_up(&self) {}
+    /// How often the task was begun, as far as threads of this process know.
+    fn attempts(&self) -> u32 {
+        1
+    }
 }
 
 /// What any holder of a task can do to it, with its types erased.
@@ -475,8 +479,8 @@ impl<T: Send, B: Body<T>> DeferredCallbacks for TaskCell<T, B> {
 impl<T: Send, B: Body<T>> Expire for TaskCell<T, B> {
     fn expire(&self, limit: Duration) {
         let limit = limit.into();
-        let mut error = Error::TaskTimeout { limit };
-        error.name_task(|| self.body.info());
+        let error = Error::TaskTimeout { limit };
+        let error = error.after_attempts(self.body.attempts(), || self.body.info());
         self.settle_quietly(Err(error), Ending::Finished, |verdict, _| {
             if let (Verdict::Failed, Some(pool_handle)) = (verdict, self.pool_handle()) {
                 pool_handle.on_timeout(self.id);

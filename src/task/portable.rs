@@ -285,6 +285,10 @@ impl<F: Callee> Body<F::Output> for PortableTask<F> {
             plan.give_up();
         }
     }
+
+    fn attempts(&self) -> u32 {
+        self.plan().map_or(1, RetryPlan::attempts)
+    }
 }
 
 impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {

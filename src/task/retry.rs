@@ -234,6 +234,12 @@ impl<A, R> RetryPlan<A, R> {
         }
     }
 
+    /// The number of attempts that threads of this process have begun.
+    pub(super) fn attempts(&self) -> u32 {
+        // ORDERING: Relaxed; for an error of the attempt that runs, which was counted before it could fail.
+        self.attempts.load(Ordering::Relaxed)
+    }
+
     /// Counts an attempt that begins; its number, from 1.
     fn count(&self) -> u32 {
         // ORDERING: Relaxed; only the holder of the task's one promise counts.
@@ -293,7 +299,7 @@ pub(super) fn run_attempt<F: Callee>(
         None => {
             // SAFETY: `promise` is the task's one promise.
             unsafe { promise.discard() }; // what was kept for another attempt
-            let outcome = outcome.map_err(|error| error.after_attempts(attempts));
+            let outcome = outcome.map_err(|error| error.after_attempts(attempts, info));
             promise.settle_on_worker(outcome, |verdict, error| {
                 report(hooks, verdict, error, options.given_timeout());
             });

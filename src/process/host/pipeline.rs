@@ -307,7 +307,7 @@ impl<'a> Pipeline<'a> {
         let printed = self.connection.output().and_then(Captured::take);
         let info = promise.info();
         let error = error_of(fault, info.clone(), self.context.index(), printed);
-        let mut error = error.after_attempts(attempts);
+        let mut error = error.after_attempts(attempts, || info.clone());
         error.name_task(|| info);
         let told = error.clone();
         promise.fail(error, &mut |verdict| {
@@ -426,7 +426,7 @@ impl<'a> Pipeline<'a> {
         if let Some(victim) = victim {
             let attempts = victim.attempts;
             let promise = victim.into_promise();
-            let mut error = match (broken, limit) {
+            let error = match (broken, limit) {
                 (Disconnect::Killed, _) => Error::Cancelled,
                 (Disconnect::Stopped, _) => Error::ShutDown,
                 (Disconnect::Late, Some(limit)) => {
@@ -438,6 +438,7 @@ impl<'a> Pipeline<'a> {
                     death.of(promise.info(), attempts, broken, printed)
                 }
             };
+            let mut error = error.after_attempts(attempts, || promise.info());
             error.name_task(|| promise.info());
             let told = error.clone();
             let mut settled = |verdict: Verdict| self.context.end_of_lost(verdict, Some(&told));

@@ -296,8 +296,10 @@ fn a_time_limit_is_tried_again<K: Kind>() {
     let limited = TaskOptions::new().timeout(SHORT);
     let retry = Retry::new(2).after_timeout().task(limited);
     let future = pool.submit_retrying(retry, late_before, (attempts.notes(), 9));
-    assert_error!(future.result(), Error::TaskTimeout { limit } if limit == SHORT);
-    assert_eq!(attempts.count(), 3);
+    let late = future.result().map(drop).unwrap_err();
+    assert!(matches!(late, Error::TaskTimeout { limit } if limit == SHORT));
+    assert_eq!((late.attempts(), attempts.count()), (Some(3), 3));
+    assert!(late.to_string().ends_with("(attempt 3)"), "{late}");
     let attempts = Attempts::new();
     let limited = TaskOptions::new().timeout(20 * SHORT);
     let retry = Retry::new(5).after_timeout().task(limited);
