@@ -342,6 +342,7 @@ mod tests {
                 .position(|n| FutureId::from_number(*n) == id)?;
             Some(Box::new(Whole(Self(vec![self.0.remove(at)]))))
         }
+        fn put_back(&self) {}
         fn fail(self, _: &Error, _: &mut dyn FnMut(Verdict)) {}
     }
 

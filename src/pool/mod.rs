@@ -686,6 +686,8 @@ impl<W: WorkItem> WorkerPool<W> {
     /// is being shut down, or has no thread that would end it.
     pub(crate) fn put_back_after(self: &Arc<Self>, pause: Duration, work: W) {
         let mut state = self.lock();
+        // Under the lock: a thread that finds the task pending, and so cancels it, finds it in its place, too.
+        work.put_back();
         if !pause.is_zero() && matches!(state.stage, Stage::Open) {
             let end = PauseEnd {
                 worker_pool: Arc::downgrade(self),

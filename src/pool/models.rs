@@ -63,6 +63,7 @@ impl WorkItem for Job {
     fn remove(&mut self, _: FutureId) -> Option<Box<dyn Withdrawn>> {
         None
     }
+    fn put_back(&self) {}
     fn fail(self, _: &Error, settled: &mut dyn FnMut(Verdict)) {
         self.1.note(self.0, Fate::Failed);
         let callback = self.1.callback.lock().unwrap().clone();

@@ -188,7 +188,8 @@ impl ObserverHandle {
         }
     }
 
-    /// The worker's task waits again: it is to begin anew. To be called before any other worker can take it.
+    /// The worker's task waits again: it is to begin anew. To be called before any other worker can take it, and
+    /// before it can be cancelled.
     pub(crate) fn task_returned(&mut self) {
         if let (Some(observation), Some((submission, start))) =
             (&self.observation, self.task.take())

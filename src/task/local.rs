@@ -168,6 +168,10 @@ where
         Self::attach(self, pool);
     }
 
+    fn put_back(&self) {
+        Self::put_back(self);
+    }
+
     unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) -> Option<Again> {
         run_single(Promise::of(self), hooks, |promise| {
             // SAFETY: `promise` is the task's one promise.

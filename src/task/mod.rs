@@ -175,6 +175,14 @@ impl Task {
         }
     }
 
+    /// Makes a task that was begun pending again, because it is to be run again.
+    pub(crate) fn put_back(&self) {
+        match &self.0 {
+            Work::One(job) => job.put_back(),
+            Work::Chunk(_) => {} // items have no phase
+        }
+    }
+
     /// Runs the task, and reports each item to the worker's hooks. Returns the task if it is to be run again;
     /// otherwise it has settled.
     pub(crate) fn run_on(self, hooks: &dyn WorkerHooks) -> Option<Again> {
@@ -192,6 +200,7 @@ impl Task {
     pub(crate) fn run_to_end(self, hooks: &dyn WorkerHooks) {
         let mut next = self.run_on(hooks);
         while let Some(Again { task, pause }) = next {
+            task.put_back();
             std::thread::sleep(pause);
             next = task.run_on(hooks);
         }
@@ -268,7 +277,9 @@ trait ErasedTask: Settle {
     fn info(&self) -> TaskInfo;
     fn options(&self) -> RunOptions;
     fn attach(&self, pool: PoolId);
-    /// Runs the task. Returns it if it is to be run again; otherwise it has settled.
+    /// Makes the task pending again.
+    fn put_back(&self);
+    /// Runs the task. Returns it, not yet pending again, if it is to be run again; otherwise it has settled.
     ///
     /// # Safety
     /// The caller held the task's one promise, and has given it up for this.

@@ -304,6 +304,10 @@ impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {
         Self::attach(self, pool);
     }
 
+    fn put_back(&self) {
+        Self::put_back(self);
+    }
+
     unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) -> Option<Again> {
         let promise = Promise::of(self);
         if promise.plan().is_some() {

@@ -249,7 +249,7 @@ impl<A, R> RetryPlan<A, R> {
 
 /// A task that is to be run again, and after which pause.
 pub(crate) struct Again {
-    /// The task, which is pending.
+    /// The task, which is [put back](Task::put_back) where it waits.
     pub(crate) task: Task,
     /// The pause.
     pub(crate) pause: Duration,
@@ -290,7 +290,6 @@ pub(super) fn run_attempt<F: Callee>(
     match pause {
         Some(pause) => {
             discard(outcome);
-            promise.task_cell().put_back();
             hooks.task_done(Verdict::Retried, None);
             let job: Arc<dyn ErasedTask> = promise.into_task_cell();
             let task = Task(Work::One(DynPromise::new(job)));

@@ -17,6 +17,8 @@ pub(crate) trait WorkItem: Send + 'static {
     fn contains(&self, id: FutureId) -> bool;
     /// Takes out the task with this id; `None`: it is not in it.
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>>;
+    /// Makes a task that was begun pending again, because it is to be run again.
+    fn put_back(&self);
     /// Settles all its tasks with this error; calls `settled` for each.
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict));
 }

@@ -569,6 +569,10 @@ impl WorkItem for Task {
         Self::remove(self, id)
     }
 
+    fn put_back(&self) {
+        Self::put_back(self);
+    }
+
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         self.fail_all(error, settled);
     }

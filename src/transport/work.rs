@@ -142,6 +142,14 @@ impl WorkItem for RemoteWork {
         Some(Box::new(self.take(id)?))
     }
 
+    fn put_back(&self) {
+        match self {
+            Self::One(task) => task.put_back(),
+            Self::Chunk(chunk) => chunk.waiting.iter().for_each(|it| it.promise.put_back()),
+            Self::Items(_) => {} // items have no phase
+        }
+    }
+
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         match self {
             Self::One(task) => task.fail(error.clone(), settled),

@@ -343,7 +343,6 @@ impl<'a> Pipeline<'a> {
 
     /// Queues a task again whose attempt has failed; its worker lives.
     fn try_again(&self, request: Request, pause: Duration) {
-        request.promise.put_back();
         self.context.task_done(Verdict::Retried, None);
         let worker_pool = self.context.worker_pool();
         worker_pool.put_back_after(pause, single(request));
@@ -396,25 +395,24 @@ impl<'a> Pipeline<'a> {
             self.pending.push_front(untouched(request));
         }
         let mut paused = None;
-        let victim = victim.and_then(|request| {
-            let again = match (broken, pause_after(&request, broken)) {
+        let victim = victim.and_then(|mut request| {
+            let pause = match (broken, pause_after(&request, broken)) {
                 (Disconnect::Unread, _) if request.returns < MAX_RETURNS => {
-                    let mut request = untouched(request);
+                    request.attempts -= 1;
                     request.returns += 1;
-                    request
+                    Duration::ZERO
                 }
-                (_, Some(pause)) => {
-                    request.promise.put_back();
-                    if !pause.is_zero() {
-                        paused = Some((request, pause));
-                        return None;
-                    }
-                    request
-                }
+                (_, Some(pause)) => pause,
                 _ => return Some(request),
             };
+            // Before the task can be cancelled, which is told after this.
             self.context.task_returned();
-            self.pending.push_front(again);
+            if pause.is_zero() {
+                request.promise.put_back();
+                self.pending.push_front(request);
+            } else {
+                paused = Some((request, pause));
+            }
             None
         });
         let waiting = std::mem::take(&mut self.pending);

@@ -62,6 +62,7 @@ pub fn threads() -> Vec<Trial> {
 pub fn processes() -> Vec<Trial> {
     trials![Processes::NAME;
         a_death_is_tried_again_after_a_pause,
+        an_observer_hears_of_a_death_before_a_pause,
         all_attempts_of_a_time_limit_have_their_grace,
         over_a_connection_alone_it_is_the_same,
         kill_workers_cancels_what_pauses,
@@ -560,6 +561,17 @@ fn a_death_is_tried_again_after_a_pause() {
     let retry = Retry::new(9).after_panic().after_timeout();
     let future = pool.submit_retrying(retry, die_before, (attempts.notes(), 9));
     assert_error!(future.result(), Error::WorkerDied(death) if death.attempts() == 1);
+}
+
+fn an_observer_hears_of_a_death_before_a_pause() {
+    let (heard, attempts) = (Heard::default(), Attempts::new());
+    let pool = Processes::observed(1, heard.clone());
+    let retry = Retry::new(2).after_death().backoff(SHORT, SHORT);
+    let future = pool.submit_retrying(retry, die_before, (attempts.notes(), 3));
+    assert_eq!(future.result().unwrap(), 3);
+    pool.shutdown(Shutdown::wait());
+    let expected = [None, None, Some(TaskOutcome::Completed)];
+    assert_eq!(*heard.0.lock().unwrap(), expected);
 }
 
 fn all_attempts_of_a_time_limit_have_their_grace() {
