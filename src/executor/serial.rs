@@ -59,6 +59,9 @@ pub struct SerialExecutor {
 struct State {
     /// Why no task is accepted any more: `shutdown` was called, or no state could be made; `None`: they are.
     refusal: Option<Error>,
+    /// How many calls of `execute` have accepted a task and not ended: their tasks run, are about to, or pause
+    /// before another attempt.
+    accepted: usize,
     /// How many tasks run: more than one in several callers, or where a task submits another.
     running: usize,
     /// How the tasks that ran have ended.
@@ -332,6 +335,20 @@ impl SerialExecutor {
         }
     }
 
+    /// Accepts one task.
+    ///
+    /// # Errors
+    /// The reason why no task is accepted any more.
+    fn accept(&self) -> Result<Accepted<'_>, Error> {
+        let mut state = self.lock();
+        if let Some(error) = &state.refusal {
+            return Err(error.clone());
+        }
+        // Under the same lock: a thread that shuts down from here on finds that this task is to come.
+        state.accepted += 1;
+        Ok(Accepted(&self.state))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&*self.state)
     }
@@ -363,10 +380,10 @@ impl Executor for SerialExecutor {
     }
 
     fn execute(&self, task: Task) {
-        let refusal = self.lock().refusal.clone();
-        if let Some(error) = refusal {
-            return task.fail(error);
-        }
+        let _accepted = match self.accept() {
+            Ok(accepted) => accepted,
+            Err(error) => return task.fail(error),
+        };
         let _worker = WorkerInfo::here(0, Arc::clone(&self.progress)).enter();
         match self.enter_state() {
             Ok(_state) => {
@@ -375,7 +392,6 @@ impl Executor for SerialExecutor {
             }
             Err(error) => {
                 self.lock().refusal.get_or_insert_with(|| error.clone());
-                wake_if_over(self.lock());
                 task.fail(error);
             }
         }
@@ -391,9 +407,7 @@ impl WorkerHooks for SerialExecutor {
     fn task_started(&self, _: FutureId) {}
 
     fn task_cancelled(&self) {
-        let mut state = self.lock();
-        state.running -= 1;
-        wake_if_over(state);
+        self.lock().running -= 1;
     }
 
     fn cancels(&self) -> bool {
@@ -413,7 +427,6 @@ impl WorkerHooks for SerialExecutor {
         let mut state = self.lock();
         state.running -= 1;
         state.counts.count(verdict);
-        wake_if_over(state);
     }
 
     fn worker_index(&self) -> Option<usize> {
@@ -424,7 +437,21 @@ impl WorkerHooks for SerialExecutor {
 impl State {
     /// Whether no task runs, and none will.
     fn is_over(&self) -> bool {
-        self.refusal.is_some() && self.running == 0
+        self.refusal.is_some() && self.accepted == 0
+    }
+}
+
+/// Counts one task as accepted, until it is dropped.
+struct Accepted<'a>(
+    /// The state of the executor.
+    &'a Mutex<State>,
+);
+
+impl Drop for Accepted<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(self.0);
+        state.accepted -= 1;
+        wake_if_over(state);
     }
 }
 

@@ -1,10 +1,12 @@
 //! What only the caller's own stack does.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use concurrent_futures::{SerialExecutor, current_worker};
+use concurrent_futures::{Executor, Retry, SerialExecutor, Shutdown, current_worker};
 use libtest_mimic::Trial;
 
+use crate::support::asynchronous::{Wakes, poll_once};
 use crate::support::gate::Beacon;
 use crate::support::tasks::{double, light};
 use crate::support::{Kind, Serial, trials};
@@ -14,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         a_serial_task_runs_inside_submit,
         serial_tasks_nest,
         serial_tasks_capture,
+        the_end_is_not_told_before_a_further_attempt,
     ]
 }
 
@@ -38,6 +41,29 @@ fn serial_tasks_nest() {
     );
     assert_eq!(nested.result().unwrap(), (8, 1));
     assert!(current_worker().is_none());
+}
+
+fn the_end_is_not_told_before_a_further_attempt() {
+    thread_local! {
+        static SCENE: (SerialExecutor, Wakes) = (SerialExecutor::new(), Wakes::new());
+    }
+    static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
+    /// Shuts down in the first attempt; returns the number of the attempt, and whether the end was told.
+    fn attempt((): ()) -> (u32, bool) {
+        SCENE.with(|(pool, wakes)| {
+            pool.shutdown(Shutdown::no_wait());
+            let number = 1 + ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+            (number, wakes.is_woken())
+        })
+    }
+    SCENE.with(|(pool, wakes)| {
+        let mut closed = pool.closed();
+        assert!(poll_once(&mut closed, wakes).is_pending());
+        let retry = Retry::new(1).when(|(number, _): &(u32, bool)| *number == 1);
+        let future = pool.submit_retrying(retry, attempt, ());
+        assert_eq!(future.result().unwrap(), (2, false));
+        assert!(wakes.is_woken() && poll_once(&mut closed, wakes).is_ready());
+    });
 }
 
 fn serial_tasks_capture() {
