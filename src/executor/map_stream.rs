@@ -81,6 +81,12 @@ impl Polling {
         }
     }
 
+    /// Leaves the place among those that wait for room: the map has ended, and those behind it are not to wait for
+    /// its next poll.
+    pub(super) fn leave(&mut self) {
+        self.place = RoomWaiter::default();
+    }
+
     /// Has `waker` woken at the next result, or at the deadline. The caller looks once more afterwards.
     pub(super) fn wait(&mut self, waker: &Waker, deadline: Deadline) {
         self.bell.arm(waker);

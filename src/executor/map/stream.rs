@@ -60,6 +60,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> Map<'_, A, R,
         }
         if self.feed.deadline.has_passed() {
             self.end();
+            polling.leave();
             return Poll::Ready(Some(Err(Error::Timeout)));
         }
         if is_long {
@@ -105,6 +106,7 @@ impl<A: Send + 'static, R: Send + 'static, It: Iterator<Item = A>> MapUnordered<
         if self.feed.deadline.has_passed() {
             let read = self.feed.read();
             self.end();
+            polling.leave();
             return Poll::Ready(Some((read, Err(Error::Timeout))));
         }
         if is_long {

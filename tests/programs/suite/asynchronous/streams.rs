@@ -11,7 +11,7 @@ use futures_core::Stream;
 use libtest_mimic::Trial;
 
 use crate::limits::Bounded;
-use crate::support::asynchronous::{Wakes, block_on};
+use crate::support::asynchronous::{Wakes, block_on, poll_once};
 use crate::support::gate::{Held, Hold, hold};
 use crate::support::tasks::{double, fail};
 use crate::support::{Kind, assert_error, trials};
@@ -41,6 +41,7 @@ pub fn pools<K: Kind + Bounded>() -> Vec<Trial> {
         an_unordered_stream_ends_at_its_time_limit::<K>,
         a_stream_waits_for_room_and_blocks_nobody::<K>,
         an_unordered_stream_waits_for_room_and_blocks_nobody::<K>,
+        a_stream_past_its_time_limit_leaves_room_to_others::<K>,
         a_map_in_a_full_pool_counts_what_is_held_back::<K>,
         a_stream_of_futures_wakes_when_one_is_done::<K>,
         a_dropped_stream_of_futures_detaches_them::<K>,
@@ -295,6 +296,31 @@ fn an_unordered_stream_waits_for_room_and_blocks_nobody<K: Bounded>() {
     results.sort_by_key(|(index, _)| *index);
     let expected = (0..50_u64).map(|n| (n as usize, Ok(2 * n)));
     assert!(results.into_iter().eq(expected));
+}
+
+fn a_stream_past_its_time_limit_leaves_room_to_others<K: Bounded>() {
+    let pool = K::bounded(1, 1);
+    let held = Hold::new();
+    let running = held.occupy(&pool);
+    let queued = pool.submit(double, 1);
+    let options = MapOptions::new().timeout(Duration::from_millis(20));
+    let mut stream = pool.map_with(options, double, 0..3).into_stream();
+    let map = Executor::map_unordered_with(&pool, options, double, 0..3);
+    let mut unordered = map.into_stream();
+    assert!(poll(&mut stream, &Wakes::new()).is_pending());
+    assert!(poll(&mut unordered, &Wakes::new()).is_pending());
+    let (mut submission, wakes) = (Executor::submit_async(&pool, double, 2), Wakes::new());
+    assert!(poll_once(&mut submission, &wakes).is_pending());
+    assert_eq!(next(&mut stream), Some(Err(Error::Timeout)));
+    assert_eq!(next(&mut unordered), Some((0, Err(Error::Timeout))));
+    assert!(queued.cancel());
+    assert!(
+        wakes.is_woken(),
+        "there is room, which the streams do not want"
+    );
+    drop((stream, unordered, submission));
+    held.release();
+    running.result().unwrap();
 }
 
 fn a_map_in_a_full_pool_counts_what_is_held_back<K: Bounded>() {
