@@ -712,14 +712,14 @@ impl<W: WorkItem> WorkerPool<W> {
 
     /// Ends all pauses: the tasks run without them. Fails if no worker can be started for them.
     fn end_pauses(self: &Arc<Self>, state: &mut State<W>) -> Result<(), Error> {
-        if state.delayed.len() == 0 {
-            return Ok(());
-        }
+        let mut staffed = Ok(());
         for work in state.delayed.take_all() {
             self.backlog.put_back(work);
+            self.refill_locked(state);
+            // One by one: each may need a worker of its own, as it would have at the end of its pause.
+            staffed = staffed.and(self.ensure_worker(state));
         }
-        self.refill_locked(state);
-        self.ensure_worker(state)
+        staffed
     }
 
     /// Starts a worker if one is needed and allowed: the pull queue may have more work than before.

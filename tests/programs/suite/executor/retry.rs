@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{
@@ -56,6 +57,7 @@ pub fn threads() -> Vec<Trial> {
     trials![Threads::NAME;
         a_late_thread_is_asked_and_then_tried_again,
         a_worker_that_waits_for_what_pauses_behind_it_is_a_deadlock,
+        what_pauses_has_a_worker_each_after_a_shutdown,
     ]
 }
 
@@ -561,6 +563,40 @@ fn a_death_is_tried_again_after_a_pause() {
     let retry = Retry::new(9).after_panic().after_timeout();
     let future = pool.submit_retrying(retry, die_before, (attempts.notes(), 9));
     assert_error!(future.result(), Error::WorkerDied(death) if death.attempts() == 1);
+}
+
+/// Tells of each attempt that is followed by another.
+struct Retried(Mutex<Sender<()>>);
+
+impl Observer for Retried {
+    fn task_retried(&self, _: &TaskEvent) {
+        self.0.lock().unwrap().send(()).unwrap();
+    }
+}
+
+/// They wait for each other; and there are fewer workers than tasks, as each has begun when the one before paused.
+fn what_pauses_has_a_worker_each_after_a_shutdown() {
+    const TASKS: usize = 6;
+    static MEETING: Barrier = Barrier::new(TASKS);
+    static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
+    fn meet((): ()) -> usize {
+        let attempt = 1 + ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        if attempt > TASKS {
+            MEETING.wait();
+        }
+        attempt
+    }
+    let (sender, retried) = channel();
+    let pool = Threads::observed(TASKS, Retried(Mutex::new(sender)));
+    let retry = Retry::new(1).when(|_| true).backoff(PAUSE, PAUSE);
+    let submit = |_| {
+        let future = pool.submit_retrying(retry, meet, ());
+        retried.recv().unwrap();
+        future
+    };
+    let futures: Vec<_> = (0..TASKS).map(submit).collect();
+    pool.shutdown(Shutdown::wait());
+    assert!(futures.into_iter().all(|it| it.result().unwrap() > TASKS));
 }
 
 fn an_observer_hears_of_a_death_before_a_pause() {
