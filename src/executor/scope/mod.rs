@@ -78,8 +78,12 @@ pub(crate) fn open<'env, T>(
         env: PhantomData,
     };
     // Dropped before `scope`, and when `body` panics.
-    let end = ScopeEnd(ScopeWait(&scope.live_tasks));
+    let mut end = ScopeEnd {
+        has_returned: false,
+        wait: ScopeWait(&scope.live_tasks),
+    };
     let answer = body(&scope);
+    end.has_returned = true;
     drop(end);
     answer
 }
@@ -258,10 +262,13 @@ impl ScopedTask {
 }
 
 /// The end of a scope: when dropped, runs what a worker has to run by itself, then waits for all tasks.
-struct ScopeEnd<'a>(
+struct ScopeEnd<'a> {
+    /// Whether the body has returned; if it has not, it has panicked. (The thread may be unwinding all the same: a
+    /// scope can be opened in a `Drop`.)
+    has_returned: bool,
     /// The wait. A field of its own: it is dropped even if a bug of ours makes what comes before it panic.
-    ScopeWait<'a>,
-);
+    wait: ScopeWait<'a>,
+}
 
 /// The wait for the end of all tasks of a scope, when dropped.
 struct ScopeWait<'a>(
@@ -271,8 +278,8 @@ struct ScopeWait<'a>(
 
 impl Drop for ScopeEnd<'_> {
     fn drop(&mut self) {
-        let ScopeWait(live_tasks) = self.0;
-        if std::thread::panicking() {
+        let ScopeWait(live_tasks) = self.wait;
+        if !self.has_returned {
             live_tasks.give_up();
         }
         live_tasks.help();

@@ -1,6 +1,6 @@
 //! Scopes: tasks that borrow what their submitter owns.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -23,6 +23,7 @@ pub fn threads() -> Vec<Trial> {
         a_scope_waits_for_the_items_of_a_map_that_is_forgotten,
         a_scope_waits_for_a_task_that_is_over_its_time_limit,
         a_scope_whose_body_panics_waits_and_begins_nothing_more,
+        a_scope_in_a_drop_during_a_panic_runs_its_tasks,
         a_scoped_task_that_is_cancelled_drops_what_it_has_captured,
         a_scoped_task_that_panics_harms_no_other,
         a_scoped_map_that_is_dropped_cancels_what_has_not_begun,
@@ -87,6 +88,27 @@ fn scoped_maps_borrow_and_keep_order() {
                 .eq(texts.iter().map(|text| text.len() + 7))
         );
     }
+}
+
+/// The body has returned, although the thread unwinds.
+fn a_scope_in_a_drop_during_a_panic_runs_its_tasks() {
+    struct Last<'a>(&'a ThreadPoolExecutor, &'a AtomicUsize);
+    impl Drop for Last<'_> {
+        fn drop(&mut self) {
+            self.0.scope(|scope| {
+                for _ in 0..100 {
+                    drop(scope.spawn(|| self.1.fetch_add(1, Ordering::Relaxed)));
+                }
+            });
+        }
+    }
+    let (pool, ended) = (ThreadPoolExecutor::new(1).unwrap(), AtomicUsize::new(0));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let _last = Last(&pool, &ended);
+        resume_unwind(Box::new("on purpose"));
+    }));
+    assert!(outcome.is_err());
+    assert_eq!(ended.load(Ordering::Relaxed), 100);
 }
 
 fn a_scope_waits_for_tasks_whose_futures_are_forgotten() {
