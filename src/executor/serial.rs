@@ -406,7 +406,7 @@ impl WorkerHooks for SerialExecutor {
 
     fn task_started(&self, _: FutureId) {}
 
-    fn task_cancelled(&self) {
+    fn task_cancelled(&self, _: FutureId) {
         self.lock().running -= 1;
     }
 

@@ -327,6 +327,14 @@ impl<T, B: ?Sized> TaskCell<T, B> {
         self.pool_handle.is_cancelled()
     }
 
+    /// Tells the observers of the task's pool that it was cancelled, if they were not told: it was cancelled before
+    /// the pool got it.
+    pub(crate) fn tell_cancelled(&self) {
+        if let Some(pool_handle) = self.pool_handle.observed_pool() {
+            pool_handle.on_settled(self.id, Some(&Error::Cancelled));
+        }
+    }
+
     /// How the task ends if it is cancelled now: killed if it runs, else withdrawn.
     fn ending_if_cancelled(&self) -> Ending {
         if self.cell.is_running() {

@@ -94,11 +94,12 @@ impl<W: WorkItem> WorkerHooks for NestedContext<W> {
     }
 
     /// The cancellation has taken the task off the count of the chunk, so it is added again here.
-    fn task_cancelled(&self) {
+    fn task_cancelled(&self, id: FutureId) {
         self.update(|task, rest| {
             *task = None;
             *rest += 1;
         });
+        self.worker_pool.settled(id, Some(&Error::Cancelled));
     }
 
     /// `true` if the pool is shut down with `cancel_futures`.

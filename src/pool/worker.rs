@@ -449,11 +449,14 @@ impl<W: WorkItem> WorkerHooks for WorkerContext<W> {
     }
 
     /// The cancellation has taken the task off the count of the chunk, so it is added again here.
-    fn task_cancelled(&self) {
+    ///
+    /// The observers have been told, unless the task was cancelled before the pool got it.
+    fn task_cancelled(&self, id: FutureId) {
         self.update_busy(|task, rest, _| {
             *task = None;
             *rest += 1;
         });
+        self.worker_pool.settled(id, Some(&Error::Cancelled));
     }
 
     /// `true` if the pool is shut down with `cancel_futures`.

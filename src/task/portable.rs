@@ -329,6 +329,7 @@ impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {
         settled: &mut dyn FnMut(Verdict),
     ) -> Option<Arc<dyn RemoteTask>> {
         if self.is_cancelled() {
+            self.tell_cancelled();
             drop(Promise::of(self));
             return None;
         }
@@ -336,6 +337,7 @@ impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {
         match unsafe { self.body().encode(limit, payload_store) } {
             // Encoding runs user code, and may take its time: the task was cancelled meanwhile.
             Ok(()) if self.is_cancelled() => {
+                self.tell_cancelled();
                 drop(Promise::of(self));
                 None
             }

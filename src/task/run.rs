@@ -27,8 +27,8 @@ pub(crate) trait WorkerHooks {
     fn task_starting(&self, id: FutureId);
     /// The worker has truly begun the item: it was not cancelled.
     fn task_started(&self, id: FutureId);
-    /// The item that the worker was about to begin turned out to be cancelled.
-    fn task_cancelled(&self);
+    /// The item that the worker was about to begin, of this id, turned out to be cancelled.
+    fn task_cancelled(&self, id: FutureId);
     /// Whether items that have not begun must not begin any more.
     fn cancels(&self) -> bool;
     /// The rest of the chunk will not begin.
@@ -50,7 +50,7 @@ pub(super) struct NoHooks;
 impl WorkerHooks for NoHooks {
     fn task_starting(&self, _: FutureId) {}
     fn task_started(&self, _: FutureId) {}
-    fn task_cancelled(&self) {}
+    fn task_cancelled(&self, _: FutureId) {}
     fn cancels(&self) -> bool {
         false
     }
@@ -117,7 +117,7 @@ where
     let start = promise.start();
     match start {
         Start::Begun => hooks.task_started(id),
-        Start::Cancelled => hooks.task_cancelled(),
+        Start::Cancelled => hooks.task_cancelled(id),
     }
     start
 }

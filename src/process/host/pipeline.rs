@@ -214,10 +214,14 @@ impl<'a> Pipeline<'a> {
                 self.in_flight.push_back(request);
             }
             (Start::Cancelled, true) => {
-                self.context.task_cancelled();
+                self.context.task_cancelled(request.promise.id());
                 discard(request);
             }
-            (Start::Cancelled, false) => discard(request),
+            (Start::Cancelled, false) => {
+                let (id, error) = (request.promise.id(), Error::Cancelled);
+                self.context.worker_pool().settled(id, Some(&error));
+                discard(request);
+            }
         }
     }
 

@@ -6,8 +6,8 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, FutureId, MapOptions, Observer, ProcessPoolExecutor, Shutdown, SubmitEvent,
-    TaskEvent, TaskOptions, TaskOutcome, ThreadPoolExecutor, current_worker,
+    Error, Executor, FutureId, MapOptions, Observer, ProcessPoolExecutor, Shutdown, Stats,
+    SubmitEvent, Task, TaskEvent, TaskOptions, TaskOutcome, ThreadPoolExecutor, current_worker,
 };
 use libtest_mimic::Trial;
 
@@ -22,6 +22,7 @@ pub fn pools<K: Kind + Bounded>() -> Vec<Trial> {
         a_task_is_told_with_its_name_place_and_error::<K>,
         a_submission_is_told_in_the_thread_that_submits::<K>,
         a_task_cancelled_before_it_began_is_withdrawn::<K>,
+        a_task_cancelled_on_its_way_is_withdrawn::<K>,
         a_shutdown_withdraws_what_waits::<K>,
         what_a_pool_refuses_is_not_told::<K>,
         each_item_of_a_map_is_told::<K>,
@@ -260,6 +261,35 @@ fn a_task_cancelled_before_it_began_is_withdrawn<K: Bounded>() {
     running.result().unwrap();
     drop(pool);
     assert_eq!(log.assert_balanced().len(), 2);
+}
+
+/// Keeps tasks, which a pool is to run later.
+#[derive(Default)]
+struct Keeper(Mutex<Vec<Task>>);
+
+impl Executor for Keeper {
+    fn max_workers(&self) -> usize {
+        1
+    }
+    fn shutdown(&self, _: Shutdown) {}
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+    fn execute(&self, task: Task) {
+        self.0.lock().unwrap().push(task);
+    }
+}
+
+fn a_task_cancelled_on_its_way_is_withdrawn<K: Bounded>() {
+    let (log, keeper) = (Arc::new(Log::default()), Keeper::default());
+    let pool = K::observed(1, Arc::clone(&log));
+    let future = keeper.submit(double, 1);
+    assert!(future.cancel());
+    let kept = keeper.0.lock().unwrap().pop();
+    pool.execute(kept.unwrap());
+    pool.shutdown(Shutdown::wait());
+    assert_eq!(log.story(future.id()), [What::Submitted, What::Withdrawn]);
+    assert!(matches!(log.error(future.id()), Some(Error::Cancelled)));
 }
 
 fn a_shutdown_withdraws_what_waits<K: Bounded>() {
