@@ -247,7 +247,8 @@ impl<T> Future<T> {
                 .task_cell
                 .pool_handle()
                 .is_some_and(|o| o.kill(self.task_cell.id)))
-            // An attempt may have failed before `give_up`, so that the task now waits for its next one.
+            // An attempt may have failed before `give_up`, so that the task now waits for its next one. If it
+            // does not wait yet, `WorkerContext::try_again` finds that it was given up.
             || self.cancel()
             || self.cancelled()
     }

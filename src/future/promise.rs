@@ -62,6 +62,11 @@ pub(crate) trait Body<T>: Send + Sync {
     fn attempts(&self) -> u32 {
         1
     }
+
+    /// Whether `give_up` was called.
+    fn is_given_up(&self) -> bool {
+        false
+    }
 }
 
 /// What any holder of a task can do to it, with its types erased.

@@ -684,10 +684,19 @@ impl<W: WorkItem> WorkerPool<W> {
 
     /// Queues a task again after a pause, because its last attempt has failed. There is no pause where the pool
     /// is being shut down, or has no thread that would end it.
-    pub(crate) fn put_back_after(self: &Arc<Self>, pause: Duration, work: W) {
+    ///
+    /// # Errors
+    /// The task, if it was killed meanwhile: it is not to be run again.
+    fn put_back_after(self: &Arc<Self>, pause: Duration, work: W) -> Result<(), W> {
         let mut state = self.lock();
         // Under the lock: a thread that finds the task pending, and so cancels it, finds it in its place, too.
         work.put_back();
+        // Pairs with `Future::kill`, which gives the task up and then cancels it, under the lock of the future's
+        // state, which `put_back` has taken: either that thread found the task pending, or this one finds it
+        // given up.
+        if work.is_given_up() {
+            return Err(work);
+        }
         if !pause.is_zero() && matches!(state.stage, Stage::Open) {
             let end = PauseEnd {
                 worker_pool: Arc::downgrade(self),
@@ -695,10 +704,12 @@ impl<W: WorkItem> WorkerPool<W> {
             };
             // Under the lock: `end_pause` finds the task.
             if let Ok(guard) = self.timer.expire_after(Arc::new(end), pause) {
-                return state.delayed.insert(work, guard);
+                state.delayed.insert(work, guard);
+                return Ok(());
             }
         }
         self.put_back_locked(state, work);
+        Ok(())
     }
 
     /// Queues a task again whose pause is over.

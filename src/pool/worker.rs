@@ -329,6 +329,18 @@ impl<W: WorkItem> WorkerContext<W> {
         self.worker_pool.put_back(unbegun);
     }
 
+    /// Queues a task again after a pause, because its last attempt, on this worker, has failed. If it was killed
+    /// meanwhile, it ends as cancelled.
+    pub(crate) fn try_again(&self, pause: Duration, work: W) {
+        if let Err(killed) = self.worker_pool.put_back_after(pause, work) {
+            self.stay_busy(killed.id(), || {
+                killed.fail(&Error::Cancelled, &mut |verdict| {
+                    self.worker_pool.count(verdict)
+                });
+            });
+        }
+    }
+
     /// Reports that the worker's process is gone, and that what it left behind was handled. Breaks the pool
     /// if [`MAX_BARREN`] workers in a row are lost before they have begun a task: something ends them, and
     /// each start costs. The pauses between such starts become longer.

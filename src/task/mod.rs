@@ -183,6 +183,14 @@ impl Task {
         }
     }
 
+    /// Whether the task was killed, so that it is not to be run again.
+    pub(crate) fn is_given_up(&self) -> bool {
+        match &self.0 {
+            Work::One(job) => job.is_given_up(),
+            Work::Chunk(_) => false,
+        }
+    }
+
     /// Runs the task, and reports each item to the worker's hooks. Returns the task if it is to be run again;
     /// otherwise it has settled.
     pub(crate) fn run_on(self, hooks: &dyn WorkerHooks) -> Option<Again> {
@@ -201,6 +209,10 @@ impl Task {
         let mut next = self.run_on(hooks);
         while let Some(Again { task, pause }) = next {
             task.put_back();
+            // As in `WorkerContext::try_again`.
+            if task.is_given_up() {
+                return task.fail(Error::Cancelled);
+            }
             std::thread::sleep(pause);
             next = task.run_on(hooks);
         }
@@ -279,6 +291,10 @@ trait ErasedTask: Settle {
     fn attach(&self, pool: PoolId);
     /// Makes the task pending again.
     fn put_back(&self);
+    /// Whether the task was killed, so that it is not to be run again.
+    fn is_given_up(&self) -> bool {
+        false
+    }
     /// Runs the task. Returns it, not yet pending again, if it is to be run again; otherwise it has settled.
     ///
     /// # Safety

@@ -289,6 +289,10 @@ impl<F: Callee> Body<F::Output> for PortableTask<F> {
     fn attempts(&self) -> u32 {
         self.plan().map_or(1, RetryPlan::attempts)
     }
+
+    fn is_given_up(&self) -> bool {
+        self.plan().is_some_and(RetryPlan::is_given_up)
+    }
 }
 
 impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {
@@ -306,6 +310,10 @@ impl<F: Callee> ErasedTask for TaskCell<F::Output, PortableTask<F>> {
 
     fn put_back(&self) {
         Self::put_back(self);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.body().is_given_up()
     }
 
     unsafe fn run(self: Arc<Self>, hooks: &dyn WorkerHooks) -> Option<Again> {
@@ -424,6 +432,10 @@ impl<F: Callee> RemoteTask for TaskCell<F::Output, PortableTask<F>> {
 
     fn put_back(&self) {
         Self::put_back(self);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.body().is_given_up()
     }
 
     unsafe fn deliver(self: Arc<Self>, value: Source<'_>, settled: &mut Delivered<'_>) {

@@ -82,8 +82,12 @@ pub(crate) trait RemoteTask: Settle {
     unsafe fn put_message(&self, argument: Encoded);
     /// Notes that a worker begins the task, unless the task was cancelled.
     fn start(&self) -> Start;
-    /// Makes the task pending again: the worker was lost before it touched the task.
+    /// Makes the task pending again: the worker was lost before it touched the task, or an attempt has failed.
     fn put_back(&self);
+    /// Whether the task was killed, so that it is not to be run again.
+    fn is_given_up(&self) -> bool {
+        false
+    }
     /// Settles the task with the worker's result, which is decoded on this thread, at once. `settled` is told how
     /// that counts, and the error if the result cannot be decoded.
     ///

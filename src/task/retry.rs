@@ -198,7 +198,8 @@ impl<A, R> RetryPlan<A, R> {
 
     /// No further attempt begins.
     pub(super) fn give_up(&self) {
-        // ORDERING: Relaxed; a hint: an attempt that fails at this moment may be followed by another.
+        // ORDERING: Relaxed; a hint for the end of an attempt. For the thread that then puts the task back, the
+        // lock of the future's state orders it.
         self.is_given_up.store(true, Ordering::Relaxed);
     }
 
@@ -226,7 +227,9 @@ impl<A, R> RetryPlan<A, R> {
         };
         let when = self.when?;
         match unwind::catch(|| when(value)) {
-            Ok(is_unwanted) => is_unwanted.then_some(AttemptFailure::Value),
+            // It may have been killed meanwhile.
+            Ok(true) if !self.is_given_up() => Some(AttemptFailure::Value),
+            Ok(_) => None,
             Err(panic) => {
                 discard(std::mem::replace(outcome, Err(panicked(panic))));
                 None

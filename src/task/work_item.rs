@@ -19,6 +19,10 @@ pub(crate) trait WorkItem: Send + 'static {
     fn remove(&mut self, id: FutureId) -> Option<Box<dyn Withdrawn>>;
     /// Makes a task that was begun pending again, because it is to be run again.
     fn put_back(&self);
+    /// Whether it is a task that was killed, so that it is not to be run again.
+    fn is_given_up(&self) -> bool {
+        false
+    }
     /// Settles all its tasks with this error; calls `settled` for each.
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict));
 }

@@ -573,6 +573,10 @@ impl WorkItem for Task {
         Self::put_back(self);
     }
 
+    fn is_given_up(&self) -> bool {
+        Self::is_given_up(self)
+    }
+
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         self.fail_all(error, settled);
     }
@@ -593,8 +597,7 @@ fn serve(context: &WorkerContext<Task>, preparations: &[Preparation]) {
     context.ready(std::process::id());
     while let Some(task) = context.take() {
         if let Some(again) = task.run_on(context) {
-            let worker_pool = context.worker_pool();
-            worker_pool.put_back_after(again.pause, again.task);
+            context.try_again(again.pause, again.task);
         }
     }
 }

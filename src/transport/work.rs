@@ -150,6 +150,17 @@ impl WorkItem for RemoteWork {
         }
     }
 
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::One(task) => task.is_given_up(),
+            Self::Chunk(chunk) => {
+                let first = chunk.waiting.front();
+                first.is_some_and(|task| task.promise.is_given_up())
+            }
+            Self::Items(_) => false,
+        }
+    }
+
     fn fail(self, error: &Error, settled: &mut dyn FnMut(Verdict)) {
         match self {
             Self::One(task) => task.fail(error.clone(), settled),

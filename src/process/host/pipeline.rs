@@ -348,8 +348,7 @@ impl<'a> Pipeline<'a> {
     /// Queues a task again whose attempt has failed; its worker lives.
     fn try_again(&self, request: Request, pause: Duration) {
         self.context.task_done(Verdict::Retried, None);
-        let worker_pool = self.context.worker_pool();
-        worker_pool.put_back_after(pause, single(request));
+        self.context.try_again(pause, single(request));
     }
 
     /// Leaves a result to the first thread that looks at it, which decodes it. An observer or a callback is
@@ -422,8 +421,7 @@ impl<'a> Pipeline<'a> {
         let waiting = std::mem::take(&mut self.pending);
         self.requeue(RemoteWork::Chunk(Box::new(RemoteChunk { waiting, timing })));
         if let Some((request, pause)) = paused {
-            let worker_pool = self.context.worker_pool();
-            worker_pool.put_back_after(pause, single(request));
+            self.context.try_again(pause, single(request));
         }
         if let Some(victim) = victim {
             let attempts = victim.attempts;

@@ -44,6 +44,7 @@ pub fn pools<K: Kind + Bounded>() -> Vec<Trial> {
         a_task_that_pauses_can_be_killed::<K>,
         what_pauses_can_be_awaited_and_dropped::<K>,
         no_attempt_follows_a_kill::<K>,
+        no_attempt_follows_a_kill_while_a_value_is_judged::<K>,
         shutdown_ends_the_pause::<K>,
         shutdown_cancels_what_pauses::<K>,
         drop_waits_for_all_attempts::<K>,
@@ -409,6 +410,24 @@ fn no_attempt_follows_a_kill<K: Kind>() {
         false => assert_eq!(future.result().unwrap(), Err("stopped".to_owned())),
     }
     assert_works(&pool);
+    assert_eq!(attempts.count(), 1);
+}
+
+/// No worker runs the task at that moment, nor does it wait for one.
+fn no_attempt_follows_a_kill_while_a_value_is_judged<K: Kind>() {
+    static MEETING: Barrier = Barrier::new(2);
+    fn judge(_: &Result<usize, String>) -> bool {
+        MEETING.wait();
+        MEETING.wait();
+        true
+    }
+    let (pool, attempts) = (K::pool(1), Attempts::new());
+    let argument = (attempts.notes(), 9);
+    let future = pool.submit_retrying(Retry::new(9).when(judge), ok_in, argument);
+    MEETING.wait();
+    assert!(!future.kill());
+    MEETING.wait();
+    assert_eq!(future.result().unwrap(), Err("attempt 1".to_owned()));
     assert_eq!(attempts.count(), 1);
 }
 
