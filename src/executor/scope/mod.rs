@@ -217,8 +217,7 @@ impl<'scope> Scope<'scope, '_> {
         // lives until `open` returns: `'scope` is a lifetime that the body must take for any, so that the body has no
         // reference of it but to what outlives the call of `open`, and to the scope. `open` returns, or unwinds, after
         // `ScopeEnd` was dropped, which waits until the task was called to its end, or dropped, captures included:
-        // its guard, which is made before and dropped behind it, counts it as live. If it is leaked, `open` does not
-        // return.
+        // its guard, which is dropped behind it, counts it as live. If it is leaked, `open` does not return.
         let call = unsafe {
             std::mem::transmute::<
                 Box<dyn FnOnce() + Send + 'scope>,
