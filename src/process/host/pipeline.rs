@@ -481,7 +481,9 @@ fn store(worker_config: &WorkerConfig, request: &mut Request) {
         .as_ref()
         .and_then(|arena| arena.store(&request.argument));
     if let Some(lease) = lease {
-        request.argument = lease.into();
+        // The channels that the message holds open stay with it.
+        let attachments = request.argument.take_attachments();
+        request.argument = Encoded::from(lease).naming(attachments);
     }
 }
 

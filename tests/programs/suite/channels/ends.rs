@@ -30,6 +30,7 @@ pub fn processes() -> Vec<Trial> {
         it_ends_with_a_killed_task,
         it_ends_for_a_callback_whichever_way_the_task_went,
         a_task_that_is_tried_again_sends_again,
+        a_large_argument_that_found_no_room_holds_it_open,
         a_stored_sender_keeps_it_open,
         a_single_process_sends,
         an_initializer_sends,
@@ -182,6 +183,25 @@ fn a_task_that_is_tried_again_sends_again() {
         assert_eq!(pids.len(), 3);
         assert_error!(task.result(), Error::WorkerDied(_));
     }
+}
+
+fn a_large_argument_that_found_no_room_holds_it_open() {
+    /// Of such arguments shared memory holds less than [`MANY`] for a pool of one worker.
+    const LARGE: usize = 100_000;
+    const MANY: usize = 20;
+    let (pool, held) = (Processes::pool(1), Hold::new());
+    let running = held.occupy(&pool);
+    let length = |bytes: Vec<u8>| bytes.len();
+    let filling = [(); MANY].map(|()| pool.submit(length, vec![0; LARGE]));
+    let (sender, receiver) = channel(1);
+    let send = |(sender, bytes): (Sender<usize>, Vec<u8>)| sender.send(bytes.len()).unwrap();
+    let task = pool.submit(send, (sender, vec![0; LARGE]));
+    // Now there is room.
+    assert!(filling.iter().all(|future| future.cancel()));
+    held.release();
+    running.result().unwrap();
+    assert_eq!(all(&receiver), [LARGE]);
+    task.result().unwrap();
 }
 
 fn a_stored_sender_keeps_it_open() {
