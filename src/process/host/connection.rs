@@ -395,7 +395,10 @@ impl Connection {
             let polled = [stream, captured, first, second, third];
             match sys::stream::poll_readable(polled, self.stream.deadline().moment())? {
                 [true, ..] => break,
-                [false, false, false, false, false] => return Err(io::ErrorKind::TimedOut.into()),
+                // Also of a worker that never ceases to print: it is late, too.
+                _ if self.stream.deadline().has_passed() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
                 [false, printed @ ..] => self.read_printed(printed),
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use concurrent_futures::{
     Error, Executor, FutureId, MapOptions, OutputStream, ProcessPoolBuilder, ProcessPoolExecutor,
@@ -10,7 +11,7 @@ use concurrent_futures::{
 };
 use libtest_mimic::Trial;
 
-use crate::support::{Kind, Processes, assert_works, os, trials};
+use crate::support::{Kind, Processes, assert_error, assert_works, os, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![Processes::NAME;
@@ -22,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         what_a_task_printed_before_its_death_is_told,
         what_runs_outside_of_tasks_is_told_without_a_task,
         what_workers_print_at_their_ends_is_told,
+        a_task_that_prints_without_end_is_late,
         a_function_that_panics_harms_nothing,
         one_stream_is_told_and_the_other_captured,
         the_last_setting_of_a_stream_counts,
@@ -217,6 +219,21 @@ fn what_workers_print_at_their_ends_is_told() {
             .iter()
             .all(|line| line.task().is_none())
     );
+}
+
+fn a_task_that_prints_without_end_is_late() {
+    // Slower than the task prints.
+    let builder = builder(1).stdout_lines(|_| std::thread::sleep(Duration::from_millis(2)));
+    let pool = builder.build().unwrap();
+    let endless = |()| -> u8 {
+        loop {
+            println!("{}", "x".repeat(10_000));
+        }
+    };
+    let options = TaskOptions::new().timeout(Duration::from_millis(50));
+    let late = pool.submit_with(options, endless, ());
+    assert_error!(late.result(), Error::TaskTimeout { .. });
+    assert_works(&pool);
 }
 
 fn a_function_that_panics_harms_nothing() {
