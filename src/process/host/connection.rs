@@ -543,7 +543,7 @@ impl Connection {
         // No thread reads what is captured of it from now on: it must not wait for that.
         self.output = None;
         let deadline = Deadline::after(LEAVING);
-        self.read_last_lines(deadline);
+        self.read_to_end(deadline);
         let end = self.child.wait_or_kill(deadline.left().unwrap_or(LEAVING));
         self.join_wait_thread();
         if let Some(lines) = &self.lines {
@@ -552,20 +552,19 @@ impl Connection {
         end
     }
 
-    /// Tells the lines that a worker prints while it leaves, until its end of the connection is closed, or until
-    /// the deadline.
-    fn read_last_lines(&self, deadline: Deadline) {
-        let Some(lines) = &self.lines else {
-            return;
-        };
+    /// Reads what a worker prints line by line, and what it sends, while it leaves, until its end of the connection
+    /// is closed, or until the deadline: it must not wait for room. What it sends is of no use any more.
+    fn read_to_end(&self, deadline: Deadline) {
         let stream = self.stream.stream().as_handle();
         while !deadline.has_passed() {
-            let [first, second, third] = lines.readable();
+            let lines = self.lines.as_ref().map(WorkerLines::readable);
+            let [first, second, third] = lines.unwrap_or_default();
             let polled = [Some(stream), first, second, third];
             match sys::stream::poll_readable(polled, deadline.moment()) {
                 Ok([false, false, false, false]) | Err(_) => return,
-                Ok([_, readable @ ..]) if readable.contains(&true) => lines.read(readable),
-                // What it sends to the program while it leaves is of no use any more.
+                Ok([_, first, second, third]) if first || second || third => {
+                    self.read_printed([false, first, second, third]);
+                }
                 Ok(_) => match sys::stream::receive(stream, &mut [0; 4096]) {
                     Ok((0, _)) | Err(_) => return,
                     Ok(_) => {}
@@ -598,8 +597,9 @@ impl Connection {
     /// stop, for the rest of the task's grace. Returns once it was reaped.
     pub(crate) fn end(&mut self) -> ProcessEnd {
         if let Some(deadline) = self.child.may_leave_until() {
-            // No thread reads what it prints from now on: it must not wait for that.
+            // No thread reads what is captured of it from now on: it must not wait for that.
             self.output = None;
+            self.read_to_end(deadline);
             self.child.wait_until(deadline);
         }
         self.kill_and_reap()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use concurrent_futures::{
     Error, Executor, FutureId, MapOptions, OutputStream, ProcessPoolBuilder, ProcessPoolExecutor,
@@ -11,7 +11,8 @@ use concurrent_futures::{
 };
 use libtest_mimic::Trial;
 
-use crate::support::{Kind, Processes, assert_error, assert_works, os, trials};
+use crate::support::gate::{Beacon, Lamp};
+use crate::support::{Kind, LONG, Processes, assert_error, assert_works, os, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![Processes::NAME;
@@ -23,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         what_a_task_printed_before_its_death_is_told,
         what_runs_outside_of_tasks_is_told_without_a_task,
         what_workers_print_at_their_ends_is_told,
+        what_a_worker_prints_that_obeys_is_told,
         a_task_that_prints_without_end_is_late,
         a_function_that_panics_harms_nothing,
         one_stream_is_told_and_the_other_captured,
@@ -219,6 +221,33 @@ fn what_workers_print_at_their_ends_is_told() {
             .iter()
             .all(|line| line.task().is_none())
     );
+}
+
+/// Prints more at the end of the process than pipes hold, once it is asked to stop.
+fn say_much_when_asked(begun: Lamp) {
+    extern "C" fn farewell() {
+        for _ in 0..100 {
+            println!("{}", "x".repeat(10_000));
+        }
+    }
+    os::at_exit(farewell);
+    begun.light();
+    while !current_worker().unwrap().cancel_requested() {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+fn what_a_worker_prints_that_obeys_is_told() {
+    let (lines, pool) = told(1);
+    let begun = Beacon::new();
+    let options = TaskOptions::new().grace(LONG);
+    let future = pool.submit_with(options, say_much_when_asked, begun.lamp());
+    begun.await_lit();
+    let start = Instant::now();
+    assert!(future.kill());
+    assert_error!(future.result(), Error::Cancelled);
+    assert!(start.elapsed() < LONG, "it has waited for room to print");
+    assert_eq!(texts(&lines, OutputStream::Stdout).len(), 100);
 }
 
 fn a_task_that_prints_without_end_is_late() {
