@@ -2,14 +2,15 @@
 //! is room. It runs no user code but wakers: values stay encoded.
 
 use std::collections::VecDeque;
+use std::io;
 use std::task::Waker;
 
 use crate::channel::registry::Connect;
 use crate::channel::state::{Channel, QueuedValue, wake_all};
 use crate::channel::stream::{SentValue, WorkerStream};
 use crate::sys::event::Event;
-use crate::sys::handle::AsHandle;
-use crate::sys::stream::poll_any_readable;
+use crate::sys::handle::{AsHandle, BorrowedHandle};
+use crate::sys::stream::{poll_any_readable, poll_readable_or_any_hung_up};
 
 /// How many bytes are received at once.
 const BUFFER: usize = 64 << 10;
@@ -18,7 +19,8 @@ const BUFFER: usize = 64 << 10;
 enum NextStep {
     /// It reads: there is room.
     Read,
-    /// It waits for the event: there is no room.
+    /// It waits for the event: there is no room. It reads what workers have left that have closed their sockets:
+    /// however many tasks come and go meanwhile, no descriptors of theirs are kept.
     Wait,
     /// It leaves: the receiver is gone, or no worker can send any more.
     Leave,
@@ -36,8 +38,8 @@ impl<T: Send + 'static> Channel<T> {
             let (next_step, wakers) = self.move_values(&mut streams);
             wake_all(wakers);
             match next_step {
-                NextStep::Read => read_some(event, &mut streams, &mut buffer),
-                NextStep::Wait => read_some(event, &mut [], &mut buffer),
+                NextStep::Read => read_some(event, &mut streams, &mut buffer, await_bytes),
+                NextStep::Wait => read_some(event, &mut streams, &mut buffer, await_ends),
                 NextStep::Leave => return,
             }
         }
@@ -58,7 +60,8 @@ impl<T: Send + 'static> Channel<T> {
         let count = streams.len();
         streams.retain(|stream| !stream.is_over());
         state.openings.streams -= count - streams.len();
-        state.reader_looks_after = (room == 0).then(|| self.half());
+        let looks_after = state.reader_looks_after.take();
+        state.reader_looks_after = (room == 0).then(|| looks_after.unwrap_or(self.half()));
         let mut wakers = self.note_closing(&mut state);
         if state.values.len() > before {
             self.announce();
@@ -96,15 +99,17 @@ fn take_turns<T>(
     }
 }
 
-/// Waits until the event is set, or bytes have come; receives some of these.
-fn read_some(event: &Event, streams: &mut [WorkerStream], buffer: &mut [u8]) {
-    let live: Vec<_> = streams.iter_mut().filter(|it| it.is_live()).collect();
-    let streams_polled = live.iter().map(|stream| stream.descriptor());
-    let polled: Vec<_> = [event.as_handle()]
-        .into_iter()
-        .chain(streams_polled)
-        .collect();
-    let ready = poll_any_readable(&polled);
+/// Waits until the event is set, or, as `wait` says, for some of the streams; receives some bytes of these.
+fn read_some(
+    event: &Event,
+    streams: &mut [WorkerStream],
+    buffer: &mut [u8],
+    wait: impl FnOnce(&Event, &[BorrowedHandle<'_>]) -> io::Result<Vec<bool>>,
+) {
+    let is_live = |stream: &&mut WorkerStream| stream.descriptor().is_some();
+    let live: Vec<_> = streams.iter_mut().filter(is_live).collect();
+    let polled: Vec<_> = live.iter().filter_map(|it| it.descriptor()).collect();
+    let ready = wait(event, &polled);
     drop(polled);
     let Ok(ready) = ready else {
         // The system refuses to wait for so many: these are given up, the event alone can be waited for.
@@ -116,6 +121,20 @@ fn read_some(event: &Event, streams: &mut [WorkerStream], buffer: &mut [u8]) {
             stream.receive(buffer);
         }
     }
+}
+
+/// Waits until the event is set, or bytes have come, or a stream has ended. Returns which of these, the event first.
+fn await_bytes(event: &Event, streams: &[BorrowedHandle<'_>]) -> io::Result<Vec<bool>> {
+    let polled: Vec<_> = [event.as_handle()]
+        .into_iter()
+        .chain(streams.iter().copied())
+        .collect();
+    poll_any_readable(&polled)
+}
+
+/// Waits until the event is set, or a worker has closed its end of a stream. Returns which of these, the event first.
+fn await_ends(event: &Event, streams: &[BorrowedHandle<'_>]) -> io::Result<Vec<bool>> {
+    poll_readable_or_any_hung_up(event.as_handle(), streams)
 }
 
 impl<T: Send + 'static> Connect for Channel<T> {

@@ -11,16 +11,14 @@ use crate::sys::stream::Stream;
 
 /// The program's end of a worker's socket.
 pub(super) struct WorkerStream {
-    /// The socket.
-    stream: Stream,
+    /// The socket; `None`: nothing more comes. It is closed then, although what has come may have to wait.
+    stream: Option<Stream>,
     /// The maximum length of a value, in bytes.
     limit: u64,
     /// Bytes that were received and are no whole value yet.
     rest: Vec<u8>,
     /// What was received whole.
     sent: VecDeque<SentValue>,
-    /// Whether nothing more comes.
-    has_ended: bool,
 }
 
 /// What a worker has sent.
@@ -48,11 +46,10 @@ pub(super) fn header_of(length: u64) -> [u8; HEADER] {
 impl WorkerStream {
     pub(super) fn new(stream: Stream, limit: u64) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
             limit,
             rest: Vec::new(),
             sent: VecDeque::new(),
-            has_ended: false,
         }
     }
 
@@ -63,34 +60,38 @@ impl WorkerStream {
 
     /// Whether all was taken, and nothing more comes.
     pub(super) fn is_over(&self) -> bool {
-        self.has_ended && self.sent.is_empty()
+        self.stream.is_none() && self.sent.is_empty()
     }
 
-    /// Whether more may come.
-    pub(super) fn is_live(&self) -> bool {
-        !self.has_ended
-    }
-
-    /// The descriptor, to wait for bytes.
-    pub(super) fn descriptor(&self) -> BorrowedHandle<'_> {
-        self.stream.as_handle()
+    /// The descriptor, to wait for bytes; `None`: nothing more comes.
+    pub(super) fn descriptor(&self) -> Option<BorrowedHandle<'_>> {
+        self.stream.as_ref().map(AsHandle::as_handle)
     }
 
     /// Receives what is there, at most as much as fits into `buffer`. The caller has found that the socket can
     /// be read from.
     pub(super) fn receive(&mut self, buffer: &mut [u8]) {
-        match (&self.stream).read(buffer) {
-            Ok(0) => self.has_ended = true,
+        let Some(mut stream) = self.stream.as_ref() else {
+            return;
+        };
+        match stream.read(buffer) {
+            Ok(0) => self.end(),
             Ok(count) => self.take_in(&buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => self.has_ended = true,
+            Err(_) => self.end(),
         }
     }
 
     /// Ends the stream for a reason other than the worker's.
     pub(super) fn give_up(&mut self) {
-        self.has_ended = true;
+        self.end();
         self.sent.push_back(SentValue::Garbage);
+    }
+
+    /// Nothing more comes.
+    fn end(&mut self) {
+        self.stream = None;
+        self.rest = Vec::new();
     }
 
     fn take_in(&mut self, bytes: &[u8]) {
@@ -98,7 +99,6 @@ impl WorkerStream {
         let mut start = 0;
         while let Some(header) = self.rest[start..].first_chunk() {
             let Some(length) = length_in(header).filter(|length| *length <= self.limit) else {
-                self.rest = Vec::new();
                 return self.give_up();
             };
             let first = start + HEADER;

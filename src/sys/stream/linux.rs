@@ -82,8 +82,28 @@ pub(crate) fn poll_readable<const N: usize>(
 /// Waits, without limit, until one of the descriptors can be read, or is hung up. Returns for each descriptor
 /// whether that is so.
 pub(crate) fn poll_any_readable(descriptors: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
-    let to_poll = |it: &BorrowedFd<'_>| to_poll(Some(*it), libc::POLLIN);
-    let mut polled: Vec<_> = descriptors.iter().map(to_poll).collect();
+    poll_any(
+        descriptors
+            .iter()
+            .map(|it| to_poll(Some(*it), libc::POLLIN)),
+    )
+}
+
+/// Waits, without limit, until `readable` can be read, or one of the descriptors is hung up. Returns for each
+/// descriptor, `readable` first, whether that is so.
+pub(crate) fn poll_readable_or_any_hung_up(
+    readable: BorrowedFd<'_>,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<Vec<bool>> {
+    let first = to_poll(Some(readable), libc::POLLIN);
+    // A descriptor that is hung up is always reported.
+    let others = descriptors.iter().map(|it| to_poll(Some(*it), 0));
+    poll_any([first].into_iter().chain(others))
+}
+
+/// Waits, without limit, for an event on one of the descriptors. Returns which have an event.
+fn poll_any(polled: impl Iterator<Item = libc::pollfd>) -> io::Result<Vec<bool>> {
+    let mut polled: Vec<_> = polled.collect();
     await_event(&mut polled, None)?;
     Ok(polled.iter().map(|p| p.revents != 0).collect())
 }

@@ -7,7 +7,8 @@ pub(super) mod system;
 
 pub(crate) use system::{
     Stream, is_half_closed, is_hung_up, poll_any_readable, poll_readable,
-    poll_readable_or_writable, receive, send, socket_number, socket_pair,
+    poll_readable_or_any_hung_up, poll_readable_or_writable, receive, send, socket_number,
+    socket_pair,
 };
 
 /// The largest number of handles that [`send`] passes with one message.

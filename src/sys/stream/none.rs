@@ -65,6 +65,13 @@ pub(crate) fn poll_any_readable(_: &[BorrowedHandle<'_>]) -> io::Result<Vec<bool
     Err(unsupported())
 }
 
+pub(crate) fn poll_readable_or_any_hung_up(
+    _: BorrowedHandle<'_>,
+    _: &[BorrowedHandle<'_>],
+) -> io::Result<Vec<bool>> {
+    Err(unsupported())
+}
+
 pub(crate) fn poll_readable_or_writable(
     _: [Option<BorrowedHandle<'_>>; 6],
     _: Option<BorrowedHandle<'_>>,

@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         a_sender_does_not_travel_on,
         senders_of_a_channel_share_a_socket,
         items_that_one_worker_takes_share_a_socket,
+        tasks_that_have_ended_keep_no_socket,
         nonsense_ends_what_its_worker_sends,
         a_forked_copy_of_a_worker_sends_nothing,
     ]
@@ -218,6 +219,26 @@ fn items_that_one_worker_takes_share_a_socket() {
     let sockets: BTreeSet<u64> = sockets.collect::<Result<_, _>>().unwrap();
     assert_eq!(sockets.len(), 1);
     assert_eq!(receiver.recv(), Err(RecvError::Disconnected));
+}
+
+fn tasks_that_have_ended_keep_no_socket() {
+    let send = |(n, sender): (u64, Sender<u64>)| sender.send(n).unwrap();
+    for pool in ways(1) {
+        assert_works(&pool);
+        let before = sockets().len();
+        let (sender, receiver) = channel(1);
+        for n in 0..100 {
+            pool.submit(send, (n, sender.clone())).result().unwrap();
+        }
+        // The values wait for room, and the thread that reads has closed the sockets, or is about to.
+        while sockets().len() > before {
+            std::thread::yield_now();
+        }
+        drop(sender);
+        let mut values = all(&receiver);
+        values.sort_unstable();
+        assert!(values.into_iter().eq(0..100));
+    }
 }
 
 /// The number of a socket; of sockets of this process, the one made last has the highest.
