@@ -20,7 +20,8 @@ use crate::sys::stream::socket_pair;
 pub(crate) struct ChannelId {
     /// Which process has made the channel: a number that is random in each process.
     pub(crate) process: u64,
-    /// The number of the channel in that process.
+    /// Which of its channels: a random number, so that a worker cannot guess the id of a channel of which its tasks
+    /// were given no sender.
     pub(crate) number: u64,
 }
 
@@ -45,10 +46,12 @@ impl ChannelId {
     /// An id that no channel has.
     pub(super) fn fresh() -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        // ORDERING: Relaxed; only the uniqueness of the number matters.
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
         Self {
             process: *PROCESS,
-            // ORDERING: Relaxed; only the uniqueness of the number matters.
-            number: MADE.fetch_add(1, Ordering::Relaxed),
+            number: SEED.hash_one(made),
         }
     }
 
