@@ -213,8 +213,9 @@ fn items_that_one_worker_takes_share_a_socket() {
     };
     let pool = Processes::pool(1);
     let (sender, receiver) = channel(1);
-    let senders = (0..100).map(move |_| sender.clone());
-    let options = MapOptions::new().chunksize(100);
+    // As many as fit one slot of the queue.
+    let senders = (0..50).map(move |_| sender.clone());
+    let options = MapOptions::new().chunksize(50);
     let sockets = pool.map_with(options, socket_of, senders);
     let sockets: BTreeSet<u64> = sockets.collect::<Result<_, _>>().unwrap();
     assert_eq!(sockets.len(), 1);
