@@ -1,4 +1,4 @@
-//! The state of a channel: the values that wait, who may still send, and the threads and tasks that wait for
+//! The state of a channel: the values that wait, what keeps it open, and the threads and tasks that wait for
 //! either. Used by `sender.rs`, `receiver.rs` and `reader.rs`.
 //!
 //! Its lock may be taken under any other, since a message may be dropped under any ([`MessageHold`]); nothing is
@@ -28,7 +28,7 @@ pub(super) struct Channel<T> {
     channel_id: ChannelId,
     /// How many values may wait, at least 1.
     capacity: usize,
-    /// The values, and who may still send.
+    /// The values, and what keeps the channel open.
     state: Mutex<ChannelState<T>>,
     /// Notified when a value has come, and when none comes any more.
     arrival: Condvar,
@@ -48,7 +48,7 @@ pub(super) struct ChannelState<T> {
     pub(super) values: VecDeque<QueuedValue<T>>,
     /// Whether the receiver exists.
     pub(super) has_receiver: bool,
-    /// Who may still send.
+    /// What keeps the channel open.
     pub(super) openings: Openings,
     /// Streams that the reader's thread has not taken yet.
     pub(super) new_streams: Vec<WorkerStream>,
@@ -62,7 +62,7 @@ pub(super) struct ChannelState<T> {
     hold: Weak<MessageHold<T>>,
 }
 
-/// Who may still send into a channel. It is closed once there is none.
+/// What keeps a channel open: what can still send into it. It is closed once there is nothing of that.
 #[derive(Default)]
 pub(super) struct Openings {
     /// Whether there is a sender in this process.
