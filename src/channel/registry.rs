@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use crate::channel::state::Channel;
 use crate::channel::stream::WorkerStream;
 use crate::remote::fields::{FieldReader, FieldWriter};
-use crate::shared::invalidation;
+use crate::shared::{invalidation, region};
 use crate::sync::lock;
 use crate::sys::handle::OwnedHandle;
 use crate::sys::stream::socket_pair;
@@ -45,13 +44,9 @@ impl ChannelId {
 
     /// An id that no channel has.
     pub(super) fn fresh() -> Self {
-        static MADE: AtomicU64 = AtomicU64::new(0);
-        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        // ORDERING: Relaxed; only the uniqueness of the number matters.
-        let made = MADE.fetch_add(1, Ordering::Relaxed);
         Self {
             process: *PROCESS,
-            number: SEED.hash_one(made),
+            number: region::fresh_id(),
         }
     }
 

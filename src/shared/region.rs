@@ -213,8 +213,9 @@ impl RegionRef {
     }
 }
 
-/// A number for the memory that is being made, which no other memory has, in any process.
-fn fresh_id() -> u64 {
+/// A number for what is being made, memory or a channel, which no other has, in any process. No process can guess
+/// it.
+pub(crate) fn fresh_id() -> u64 {
     static MADE: AtomicU64 = AtomicU64::new(0);
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     // ORDERING: Relaxed; only the uniqueness of the number matters.
