@@ -632,7 +632,7 @@ impl Error {
         }
     }
 
-    /// The same error, which says how often the task was begun, if it can.
+    /// The same error, which says which task has it, and how often that was begun, if it can.
     pub(crate) fn after_attempts(mut self, attempts: u32, task: impl FnOnce() -> TaskInfo) -> Self {
         match &mut self {
             Self::Panicked(PanicInfo(report)) => {
@@ -642,7 +642,7 @@ impl Error {
                 }
             }
             Self::TaskTimeout { limit } => limit.name_task(attempts, task),
-            _ => {}
+            other => other.name_task(task),
         }
         self
     }

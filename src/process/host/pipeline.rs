@@ -311,8 +311,7 @@ impl<'a> Pipeline<'a> {
         let printed = self.connection.output().and_then(Captured::take);
         let info = promise.info();
         let error = error_of(fault, info.clone(), self.context.index(), printed);
-        let mut error = error.after_attempts(attempts, || info.clone());
-        error.name_task(|| info);
+        let error = error.after_attempts(attempts, || info);
         let told = error.clone();
         promise.fail(error, &mut |verdict| {
             self.context.task_done(verdict, Some(&told))
@@ -438,8 +437,7 @@ impl<'a> Pipeline<'a> {
                     death.of(promise.info(), attempts, broken, printed)
                 }
             };
-            let mut error = error.after_attempts(attempts, || promise.info());
-            error.name_task(|| promise.info());
+            let error = error.after_attempts(attempts, || promise.info());
             let told = error.clone();
             let mut settled = |verdict: Verdict| self.context.end_of_lost(verdict, Some(&told));
             match error {
